@@ -1,0 +1,25 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint bench
+
+demo: $(INSTALLED)  ## train on real digits (CPU, about a minute), then print what the network does
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED)  ## the whole suite
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)  ## ruff, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## what the recurrence costs here; writes benchmarks/results.json and .md
+	$(BIN)/python benchmarks/recurrence.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@

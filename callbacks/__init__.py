@@ -1,0 +1,15 @@
+"""Lightning callbacks: one a file, each with the keys that it logs on top of its docstring."""
+
+if __name__ != "lightning_alrnn.callbacks":
+    raise ImportError(
+        f"this folder is part of the package lightning_alrnn, not the package {__name__!r}: "
+        "use `from lightning_alrnn.callbacks import …`"
+    )
+
+from lightning_alrnn.callbacks.active_units import ActiveUnits
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.fixed_points import FixedPoints
+from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
+from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
+
+__all__ = ["ActiveUnits", "FixedPoints", "PredictionWriter", "RegimeOccupancy", "StatesCallback"]

@@ -1,0 +1,68 @@
+"""How many of the nonlinear units are used as such."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_alrnn.analysis.units import UnitStatistics
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.metrics.units import UnitActivity
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.regimes import plot_units
+
+
+class ActiveUnits(StatesCallback):
+    """Logs how many nonlinear units switch along the validation trajectories.
+
+    A rectified unit that is always on or always off is linear in effect; only one that switches is a nonlinearity in
+    use. Logged every epoch of validation, over all valid steps and all processes:
+
+    - ``units/active``: number of units that switch in at least a fraction ``threshold`` of steps;
+    - ``units/always_on``: number of units that are on (z > 0) in every step;
+    - ``units/always_off``: number of units that are on in no step;
+    - ``units/mean_duty``: share of steps in which a unit is on, averaged over units (0 where P=0).
+
+    The figure ``units/duty_cycle`` shows each unit. See :class:`StatesCallback` for what the LightningModule has to
+    return.
+
+    Args:
+        threshold: ε, the share of steps from which a unit that switches counts as active.
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+        module: name of the ALRNN within the LightningModule, where it has several.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1e-3,
+        every_n_epochs: int = 1,
+        figure_every_n_epochs: int = 10,
+        module: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be a share of steps between 0 and 1, got {threshold}")
+        self.threshold = threshold
+
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        self._activity = UnitActivity(rnn.nonlinear_units, self.threshold).to(device)
+
+    def update(self, states: Tensor, lengths: Tensor) -> None:
+        self._activity.update(states, lengths)
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        self.result: UnitStatistics = self._activity.statistics()
+        return {
+            "units/active": self.result.active,
+            "units/always_on": self.result.always_on,
+            "units/always_off": self.result.always_off,
+            "units/mean_duty": self.result.mean_duty,
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        return {"units/duty_cycle": plot_units(self.result)}

@@ -1,0 +1,157 @@
+"""What the callbacks share: finding the ALRNN, reading states, logging scalars and figures."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from lightning_alrnn.callbacks.figures import log_figures
+from lightning_alrnn.nn.alrnn import ALRNN
+
+
+class StatesCallback(Callback):
+    """Base of the callbacks that look at the states of a validation epoch.
+
+    ``validation_step`` of the LightningModule has to return a dict with ``"states"``, shape ``(batch, time, M)``, as
+    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, shape ``(batch,)``. Nothing is computed
+    twice. Scalars are logged through every logger of the Trainer. Figures too, where a logger takes images, and as PNG
+    files in the folder ``figures`` of the log directory.
+
+    Args:
+        every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
+        figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
+        module: name of the ALRNN within the LightningModule, such as "core"; only needed where it has several.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, module: str | None = None) -> None:
+        super().__init__()
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        if figure_every_n_epochs < 0:
+            raise ValueError(f"figure_every_n_epochs must be 0 (no figures) or more, got {figure_every_n_epochs}")
+        self.every_n_epochs = every_n_epochs
+        self.figure_every_n_epochs = figure_every_n_epochs
+        self.module = module
+        self._rnn: ALRNN | None = None
+        self._due = False
+        self._undrawn = False
+
+    @property
+    def rnn(self) -> ALRNN:
+        """The ALRNN that is looked at, known from :meth:`setup` on."""
+        if self._rnn is None:
+            raise RuntimeError(f"{type(self).__name__} has no ALRNN before setup(trainer, pl_module, stage)")
+        return self._rnn
+
+    @abstractmethod
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        """Forget what was accumulated, before an epoch of validation."""
+
+    @abstractmethod
+    def update(self, states: Tensor, lengths: Tensor) -> None:
+        """Accumulate a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
+
+    @abstractmethod
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        """The scalars of the epoch, the same keys on every process and in every epoch. All processes call it."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, Figure]:
+        """The figures of the last :meth:`compute`, by name. Called on the first process only."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due = not trainer.sanity_checking and self._is_due(trainer, self.every_n_epochs)
+        if self._due:
+            self.reset(self.rnn, pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._due:
+            self.update(*self._states_of(outputs, pl_module))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._due:
+            return
+        values = {key: torch.tensor(value, dtype=torch.float32) for key, value in self.compute(self.rnn).items()}
+        # equal on all processes already; sync_dist makes the keys known to every one of them
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+        self._undrawn = self.figure_every_n_epochs > 0
+        if self._undrawn and self._is_due(trainer, self.figure_every_n_epochs):
+            self._draw(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # training may have been stopped early, between two figures
+        self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        if self._undrawn:
+            self._undrawn = False
+            log_figures(trainer, self.figures)
+
+    def _is_due(self, trainer: Trainer, interval: int) -> bool:
+        if trainer.state.fn != TrainerFn.FITTING:  # trainer.validate
+            return True
+        epoch = trainer.current_epoch + 1
+        return epoch % interval == 0 or epoch == trainer.max_epochs
+
+    def _states_of(self, outputs: Any, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+        states = outputs.get("states") if isinstance(outputs, Mapping) else None
+        size = self.rnn.hidden_size
+        if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[-1] != size:
+            got = f"states of shape {tuple(states.shape)}" if isinstance(states, Tensor) else type(outputs).__name__
+            raise MisconfigurationException(
+                f"{type(self).__name__} needs {type(pl_module).__name__}.validation_step to return a dict with "
+                f'"states" of shape (batch, time, M={size}), and "lengths" of shape (batch,) where sequences are '
+                f'padded; got {got}. Return {{"loss": loss, "states": states, "lengths": lengths}}'
+            )
+        lengths = outputs.get("lengths")
+        if lengths is None:
+            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
+        return states.detach(), lengths.to(states.device)
+
+
+def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> ALRNN:
+    """The ALRNN within a LightningModule.
+
+    Raises:
+        MisconfigurationException: if there is none, or several and none of them named.
+    """
+    found = {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
+    if name is not None:
+        if name not in found:
+            raise MisconfigurationException(
+                f"{asked_by}: module={name!r} is no ALRNN of {type(pl_module).__name__}; "
+                f"its ALRNNs are {sorted(found) or 'none'}"
+            )
+        return found[name]
+    if not found:
+        core = getattr(pl_module, "core", None)
+        has = f"its core is {type(core).__name__}" if core is not None else "it has none"
+        raise MisconfigurationException(
+            f"{asked_by} looks at the regimes of an ALRNN, but {type(pl_module).__name__} holds none ({has}): "
+            "use an ALRNN (core='ALRNN'), or leave this callback out"
+        )
+    if len(found) > 1:
+        raise MisconfigurationException(
+            f"{asked_by} found several ALRNNs in {type(pl_module).__name__}: name one of them, module= one of "
+            f"{', '.join(map(repr, sorted(found)))}"
+        )
+    return next(iter(found.values()))

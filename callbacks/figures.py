@@ -1,0 +1,51 @@
+"""Figures to PNG files and to every logger that takes images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
+
+from lightning_alrnn.plotting.style import encode_png, render
+
+
+def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None:
+    """Draw figures on the first process and hand them on; all processes call it.
+
+    Each figure is rendered once. It becomes the file ``figures/<name>-epoch=<epoch>.png`` in the Trainer's log
+    directory, and an image in each logger that takes images: TensorBoard, Weights & Biases, MLflow, Comet. Nothing
+    is drawn where the Trainer has no logger, or under ``fast_dev_run``.
+
+    Args:
+        trainer: the Trainer.
+        draw: makes the figures, by name ("regime/occupancy").
+    """
+    if not trainer.loggers or trainer.fast_dev_run:
+        return
+    directory = trainer.log_dir  # a broadcast: every process takes part
+    if not trainer.is_global_zero:
+        return
+    for name, figure in draw().items():
+        image = render(figure)
+        if directory is not None:
+            path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_png(image))
+        for logger in trainer.loggers:
+            _log_image(logger, name, image, figure, trainer.global_step)
+
+
+def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:
+    experiment: Any = logger.experiment  # type: ignore[attr-defined]
+    if hasattr(experiment, "add_image"):  # TensorBoard
+        experiment.add_image(name, image, global_step=step, dataformats="HWC")
+    elif hasattr(logger, "log_image"):  # Weights & Biases
+        logger.log_image(key=name, images=[image], step=step)
+    elif hasattr(logger, "run_id") and hasattr(experiment, "log_figure"):  # MLflow
+        experiment.log_figure(logger.run_id, figure, f"figures/{name}-step={step}.png")
+    elif hasattr(experiment, "log_figure"):  # Comet
+        experiment.log_figure(figure_name=name, figure=figure, step=step)

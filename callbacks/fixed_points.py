@@ -1,0 +1,101 @@
+"""The attractors and other fixed points of the network, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_alrnn.analysis.fixed_points import FixedPointSet, eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+
+_TRAJECTORIES = 64
+_REGIMES = 16
+
+
+class FixedPoints(StatesCallback):
+    """Logs the fixed points of the network under a constant input, by stability.
+
+    A fixed point is a state with z = A z + W φ*(z) + C s + h. Logged every epoch of validation:
+
+    - ``fixed_points/total``: number of fixed points; a continuum of them counts once;
+    - ``fixed_points/stable``, ``/saddle``, ``/unstable``: all, some or none of the eigenvalues lie within the unit
+      circle; ``/marginal``: one lies on it. The four add up to the total;
+    - ``fixed_points/complete``: 1 if every linear regime was searched, 0 if only the visited ones were;
+    - ``fixed_points/max_modulus``: the largest |λ| of all fixed points, NaN where there is none;
+    - ``fixed_points/slowest_timescale``: the longest −1/ln|λ| of their decaying modes, in steps; infinite where a mode
+      is marginal, NaN where none decays.
+
+    The figures ``fixed_points/eigenvalues`` (fixed points, and visited regimes, against the unit circle) and
+    ``fixed_points/state_space`` (leading two principal components, with trajectories) show them. See
+    :class:`StatesCallback` for what the LightningModule has to return.
+
+    Args:
+        inputs: the constant input s that reaches the ALRNN, one number a channel; ``None`` for zeros.
+        exhaustive_max_nonlinear_units: up to this P all 2^P regimes are searched, above it the visited ones. All of
+            P = 12 take a few milliseconds; each unit more doubles that.
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+        module: name of the ALRNN within the LightningModule, where it has several.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[float] | None = None,
+        exhaustive_max_nonlinear_units: int = 12,
+        every_n_epochs: int = 1,
+        figure_every_n_epochs: int = 10,
+        module: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        self.inputs = None if inputs is None else list(inputs)
+        self.exhaustive_max_nonlinear_units = exhaustive_max_nonlinear_units
+
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
+        self._trajectories: tuple[Tensor, Tensor] | None = None
+
+    def update(self, states: Tensor, lengths: Tensor) -> None:
+        self._counter.update(states, lengths)
+        if self._trajectories is None:
+            self._trajectories = states[:_TRAJECTORIES].cpu(), lengths[:_TRAJECTORIES].cpu()
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        visited = self._counter.regimes().codes
+        self.result: FixedPointSet = fixed_points(
+            rnn,
+            None if self.inputs is None else torch.tensor(self.inputs),
+            visited=visited,
+            max_exhaustive_units=self.exhaustive_max_nonlinear_units,
+        )
+        self._regimes = eigenvalues_of_regimes(rnn, visited[:_REGIMES])
+        return summarize_fixed_points(self.result)
+
+    def figures(self) -> dict[str, Figure]:
+        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._regimes)}
+        if self._trajectories is not None:
+            drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)
+        return drawn
+
+
+def summarize_fixed_points(found: FixedPointSet) -> dict[str, float]:
+    """The scalars that :class:`FixedPoints` logs."""
+    continua = len(found.continua)
+    scalars: dict[str, float] = {"fixed_points/total": len(found.z) + continua}
+    for name in ("stable", "saddle", "unstable", "marginal"):
+        scalars[f"fixed_points/{name}"] = found.stability.count(name)
+    scalars["fixed_points/marginal"] += continua
+    decaying = found.timescales[found.timescales >= 0]
+    scalars["fixed_points/complete"] = float(found.complete)
+    scalars["fixed_points/max_modulus"] = float(found.eigenvalues.abs().max()) if len(found.z) else math.nan
+    scalars["fixed_points/slowest_timescale"] = float(decaying.max()) if len(decaying) else math.nan
+    return scalars

@@ -1,0 +1,73 @@
+"""Predictions to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from lightning_alrnn.modules.sequence import SequencePrediction
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes what :class:`ALRNNModule` predicts to ``predictions.npz``, for NumPy.
+
+    The file holds one row a sequence: ``index`` (which sequence of the data), ``outputs``, ``states``, ``lengths`` and,
+    under classification, ``classes``; shapes as in :class:`SequencePrediction`. Sequences of different batches are
+    padded with zeros to a common number of steps. With several processes each writes its share, to
+    ``predictions-rank=<rank>.npz``.
+
+    Args:
+        directory: where to; ``None`` for the Trainer's log directory.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        super().__init__(write_interval="epoch")
+        self.directory = directory
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        directory = self.directory or trainer.log_dir or trainer.default_root_dir
+        if not predictions or trainer.fast_dev_run:
+            return
+        if not isinstance(predictions[0], SequencePrediction):
+            raise TypeError(
+                f"PredictionWriter needs predict_step to return a SequencePrediction, "
+                f"got {type(predictions[0]).__name__}: return one, or leave this callback out"
+            )
+        columns = SequencePrediction(*zip(*predictions, strict=True))
+        arrays = {name: _stack(parts) for name, parts in columns._asdict().items() if parts[0] is not None}
+        index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
+        rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = Path(directory) / f"predictions{rank}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, index=index, **arrays)
+        rank_zero_info(f"Predictions of {len(index)} sequences: {path}")
+
+
+def _stack(parts: Sequence[Tensor]) -> np.ndarray:
+    steps = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+    return (
+        torch.cat(
+            [
+                torch.nn.functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1]))
+                if part.ndim > 1 and part.shape[1] < steps
+                else part
+                for part in parts
+            ]
+        )
+        .cpu()
+        .numpy()
+    )

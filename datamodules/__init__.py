@@ -1,0 +1,11 @@
+"""DataModules: one task a file, and what they share."""
+
+if __name__ != "lightning_alrnn.datamodules":
+    raise ImportError(f"import it as lightning_alrnn.datamodules, not as {__name__}")
+
+from lightning_alrnn.datamodules.addition import Addition
+from lightning_alrnn.datamodules.arrays import Arrays
+from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
+from lightning_alrnn.datamodules.digits import SequentialDigits
+
+__all__ = ["Addition", "Arrays", "SequenceDataModule", "SequenceDataset", "SequentialDigits"]

@@ -1,0 +1,109 @@
+"""The addition problem."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    SequenceDataModule,
+    Split,
+    check_choice,
+    check_size,
+    draw_trials,
+    full_lengths,
+)
+
+Markers = Literal["first_half", "halves", "uniform"]
+Operation = Literal["sum", "product"]
+
+
+class Addition(SequenceDataModule):
+    """Add (or multiply) the two marked values of a long sequence.
+
+    Input channel 0 is U(0,1) noise, channel 1 is 1 at two steps and 0 elsewhere. The target is the sum of the two
+    marked values, to be given at the last step: a network must let values in only where they are marked (gating) and
+    keep what it has (integration). Always answering 1 has a mean squared error of 1/6.
+
+    Args:
+        sequence_length: T, at least 2 (4 where both marks lie in the first half).
+        markers: "first_half" (both within the first T/2 steps), "halves" (one in each half) or "uniform" (any two
+            steps).
+        operation: "sum" or "product".
+        train_size: number of training sequences.
+        val_size: number of validation sequences.
+        test_size: number of test sequences.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the data.
+
+    Shapes:
+        inputs ``(batch, T, 2)``, targets ``(batch, 1)``; regression at the last step.
+
+    Example:
+        >>> data = Addition(sequence_length=10, train_size=4)
+        >>> batch = data.build("train")
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([4, 10, 2]), torch.Size([4, 1]))
+        >>> bool((batch.inputs[..., 0] * batch.inputs[..., 1]).sum(1, keepdim=True).allclose(batch.targets))
+        True
+
+    Reference:
+        Hochreiter & Schmidhuber 1997; "halves" as in Le, Jaitly & Hinton 2015 (arXiv:1504.00941) and Arjovsky, Shah &
+        Bengio 2016 (arXiv:1511.06464).
+    """
+
+    input_size = 2
+    output_size = 1
+    objective = "regression"
+    target_step = "last"
+
+    def __init__(
+        self,
+        sequence_length: int = 100,
+        markers: Markers = "first_half",
+        operation: Operation = "sum",
+        train_size: int = 10_000,
+        val_size: int = 1_000,
+        test_size: int = 1_000,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("markers", markers, Markers)
+        check_choice("operation", operation, Operation)
+        check_size("sequence_length", sequence_length, 4 if markers == "first_half" else 2)
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        for split, size in self.sizes.items():
+            check_size(f"{split}_size", size)
+        self.sequence_length = sequence_length
+        self.markers = markers
+        self.operation = operation
+        self.save_hyperparameters()
+
+    def build(self, split: Split) -> SequenceBatch:
+        inputs, targets = draw_trials(self.sizes[split], self._draw, seed=self.seed, split=split)
+        return SequenceBatch(inputs, targets, full_lengths(inputs))
+
+    def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], ...]:
+        half = self.sequence_length // 2
+        if self.markers == "halves":
+            first = rng.integers(0, half, size)
+            second = rng.integers(half, self.sequence_length, size)
+        else:
+            steps = half if self.markers == "first_half" else self.sequence_length
+            # two different steps: the second is drawn from the others
+            first = rng.integers(0, steps, size)
+            second = rng.integers(0, steps - 1, size)
+            second += second >= first
+        inputs = np.zeros((size, self.sequence_length, 2), dtype=np.float32)
+        inputs[:, :, 0] = rng.random((size, self.sequence_length), dtype=np.float32)
+        trial = np.arange(size)
+        inputs[trial, first, 1] = inputs[trial, second, 1] = 1.0
+        marked = inputs[trial, first, 0], inputs[trial, second, 0]
+        targets = marked[0] + marked[1] if self.operation == "sum" else marked[0] * marked[1]
+        return inputs, targets[:, None]

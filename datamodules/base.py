@@ -1,0 +1,244 @@
+"""What all DataModules share: whole-batch indexing, checks, seeds and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+
+Objective = Literal["classification", "regression"]
+TargetStep = Literal["last", "every"]
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+_Batch = TypeVar("_Batch")
+
+_CHUNK = 1024
+
+
+class SequenceDataset(Dataset[SequenceBatch]):
+    """Sequences held as tensors and indexed a whole batch at a time.
+
+    ``__getitems__`` takes the sampler's list of indices at once: default collation of single samples would cost more
+    than the recurrence itself.
+
+    Args:
+        data: all sequences, as one large batch.
+    """
+
+    def __init__(self, data: SequenceBatch) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data.inputs)
+
+    def __getitem__(self, index: int) -> SequenceBatch:
+        """The sequence at ``index``, as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        """The sequences at ``indices``, as one batch."""
+        index = torch.as_tensor(indices)
+        return SequenceBatch(*(None if field is None else field[index] for field in self.data))  # type: ignore[arg-type]
+
+
+def collate(batch: _Batch) -> _Batch:
+    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together."""
+    return batch
+
+
+class SequenceDataModule(LightningDataModule):
+    """Base of the DataModules.
+
+    A subclass implements :meth:`build`, which returns one split, and sets the attributes below by the end of its
+    constructor (or of :meth:`setup`, where they depend on the data).
+
+    Args:
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader; data in memory are fastest with none.
+        seed: seed of the data. The same seed gives the same data for any number of processes and workers.
+
+    Attributes:
+        input_size: K, the number of input channels; for tokens, ``vocab_size``.
+        output_size: number of outputs or classes.
+        objective: "classification" or "regression".
+        target_step: "last" (the prediction counts at each sequence's last step) or "every" step.
+        class_names: names of the classes, or ``None``.
+        group_names: names of the groups in ``SequenceBatch.group``, or ``None``.
+        vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
+    """
+
+    input_size: int
+    output_size: int
+    objective: Objective
+    target_step: TargetStep
+    class_names: list[str] | None = None
+    group_names: list[str] | None = None
+    vocab_size: int | None = None
+
+    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._datasets: dict[Split, SequenceDataset] = {}
+
+    def build(self, split: Split) -> SequenceBatch:
+        """All sequences of one split, as one batch of tensors on the CPU."""
+        raise NotImplementedError(f"{type(self).__name__} must implement build(split)")
+
+    def dataset(self, split: Split) -> SequenceDataset:
+        """The dataset of a split, built on first use.
+
+        Raises:
+            ValueError: if the split is empty or holds NaN or infinite values.
+        """
+        if split not in self._datasets:
+            data = self.build(split)
+            if len(data.inputs) == 0:
+                raise ValueError(f"the {split} split of {type(self).__name__} is empty: it needs at least one sequence")
+            check_finite(f"{split} inputs", data.inputs)
+            check_finite(f"{split} targets", data.targets)
+            self._datasets[split] = SequenceDataset(data)
+        return self._datasets[split]
+
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs."""
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            self.dataset(split)
+
+    def train_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[SequenceBatch]:
+        """The test split, in order."""
+        return self._loader("test")
+
+    def _loader(self, split: Split) -> DataLoader[SequenceBatch]:
+        dataset = self.dataset(split)
+        sampler: Sampler[int] | None = None
+        trainer = self.trainer
+        if split != "train" and trainer is not None and 1 < trainer.world_size <= len(dataset):
+            # Lightning's own sampler repeats samples to even out the processes, which would count them twice
+            sampler = UnrepeatedDistributedSampler(
+                dataset, num_replicas=trainer.world_size, rank=trainer.global_rank, shuffle=False
+            )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=split == "train",
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+        )
+
+
+def draw_trials(
+    size: int, draw: Callable[[np.random.Generator, int], tuple[NDArray[np.float32], ...]], *, seed: int, split: Split
+) -> tuple[Tensor, ...]:
+    """Draw synthetic trials in chunks, each from a generator of its own.
+
+    Chunk c of a split is drawn from the seed (seed, split, c) and always in full, so trial i is the same whatever the
+    size of the split, the number of processes and of workers.
+
+    Args:
+        size: number of trials.
+        draw: draws a number of trials from a generator and returns arrays with one row a trial.
+        seed: seed of the data.
+        split: which split the trials belong to.
+
+    Returns:
+        One tensor of ``size`` rows for each array.
+    """
+    chunks = [
+        draw(np.random.default_rng((seed, SPLITS.index(split), chunk)), _CHUNK)
+        for chunk in range((max(size, 1) + _CHUNK - 1) // _CHUNK)
+    ]
+    return tuple(torch.from_numpy(np.concatenate(arrays)[:size]) for arrays in zip(*chunks, strict=True))
+
+
+def full_lengths(inputs: Tensor) -> Tensor:
+    """Lengths of sequences that are not padded, int64 of shape ``(batch,)``."""
+    return torch.full((len(inputs),), inputs.shape[1], dtype=torch.int64)
+
+
+def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
+    """Raise ``ValueError`` that names the first index at which ``values`` holds NaN or infinity.
+
+    Args:
+        name: what the values are called in the message.
+        values: numbers of any shape; whole numbers are always finite.
+        rows: where the rows of ``values`` stand in the array that the user knows, if elsewhere.
+    """
+    if values.is_floating_point():
+        wrong = ~torch.isfinite(values)
+        if bool(wrong.any()):
+            index = wrong.nonzero()[0].tolist()
+            value = values[tuple(index)].item()
+            if rows is not None:
+                index[0] = int(rows[index[0]])
+            raise ValueError(
+                f"{name} must be finite; the first of {int(wrong.sum())} NaN or infinite values is at index {index} "
+                f"({value}). Remove or impute it, or shorten that sequence's length"
+            )
+
+
+def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> None:
+    """Raise ``ValueError`` that names the first valid target outside 0 … classes−1."""
+    wrong = (targets < 0) | (targets >= classes)
+    advice = "number the classes from 0"
+    if targets.ndim == 2:
+        wrong &= valid_steps(lengths, targets.shape[1])
+        advice += ", and set the mask to 0 at steps that have none"
+    if bool(wrong.any()):
+        index = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be class indices from 0 to {classes - 1} ({classes} classes), "
+            f"got {int(targets[tuple(index)])} at index {index}: {advice}"
+        )
+
+
+def check_size(name: str, value: int, minimum: int = 1) -> None:
+    """Raise ``ValueError`` unless a whole number is at least ``minimum``."""
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raise ``ValueError`` that lists the choices unless ``value`` is one of a ``Literal``'s."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raise ``ValueError`` unless validation and testing each get a share and leave one to train on."""
+    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+    if val_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"val_fraction + test_fraction must leave data to train on, got {val_fraction} + {test_fraction}"
+        )

@@ -1,0 +1,106 @@
+"""Handwritten digits read as sequences, from the images that scikit-learn carries."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_fractions, full_lengths
+
+Order = Literal["row", "pixel", "permuted"]
+
+_SMALLEST_SHARE = 0.01  # 18 of the 1,797 images
+
+
+class SequentialDigits(SequenceDataModule):
+    """1,797 real handwritten digits of 8×8 pixels, read row by row or pixel by pixel.
+
+    The images come with scikit-learn, so nothing is downloaded. Pixel values are scaled to 0 … 1. The splits are
+    stratified: every class has the same share in all three.
+
+    Args:
+        order: "row" (T=8, K=8), "pixel" (T=64, K=1) or "permuted" (pixels in one fixed random order).
+        permutation_seed: seed of the order of pixels under "permuted".
+        val_fraction: share of the images used for validation.
+        test_fraction: share of the images used for testing.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the split.
+
+    Shapes:
+        inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
+
+    Example:
+        >>> batch = SequentialDigits(order="row").build("test")
+        >>> batch.inputs.shape, int(batch.targets.max())
+        (torch.Size([270, 8, 8]), 9)
+
+    Reference:
+        Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
+    """
+
+    output_size = 10
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(
+        self,
+        order: Order = "row",
+        permutation_seed: int = 0,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("order", order, Order)
+        check_fractions(val_fraction, test_fraction)
+        shares = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+        shares["1 - val_fraction - test_fraction"] = 1 - val_fraction - test_fraction
+        for name, share in shares.items():
+            if share < _SMALLEST_SHARE:
+                raise ValueError(
+                    f"{name} must be at least {_SMALLEST_SHARE}, for each split to hold all ten digits, got {share:.3g}"
+                )
+        self.order = order
+        self.permutation_seed = permutation_seed
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.input_size = 8 if order == "row" else 1
+        self.class_names = [str(digit) for digit in range(10)]
+        self.save_hyperparameters()
+
+    @property
+    def permutation(self) -> np.ndarray:
+        """The order in which "permuted" reads the 64 pixels."""
+        return np.random.default_rng(self.permutation_seed).permutation(64)
+
+    def build(self, split: Split) -> SequenceBatch:
+        digits = load_digits()
+        rest, test = train_test_split(
+            np.arange(len(digits.target)),
+            test_size=self.test_fraction,
+            stratify=digits.target,
+            random_state=self.seed,
+        )
+        train, val = train_test_split(
+            rest,
+            test_size=self.val_fraction / (1 - self.test_fraction),
+            stratify=digits.target[rest],
+            random_state=self.seed,
+        )
+        index = {"train": train, "val": val, "test": test}[split]
+        images = digits.images[index].astype(np.float32) / 16
+        if self.order == "row":
+            inputs = images
+        else:
+            pixels = images.reshape(len(images), 64)
+            inputs = (pixels[:, self.permutation] if self.order == "permuted" else pixels)[..., None]
+        sequences = torch.from_numpy(np.ascontiguousarray(inputs))
+        return SequenceBatch(sequences, torch.from_numpy(digits.target[index]).long(), full_lengths(sequences))

@@ -1,0 +1,281 @@
+"""Which linear regimes a network visits, how often, and in what order.
+
+The regime of a state is the sign pattern of its P nonlinear units: bit i is 1 where unit M−P+i is above 0. As text it
+is the *bitcode*, a string of P characters whose character i is bit i. For counting, the bits are packed into int64
+words of 63 bits each, bit 0 lowest, so that any P fits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_alrnn.batch import valid_steps
+
+WORD_BITS = 63
+"""Bits in one int64 word; the sign bit stays 0."""
+
+
+class RegimeCounts(NamedTuple):
+    """How often each regime, and each step from one regime to the next, occurred.
+
+    Attributes:
+        codes: bits of the visited regimes, most frequent first, bool of shape ``(regimes, P)``.
+        counts: steps spent in each, int64 of shape ``(regimes,)``.
+        transitions: index pairs (from, to) into ``codes``, self-transitions included, int64 of shape ``(pairs, 2)``.
+        transition_counts: how often each pair occurred, int64 of shape ``(pairs,)``.
+        steps: number of states counted. It exceeds the sum of ``counts`` only where there were too many regimes to list.
+        moves: number of steps from t to t+1 within a sequence.
+        switches: number of moves that change the regime.
+    """
+
+    codes: Tensor
+    counts: Tensor
+    transitions: Tensor
+    transition_counts: Tensor
+    steps: int
+    moves: int
+    switches: int
+
+
+class RegimeSummary(NamedTuple):
+    """Scalars that describe regime occupancy.
+
+    Attributes:
+        visited: number of regimes with at least one step.
+        possible_log2: P, as 2^P regimes are possible.
+        entropy: H = −Σ p log2 p of the occupancy p, in bits.
+        effective: 2^H, the number of equally occupied regimes that has the same entropy.
+        switch_rate: share of steps (from t to t+1 within a sequence) that change the regime; 0 where no sequence has
+            two steps.
+        top_occupancy: share of steps spent in the most frequent regime.
+    """
+
+    visited: int
+    possible_log2: int
+    entropy: float
+    effective: float
+    switch_rate: float
+    top_occupancy: float
+
+
+def words_needed(nonlinear_units: int) -> int:
+    """Number of int64 words that hold P bits, at least 1."""
+    return max(1, -(-nonlinear_units // WORD_BITS))
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Pack regimes into int64 words.
+
+    Args:
+        bits: bool of shape ``(…, P)``.
+
+    Returns:
+        int64 of shape ``(…, words)``.
+    """
+    units = bits.shape[-1]
+    words = torch.zeros(*bits.shape[:-1], words_needed(units), dtype=torch.int64, device=bits.device)
+    for unit in range(units):
+        words[..., unit // WORD_BITS] |= bits[..., unit].long() << (unit % WORD_BITS)
+    return words
+
+
+def unpack_bits(words: Tensor, nonlinear_units: int) -> Tensor:
+    """Undo :func:`pack_bits`: int64 of shape ``(…, words)`` to bool of shape ``(…, P)``."""
+    unit = torch.arange(nonlinear_units, device=words.device)
+    return (words[..., unit // WORD_BITS] >> (unit % WORD_BITS) & 1).bool()
+
+
+def bitcode(bits: Tensor) -> str:
+    """One regime's bits, shape ``(P,)``, as text: ``"011"`` for P=3 with the last two units on."""
+    return "".join("1" if bit else "0" for bit in bits.tolist())
+
+
+def regime_bits(states: Tensor, nonlinear_units: int) -> Tensor:
+    """The regime of each state: z > 0 of the last P units, bool of shape ``(…, P)``."""
+    return states[..., states.shape[-1] - nonlinear_units :] > 0
+
+
+def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Unique rows, how often each occurs, and where each row went.
+
+    Args:
+        rows: int64 of shape ``(n, words)``.
+        weights: how often each row counts, int64 of shape ``(n,)``; ``None`` for once.
+
+    Returns:
+        The unique rows in sorted order ``(u, words)``, their counts ``(u,)`` and the index of each row's unique row
+        ``(n,)``.
+    """
+    if rows.shape[1] == 1:  # sorting numbers is much faster than sorting rows
+        unique, inverse = torch.unique(rows[:, 0], return_inverse=True)
+        unique = unique.unsqueeze(1)
+    elif len(rows) == 0:  # torch.unique(dim=0) refuses empty input
+        return rows, rows.new_zeros(0), rows.new_zeros(0)
+    else:
+        unique, inverse = torch.unique(rows, dim=0, return_inverse=True)
+    weights = torch.ones_like(inverse) if weights is None else weights
+    return unique, rows.new_zeros(len(unique)).scatter_add_(0, inverse, weights), inverse
+
+
+class PackedCounts(NamedTuple):
+    """Counts in packed form, in no particular order.
+
+    Attributes:
+        codes: regimes, int64 of shape ``(n, words)``.
+        counts: steps spent in each, shape ``(n,)``.
+        pairs: transitions as two regimes side by side, shape ``(m, 2·words)``.
+        pair_counts: how often each occurred, shape ``(m,)``.
+    """
+
+    codes: Tensor
+    counts: Tensor
+    pairs: Tensor
+    pair_counts: Tensor
+
+
+def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int) -> PackedCounts:
+    """Count regimes and transitions of a batch, in packed form.
+
+    Args:
+        states: shape ``(batch, time, M)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; steps past them are not counted, nor is
+            anything across sequences.
+        nonlinear_units: P.
+    """
+    batch, time = states.shape[:2]
+    packed = pack_bits(regime_bits(states, nonlinear_units))
+    valid = valid_steps(lengths, time)
+    codes, counts, inverse = count_rows(packed[valid])
+    # transitions are counted on the indices of the regimes, one number a pair
+    index = torch.zeros(batch, time, dtype=torch.int64, device=states.device)
+    index[valid] = inverse
+    keys = (index[:, :-1] * len(codes) + index[:, 1:])[valid[:, 1:]]
+    pair_keys, pair_counts, _ = count_rows(keys.unsqueeze(1))
+    size = max(len(codes), 1)
+    pairs = torch.cat((codes[pair_keys[:, 0] // size], codes[pair_keys[:, 0] % size]), dim=1)
+    return PackedCounts(codes, counts, pairs, pair_counts)
+
+
+def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Add up the counts of equal rows and keep at most ``limit`` rows, those with the largest counts."""
+    rows, counts, _ = count_rows(rows, counts)
+    if len(rows) > limit:
+        keep = counts.topk(limit).indices.sort().values
+        rows, counts = rows[keep], counts[keep]
+    return rows, counts
+
+
+def switches_and_moves(packed: PackedCounts) -> tuple[Tensor, Tensor]:
+    """How many moves of a batch change the regime, and how many moves there are; scalar tensors."""
+    words = packed.codes.shape[1]
+    switched = (packed.pairs[:, :words] != packed.pairs[:, words:]).any(dim=1)
+    return packed.pair_counts[switched].sum(), packed.pair_counts.sum()
+
+
+def regime_counts(packed: PackedCounts, nonlinear_units: int, *, steps: int, moves: int, switches: int) -> RegimeCounts:
+    """Order packed counts by frequency and turn codes into bits.
+
+    Args:
+        packed: the counts; rows may repeat.
+        nonlinear_units: P.
+        steps: number of states counted.
+        moves: number of steps from t to t+1 counted.
+        switches: number of moves that change the regime.
+    """
+    codes, counts, _ = count_rows(packed.codes, packed.counts)
+    pairs, pair_counts, _ = count_rows(packed.pairs, packed.pair_counts)
+    # most frequent first; regimes of equal count in order of their code, so that the order is always the same
+    order = torch.argsort(counts, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    words = codes.shape[1]
+    # look both ends of each pair up among the codes: unique rows of codes and ends together
+    ends = pairs.reshape(-1, words)
+    _, _, inverse = count_rows(torch.cat((codes, ends)))
+    known = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), -1, dtype=torch.int64, device=codes.device)
+    known[inverse[: len(codes)]] = rank
+    transitions = known[inverse[len(codes) :]].reshape(-1, 2)
+    listed = (transitions >= 0).all(dim=1)  # a dropped regime takes its transitions along
+    transitions, pair_counts = transitions[listed], pair_counts[listed]
+    by_frequency = torch.argsort(pair_counts, descending=True, stable=True)
+    return RegimeCounts(
+        codes=unpack_bits(codes[order], nonlinear_units),
+        counts=counts[order],
+        transitions=transitions[by_frequency],
+        transition_counts=pair_counts[by_frequency],
+        steps=steps,
+        moves=moves,
+        switches=switches,
+    )
+
+
+def count_regimes(states: Tensor, nonlinear_units: int, lengths: Tensor | None = None) -> RegimeCounts:
+    """Count the regimes that trajectories visit, and the transitions between them.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [-1.0], [-2.0]]])
+        >>> found = count_regimes(states, nonlinear_units=1)
+        >>> [bitcode(code) for code in found.codes], found.counts.tolist()
+        (['0', '1'], [2, 1])
+        >>> found.transitions.tolist()  # from 1 to 0, then from 0 to 0
+        [[0, 0], [1, 0]]
+    """
+    if states.ndim != 3:
+        raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
+    if not 0 <= nonlinear_units <= states.shape[-1]:
+        raise ValueError(f"nonlinear_units (P) must lie between 0 and M={states.shape[-1]}, got {nonlinear_units}")
+    if lengths is None:
+        lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
+    packed = count_batch(states, lengths.to(states.device), nonlinear_units)
+    switches, moves = switches_and_moves(packed)
+    return regime_counts(
+        packed, nonlinear_units, steps=int(packed.counts.sum()), moves=int(moves), switches=int(switches)
+    )
+
+
+def summarize_regimes(found: RegimeCounts) -> RegimeSummary:
+    """Reduce counts to scalars. Where regimes were too many to list, ``visited`` and ``entropy`` are lower bounds."""
+    occupancy = found.counts.double() / max(found.steps, 1)
+    entropy = max(float(torch.special.entr(occupancy).sum()) / math.log(2), 0.0)
+    return RegimeSummary(
+        visited=len(found.codes),
+        possible_log2=found.codes.shape[1],
+        entropy=entropy,
+        effective=2.0**entropy,
+        switch_rate=found.switches / max(found.moves, 1),
+        top_occupancy=float(occupancy[0]) if len(occupancy) else 0.0,
+    )
+
+
+def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
+    """Row-stochastic matrix of the transitions among the most frequent regimes.
+
+    Args:
+        found: counts of regimes and transitions.
+        regimes: how many of the most frequent regimes to take.
+
+    Returns:
+        float64 of shape ``(n, n)`` with n = min(regimes, visited). Entry (i, j) is the share of *all* steps out of
+        regime i that lead to j, so a row sums to less than 1 where steps lead to regimes beyond the n. A regime that
+        is never left (only ever the last step of a sequence) has a row of zeros.
+    """
+    size = min(regimes, len(found.codes))
+    leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)
+    transitions, counts = found.transitions.cpu(), found.transition_counts.cpu().double()
+    leaving.scatter_add_(0, transitions[:, 0], counts)
+    among = (transitions < size).all(dim=1)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    matrix[transitions[among, 0], transitions[among, 1]] = counts[among]
+    return matrix / leaving[:size, None].clamp(min=1.0)

@@ -1,0 +1,45 @@
+"""The batch that every DataModule yields and every module takes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SequenceBatch(NamedTuple):
+    """A batch of padded sequences. Device transfer and pinned memory work on it.
+
+    Attributes:
+        inputs: float of shape ``(batch, time, K)``, or int64 tokens of shape ``(batch, time)``.
+        targets: what is to be predicted. Last step: ``(batch,)`` int64 classes or ``(batch, outputs)`` float; every
+            step: ``(batch, time)`` int64 classes or ``(batch, time, outputs)`` float.
+        lengths: int64 of shape ``(batch,)``, the valid steps of each sequence (1 … time).
+        mask: weights of the steps in the loss, shape ``(batch, time)``, or ``None`` where every valid step counts 1.
+        group: int64 of shape ``(batch,)``, the condition or task of each sequence, or ``None``.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor
+    mask: Tensor | None = None
+    group: Tensor | None = None
+
+
+def valid_steps(lengths: Tensor, time: int) -> Tensor:
+    """Which steps lie within each sequence.
+
+    Args:
+        lengths: int64 of shape ``(batch,)``.
+        time: number of steps T of the padded batch.
+
+    Returns:
+        bool of shape ``(batch, time)``.
+
+    Example:
+        >>> valid_steps(torch.tensor([1, 3]), 3).int()
+        tensor([[1, 0, 0],
+                [1, 1, 1]], dtype=torch.int32)
+    """
+    return torch.arange(time, device=lengths.device) < lengths.unsqueeze(-1)

@@ -1,0 +1,161 @@
+"""The ``alrnn`` command: fit, validate, test and predict through LightningCLI, and the configurations shipped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+
+# imported so that --model, --data and --trainer.callbacks find the classes by their short names
+from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+
+_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints")
+_DEFAULT_CALLBACKS = (*_REGIME_CALLBACKS, "PredictionWriter")
+_LINKED = ("input_size", "output_size", "objective", "target_step")
+
+
+class ALRNNCLI(LightningCLI):
+    """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in _LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        parser.set_defaults(
+            {
+                "model": {"class_path": "lightning_alrnn.modules.ALRNNModule"},
+                "trainer.callbacks": [
+                    {"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS
+                ],
+                "trainer.logger": {
+                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "runs", "name": None},
+                },
+            }
+        )
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        logger = config.trainer.get("logger")
+        if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
+            logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
+        if config.model.get("init_args", {}).get("core", "ALRNN") != "ALRNN":
+            given = config.trainer.get("callbacks") or []
+            kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
+            if len(kept) < len(given):
+                rank_zero_info(f"core is no ALRNN: {', '.join(_REGIME_CALLBACKS)} have no regimes to log and are off")
+                config.trainer.callbacks = kept
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with the package: name, without suffix, and path."""
+    folder = Path(str(resources.files("lightning_alrnn.configs")))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def resolve_configs(args: Sequence[str]) -> list[str]:
+    """Replace the names of shipped configurations behind ``--config`` by their paths.
+
+    A file of that name comes first. Paths and YAML text are left alone.
+
+    Raises:
+        SystemExit: if it is neither a file nor a shipped configuration; the message lists those there are.
+    """
+    resolved: list[str] = []
+    expected = False
+    for argument in args:
+        flag, separator, value = argument.partition("=")
+        if expected:
+            resolved.append(_config_path(argument))
+        elif flag in ("--config", "-c") and separator:
+            resolved.append(f"{flag}={_config_path(value)}")
+        else:
+            resolved.append(argument)
+        expected = argument in ("--config", "-c")
+    return resolved
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the ``alrnn`` command.
+
+    Args:
+        args: the arguments, as after ``alrnn`` on the command line; ``None`` takes them from there.
+
+    Example:
+        >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    if arguments[:1] == ["configs"]:
+        _print_configs(arguments[1:])
+    else:
+        run_cli(arguments)
+
+
+def run_cli(args: Sequence[str]) -> ALRNNCLI:
+    """Run a command of :class:`ALRNNCLI` and return it, with its ``trainer``, ``model`` and ``datamodule``.
+
+    Args:
+        args: the arguments, such as ``["fit", "--config", "digits"]``.
+    """
+    with _command_line(resolve_configs(args)):
+        return ALRNNCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
+            parser_kwargs={
+                "prog": "alrnn",
+                "description": "Train and look at Almost-Linear RNNs. `alrnn configs` lists the configurations that "
+                "come with the package; `alrnn fit --config NAME` runs one.",
+            },
+        )
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """Make ``arguments`` the process's own: LightningCLI reads them there, and so do the processes that DDP starts."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _config_path(value: str) -> str:
+    known = shipped_configs()
+    if Path(value).is_file() or "\n" in value or value.lstrip().startswith("{"):
+        return value
+    if value in known:
+        return str(known[value])
+    _fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+
+
+def _print_configs(arguments: list[str]) -> None:
+    if arguments:
+        if arguments == ["--help"] or arguments == ["-h"]:
+            _write("usage: alrnn configs\n\nList the configurations that come with the package.")
+            return
+        _fail(f"alrnn configs takes no arguments, got {' '.join(arguments)}")
+    known = shipped_configs()
+    width = max(map(len, known))
+    for name, path in known.items():
+        _write(f"{name:<{width}}  {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _fail(message: str) -> Any:
+    sys.stderr.write(f"alrnn: error: {message}\n")
+    raise SystemExit(2)

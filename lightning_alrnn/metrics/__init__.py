@@ -1,0 +1,7 @@
+"""Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`)."""
+
+from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.metrics.units import UnitActivity
+
+__all__ = ["RegimeCounter", "UnitActivity", "WeightedMean"]

@@ -1,0 +1,106 @@
+"""Counting of regimes over batches and processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from lightning_alrnn.analysis.regimes import (
+    PackedCounts,
+    RegimeCounts,
+    count_batch,
+    merge_rows,
+    regime_counts,
+    summarize_regimes,
+    switches_and_moves,
+    words_needed,
+)
+
+_MERGE_EVERY = 64
+
+
+class RegimeCounter(Metric):
+    """Counts the linear regimes that states visit, and the transitions between them.
+
+    Args:
+        nonlinear_units: P.
+        max_regimes: how many regimes, and how many transitions, are kept on a process. Beyond it the rarest are
+            dropped, so that memory stays bounded; counts up to it are exact.
+
+    Example:
+        >>> counter = RegimeCounter(nonlinear_units=1)
+        >>> counter.update(torch.tensor([[[1.0], [-1.0], [-2.0]]]), torch.tensor([3]))
+        >>> counter.regimes().counts
+        tensor([2, 1])
+        >>> int(counter.compute()["visited"])
+        2
+    """
+
+    full_state_update = False
+
+    codes: list[Tensor]
+    counts: list[Tensor]
+    pairs: list[Tensor]
+    pair_counts: list[Tensor]
+    steps: Tensor
+    moves: Tensor
+    switches: Tensor
+
+    def __init__(self, nonlinear_units: int, max_regimes: int = 65_536) -> None:
+        super().__init__()
+        self.nonlinear_units = nonlinear_units
+        self.max_regimes = max_regimes
+        for name in PackedCounts._fields:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        for name in ("steps", "moves", "switches"):
+            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, states: Tensor, lengths: Tensor) -> None:
+        """Count a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
+        packed = count_batch(states, lengths, self.nonlinear_units)
+        switches, moves = switches_and_moves(packed)
+        self.steps += packed.counts.sum()
+        self.moves += moves
+        self.switches += switches
+        self._append(packed)
+        if len(self.codes) >= _MERGE_EVERY:
+            self._merge()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scalars of all batches and processes: the fields of :class:`RegimeSummary`."""
+        return {name: torch.tensor(value) for name, value in summarize_regimes(self._regimes())._asdict().items()}
+
+    def regimes(self) -> RegimeCounts:
+        """The counts of all batches and processes, on the CPU. Call it on every process."""
+        with self.sync_context():
+            return self._regimes()
+
+    def _regimes(self) -> RegimeCounts:
+        packed = PackedCounts(*(dim_zero_cat(getattr(self, name)).cpu() for name in PackedCounts._fields))
+        return regime_counts(
+            packed,
+            self.nonlinear_units,
+            steps=int(self.steps),
+            moves=int(self.moves),
+            switches=int(self.switches),
+        )
+
+    def sync(self, *args: object, **kwargs: object) -> None:
+        """Gather the counts of all processes, each merged first and none without an entry."""
+        words = words_needed(self.nonlinear_units)
+        if not self.codes:  # a process without data must still send tensors of the right type and width
+            rows = torch.zeros(0, words, dtype=torch.int64, device=self.device)
+            self._append(PackedCounts(rows, rows[:, 0], rows.repeat(1, 2), rows[:, 0]))
+        self._merge()
+        super().sync(*args, **kwargs)  # type: ignore[arg-type]
+
+    def _append(self, packed: PackedCounts) -> None:
+        for name, values in zip(PackedCounts._fields, packed, strict=True):
+            getattr(self, name).append(values)
+
+    def _merge(self) -> None:
+        codes, counts = merge_rows(dim_zero_cat(self.codes), dim_zero_cat(self.counts), self.max_regimes)
+        pairs, pair_counts = merge_rows(dim_zero_cat(self.pairs), dim_zero_cat(self.pair_counts), self.max_regimes)
+        self.codes, self.counts, self.pairs, self.pair_counts = [codes], [counts], [pairs], [pair_counts]

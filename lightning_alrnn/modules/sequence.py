@@ -1,0 +1,398 @@
+"""The LightningModule for sequence tasks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MeanSquaredError, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.nn.alrnn import ALRNN, InitialState, SelfConnections
+from lightning_alrnn.nn.alrnn import Init as Init  # the CLI resolves annotations in this module
+from lightning_alrnn.nn.readout import LinearReadout
+from lightning_alrnn.nn.regularization import manifold_attractor_penalty
+from lightning_alrnn.nn.scan import Backend
+
+Objective = Literal["classification", "regression"]
+TargetStep = Literal["last", "every"]
+Stage = Literal["train", "val", "test"]
+
+
+class SequencePrediction(NamedTuple):
+    """What the network makes of a batch.
+
+    Attributes:
+        outputs: readout (class scores or values), shape ``(batch, outputs)`` at each sequence's last step or
+            ``(batch, time, outputs)`` at every step.
+        states: z_1 … z_T, shape ``(batch, time, M)``; zero past a sequence's length.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        classes: the most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` under
+            regression.
+    """
+
+    outputs: Tensor
+    states: Tensor
+    lengths: Tensor
+    classes: Tensor | None
+
+
+class ALRNNModule(LightningModule):
+    r"""Encoder → recurrent core → linear readout, trained on a sequence task.
+
+    The loss is the task's own, cross-entropy or mean squared error, plus the manifold-attractor regularisation (MAR)
+    τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] where the core is an :class:`ALRNN`.
+
+    Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
+    ``train/regularization``, the same under ``val/`` and ``test/``; further ``val/accuracy`` and ``test/accuracy``
+    (classification) or ``val/mse`` and ``test/mse`` (regression).
+
+    Without a ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the
+    last one (``last.ckpt``) are kept.
+
+    Args:
+        input_size: K, the number of input channels.
+        output_size: number of outputs, or of classes.
+        hidden_size: M, the number of units.
+        nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M); an ``ALRNN`` core alone has it.
+        core: "ALRNN"; "RNN", "GRU" or "LSTM" for torch's layers; the path of a class such as "torch.nn.GRU"; or a
+            callable ``core(input_size, hidden_size)``. It must be batch-first and return ``(states, …)``.
+        encoder: module between the inputs and the core, such as ``torch.nn.Embedding``; its width is taken from its
+            ``output_size``, ``out_features`` or ``embedding_dim``.
+        self_connections: see :class:`ALRNN`.
+        init: see :class:`ALRNN`.
+        initial_state: see :class:`ALRNN`.
+        backend: see :class:`ALRNN`.
+        objective: "classification" or "regression".
+        target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
+            batch's mask.
+        mar_strength: τ, the strength of the regularisation; 0 for none.
+        mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
+        optimizer: called with the parameters.
+        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+
+    Raises:
+        ValueError: if a size or an option is out of range.
+
+    Example:
+        >>> model = ALRNNModule(input_size=2, output_size=1, objective="regression", nonlinear_units=5)
+        >>> model(torch.randn(4, 10, 2)).outputs.shape
+        torch.Size([4, 1])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int = 50,
+        nonlinear_units: int = 5,
+        core: str | Callable[[int, int], nn.Module] = "ALRNN",
+        encoder: nn.Module | None = None,
+        self_connections: SelfConnections = "nonlinear",
+        init: Init = "gaussian",
+        initial_state: InitialState = "zeros",
+        backend: Backend = "auto",
+        objective: Objective = "classification",
+        target_step: TargetStep = "last",
+        mar_strength: float = 0.1,
+        mar_units: int | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        if output_size < (2 if objective == "classification" else 1):
+            raise ValueError(
+                f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
+                f"got {output_size}"
+            )
+        for name, value, choices in (("objective", objective, Objective), ("target_step", target_step, TargetStep)):
+            if value not in get_args(choices):
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+        if not mar_strength >= 0:
+            raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
+        if mar_units is not None and not 0 <= mar_units <= hidden_size:
+            raise ValueError(f"mar_units (M_reg) must lie between 0 and hidden_size (M={hidden_size}), got {mar_units}")
+
+        self.objective = objective
+        self.target_step = target_step
+        self.mar_strength = mar_strength
+        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
+        self._optimizer = optimizer
+        self._lr_scheduler = lr_scheduler
+
+        self.encoder = encoder
+        width = input_size if encoder is None else _output_width(encoder)
+        if core == "ALRNN":
+            self.core: nn.Module = ALRNN(
+                width,
+                hidden_size,
+                nonlinear_units,
+                self_connections=self_connections,
+                init=init,
+                initial_state=initial_state,
+                backend=backend,
+            )
+        else:
+            self.core = build_core(core, width, hidden_size)
+        self.readout = LinearReadout(hidden_size, output_size)
+
+        # checkpoints hold plain values only, so that they load with weights_only=True
+        self.save_hyperparameters(ignore=["core", "encoder", "optimizer", "lr_scheduler"])
+        if isinstance(core, str):
+            self.save_hyperparameters({"core": core})
+
+        self.train_metrics = nn.ModuleDict(self.configure_losses())
+        self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
+        self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
+        self.register_buffer("_diverged", torch.tensor(False), persistent=False)
+        self._diverged: Tensor
+
+    def configure_losses(self) -> dict[str, Metric]:
+        """Running means of the loss and its parts, logged in every stage."""
+        return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
+
+    def configure_metrics(self, output_size: int) -> dict[str, Metric]:
+        """Metrics of validation and test beyond the loss, by name."""
+        if self.objective == "classification":
+            return {"accuracy": MulticlassAccuracy(output_size, average="micro", validate_args=False)}
+        return {"mse": MeanSquaredError()}
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> SequencePrediction:
+        """Run the network.
+
+        Args:
+            inputs: shape ``(batch, time, K)``, or what the encoder takes.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        """
+        encoded = inputs if self.encoder is None else self.encoder(inputs)
+        if isinstance(self.core, ALRNN):
+            states, last = self.core(encoded, lengths=lengths)
+        else:
+            states = self.core(encoded)[0]
+            if lengths is None:
+                last = states[:, -1]
+            else:
+                last = states[torch.arange(len(states), device=states.device), lengths - 1]
+                states = states * valid_steps(lengths, states.shape[1]).unsqueeze(-1)
+        outputs = self.readout(last if self.target_step == "last" else states)
+        if lengths is None:
+            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
+        classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
+        return SequencePrediction(outputs, states, lengths, classes)
+
+    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """The task's own loss.
+
+        Args:
+            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: the batch.
+
+        Returns:
+            The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
+            shape.
+        """
+        if self.objective == "classification":
+            loss = functional.cross_entropy(outputs.flatten(0, -2), batch.targets.flatten(), reduction="none")
+            loss = loss.view(outputs.shape[:-1])
+        else:
+            loss = (outputs - batch.targets).square().mean(dim=-1)
+        if self.target_step == "last":
+            return loss, torch.ones_like(loss)
+        weight = valid_steps(batch.lengths, outputs.shape[1]).to(loss.dtype)
+        return loss, weight if batch.mask is None else weight * batch.mask
+
+    def regularization(self) -> Tensor:
+        """τ times the manifold-attractor penalty; 0 for a core that is no ALRNN."""
+        if isinstance(self.core, ALRNN) and self.mar_strength > 0:
+            return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
+        return torch.zeros((), device=self.device)
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("val", batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("test", batch)
+
+    def predict_step(self, batch: SequenceBatch, batch_idx: int) -> SequencePrediction:
+        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self.parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        scheduler = self._lr_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": getattr(scheduler, "monitor", "val/task_loss")},
+        }
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Keep the best and the last weights where the Trainer would have kept the last alone."""
+        checkpoints = self.trainer.checkpoint_callbacks
+        if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
+            return []
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
+            return [ModelCheckpoint(save_last=True)]
+        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}", save_last=True)]
+
+    def on_validation_epoch_start(self) -> None:
+        self._stop_if_diverged()
+
+    def on_validation_epoch_end(self) -> None:
+        # the last update may have broken the weights after the last training loss; no checkpoint may hold them
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            value = self.val_metrics["task_loss"].compute()
+            if not bool(torch.isfinite(value)):
+                raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
+
+    def on_train_epoch_end(self) -> None:
+        self._stop_if_diverged()
+
+    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Tensor]:
+        _check_batch(batch, self.objective, self.target_step, self.readout.out_features)
+        prediction = self(batch.inputs, batch.lengths)
+        elements, weight = self.task_loss(prediction.outputs, batch)
+        total = weight.sum()
+        # a batch whose mask is empty has the loss 0, not 0/0
+        task_loss = (elements * weight).sum() / torch.where(total > 0, total, 1.0)
+        regularization = self.regularization()
+        loss = task_loss + regularization
+        if stage == "train":
+            self._note_divergence(loss)
+        losses = {"loss": loss, "task_loss": task_loss, "regularization": regularization}
+        self._log(stage, batch, prediction, losses, weight)
+        return {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
+
+    @torch.no_grad()
+    def _log(
+        self,
+        stage: Stage,
+        batch: SequenceBatch,
+        prediction: SequencePrediction,
+        losses: dict[str, Tensor],
+        weight: Tensor,
+    ) -> None:
+        metrics: nn.ModuleDict = getattr(self, f"{stage}_metrics")
+        for name, value in losses.items():
+            metrics[name].update(value, weight.sum())
+        if stage != "train":
+            counted = weight > 0
+            outputs, targets = prediction.outputs, batch.targets
+            if self.target_step == "every":
+                outputs, targets = outputs[counted], targets[counted]
+            for name in metrics.keys() - losses.keys():
+                metrics[name].update(outputs, targets)
+        for name, metric in metrics.items():
+            self.log(
+                f"{stage}/{name}",
+                metric,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=name in ("loss", "accuracy"),
+                batch_size=len(batch.inputs),
+            )
+
+    def _note_divergence(self, loss: Tensor) -> None:
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+            if not bool(torch.isfinite(loss)):
+                raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
+        else:  # looking at the value would halt the device, or leave the other processes waiting: once an epoch
+            self._diverged |= ~torch.isfinite(loss.detach())
+
+    def _stop_if_diverged(self) -> None:
+        if self.trainer.strategy.reduce_boolean_decision(bool(self._diverged), all=False):
+            raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
+
+
+def build_core(core: str | Callable[[int, int], nn.Module], input_size: int, hidden_size: int) -> nn.Module:
+    """A recurrent layer other than the ALRNN, from its name or from a callable.
+
+    Args:
+        core: "RNN", "GRU", "LSTM", the path of a class, or a callable ``core(input_size, hidden_size)``.
+        input_size: number of input channels.
+        hidden_size: number of units.
+
+    Raises:
+        ValueError: if the name cannot be found.
+        TypeError: if ``core`` does not give a module.
+    """
+    factory: Any = core
+    if isinstance(core, str):
+        path, _, name = core.rpartition(".")
+        try:
+            factory = getattr(importlib.import_module(path or "torch.nn"), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', got {core!r}"
+            ) from error
+    if isinstance(factory, type) and issubclass(factory, nn.RNNBase):
+        return factory(input_size, hidden_size, batch_first=True)  # type: ignore[arg-type]
+    built = factory(input_size, hidden_size) if callable(factory) else factory
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"core must give a torch.nn.Module when called with (input_size, hidden_size), got {built!r}")
+    return built
+
+
+def _output_width(encoder: nn.Module) -> int:
+    for name in ("output_size", "out_features", "embedding_dim"):
+        width = getattr(encoder, name, None)
+        if isinstance(width, int):
+            return width
+    raise ValueError(
+        f"encoder must have an attribute output_size (its width), {type(encoder).__name__} has none: "
+        "set encoder.output_size"
+    )
+
+
+def _is_lightnings_default(checkpoint: Callback) -> bool:
+    """Whether a checkpoint callback is the one that the Trainer adds by itself: nothing about it was chosen."""
+    return (
+        type(checkpoint) is ModelCheckpoint
+        and checkpoint.state_key == ModelCheckpoint().state_key
+        and checkpoint.dirpath is None
+        and checkpoint.filename is None
+        and checkpoint.save_last is None
+        and checkpoint.save_top_k == 1
+    )
+
+
+def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:
+    if not isinstance(batch, SequenceBatch):
+        raise TypeError(
+            f"a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got {type(batch).__name__}: "
+            "let the loader's collate_fn return one, or use the Arrays DataModule"
+        )
+    shape: tuple[int, ...] = tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
+    integers = not batch.targets.is_floating_point()
+    if objective == "regression":
+        shape = (*shape, outputs)
+    if tuple(batch.targets.shape) != shape or integers != (objective == "classification"):
+        kind = "int64 classes" if objective == "classification" else "float values"
+        raise ValueError(
+            f"targets for {objective} at {target_step} step must be {kind} of shape {shape}, "
+            f"got {batch.targets.dtype} of shape {tuple(batch.targets.shape)}"
+        )
+
+
+def _diverged_message(name: str, epoch: int) -> str:
+    return (
+        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is too "
+        "high (lower optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or the start "
+        "is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
+    )

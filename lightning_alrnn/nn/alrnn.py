@@ -1,0 +1,316 @@
+"""The almost-linear RNN layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_alrnn.nn.scan import Backend, ScanOutput, check_backend, scan, step
+
+SelfConnections = Literal["nonlinear", "all"]
+"""Which units have a diagonal entry A_ii: the nonlinear ones (TMLR 2026) or all (NeurIPS 2024)."""
+
+Init = Literal["gaussian", "positive_definite", "near_identity"]
+"""How the parameters are drawn."""
+
+InitialState = Literal["zeros", "learned", "uniform"]
+"""Where a sequence starts when no ``state`` is given."""
+
+
+class ALRNN(nn.Module):
+    r"""Almost-linear RNN: a recurrent layer in which only the last P of M units are nonlinear.
+
+    .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C s_t + h
+
+    φ* is the identity on the first M−P units and a ReLU on the last P. With P=0 the network is linear, with P=M fully
+    nonlinear; in between, the signs of the P units cut the state space into at most 2^P linear regimes.
+
+    Args:
+        input_size: K, the number of input channels; ``None`` adds the inputs directly, as a drive of width M (C is the
+            identity and not a parameter).
+        hidden_size: M, the number of units, at least 1.
+        nonlinear_units: P, the number of rectified units, 0 ≤ P ≤ M.
+        self_connections: "nonlinear" (A has P entries, the linear units have none) or "all" (A has M entries).
+        init: "gaussian" draws A, W, h from 0.01·N(0,1); "positive_definite" takes for A the diagonal of a random
+            positive definite matrix scaled to spectral radius 1, with W from 0.01·N(0,1) and h=0; "near_identity" gives
+            every unit a self-coupling of 0.9 with W from 0.1·N(0,1)/√M around it and h=0, so that the eigenvalues lie
+            within about 0.1 of 0.9. C is drawn from 0.1·N(0,1). In the latter two a unit without an A_ii carries the
+            value on the diagonal of W.
+        initial_state: "zeros", "learned" (a parameter ``z0``) or "uniform" (drawn anew for every sequence in training,
+            zeros in evaluation).
+        backend: how to compute the recurrence, see :mod:`lightning_alrnn.nn.scan`.
+        initial_radius: for ``initial_state="uniform"``, the states are drawn from U(−r, r); ``None`` takes
+            r = 1/√batch, as the reference code does.
+
+    Attributes:
+        A: diagonal, shape ``(P,)`` or ``(M,)``.
+        W: coupling, shape ``(M, M)``.
+        C: input weights, shape ``(M, K)``; ``None`` where ``input_size`` is.
+        h: bias, shape ``(M,)``.
+
+    Raises:
+        ValueError: if a size is out of range or an option is unknown.
+
+    Example:
+        >>> rnn = ALRNN(input_size=2, hidden_size=8, nonlinear_units=3)
+        >>> states, last = rnn(torch.randn(4, 10, 2))
+        >>> states.shape, last.shape
+        (torch.Size([4, 10, 8]), torch.Size([4, 8]))
+        >>> rnn.regime(states).shape
+        torch.Size([4, 10, 3])
+
+    Reference:
+        Brenner & Koppe, "Uncovering the Computational Roles of Nonlinearity in Sequence Modeling Using Almost-Linear
+        RNNs", TMLR 2026 (arXiv:2506.07919); Brenner, Hemmer, Monfared & Durstewitz, NeurIPS 2024 (arXiv:2410.14240).
+    """
+
+    A: nn.Parameter
+    W: nn.Parameter
+    C: nn.Parameter | None
+    h: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        nonlinear_units: int,
+        *,
+        self_connections: SelfConnections = "nonlinear",
+        init: Init = "gaussian",
+        initial_state: InitialState = "zeros",
+        backend: Backend = "auto",
+        initial_radius: float | None = None,
+    ) -> None:
+        super().__init__()
+        if hidden_size < 1:
+            raise ValueError(f"hidden_size (M) must be at least 1, got {hidden_size}")
+        if input_size is not None and input_size < 1:
+            raise ValueError(f"input_size (K) must be at least 1, or None to add the inputs directly, got {input_size}")
+        if not 0 <= nonlinear_units <= hidden_size:
+            raise ValueError(
+                f"nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), got {nonlinear_units}"
+            )
+        _check_choice("self_connections", self_connections, ("nonlinear", "all"))
+        _check_choice("init", init, ("gaussian", "positive_definite", "near_identity"))
+        _check_choice("initial_state", initial_state, ("zeros", "learned", "uniform"))
+        if initial_radius is not None and not initial_radius > 0:
+            raise ValueError(f"initial_radius must be positive, got {initial_radius}")
+        check_backend(backend)
+
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.nonlinear_units = nonlinear_units
+        self.self_connections = self_connections
+        self.init = init
+        self.initial_state = initial_state
+        self.initial_radius = initial_radius
+        self.backend = backend
+
+        self.A = nn.Parameter(torch.empty(hidden_size if self_connections == "all" else nonlinear_units))
+        self.W = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.h = nn.Parameter(torch.empty(hidden_size))
+        self.C = None if input_size is None else nn.Parameter(torch.empty(hidden_size, input_size))
+        self.z0 = nn.Parameter(torch.empty(hidden_size)) if initial_state == "learned" else None
+        self.reset_parameters()
+
+    @property
+    def linear_units(self) -> int:
+        """M−P, the number of units that are never rectified."""
+        return self.hidden_size - self.nonlinear_units
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as ``init`` says."""
+        size = self.hidden_size
+        if self.init == "gaussian":
+            nn.init.normal_(self.W, std=0.01)
+            nn.init.normal_(self.h, std=0.01)
+            if self.A.numel():
+                nn.init.normal_(self.A, std=0.01)
+        else:
+            nn.init.zeros_(self.h)
+            if self.init == "near_identity":
+                nn.init.normal_(self.W, std=0.1 / math.sqrt(size))
+                diagonal = torch.full((size,), 0.9)
+            else:
+                nn.init.normal_(self.W, std=0.01)
+                factor = torch.randn(size, size)
+                matrix = factor.T @ factor / size + torch.eye(size)
+                diagonal = matrix.diagonal() / torch.linalg.eigvalsh(matrix)[-1]
+            without = size - self.A.numel()  # units whose self-coupling can only stand in W
+            self.A.copy_(diagonal[without:])
+            self.W.diagonal()[:without] += diagonal[:without].to(self.W)
+        if self.C is not None:
+            nn.init.normal_(self.C, std=0.1)
+        if self.z0 is not None:
+            nn.init.zeros_(self.z0)
+
+    def diagonal(self) -> Tensor:
+        """The diagonal of A over all units, zero where a unit has no self-connection; shape ``(M,)``."""
+        return functional.pad(self.A, (self.hidden_size - self.A.numel(), 0))
+
+    def forward(self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> ScanOutput:
+        """Run over a batch of sequences.
+
+        Args:
+            inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where ``input_size`` is ``None``.
+            state: z_0, shape ``(batch, M)``; the ``last`` of an earlier call continues its sequences. ``None`` starts
+                as ``initial_state`` says.
+            lengths: int64, shape ``(batch,)``, how many steps of each padded sequence are valid (1 … T).
+
+        Returns:
+            ``states`` of shape ``(batch, time, M)``, zero past a sequence's length, and ``last`` of shape
+            ``(batch, M)``, the state at each sequence's own last step.
+
+        Raises:
+            ValueError: if a shape does not fit or a length is not within 1 … T (lengths on an accelerator are not
+                looked at, as that would halt it).
+            TypeError: if inputs and parameters differ in dtype.
+
+        Under autocast, and where the parameters are of half precision, the recurrence runs in float32.
+        """
+        self._check_inputs(inputs, state, lengths)
+        with torch.autocast(inputs.device.type, enabled=False):
+            dtype = torch.promote_types(self.W.dtype, torch.float32)
+            if state is None:
+                state = self._start(inputs.shape[0]).to(dtype)
+            if lengths is not None and lengths.device.type == "cpu" and bool((lengths == inputs.shape[1]).all()):
+                lengths = None  # nothing is padded: the plain recurrence does
+            output = scan(
+                inputs.to(dtype),
+                state.to(dtype),
+                diagonal=self.diagonal().to(dtype),
+                W=self.W.to(dtype),
+                C=None if self.C is None else self.C.to(dtype),
+                h=self.h.to(dtype),
+                nonlinear_units=self.nonlinear_units,
+                lengths=lengths,
+                backend=self.backend,
+            )
+            return ScanOutput(output.states.to(self.W.dtype), output.last.to(self.W.dtype))
+
+    def step(self, z: Tensor, s: Tensor | None = None) -> Tensor:
+        """One step of the recurrence.
+
+        Args:
+            z: states, shape ``(…, M)``.
+            s: inputs, shape ``(…, K)`` (``(…, M)`` where ``input_size`` is ``None``); ``None`` for no input.
+
+        Returns:
+            The next states, shape ``(…, M)``.
+        """
+        if s is None:
+            drive: Tensor = self.h
+        elif self.C is None:
+            drive = s + self.h
+        else:
+            drive = functional.linear(s, self.C, self.h)
+        return step(z, drive, self.diagonal(), self.W, self.nonlinear_units)
+
+    def regime(self, z: Tensor) -> Tensor:
+        """The linear regime of each state: which nonlinear units are on, z > 0.
+
+        Args:
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
+        """
+        return z[..., self.linear_units :] > 0
+
+    def regime_matrix(self, code: Tensor) -> Tensor:
+        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+
+        Args:
+            code: the regime's bits, bool or 0/1, shape ``(…, P)``.
+
+        Returns:
+            Tensor of shape ``(…, M, M)``.
+
+        Raises:
+            ValueError: if ``code`` does not have P entries.
+        """
+        if code.shape[-1:] != (self.nonlinear_units,):
+            raise ValueError(
+                f"code must have P={self.nonlinear_units} entries in its last dimension, got shape {tuple(code.shape)}"
+            )
+        slopes = functional.pad(code.to(self.W), (self.linear_units, 0), value=1.0)
+        return torch.diag(self.diagonal()) + self.W * slopes.unsqueeze(-2)
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
+
+        Args:
+            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+
+        Returns:
+            Tensor of shape ``(…, M, M)``.
+        """
+        return self.regime_matrix(self.regime(z))
+
+    def extra_repr(self) -> str:
+        return (
+            f"input_size={self.input_size}, hidden_size={self.hidden_size}, nonlinear_units={self.nonlinear_units}, "
+            f"self_connections={self.self_connections!r}, init={self.init!r}, initial_state={self.initial_state!r}, "
+            f"backend={self.backend!r}"
+        )
+
+    def _start(self, batch: int) -> Tensor:
+        if self.z0 is not None:
+            return self.z0.expand(batch, -1)
+        start = self.W.new_zeros(batch, self.hidden_size)
+        if self.initial_state == "uniform" and self.training:
+            radius = self.initial_radius or 1.0 / math.sqrt(max(batch, 1))
+            start.uniform_(-radius, radius)
+        return start
+
+    def _check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
+        width = self.hidden_size if self.input_size is None else self.input_size
+        name = "hidden_size" if self.input_size is None else "input_size"
+        if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:
+            raise ValueError(
+                f"inputs must have shape (batch, time, {name}={width}) with at least one step, got {tuple(inputs.shape)}"
+            )
+        # float16 and bfloat16 come from autocast and are raised to float32
+        if inputs.dtype not in (self.W.dtype, torch.float16, torch.bfloat16) and self.W.dtype not in (
+            torch.float16,
+            torch.bfloat16,
+        ):
+            raise TypeError(
+                f"inputs must have the dtype of the parameters, {self.W.dtype}, got {inputs.dtype}: "
+                f"convert one of them, as in inputs.to({self.W.dtype}) or rnn.to({inputs.dtype})"
+            )
+        batch, time = inputs.shape[:2]
+        if state is not None and state.shape != (batch, self.hidden_size):
+            raise ValueError(
+                f"state must have shape (batch, hidden_size) = {(batch, self.hidden_size)}, got {tuple(state.shape)}"
+            )
+        if lengths is not None:
+            check_lengths(lengths, batch, time)
+
+
+def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
+    """Raise ``ValueError`` unless ``lengths`` is an integer vector with one entry in 1 … time a sequence.
+
+    The values are looked at on the CPU only.
+    """
+    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(
+            f"lengths must be int64 of shape (batch,) = {(batch,)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if lengths.device.type == "cpu":
+        wrong = (lengths < 1) | (lengths > time)
+        if bool(wrong.any()):
+            index = int(wrong.nonzero()[0, 0])
+            raise ValueError(
+                f"lengths must lie between 1 and the number of steps, {time}; lengths[{index}] is {int(lengths[index])}"
+            )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -1,0 +1,59 @@
+"""What the figures share."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+# Okabe & Ito's palette: distinct for colour-blind readers
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#7F7F7F",
+)
+
+STABILITY_STYLE = {  # colour and marker, so that the classes can also be told in grey
+    "stable": (GREEN, "o"),
+    "saddle": (ORANGE, "D"),
+    "unstable": (RED, "^"),
+    "marginal": (PURPLE, "s"),
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of a size in inches, with a canvas of its own."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes) -> Axes:
+    """Leave the two axes lines that carry ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def render(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
+    """Draw a figure: RGB of shape ``(height, width, 3)``."""
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """An RGB image as the bytes of a PNG file."""
+    from matplotlib.image import imsave
+
+    buffer = BytesIO()
+    imsave(buffer, image, format="png")
+    return buffer.getvalue()

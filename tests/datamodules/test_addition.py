@@ -1,0 +1,125 @@
+"""The addition problem."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_alrnn.datamodules import Addition
+
+
+def marked_steps(inputs: torch.Tensor) -> torch.Tensor:
+    """The two marked steps of each sequence, in order, (N, 2)."""
+    assert set(inputs[..., 1].unique().tolist()) == {0.0, 1.0}
+    assert (inputs[..., 1].sum(1) == 2).all()
+    return inputs[..., 1].nonzero()[:, 1].reshape(-1, 2)
+
+
+def test_attributes() -> None:
+    data = Addition()
+    assert (data.input_size, data.output_size, data.objective, data.target_step) == (2, 1, "regression", "last")
+    batch = Addition(train_size=3).build("train")
+    assert batch.inputs.shape == (3, 100, 2)
+    assert batch.inputs.dtype == batch.targets.dtype == torch.float32
+    assert batch.lengths.tolist() == [100, 100, 100]
+    assert batch.lengths.dtype == torch.int64
+    assert batch.mask is None
+    assert batch.group is None
+
+
+@pytest.mark.parametrize("length", [4, 5, 7, 10])
+@pytest.mark.parametrize(
+    ("markers", "pairs"),
+    [
+        ("first_half", lambda steps: {(i, j) for i in range(steps // 2) for j in range(i + 1, steps // 2)}),
+        ("halves", lambda steps: {(i, j) for i in range(steps // 2) for j in range(steps // 2, steps)}),
+        ("uniform", lambda steps: {(i, j) for i in range(steps) for j in range(i + 1, steps)}),
+    ],
+)
+def test_marks_fall_on_every_allowed_pair_and_no_other(markers, pairs, length: int) -> None:
+    data = Addition(sequence_length=length, markers=markers, train_size=2000)
+    steps = marked_steps(data.build("train").inputs)
+    assert set(map(tuple, steps.tolist())) == pairs(length)
+
+
+def test_marks_are_uniform() -> None:
+    steps = marked_steps(Addition(sequence_length=4, markers="uniform", train_size=12_000).build("train").inputs)
+    counts = torch.stack([(steps == torch.tensor([i, j])).all(1).sum() for i in range(4) for j in range(i + 1, 4)])
+    assert (counts - 2000).abs().max() < 5 * (12_000 * (1 / 6) * (5 / 6)) ** 0.5
+
+
+@pytest.mark.parametrize(("operation", "combine"), [("sum", torch.add), ("product", torch.mul)])
+@pytest.mark.parametrize("markers", ["first_half", "halves", "uniform"])
+def test_target_combines_the_marked_values(operation, combine, markers) -> None:
+    batch = Addition(sequence_length=12, markers=markers, operation=operation, val_size=300).build("val")
+    for sequence, target in zip(batch.inputs, batch.targets, strict=True):
+        values = [float(value) for value, mark in sequence if mark == 1]
+        assert target.shape == (1,)
+        assert float(target) == pytest.approx(float(combine(*map(torch.tensor, values))), abs=1e-6)
+
+
+def test_noise_is_uniform() -> None:
+    noise = Addition(sequence_length=50, train_size=2000).build("train").inputs[..., 0]
+    assert float(noise.min()) >= 0
+    assert float(noise.max()) < 1
+    assert float(noise.mean()) == pytest.approx(0.5, abs=0.005)
+    assert float(noise.var()) == pytest.approx(1 / 12, abs=0.002)
+
+
+@pytest.mark.parametrize(("operation", "constant", "error"), [("sum", 1.0, 1 / 6), ("product", 0.25, 1 / 9 - 1 / 16)])
+def test_constant_predictor(operation, constant: float, error: float) -> None:
+    targets = Addition(sequence_length=4, operation=operation, train_size=40_000).build("train").targets
+    assert float(targets.mean()) == pytest.approx(constant, abs=0.01)
+    assert float((targets - constant).square().mean()) == pytest.approx(error, rel=0.03)
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(1, 1100), seed=st.integers(0, 2**40))
+def test_first_trials_are_the_same_whatever_the_size(size: int, seed: int) -> None:
+    few, many = (Addition(sequence_length=4, test_size=n, seed=seed).build("test") for n in (size, 1200))
+    assert torch.equal(few.inputs, many.inputs[:size])
+    assert torch.equal(few.targets, many.targets[:size])
+
+
+def test_splits_and_seeds_differ() -> None:
+    sizes = {"train_size": 5, "val_size": 5, "test_size": 5}
+    batches = [Addition(**sizes).build(split) for split in ("train", "val", "test")]
+    batches.append(Addition(**sizes, seed=1).build("train"))
+    assert len({batch.inputs.numpy().tobytes() for batch in batches}) == 4
+
+
+def test_shortest() -> None:
+    batch = Addition(sequence_length=2, markers="uniform", train_size=1).build("train")
+    assert batch.inputs[0, :, 1].tolist() == [1, 1]
+    assert float(batch.targets) == pytest.approx(float(batch.inputs[0, :, 0].sum()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"markers": "both"}, "markers must be one of 'first_half', 'halves', 'uniform', got 'both'"),
+        ({"operation": "mean"}, "operation must be one of 'sum', 'product', got 'mean'"),
+        ({"sequence_length": 3}, "sequence_length must be at least 4, got 3"),
+        ({"sequence_length": 1, "markers": "halves"}, "sequence_length must be at least 2, got 1"),
+        ({"train_size": 0}, "train_size must be at least 1, got 0"),
+        ({"val_size": 0}, "val_size must be at least 1, got 0"),
+        ({"test_size": -1}, "test_size must be at least 1, got -1"),
+    ],
+)
+def test_bad_arguments(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Addition(**arguments)
+
+
+def test_hyperparameters() -> None:
+    assert Addition(sequence_length=20, seed=3).hparams == {
+        "sequence_length": 20,
+        "markers": "first_half",
+        "operation": "sum",
+        "train_size": 10_000,
+        "val_size": 1_000,
+        "test_size": 1_000,
+        "batch_size": 128,
+        "num_workers": 0,
+        "seed": 3,
+    }

@@ -1,0 +1,738 @@
+"""The user's own arrays."""
+
+import copy
+import pickle
+import re
+import sys
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import CSVLogger
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules import Arrays, SequenceDataModule
+from lightning_alrnn.datamodules.base import SPLITS
+
+N, T, K = 6, 5, 3
+INDEX = {"train_index": [0, 1, 2, 3], "val_index": [4], "test_index": [5]}
+
+
+def inputs(count: int = N, steps: int = T, channels: int = K) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, steps, channels))
+
+
+def everything(data: Arrays) -> SequenceBatch:
+    """The sequences of all splits in their original order."""
+    batches = [data.build(split) for split in SPLITS]
+    order = np.argsort(np.concatenate([data._data.rows[split] for split in SPLITS]))
+    return SequenceBatch(*(None if f[0] is None else torch.cat(f)[order] for f in zip(*batches, strict=True)))
+
+
+def meaning(data: Arrays) -> tuple:
+    return data.objective, data.target_step, data.output_size
+
+
+class TestMeaning:
+    @pytest.mark.parametrize(
+        ("targets", "arguments", "expected", "shape"),
+        [
+            (np.arange(N) % 3, {}, ("classification", "last", 3), (N,)),
+            (np.arange(N, dtype=np.uint8) % 3, {"num_classes": 7}, ("classification", "last", 7), (N,)),
+            (np.arange(N) % 3, {"objective": "regression"}, ("regression", "last", 1), (N, 1)),
+            (np.zeros(N, bool), {}, ("classification", "last", 2), (N,)),
+            ((np.arange(N) % 3).astype(float), {"objective": "classification"}, ("classification", "last", 3), (N,)),
+            ([0, 1, 1, 0, 1, 0], {}, ("classification", "last", 2), (N,)),
+            (torch.arange(N * T).reshape(N, T) % 4, {}, ("classification", "every", 4), (N, T)),
+            (np.ones((N, T), bool), {}, ("classification", "every", 2), (N, T)),
+            (
+                np.ones((N, T), int),
+                {"objective": "regression", "target_step": "every"},
+                ("regression", "every", 1),
+                (N, T, 1),
+            ),
+            (np.ones((N, T, 2), int), {"objective": "regression"}, ("regression", "every", 2), (N, T, 2)),
+            (np.ones(N), {}, ("regression", "last", 1), (N, 1)),
+            (np.ones((N, 2), np.float16), {}, ("regression", "last", 2), (N, 2)),
+            (torch.ones(N, 2, dtype=torch.bfloat16), {}, ("regression", "last", 2), (N, 2)),
+            (np.ones((N, T, 4)), {}, ("regression", "every", 4), (N, T, 4)),
+            (np.ones((N, T)), {"target_step": "every"}, ("regression", "every", 1), (N, T, 1)),
+            (np.ones((N, T)), {"target_step": "last"}, ("regression", "last", T), (N, T)),
+            ([np.ones(2)] * N, {}, ("regression", "last", 2), (N, 2)),
+        ],
+    )
+    def test_is_read_off_type_and_shape(self, targets, arguments, expected, shape) -> None:
+        data = Arrays(inputs(), targets, **arguments)
+        assert meaning(data) == expected
+        assert data.input_size == K
+        assert data.class_names is None
+        assert data.group_names is None
+        assert data.vocab_size is None
+        batch = everything(data)
+        assert batch.targets.shape == shape
+        assert batch.targets.dtype == (torch.int64 if expected[0] == "classification" else torch.float32)
+        given_values = torch.as_tensor(np.array(targets) if isinstance(targets, list) else targets)
+        assert torch.equal(batch.targets.flatten().double(), given_values.flatten().double())
+
+    def test_every_step_and_last_step_coincide_for_one_step(self) -> None:
+        assert meaning(Arrays(inputs(steps=1), np.ones((N, 1)))) == ("regression", "last", 1)
+
+    def test_texts_are_classes_and_groups_with_names(self) -> None:
+        data = Arrays(inputs(), ["right", "left", "no-go"] * 2, group=np.array(["b", "a"] * 3))
+        assert meaning(data) == ("classification", "last", 3)
+        assert data.class_names == ["left", "no-go", "right"]
+        assert data.group_names == ["a", "b"]
+        batch = everything(data)
+        assert batch.targets.tolist() == [2, 0, 1, 2, 0, 1]
+        assert batch.group.tolist() == [1, 0, 1, 0, 1, 0]
+
+    def test_tokens(self) -> None:
+        tokens = np.array([[3, 1, 0], [2, 9, -7], [5, 4, 1]], dtype=np.int32)
+        data = Arrays(tokens, [0, 1, 1], lengths=[3, 1, 3])
+        assert data.vocab_size == data.input_size == 6  # 9 and -7 are past the second sequence's end
+        batch = everything(data)
+        assert batch.inputs.dtype == torch.int64
+        assert batch.inputs.tolist() == [[3, 1, 0], [2, 0, 0], [5, 4, 1]]
+        assert batch.lengths.tolist() == [3, 1, 3]
+
+    def test_counts_become_floats(self) -> None:
+        batch = everything(Arrays(np.ones((N, T, K), np.uint16), np.ones(N)))
+        assert batch.inputs.dtype == torch.float32
+        assert (batch.inputs == 1).all()
+
+    def test_groups_lengths_and_mask(self) -> None:
+        mask = np.tri(N, T) + 0.5
+        data = Arrays(inputs(), np.ones((N, T, 1)), lengths=[5, 1, 2, 3, 4, 5], mask=mask, group=[0, 1, 0, 4, 4, 0])
+        batch = everything(data)
+        assert batch.lengths.tolist() == [5, 1, 2, 3, 4, 5]
+        assert batch.group.tolist() == [0, 1, 0, 4, 4, 0]
+        assert batch.mask.dtype == torch.float32
+        for row, length in enumerate(batch.lengths):
+            assert torch.equal(batch.mask[row, :length], torch.as_tensor(mask[row, :length]).float())
+            assert not batch.mask[row, length:].any()
+
+
+@st.composite
+def sequences(draw):
+    """Sequences of different lengths, with targets of each sort at the last or every step."""
+    count, channels = draw(st.integers(3, 8)), draw(st.integers(1, 3))
+    lengths = draw(st.lists(st.integers(1, 6), min_size=count, max_size=count))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    series = [rng.normal(size=(steps, channels)) for steps in lengths]
+    sort = draw(st.sampled_from(["classes", "classes at every step", "vectors", "vectors at every step"]))
+    if sort == "classes":
+        targets = rng.integers(0, 4, count)
+    elif sort == "vectors":
+        targets = rng.normal(size=(count, 10))  # more than there are steps, so never ambiguous
+    elif sort == "vectors at every step":
+        targets = [rng.normal(size=(steps, 2)) for steps in lengths]
+    else:
+        targets = [rng.integers(0, 4, steps) for steps in lengths]
+    return series, targets, "num_classes" if sort.startswith("classes") else None
+
+
+class TestPadding:
+    @settings(max_examples=60, deadline=None)
+    @given(sequences(), st.integers(0, 3), st.sampled_from([np.nan, np.inf, -1e300]))
+    def test_lists_equal_padded_arrays_whatever_the_padding(self, case, extra: int, rubbish: float) -> None:
+        series, targets, classes = case
+        arguments = {} if classes is None else {"num_classes": 4}
+        lengths = [len(sequence) for sequence in series]
+        steps = max(lengths) + extra
+        padded = np.full((len(series), steps, series[0].shape[1]), rubbish)
+        padded_targets = targets
+        if isinstance(targets, list):
+            filler = -100 if classes else rubbish
+            padded_targets = np.full((len(series), steps, *targets[0].shape[1:]), filler, targets[0].dtype)
+            for row, values in zip(padded_targets, targets, strict=True):
+                row[: len(values)] = values
+        for row, values in zip(padded, series, strict=True):
+            row[: len(values)] = values
+        before = padded.copy(), copy.deepcopy(padded_targets)
+
+        by_list = everything(Arrays(series, targets, **arguments))
+        by_array = everything(Arrays(padded, padded_targets, lengths=lengths, **arguments))
+        assert by_list.inputs.shape == (len(series), max(lengths), series[0].shape[1])
+        assert by_array.inputs.shape == padded.shape
+        assert by_list.lengths.tolist() == by_array.lengths.tolist() == lengths
+        every = isinstance(targets, list)
+        for index, (sequence, target) in enumerate(zip(series, targets, strict=True)):
+            length = len(sequence)
+            wanted = torch.as_tensor(target)
+            for batch in (by_list, by_array):
+                assert torch.equal(batch.inputs[index, :length], torch.as_tensor(sequence).float())
+                assert not batch.inputs[index, length:].any()
+                found = batch.targets[index]
+                if every:
+                    assert not found[length:].any()
+                    found = found[:length]
+                assert torch.equal(found, wanted.to(found.dtype))
+        # the user's own arrays are left alone
+        np.testing.assert_array_equal(padded, before[0])
+        np.testing.assert_array_equal(padded_targets, before[1])
+
+    def test_masked_targets_are_ignored(self) -> None:
+        mask = np.ones((N, T), bool)
+        mask[2, 1] = mask[3, 4] = False
+        floats, classes = np.ones((N, T, 2)), np.ones((N, T), int)
+        floats[~mask], classes[~mask] = np.nan, -100
+        for targets in (floats, classes):
+            batch = everything(Arrays(inputs(), targets, mask=mask))
+            assert not batch.targets[torch.as_tensor(~mask)].any()
+            assert (batch.targets[torch.as_tensor(mask)] == 1).all()
+            assert torch.equal(batch.mask, torch.as_tensor(mask).float())
+
+    @pytest.mark.parametrize("writeable", [True, False])
+    def test_user_arrays_are_left_alone(self, writeable: bool) -> None:
+        # of the very types that batches have, so that nothing need be copied to convert it
+        given = {
+            "inputs": np.ones((N, T, K), np.float32),
+            "targets": np.ones((N, T, 1), np.float32),
+            "mask": np.ones((N, T), np.float32),
+            "lengths": np.array([1, 2, 3, 4, 5, 1]),
+            "group": np.arange(N),
+        }
+        before = copy.deepcopy(given)
+        for array in given.values():
+            array.flags.writeable = writeable
+        data = Arrays(**given)
+        for split in SPLITS:
+            for field in data.build(split):
+                field.zero_()
+        for name, array in given.items():
+            np.testing.assert_array_equal(array, before[name])
+
+    def test_masks_and_targets_of_a_list_go_with_padded_inputs(self) -> None:
+        lengths = [1, 2, 3, 4, 1, 2]
+        data = Arrays(
+            inputs(),
+            [np.arange(steps, dtype=float) for steps in lengths],
+            lengths=lengths,
+            mask=[np.full(steps, 2.0) for steps in lengths],
+        )
+        # targets of as many steps as each sequence can only be meant for every step
+        assert meaning(data) == ("regression", "every", 1)
+        batch = everything(data)
+        assert batch.targets[3, :, 0].tolist() == [0, 1, 2, 3, 0]
+        assert batch.mask.sum(1).tolist() == [2 * steps for steps in lengths]
+
+    def test_all_lengths_one(self) -> None:
+        batch = everything(Arrays([np.ones((1, 2))] * 3, [0, 1, 0]))
+        assert batch.inputs.shape == (3, 1, 2)
+        assert batch.lengths.tolist() == [1, 1, 1]
+
+    def test_many_different_types_in_a_list(self) -> None:
+        series = [np.ones((2, 1), np.float32), torch.ones(3, 1, dtype=torch.int32), [[1.0]]] * 40
+        assert everything(Arrays(series, np.ones(120))).inputs.sum() == 240
+
+
+class TestSplits:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        count=st.integers(3, 60),
+        val=st.floats(0.01, 0.4),
+        test=st.floats(0.01, 0.4),
+        seed=st.integers(0, 2**40),
+    )
+    def test_fractions_partition_in_order(self, count: int, val: float, test: float, seed: int) -> None:
+        number = np.arange(count)
+        data = Arrays(number[:, None, None], number.astype(float), val_fraction=val, test_fraction=test, seed=seed)
+        found = {split: data.build(split).targets[:, 0].int().tolist() for split in SPLITS}
+        assert sorted(chain.from_iterable(found.values())) == number.tolist()
+        assert all(rows == sorted(rows) for rows in found.values())
+        assert len(found["val"]) == max(1, round(count * val))
+        assert len(found["test"]) == max(1, round(count * test))
+        again = Arrays(number[:, None, None], number.astype(float), val_fraction=val, test_fraction=test, seed=seed)
+        assert again.build("val").targets[:, 0].int().tolist() == found["val"]
+
+    def test_seeds_differ(self) -> None:
+        number = np.arange(100.0)
+        first, other = (Arrays(number[:, None, None], number, seed=seed).build("val").targets for seed in (0, 1))
+        assert not torch.equal(first, other)
+
+    def test_fields_stay_together(self) -> None:
+        number = np.arange(30)
+        data = Arrays(
+            np.repeat(number[:, None, None], 31, axis=1),
+            np.repeat(number[:, None], 31, axis=1),
+            lengths=number + 1,
+            mask=np.repeat(number[:, None] + 1, 31, axis=1),
+            group=number,
+        )
+        for split in SPLITS:
+            batch = data.build(split)
+            for field in (batch.inputs[:, 0, 0], batch.targets[:, 0], batch.lengths - 1, batch.mask[:, 0] - 1):
+                assert field.tolist() == batch.group.tolist()
+
+    def test_indices_in_the_order_given(self) -> None:
+        number = np.arange(6.0)
+        data = Arrays(
+            number[:, None, None],
+            number,
+            train_index=[2, 0],
+            val_index=np.array([5.0]),
+            test_index=torch.tensor([4, 3]),
+        )
+        found = [data.build(split).targets[:, 0].tolist() for split in SPLITS]
+        assert found == [[2, 0], [5], [4, 3]]  # and sequence 1 is left out
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
+    def test_loaders(self, batch_size: int) -> None:
+        number = np.arange(20.0)
+        data = Arrays(number[:, None, None], number, batch_size=batch_size, num_workers=0)
+        loaded = [batch.targets[:, 0] for batch in data.train_dataloader()]
+        assert all(len(batch) == batch_size for batch in loaded[:-1])
+        assert sorted(torch.cat(loaded).tolist()) == data.build("train").targets[:, 0].tolist()
+
+    def test_same_whatever_the_number_of_workers(self) -> None:
+        alone, by_workers = (
+            list(Arrays(inputs(40), np.ones(40), batch_size=2, num_workers=workers).test_dataloader())
+            for workers in (0, 2)
+        )
+        assert len(alone) == len(by_workers) == 3
+        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(alone, by_workers, strict=True))
+
+
+class TestRecording:
+    @settings(max_examples=80, deadline=None)
+    @given(
+        steps=st.integers(20, 200),
+        window=st.integers(1, 60),
+        val=st.floats(0.15, 0.4),
+        test=st.floats(0.15, 0.4),
+    )
+    def test_every_transition_within_a_part_once_and_none_across(
+        self, steps: int, window: int, val: float, test: float
+    ) -> None:
+        time = np.arange(1.0, steps + 1)
+        data = Arrays(np.stack([time, -time], axis=1), window=window, val_fraction=val, test_fraction=test)
+        assert meaning(data) == ("regression", "every", 2)
+        assert data.input_size == 2
+        ends = np.cumsum([steps - round(steps * val) - round(steps * test), round(steps * val), round(steps * test)])
+        for split, start, end in zip(SPLITS, (0, *ends), ends, strict=False):
+            batch = data.build(split)
+            assert batch.inputs.shape == batch.targets.shape
+            assert batch.inputs.shape[1] == min(window, end - start - 1)
+            assert (batch.lengths[:-1] == batch.inputs.shape[1]).all()
+            assert (batch.inputs[..., 1] == -batch.inputs[..., 0]).all()
+            found = []
+            for values, targets, length in zip(batch.inputs[..., 0], batch.targets[..., 0], batch.lengths, strict=True):
+                found += list(zip(values[:length].tolist(), targets[:length].tolist(), strict=True))
+                assert not values[length:].any()
+                assert not targets[length:].any()
+            assert found == [(t + 1.0, t + 2.0) for t in range(start, end - 1)]
+
+    def test_defaults(self) -> None:
+        data = Arrays(torch.randn(1000, 4))
+        batch = data.build("train")
+        assert batch.inputs.shape == (7, 100, 4)
+        assert batch.lengths.tolist() == [100] * 6 + [99]
+        assert batch.mask is None
+        assert batch.group is None
+
+    def test_user_array_is_left_alone(self) -> None:
+        values = np.ones((20, 2), np.float32)
+        batch = Arrays(values).build("train")
+        batch.inputs.zero_()
+        batch.targets.zero_()
+        assert (values == 1).all()
+
+    def test_nan_is_named_by_its_place_in_time(self) -> None:
+        values = np.ones((100, 3))
+        values[90, 2] = np.nan
+        data = Arrays(values)
+        data.setup("fit")
+        with pytest.raises(ValueError, match=r"inputs must be finite; .* at index \[90, 2\] \(nan\)"):
+            data.setup("test")
+
+    @pytest.mark.parametrize(
+        ("shape", "arguments", "message"),
+        [
+            ((9, 2), {}, "the val split of a recording needs at least 2 steps.* got 1 of 9"),
+            ((9, 2), {"val_fraction": 0.49, "test_fraction": 0.49}, "the train split of a recording.* got 1 of 9"),
+            ((0, 2), {}, "the train split of a recording needs at least 2 steps"),
+            ((50, 0), {}, r"at least one channel, got \(50, 0\) float64"),
+            ((50, 2), {"group": [0]}, r"one recording \(T, N\), which takes no group"),
+            ((50, 2), {"train_index": [0], "mask": [1]}, "takes no mask, train_index"),
+            ((50, 2), {"objective": "classification"}, "leave objective and target_step out, or give targets"),
+            ((50, 2), {"target_step": "last"}, "leave objective and target_step out, or give targets"),
+            ((50, 2), {"num_classes": 3}, "num_classes does not go with a recording"),
+            ((50, 2), {"window": 0}, "window must be at least 1, got 0"),
+        ],
+    )
+    def test_bad_arguments(self, shape, arguments, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Arrays(np.zeros(shape), **arguments)
+
+
+class TestFiles:
+    def test_archive_with_everything(self, tmp_path: Path) -> None:
+        arrays = {
+            "inputs": inputs(),
+            "targets": np.array(list("abcabc")),
+            "lengths": np.array([5, 4, 3, 2, 1, 5]),
+            "group": np.array([0, 1, 0, 1, 0, 1]),
+            **{name: np.array(index) for name, index in INDEX.items()},
+        }
+        path = tmp_path / "data.npz"
+        np.savez(path, **arrays)
+        from_file, from_memory = Arrays(str(path)), Arrays(**arrays)
+        assert from_file.class_names == from_memory.class_names == ["a", "b", "c"]
+        for split in SPLITS:
+            for one, other in zip(from_file.build(split), from_memory.build(split), strict=True):
+                assert (one is None and other is None) or torch.equal(one, other)
+
+    def test_mask_in_an_archive(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "data.npz", inputs=inputs(), targets=np.ones((N, T, 1)), mask=np.full((N, T), 3.0))
+        assert (Arrays(tmp_path / "data.npz").build("val").mask == 3).all()
+
+    def test_arguments_take_precedence_over_the_archive(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "data.npz", inputs=inputs(), targets=np.ones(N))
+        assert meaning(Arrays(tmp_path / "data.npz", targets=np.arange(N))) == ("classification", "last", N)
+
+    def test_separate_files(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", inputs())
+        np.save(tmp_path / "y.npy", np.arange(N))
+        np.save(tmp_path / "lengths.npy", np.full(N, 2))
+        data = Arrays(str(tmp_path / "x.npy"), targets=tmp_path / "y.npy", lengths=str(tmp_path / "lengths.npy"))
+        assert meaning(data) == ("classification", "last", N)
+        batch = everything(data)
+        assert torch.equal(batch.inputs[:, :2], torch.as_tensor(inputs()[:, :2]).float())
+        assert not batch.inputs[:, 2:].any()
+
+    @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "f2"])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_byte_orders_and_memory_layouts(self, tmp_path: Path, dtype: str, order: str) -> None:
+        values = np.arange(N * T * K).reshape(N, T, K)
+        np.save(tmp_path / "x.npy", np.asarray(values, dtype=dtype, order=order))
+        batch = everything(Arrays(tmp_path / "x.npy", np.ones(N)))
+        assert torch.equal(batch.inputs, torch.as_tensor(values).float())
+
+    def test_files_are_mapped_not_read_and_not_pickled(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", np.zeros((4000, 50), np.float32))
+        data = Arrays(str(tmp_path / "x.npy"))
+        assert isinstance(data._data.values.base, np.memmap)
+        pickled = pickle.dumps(data)
+        assert len(pickled) < 5000  # the file has 800,000 bytes
+        assert torch.equal(pickle.loads(pickled).build("val").inputs, data.build("val").inputs)
+
+    def test_arrays_are_pickled(self) -> None:
+        data = Arrays(inputs(), np.arange(N))
+        data.setup("fit")
+        again = pickle.loads(pickle.dumps(data))
+        assert meaning(again) == meaning(data)
+        assert torch.equal(again.build("train").inputs, data.build("train").inputs)
+        assert torch.equal(copy.deepcopy(data).build("test").inputs, data.build("test").inputs)
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        for name in ("gone.npy", "gone.npz"):
+            with pytest.raises(FileNotFoundError, match=f"inputs: there is no file .*{name}"):
+                Arrays(tmp_path / name)
+        with pytest.raises(FileNotFoundError, match="lengths: there is no file"):
+            Arrays(inputs(), np.ones(N), lengths=str(tmp_path / "gone.npy"))
+
+    def test_wrong_suffix(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"inputs must be a \.npz or \.npy file, got .*x\.mat; load it yourself"):
+            Arrays(tmp_path / "x.mat")
+        with pytest.raises(ValueError, match=r"targets must be a \.npy file, got .*y\.npz"):
+            Arrays(inputs(), targets=str(tmp_path / "y.npz"))
+
+    @pytest.mark.parametrize("suffix", ["npy", "npz"])
+    @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY", b"PK\x03\x04"])
+    def test_broken_file(self, tmp_path: Path, suffix: str, content: bytes) -> None:
+        path = tmp_path / f"x.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"inputs: .*x\.{suffix} is no \.{suffix} .*save it with np\.save"):
+            Arrays(path)
+
+    def test_confused_suffixes(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "x.npz", inputs=inputs())
+        (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+        with pytest.raises(ValueError, match=r"or name an archive \.npz"):
+            Arrays(tmp_path / "x.npy")
+        np.save(tmp_path / "y.npy", inputs())
+        (tmp_path / "y.npy").rename(tmp_path / "y.npz")
+        with pytest.raises(ValueError, match=r"holds a single array; name it \.npy"):
+            Arrays(tmp_path / "y.npz")
+
+    def test_pickled_objects_are_refused(self, tmp_path: Path) -> None:
+        ragged = np.array([np.zeros((2, 1)), np.zeros((3, 1))], dtype=object)
+        np.save(tmp_path / "x.npy", ragged)
+        np.savez(tmp_path / "x.npz", inputs=inputs(), targets=ragged)
+        for name in ("inputs in .*x.npy", "targets in .*x.npz"):
+            with pytest.raises(TypeError, match=f"{name} must be an array of numbers, got Python objects .*list of"):
+                Arrays(tmp_path / name[-5:])
+
+    @pytest.mark.parametrize("keys", [{"x": np.ones(3)}, {"inputs": np.ones((9, 2, 1)), "length": np.ones(9)}, {}])
+    def test_keys(self, tmp_path: Path, keys) -> None:
+        np.savez(tmp_path / "x.npz", **keys)
+        listed = ", ".join(keys) or "none"
+        with pytest.raises(ValueError, match=f"must hold the key 'inputs' and may hold targets, .*; got {listed}"):
+            Arrays(tmp_path / "x.npz")
+
+
+def nan_at(shape, *index: int) -> np.ndarray:
+    values = np.zeros(shape)
+    values[index] = np.nan
+    return values
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("x", "message"),
+        [
+            (np.zeros((N, T)), r"must be \(N, T, K\).* got \(6, 5\) float64; add the axis of channels"),
+            (np.zeros((N, T), bool), r"must be \(N, T, K\) numbers or \(N, T\) integer tokens, got \(6, 5\) bool"),
+            (np.zeros(N), r"got \(6,\) float64; a list of arrays needs one array \(T_i, K\)"),
+            (np.zeros((N, T, K, 1)), r"must be \(N, T, K\).*got \(6, 5, 3, 1\)"),
+            (np.zeros((0, T, K)), r"at least one sequence, got \(0, 5, 3\)"),
+            (np.zeros((N, 0, K)), r"at least one step, got \(6, 0, 3\)"),
+            (np.zeros((N, T, 0)), r"at least one channel, got \(6, 5, 0\)"),
+            ([], r"must be \(N, T, K\).*got \(0,\)"),
+            (
+                [np.zeros((2, 1)), np.zeros((3, 2))],
+                r"first axis \(time\) only, got \(2, 1\).*\(3, 2\) float64 at index 1",
+            ),
+            ([np.zeros((2, 1)), np.zeros(3)], r"first axis \(time\) only.* at index 1"),
+            ([np.zeros((2, 1)), np.zeros((0, 1)), np.ones((1, 1))], "between 1 and T=2, got 0 at index 1: leave empty"),
+            ([np.zeros(2), np.zeros(3), np.zeros(1)], r"must be \(N, T, K\).*got \(3, 3\) float64"),
+            ([[0, 1], [-2], [3]], r"tokens must not be negative, got -2 at index \[1, 0\]"),
+        ],
+    )
+    def test_inputs(self, x, message: str) -> None:
+        with pytest.raises(ValueError, match=f"inputs.*{message}|{message}"):
+            Arrays(x, np.zeros(len(x), int), num_classes=2)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("inputs", np.array([np.zeros(2), np.zeros(3)], dtype=object), "Python objects .*list of arrays"),
+            ("inputs", [None, None], "Python objects"),
+            ("inputs", [[[1.0], [1.0, 2.0]]], "Python objects"),
+            ("inputs", np.zeros((N, T, K), complex), "must hold numbers, got dtype complex128"),
+            ("inputs", [["a"]] * N, "must hold numbers, got dtype <U1"),
+            ("targets", np.zeros(N, "M8[s]"), r"must hold numbers, got dtype datetime64\[s\]"),
+            ("lengths", ["1"] * N, "must hold numbers, got dtype <U1"),
+        ],
+    )
+    def test_types(self, name: str, value, message: str) -> None:
+        with pytest.raises(TypeError, match=f"^{name}.* {message}"):
+            Arrays(**{"inputs": inputs(), "targets": np.zeros(N), name: value})
+
+    @pytest.mark.parametrize(
+        ("targets", "arguments", "message"),
+        [
+            (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
+            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: give target_step"),
+            (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
+            (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
+            (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),
+            (np.zeros(N), {"target_step": "every"}, r"at every step must have shape \(6, 5\) or \(6, 5, O\)"),
+            (np.zeros((N, T, 1)), {"target_step": "last"}, r"at the last step must have shape \(6,\) or \(6, O\)"),
+            (np.zeros((N, 1), int), {}, r"shape \(6,\) or \(6, 5\).*got \(6, 1\) int64; .*objective='regression'"),
+            (np.zeros((N, T, 3), int), {}, r"classification must have shape \(6,\) or \(6, 5\)"),
+            (np.zeros((N, T), int), {"target_step": "last"}, r"classification at the last step must have shape \(6,\)"),
+            (np.zeros(N, int), {}, "targets hold one class only"),
+            ([0, 1, 2, 3, 4, 5], {"num_classes": 5}, r"from 0 to 4 \(5 classes\), got 5 at index \[5\]"),
+            ([0, 1, 2, -1, 4, 5], {}, r"got -1 at index \[3\]: number the classes from 0$"),
+            (np.full((N, T), -1), {}, r"got -1 at index \[0, 0\].*mask to 0 at steps"),
+            ([0, 1, 2, 3, 4, 0.5], {"objective": "classification"}, r"whole numbers, got 0.5 at index \[5\]"),
+            ([0, 1, 2, 3, 4, 1e300], {"objective": "classification"}, r"whole numbers, got 1e\+300 at index \[5\]"),
+            (nan_at(N, 2), {"objective": "classification"}, r"targets must be finite; .* at index \[2\]"),
+            (nan_at((N, T, 2), 3, 1, 0), {}, r"targets must be finite; .* at index \[3, 1, 0\]"),
+            (np.full(N, 1e300), {}, r"targets must be finite; .* at index \[0, 0\] \(inf\)"),
+            (np.zeros(N), {"num_classes": 3}, "num_classes=3 does not go with targets for regression"),
+            (np.zeros(N), {"num_classes": 1}, "num_classes must be at least 2, got 1"),
+            (
+                list("abcabc"),
+                {"num_classes": 4},
+                r"num_classes=4, but targets hold 3 different texts: \['a', 'b', 'c'\]",
+            ),
+            (list("abcabc"), {"objective": "regression"}, r"targets of text are classes, one for each sequence"),
+            (np.full((N, T), "a"), {}, r"targets of text are classes, one for each sequence \(N,\), got \(6, 5\)"),
+            (list("abcabc"), {"target_step": "every"}, r"at every step must have shape \(6, 5\)"),
+            (
+                [np.zeros(s) for s in (1, 2, 3, 4, 5, 4)],
+                {},
+                "as many steps as the inputs, got 1 instead of 5 at index 0",
+            ),
+            ([np.zeros(2), np.zeros(3)], {}, "targets must have one array for each of the 6 sequences, got 2"),
+            (np.zeros(N), {"objective": "ranking"}, "objective must be one of 'classification', 'regression', got"),
+            (np.zeros(N), {"target_step": "first"}, "target_step must be one of 'last', 'every', got 'first'"),
+        ],
+    )
+    def test_targets(self, targets, arguments, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Arrays(inputs(), targets, **arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"lengths": [5, 5, 0, 5, 5, 5]}, "lengths must lie between 1 and T=5, got 0 at index 2"),
+            ({"lengths": [5, 6, 0, 5, 5, 5]}, "lengths must lie between 1 and T=5, got 6 at index 1"),
+            ({"lengths": [5, 5]}, r"lengths must have shape \(6,\), one for each sequence, got \(2,\)"),
+            ({"lengths": [1.5] * N}, r"lengths must be whole numbers, got 1.5 at index \[0\]"),
+            ({"mask": np.ones(N)}, r"mask must have shape \(6, 5\), one weight for each step, got \(6,\)"),
+            ({"mask": nan_at((N, T), 1, 2)}, r"mask must be finite; .* at index \[1, 2\]"),
+            ({"mask": -np.eye(N, T)}, r"mask must not be negative, got -1.0 at index \[0, 0\]"),
+            ({"mask": np.eye(N, T)}, "at least one step of each sequence, got only zeros at index 5"),
+            ({"mask": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]}, "mask must have as many steps .* got 4 instead of 5"),
+            ({"mask": np.ones((N, T)), "targets": np.zeros(N)}, "at the last step: leave mask out"),
+            ({"group": [0, 1]}, r"group must have shape \(6,\), one for each sequence, got \(2,\)"),
+            ({"group": [0, 1, 2, 3, -4, 0]}, "group must not be negative, got -4 at index 4"),
+            ({"inputs": list(inputs()), "lengths": [5] * N}, "leave lengths out, or cut the arrays"),
+            ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1"),
+            ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data to train on"),
+            ({"val_fraction": 0.5, "test_fraction": 0.45}, "train split is empty: of 6 sequences 3 .* 3 for testing"),
+            ({"train_index": [0], "test_index": [1]}, "or none of them; val_index is missing"),
+            ({**INDEX, "val_index": []}, "val_index is empty: the val split needs at least one sequence"),
+            ({**INDEX, "val_index": [6]}, r"val_index must lie between 0 and 5 \(6 sequences\), got 6"),
+            ({**INDEX, "val_index": [-1]}, "val_index must lie between 0 and 5 .* got -1"),
+            ({**INDEX, "val_index": [3]}, "val_index holds sequence 3, which train_index holds already"),
+            ({**INDEX, "test_index": [5, 5]}, "test_index holds sequence 5, which test_index holds already"),
+            ({**INDEX, "test_index": np.arange(N) == 5}, r"1-D array of positions, got \(6,\) bool; np.flatnonzero"),
+            ({**INDEX, "test_index": [[5]]}, r"1-D array of positions, got \(1, 1\)"),
+            ({**INDEX, "test_index": [4.5]}, "test_index must be whole numbers, got 4.5"),
+            ({"batch_size": 0}, "batch_size must be at least 1"),
+        ],
+    )
+    def test_other_arguments(self, arguments, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Arrays(**{"inputs": inputs(), "targets": np.zeros((N, T, 1)), **arguments})
+
+    def test_two_sequences_are_too_few_to_split(self) -> None:
+        with pytest.raises(ValueError, match=r"the train split is empty: of 2 sequences .* at least 3"):
+            Arrays(inputs(2), np.zeros(2))
+
+    @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
+    def test_inputs_that_are_not_finite_are_named_by_their_own_index(self, value: float) -> None:
+        x = inputs()
+        x[4, 2, 1] = value
+        data = Arrays(x, np.zeros(N), **INDEX)
+        data.dataset("train")
+        with pytest.raises(ValueError, match=r"^inputs must be finite; the first of 1 .* at index \[4, 2, 1\]"):
+            data.dataset("val")
+
+
+class Clashing(LightningModule):
+    """Its hyper-parameters bear the names of the data's, with other values."""
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        objective: str = "regression",
+        target_step: str = "every",
+        seed: int = 12,
+        window: int = 1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(input_size, output_size)
+
+    def training_step(self, batch: SequenceBatch) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(self.layer(batch.inputs), batch.targets)
+
+    def validation_step(self, batch: SequenceBatch) -> None:
+        self.log("val/loss", self.training_step(batch), batch_size=len(batch.inputs))
+
+    def test_step(self, batch: SequenceBatch) -> None:
+        self.validation_step(batch)
+
+    def predict_step(self, batch: SequenceBatch) -> torch.Tensor:
+        return self.layer(batch.inputs)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",  # advice that depends on the machine's cores
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.13
+)
+class TestLightning:
+    @pytest.mark.parametrize("as_path", [True, False])
+    def test_clashing_names_and_the_checkpoint(self, tmp_path: Path, as_path: bool) -> None:
+        recording = np.random.default_rng(0).normal(size=(200, 3))
+        np.save(tmp_path / "x.npy", recording)
+        source = tmp_path / "x.npy" if as_path else recording
+        data = Arrays(source, window=np.int64(10).item(), batch_size=4)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            logger=CSVLogger(tmp_path),
+            log_every_n_steps=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(Clashing(data.input_size, data.output_size), data)
+        trainer.test(datamodule=data, ckpt_path="best", verbose=False)
+        predicted = trainer.predict(datamodule=data, ckpt_path="best")
+        assert sum(map(len, predicted)) == len(data.build("test").inputs)
+
+        path = trainer.checkpoint_callback.best_model_path
+        stored = torch.load(path, weights_only=True)["datamodule_hyper_parameters"]
+        assert stored.pop("inputs", None) == (str(source) if as_path else None)
+        assert stored == {
+            "objective": None,
+            "target_step": None,
+            "num_classes": None,
+            "window": 10,
+            "val_fraction": 0.15,
+            "test_fraction": 0.15,
+            "batch_size": 4,
+            "num_workers": 0,
+            "seed": 0,
+        }
+        arguments = {} if as_path else {"inputs": recording}
+        again = Arrays.load_from_checkpoint(path, weights_only=True, **arguments)
+        assert torch.equal(again.build("val").inputs, data.build("val").inputs)
+
+    def test_numpy_number_of_classes_keeps_the_checkpoint_plain(self) -> None:
+        data = Arrays(inputs(), np.arange(N), num_classes=np.arange(N).max() + 1)
+        assert type(data.hparams["num_classes"]) is int
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_lightning.cli")  # its use of jsonargparse
+    def test_command_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "argv", ["alrnn"])  # LightningCLI warns of pytest's own arguments
+        np.save(tmp_path / "x.npy", inputs(20))
+        np.save(tmp_path / "y.npy", np.zeros((20, T)))
+        config = tmp_path / "config.yaml"
+        config.write_text(
+            f"""
+            data:
+              class_path: lightning_alrnn.datamodules.Arrays
+              init_args:
+                inputs: {tmp_path}/x.npy
+                targets: {tmp_path}/y.npy
+                target_step: every
+                lengths: {[T] * 20}
+                train_index: [0, 1, 2]
+                val_index: [3]
+                test_index: [4, 5]
+            trainer: {{accelerator: cpu, logger: false, max_epochs: 1, enable_progress_bar: false,
+                       enable_checkpointing: false, enable_model_summary: false}}
+            """
+        )
+
+        class Linked(LightningCLI):
+            def add_arguments_to_parser(self, parser) -> None:
+                for name in ("input_size", "output_size", "objective", "target_step"):
+                    parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+        arguments = {"subclass_mode_data": True, "save_config_callback": None, "seed_everything_default": False}
+        cli = Linked(Clashing, SequenceDataModule, args=["fit", "--config", str(config)], **arguments)
+        assert (cli.model.hparams.input_size, cli.model.hparams.output_size) == (K, 1)
+        assert (cli.model.hparams.objective, cli.model.hparams.target_step) == ("regression", "every")
+        assert len(cli.datamodule.dataset("train")) == 3
+
+
+def test_message_lists_what_to_do_for_each_missing_index() -> None:
+    with pytest.raises(ValueError, match=re.escape("give train_index, val_index and test_index, or none of them")):
+        Arrays(inputs(), np.zeros(N), val_index=[0])

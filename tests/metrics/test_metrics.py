@@ -1,0 +1,115 @@
+"""Metrics over batches, pickled, and across processes, against brute force on all states."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.regimes import bitcode
+from lightning_alrnn.analysis.units import unit_activity
+from lightning_alrnn.metrics import RegimeCounter, UnitActivity
+
+
+def draw(nonlinear: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(nonlinear)
+    return torch.randn(23, 7, 70, generator=generator), torch.randint(1, 8, (23,), generator=generator)
+
+
+def as_dicts(counter: RegimeCounter) -> tuple[dict[str, int], dict[tuple[str, str], int], int, int, int]:
+    found = counter.regimes()
+    codes = [bitcode(code) for code in found.codes]
+    pairs = [(codes[i], codes[j]) for i, j in found.transitions.tolist()]
+    return (
+        dict(zip(codes, found.counts.tolist(), strict=True)),
+        dict(zip(pairs, found.transition_counts.tolist(), strict=True)),
+        found.steps,
+        found.moves,
+        found.switches,
+    )
+
+
+def expected_dicts(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor, nonlinear: int) -> tuple[Any, ...]:
+    found = by_hand(states, lengths, nonlinear)
+    switches = sum(n for (a, b), n in found.transitions.items() if a != b)
+    return found.counts, found.transitions, found.steps, found.moves, switches
+
+
+@pytest.mark.parametrize("nonlinear", [0, 1, 4, 70])
+def test_batches_add_up(by_hand: Callable[..., Any], nonlinear: int) -> None:
+    states, lengths = draw(nonlinear)
+    counter, activity = RegimeCounter(nonlinear), UnitActivity(nonlinear)
+    for part in torch.arange(23).split(5):
+        counter.update(states[part], lengths[part])
+        activity.update(states[part], lengths[part])
+    expected = expected_dicts(by_hand, states, lengths, nonlinear)
+    assert as_dicts(counter) == expected
+    assert as_dicts(pickle.loads(pickle.dumps(counter))) == expected
+    assert int(counter.compute()["visited"]) == len(expected[0])
+    for got, wanted in zip(activity.statistics(), unit_activity(states, nonlinear, lengths), strict=True):
+        torch.testing.assert_close(got, wanted)
+    counter.reset()
+    counter.update(states[:1], lengths[:1])
+    assert as_dicts(counter) == expected_dicts(by_hand, states[:1], lengths[:1], nonlinear)
+
+
+def test_many_batches_are_merged_on_the_way(by_hand: Callable[..., Any]) -> None:
+    states, lengths = torch.randn(300, 4, 3), torch.full((300,), 4)
+    counter = RegimeCounter(3)
+    for index in range(300):
+        counter.update(states[index : index + 1], lengths[index : index + 1])
+    assert len(counter.codes) < 100
+    assert as_dicts(counter) == expected_dicts(by_hand, states, lengths, 3)
+
+
+def test_memory_is_bounded() -> None:
+    torch.manual_seed(0)
+    counter = RegimeCounter(12, max_regimes=50)
+    frequent = torch.ones(4, 10, 12)
+    for _ in range(200):
+        counter.update(torch.cat((frequent, torch.randn(4, 10, 12))), torch.full((8,), 10))
+    found = counter.regimes()
+    assert len(found.codes) < 50 + 64 * 40
+    assert bitcode(found.codes[0]) == "1" * 12
+    assert int(found.counts[0]) >= 200 * 40
+    assert found.steps == 200 * 80  # what was dropped still counts
+    assert found.moves == 200 * 72
+
+
+def count_share(rank: int, world_size: int, nonlinear: int, empty_rank: int | None) -> tuple[Any, ...]:
+    states, lengths = draw(nonlinear)
+    counter, activity = RegimeCounter(nonlinear), UnitActivity(nonlinear)
+    mine = torch.arange(23)[rank::world_size]
+    if empty_rank is not None:
+        mine = torch.arange(23 if rank != empty_rank else 0)
+    for part in mine.split(4) if len(mine) else ():
+        counter.update(states[part], lengths[part])
+        activity.update(states[part], lengths[part])
+    before = counter.steps.clone()
+    result = as_dicts(counter), tuple(activity.statistics()), {k: float(v) for k, v in counter.compute().items()}
+    assert torch.equal(counter.steps, before)  # reading the counts leaves each process its own
+    return result
+
+
+@pytest.mark.parametrize(("nonlinear", "empty_rank"), [(4, None), (0, None), (70, None), (70, 0), (4, 1)])
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")  # a process without data
+def test_two_processes_count_as_one(
+    by_hand: Callable[..., Any],
+    processes: Callable[..., list[Any]],
+    tmp_path: Path,
+    nonlinear: int,
+    empty_rank: int | None,
+) -> None:
+    states, lengths = draw(nonlinear)
+    expected = expected_dicts(by_hand, states, lengths, nonlinear)
+    wanted = unit_activity(states, nonlinear, lengths)
+    for counts, statistics, scalars in processes(count_share, tmp_path, nonlinear, empty_rank):
+        assert counts == expected
+        assert scalars["visited"] == len(expected[0])
+        for got, value in zip(statistics, wanted, strict=True):
+            torch.testing.assert_close(got, value)

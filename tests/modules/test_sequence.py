@@ -1,0 +1,328 @@
+"""The LightningModule: losses, logged keys, cores, checkpoints, divergence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.datamodules.base import SequenceDataset, collate
+from lightning_alrnn.modules import ALRNNModule, SequencePrediction
+from lightning_alrnn.nn import ALRNN, manifold_attractor_penalty
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+
+
+def batch_of(objective: str, target_step: str, size: int = 6, time: int = 5, *, masked: bool = False) -> SequenceBatch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (size,) if target_step == "last" else (size, time)
+    targets = (
+        torch.randint(0, 3, shape, generator=generator)
+        if objective == "classification"
+        else torch.randn(*shape, 3, generator=generator)
+    )
+    return SequenceBatch(
+        torch.randn(size, time, 2, generator=generator),
+        targets,
+        torch.arange(size) % time + 1,
+        torch.rand(size, time, generator=generator) if masked else None,
+    )
+
+
+def loader(batch: SequenceBatch, batch_size: int = 4) -> DataLoader[SequenceBatch]:
+    return DataLoader(SequenceDataset(batch), batch_size=batch_size, collate_fn=collate)
+
+
+def loss_by_hand(model: ALRNNModule, batch: SequenceBatch) -> float:
+    """Weighted mean over single sequences and steps, each run without padding."""
+    total = weight = 0.0
+    for index, length in enumerate(batch.lengths.tolist()):
+        states, _ = model.core(batch.inputs[index : index + 1, :length])[:2]
+        outputs = model.readout(states[0])
+        for t in range(length):
+            if model.target_step == "last" and t < length - 1:
+                continue
+            target = batch.targets[index] if model.target_step == "last" else batch.targets[index, t]
+            if model.objective == "classification":
+                loss = functional.cross_entropy(outputs[t], target)
+            else:
+                loss = (outputs[t] - target).square().mean()
+            w = 1.0 if batch.mask is None or model.target_step == "last" else float(batch.mask[index, t])
+            total += w * float(loss.detach())
+            weight += w
+    return total / weight
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("core", ["ALRNN", "GRU", "LSTM", "RNN"])
+@pytest.mark.parametrize("target_step", ["last", "every"])
+@pytest.mark.parametrize("objective", ["classification", "regression"])
+def test_loss_equals_the_mean_over_valid_steps(objective: str, target_step: str, core: str, masked: bool) -> None:
+    torch.manual_seed(0)
+    model = ALRNNModule(2, 3, 8, 3, core=core, objective=objective, target_step=target_step, init="near_identity")  # type: ignore[arg-type]
+    batch = batch_of(objective, target_step, masked=masked)
+    trainer = Trainer(logger=False, **QUIET)
+    (logged,) = trainer.validate(model, loader(batch), verbose=False)
+    assert logged["val/task_loss"] == pytest.approx(loss_by_hand(model, batch), rel=1e-5)
+    penalty = 0.0
+    if isinstance(model.core, ALRNN):
+        penalty = 0.1 * float(manifold_attractor_penalty(model.core, 4).detach())
+    assert logged["val/regularization"] == pytest.approx(penalty, rel=1e-5)
+    assert logged["val/loss"] == pytest.approx(logged["val/task_loss"] + penalty, rel=1e-5)
+
+    outputs = model(batch.inputs, batch.lengths).outputs.detach()
+    counted = torch.arange(5) < batch.lengths[:, None]
+    if target_step == "last":
+        counted = torch.ones(6, dtype=torch.bool)
+    if objective == "classification":
+        correct = (outputs.argmax(-1) == batch.targets)[counted]
+        assert logged["val/accuracy"] == pytest.approx(float(correct.float().mean()))
+    else:
+        assert logged["val/mse"] == pytest.approx(float((outputs - batch.targets)[counted].square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["classification", "regression"])
+def test_logged_keys(objective: str) -> None:
+    metric = "accuracy" if objective == "classification" else "mse"
+    data = loader(batch_of(objective, "last"))
+    trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
+    model = ALRNNModule(2, 3, 8, 3, objective=objective)  # type: ignore[arg-type]
+    trainer.fit(model, data, data)
+    parts = {"loss", "task_loss", "regularization"}
+    expected = {f"train/{part}" for part in parts} | {f"val/{part}" for part in parts | {metric}}
+    assert set(trainer.callback_metrics) == expected
+    (tested,) = trainer.test(model, data, verbose=False)
+    assert set(tested) == {f"test/{part}" for part in parts | {metric}}
+
+
+def test_an_empty_mask_costs_nothing_and_gives_no_nan() -> None:
+    model = ALRNNModule(2, 3, 8, 3, target_step="every", mar_strength=0.0)
+    batch = batch_of("classification", "every")
+    empty = SequenceBatch(batch.inputs, batch.targets, batch.lengths, torch.zeros(6, 5))
+    trainer = Trainer(max_epochs=1, logger=False, **QUIET)
+    before = [parameter.clone() for parameter in model.parameters()]
+    trainer.fit(model, loader(empty))
+    assert float(trainer.callback_metrics["train/loss"]) == 0.0
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_step_outputs_carry_states_and_lengths() -> None:
+    model = ALRNNModule(2, 3, 8, 3)
+    batch = batch_of("classification", "last")
+    seen: dict[str, Any] = {}
+
+    class Spy(EarlyStopping):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+            seen["train"] = outputs
+
+        def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+            seen["val"] = outputs
+
+    trainer = Trainer(max_epochs=1, logger=False, callbacks=[Spy("val/loss")], **QUIET)
+    trainer.fit(model, loader(batch, 6), loader(batch, 6))
+    for outputs in seen.values():
+        assert outputs["states"].shape == (6, 5, 8)
+        assert not outputs["states"].requires_grad
+        assert outputs["lengths"].tolist() == batch.lengths.tolist()
+    torch.testing.assert_close(seen["val"]["states"], model(batch.inputs, batch.lengths).states.detach())
+
+
+@pytest.mark.parametrize("target_step", ["last", "every"])
+def test_predict_returns_named_fields(target_step: str) -> None:
+    model = ALRNNModule(2, 3, 8, 3, target_step=target_step)  # type: ignore[arg-type]
+    batch = batch_of("classification", target_step)
+    predictions = Trainer(logger=False, **QUIET).predict(model, loader(batch, 6))
+    assert predictions is not None
+    (prediction,) = predictions
+    assert isinstance(prediction, SequencePrediction)
+    shape = (6,) if target_step == "last" else (6, 5)
+    assert prediction.outputs.shape == (*shape, 3)
+    assert prediction.classes is not None
+    assert torch.equal(prediction.classes, prediction.outputs.argmax(-1))
+    assert prediction.states.shape == (6, 5, 8)
+
+
+@pytest.mark.parametrize("core", ["GRU", "torch.nn.GRU", nn.GRU])
+def test_cores_by_name_path_and_class(core: Any) -> None:
+    model = ALRNNModule(2, 3, 8, core=core)
+    assert isinstance(model.core, nn.GRU)
+    assert model.core.batch_first
+    assert (model.core.input_size, model.core.hidden_size) == (2, 8)
+
+
+def test_a_core_of_ones_own() -> None:
+    class Twice(nn.Module):
+        def __init__(self, input_size: int, hidden_size: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(input_size, hidden_size)
+
+        def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
+            return 2 * self.linear(inputs), None
+
+    model = ALRNNModule(2, 3, 8, core=Twice)
+    assert model(torch.randn(4, 5, 2)).states.shape == (4, 5, 8)
+
+
+@pytest.mark.parametrize("core", ["Gru", "torch.nn.Nothing", "no.such.module"])
+def test_unknown_core(core: str) -> None:
+    with pytest.raises(ValueError, match=f"core must be 'ALRNN', .* got '{core}'"):
+        ALRNNModule(2, 3, core=core)
+
+
+def test_encoder_widths() -> None:
+    model = ALRNNModule(10, 3, 8, 3, encoder=nn.Embedding(10, 4))
+    assert isinstance(model.core, ALRNN)
+    assert model.core.input_size == 4
+    assert model(torch.randint(0, 10, (2, 5))).outputs.shape == (2, 3)
+    with pytest.raises(ValueError, match="encoder must have an attribute output_size"):
+        ALRNNModule(2, 3, encoder=nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"nonlinear_units": 51}, r"nonlinear_units \(P\)"),
+        ({"output_size": 1}, r"output_size must be at least 2 \(classes\), got 1"),
+        ({"objective": "ranking"}, "objective must be one of 'classification', 'regression', got 'ranking'"),
+        ({"target_step": "first"}, "target_step must be one of 'last', 'every', got 'first'"),
+        ({"mar_strength": -1.0}, r"mar_strength \(τ\) must not be negative"),
+        ({"mar_strength": math.nan}, r"mar_strength \(τ\) must not be negative"),
+        ({"mar_units": 51}, r"mar_units \(M_reg\) must lie between 0 and hidden_size \(M=50\), got 51"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ALRNNModule(**{"input_size": 2, "output_size": 3, **arguments})
+
+
+def test_wrong_batches() -> None:
+    trainer = Trainer(logger=False, **QUIET)
+    model = ALRNNModule(2, 3, 8, 3)
+    with pytest.raises(
+        ValueError, match=r"targets for classification at last step must be int64 classes of shape \(4,\)"
+    ):
+        trainer.validate(model, loader(batch_of("regression", "last")), verbose=False)
+    pairs = DataLoader([(torch.randn(5, 2), 1)] * 4)  # type: ignore[arg-type,var-annotated]
+    with pytest.raises(
+        TypeError, match=r"must be a lightning_alrnn.SequenceBatch\(inputs, targets, lengths\), got list"
+    ):
+        trainer.validate(model, pairs, verbose=False)
+    with pytest.raises(ValueError, match=r"input_size=2\).*got \(4, 5, 3\)"):
+        trainer.validate(
+            model,
+            loader(batch_of("classification", "last")._replace(inputs=torch.randn(6, 5, 3))),
+            verbose=False,
+        )
+
+
+def test_best_and_last_checkpoints_by_default() -> None:
+    seed_everything(0)
+    data = Addition(sequence_length=5, train_size=64, val_size=32, test_size=32, batch_size=32)
+    model = ALRNNModule(2, 1, 8, 3, objective="regression", core="ALRNN")
+    trainer = Trainer(max_epochs=3, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(model, data)
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    assert checkpoint.monitor == "val/task_loss"
+    files = {path.name for path in Path(checkpoint.dirpath or "").iterdir()}
+    assert "last.ckpt" in files
+    assert len(files) == 2
+    assert Path(checkpoint.best_model_path).name.startswith("best-epoch=")
+
+    content = torch.load(checkpoint.best_model_path, weights_only=True)
+    assert content["hyper_parameters"]["nonlinear_units"] == 3
+    loaded = ALRNNModule.load_from_checkpoint(checkpoint.best_model_path, weights_only=True)
+    inputs = data.build("test").inputs
+    for name, value in content["state_dict"].items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert loaded(inputs).outputs.shape == (32, 1)
+
+
+def test_checkpoint_callbacks_of_ones_own_stay() -> None:
+    mine = ModelCheckpoint(monitor="val/loss", every_n_epochs=2)
+    data = loader(batch_of("classification", "last"))
+    trainer = Trainer(max_epochs=1, logger=False, callbacks=[mine], **QUIET)
+    trainer.fit(ALRNNModule(2, 3, 8, 3), data, data)
+    assert trainer.checkpoint_callbacks == [mine]
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
+    trainer.fit(ALRNNModule(2, 3, 8, 3), data, data)
+    assert trainer.checkpoint_callbacks == []
+
+
+def test_without_validation_the_last_weights_are_kept() -> None:
+    trainer = Trainer(max_epochs=1, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(ALRNNModule(2, 3, 8, 3), loader(batch_of("classification", "last")))
+    assert (Path(trainer.log_dir or "") / "checkpoints" / "last.ckpt").is_file()
+
+
+class Breaks(ALRNNModule):
+    """Diverges in its third epoch: in the loss, or in the last update."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(2, 3, 8, 3)
+        self.how = how
+
+    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        loss, weight = super().task_loss(outputs, batch)
+        if self.how == "loss" and self.training and self.current_epoch == 2:
+            loss = loss * math.inf
+        return loss, weight
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.how == "update" and self.current_epoch == 2:
+            with torch.no_grad():
+                self.readout.weight.fill_(math.nan)
+
+
+@pytest.mark.parametrize("how", ["loss", "update"])
+def test_divergence_stops_training_and_leaves_the_last_good_checkpoint(how: str) -> None:
+    data = loader(batch_of("classification", "last"))
+    trainer = Trainer(max_epochs=5, logger=CSVLogger("logs"), **QUIET)
+    with pytest.raises(FloatingPointError, match=r"not finite in epoch 2.*lr.*gradient_clip_val.*init="):
+        trainer.fit(Breaks(how), data, data)
+    folder = Path(trainer.log_dir or "") / "checkpoints"
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    for path in folder.iterdir():
+        for value in torch.load(path, weights_only=True)["state_dict"].values():
+            assert bool(torch.isfinite(value).all())
+
+
+def test_schedulers() -> None:
+    data = loader(batch_of("classification", "last"), 6)
+    model = ALRNNModule(
+        2,
+        3,
+        8,
+        3,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
+    )
+    trainer = Trainer(max_epochs=2, logger=False, enable_checkpointing=False, **QUIET)
+    trainer.fit(model, data, data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.25
+    plateau = ALRNNModule(
+        2,
+        3,
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),  # type: ignore[arg-type,return-value]
+    )
+    assert plateau.configure_optimizers()["lr_scheduler"]["monitor"] == "val/task_loss"
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
+    trainer.fit(plateau, data, data)

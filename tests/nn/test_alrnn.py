@@ -1,0 +1,236 @@
+"""The layer against a loop written by hand, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_alrnn.nn import ALRNN
+
+SIZES = [(6, 0), (6, 1), (6, 3), (6, 6), (1, 0), (1, 1)]
+
+
+def make(hidden: int, nonlinear: int, inputs: int | None = 3, **options: object) -> ALRNN:
+    """A layer in float64 whose states take both signs and neither die nor explode."""
+    torch.manual_seed(hidden * 10 + nonlinear)
+    rnn = ALRNN(inputs, hidden, nonlinear, **options).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in rnn.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5 / max(1, parameter.shape[-1] ** 0.5))
+    return rnn
+
+
+def by_hand(rnn: ALRNN, inputs: Tensor, state: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """z' = A z + W φ*(z) + C s + h, number by number."""
+    size, first = rnn.hidden_size, rnn.hidden_size - rnn.nonlinear_units
+    own = [0.0] * (size - len(rnn.A)) + rnn.A.tolist()
+    W, h = rnn.W.tolist(), rnn.h.tolist()
+    C = torch.eye(size).tolist() if rnn.C is None else rnn.C.tolist()
+    batch, time, width = inputs.shape
+    states = torch.zeros(batch, time, size, dtype=torch.float64)
+    last = torch.zeros(batch, size, dtype=torch.float64)
+    for b in range(batch):
+        z = state[b].tolist()
+        for t in range(lengths[b]):
+            phi = [max(value, 0.0) if unit >= first else value for unit, value in enumerate(z)]
+            s = inputs[b, t].tolist()
+            z = [
+                own[i] * z[i]
+                + sum(W[i][j] * phi[j] for j in range(size))
+                + sum(C[i][k] * s[k] for k in range(width))
+                + h[i]
+                for i in range(size)
+            ]
+            states[b, t] = torch.tensor(z, dtype=torch.float64)
+        last[b] = torch.tensor(z, dtype=torch.float64)
+    return states, last
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused", "auto"])
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+@pytest.mark.parametrize(("hidden", "nonlinear"), SIZES)
+@pytest.mark.parametrize("padded", [False, True])
+def test_forward_equals_hand_written_loop(
+    hidden: int, nonlinear: int, self_connections: str, backend: str, padded: bool
+) -> None:
+    rnn = make(hidden, nonlinear, self_connections=self_connections, backend=backend)
+    inputs, state = torch.randn(4, 9, 3).double(), torch.randn(4, hidden).double()
+    lengths = [9, 1, 4, 8] if padded else [9] * 4
+    states, last = rnn(inputs, state, torch.tensor(lengths) if padded else None)
+    expected_states, expected_last = by_hand(rnn, inputs, state, lengths)
+    torch.testing.assert_close(states, expected_states, rtol=0, atol=1e-12)
+    torch.testing.assert_close(last, expected_last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("nonlinear", [0, 2, 5])
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_input_size_none_adds_the_inputs(nonlinear: int, backend: str) -> None:
+    rnn = make(5, nonlinear, inputs=None, backend=backend)
+    assert rnn.C is None
+    inputs = torch.randn(2, 4, 5).double()
+    expected, _ = by_hand(rnn, inputs, torch.zeros(2, 5).double(), [4, 4])
+    torch.testing.assert_close(rnn(inputs).states, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("nonlinear", [0, 1, 6])
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+def test_chunks_equal_the_whole_bit_for_bit(nonlinear: int, self_connections: str) -> None:
+    rnn = make(6, nonlinear, backend="eager", self_connections=self_connections)
+    inputs = torch.randn(3, 11, 3).double()
+    whole, last = rnn(inputs)
+    first, state = rnn(inputs[:, :4])
+    second, state = rnn(inputs[:, 4:5], state)
+    third, state = rnn(inputs[:, 5:], state)
+    assert torch.equal(torch.cat((first, second, third), dim=1), whole)
+    assert torch.equal(state, last)
+
+
+def test_padding_is_never_read() -> None:
+    rnn = make(5, 2)
+    inputs = torch.randn(2, 6, 3).double()
+    lengths = torch.tensor([2, 6])
+    clean = rnn(inputs, lengths=lengths)
+    inputs[0, 2:] = 1e300
+    assert torch.equal(rnn(inputs, lengths=lengths).states, clean.states)
+    assert torch.equal(clean.states[0, 2:], torch.zeros(4, 5).double())
+    assert torch.equal(clean.last[0], clean.states[0, 1])
+
+
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+@pytest.mark.parametrize(("hidden", "nonlinear"), SIZES)
+def test_step_regime_and_jacobian(hidden: int, nonlinear: int, self_connections: str) -> None:
+    rnn = make(hidden, nonlinear, self_connections=self_connections)
+    z, s = torch.randn(7, hidden).double(), torch.randn(7, 3).double()
+    states, _ = rnn(s.unsqueeze(1), z)
+    torch.testing.assert_close(rnn.step(z, s), states[:, 0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(rnn.step(z), rnn.step(z, torch.zeros_like(s)), rtol=0, atol=1e-12)
+
+    code = rnn.regime(z)
+    assert code.shape == (7, nonlinear)
+    assert code.dtype == torch.bool
+    assert code.tolist() == [[value > 0 for value in row[hidden - nonlinear :]] for row in z.tolist()]
+
+    numeric = torch.stack([torch.autograd.functional.jacobian(lambda x: rnn.step(x), row) for row in z])
+    torch.testing.assert_close(rnn.jacobian(z), numeric, rtol=0, atol=1e-12)
+    torch.testing.assert_close(rnn.regime_matrix(code), rnn.jacobian(z), rtol=0, atol=0)
+
+
+def test_regime_matrix_of_a_code_given_as_numbers() -> None:
+    rnn = make(4, 2)
+    matrix = rnn.regime_matrix(torch.tensor([1, 0]))
+    expected = torch.diag(rnn.diagonal()) + rnn.W * torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
+    assert torch.equal(matrix, expected)
+
+
+def test_parameters_carry_the_equations_names_and_shapes() -> None:
+    shapes = {name: tuple(value.shape) for name, value in ALRNN(3, 6, 2).named_parameters()}
+    assert shapes == {"A": (2,), "W": (6, 6), "C": (6, 3), "h": (6,)}
+    assert ALRNN(3, 6, 2, self_connections="all").A.shape == (6,)
+    assert ALRNN(3, 6, 0).A.shape == (0,)
+
+
+def test_gaussian_init() -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(200, 200, 100, init="gaussian")
+    for values, std in ((rnn.A, 0.01), (rnn.W, 0.01), (rnn.h, 0.01), (rnn.C, 0.1)):
+        assert values is not None
+        assert float(values.detach().std()) == pytest.approx(std, rel=0.2)
+        assert abs(float(values.detach().mean())) < std
+
+
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+def test_positive_definite_init(self_connections: str) -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(2, 50, 10, init="positive_definite", self_connections=self_connections)  # type: ignore[arg-type]
+    # A of the whole layer, wherever it is kept: between the smallest eigenvalue's share and 1, of random positive
+    # definite form, with W at 0.01 around it
+    own = (rnn.diagonal() + rnn.W.diagonal()).detach()
+    assert 0.1 < float(own.min()) <= float(own.max()) < 1.05
+    off_diagonal = rnn.W.detach() - torch.diag(rnn.W.detach().diagonal())
+    assert float(off_diagonal.std()) == pytest.approx(0.01, rel=0.1)
+    assert torch.equal(rnn.h, torch.zeros(50))
+
+
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+@pytest.mark.parametrize("nonlinear", [0, 10, 50])
+def test_near_identity_init(nonlinear: int, self_connections: str) -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(2, 50, nonlinear, init="near_identity", self_connections=self_connections)  # type: ignore[arg-type]
+    eigenvalues = torch.linalg.eigvals(rnn.regime_matrix(torch.ones(nonlinear)).detach())
+    assert float((eigenvalues - 0.9).abs().max()) < 0.16
+
+
+def test_initial_states() -> None:
+    inputs = torch.zeros(64, 1, 3)
+    learned = ALRNN(3, 4, 1, initial_state="learned")
+    assert learned.z0 is not None
+    with torch.no_grad():
+        learned.z0.copy_(torch.arange(4.0))
+    torch.testing.assert_close(learned(inputs).states[5, 0], learned.step(torch.arange(4.0)))
+    learned(inputs).states.sum().backward()
+    assert learned.z0.grad is not None
+    assert float(learned.z0.grad.abs().sum()) > 0
+
+    uniform = ALRNN(3, 4, 1, initial_state="uniform", initial_radius=0.5)
+    drawn = uniform._start(64)
+    assert float(drawn.abs().max()) <= 0.5
+    assert float(drawn.std()) == pytest.approx(0.5 / 3**0.5, rel=0.2)
+    assert not torch.equal(uniform(inputs).states, uniform(inputs).states)
+    assert float(ALRNN(3, 4, 1, initial_state="uniform")._start(64).abs().max()) <= 1 / 8  # 1/√batch
+    uniform.eval()
+    assert torch.equal(uniform(inputs).states, uniform(inputs, torch.zeros(64, 4)).states)
+
+
+def test_half_precision_runs_the_recurrence_in_float32() -> None:
+    rnn = ALRNN(3, 8, 4)
+    inputs = torch.randn(2, 5, 3)
+    expected = rnn(inputs).states
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states = rnn(inputs).states
+        from_half = rnn(inputs.bfloat16()).states
+    assert states.dtype == torch.float32
+    assert torch.equal(states, expected)
+    torch.testing.assert_close(from_half, expected, rtol=0.05, atol=0.01)
+    rnn.bfloat16()
+    assert rnn(inputs.bfloat16()).states.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"nonlinear_units": 9}, r"nonlinear_units \(P\) must lie between 0 and hidden_size \(M=8\), got 9"),
+        ({"nonlinear_units": -1}, r"nonlinear_units \(P\) must lie between 0 and hidden_size \(M=8\), got -1"),
+        ({"hidden_size": 0}, r"hidden_size \(M\) must be at least 1, got 0"),
+        ({"input_size": 0}, r"input_size \(K\) must be at least 1"),
+        ({"init": "xavier"}, "init must be one of 'gaussian', 'positive_definite', 'near_identity', got 'xavier'"),
+        ({"self_connections": "none"}, "self_connections must be one of"),
+        ({"initial_state": "ones"}, "initial_state must be one of"),
+        ({"initial_radius": 0.0}, "initial_radius must be positive"),
+        ({"backend": "cuda"}, "backend must be one of 'auto', 'eager', 'fused'"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ALRNN(**{"input_size": 3, "hidden_size": 8, "nonlinear_units": 2, **arguments})  # type: ignore[arg-type]
+
+
+def test_wrong_inputs() -> None:
+    rnn = ALRNN(3, 8, 2)
+    inputs = torch.randn(2, 5, 3)
+    with pytest.raises(ValueError, match=r"inputs must have shape \(batch, time, input_size=3\).*got \(2, 5, 4\)"):
+        rnn(torch.randn(2, 5, 4))
+    with pytest.raises(ValueError, match=r"inputs must have shape .* at least one step, got \(2, 0, 3\)"):
+        rnn(torch.randn(2, 0, 3))
+    with pytest.raises(TypeError, match="float32, got torch.float64"):
+        rnn(inputs.double())
+    with pytest.raises(ValueError, match=r"state must have shape \(batch, hidden_size\) = \(2, 8\), got \(1, 8\)"):
+        rnn(inputs, torch.zeros(1, 8))
+    with pytest.raises(ValueError, match=r"lengths\[1\] is 6"):
+        rnn(inputs, lengths=torch.tensor([5, 6]))
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 0"):
+        rnn(inputs, lengths=torch.tensor([0, 5]))
+    with pytest.raises(ValueError, match=r"lengths must be int64 of shape \(batch,\) = \(2,\)"):
+        rnn(inputs, lengths=torch.tensor([5.0, 5.0]))
+    with pytest.raises(ValueError, match="code must have P=2 entries"):
+        rnn.regime_matrix(torch.ones(3))

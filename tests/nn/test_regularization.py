@@ -1,0 +1,39 @@
+"""Manifold-attractor regularisation against its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_alrnn.nn import ALRNN, manifold_attractor_penalty
+
+
+@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
+@pytest.mark.parametrize("nonlinear", [0, 2, 5])
+@pytest.mark.parametrize("units", [0, 1, 3, 5])
+def test_penalty_equals_its_formula(units: int, nonlinear: int, self_connections: str) -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(2, 5, nonlinear, self_connections=self_connections).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in rnn.parameters():
+            parameter.normal_()
+    own = [0.0] * (5 - len(rnn.A)) + rnn.A.tolist()
+    expected = 0.0
+    for i in range(units):
+        expected += (own[i] + float(rnn.W[i, i]) - 1) ** 2 + float(rnn.h[i]) ** 2
+        expected += sum(float(rnn.W[i, j]) ** 2 for j in range(5) if j != i)
+    assert float(manifold_attractor_penalty(rnn, units).detach()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_perfect_integrators_cost_nothing() -> None:
+    rnn = ALRNN(2, 4, 1)
+    with torch.no_grad():
+        rnn.W.copy_(torch.eye(4))
+        rnn.h.zero_()
+        rnn.A.fill_(5.0)  # beyond the regularised units
+    assert float(manifold_attractor_penalty(rnn, 3).detach()) == 0.0
+
+
+def test_units_out_of_range() -> None:
+    with pytest.raises(ValueError, match=r"units must lie between 0 and hidden_size \(M=4\), got 5"):
+        manifold_attractor_penalty(ALRNN(2, 4, 1), 5)

@@ -1,0 +1,153 @@
+"""The ``alrnn`` command as a user types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lightning_alrnn.cli import main, resolve_configs, run_cli, shipped_configs
+
+TINY = [
+    "--data=Addition",
+    "--data.sequence_length=6",
+    "--data.train_size=32",
+    "--data.val_size=16",
+    "--data.test_size=16",
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--model.hidden_size=6",
+]
+
+
+def test_fit_with_nothing_but_the_data() -> None:
+    cli = run_cli(["fit", *TINY])
+    names = [type(callback).__name__ for callback in cli.trainer.callbacks]  # type: ignore[attr-defined]
+    assert {"RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter"} <= set(names)
+    assert cli.model.readout.out_features == 1
+    assert cli.model.objective == "regression"
+    folder = Path("runs/Addition/version_0")
+    assert list(folder.glob("events*"))
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best-epoch=000.ckpt", "last.ckpt"}
+    assert len(list((folder / "figures").iterdir())) == 4
+    assert (folder / "config.yaml").is_file()
+
+
+def test_a_checkpoint_brings_its_own_sizes_to_validate_test_and_predict(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *TINY, "--model.nonlinear_units=2", "--model.init=near_identity"])
+    checkpoint = "runs/Addition/version_0/checkpoints/last.ckpt"
+    rest = [argument for argument in TINY if not argument.startswith(("--model", "--trainer.max_epochs"))]
+    capsys.readouterr()
+    for command in ("validate", "test"):
+        main([command, *rest, f"--ckpt_path={checkpoint}"])
+        printed = capsys.readouterr().out
+        assert f"{'val' if command == 'validate' else 'test'}/mse" in printed
+    main(["predict", *rest, f"--ckpt_path={checkpoint}"])
+    (path,) = Path("runs").rglob("predictions.npz")
+    predictions = np.load(path)
+    assert predictions["outputs"].shape == (16, 1)
+    assert predictions["states"].shape == (16, 6, 6)
+    assert predictions["index"].tolist() == list(range(16))
+
+    # the saved configuration runs as it is
+    main(["fit", "--config=runs/Addition/version_0/config.yaml"])
+    assert Path("runs/Addition/version_1").is_dir() or list(Path("runs/Addition").glob("version_*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "core"),
+    [
+        (["--model.core=torch.nn.GRU"], "GRU"),
+        (["--model.core=LSTM"], "LSTM"),
+        (["--model.nonlinear_units=0"], "ALRNN"),
+        (["--model.nonlinear_units=6", "--model.self_connections=all", "--model.backend=eager"], "ALRNN"),
+        (["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"], "ALRNN"),
+        (["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss"], "ALRNN"),
+    ],
+)  # fmt: skip
+def test_options(options: list[str], core: str) -> None:
+    nonlinear = [] if any("nonlinear" in option for option in options) else ["--model.nonlinear_units=2"]
+    cli = run_cli(["fit", *TINY, *nonlinear, *options])
+    assert type(cli.model.core).__name__ == core
+    logged = set(cli.trainer.callback_metrics)
+    assert ("regime/visited" in logged) == (core == "ALRNN")
+
+
+def test_ones_own_array(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))
+    fit = [argument for argument in TINY if not argument.startswith("--data")]
+    cli = run_cli(["fit", "--data=Arrays", f"--data.inputs={tmp_path}/mine.npz", *fit])
+    assert cli.model.core.input_size == 3
+    assert cli.model.readout.out_features == 4
+
+
+def test_two_processes_from_the_command_line() -> None:
+    command = [sys.executable, "-m", "lightning_alrnn", "fit", *TINY, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "MEMBER: 2/2" in done.stderr
+    assert Path("runs/Addition/version_0/checkpoints/last.ckpt").is_file()
+    assert not Path("runs/Addition/version_1").exists()
+
+
+def test_configs_are_listed_with_their_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["configs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(shipped_configs())
+    assert {"addition", "addition_quick", "digits"} <= set(shipped_configs())
+    for line in lines:
+        assert len(line.split()) > 3
+        assert "#" not in line
+    with pytest.raises(SystemExit):
+        main(["configs", "more"])
+
+
+def test_unknown_config_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["fit", "--config", "adition"])
+    assert error.value.code == 2
+    message = capsys.readouterr().err
+    assert "--config adition" in message
+    for name in shipped_configs():
+        assert name in message
+
+
+def test_config_names_and_files() -> None:
+    known = str(shipped_configs()["addition"])
+    assert resolve_configs(["fit", "--config", "addition", "-c=addition", "--x", "addition"]) == [
+        "fit", "--config", known, f"-c={known}", "--x", "addition",
+    ]  # fmt: skip
+    Path("addition").write_text("trainer: {}")  # a file of that name comes first
+    assert resolve_configs(["--config", "addition"]) == ["--config", "addition"]
+    assert resolve_configs(["--config"]) == ["--config"]
+
+
+def test_later_configs_and_options_win() -> None:
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"nonlinear_units": 4}}}))
+    cli = run_cli(["fit", "--config=addition_quick", "--config=mine.yaml", "--trainer.fast_dev_run=true"])
+    assert cli.model.core.nonlinear_units == 4
+    assert cli.model.core.hidden_size == 50
+
+
+def test_the_command_line_of_the_caller_is_left_alone() -> None:
+    before = list(sys.argv)
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert sys.argv == before
+
+
+def test_seeded_runs_are_the_same() -> None:
+    losses = []
+    for _ in range(2):
+        cli = run_cli(["fit", *TINY, "--seed_everything=3"])
+        losses.append(cli.trainer.callback_metrics["val/loss"])
+    assert torch.equal(losses[0], losses[1])

@@ -1,0 +1,59 @@
+"""What a user installs: the wheel holds the tree, and nothing beside the package."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"callbacks": "callbacks", "configs": "configs", "datamodules": "datamodules"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # built from a copy, so that nothing is left in the tree
+    source, target = tmp_path_factory.mktemp("source") / "tree", tmp_path_factory.mktemp("wheel")
+    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "__pycache__")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=ignore)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = target.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_every_module_and_config(wheel: Path) -> None:
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("*.py", "py.typed")
+        for path in (ROOT / "lightning_alrnn").rglob(pattern)
+        if path.relative_to(ROOT / "lightning_alrnn").parts[0] not in FOLDERS
+    }
+    for folder in FOLDERS:
+        for pattern in ("*.py", "*.yaml"):
+            expected |= {f"lightning_alrnn/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / folder).rglob(pattern)}
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {name for name in names if not name.endswith((".so", ".pyd"))} == expected
+
+
+def test_wheel_installs_one_package_and_one_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+        (points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
+        metadata = next(archive.read(n).decode() for n in archive.namelist() if n.endswith("METADATA"))
+    assert tops == {"lightning_alrnn", "lightning_alrnn-0.1.0.dist-info"}
+    assert "alrnn = lightning_alrnn.cli:main" in points
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+@pytest.mark.parametrize("folder", ["callbacks", "datamodules"])
+def test_folders_cannot_be_imported_under_their_short_name(folder: str) -> None:
+    command = [sys.executable, "-c", f"import {folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"lightning_alrnn.{folder}" in done.stderr
