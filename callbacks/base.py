@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lightning_alrnn.callbacks.figures import log_figures
@@ -92,7 +92,7 @@ class StatesCallback(Callback):
             return
         values = {key: torch.tensor(value, dtype=torch.float32) for key, value in self.compute(self.rnn).items()}
         # equal on all processes already; sync_dist makes the keys known to every one of them
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+        pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
         self._undrawn = self.figure_every_n_epochs > 0
         if self._undrawn and self._is_due(trainer, self.figure_every_n_epochs):
             self._draw(trainer)

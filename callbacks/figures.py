@@ -24,19 +24,19 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
         trainer: the Trainer.
         draw: makes the figures, by name ("regime/occupancy").
     """
-    if not trainer.loggers or trainer.fast_dev_run:
+    if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     directory = trainer.log_dir  # a broadcast: every process takes part
     if not trainer.is_global_zero:
         return
     for name, figure in draw().items():
         image = render(figure)
+        for logger in trainer.loggers:  # first: a CSVLogger clears its folder when it starts
+            _log_image(logger, name, image, figure, trainer.global_step)
         if directory is not None:
             path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_png(image))
-        for logger in trainer.loggers:
-            _log_image(logger, name, image, figure, trainer.global_step)
 
 
 def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:

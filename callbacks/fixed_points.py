@@ -15,6 +15,10 @@ from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 
+_KEYS = tuple(
+    f"fixed_points/{name}"
+    for name in ("total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale")
+)
 _TRAJECTORIES = 64
 _REGIMES = 16
 
@@ -70,8 +74,12 @@ class FixedPoints(StatesCallback):
             self._trajectories = states[:_TRAJECTORIES].cpu(), lengths[:_TRAJECTORIES].cpu()
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
+        self.result: FixedPointSet | None = None
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
+            # a network that has diverged has no fixed points to speak of; stopping it is up to the LightningModule
+            return dict.fromkeys(_KEYS, math.nan)
         visited = self._counter.regimes().codes
-        self.result: FixedPointSet = fixed_points(
+        self.result = fixed_points(
             rnn,
             None if self.inputs is None else torch.tensor(self.inputs),
             visited=visited,
@@ -81,6 +89,8 @@ class FixedPoints(StatesCallback):
         return summarize_fixed_points(self.result)
 
     def figures(self) -> dict[str, Figure]:
+        if self.result is None:
+            return {}
         drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._regimes)}
         if self._trajectories is not None:
             drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)
@@ -90,12 +100,14 @@ class FixedPoints(StatesCallback):
 def summarize_fixed_points(found: FixedPointSet) -> dict[str, float]:
     """The scalars that :class:`FixedPoints` logs."""
     continua = len(found.continua)
-    scalars: dict[str, float] = {"fixed_points/total": len(found.z) + continua}
-    for name in ("stable", "saddle", "unstable", "marginal"):
-        scalars[f"fixed_points/{name}"] = found.stability.count(name)
-    scalars["fixed_points/marginal"] += continua
+    kinds = {name: found.stability.count(name) for name in ("stable", "saddle", "unstable", "marginal")}
+    kinds["marginal"] += continua
     decaying = found.timescales[found.timescales >= 0]
-    scalars["fixed_points/complete"] = float(found.complete)
-    scalars["fixed_points/max_modulus"] = float(found.eigenvalues.abs().max()) if len(found.z) else math.nan
-    scalars["fixed_points/slowest_timescale"] = float(decaying.max()) if len(decaying) else math.nan
-    return scalars
+    values = (
+        len(found.z) + continua,
+        *kinds.values(),
+        float(found.complete),
+        float(found.eigenvalues.abs().max()) if len(found.z) else math.nan,
+        float(decaying.max()) if len(decaying) else math.nan,
+    )
+    return dict(zip(_KEYS, values, strict=True))

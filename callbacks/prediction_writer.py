@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from lightning_alrnn.modules.sequence import SequencePrediction
@@ -40,20 +40,23 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         directory = self.directory or trainer.log_dir or trainer.default_root_dir
-        if not predictions or trainer.fast_dev_run:
+        if not predictions or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if not isinstance(predictions[0], SequencePrediction):
             raise TypeError(
                 f"PredictionWriter needs predict_step to return a SequencePrediction, "
                 f"got {type(predictions[0]).__name__}: return one, or leave this callback out"
             )
-        columns = SequencePrediction(*zip(*predictions, strict=True))
-        arrays = {name: _stack(parts) for name, parts in columns._asdict().items() if parts[0] is not None}
+        arrays = {
+            name: _stack(parts)
+            for name, parts in zip(SequencePrediction._fields, zip(*predictions, strict=True), strict=True)
+            if parts[0] is not None
+        }
         index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
         rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
         path = Path(directory) / f"predictions{rank}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, index=index, **arrays)
+        np.savez(path, index=index, **arrays)  # type: ignore[arg-type]
         rank_zero_info(f"Predictions of {len(index)} sequences: {path}")
 
 

@@ -35,10 +35,6 @@ class RegimeOccupancy(StatesCallback):
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
-
-    Example:
-        >>> from pytorch_lightning import Trainer
-        >>> trainer = Trainer(callbacks=[RegimeOccupancy()], accelerator="cpu", logger=False, barebones=False)
     """
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:

@@ -17,10 +17,12 @@ from lightning_alrnn.cli import ALRNNCLI, run_cli
 
 
 def main() -> None:
+    """Train, evaluate, print."""
     # Lightning's advice on loader workers and logging intervals is of no use for 1,257 images in memory
     warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
     start = time.perf_counter()
-    cli = run_cli(["fit", "--config", "digits"])
+    bar = ["--trainer.callbacks+=TQDMProgressBar", "--trainer.callbacks.refresh_rate=20"]
+    cli = run_cli(["fit", "--config", "digits", *bar])
     fitted = time.perf_counter() - start
     report(cli, fitted)
 
@@ -56,13 +58,13 @@ def report(cli: ALRNNCLI, seconds: float) -> None:
     }
     folder = Path(cli.trainer.log_dir)
     width = max(map(len, rows))
-    print()
-    for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
-    print(f"\nTensorBoard  tensorboard --logdir {folder.parent.parent}")
-    print("figures")
+    table = "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+    (folder / "summary.txt").write_text(table + "\n", encoding="utf-8")
+    print(f"\n{table}\n")
+    print(f"TensorBoard  {Path('.venv/bin/tensorboard')} --logdir {folder.parent.parent}")
+    print(f"table        {folder / 'summary.txt'}")
     for figure in sorted((folder / "figures").glob(f"*epoch={cli.trainer.current_epoch - 1:03d}.png")):
-        print(f"  {figure}")
+        print(f"figure       {figure}")
 
 
 if __name__ == "__main__":

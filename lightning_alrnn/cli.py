@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
@@ -133,11 +133,11 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
 
 def _config_path(value: str) -> str:
     known = shipped_configs()
-    if Path(value).is_file() or "\n" in value or value.lstrip().startswith("{"):
-        return value
-    if value in known:
+    if value in known and not Path(value).is_file():
         return str(known[value])
-    _fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+    if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
+        _fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+    return value
 
 
 def _print_configs(arguments: list[str]) -> None:
@@ -156,6 +156,6 @@ def _write(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     sys.stderr.write(f"alrnn: error: {message}\n")
     raise SystemExit(2)

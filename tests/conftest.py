@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +37,10 @@ def count_by_hand(states: Tensor, lengths: Tensor, nonlinear: int) -> BruteForce
     for sequence, length in zip(states.tolist(), lengths.tolist(), strict=True):
         codes = ["".join("1" if value > 0 else "0" for value in z[first:]) for z in sequence[:length]]
         counts.update(codes)
-        transitions.update(zip(codes[:-1], codes[1:], strict=True))
+        transitions.update(pairwise(codes))
         for unit in range(nonlinear):
             on[unit] += sum(code[unit] == "1" for code in codes)
-            switches[unit] += sum(a[unit] != b[unit] for a, b in zip(codes[:-1], codes[1:], strict=True))
+            switches[unit] += sum(a[unit] != b[unit] for a, b in pairwise(codes))
     return BruteForce(counts, transitions, on, switches, sum(counts.values()), sum(transitions.values()))
 
 
@@ -74,7 +75,6 @@ def processes() -> Callable[..., list[Any]]:
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _leave_no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in a folder of its own, so that no test writes into the tree."""
     monkeypatch.chdir(tmp_path)
-    yield

@@ -69,10 +69,21 @@ def test_a_checkpoint_brings_its_own_sizes_to_validate_test_and_predict(capsys: 
         (["--model.core=LSTM"], "LSTM"),
         (["--model.nonlinear_units=0"], "ALRNN"),
         (["--model.nonlinear_units=6", "--model.self_connections=all", "--model.backend=eager"], "ALRNN"),
-        (["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"], "ALRNN"),
-        (["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss"], "ALRNN"),
+        (
+            [
+                "--model.optimizer=SGD",
+                "--model.optimizer.lr=0.1",
+                "--model.lr_scheduler=StepLR",
+                "--model.lr_scheduler.step_size=1",
+            ],
+            "ALRNN",
+        ),
+        (
+            ["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss"],
+            "ALRNN",
+        ),
     ],
-)  # fmt: skip
+)
 def test_options(options: list[str], core: str) -> None:
     nonlinear = [] if any("nonlinear" in option for option in options) else ["--model.nonlinear_units=2"]
     cli = run_cli(["fit", *TINY, *nonlinear, *options])

@@ -27,7 +27,7 @@ class RegimeCounts(NamedTuple):
         counts: steps spent in each, int64 of shape ``(regimes,)``.
         transitions: index pairs (from, to) into ``codes``, self-transitions included, int64 of shape ``(pairs, 2)``.
         transition_counts: how often each pair occurred, int64 of shape ``(pairs,)``.
-        steps: number of states counted. It exceeds the sum of ``counts`` only where there were too many regimes to list.
+        steps: number of states counted; more than the sum of ``counts`` only where there were too many regimes to list.
         moves: number of steps from t to t+1 within a sequence.
         switches: number of moves that change the regime.
     """

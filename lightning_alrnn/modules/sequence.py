@@ -257,7 +257,7 @@ class ALRNNModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         # the last update may have broken the weights after the last training loss; no checkpoint may hold them
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            value = self.val_metrics["task_loss"].compute()
+            value = self._metrics("val")["task_loss"].compute()
             if not bool(torch.isfinite(value)):
                 raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
 
@@ -288,7 +288,7 @@ class ALRNNModule(LightningModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> None:
-        metrics: nn.ModuleDict = getattr(self, f"{stage}_metrics")
+        metrics = self._metrics(stage)
         for name, value in losses.items():
             metrics[name].update(value, weight.sum())
         if stage != "train":
@@ -307,6 +307,9 @@ class ALRNNModule(LightningModule):
                 prog_bar=name in ("loss", "accuracy"),
                 batch_size=len(batch.inputs),
             )
+
+    def _metrics(self, stage: Stage) -> dict[str, Metric]:
+        return dict(getattr(self, f"{stage}_metrics").items())
 
     def _note_divergence(self, loss: Tensor) -> None:
         if loss.device.type == "cpu" and self.trainer.world_size == 1:
@@ -339,10 +342,11 @@ def build_core(core: str | Callable[[int, int], nn.Module], input_size: int, hid
             factory = getattr(importlib.import_module(path or "torch.nn"), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(
-                f"core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', got {core!r}"
+                "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', "
+                f"got {core!r}"
             ) from error
     if isinstance(factory, type) and issubclass(factory, nn.RNNBase):
-        return factory(input_size, hidden_size, batch_first=True)  # type: ignore[arg-type]
+        return factory(input_size, hidden_size, batch_first=True)  # type: ignore[call-arg,arg-type]
     built = factory(input_size, hidden_size) if callable(factory) else factory
     if not isinstance(built, nn.Module):
         raise TypeError(f"core must give a torch.nn.Module when called with (input_size, hidden_size), got {built!r}")
@@ -392,7 +396,7 @@ def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs
 
 def _diverged_message(name: str, epoch: int) -> str:
     return (
-        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is too "
-        "high (lower optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or the start "
-        "is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
+        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is "
+        "too high (lower the optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or "
+        "the start is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
     )

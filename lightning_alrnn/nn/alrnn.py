@@ -273,7 +273,8 @@ class ALRNN(nn.Module):
         name = "hidden_size" if self.input_size is None else "input_size"
         if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:
             raise ValueError(
-                f"inputs must have shape (batch, time, {name}={width}) with at least one step, got {tuple(inputs.shape)}"
+                f"inputs must have shape (batch, time, {name}={width}) with at least one step, "
+                f"got {tuple(inputs.shape)}"
             )
         # float16 and bfloat16 come from autocast and are raised to float32
         if inputs.dtype not in (self.W.dtype, torch.float16, torch.bfloat16) and self.W.dtype not in (

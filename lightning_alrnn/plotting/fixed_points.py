@@ -49,19 +49,21 @@ def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Fig
         left.legend(frameon=False, fontsize=8)
 
     if regimes is not None and len(regimes):
-        points = regimes.cpu().numpy()
-        rank = np.repeat(np.arange(len(points)), points.shape[1])
+        points = regimes.cpu().numpy().ravel()
+        rank = np.repeat(np.arange(len(regimes)), regimes.shape[1])
         scatter = right.scatter(
-            points.real.ravel(),
-            points.imag.ravel(),
+            points.real,
+            points.imag,
             c=rank,
             s=12,
             cmap="viridis_r",
             vmin=0,
-            vmax=max(len(points) - 1, 1),
+            vmax=max(len(regimes) - 1, 1),
         )
         figure.colorbar(scatter, ax=right, label="regime (0 = most frequent)", shrink=0.85)
-        right.set_title(f"{len(points)} most visited regimes" if len(points) > 1 else "the visited regime", fontsize=10)
+        right.set_title(
+            f"{len(regimes)} most visited regimes" if len(regimes) > 1 else "the visited regime", fontsize=10
+        )
     return figure
 
 
@@ -81,8 +83,8 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
     trajectories = states.double().cpu().numpy()
     valid = valid_steps(lengths.cpu(), states.shape[1]).numpy()
     samples = trajectories[valid]
-    components = min(2, *samples.shape)
-    pca = PCA(components, svd_solver="full" if samples.shape[1] < 500 else "auto", random_state=0)
+    components = min(2, len(samples), states.shape[-1])
+    pca = PCA(components, svd_solver="full" if states.shape[-1] < 500 else "auto", random_state=0)
     with np.errstate(invalid="ignore", divide="ignore"):  # states that do not vary have no explained share
         pca.fit(samples)
 
@@ -113,7 +115,7 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
         + (f", {outside} far outside" if outside else ""),
         fontsize=10,
     )
-    share = np.nan_to_num(pca.explained_variance_ratio_)
+    share: list[float] = np.nan_to_num(pca.explained_variance_ratio_).tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if components == 2 else "")
     axes.legend(frameon=False, fontsize=8)

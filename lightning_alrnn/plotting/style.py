@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 # Okabe & Ito's palette: distinct for colour-blind readers
@@ -46,14 +47,13 @@ def render(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
     """Draw a figure: RGB of shape ``(height, width, 3)``."""
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    image: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return image[..., :3].copy()
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """An RGB image as the bytes of a PNG file."""
-    from matplotlib.image import imsave
-
     buffer = BytesIO()
     imsave(buffer, image, format="png")
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from collections import Counter
@@ -13,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from lightning_alrnn.analysis import fixed_points as implementation
 from lightning_alrnn.analysis.fixed_points import (
     Continuum,
     FixedPointSet,
@@ -22,6 +22,9 @@ from lightning_alrnn.analysis.fixed_points import (
     timescales,
 )
 from lightning_alrnn.nn.alrnn import ALRNN
+
+# the package exports the function under the name of its module
+implementation = importlib.import_module("lightning_alrnn.analysis.fixed_points")
 
 Array = NDArray[np.float64]
 KINDS = ("stable", "saddle", "unstable", "marginal")

@@ -31,7 +31,9 @@ QUIET: dict[str, Any] = {
     "enable_model_summary": False,
     "log_every_n_steps": 1,
 }
-REGIME_KEYS = {f"regime/{n}" for n in ["visited", "possible_log2", "entropy", "effective", "switch_rate", "top_occupancy"]}
+REGIME_KEYS = {
+    f"regime/{n}" for n in ["visited", "possible_log2", "entropy", "effective", "switch_rate", "top_occupancy"]
+}
 UNIT_KEYS = {f"units/{name}" for name in ["active", "always_on", "always_off", "mean_duty"]}
 FIXED_POINT_KEYS = {
     f"fixed_points/{name}"
@@ -199,13 +201,14 @@ def test_intervals_and_the_last_epoch() -> None:
 
     seen.clear()
     stop = EarlyStopping("val/loss", stopping_threshold=100.0)  # stops after the first epoch
-    trainer = Trainer(max_epochs=7, logger=logger, callbacks=[Count(), stop], **QUIET)
+    trainer = Trainer(max_epochs=7, logger=CSVLogger("csv", name=None), callbacks=[Count(), stop], **QUIET)
     trainer.fit(model(), data())
     assert trainer.current_epoch == 1
     assert len(seen) == 1
 
     seen.clear()
-    trainer = Trainer(max_epochs=2, logger=logger, callbacks=[Count(figure_every_n_epochs=0)], **QUIET)
+    without = Count(figure_every_n_epochs=0)
+    trainer = Trainer(max_epochs=2, logger=CSVLogger("csv", name=None), callbacks=[without], **QUIET)
     trainer.fit(model(), data())
     assert seen == []
 
@@ -225,6 +228,7 @@ def test_fixed_points_under_a_constant_input() -> None:
     Trainer(logger=False, callbacks=[callback], **QUIET).validate(made, data(), verbose=False)
     assert made.core.C is not None
     expected = 2 * (made.core.C @ torch.tensor([1.0, -2.0]) + made.core.h)
+    assert callback.result is not None
     torch.testing.assert_close(callback.result.z[0].float(), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -232,7 +236,7 @@ def test_fixed_points_under_a_constant_input() -> None:
 def test_a_core_without_regimes_is_an_error(callback: type[StatesCallback]) -> None:
     trainer = Trainer(max_epochs=1, logger=False, callbacks=[callback()], **QUIET)
     with pytest.raises(
-        MisconfigurationException, match=rf"{callback.__name__} looks .* its core is GRU.*leave this callback out"
+        MisconfigurationException, match=rf"{callback.__name__} looks .*its core is GRU.*leave this callback out"
     ):
         trainer.fit(model(core="GRU"), data())
 
@@ -339,3 +343,15 @@ def test_addition_end_to_end_on_a_loader_of_plain_batches() -> None:
     made = ALRNNModule(2, 1, 6, 3, objective="regression")
     (logged,) = Trainer(logger=False, callbacks=all_three(), **QUIET).validate(made, plain, verbose=False)
     assert set(logged) >= REGIME_KEYS | UNIT_KEYS | FIXED_POINT_KEYS
+
+
+def test_a_network_that_has_diverged_leaves_the_verdict_to_the_module() -> None:
+    broken = model()
+    with torch.no_grad():
+        broken.core.W.fill_(math.nan)  # type: ignore[operator,union-attr]
+    trainer = Trainer(logger=CSVLogger("csv"), callbacks=all_three(), **QUIET)
+    (logged,) = trainer.validate(broken, data(), verbose=False)
+    assert all(math.isnan(logged[key]) for key in FIXED_POINT_KEYS)
+    trainer = Trainer(max_epochs=1, num_sanity_val_steps=0, logger=False, callbacks=all_three(), **QUIET)
+    with pytest.raises(FloatingPointError, match="is not finite in epoch 0"):
+        trainer.fit(broken, data())

@@ -64,6 +64,8 @@ def main(folder: Path) -> None:
     trainer.fit(module, data)
     trainer.test(module, data, verbose=False)
     (folder / f"seen-{trainer.global_rank}.json").write_text(json.dumps(module.seen))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()  # left to the interpreter's end, gloo's threads can abort the process
 
 
 if __name__ == "__main__":

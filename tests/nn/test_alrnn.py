@@ -222,7 +222,7 @@ def test_wrong_inputs() -> None:
         rnn(torch.randn(2, 5, 4))
     with pytest.raises(ValueError, match=r"inputs must have shape .* at least one step, got \(2, 0, 3\)"):
         rnn(torch.randn(2, 0, 3))
-    with pytest.raises(TypeError, match="float32, got torch.float64"):
+    with pytest.raises(TypeError, match=r"float32, got torch\.float64"):
         rnn(inputs.double())
     with pytest.raises(ValueError, match=r"state must have shape \(batch, hidden_size\) = \(2, 8\), got \(1, 8\)"):
         rnn(inputs, torch.zeros(1, 8))

@@ -18,10 +18,11 @@ def test_penalty_equals_its_formula(units: int, nonlinear: int, self_connections
         for parameter in rnn.parameters():
             parameter.normal_()
     own = [0.0] * (5 - len(rnn.A)) + rnn.A.tolist()
+    W, h = rnn.W.tolist(), rnn.h.tolist()
     expected = 0.0
     for i in range(units):
-        expected += (own[i] + float(rnn.W[i, i]) - 1) ** 2 + float(rnn.h[i]) ** 2
-        expected += sum(float(rnn.W[i, j]) ** 2 for j in range(5) if j != i)
+        expected += (own[i] + W[i][i] - 1) ** 2 + h[i] ** 2
+        expected += sum(W[i][j] ** 2 for j in range(5) if j != i)
     assert float(manifold_attractor_penalty(rnn, units).detach()) == pytest.approx(expected, abs=1e-12)
 
 
