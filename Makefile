@@ -19,7 +19,7 @@ lint: $(INSTALLED)  ## ruff, formatting, types
 bench: $(INSTALLED)  ## what the recurrence costs here; writes benchmarks/results.json and .md
 	$(BIN)/python benchmarks/recurrence.py
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@

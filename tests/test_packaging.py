@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,22 +15,40 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"callbacks": "callbacks", "configs": "configs", "datamodules": "datamodules"}
 
 
+def build_wheel(folder: Path, **environment: str) -> Path:
+    """Build a wheel from a copy of the tree, so that nothing is left in it."""
+    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "__pycache__", "*.so")
+    shutil.copytree(ROOT, folder / "tree", symlinks=True, ignore=ignore)
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(folder / "tree"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | environment)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # built from a copy, so that nothing is left in the tree
-    source, target = tmp_path_factory.mktemp("source") / "tree", tmp_path_factory.mktemp("wheel")
-    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "__pycache__")
-    shutil.copytree(ROOT, source, symlinks=True, ignore=ignore)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
-    subprocess.run(command, check=True, capture_output=True)
-    (path,) = target.glob("*.whl")
-    return path
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def test_without_a_compiler_the_wheel_holds_the_rest(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive, zipfile.ZipFile(build_wheel(tmp_path, CC="/bin/false")) as without:
+        missing = set(archive.namelist()) - set(without.namelist())
+    assert [name.split(".")[0] for name in missing] == ["lightning_alrnn/nn/_scan"]
 
 
 def test_wheel_holds_every_module_and_config(wheel: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "py.typed")
+        for pattern in ("*.py", "*.pyi", "py.typed")
         for path in (ROOT / "lightning_alrnn").rglob(pattern)
         if path.relative_to(ROOT / "lightning_alrnn").parts[0] not in FOLDERS
     }

@@ -2,15 +2,20 @@
 
 .. math:: z_t = A z_{t-1} + W φ*(z_{t-1}) + C s_t + h
 
-with φ* the identity on the first M−P units and a ReLU on the last P. Two backends compute it here:
+with φ* the identity on the first M−P units and a ReLU on the last P. Three backends compute it:
 
 - ``eager``: the equation written as a loop. It takes any floating dtype and can be differentiated twice. The other
   backends are tested against it.
 - ``fused``: one autograd function with a hand-written backward pass, a few tensor operations a step.
+- ``native``: a C kernel, forward and backward, for float32 on the CPU; there where a compiler was at hand when the
+  package was installed.
+
+``auto`` takes ``native`` where it can and ``fused`` elsewhere.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,7 +23,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-Backend = Literal["auto", "eager", "fused"]
+try:
+    from lightning_alrnn.nn import native as _native
+except ImportError:  # not compiled
+    _kernel: ModuleType | None = None
+else:
+    _kernel = _native
+
+Backend = Literal["auto", "eager", "fused", "native"]
 """How to compute the recurrence; ``auto`` takes the fastest that fits."""
 
 
@@ -36,7 +48,7 @@ class ScanOutput(NamedTuple):
 
 def available_backends() -> tuple[str, ...]:
     """Names of the backends that this installation can run, slowest first."""
-    return ("eager", "fused")
+    return ("eager", "fused") if _kernel is None else ("eager", "fused", "native")
 
 
 def check_backend(backend: str) -> None:
@@ -101,12 +113,24 @@ def scan(
         nonlinear_units: P.
         lengths: number of valid steps of each sequence, shape ``(batch,)``, or ``None`` where all are ``time`` long.
             The state is not advanced past it.
-        backend: "auto", "eager" or "fused".
+        backend: "auto", "eager", "fused" or "native".
 
     Returns:
         The states and each sequence's last one.
+
+    Raises:
+        ValueError: if there is no such backend here.
+        TypeError: if "native" is asked for anything but float32 on the CPU.
     """
     check_backend(backend)
+    fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
+    if backend == "native" and not fits:
+        raise TypeError(f"backend='native' computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
+    if backend == "native" or (backend == "auto" and fits and _kernel is not None):
+        if lengths is not None:
+            lengths = lengths.to("cpu", torch.int64)
+        outputs = _NativeScan.apply(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)  # type: ignore[no-untyped-call]
+        return ScanOutput(*outputs)
     active = None
     if lengths is not None:
         active = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
@@ -221,3 +245,47 @@ class _FusedScan(torch.autograd.Function):
             (grad_W.diagonal()[:linear], (grads[..., linear:] * z[:-1, :, linear:]).sum(dim=(0, 1)))
         )
         return grads.transpose(0, 1), carry, grad_diagonal, grad_W, None, None
+
+
+class _NativeScan(torch.autograd.Function):
+    """The C kernel as one node of the autograd graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        state: Tensor,
+        diagonal: Tensor,
+        W: Tensor,
+        C: Tensor | None,
+        h: Tensor,
+        nonlinear_units: int,
+        lengths: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        threads = torch.get_num_threads()
+        states, last = _native.native_forward(inputs, state, diagonal, W, C, h, nonlinear_units, lengths, threads)
+        ctx.nonlinear_units = nonlinear_units
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(states, inputs, diagonal, W, C, lengths)
+        return states[:, 1:], last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
+        states, inputs, diagonal, W, C, lengths = ctx.saved_tensors
+        needs_inputs, needs_state = ctx.needs_input_grad[:2]
+        gradients = _native.native_backward(
+            grad_states,
+            grad_last,
+            states,
+            inputs,
+            diagonal,
+            W,
+            C,
+            ctx.nonlinear_units,
+            lengths,
+            needs_inputs,
+            needs_state,
+            torch.get_num_threads(),
+        )
+        return (*gradients, None, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn import scan
+from lightning_alrnn.nn import ALRNN, scan
 from lightning_alrnn.nn.scan import available_backends, rectify
 
 NAMES = ("inputs", "state", "diagonal", "W", "C", "h")
@@ -150,3 +152,80 @@ def test_backends() -> None:
     assert set(available_backends()) >= {"eager", "fused"}
     with pytest.raises(ValueError, match="backend must be one of"):
         scan(**draw(1, 1, 1, 0), nonlinear_units=0, backend="gpu")  # type: ignore[arg-type]
+
+
+NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the kernel is not compiled here")
+
+
+@NATIVE
+@pytest.mark.parametrize("use", ["states", "last", "both"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("nonlinear", [0, 1, 7])
+@pytest.mark.parametrize(("batch", "time"), [(1, 1), (5, 12), (64, 100)])
+def test_native_equals_eager(batch: int, time: int, nonlinear: int, padded: bool, use: str) -> None:
+    values = {name: None if v is None else v.float() for name, v in draw(batch, time, 7, nonlinear).items()}
+    lengths = torch.arange(batch) % time + 1 if padded else None
+    outputs, grads = run(values, nonlinear, "native", lengths, use)
+    expected_outputs, expected_grads = run(values, nonlinear, "eager", lengths, use)
+    for got, expected in zip(outputs + grads, expected_outputs + expected_grads, strict=True):
+        scale = float(expected.abs().max()) if expected.numel() else 0.0
+        torch.testing.assert_close(got, expected, rtol=0, atol=2e-5 * scale + 1e-30)
+
+
+@NATIVE
+def test_native_equals_eager_where_inputs_are_added() -> None:
+    values = {name: None if v is None else v.float() for name, v in draw(3, 4, 5, 2, inputs=None).items()}
+    for got, expected in zip(
+        run(values, 2, "native", None, "both"), run(values, 2, "eager", None, "both"), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@NATIVE
+def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.dtype] = []
+    module = importlib.import_module("lightning_alrnn.nn.scan")
+    forward = module._native.native_forward
+
+    def spy(inputs: Tensor, *rest: object) -> object:
+        calls.append(inputs.dtype)
+        return forward(inputs, *rest)
+
+    monkeypatch.setattr(module._native, "native_forward", spy)
+    values = draw(2, 3, 3, 1)
+    scan(**values, nonlinear_units=1)  # type: ignore[arg-type]
+    assert calls == []
+    scan(**{name: None if v is None else v.float() for name, v in values.items()}, nonlinear_units=1)  # type: ignore[arg-type]
+    assert calls == [torch.float32]
+    with pytest.raises(TypeError, match=r"computes in float32 on the CPU, got torch.float64 on cpu"):
+        scan(**values, nonlinear_units=1, backend="native")  # type: ignore[arg-type]
+
+
+def test_without_the_kernel_everything_runs_on_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("lightning_alrnn.nn.scan"), "_kernel", None)
+    assert available_backends() == ("eager", "fused")
+    values = {name: None if v is None else v.float() for name, v in draw(2, 3, 3, 1).items()}
+    assert torch.equal(run(values, 1, "auto", None, "both")[0][0], run(values, 1, "fused", None, "both")[0][0])
+    with pytest.raises(ValueError, match="backend must be one of 'auto', 'eager', 'fused', got 'native'"):
+        scan(**values, nonlinear_units=1, backend="native")  # type: ignore[arg-type]
+
+
+@NATIVE
+def test_training_with_the_kernel_follows_eager() -> None:
+    losses: dict[str, list[float]] = {}
+    for backend in ("eager", "native"):
+        torch.manual_seed(0)
+        rnn = ALRNN(2, 20, 5, backend=backend, init="near_identity")  # type: ignore[arg-type]
+        readout = torch.nn.Linear(20, 1)
+        optimizer = torch.optim.Adam([*rnn.parameters(), *readout.parameters()], lr=1e-3)
+        inputs = torch.rand(32, 20, 2)
+        targets = inputs[:, :5, 0].sum(dim=1, keepdim=True)
+        losses[backend] = []
+        for _ in range(50):
+            loss = (readout(rnn(inputs).last) - targets).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[backend].append(float(loss.detach()))
+    assert losses["native"] == pytest.approx(losses["eager"], rel=1e-4)
+    assert losses["eager"][-1] < 0.5 * losses["eager"][0]

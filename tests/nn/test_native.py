@@ -1,0 +1,420 @@
+"""The kernel against an eager loop in float64, on every instruction set that this processor has."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+native = pytest.importorskip("lightning_alrnn.nn.native", reason="the kernel is not compiled here")
+Gradients, native_backward, native_forward = native.Gradients, native.native_backward, native.native_forward
+LEVELS = native.simd_levels()
+TOLERANCE = 1e-5  # of the largest entry of the reference
+TINY = 1e-30  # far below, the flushing of denormal numbers shows in gradients that have decayed
+
+
+class Problem(NamedTuple):
+    inputs: Tensor
+    z0: Tensor
+    a: Tensor
+    W: Tensor
+    C: Tensor | None
+    h: Tensor
+    P: int
+    lengths: Tensor | None
+
+    def single(self) -> Problem:
+        C = None if self.C is None else self.C.float()
+        inputs, z0, a, W, h = (x.float() for x in (self.inputs, self.z0, self.a, self.W, self.h))
+        return Problem(inputs, z0, a, W, C, h, self.P, self.lengths)
+
+
+def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False, seed: int = 0) -> Problem:
+    """A random one in float64, a contraction (as errors would grow in any other), with values that float32 holds."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).double()
+
+    W = normal(M, M)
+    return Problem(
+        inputs=normal(B, T, M if K is None else K),
+        z0=normal(B, M),
+        a=(0.4 * normal(M).tanh()).float().double(),
+        W=(0.5 * W / torch.linalg.matrix_norm(W, 2)).float().double(),
+        C=None if K is None else normal(M, K),
+        h=normal(M),
+        P=P,
+        lengths=torch.randint(0, T + 1, (B,), generator=generator) if padded else None,
+    )
+
+
+def eager(p: Problem) -> tuple[Tensor, Tensor]:
+    states, z = [], p.z0
+    linear = z.shape[1] - p.P
+    for t in range(p.inputs.shape[1]):
+        phi = torch.cat((z[:, :linear], z[:, linear:].relu()), dim=1)
+        s = p.inputs[:, t]
+        following = p.a * z + phi @ p.W.t() + (s if p.C is None else s @ p.C.t()) + p.h
+        if p.lengths is None:
+            z = following
+            states.append(z)
+        else:
+            valid = (t < p.lengths)[:, None]
+            z = torch.where(valid, following, z)
+            states.append(torch.where(valid, z, 0.0))
+    return torch.stack(states, dim=1), z
+
+
+def eager_gradients(p: Problem, outputs: list[tuple[Tensor, Tensor]], leaves: Problem) -> Gradients:
+    """Gradients for (output, gradient of it) pairs."""
+    wanted = [x for x in (leaves.inputs, leaves.z0, leaves.a, leaves.W, leaves.C, leaves.h) if x is not None]
+    found = list(
+        torch.autograd.grad(
+            [x for x, _ in outputs], wanted, [g for _, g in outputs], retain_graph=True, materialize_grads=True
+        )
+    )
+    if p.C is None:
+        found.insert(4, None)  # type: ignore[arg-type]
+    return Gradients(*found)
+
+
+def with_leaves(p: Problem) -> Problem:
+    def leaf(x: Tensor) -> Tensor:
+        return x.detach().clone().requires_grad_()
+
+    C = None if p.C is None else leaf(p.C)
+    return Problem(leaf(p.inputs), leaf(p.z0), leaf(p.a), leaf(p.W), C, leaf(p.h), p.P, p.lengths)
+
+
+def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
+    if scale is None:
+        scale = expected.abs().max().item() if expected.numel() else 0.0
+    assert actual.shape == expected.shape, name
+    if expected.numel():
+        error = (actual - expected).abs().max().item()
+        assert error <= TOLERANCE * scale + TINY, f"{name}: {error} of {scale}"
+
+
+def assert_gradients_near(actual: Gradients, expected: Gradients) -> None:
+    # a parameter's gradient is a sum over batch and time that can nearly cancel (M=1 has but one entry), so the scale
+    # of its rounding errors is taken from all of them
+    scale = max(x.abs().max().item() for x in (expected.a, expected.W, expected.C, expected.h) if x is not None)
+    for name, x, y in zip(Gradients._fields, actual, expected, strict=True):
+        if y is None:
+            assert x is None, name
+        elif x is not None:
+            assert_near(name, x, y, None if name in ("inputs", "z0") else scale)
+
+
+def run(
+    p: Problem, grad_states: Tensor | None, grad_last: Tensor | None, threads: int = 1, level: str = ""
+) -> tuple[Tensor, Tensor, Gradients]:
+    states, last = native_forward(*p, threads, level)
+    gradients = native_backward(
+        grad_states, grad_last, states, p.inputs, p.a, p.W, p.C, p.P, p.lengths, True, True, threads, level
+    )
+    return states, last, gradients
+
+
+def add(x: Gradients, y: Gradients) -> Gradients:
+    sums = (None if u is None or v is None else u + v for u, v in zip(x, y, strict=True))
+    return Gradients(*sums)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def every_thread_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start as many threads as asked for, however small the problem."""
+    monkeypatch.setattr(native, "WORK_PER_THREAD", 1)
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
+@pytest.mark.parametrize("K", [None, 3, 40])
+@pytest.mark.parametrize("M", [1, 2, 17, 32, 50, 100, 200])
+def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
+    turn = 0
+    for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 100), sorted({0, 1, M})):
+        if K == 40 and T == 100 and B == 64:
+            continue  # most of the time, for nothing that the others do not cover
+        exact = problem(B, T, M, P, K, padded, seed=T)
+        leaves = with_leaves(exact)
+        states, last = eager(leaves)
+        generator = torch.Generator().manual_seed(1)
+        grad_states = torch.randn(states.shape, generator=generator)
+        grad_last = torch.randn(last.shape, generator=generator)
+        from_states = eager_gradients(exact, [(states, grad_states.double())], leaves)
+        from_last = eager_gradients(exact, [(last, grad_last.double())], leaves)
+        modes = [
+            (grad_states, None, from_states),
+            (None, grad_last, from_last),
+            (grad_states, grad_last, add(from_states, from_last)),
+        ]
+        p = exact.single()
+        for level in LEVELS:
+            turn += 1
+            # all of them where that is cheap, else in turn
+            for given, given_last, expected in modes if B * T * M < 20_000 else [modes[turn % 3]]:
+                actual, actual_last, gradients = run(p, given, given_last, 1 + turn % 2, level)
+                assert torch.equal(actual[:, 0], p.z0)
+                assert_near("states", actual[:, 1:], states)
+                assert_near("last", actual_last, last)
+                if padded:
+                    assert not actual[:, 1:][states == 0].any()
+                # where rounding takes a state across 0, its gradients are rightly others
+                crossed = (actual[:, 1:, M - P :] > 0) != (states[:, :, M - P :] > 0)
+                if crossed.any():
+                    assert crossed.sum() <= 2
+                    assert states[:, :, M - P :][crossed].abs().max() < 1e-5
+                else:
+                    assert_gradients_near(gradients, expected)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("K", [None, 3])
+def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None) -> None:
+    p = problem(13, 20, 50, 5, K, seed=3).single()
+    states, last = native_forward(*p, 1, level)
+    for threads in (2, 3):
+        again, last_again = native_forward(*p, threads, level)
+        assert torch.equal(states, again)
+        assert torch.equal(last, last_again)
+    alone, _ = native_forward(*p._replace(inputs=p.inputs[4:5], z0=p.z0[4:5]), 1, level)
+    assert torch.equal(alone, states[4:5])
+    _, middle = native_forward(*p._replace(inputs=p.inputs[:, :7]), 1, level)
+    rest, _ = native_forward(*p._replace(inputs=p.inputs[:, 7:], z0=middle), 1, level)
+    assert torch.equal(rest[:, 1:], states[:, 8:])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_gradients_are_deterministic(threads: int) -> None:
+    p = problem(64, 50, 50, 5, 3, padded=True).single()
+    grad = torch.randn(64, 50, 50)
+    _, _, first = run(p, grad, None, threads)
+    for _ in range(5):
+        _, _, again = run(p, grad, None, threads)
+        for x, y in zip(first, again, strict=True):
+            assert x is not None
+            assert y is not None
+            assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_strides(level: str) -> None:
+    p = problem(7, 9, 17, 5, 4, padded=True).single()
+    grad, grad_last = torch.randn(7, 9, 17), torch.randn(7, 17)
+    states, last, gradients = run(p, grad, grad_last, 1, level)
+    assert p.C is not None
+    assert p.lengths is not None
+    every_second = torch.stack((p.lengths, p.lengths), dim=1)[:, 0]
+    wide = torch.randn(7, 9, 8)
+    wide[..., ::2] = p.inputs
+    for inputs in (p.inputs.transpose(0, 1).contiguous().transpose(0, 1), wide[..., ::2]):
+        strided = Problem(
+            inputs,
+            p.z0.t().contiguous().t(),
+            torch.stack((p.a, p.a), dim=1)[:, 0],
+            p.W.t().contiguous().t(),
+            p.C.t().contiguous().t(),
+            torch.stack((p.h, p.h), dim=1)[:, 0],
+            p.P,
+            every_second,
+        )
+        assert not any(x.is_contiguous() for x in strided if isinstance(x, Tensor))
+        again, last_again, gradients_again = run(
+            strided, grad.transpose(0, 1).contiguous().transpose(0, 1), grad_last.t().contiguous().t(), 1, level
+        )
+        assert torch.equal(states, again)
+        assert torch.equal(last, last_again)
+        for x, y in zip(gradients, gradients_again, strict=True):
+            assert x is not None
+            assert y is not None
+            assert torch.equal(x, y)
+
+
+def test_expanded() -> None:
+    p = problem(7, 9, 17, 5, 4).single()
+    p = p._replace(z0=p.z0[:1].expand(7, 17), inputs=p.inputs[:1].expand(7, 9, 4))
+    one = torch.ones(()).expand(7, 9, 17)
+    states, _, gradients = run(p, one, None)
+    dense = p._replace(z0=p.z0.contiguous(), inputs=p.inputs.contiguous())
+    states_dense, _, gradients_dense = run(dense, one.contiguous(), None)
+    assert torch.equal(states, states_dense)
+    assert torch.equal(gradients.W, gradients_dense.W)
+
+
+def test_what_is_not_needed_is_not_made() -> None:
+    p = problem(7, 9, 17, 5, 4).single()
+    grad = torch.randn(7, 9, 17)
+    states, _, everything = run(p, grad, None)
+    some = native_backward(grad, None, states, p.inputs, p.a, p.W, p.C, p.P, None, False, False)
+    assert some.inputs is None
+    assert some.z0 is None
+    assert torch.equal(some.W, everything.W)
+    _, _, none = run(p, None, None)
+    assert not any(x.any() for x in none if x is not None)
+
+
+def test_empty() -> None:
+    p = problem(0, 9, 17, 5, 4).single()
+    states, last, gradients = run(p, torch.randn(0, 9, 17), None)
+    assert states.shape == (0, 10, 17)
+    assert last.shape == (0, 17)
+    assert not gradients.W.any()
+    p = problem(3, 0, 17, 5, 4).single()
+    grad_last = torch.randn(3, 17)
+    _, last, gradients = run(p, None, grad_last)
+    assert torch.equal(last, p.z0)
+    assert gradients.z0 is not None
+    assert torch.equal(gradients.z0, grad_last)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("K", [None, 3])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> None:
+    exact = problem(7, 12, 17, 5, K, seed=2)
+    exact.inputs[2, 4, 1] = bad
+    exact.z0[5, 16] = bad
+    leaves = with_leaves(exact)
+    states, _ = eager(leaves)
+    grad = torch.randn(states.shape)
+    expected = eager_gradients(exact, [(states, grad.double())], leaves)
+    actual, _, gradients = run(exact.single(), grad, None, 1, level)
+    torch.testing.assert_close(actual[:, 1:].double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
+    assert gradients.inputs is not None
+    assert expected.inputs is not None
+    torch.testing.assert_close(gradients.inputs.double(), expected.inputs, equal_nan=True, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients.W.double(), expected.W, equal_nan=True, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients.a.double(), expected.a, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nan_in_padding_stays_there(level: str) -> None:
+    p = problem(7, 12, 17, 5, 3, padded=True).single()
+    grad = torch.randn(7, 12, 17)
+    states, last, gradients = run(p, grad, None, 1, level)
+    assert p.lengths is not None
+    past = torch.arange(12) >= p.lengths[:, None]
+    p.inputs[past], grad[past] = float("nan"), float("nan")
+    again, last_again, gradients_again = run(p, grad, None, 1, level)
+    assert torch.equal(states, again)
+    assert torch.equal(last, last_again)
+    for x, y in zip(gradients, gradients_again, strict=True):
+        assert x is not None
+        assert y is not None
+        assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_slope_at_zero_is_zero(level: str) -> None:
+    zero = torch.zeros(1, 2)
+    states, _ = native_forward(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], 1, None, 1, level)
+    gradients = native_backward(
+        torch.ones(1, 1, 2), None, states, torch.zeros(1, 1, 2), zero[0], torch.ones(2, 2), None, 1, None, level=level
+    )
+    assert gradients.z0 is not None
+    assert gradients.z0.tolist() == [[2.0, 0.0]]
+
+
+def makes_denormals() -> bool:
+    return bool(np.multiply(np.float32(1e-30), np.float32(1e-10)) != 0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("flush", [False, True])
+def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
+    if not torch.set_flush_denormal(flush):
+        pytest.skip("no such mode here")
+    try:
+        assert makes_denormals() is not flush
+        zero = torch.zeros(9)
+        states, _, _ = run(
+            Problem(torch.zeros(8, 60, 9), torch.ones(8, 9), zero + 0.1, torch.zeros(9, 9), None, zero, 3, None),
+            torch.ones(8, 60, 9),
+            None,
+            2,
+            level,
+        )
+        assert makes_denormals() is not flush
+        assert states[0, 37, 0] > 0
+        assert (states[:, 42] == 0).all()  # 1e-42
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_concurrent_callers() -> None:
+    problems = [problem(32, 40, 50, 5, 3, padded=True, seed=i).single() for i in range(2)]
+    grad = torch.randn(32, 40, 50)
+    expected = [run(p, grad, None, 2) for p in problems]
+    wrong: list[int] = []
+
+    def repeat(i: int) -> None:
+        for _ in range(40):
+            states, _, gradients = run(problems[i], grad, None, 2)
+            if not torch.equal(states, expected[i][0]) or not torch.equal(gradients.W, expected[i][2].W):
+                wrong.append(i)
+
+    callers = [threading.Thread(target=repeat, args=(i,)) for i in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_fork() -> None:
+    p = problem(32, 40, 50, 5, 3).single()
+    grad = torch.randn(32, 40, 50)
+    states, _, gradients = run(p, grad, None, 2)
+    expected = states.numpy().tobytes(), gradients.W.numpy().tobytes()
+    child = os.fork()
+    if not child:
+        try:
+            # no torch operation here: torch's own OpenMP threads do not survive a fork, and torch.equal would hang
+            states, _, gradients = run(p, grad, None, 2)
+            os._exit(0 if (states.numpy().tobytes(), gradients.W.numpy().tobytes()) == expected else 1)
+        finally:
+            os._exit(2)
+    deadline = time.monotonic() + 20
+    while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not ended[0]:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
+
+
+def test_errors() -> None:
+    p = problem(3, 5, 4, 1, 2).single()
+    assert p.C is not None
+    with pytest.raises(TypeError, match="W"):
+        native_forward(*p._replace(W=p.W.double()))
+    with pytest.raises(TypeError, match="lengths"):
+        native_forward(*p._replace(lengths=torch.ones(3, dtype=torch.int32)))
+    with pytest.raises(ValueError, match="z0"):
+        native_forward(*p._replace(z0=p.z0[:2]))
+    with pytest.raises(ValueError, match="inputs"):
+        native_forward(*p._replace(C=None))
+    with pytest.raises(ValueError, match="P"):
+        native_forward(*p._replace(P=5))
+    for length in (-1, 6):
+        with pytest.raises(ValueError, match="lengths"):
+            native_forward(*p._replace(lengths=torch.tensor([1, length, 2])))
+    with pytest.raises(ValueError, match="instruction set"):
+        native_forward(*p, 1, "no such level")
+    with pytest.raises(ValueError, match="range"):
+        native_forward(*p, 0)
+
+
+def test_levels() -> None:
+    assert native.simd_level() in LEVELS
