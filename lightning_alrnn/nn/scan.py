@@ -129,8 +129,8 @@ def scan(
     if backend == "native" or (backend == "auto" and fits and _kernel is not None):
         if lengths is not None:
             lengths = lengths.to("cpu", torch.int64)
-        outputs = _NativeScan.apply(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)  # type: ignore[no-untyped-call]
-        return ScanOutput(*outputs)
+        output: ScanOutput = _scan_native(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)
+        return output
     active = None
     if lengths is not None:
         active = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
@@ -245,6 +245,22 @@ class _FusedScan(torch.autograd.Function):
             (grad_W.diagonal()[:linear], (grads[..., linear:] * z[:-1, :, linear:]).sum(dim=(0, 1)))
         )
         return grads.transpose(0, 1), carry, grad_diagonal, grad_W, None, None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _scan_native(
+    inputs: Tensor,
+    state: Tensor,
+    diagonal: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    nonlinear_units: int,
+    lengths: Tensor | None,
+) -> ScanOutput:
+    # torch.compile cannot look into the kernel: it calls it as it is
+    outputs = _NativeScan.apply(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)  # type: ignore[no-untyped-call]
+    return ScanOutput(*outputs)
 
 
 class _NativeScan(torch.autograd.Function):

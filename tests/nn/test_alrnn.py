@@ -234,3 +234,12 @@ def test_wrong_inputs() -> None:
         rnn(inputs, lengths=torch.tensor([5.0, 5.0]))
     with pytest.raises(ValueError, match="code must have P=2 entries"):
         rnn.regime_matrix(torch.ones(3))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo looks at the inputs' .grad
+def test_a_compiled_layer_gives_the_same() -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(3, 8, 4)
+    inputs = torch.randn(2, 5, 3)
+    compiled = torch.compile(rnn, backend="eager")
+    torch.testing.assert_close(compiled(inputs).states, rnn(inputs).states)
