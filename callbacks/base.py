@@ -90,7 +90,11 @@ class StatesCallback(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._due:
             return
-        values = {key: torch.tensor(value, dtype=torch.float32) for key, value in self.compute(self.rnn).items()}
+        # on the module's device: NCCL cannot reduce what lies on the CPU
+        values = {
+            key: torch.tensor(value, dtype=torch.float32, device=pl_module.device)
+            for key, value in self.compute(self.rnn).items()
+        }
         # equal on all processes already; sync_dist makes the keys known to every one of them
         pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
         self._undrawn = self.figure_every_n_epochs > 0

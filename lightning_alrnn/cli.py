@@ -45,7 +45,7 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
-        if config.model.get("init_args", {}).get("core", "ALRNN") != "ALRNN":
+        if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
             given = config.trainer.get("callbacks") or []
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):

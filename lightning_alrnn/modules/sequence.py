@@ -29,6 +29,9 @@ TargetStep = Literal["last", "every"]
 Stage = Literal["train", "val", "test"]
 
 
+_ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "lightning_alrnn.nn.alrnn.ALRNN")
+
+
 class SequencePrediction(NamedTuple):
     """What the network makes of a batch.
 
@@ -66,7 +69,9 @@ class ALRNNModule(LightningModule):
         hidden_size: M, the number of units.
         nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M); an ``ALRNN`` core alone has it.
         core: "ALRNN"; "RNN", "GRU" or "LSTM" for torch's layers; the path of a class such as "torch.nn.GRU"; or a
-            callable ``core(input_size, hidden_size)``. It must be batch-first and return ``(states, …)``.
+            callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``.
+            A checkpoint keeps names and classes; any other callable or a module is given to ``load_from_checkpoint``
+            again.
         encoder: module between the inputs and the core, such as ``torch.nn.Embedding``; its width is taken from its
             ``output_size``, ``out_features`` or ``embedding_dim``.
         self_connections: see :class:`ALRNN`.
@@ -99,7 +104,7 @@ class ALRNNModule(LightningModule):
         output_size: int,
         hidden_size: int = 50,
         nonlinear_units: int = 5,
-        core: str | Callable[[int, int], nn.Module] = "ALRNN",
+        core: str | Callable[[int, int], nn.Module] | nn.Module = "ALRNN",
         encoder: nn.Module | None = None,
         self_connections: SelfConnections = "nonlinear",
         init: Init = "gaussian",
@@ -133,6 +138,7 @@ class ALRNNModule(LightningModule):
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
 
+        core = _name_of(core)
         self.encoder = encoder
         width = input_size if encoder is None else _output_width(encoder)
         if core == "ALRNN":
@@ -312,9 +318,10 @@ class ALRNNModule(LightningModule):
         return dict(getattr(self, f"{stage}_metrics").items())
 
     def _note_divergence(self, loss: Tensor) -> None:
-        if loss.device.type == "cpu" and self.trainer.world_size == 1:
+        alone = self._trainer is None or self._trainer.world_size == 1  # a step may be called without a Trainer
+        if loss.device.type == "cpu" and alone:
             if not bool(torch.isfinite(loss)):
-                raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
+                raise FloatingPointError(_diverged_message("train/loss", self.current_epoch))
         else:  # looking at the value would halt the device, or leave the other processes waiting: once an epoch
             self._diverged |= ~torch.isfinite(loss.detach())
 
@@ -323,18 +330,22 @@ class ALRNNModule(LightningModule):
             raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
 
 
-def build_core(core: str | Callable[[int, int], nn.Module], input_size: int, hidden_size: int) -> nn.Module:
+def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_size: int, hidden_size: int) -> nn.Module:
     """A recurrent layer other than the ALRNN, from its name or from a callable.
 
     Args:
-        core: "RNN", "GRU", "LSTM", the path of a class, or a callable ``core(input_size, hidden_size)``.
+        core: "RNN", "GRU", "LSTM", the path of a class, a callable ``core(input_size, hidden_size)``, or a module.
         input_size: number of input channels.
         hidden_size: number of units.
 
     Raises:
-        ValueError: if the name cannot be found.
+        ValueError: if the name cannot be found, or a module of torch's is not batch-first.
         TypeError: if ``core`` does not give a module.
     """
+    if isinstance(core, nn.Module):
+        if isinstance(core, nn.RNNBase) and not core.batch_first:
+            raise ValueError(f"core must be batch-first, got {core}: build it with batch_first=True")
+        return core
     factory: Any = core
     if isinstance(core, str):
         path, _, name = core.rpartition(".")
@@ -351,6 +362,17 @@ def build_core(core: str | Callable[[int, int], nn.Module], input_size: int, hid
     if not isinstance(built, nn.Module):
         raise TypeError(f"core must give a torch.nn.Module when called with (input_size, hidden_size), got {built!r}")
     return built
+
+
+def _name_of(
+    core: str | Callable[[int, int], nn.Module] | nn.Module,
+) -> str | Callable[[int, int], nn.Module] | nn.Module:
+    """The name of a core that has one by which it can be found again."""
+    if isinstance(core, type) and "<locals>" not in core.__qualname__:
+        core = f"{core.__module__}.{core.__qualname__}"
+    if isinstance(core, str) and core in _ALRNN_NAMES:
+        return "ALRNN"
+    return core
 
 
 def _output_width(encoder: nn.Module) -> int:
@@ -373,6 +395,9 @@ def _is_lightnings_default(checkpoint: Callback) -> bool:
         and checkpoint.filename is None
         and checkpoint.save_last is None
         and checkpoint.save_top_k == 1
+        and not checkpoint.save_weights_only
+        and not checkpoint.verbose
+        and checkpoint.auto_insert_metric_name
     )
 
 

@@ -355,3 +355,23 @@ def test_a_network_that_has_diverged_leaves_the_verdict_to_the_module() -> None:
     trainer = Trainer(max_epochs=1, num_sanity_val_steps=0, logger=False, callbacks=all_three(), **QUIET)
     with pytest.raises(FloatingPointError, match="is not finite in epoch 0"):
         trainer.fit(broken, data())
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")  # Lightning, of a step without a Trainer
+@pytest.mark.parametrize("callback", [RegimeOccupancy, ActiveUnits, FixedPoints])
+def test_scalars_lie_on_the_device_of_the_module(
+    callback: type[StatesCallback], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL reduces nothing that lies on the CPU; the meta device stands in for an accelerator here."""
+    logged: dict[str, Tensor] = {}
+    made, watched = model(), callback(figure_every_n_epochs=0)
+    trainer = Trainer(logger=False, **QUIET)
+    watched.setup(trainer, made, "validate")
+    watched.on_validation_epoch_start(trainer, made)
+    outputs = made.validation_step(data().build("val"), 0)
+    watched.on_validation_batch_end(trainer, made, outputs, None, 0)
+    monkeypatch.setattr(type(made), "device", torch.device("meta"))
+    monkeypatch.setattr(made, "log_dict", lambda values, **options: logged.update(values))
+    watched.on_validation_epoch_end(trainer, made)
+    assert logged
+    assert all(value.device.type == "meta" for value in logged.values())

@@ -167,6 +167,37 @@ def test_cores_by_name_path_and_class(core: Any) -> None:
     assert (model.core.input_size, model.core.hidden_size) == (2, 8)
 
 
+def test_a_core_that_is_a_module() -> None:
+    gru = nn.GRU(2, 8, batch_first=True)
+    assert ALRNNModule(2, 3, 8, core=gru).core is gru
+    assert ALRNNModule(2, 3, 8, core=gru)(torch.randn(4, 5, 2)).states.shape == (4, 5, 8)
+    rnn = ALRNN(2, 8, 4)
+    assert ALRNNModule(2, 3, 8, core=rnn).core is rnn
+    with pytest.raises(ValueError, match="core must be batch-first"):
+        ALRNNModule(2, 3, 8, core=nn.GRU(2, 8))
+
+
+@pytest.mark.parametrize("core", ["lightning_alrnn.ALRNN", ALRNN])
+def test_the_alrnn_by_path_and_class(core: Any) -> None:
+    model = ALRNNModule(2, 3, 8, 3, core=core)
+    assert isinstance(model.core, ALRNN)
+    assert model.core.nonlinear_units == 3
+
+
+def test_a_checkpoint_knows_the_class_of_its_core() -> None:
+    data = loader(batch_of("classification", "last"))
+    trainer = Trainer(max_epochs=1, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(ALRNNModule(2, 3, 8, core=nn.GRU), data, data)
+    path = Path(trainer.log_dir or "") / "checkpoints" / "last.ckpt"
+    assert isinstance(ALRNNModule.load_from_checkpoint(path, weights_only=True).core, nn.GRU)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")  # Lightning, of a step without a Trainer
+def test_a_training_step_without_a_trainer() -> None:
+    loss = ALRNNModule(2, 3, 8, 3).training_step(batch_of("classification", "last"), 0)["loss"]
+    assert loss.requires_grad
+
+
 def test_a_core_of_ones_own() -> None:
     class Twice(nn.Module):
         def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -256,11 +287,12 @@ def test_best_and_last_checkpoints_by_default() -> None:
 
 
 def test_checkpoint_callbacks_of_ones_own_stay() -> None:
-    mine = ModelCheckpoint(monitor="val/loss", every_n_epochs=2)
     data = loader(batch_of("classification", "last"))
-    trainer = Trainer(max_epochs=1, logger=False, callbacks=[mine], **QUIET)
-    trainer.fit(ALRNNModule(2, 3, 8, 3), data, data)
-    assert trainer.checkpoint_callbacks == [mine]
+    for options in ({"monitor": "val/loss", "every_n_epochs": 2}, {"save_weights_only": True}, {"verbose": True}):
+        mine = ModelCheckpoint(dirpath=None, **options)  # type: ignore[arg-type]
+        trainer = Trainer(max_epochs=1, logger=CSVLogger("logs"), callbacks=[mine], **QUIET)
+        trainer.fit(ALRNNModule(2, 3, 8, 3), data, data)
+        assert trainer.checkpoint_callbacks == [mine]
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
     trainer.fit(ALRNNModule(2, 3, 8, 3), data, data)
     assert trainer.checkpoint_callbacks == []
