@@ -64,7 +64,7 @@ def report(cli: ALRNNCLI, seconds: float) -> None:
     print(f"TensorBoard  {Path('.venv/bin/tensorboard')} --logdir {folder.parent.parent}")
     print(f"table        {folder / 'summary.txt'}")
     for figure in sorted((folder / "figures").glob(f"*epoch={cli.trainer.current_epoch - 1:03d}.png")):
-        print(f"figure       {figure}")
+        print(f"last epoch   {figure}")
 
 
 if __name__ == "__main__":

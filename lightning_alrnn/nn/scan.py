@@ -248,19 +248,9 @@ class _FusedScan(torch.autograd.Function):
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _scan_native(
-    inputs: Tensor,
-    state: Tensor,
-    diagonal: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    nonlinear_units: int,
-    lengths: Tensor | None,
-) -> ScanOutput:
+def _scan_native(*arguments: Any) -> ScanOutput:
     # torch.compile cannot look into the kernel: it calls it as it is
-    outputs = _NativeScan.apply(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)  # type: ignore[no-untyped-call]
-    return ScanOutput(*outputs)
+    return ScanOutput(*_NativeScan.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class _NativeScan(torch.autograd.Function):
