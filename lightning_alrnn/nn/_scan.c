@@ -15,8 +15,8 @@
  * block leaves them. [W C] is packed once a call in the order in which it is read, "panels" of a few vectors of
  * columns, zero-padded. W's gradient is accumulated over blocks of steps while they are in cache.
  *
- * Memory. Everything is batch first. states is (B, T+1, M), contiguous: z_0 .. z_T, zero past a sequence's length.
- * Within the kernel:
+ * Memory. Everything is batch first. states is (B, T, M): z_1 .. z_T, zero past a sequence's length; z_0 is read where it
+ * is. Within the kernel:
  *
  *     tile    rows of `stride` floats, each starting on a cache line: phi(z_{t-1}) of the rows of a tile
  *     grads   the same: g_t of a block of steps, one row for each (step, batch row), latest step first
@@ -115,6 +115,7 @@ struct Scan {
     const float *z0;
     ptrdiff_t z0_batch;
     float *states, *last; /* states is only read by backward */
+    ptrdiff_t states_batch, states_time;
 
     const float *grad_states;
     ptrdiff_t grad_states_batch, grad_states_time;
@@ -575,7 +576,7 @@ static void *pointer(Py_ssize_t address) { return (void *)(intptr_t)address; }
 
 PyDoc_STRVAR(forward_doc,
 "forward(sizes, threads, level, states, last, inputs, z0, a, W, C, h, lengths)\n--\n\n"
-"Write states (B, T+1, M) and last (B, M), both contiguous.\n\n"
+"Write states (B, T, M) and last (B, M), both contiguous.\n\n"
 "sizes is (B, T, M, K, P), with K=0 where there is no C; as many threads run as are asked for, at most one for each\n"
 "row of the batch; level '' is the best one. inputs is (address, batch stride,\n"
 "time stride), z0 (address, batch stride), W and C (address, row stride, column stride), strides in floats; the other\n"
@@ -595,13 +596,14 @@ static PyObject *py_forward(PyObject *self, PyObject *args)
     if (check(sizes, threads, pointer(lengths)) < 0 || !(s.level = find_level(name)))
         return NULL;
     set_sizes(&s, sizes);
-    if (s.batch && (!states || !last || !z0 || !a || !w[0] || !h || (s.time && !inputs) || (s.channels && !c[0]))) {
+    if (s.batch && (!last || !z0 || !a || !w[0] || !h || (s.time && (!states || !inputs)) || (s.channels && !c[0]))) {
         PyErr_SetString(PyExc_ValueError, "an address is missing");
         return NULL;
     }
     s.inputs = pointer(inputs), s.inputs_batch = inputs_batch, s.inputs_time = inputs_time;
     s.z0 = pointer(z0), s.z0_batch = z0_batch;
-    s.states = pointer(states), s.last = pointer(last);
+    s.states = pointer(states), s.states_batch = sizes[1] * sizes[2], s.states_time = sizes[2];
+    s.last = pointer(last);
     const Matrix W = {pointer(w[0]), w[1], w[2]}, C = {pointer(c[0]), c[1], c[2]};
 
     int done;
@@ -615,9 +617,10 @@ static PyObject *py_forward(PyObject *self, PyObject *args)
 
 PyDoc_STRVAR(backward_doc,
 "backward(sizes, threads, level, grad_a, grad_W, grad_C, grad_h, grad_z0, grad_inputs, grad_states, grad_last,\n"
-"         states, inputs, a, W, C, lengths)\n--\n\n"
+"         states, inputs, z0, a, W, C, lengths)\n--\n\n"
 "Write the gradients, all contiguous; grad_z0 and grad_inputs may be 0 if they are not needed.\n\n"
-"As in forward(); grad_states is (address, batch stride, time stride), the other new arguments are addresses.\n"
+"As in forward(); states and grad_states are (address, batch stride, time stride), the other new arguments are\n"
+"addresses.\n"
 "grad_states (0, 0, 0) and grad_last 0 stand for gradients of zero.");
 
 static PyObject *py_backward(PyObject *self, PyObject *args)
@@ -625,23 +628,25 @@ static PyObject *py_backward(PyObject *self, PyObject *args)
     (void)self;
     Scan s = {0};
     Py_ssize_t sizes[5], threads, grad_a, grad_W, grad_C, grad_h, grad_z0, grad_inputs, grad_states, grad_states_batch,
-        grad_states_time, grad_last, states, inputs, inputs_batch, inputs_time, a, w[3], c[3], lengths;
+        grad_states_time, grad_last, states, states_batch, states_time, inputs, inputs_batch, inputs_time, z0, z0_batch,
+        a, w[3], c[3], lengths;
     const char *name;
-    if (!PyArg_ParseTuple(args, "(nnnnn)nsnnnnnn(nnn)nn(nnn)n(nnn)(nnn)n:backward", &sizes[0], &sizes[1], &sizes[2],
+    if (!PyArg_ParseTuple(args, "(nnnnn)nsnnnnnn(nnn)n(nnn)(nnn)(nn)n(nnn)(nnn)n:backward", &sizes[0], &sizes[1], &sizes[2],
                           &sizes[3], &sizes[4], &threads, &name, &grad_a, &grad_W, &grad_C, &grad_h, &grad_z0,
                           &grad_inputs, &grad_states, &grad_states_batch, &grad_states_time, &grad_last, &states,
-                          &inputs, &inputs_batch, &inputs_time, &a, &w[0], &w[1], &w[2], &c[0], &c[1], &c[2], &lengths))
+                          &states_batch, &states_time, &inputs, &inputs_batch, &inputs_time, &z0, &z0_batch, &a, &w[0], &w[1], &w[2], &c[0], &c[1], &c[2], &lengths))
         return NULL;
     if (check(sizes, threads, pointer(lengths)) < 0 || !(s.level = find_level(name)))
         return NULL;
     set_sizes(&s, sizes);
     if (!grad_a || !grad_W || !grad_h || !a || !w[0] || (s.channels && (!grad_C || !c[0])) ||
-        (s.batch && (!states || (s.channels && s.time && !inputs)))) {
+        (s.batch && (!z0 || (s.time && (!states || (s.channels && !inputs)))))) {
         PyErr_SetString(PyExc_ValueError, "an address is missing");
         return NULL;
     }
     s.inputs = pointer(inputs), s.inputs_batch = inputs_batch, s.inputs_time = inputs_time;
-    s.states = pointer(states);
+    s.z0 = pointer(z0), s.z0_batch = z0_batch;
+    s.states = pointer(states), s.states_batch = states_batch, s.states_time = states_time;
     s.grad_states = pointer(grad_states);
     s.grad_states_batch = grad_states_batch, s.grad_states_time = grad_states_time;
     s.grad_last = pointer(grad_last), s.grad_inputs = pointer(grad_inputs), s.grad_z0 = pointer(grad_z0);
@@ -870,6 +875,7 @@ typedef struct {
     const float *tile;         /* forward: phi(z_{t-1}); backward: g_t; rows of scan->stride */
     float *next;               /* forward: phi(z_t); backward: g_{t-1} */
     const float *inputs[ROWS]; /* s_t */
+    const float *before[ROWS]; /* z_{t-1} */
     float *states[ROWS];       /* z_t */
     const float *terms;        /* backward: phi(z_{t-1}); rows of scan->term_stride */
     const float *grads[ROWS];  /* own gradient of z_{t-1}, if has_grads */
@@ -908,7 +914,7 @@ INLINE TARGET void NAME(forward_block)(const NAME(Step) *step, size_t column, co
     UNROLL for (int v = 0; v < V; v++) {
         const VEC a = NAME(load)(s->a + column + v * LANES), h = NAME(load)(s->h + column + v * LANES);
         UNROLL for (int r = 0; r < R; r++) {
-            const float *z = step->states[r] - M + column + v * LANES;
+            const float *z = step->before[r] + column + v * LANES;
             sum[r][v] = NAME(fma)(a, NAME(load_part)(z, LANES_OF(v)), h);
         }
     }
@@ -1055,12 +1061,11 @@ static TARGET void NAME(forward)(const Scan *s, const Sequence *sequences, size_
     for (size_t r = 0; r < count; r++) {
         const ptrdiff_t b = (ptrdiff_t)sequences[r].index;
         const float *z0 = s->z0 + b * s->z0_batch;
-        step.states[r] = s->states + sequences[r].index * (s->time + 1) * M;
-        NAME(copy)(step.states[r], z0, M);
         for (size_t i = 0; i < M; i++)
             tile[r * s->stride + i] = z0[i] < s->floor[i] ? s->floor[i] : z0[i];
         step.inputs[r] = s->time ? s->inputs + b * s->inputs_batch : NULL;
-        step.states[r] += M;
+        step.before[r] = z0;
+        step.states[r] = s->states + b * s->states_batch;
     }
 
     size_t running = count;
@@ -1071,15 +1076,17 @@ static TARGET void NAME(forward)(const Scan *s, const Sequence *sequences, size_
         NAME(run_panels)(&step, NAME(forward_blocks)[running - 1], s->state_panels, M + s->channels, M);
         for (size_t r = 0; r < running; r++) {
             step.inputs[r] += s->inputs_time;
-            step.states[r] += M;
+            step.before[r] = step.states[r];
+            step.states[r] += s->states_time;
         }
         float *const swap = tile;
         tile = next, next = swap;
     }
 
-    for (size_t r = 0; r < count; r++) { /* states[r] now points past the sequence's last state */
-        NAME(copy)(s->last + sequences[r].index * M, step.states[r] - M, M);
-        memset(step.states[r], 0, (s->time - sequences[r].length) * M * sizeof(float));
+    for (size_t r = 0; r < count; r++) {
+        NAME(copy)(s->last + sequences[r].index * M, step.before[r], M);
+        if (sequences[r].length < s->time) /* what is written is contiguous */
+            memset(step.states[r], 0, (s->time - sequences[r].length) * M * sizeof(float));
     }
 }
 
@@ -1147,10 +1154,11 @@ static TARGET void NAME(backward)(const Scan *s, const Sequence *sequences, size
             const size_t b = sequences[r].index;
             const ptrdiff_t at = (ptrdiff_t)b, before = (ptrdiff_t)t - 1; /* row t-1 of inputs is s_t */
             const float *inputs = K ? s->inputs + at * s->inputs_batch + before * s->inputs_time : NULL;
-            NAME(make_terms)(s, terms + (n + r) * s->term_stride, s->states + (b * (s->time + 1) + t - 1) * M, inputs,
-                             g + r * s->stride, slopes);
+            const float *states = s->states + at * s->states_batch;
+            const float *z = t > 1 ? states + (before - 1) * s->states_time : s->z0 + at * s->z0_batch;
+            NAME(make_terms)(s, terms + (n + r) * s->term_stride, z, inputs, g + r * s->stride, slopes);
             if (t > 2) {
-                prefetch_row(s->states + (b * (s->time + 1) + t - 3) * M, M);
+                prefetch_row(t > 3 ? z - 2 * s->states_time : s->z0 + at * s->z0_batch, M);
                 if (K)
                     prefetch_row(inputs - 2 * s->inputs_time, K);
                 if (s->grad_states)

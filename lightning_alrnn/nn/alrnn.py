@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -178,7 +178,7 @@ class ALRNN(nn.Module):
             dtype = torch.promote_types(self.W.dtype, torch.float32)
             if state is None:
                 state = self._start(inputs.shape[0]).to(dtype)
-            if lengths is not None and lengths.device.type == "cpu" and bool((lengths == inputs.shape[1]).all()):
+            if _can_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
                 lengths = None  # nothing is padded: the plain recurrence does
             output = scan(
                 inputs.to(dtype),
@@ -303,13 +303,18 @@ def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
         raise ValueError(
             f"lengths must be int64 of shape (batch,) = {(batch,)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
-    if lengths.device.type == "cpu":
+    if _can_look_at(lengths):
         wrong = (lengths < 1) | (lengths > time)
         if bool(wrong.any()):
             index = int(wrong.nonzero()[0, 0])
             raise ValueError(
                 f"lengths must lie between 1 and the number of steps, {time}; lengths[{index}] is {int(lengths[index])}"
             )
+
+
+def _can_look_at(lengths: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether the values can be looked at without halting an accelerator or breaking a graph that is compiled."""
+    return lengths is not None and lengths.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -7,26 +7,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from lightning_alrnn.nn import _scan
+from lightning_alrnn.nn.fused import Gradients
 
 WORK_PER_THREAD = 2_000_000
 """Multiply-adds that make a thread worth starting (20 to 50 µs)."""
-
-
-class Gradients(NamedTuple):
-    """Gradients of one call; ``None`` where there is no such argument or it was not asked for."""
-
-    inputs: Tensor | None
-    z0: Tensor | None
-    a: Tensor
-    W: Tensor
-    C: Tensor | None
-    h: Tensor
 
 
 def simd_level() -> str:
@@ -66,8 +54,8 @@ def native_forward(
         level: one of :func:`simd_levels`, or "" for the best.
 
     Returns:
-        z_0 … z_T, shape ``(B, T+1, M)``, zero past a sequence's length, and the state at each sequence's own last
-        step, shape ``(B, M)``.
+        z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own last step,
+        shape ``(B, M)``. Both are contiguous.
 
     Raises:
         TypeError: if a tensor is not float32 (lengths: int64) on the CPU.
@@ -80,7 +68,7 @@ def native_forward(
     # bound to names until the call is over: an address outlives neither its tensor nor a temporary copy of it
     inputs, z0, a, h = _rows(inputs), _rows(z0), a.contiguous(), h.contiguous()
     lengths = None if lengths is None else lengths.contiguous()
-    states = torch.empty((batch, time + 1, units), dtype=torch.float32)
+    states = torch.empty((batch, time, units), dtype=torch.float32)
     last = torch.empty((batch, units), dtype=torch.float32)
     _scan.forward(
         (batch, time, units, channels, P),
@@ -104,6 +92,7 @@ def native_backward(
     grad_last: Tensor | None,
     states: Tensor,
     inputs: Tensor,
+    z0: Tensor,
     a: Tensor,
     W: Tensor,
     C: Tensor | None,
@@ -120,8 +109,9 @@ def native_backward(
         grad_states: gradient of z_1 … z_T, shape ``(B, T, M)``, or ``None`` for zero; what it holds past a
             sequence's length does not count.
         grad_last: gradient of the last states, shape ``(B, M)``, or ``None`` for zero.
-        states: z_0 … z_T as returned by :func:`native_forward`.
-        inputs: as in :func:`native_forward`, and so ``a``, ``W``, ``C``, ``P``, ``lengths``, ``threads``, ``level``.
+        states: z_1 … z_T as returned by :func:`native_forward`.
+        inputs: as in :func:`native_forward`, and so ``z0``, ``a``, ``W``, ``C``, ``P``, ``lengths``, ``threads``,
+            ``level``.
         needs_inputs: whether the gradient of ``inputs`` is wanted.
         needs_z0: whether the gradient of ``z0`` is wanted.
 
@@ -132,14 +122,15 @@ def native_backward(
         TypeError, ValueError, MemoryError: as in :func:`native_forward`.
     """
     batch, time, units, channels = _check(inputs, a, W, C, P, lengths)
-    _expect("states", states, (batch, time + 1, units))
+    _expect("states", states, (batch, time, units))
+    _expect("z0", z0, (batch, units))
     if grad_states is not None:
         _expect("grad_states", grad_states, (batch, time, units))
         grad_states = _rows(grad_states)
     if grad_last is not None:
         _expect("grad_last", grad_last, (batch, units))
         grad_last = grad_last.contiguous()
-    states, inputs, a = states.contiguous(), _rows(inputs), a.contiguous()
+    states, inputs, z0, a = _rows(states), _rows(inputs), _rows(z0), a.contiguous()
     lengths = None if lengths is None else lengths.contiguous()
 
     def new(*shape: int) -> Tensor:
@@ -165,8 +156,9 @@ def native_backward(
         _address(gradients.inputs),
         (0, 0, 0) if grad_states is None else (grad_states.data_ptr(), grad_states.stride(0), grad_states.stride(1)),
         _address(grad_last),
-        states.data_ptr(),
+        (states.data_ptr(), states.stride(0), states.stride(1)),
         (inputs.data_ptr(), inputs.stride(0), inputs.stride(1)),
+        (z0.data_ptr(), z0.stride(0)),
         a.data_ptr(),
         _matrix(W),
         _matrix(C),

@@ -2,26 +2,36 @@
 
 .. math:: z_t = A z_{t-1} + W φ*(z_{t-1}) + C s_t + h
 
-with φ* the identity on the first M−P units and a ReLU on the last P. Three backends compute it:
+with φ* the identity on the first M−P units and a ReLU on the last P. Four backends compute it:
 
 - ``eager``: the equation written as a loop. It takes any floating dtype and can be differentiated twice. The other
   backends are tested against it.
-- ``fused``: one autograd function with a hand-written backward pass, a few tensor operations a step.
+- ``fused``: a few tensor operations a step and a hand-written backward pass.
 - ``native``: a C kernel, forward and backward, for float32 on the CPU; there where a compiler was at hand when the
   package was installed.
+- ``cudnn``: torch's own ReLU RNN with 2M+P units, which cuDNN runs on CUDA devices. It has not been timed there. With
+  ``torch.backends.cudnn.allow_tf32`` at its default, cuDNN rounds products to TF32.
 
-``auto`` takes ``native`` where it can and ``fused`` elsewhere.
+``auto`` takes ``native`` where it can and ``fused`` elsewhere, or what the environment variable ``ALRNN_BACKEND``
+names.
+
+``fused`` and ``native`` are one operator, ``torch.ops.lightning_alrnn.scan``, which ``torch.compile`` takes as it is.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from lightning_alrnn.nn.cudnn import cudnn_forward
+from lightning_alrnn.nn.fused import Gradients, fused_backward, fused_forward
 
 try:
     from lightning_alrnn.nn import native as _native
@@ -30,8 +40,11 @@ except ImportError:  # not compiled
 else:
     _kernel = _native
 
-Backend = Literal["auto", "eager", "fused", "native"]
+Backend = Literal["auto", "eager", "fused", "native", "cudnn"]
 """How to compute the recurrence; ``auto`` takes the fastest that fits."""
+
+BACKEND_VARIABLE = "ALRNN_BACKEND"
+"""Environment variable that names the backend wherever ``auto`` is asked for."""
 
 
 class ScanOutput(NamedTuple):
@@ -47,15 +60,13 @@ class ScanOutput(NamedTuple):
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that this installation can run, slowest first."""
-    return ("eager", "fused") if _kernel is None else ("eager", "fused", "native")
+    """Names of the backends that this installation can run."""
+    return ("eager", "fused", "cudnn") if _kernel is None else ("eager", "fused", "native", "cudnn")
 
 
 def check_backend(backend: str) -> None:
     """Raise ``ValueError`` unless ``backend`` is "auto" or one of :func:`available_backends`."""
-    if backend not in ("auto", *available_backends()):
-        choices = ", ".join(repr(name) for name in ("auto", *available_backends()))
-        raise ValueError(f"backend must be one of {choices}, got {backend!r}")
+    _check_name("backend", backend)
 
 
 def rectify(z: Tensor, nonlinear_units: int) -> Tensor:
@@ -113,7 +124,7 @@ def scan(
         nonlinear_units: P.
         lengths: number of valid steps of each sequence, shape ``(batch,)``, or ``None`` where all are ``time`` long.
             The state is not advanced past it.
-        backend: "auto", "eager", "fused" or "native".
+        backend: "auto", "eager", "fused", "native" or "cudnn".
 
     Returns:
         The states and each sequence's last one.
@@ -122,22 +133,45 @@ def scan(
         ValueError: if there is no such backend here.
         TypeError: if "native" is asked for anything but float32 on the CPU.
     """
-    check_backend(backend)
-    fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
-    if backend == "native" and not fits:
-        raise TypeError(f"backend='native' computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
-    if backend == "native" or (backend == "auto" and fits and _kernel is not None):
-        if lengths is not None:
-            lengths = lengths.to("cpu", torch.int64)
-        output: ScanOutput = _scan_native(inputs, state, diagonal, W, C, h, nonlinear_units, lengths)
-        return output
-    active = None
-    if lengths is not None:
-        active = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
+    backend = _choose(backend, inputs, W)
+    arguments = inputs, state, diagonal, W, C, h, nonlinear_units, lengths
     if backend == "eager":
-        return _scan_eager(inputs, state, diagonal, W, C, h, nonlinear_units, active)
-    drive = inputs + h if C is None else functional.linear(inputs, C, h)
-    return ScanOutput(*_FusedScan.apply(drive, state, diagonal, W, nonlinear_units, active))  # type: ignore[no-untyped-call]
+        return _scan_eager(*arguments)
+    if backend == "cudnn":
+        return ScanOutput(*cudnn_forward(*arguments))
+    return ScanOutput(*torch.ops.lightning_alrnn.scan.default(*arguments, backend))
+
+
+def _choose(backend: str, inputs: Tensor, W: Tensor) -> str:
+    """The name of the backend that runs; announced at its first use."""
+    source = "backend"
+    if backend == "auto":
+        backend, source = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
+    _check_name(source, backend)
+    fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
+    if backend == "auto":
+        backend = "native" if fits and _kernel is not None else "fused"
+    if backend == "native" and not fits:
+        raise TypeError(f"{source}={backend!r} computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
+    if not torch.compiler.is_compiling():
+        _announce(backend, inputs.device.type, str(inputs.dtype).removeprefix("torch."))
+    return backend
+
+
+def _check_name(source: str, backend: str) -> None:
+    if backend not in ("auto", *available_backends()):
+        choices = ", ".join(repr(name) for name in ("auto", *available_backends()))
+        raise ValueError(f"{source} must be one of {choices}, got {backend!r}")
+
+
+@functools.cache
+def _announce(backend: str, device: str, dtype: str) -> None:
+    reason = ""
+    if backend == "native":
+        reason = f" ({_native.simd_level()})"
+    elif device == "cpu" and _kernel is None:
+        reason = " (the C kernel was not compiled when the package was installed)"
+    rank_zero_info(f"AL-RNN recurrence in {dtype} on {device}: backend {backend!r}{reason}")
 
 
 def _scan_eager(
@@ -148,8 +182,11 @@ def _scan_eager(
     C: Tensor | None,
     h: Tensor,
     nonlinear_units: int,
-    active: Tensor | None,
+    lengths: Tensor | None,
 ) -> ScanOutput:
+    active = None
+    if lengths is not None:
+        active = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
     states, z = [], state
     for t, s in enumerate(inputs.unbind(1)):
         # the input term is computed step by step (not in one product before the loop) so that a sequence run in
@@ -166,132 +203,160 @@ def _scan_eager(
     return ScanOutput(torch.stack(states, dim=1), z)
 
 
-class _FusedScan(torch.autograd.Function):
-    """The loop as one node of the autograd graph, on time-major buffers.
+# ------------------------------------------------------------------------------------------------------ the operator
 
-    Past its length a sequence *holds* its state: z_t = z_{t-1}. So the last column is every sequence's own last
-    state, and padding cannot blow up and leak NaN into the gradients.
-    """
+_ARGUMENTS = "Tensor inputs, Tensor state, Tensor diagonal, Tensor W, Tensor? C, Tensor h, int P, Tensor? lengths"
 
-    @staticmethod
-    def forward(
-        ctx: Any, drive: Tensor, state: Tensor, diagonal: Tensor, W: Tensor, nonlinear_units: int, active: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        batch, time, hidden = drive.shape
-        linear = hidden - nonlinear_units
-        # a linear unit's A_ii acts like W_ii, so one product carries both
-        coupling = W.clone(memory_format=torch.contiguous_format)
-        coupling.diagonal()[:linear] += diagonal[:linear]
-        transposed, slopes = coupling.t(), diagonal[linear:]
-        held = None if active is None else active.t().unsqueeze(-1).contiguous()
-
-        z = torch.empty(time + 1, batch, hidden, dtype=drive.dtype, device=drive.device)  # z_0 … z_T
-        rectified = torch.empty(time, batch, hidden, dtype=drive.dtype, device=drive.device)  # φ*(z_0) … φ*(z_{T-1})
-        z[0] = state
-        z[1:] = drive.transpose(0, 1)
-        for t in range(time):
-            previous, following, phi = z[t], z[t + 1], rectified[t]
-            phi.copy_(previous)
-            if nonlinear_units:
-                phi[:, linear:].clamp_(min=0)
-                following[:, linear:].addcmul_(previous[:, linear:], slopes)
-            following.addmm_(phi, transposed)
-            if held is not None:
-                torch.where(held[t], following, previous, out=following)
-
-        ctx.nonlinear_units = nonlinear_units
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(coupling, slopes, z, rectified, held)
-        states = z[1:]
-        if held is not None:
-            states = states * held
-        # views of a saved buffer: a copy of the last column, so that writing into it cannot harm the other output
-        return states.transpose(0, 1), z[-1].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        coupling, slopes, z, rectified, held = ctx.saved_tensors
-        time, batch, hidden = rectified.shape
-        linear = hidden - ctx.nonlinear_units
-
-        if grad_states is None:
-            grads = torch.zeros_like(rectified)
-        else:
-            grads = grad_states.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-            if held is not None:
-                grads *= held
-        if grad_last is not None:
-            grads[-1] += grad_last
-        positive = z[:-1, :, linear:] > 0
-        carry = torch.empty_like(z[0])
-        for t in range(time - 1, -1, -1):
-            grad = grads[t]
-            if held is not None:
-                passed = torch.where(held[t], 0.0, grad)
-                grad *= held[t]
-            torch.mm(grad, coupling, out=carry)
-            if ctx.nonlinear_units:
-                carry[:, linear:] *= positive[t]
-                carry[:, linear:].addcmul_(grad[:, linear:], slopes)
-            if held is not None:
-                carry += passed
-            if t:
-                grads[t - 1] += carry
-
-        flat = grads.reshape(time * batch, hidden)
-        grad_W = flat.t() @ rectified.reshape(time * batch, hidden)
-        grad_diagonal = torch.cat(
-            (grad_W.diagonal()[:linear], (grads[..., linear:] * z[:-1, :, linear:]).sum(dim=(0, 1)))
-        )
-        return grads.transpose(0, 1), carry, grad_diagonal, grad_W, None, None
+torch.library.define("lightning_alrnn::scan", f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)")
+# what is not needed comes back empty: an operator returns no None
+torch.library.define(
+    "lightning_alrnn::scan_backward",
+    f"(Tensor? grad_states, Tensor? grad_last, Tensor states, {_ARGUMENTS}, bool needs_inputs, bool needs_state, "
+    "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _scan_native(*arguments: Any) -> ScanOutput:
-    # torch.compile cannot look into the kernel: it calls it as it is
-    return ScanOutput(*_NativeScan.apply(*arguments))  # type: ignore[no-untyped-call]
+@torch.library.impl("lightning_alrnn::scan", "default")
+def _forward(
+    inputs: Tensor,
+    state: Tensor,
+    diagonal: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: int,
+    lengths: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    if backend == "fused":
+        return fused_forward(inputs, state, diagonal, W, C, h, P, lengths)
+    threads = torch.get_num_threads()
+    return _native.native_forward(inputs, state, diagonal, W, C, h, P, _on_cpu(lengths), threads)
 
 
-class _NativeScan(torch.autograd.Function):
-    """The C kernel as one node of the autograd graph."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        inputs: Tensor,
-        state: Tensor,
-        diagonal: Tensor,
-        W: Tensor,
-        C: Tensor | None,
-        h: Tensor,
-        nonlinear_units: int,
-        lengths: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+@torch.library.impl("lightning_alrnn::scan_backward", "default")
+def _backward(
+    grad_states: Tensor | None,
+    grad_last: Tensor | None,
+    states: Tensor,
+    inputs: Tensor,
+    state: Tensor,
+    diagonal: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: int,
+    lengths: Tensor | None,
+    needs_inputs: bool,
+    needs_state: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    known = grad_states, grad_last, states, inputs, state, diagonal, W, C, P
+    if backend == "fused":
+        found = fused_backward(*known, lengths, needs_inputs, needs_state)
+    else:
         threads = torch.get_num_threads()
-        states, last = _native.native_forward(inputs, state, diagonal, W, C, h, nonlinear_units, lengths, threads)
-        ctx.nonlinear_units = nonlinear_units
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(states, inputs, diagonal, W, C, lengths)
-        return states[:, 1:], last
+        found = _native.native_backward(*known, _on_cpu(lengths), needs_inputs, needs_state, threads)
+    return tuple(h.new_empty(0) if gradient is None else gradient for gradient in found)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        states, inputs, diagonal, W, C, lengths = ctx.saved_tensors
-        needs_inputs, needs_state = ctx.needs_input_grad[:2]
-        gradients = _native.native_backward(
+
+def _on_cpu(lengths: Tensor | None) -> Tensor | None:
+    return None if lengths is None else lengths.to("cpu", torch.int64)
+
+
+def _forward_shapes(
+    inputs: Tensor,
+    state: Tensor,
+    diagonal: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: int,
+    lengths: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    batch, time, _ = inputs.shape
+    return _empty(inputs, (batch, time, len(diagonal)), backend), inputs.new_empty(batch, len(diagonal))
+
+
+def _backward_shapes(
+    grad_states: Tensor | None,
+    grad_last: Tensor | None,
+    states: Tensor,
+    inputs: Tensor,
+    state: Tensor,
+    diagonal: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: int,
+    lengths: Tensor | None,
+    needs_inputs: bool,
+    needs_state: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    return (
+        _empty(inputs, tuple(inputs.shape), backend) if needs_inputs else h.new_empty(0),
+        state.new_empty(state.shape) if needs_state else h.new_empty(0),
+        diagonal.new_empty(diagonal.shape),
+        W.new_empty(W.shape),
+        h.new_empty(0) if C is None else C.new_empty(C.shape),
+        h.new_empty(h.shape),
+    )
+
+
+def _empty(like: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
+    batch, time, width = shape
+    if backend == "fused":
+        return like.new_empty(time, batch, width).transpose(0, 1)
+    return like.new_empty(batch, time, width)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, P, lengths, backend = inputs
+    ctx.P, ctx.backend = P, backend
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[0], *tensors, lengths)
+
+
+def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
+    states, inputs, state, diagonal, W, C, h, lengths = ctx.saved_tensors
+    needs_inputs, needs_state = ctx.needs_input_grad[:2]
+    found = Gradients(
+        *torch.ops.lightning_alrnn.scan_backward.default(
             grad_states,
             grad_last,
             states,
             inputs,
+            state,
             diagonal,
             W,
             C,
-            ctx.nonlinear_units,
+            h,
+            ctx.P,
             lengths,
             needs_inputs,
             needs_state,
-            torch.get_num_threads(),
+            ctx.backend,
         )
-        return (*gradients, None, None)
+    )
+    found = found._replace(
+        inputs=found.inputs if needs_inputs else None,
+        z0=found.z0 if needs_state else None,
+        C=None if C is None else found.C,
+    )
+    return (*found, None, None, None)
+
+
+def _differentiate_twice(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError(
+        "backend 'fused' and 'native' can be differentiated once, not twice: use backend='eager' for second derivatives"
+    )
+
+
+torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
+torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
+torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
+torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("lightning_alrnn::scan", _device, torch.float32)

@@ -120,7 +120,7 @@ def run(
 ) -> tuple[Tensor, Tensor, Gradients]:
     states, last = native_forward(*p, threads, level)
     gradients = native_backward(
-        grad_states, grad_last, states, p.inputs, p.a, p.W, p.C, p.P, p.lengths, True, True, threads, level
+        grad_states, grad_last, states, p.inputs, p.z0, p.a, p.W, p.C, p.P, p.lengths, True, True, threads, level
     )
     return states, last, gradients
 
@@ -163,13 +163,12 @@ def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
             # all of them where that is cheap, else in turn
             for given, given_last, expected in modes if B * T * M < 20_000 else [modes[turn % 3]]:
                 actual, actual_last, gradients = run(p, given, given_last, 1 + turn % 2, level)
-                assert torch.equal(actual[:, 0], p.z0)
-                assert_near("states", actual[:, 1:], states)
+                assert_near("states", actual, states)
                 assert_near("last", actual_last, last)
                 if padded:
-                    assert not actual[:, 1:][states == 0].any()
+                    assert not actual[states == 0].any()
                 # where rounding takes a state across 0, its gradients are rightly others
-                crossed = (actual[:, 1:, M - P :] > 0) != (states[:, :, M - P :] > 0)
+                crossed = (actual[:, :, M - P :] > 0) != (states[:, :, M - P :] > 0)
                 if crossed.any():
                     assert crossed.sum() <= 2
                     assert states[:, :, M - P :][crossed].abs().max() < 1e-5
@@ -190,7 +189,7 @@ def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None)
     assert torch.equal(alone, states[4:5])
     _, middle = native_forward(*p._replace(inputs=p.inputs[:, :7]), 1, level)
     rest, _ = native_forward(*p._replace(inputs=p.inputs[:, 7:], z0=middle), 1, level)
-    assert torch.equal(rest[:, 1:], states[:, 8:])
+    assert torch.equal(rest, states[:, 7:])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -254,7 +253,7 @@ def test_what_is_not_needed_is_not_made() -> None:
     p = problem(7, 9, 17, 5, 4).single()
     grad = torch.randn(7, 9, 17)
     states, _, everything = run(p, grad, None)
-    some = native_backward(grad, None, states, p.inputs, p.a, p.W, p.C, p.P, None, False, False)
+    some = native_backward(grad, None, states, p.inputs, p.z0, p.a, p.W, p.C, p.P, None, False, False)
     assert some.inputs is None
     assert some.z0 is None
     assert torch.equal(some.W, everything.W)
@@ -265,7 +264,7 @@ def test_what_is_not_needed_is_not_made() -> None:
 def test_empty() -> None:
     p = problem(0, 9, 17, 5, 4).single()
     states, last, gradients = run(p, torch.randn(0, 9, 17), None)
-    assert states.shape == (0, 10, 17)
+    assert states.shape == (0, 9, 17)
     assert last.shape == (0, 17)
     assert not gradients.W.any()
     p = problem(3, 0, 17, 5, 4).single()
@@ -288,7 +287,7 @@ def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> No
     grad = torch.randn(states.shape)
     expected = eager_gradients(exact, [(states, grad.double())], leaves)
     actual, _, gradients = run(exact.single(), grad, None, 1, level)
-    torch.testing.assert_close(actual[:, 1:].double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual.double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
     assert gradients.inputs is not None
     assert expected.inputs is not None
     torch.testing.assert_close(gradients.inputs.double(), expected.inputs, equal_nan=True, rtol=1e-4, atol=1e-4)
@@ -316,10 +315,8 @@ def test_nan_in_padding_stays_there(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_slope_at_zero_is_zero(level: str) -> None:
     zero = torch.zeros(1, 2)
-    states, _ = native_forward(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], 1, None, 1, level)
-    gradients = native_backward(
-        torch.ones(1, 1, 2), None, states, torch.zeros(1, 1, 2), zero[0], torch.ones(2, 2), None, 1, None, level=level
-    )
+    p = Problem(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], 1, None)
+    _, _, gradients = run(p, torch.ones(1, 1, 2), None, 1, level)
     assert gradients.z0 is not None
     assert gradients.z0.tolist() == [[2.0, 0.0]]
 
@@ -344,8 +341,8 @@ def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
             level,
         )
         assert makes_denormals() is not flush
-        assert states[0, 37, 0] > 0
-        assert (states[:, 42] == 0).all()  # 1e-42
+        assert states[0, 36, 0] > 0
+        assert (states[:, 41] == 0).all()  # 1e-42
     finally:
         torch.set_flush_denormal(False)
 

@@ -40,7 +40,7 @@ static void check_case(size_t B, size_t T, size_t M, size_t P, size_t K, size_t 
     const size_t L = M - P, D = K ? K : M, S = (T + 1) * M;
     float *s = fill(B * T * D, 1), *z0 = fill(B * M, 1), *a = fill(M, 0.4), *W = fill(M * M, 0.5 / M), *h = fill(M, 1);
     float *C = fill(M * K, 1), *gs = fill(B * T * M, 1), *gl = fill(B * M, 1);
-    float *states = fill(B * S, 1), *last = fill(B * M, 1), *gi = fill(B * T * D, 1), *gz = fill(B * M, 1);
+    float *states = fill(B * T * M, 1), *last = fill(B * M, 1), *gi = fill(B * T * D, 1), *gz = fill(B * M, 1);
     float *ga = fill(M, 1), *gW = fill(M * M, 1), *gC = fill(M * K, 1), *gh = fill(M, 1);
     double *z = calloc(B * S, 8), *di = calloc(B * T * D + 1, 8), *dz = calloc(B * M, 8), *da = calloc(M, 8);
     double *dW = calloc(M * M, 8), *dC = calloc(M * K + 1, 8), *dh = calloc(M, 8), *g = calloc(M, 8), *q = calloc(M, 8);
@@ -97,7 +97,7 @@ static void check_case(size_t B, size_t T, size_t M, size_t P, size_t K, size_t 
         Scan f = {.batch = B, .time = T, .units = M, .channels = K, .linear = L, .level = all_levels[l]};
         f.inputs = s, f.inputs_batch = (ptrdiff_t)(T * D), f.inputs_time = (ptrdiff_t)D;
         f.z0 = z0, f.z0_batch = (ptrdiff_t)M;
-        f.states = states, f.last = last;
+        f.states = states, f.states_batch = (ptrdiff_t)(T * M), f.states_time = (ptrdiff_t)M, f.last = last;
         const Matrix Wm = {W, (ptrdiff_t)M, 1}, Cm = {C, (ptrdiff_t)K, 1};
         Scan r = f;
         r.grad_states = gs, r.grad_states_batch = (ptrdiff_t)(T * M), r.grad_states_time = (ptrdiff_t)M;
@@ -106,7 +106,7 @@ static void check_case(size_t B, size_t T, size_t M, size_t P, size_t K, size_t 
             !scan_backward(&r, a, Wm, Cm, lengths, threads, ga, gW, gC, gh))
             exit(2);
         for (size_t b = 0; b < B; b++) {
-            compare("states", states + b * S, z + b * S, S);
+            compare("states", states + b * T * M, z + b * S + M, T * M);
             compare("last", last + b * M, z + b * S + (size_t)lengths[b] * M, M);
         }
         compare("inputs", gi, di, B * T * D);
