@@ -16,8 +16,12 @@ lint: $(INSTALLED)  ## ruff, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## what the recurrence costs here; writes benchmarks/results.json and .md
+bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of README.md
 	$(BIN)/python benchmarks/recurrence.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/readme.py
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
 	$(PYTHON) -m venv $(VENV)

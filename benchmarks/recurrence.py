@@ -1,21 +1,15 @@
-"""What one forward and backward pass of the recurrence costs, beside what it replaces: ``make bench``.
+"""What one forward and backward pass of the recurrence costs, beside what it replaces.
 
-Milliseconds, minimum and median of repeats that are interleaved in one run, with a fixed gradient on every state. The
-``floor`` is three products of (B·T, M) by (M, M): arithmetic that no implementation can leave out. Writes
-``benchmarks/results.json`` and ``benchmarks/results.md``.
+A fixed gradient comes in on every state. The ``floor`` is three products of (B·T, M) by (M, M): arithmetic that no
+implementation can leave out.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from common import arguments, cell, measure, save
 from torch import nn
 
 from lightning_alrnn.nn import ALRNN, available_backends
@@ -54,47 +48,20 @@ def candidates(batch: int, steps: int, hidden: int, nonlinear: int, inputs: int)
     return {name: passes(layer) for name, layer in layers.items()} | {"floor": floor}
 
 
-def measure(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Interleaved timings in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 2):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat >= 2:  # the first ones warm up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: {"min": min(values), "median": statistics.median(values)} for name, values in times.items()}
-
-
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
-    rows, lines = [], []
+    options = arguments(__doc__, repeats=30, threads=(1, 2))
+    data, rows, columns = [], [], [""]
     for threads in options.threads:
         torch.set_num_threads(threads)
         for name, case in CASES.items():
             found = measure(candidates(*case), options.repeats)
-            rows.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": found})
-            if not lines:
-                lines = [
-                    "| threads | B, T, M, P, K | " + " | ".join(found) + " |",
-                    "|---" * (len(found) + 2) + "|",
-                ]
-            sizes = ", ".join(map(str, case))
-            cells = " | ".join(f"{value['min']:.2f} ({value['median']:.2f})" for value in found.values())
-            lines.append(f"| {threads} | {sizes} ({name}) | {cells} |")
-            print(lines[-1], flush=True)
-    head = (
-        f"Forward and backward, milliseconds: minimum (median) of {options.repeats} interleaved repeats; "
-        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}.\n"
-    )
-    folder = Path(__file__).parent
-    (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (folder / "results.md").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-    print("\n".join(["", head, *lines]))
+            data.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": found})
+            columns = ["threads", "B, T, M, P, K", *found]
+            rows.append([str(threads), f"{', '.join(map(str, case))} ({name})", *map(cell, found.values())])
+            print(*rows[-1], sep=" | ", flush=True)
+    text = f"Forward and backward in milliseconds: minimum (median) of {options.repeats} interleaved repeats."
+    save("recurrence", text, columns, rows, data)
 
 
 if __name__ == "__main__":
