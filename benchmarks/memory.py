@@ -1,14 +1,16 @@
 """Peak memory of a forward and backward pass: how much more the process holds at its height than before the pass.
 
-Each candidate runs in a process of its own, which reports the growth of its largest resident size.
+Each candidate runs in a process of its own, which reports its largest resident size during the pass less that before
+it (Linux only).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from common import arguments, cell, save, summary
@@ -18,14 +20,21 @@ SIZES = {"addition": CASES["addition"], "sMNIST": CASES["sMNIST"]}
 
 
 def growth(name: str, case: tuple[int, int, int, int, int]) -> float:
-    """Mebibytes; the first call, on a fresh process."""
+    """Mebibytes; the first call of that size in a fresh process."""
     torch.set_num_threads(1)
-    small = candidates(2, 3, 4, 1, 2)[name]
-    small()  # libraries load their code and get their work space
+    candidates(2, 3, 4, 1, 2)[name]()  # libraries load their code and get their work space
     run = candidates(*case)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed is no room to hide in
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = resident("VmRSS")
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """Mebibytes, from Linux's account of this process."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return float(line.split()[1]) / 1024
 
 
 def main() -> None:
