@@ -6,6 +6,16 @@ if __name__ != "lightning_alrnn.datamodules":
 from lightning_alrnn.datamodules.addition import Addition
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
+from lightning_alrnn.datamodules.contextual import ContextualIntegration
+from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
 
-__all__ = ["Addition", "Arrays", "SequenceDataModule", "SequenceDataset", "SequentialDigits"]
+__all__ = [
+    "Addition",
+    "Arrays",
+    "ContextualIntegration",
+    "Copy",
+    "SequenceDataModule",
+    "SequenceDataset",
+    "SequentialDigits",
+]

@@ -1,0 +1,241 @@
+"""Context-dependent integration of evidence."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    Objective,
+    SequenceDataModule,
+    Split,
+    TargetStep,
+    check_choice,
+    check_size,
+    draw_trials,
+    full_lengths,
+)
+from lightning_alrnn.datamodules.variants import variant_options
+
+Variant = Literal["reference", "mante"]
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "reference": {"sequence_length": 100, "invert_prob": 0.5, "noise": 0.01},
+    "mante": {"durations": [100, 350, 800, 100, 20], "dt": 20, "coherences": [0.1, 0.2, 0.4], "noise": 0.1},
+}
+_PERIODS = ("fixation", "context", "stimulus", "delay", "decision")
+_REDRAWS = 64
+
+
+class ContextualIntegration(SequenceDataModule):
+    """Integrate evidence and answer as the context says.
+
+    Channels 0 and 1 are the context, one-hot. Steps count from 0. ``SequenceBatch.group`` is the context.
+
+    "reference"
+        One stream of evidence, whose meaning the context turns round. The context is on at step 0 and again at the last
+        step, T−1. Channel 2 holds the evidence ±1 + σ·N(0,1) at steps 1 … T−2, the sign drawn anew, with equal odds, at
+        each step. Channel 3 is the recall flag, 1 at the last step. All else is zero. The class, asked for at the last
+        step, is the sign of the summed evidence (0 negative, 1 positive) in context 0 and its opposite in context 1,
+        which has the probability ``invert_prob``. A trial whose evidence sums to exactly zero is drawn again.
+
+        Where T is even, 98 signs (T=100) sum to zero in 8 % of the trials. At σ=0.01 only the noise decides those, with
+        a spread of 0.1 beside steps of ±1, so about 0.96 is the most that a network will reach.
+    "mante"
+        Two streams of evidence, of which the context selects one. Five periods follow one another: fixation, context,
+        stimulus, delay and decision, each of ⌊duration / dt⌋ steps (5, 17, 40, 5 and 1 by default, so T=68). The
+        context is on (1) from the context period to the end of the delay. Channels 2 and 3 are the streams: noise
+        σ·N(0,1) at every step, plus the trial's coherence of that stream during the stimulus. The coherences are drawn
+        independently and uniformly from ± ``coherences``, the context with equal odds. The target is the sign of the
+        coherence in the stream of the context, ±1, at each step of the decision; elsewhere it is 0 with the mask 0.
+
+    ``None`` takes the variant's own value: T=100, ``invert_prob`` 0.5 and σ=0.01 for "reference"; durations of 100,
+    350, 800, 100 and 20 ms, dt of 20 ms, coherences of 0.1, 0.2 and 0.4 and σ=0.1 for "mante".
+
+    Args:
+        variant: "reference" or "mante".
+        sequence_length: T of "reference", at least 3.
+        invert_prob: probability of the inverting context 1, 0 … 1, of "reference".
+        durations: of the five periods of "mante", in ms. Stimulus and decision take at least one step.
+        dt: duration of a step of "mante", in ms.
+        coherences: strengths of the evidence of "mante", each positive.
+        noise: σ, the standard deviation of the noise at each step.
+        train_size: number of training sequences.
+        val_size: number of validation sequences.
+        test_size: number of test sequences.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the data.
+
+    Attributes:
+        steps: T, the steps of a trial.
+        period_steps: steps of each period of "mante", by name.
+
+    Shapes:
+        inputs ``(batch, T, 4)``, group ``(batch,)``. "reference": targets ``(batch,)``, classification at the last
+        step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every step; a trial is correct
+        where the output at the last step has the target's sign.
+
+    Raises:
+        ValueError: if an option is out of range, or not one of the variant's.
+
+    Example:
+        >>> batch = ContextualIntegration(sequence_length=20, train_size=6).build("train")
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([6, 20, 4]), torch.Size([6]))
+        >>> positive = batch.inputs[:, 1:-1, 2].sum(1) > 0
+        >>> bool(((positive ^ (batch.group == 1)) == batch.targets.bool()).all())
+        True
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); "mante": Mante, Sussillo, Shenoy & Newsome 2013 (Nature
+        503:78–84).
+    """
+
+    input_size = 4
+    criterion: str | None = None
+
+    def __init__(
+        self,
+        variant: Variant = "reference",
+        sequence_length: int | None = None,
+        invert_prob: float | None = None,
+        durations: list[int] | None = None,
+        dt: int | None = None,
+        coherences: list[float] | None = None,
+        noise: float | None = None,
+        train_size: int = 1_000,
+        val_size: int = 200,
+        test_size: int = 200,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("variant", variant, Variant)
+        given = {
+            "sequence_length": sequence_length,
+            "invert_prob": invert_prob,
+            "durations": durations,
+            "dt": dt,
+            "coherences": coherences,
+            "noise": noise,
+        }
+        options = variant_options(variant, _DEFAULTS, given)
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        for split, size in self.sizes.items():
+            check_size(f"{split}_size", size)
+        self.variant = variant
+        self.noise: float = options.pop("noise")
+        if not 0 <= self.noise < np.inf:
+            raise ValueError(f"noise (σ) must be finite and not negative, got {self.noise}")
+        if variant == "reference":
+            self._set_reference(**options)
+        else:
+            self._set_mante(**options)
+        self.save_hyperparameters()
+
+    def build(self, split: Split) -> SequenceBatch:
+        draw = self._draw_reference if self.variant == "reference" else self._draw_mante
+        inputs, targets, group = draw_trials(self.sizes[split], draw, seed=self.seed, split=split)
+        mask = None
+        if self.variant == "mante":
+            mask = torch.zeros(inputs.shape[:2])
+            mask[:, -self.period_steps["decision"] :] = 1.0
+        return SequenceBatch(inputs, targets, full_lengths(inputs), mask, group)
+
+    def _set_reference(self, sequence_length: int, invert_prob: float) -> None:
+        check_size("sequence_length", sequence_length, 3)
+        if not 0 <= invert_prob <= 1:
+            raise ValueError(f"invert_prob must lie between 0 and 1, got {invert_prob}")
+        self.objective: Objective = "classification"
+        self.target_step: TargetStep = "last"
+        self.output_size = 2
+        self.class_names = ["negative", "positive"]
+        self.group_names = ["normal", "inverted"]
+        self.steps = sequence_length
+        self.invert_prob = invert_prob
+
+    def _set_mante(self, durations: list[int], dt: int, coherences: list[float]) -> None:
+        check_size("dt", dt)
+        if len(durations) != len(_PERIODS):
+            raise ValueError(f"durations must be those of {', '.join(_PERIODS)} in ms, got {list(durations)}")
+        for period, duration in zip(_PERIODS, durations, strict=True):
+            if duration < (dt if period in ("stimulus", "decision") else 0):
+                least = f"at least dt, {dt} ms" if period in ("stimulus", "decision") else "not negative"
+                raise ValueError(f"durations: {period} must be {least}, got {duration} ms")
+        if not coherences or not all(0 < coherence < np.inf for coherence in coherences):
+            raise ValueError(f"coherences must be one or more positive numbers, got {list(coherences)}")
+        self.objective = "regression"
+        self.target_step = "every"
+        self.output_size = 1
+        self.criterion = "sign"
+        self.group_names = ["first stream", "second stream"]
+        self.period_steps = {period: int(duration // dt) for period, duration in zip(_PERIODS, durations, strict=True)}
+        self.steps = sum(self.period_steps.values())
+        self.coherences = list(coherences)
+
+    def _draw_reference(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        context = (rng.random(size) < self.invert_prob).astype(np.int64)
+        evidence = draw_evidence(rng, size, self.steps - 2, self.noise)
+        inputs = np.zeros((size, self.steps, 4), dtype=np.float32)
+        trial = np.arange(size)
+        inputs[trial, 0, context] = inputs[trial, -1, context] = 1.0
+        inputs[:, 1:-1, 2] = evidence
+        inputs[:, -1, 3] = 1.0
+        positive = _sum(evidence) > 0
+        return inputs, (positive ^ (context == 1)).astype(np.int64), context
+
+    def _draw_mante(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        first = np.cumsum([0, *self.period_steps.values()])  # where each period starts
+        start = dict(zip(_PERIODS, first, strict=False))
+        context = rng.integers(0, 2, size)
+        strengths = np.array(self.coherences, dtype=np.float32)
+        coherence = rng.choice(np.concatenate([-strengths, strengths]), (size, 2))
+        inputs = np.zeros((size, self.steps, 4), dtype=np.float32)
+        trial = np.arange(size)
+        inputs[trial, start["context"] : start["decision"], context] = 1.0
+        inputs[..., 2:] = self.noise * rng.standard_normal((size, self.steps, 2), dtype=np.float32)
+        inputs[:, start["stimulus"] : start["delay"], 2:] += coherence[:, None]
+        targets = np.zeros((size, self.steps, 1), dtype=np.float32)
+        targets[:, start["decision"] :, 0] = np.sign(coherence[trial, context])[:, None]
+        return inputs, targets, context
+
+
+def draw_evidence(rng: np.random.Generator, size: int, steps: int, noise: float) -> NDArray[np.float32]:
+    """Evidence ±1 + σ·N(0,1) whose sum over the steps is not zero.
+
+    Trials that sum to exactly zero are drawn again, all at once, up to 64 times. After that, which no trial in 10^19
+    needs, the first step of those left changes its sign.
+
+    Args:
+        rng: source of the draws.
+        size: number of trials.
+        steps: steps of evidence.
+        noise: σ.
+
+    Returns:
+        float32 of shape ``(size, steps)``.
+    """
+    evidence = _signs_with_noise(rng, size, steps, noise)
+    for _ in range(_REDRAWS):
+        tied = _sum(evidence) == 0
+        if not tied.any():
+            return evidence
+        evidence[tied] = _signs_with_noise(rng, int(tied.sum()), steps, noise)
+    evidence[_sum(evidence) == 0, 0] *= -1
+    return evidence
+
+
+def _signs_with_noise(rng: np.random.Generator, size: int, steps: int, noise: float) -> NDArray[np.float32]:
+    signs = 2.0 * rng.integers(0, 2, (size, steps)) - 1.0
+    return (signs + noise * rng.standard_normal((size, steps), dtype=np.float32)).astype(np.float32)
+
+
+def _sum(evidence: NDArray[np.float32]) -> NDArray[np.float64]:
+    # in float32 a sum could be zero in one order of its terms and not in another
+    return np.asarray(evidence.sum(axis=1, dtype=np.float64))

@@ -1,0 +1,212 @@
+"""The copy task: keep a list of symbols in memory and give it back later."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_size, draw_trials
+from lightning_alrnn.datamodules.variants import variant_options
+
+Variant = Literal["reference", "variable_delay", "arjovsky", "delayed_recall"]
+
+_DEFAULTS: dict[str, dict[str, int]] = {
+    "reference": {"sequence_length": 8, "alphabet_size": 4, "delay": 100},
+    "variable_delay": {"sequence_length": 5, "alphabet_size": 4, "delay": 50, "max_extra_delay": 50},
+    "arjovsky": {"sequence_length": 10, "alphabet_size": 8, "delay": 100},
+    "delayed_recall": {"sequence_length": 100, "alphabet_size": 4, "lag": 10},
+}
+_SMALLEST = {"sequence_length": 1, "alphabet_size": 2, "delay": 0, "max_extra_delay": 0, "lag": 0}
+
+
+class Copy(SequenceDataModule):
+    """Repeat a list of symbols after a delay: memory without any computation.
+
+    n = ``sequence_length`` symbols are drawn uniformly from an alphabet of size a and shown one a step, one-hot, from
+    step 0 on (steps count from 0). What follows depends on the variant, with d = ``delay``:
+
+    "reference"
+        Channel 0 is the cue, channels 1 … a are the symbols. The cue is on at step n, right after the symbols, and
+        during the n recall steps, which are the last: n+1+d … 2n+d. Between them lie d blank steps, all zero. So
+        T = 2n+1+d, which is 117 for 8 symbols and a delay of 100: symbols at 0 … 7, cue at 8, blanks at 9 … 108, cue
+        and recall at 109 … 116. The loss counts the recall steps.
+    "variable_delay"
+        Channels as above, without the cue at step n: after the symbols come d + e blank steps with e drawn uniformly
+        from 0 … ``max_extra_delay`` for each sequence, then n recall steps during which the cue is on. A sequence's own
+        length is 2n+d+e; all are padded with zeros to T = 2n+d+``max_extra_delay``. The loss counts the recall steps.
+    "arjovsky"
+        Every step is one-hot over a+2 channels: 0 blank, 1 … a symbols, a+1 delimiter. After the symbols come d−1
+        blanks, the delimiter at step n+d−1 and n blanks, during which the symbols are to be given. T = 2n+d, usually
+        written T+20. Classes are 0 (blank) and 1 … a; the loss counts every step. Without memory the best cross-entropy
+        is n·ln(a) / (2n+d).
+    "delayed_recall"
+        Symbols at all T = n steps, channels 0 … a−1; the target is y_t = x_{t−lag}. The loss counts the steps t ≥ lag.
+
+    Steps that do not count have the mask 0 and the target 0. ``None`` takes the variant's own value:
+
+    ================  ===============  =============  =====  ===============  ===
+    variant           sequence_length  alphabet_size  delay  max_extra_delay  lag
+    ================  ===============  =============  =====  ===============  ===
+    "reference"       8                4              100
+    "variable_delay"  5                4              50     50
+    "arjovsky"        10               8              100
+    "delayed_recall"  100              4                                      10
+    ================  ===============  =============  =====  ===============  ===
+
+    Args:
+        variant: see above.
+        sequence_length: n, the number of symbols.
+        alphabet_size: a, how many different symbols there are, at least 2.
+        delay: d, steps without a symbol; at least 1 for "arjovsky", whose delimiter takes one.
+        max_extra_delay: largest number of further blank steps.
+        lag: how many steps back the symbol to be given lies, less than ``sequence_length``.
+        time_code: w, the number of channels with a sinusoidal code of time that follow the others; 0 for none. Channel
+            2i is sin(t / 10000^(2i/w)) and channel 2i+1 is cos(t / 10000^(2i/w)).
+        train_size: number of training sequences.
+        val_size: number of validation sequences.
+        test_size: number of test sequences.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the data.
+
+    Attributes:
+        steps: T, the steps of a batch.
+
+    Shapes:
+        inputs ``(batch, T, K)``, targets and mask ``(batch, T)``; classification at every step. K is 1+a+w, a+2+w for
+        "arjovsky" and a+w for "delayed_recall"; there are a classes, a+1 for "arjovsky".
+
+    Raises:
+        ValueError: if an option is out of range, or not one of the variant's.
+
+    Example:
+        >>> batch = Copy(sequence_length=2, delay=3, train_size=5).build("train")
+        >>> batch.inputs.shape
+        torch.Size([5, 8, 5])
+        >>> batch.inputs[0, :, 0]
+        tensor([0., 0., 1., 0., 0., 0., 1., 1.])
+        >>> bool((batch.inputs[:, :2, 1:].argmax(-1) == batch.targets[:, -2:]).all())
+        True
+
+    Reference:
+        Hochreiter & Schmidhuber 1997; "arjovsky": Arjovsky, Shah & Bengio 2016 (arXiv:1511.06464); the time code:
+        Vaswani et al. 2017 (arXiv:1706.03762).
+    """
+
+    objective = "classification"
+    target_step = "every"
+
+    def __init__(
+        self,
+        variant: Variant = "reference",
+        sequence_length: int | None = None,
+        alphabet_size: int | None = None,
+        delay: int | None = None,
+        max_extra_delay: int | None = None,
+        lag: int | None = None,
+        time_code: int = 0,
+        train_size: int = 2_000,
+        val_size: int = 200,
+        test_size: int = 200,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("variant", variant, Variant)
+        given = {
+            "sequence_length": sequence_length,
+            "alphabet_size": alphabet_size,
+            "delay": delay,
+            "max_extra_delay": max_extra_delay,
+            "lag": lag,
+        }
+        options = variant_options(variant, _DEFAULTS, given)
+        for name, value in options.items():
+            check_size(name, value, 1 if (variant, name) == ("arjovsky", "delay") else _SMALLEST[name])
+        check_size("time_code", time_code, 0)
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        for split, size in self.sizes.items():
+            check_size(f"{split}_size", size)
+        self.variant = variant
+        self.sequence_length: int = options["sequence_length"]
+        self.alphabet_size: int = options["alphabet_size"]
+        self.delay: int = options.get("delay", 0)
+        self.max_extra_delay: int = options.get("max_extra_delay", 0)
+        self.lag: int = options.get("lag", 0)
+        self.time_code = time_code
+        if self.variant == "delayed_recall" and self.lag >= self.sequence_length:
+            raise ValueError(
+                f"lag must be less than sequence_length, {self.sequence_length}, got {self.lag}: no step would count"
+            )
+        marks = {"arjovsky": 2, "delayed_recall": 0}.get(variant, 1)  # channels that are no symbols
+        self.input_size = marks + self.alphabet_size + time_code
+        self.output_size = self.alphabet_size + (variant == "arjovsky")
+        self.steps = self._recall_start + self.max_extra_delay + self._recalled
+        self.save_hyperparameters()
+
+    def build(self, split: Split) -> SequenceBatch:
+        symbols, extra = draw_trials(self.sizes[split], self._draw, seed=self.seed, split=split)
+        arjovsky = self.variant == "arjovsky"
+        count, first_symbol = self.sequence_length, 0 if self.variant == "delayed_recall" else 1
+        trial = torch.arange(len(symbols)).unsqueeze(-1)
+        recall = self._recall_start + extra.unsqueeze(-1) + torch.arange(self._recalled)
+
+        inputs = torch.zeros(len(symbols), self.steps, self.input_size)
+        inputs[trial, torch.arange(count), first_symbol + symbols] = 1.0
+        if arjovsky:
+            delimiter = count + self.delay - 1
+            inputs[:, count:, 0] = 1.0
+            inputs[:, delimiter, 0] = 0.0
+            inputs[:, delimiter, 1 + self.alphabet_size] = 1.0
+        elif self.variant != "delayed_recall":
+            inputs[trial, recall, 0] = 1.0
+            if self.variant == "reference":
+                inputs[:, count, 0] = 1.0
+
+        targets = torch.zeros(len(symbols), self.steps, dtype=torch.int64)
+        targets[trial, recall] = symbols[:, : self._recalled] + arjovsky
+        mask = torch.full((len(symbols), self.steps), float(arjovsky))
+        mask[trial, recall] = 1.0
+
+        lengths = self._recall_start + extra + self._recalled
+        if self.time_code:
+            code = sinusoidal_code(self.steps, self.time_code)
+            inputs[..., -self.time_code :] = code * valid_steps(lengths, self.steps).unsqueeze(-1)
+        return SequenceBatch(inputs, targets, lengths, mask)
+
+    @property
+    def _recall_start(self) -> int:
+        """The first recall step where there is no extra delay."""
+        if self.variant == "delayed_recall":
+            return self.lag
+        return self.sequence_length + self.delay + (self.variant == "reference")  # the cue takes a step
+
+    @property
+    def _recalled(self) -> int:
+        return self.sequence_length - self.lag
+
+    def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        symbols = rng.integers(0, self.alphabet_size, (size, self.sequence_length))
+        return symbols, rng.integers(0, self.max_extra_delay + 1, size)
+
+
+def sinusoidal_code(steps: int, width: int) -> Tensor:
+    """The sinusoidal code of time, sin(t / 10000^(2i/w)) in channel 2i and cos(t / 10000^(2i/w)) in channel 2i+1.
+
+    Args:
+        steps: T, the number of steps t = 0 … T−1.
+        width: w, the number of channels.
+
+    Returns:
+        Tensor of shape ``(T, w)``.
+    """
+    channel = torch.arange(width)
+    even = channel - channel % 2
+    angle = torch.arange(steps, dtype=torch.float64).unsqueeze(-1) * 10_000.0 ** (-even.double() / width)
+    return torch.where(channel == even, angle.sin(), angle.cos()).float()

@@ -1,0 +1,38 @@
+"""Options whose default depends on the variant of a task, or that only some variants have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def variant_options(
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of one variant: those given, and its defaults for the others.
+
+    Args:
+        variant: name of the variant, one of those in ``defaults``.
+        defaults: for each variant, the options that it has and their values.
+        given: what the user chose; ``None`` asks for the default.
+
+    Raises:
+        ValueError: if an option is given that the variant does not have.
+
+    Example:
+        >>> defaults = {"fixed": {"delay": 100}, "random": {"delay": 50, "extra": 50}}
+        >>> variant_options("random", defaults, {"delay": None, "extra": 5})
+        {'delay': 50, 'extra': 5}
+    """
+    options = dict(defaults[variant])
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in options:
+            having = ", ".join(repr(other) for other in defaults if name in defaults[other])
+            raise ValueError(
+                f"{name} is an option of variant {having}, got {name}={value!r} with variant={variant!r}: "
+                f"leave it out, or change the variant; {variant!r} has {', '.join(options)}"
+            )
+        options[name] = value
+    return options

@@ -1,0 +1,267 @@
+"""The copy task."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.datamodules import Copy
+from lightning_alrnn.datamodules.copy import sinusoidal_code
+
+VARIANTS = ("reference", "variable_delay", "arjovsky", "delayed_recall")
+
+
+def hot(width: int, *channels: int) -> list[float]:
+    return [float(channel in channels) for channel in range(width)]
+
+
+def expected(data: Copy, symbols: list[int], extra: int = 0) -> tuple[list[list[float]], list[int], list[float]]:
+    """Inputs, targets and mask of one sequence, written down step by step as the task's description reads."""
+    size = data.alphabet_size
+    if data.variant == "delayed_recall":
+        late = [(0, 0.0)] * data.lag + [(symbol, 1.0) for symbol in symbols[: len(symbols) - data.lag]]
+        return [hot(size, symbol) for symbol in symbols], [y for y, _ in late], [m for _, m in late]
+    if data.variant == "arjovsky":
+        width = size + 2
+        shown = [hot(width, 1 + symbol) for symbol in symbols]
+        wait = [hot(width, 0)] * (data.delay - 1) + [hot(width, size + 1)]
+        recall = [hot(width, 0)] * len(symbols)
+        targets = [0] * (len(symbols) + data.delay) + [1 + symbol for symbol in symbols]
+        return shown + wait + recall, targets, [1.0] * len(targets)
+    width = size + 1
+    shown = [hot(width, 1 + symbol) for symbol in symbols]
+    cue = [hot(width, 0)] if data.variant == "reference" else []
+    wait = cue + [hot(width)] * (data.delay + extra)
+    recall = [hot(width, 0)] * len(symbols)
+    padding = data.max_extra_delay - extra
+    before = len(shown) + len(wait)
+    return (
+        shown + wait + recall + [hot(width)] * padding,
+        [0] * before + symbols + [0] * padding,
+        [0.0] * before + [1.0] * len(symbols) + [0.0] * padding,
+    )
+
+
+def symbols_of(data: Copy, batch: SequenceBatch) -> torch.Tensor:
+    """The symbols shown, read off the inputs."""
+    first = 0 if data.variant == "delayed_recall" else 1
+    return batch.inputs[:, : data.sequence_length, first : first + data.alphabet_size].argmax(-1)
+
+
+def check_every_sequence(data: Copy) -> None:
+    batch = data.build("train")
+    assert batch.mask is not None
+    assert batch.group is None
+    assert batch.inputs.dtype == batch.mask.dtype == torch.float32
+    assert batch.targets.dtype == batch.lengths.dtype == torch.int64
+    assert batch.inputs.shape[1:] == (data.steps, data.input_size)
+    extras = batch.lengths - (data.steps - data.max_extra_delay)
+    for i, (symbols, extra) in enumerate(zip(symbols_of(data, batch).tolist(), extras.tolist(), strict=True)):
+        inputs, targets, mask = expected(data, symbols, extra)
+        assert batch.inputs[i].tolist() == inputs
+        assert batch.targets[i].tolist() == targets
+        assert batch.mask[i].tolist() == mask
+
+
+@pytest.mark.parametrize(
+    ("variant", "steps", "channels", "classes", "counted"),
+    [
+        ("reference", 117, 5, 4, 8),
+        ("variable_delay", 110, 5, 4, 5),
+        ("arjovsky", 120, 10, 9, 120),
+        ("delayed_recall", 100, 4, 4, 90),
+    ],
+)
+def test_defaults(variant, steps: int, channels: int, classes: int, counted: int) -> None:
+    data = Copy(variant=variant)
+    assert (data.input_size, data.output_size, data.steps) == (channels, classes, steps)
+    assert (data.objective, data.target_step) == ("classification", "every")
+    batch = data.build("val")
+    assert batch.inputs.shape == (200, steps, channels)
+    assert batch.mask is not None
+    assert (batch.mask.sum(1) == counted).all()
+    assert int(batch.targets.max()) == classes - 1
+
+
+def test_the_reference_layout() -> None:
+    batch = Copy(train_size=50).build("train")
+    cue = batch.inputs[..., 0]
+    assert (cue[:, 8] == 1).all()
+    assert (cue[:, 109:117] == 1).all()
+    assert (cue.sum(1) == 9).all()
+    assert (batch.inputs[:, :8, 1:].sum(-1) == 1).all()
+    assert (batch.inputs[:, 9:109] == 0).all()
+    assert batch.mask is not None
+    assert batch.mask[:, -8:].all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sequence_length": 1, "delay": 0, "alphabet_size": 2},
+        {"sequence_length": 3, "delay": 7, "alphabet_size": 5},
+        {"variant": "variable_delay"},
+        {"variant": "variable_delay", "sequence_length": 1, "delay": 0, "max_extra_delay": 3},
+        {"variant": "variable_delay", "sequence_length": 2, "delay": 4, "max_extra_delay": 0},
+        {"variant": "arjovsky"},
+        {"variant": "arjovsky", "sequence_length": 1, "delay": 1, "alphabet_size": 2},
+        {"variant": "arjovsky", "sequence_length": 3, "delay": 2, "alphabet_size": 3},
+        {"variant": "delayed_recall"},
+        {"variant": "delayed_recall", "sequence_length": 1, "lag": 0},
+        {"variant": "delayed_recall", "sequence_length": 5, "lag": 4, "alphabet_size": 2},
+    ],
+)
+def test_each_sequence_step_by_step(options) -> None:
+    check_every_sequence(Copy(**options, train_size=40))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    variant=st.sampled_from(VARIANTS),
+    count=st.integers(1, 6),
+    alphabet=st.integers(2, 5),
+    delay=st.integers(1, 6),
+    extra=st.integers(0, 4),
+    lag=st.integers(0, 5),
+    seed=st.integers(0, 2**40),
+)
+def test_any_options(variant, count: int, alphabet: int, delay: int, extra: int, lag: int, seed: int) -> None:
+    options = {"sequence_length": count, "alphabet_size": alphabet}
+    if variant == "delayed_recall":
+        options["lag"] = min(lag, count - 1)
+    else:
+        options["delay"] = delay
+    if variant == "variable_delay":
+        options["max_extra_delay"] = extra
+    check_every_sequence(Copy(variant=variant, **options, train_size=7, seed=seed))
+
+
+def test_symbols_are_uniform_and_independent() -> None:
+    data = Copy(sequence_length=2, alphabet_size=3, delay=0, train_size=9_000)
+    pairs = symbols_of(data, data.build("train"))
+    counts = torch.stack([(pairs == torch.tensor(pair)).all(1).sum() for pair in product(range(3), repeat=2)])
+    assert (counts - 1000).abs().max() < 5 * (9_000 * (1 / 9) * (8 / 9)) ** 0.5
+
+
+def test_extra_delay_takes_every_value_equally_often_whatever_the_symbols() -> None:
+    data = Copy(
+        variant="variable_delay", sequence_length=1, alphabet_size=2, delay=2, max_extra_delay=4, train_size=20_000
+    )
+    batch = data.build("train")
+    for symbol in range(2):
+        lengths = batch.lengths[symbols_of(data, batch)[:, 0] == symbol]
+        counts = torch.bincount(lengths, minlength=9)
+        assert counts[:4].tolist() == [0] * 4
+        assert (counts[4:] - 2000).abs().max() < 5 * (10_000 * (1 / 5)) ** 0.5
+
+
+def test_without_memory_the_arjovsky_task_costs_what_the_paper_says() -> None:
+    data = Copy(variant="arjovsky", delay=30, train_size=500)
+    batch = data.build("train")
+    # the best without memory: blank until the delimiter, then each of the 8 symbols with the same probability
+    scores = torch.full((data.steps, 9), -torch.inf)
+    scores[:-10, 0] = 0.0
+    scores[-10:, 1:] = 0.0
+    loss = functional.cross_entropy(scores.repeat(500, 1), batch.targets.flatten())
+    assert float(loss) == pytest.approx(10 * math.log(8) / (30 + 20), rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_time_code_follows_the_other_channels_and_ends_with_the_sequence(variant) -> None:
+    plain, coded = (Copy(variant=variant, time_code=width, train_size=20) for width in (0, 6))
+    assert coded.input_size == plain.input_size + 6
+    batch, with_code = plain.build("train"), coded.build("train")
+    assert torch.equal(with_code.inputs[..., :-6], batch.inputs)
+    assert torch.equal(with_code.targets, batch.targets)
+    for code, length in zip(with_code.inputs[..., -6:], with_code.lengths.tolist(), strict=True):
+        assert torch.equal(code[:length], sinusoidal_code(length, 6))
+        assert (code[length:] == 0).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_sinusoidal_code(width: int) -> None:
+    code = sinusoidal_code(300, width)
+    assert code.shape == (300, width)
+    for t, channel in product((0, 1, 17, 299), range(width)):
+        angle = t / 10_000 ** (2 * (channel // 2) / width)
+        assert float(code[t, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", [1, 1023, 1025])
+def test_first_trials_are_the_same_whatever_the_size(variant, size: int) -> None:
+    few, many = (Copy(variant=variant, test_size=n, seed=3).build("test") for n in (size, 2000))
+    for some, all_ in zip(few[:4], many[:4], strict=True):
+        assert torch.equal(some, all_[:size])
+
+
+def test_splits_and_seeds_differ() -> None:
+    sizes = {"train_size": 5, "val_size": 5, "test_size": 5}
+    batches = [Copy(**sizes).build(split) for split in ("train", "val", "test")]
+    batches.append(Copy(**sizes, seed=1).build("train"))
+    assert len({batch.inputs.numpy().tobytes() for batch in batches}) == 4
+
+
+def test_padding_is_empty() -> None:
+    batch = Copy(variant="variable_delay", time_code=2, train_size=100).build("train")
+    padding = ~valid_steps(batch.lengths, batch.inputs.shape[1])
+    assert bool(padding.any())
+    assert (batch.inputs[padding] == 0).all()
+    assert batch.mask is not None
+    assert (batch.mask[padding] == 0).all()
+    assert (batch.lengths.min() >= 60) & (batch.lengths.max() <= 110)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"variant": "x"},
+            "variant must be one of 'reference', 'variable_delay', 'arjovsky', 'delayed_recall', got 'x'",
+        ),
+        ({"delay": -1}, "delay must be at least 0, got -1"),
+        ({"variant": "arjovsky", "delay": 0}, "delay must be at least 1, got 0"),
+        ({"sequence_length": 0}, "sequence_length must be at least 1, got 0"),
+        ({"alphabet_size": 1}, "alphabet_size must be at least 2, got 1"),
+        ({"variant": "variable_delay", "max_extra_delay": -2}, "max_extra_delay must be at least 0, got -2"),
+        ({"max_extra_delay": 5}, "max_extra_delay is an option of variant 'variable_delay', got max_extra_delay=5"),
+        ({"variant": "delayed_recall", "delay": 5}, "with variant='delayed_recall': leave it out"),
+        ({"lag": 3}, "lag is an option of variant 'delayed_recall', got lag=3 with variant='reference'"),
+        ({"variant": "delayed_recall", "lag": -1}, "lag must be at least 0, got -1"),
+        (
+            {"variant": "delayed_recall", "sequence_length": 4, "lag": 4},
+            "lag must be less than sequence_length, 4, got 4: no step would count",
+        ),
+        ({"time_code": -1}, "time_code must be at least 0, got -1"),
+        ({"train_size": 0}, "train_size must be at least 1, got 0"),
+        ({"val_size": 0}, "val_size must be at least 1, got 0"),
+        ({"test_size": -1}, "test_size must be at least 1, got -1"),
+    ],
+)
+def test_bad_arguments(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Copy(**arguments)
+
+
+def test_hyperparameters() -> None:
+    assert Copy(variant="variable_delay", delay=20, seed=3).hparams == {
+        "variant": "variable_delay",
+        "sequence_length": None,
+        "alphabet_size": None,
+        "delay": 20,
+        "max_extra_delay": None,
+        "lag": None,
+        "time_code": 0,
+        "train_size": 2_000,
+        "val_size": 200,
+        "test_size": 200,
+        "batch_size": 64,
+        "num_workers": 0,
+        "seed": 3,
+    }
