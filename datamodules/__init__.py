@@ -9,12 +9,14 @@ from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.contextual import ContextualIntegration
 from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
+from lightning_alrnn.datamodules.multitask import MultiTask
 
 __all__ = [
     "Addition",
     "Arrays",
     "ContextualIntegration",
     "Copy",
+    "MultiTask",
     "SequenceDataModule",
     "SequenceDataset",
     "SequentialDigits",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lightning_alrnn.batch import SequenceBatch, valid_steps
 
@@ -51,6 +52,100 @@ class SequenceDataset(Dataset[SequenceBatch]):
         return SequenceBatch(*(None if field is None else field[index] for field in self.data))  # type: ignore[arg-type]
 
 
+class EpochDataset(Dataset[SequenceBatch]):
+    """Sequences drawn anew each epoch: index epoch · size + i is sequence i of an epoch of ``size`` sequences.
+
+    Only the epoch that was asked for last is held, and it is built by whoever asks: a worker process, or a run resumed
+    at any epoch, needs nothing but the index.
+
+    Args:
+        build: gives all sequences of an epoch as one large batch, of the same size for every epoch.
+    """
+
+    def __init__(self, build: Callable[[int], SequenceBatch]) -> None:
+        self._build = build
+        self._epoch = 0
+        self._held: SequenceDataset | None = SequenceDataset(build(0))
+        self._size = len(self._held)
+
+    def __len__(self) -> int:
+        """Sequences an epoch."""
+        return self._size
+
+    def __getitem__(self, index: int) -> SequenceBatch:
+        """The sequence at ``index``, as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        """The sequences at ``indices``, all of one epoch, as one batch.
+
+        Raises:
+            ValueError: if the indices belong to more than one epoch.
+        """
+        epoch = indices[0] // self._size
+        own = [index - epoch * self._size for index in indices]
+        if min(own) < 0 or max(own) >= self._size:
+            raise ValueError(
+                f"the indices of a batch must belong to one epoch of {self._size} sequences, got {min(indices)} and "
+                f"{max(indices)}: sample them with an EpochSampler"
+            )
+        return self._at(epoch).__getitems__(own)
+
+    def _at(self, epoch: int) -> SequenceDataset:
+        if self._held is None or epoch != self._epoch:
+            self._held = None  # before the next is built, or there would be two in memory
+            held = SequenceDataset(self._build(epoch))
+            if len(held) != self._size:
+                raise ValueError(
+                    f"build_epoch must give the same number of sequences each epoch, got {len(held)} for epoch {epoch} "
+                    f"and {self._size} for epoch 0"
+                )
+            self._held, self._epoch = held, epoch
+        return self._held
+
+
+class EpochSampler(DistributedSampler[int]):
+    """Shuffles the training data by (seed, epoch) alone and deals them out to the processes.
+
+    Step k of n processes with batch size b takes the same sequences together as step k of one process with batch size
+    n·b. Where the sequences do not divide by n, the first of the epoch's order are given twice.
+
+    Lightning leaves a ``DistributedSampler`` alone and calls ``set_epoch`` on it before each epoch, also after a
+    resume. Without that call every pass is the next epoch.
+
+    Args:
+        dataset: the training data; the indices of an :class:`EpochDataset` count on from epoch to epoch.
+        num_replicas: number of processes.
+        rank: which of them this is.
+        seed: seed of the data.
+    """
+
+    dataset: SequenceDataset | EpochDataset
+
+    def __init__(self, dataset: SequenceDataset | EpochDataset, num_replicas: int, rank: int, seed: int) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, size = self.epoch, len(self.dataset)
+        self.epoch += 1
+        # a stream of its own, beside those that draw_trials takes for the splits
+        order = np.random.default_rng((self.seed, len(SPLITS), epoch)).permutation(size)
+        if isinstance(self.dataset, EpochDataset):
+            order += epoch * size
+        yield from np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist()
+
+
+class _LateLoader(DataLoader[SequenceBatch]):
+    """Asks the sampler at the first batch, not before.
+
+    Lightning makes the first epoch's iterator before it sets the epoch, and worker processes fetch ahead as soon as
+    there is one: a resumed run would train on the wrong epoch.
+    """
+
+    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 def collate(batch: _Batch) -> _Batch:
     """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together."""
     return batch
@@ -60,7 +155,10 @@ class SequenceDataModule(LightningDataModule):
     """Base of the DataModules.
 
     A subclass implements :meth:`build`, which returns one split, and sets the attributes below by the end of its
-    constructor (or of :meth:`setup`, where they depend on the data).
+    constructor (or of :meth:`setup`, where they depend on the data). One that overrides :meth:`build_epoch` trains on
+    new data each epoch.
+
+    The order of the training data depends on ``seed`` and the epoch alone.
 
     Args:
         batch_size: sequences a step, on each process.
@@ -96,26 +194,44 @@ class SequenceDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self._datasets: dict[Split, SequenceDataset] = {}
+        self._datasets: dict[Split, SequenceDataset | EpochDataset] = {}
 
     def build(self, split: Split) -> SequenceBatch:
         """All sequences of one split, as one batch of tensors on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} must implement build(split)")
 
-    def dataset(self, split: Split) -> SequenceDataset:
+    def build_epoch(self, epoch: int) -> SequenceBatch:
+        """The training data of an epoch, to be overridden where each has its own; always of the same size.
+
+        It must depend on the arguments of the constructor and ``epoch`` alone.
+        """
+        return self.build("train")
+
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
         """The dataset of a split, built on first use.
 
         Raises:
             ValueError: if the split is empty or holds NaN or infinite values.
         """
         if split not in self._datasets:
-            data = self.build(split)
-            if len(data.inputs) == 0:
-                raise ValueError(f"the {split} split of {type(self).__name__} is empty: it needs at least one sequence")
-            check_finite(f"{split} inputs", data.inputs)
-            check_finite(f"{split} targets", data.targets)
-            self._datasets[split] = SequenceDataset(data)
+            if split == "train" and type(self).build_epoch is not SequenceDataModule.build_epoch:
+                # worker processes may need to pickle it, which a Trainer does not survive
+                alone = copy.copy(self)
+                alone.trainer, alone._datasets = None, {}
+                self._datasets[split] = EpochDataset(alone._checked_epoch)
+            else:
+                self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
+
+    def _checked_epoch(self, epoch: int) -> SequenceBatch:
+        return self._checked("train", self.build_epoch(epoch))
+
+    def _checked(self, split: Split, data: SequenceBatch) -> SequenceBatch:
+        if len(data.inputs) == 0:
+            raise ValueError(f"the {split} split of {type(self).__name__} is empty: it needs at least one sequence")
+        check_finite(f"{split} inputs", data.inputs)
+        check_finite(f"{split} targets", data.targets)
+        return data
 
     def setup(self, stage: str) -> None:
         """Build the splits that the stage needs."""
@@ -140,15 +256,16 @@ class SequenceDataModule(LightningDataModule):
         dataset = self.dataset(split)
         sampler: Sampler[int] | None = None
         trainer = self.trainer
-        if split != "train" and trainer is not None and 1 < trainer.world_size <= len(dataset):
+        world_size, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+        if split == "train":
+            sampler = EpochSampler(dataset, world_size, rank, self.seed)
+        elif 1 < world_size <= len(dataset):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
-            sampler = UnrepeatedDistributedSampler(
-                dataset, num_replicas=trainer.world_size, rank=trainer.global_rank, shuffle=False
-            )
-        return DataLoader(
+            sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
+        loader: type[DataLoader[SequenceBatch]] = _LateLoader if split == "train" else DataLoader
+        return loader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=split == "train",
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -157,27 +274,39 @@ class SequenceDataModule(LightningDataModule):
 
 
 def draw_trials(
-    size: int, draw: Callable[[np.random.Generator, int], tuple[NDArray[np.float32], ...]], *, seed: int, split: Split
+    size: int,
+    draw: Callable[[np.random.Generator, int], tuple[NDArray[Any], ...]],
+    *,
+    seed: int,
+    split: Split,
+    epoch: int = 0,
 ) -> tuple[Tensor, ...]:
     """Draw synthetic trials in chunks, each from a generator of its own.
 
-    Chunk c of a split is drawn from the seed (seed, split, c) and always in full, so trial i is the same whatever the
-    size of the split, the number of processes and of workers.
+    Chunk c of a split is drawn from the seed (seed, split, c, epoch) and always in full, so trial i is the same
+    whatever the size of the split, the number of processes and of workers.
 
     Args:
         size: number of trials.
         draw: draws a number of trials from a generator and returns arrays with one row a trial.
         seed: seed of the data.
         split: which split the trials belong to.
+        epoch: which epoch they belong to, where each has trials of its own.
 
     Returns:
         One tensor of ``size`` rows for each array.
     """
-    chunks = [
-        draw(np.random.default_rng((seed, SPLITS.index(split), chunk)), _CHUNK)
-        for chunk in range((max(size, 1) + _CHUNK - 1) // _CHUNK)
-    ]
-    return tuple(torch.from_numpy(np.concatenate(arrays)[:size]) for arrays in zip(*chunks, strict=True))
+    whole: tuple[NDArray[Any], ...] = ()
+    for chunk, start in enumerate(range(0, max(size, 1), _CHUNK)):
+        entropy = (seed, SPLITS.index(split), chunk)
+        arrays = draw(
+            np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(epoch,) if epoch else ())), _CHUNK
+        )
+        # filled chunk by chunk: to join them at the end would take the memory twice
+        whole = whole or tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in arrays)
+        for all_, some in zip(whole, arrays, strict=True):
+            all_[start : start + _CHUNK] = some[: size - start]
+    return tuple(map(torch.from_numpy, whole))
 
 
 def full_lengths(inputs: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class SequenceBatch(NamedTuple):
         targets: what is to be predicted. Last step: ``(batch,)`` int64 classes or ``(batch, outputs)`` float; every
             step: ``(batch, time)`` int64 classes or ``(batch, time, outputs)`` float.
         lengths: int64 of shape ``(batch,)``, the valid steps of each sequence (1 … time).
-        mask: weights of the steps in the loss, shape ``(batch, time)``, or ``None`` where every valid step counts 1.
+        mask: weights of the steps in the loss, shape ``(batch, time)``; under regression also of each output at each
+            step, shape ``(batch, time, outputs)``; or ``None`` where every valid step counts 1.
         group: int64 of shape ``(batch,)``, the condition or task of each sequence, or ``None``.
     """
 

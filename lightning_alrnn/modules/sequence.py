@@ -208,17 +208,25 @@ class ALRNNModule(LightningModule):
 
         Returns:
             The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
-            shape.
+            shape. Where the outputs have weights of their own, a step's loss is their weighted mean and its weight
+            the mean of theirs.
         """
+        mask = batch.mask if self.target_step == "every" else None
         if self.objective == "classification":
             loss = functional.cross_entropy(outputs.flatten(0, -2), batch.targets.flatten(), reduction="none")
             loss = loss.view(outputs.shape[:-1])
         else:
-            loss = (outputs - batch.targets).square().mean(dim=-1)
+            loss = (outputs - batch.targets).square()
+            if mask is not None and mask.ndim == 3:
+                total = mask.sum(dim=-1, keepdim=True)
+                loss = (loss * mask / torch.where(total > 0, total, 1.0)).sum(dim=-1)
+                mask = mask.mean(dim=-1)
+            else:
+                loss = loss.mean(dim=-1)
         if self.target_step == "last":
             return loss, torch.ones_like(loss)
         weight = valid_steps(batch.lengths, outputs.shape[1]).to(loss.dtype)
-        return loss, weight if batch.mask is None else weight * batch.mask
+        return loss, weight if mask is None else weight * mask
 
     def regularization(self) -> Tensor:
         """τ times the manifold-attractor penalty; 0 for a core that is no ALRNN."""

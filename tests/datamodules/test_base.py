@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import weakref
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +15,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 import lightning_alrnn.datamodules
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
+    EpochDataset,
+    EpochSampler,
     Split,
     check_choice,
     check_classes,
@@ -48,6 +57,43 @@ class Numbered(SequenceDataModule):
         number = torch.arange(self.sizes[split], dtype=torch.float32)
         inputs = number[:, None, None].repeat(1, 4, 1)
         return SequenceBatch(inputs, number[:, None], full_lengths(inputs), group=number.long())
+
+
+class Renewed(Numbered):
+    """Sequence i of epoch e holds 100·e + i."""
+
+    def build_epoch(self, epoch: int) -> SequenceBatch:
+        batch = self.build("train")
+        return batch._replace(targets=batch.targets + 100 * epoch)
+
+
+class Seen(LightningModule):
+    """Notes the training sequences of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.epochs: dict[int, list[int]] = {}
+
+    def training_step(self, batch: SequenceBatch) -> torch.Tensor:
+        self.epochs.setdefault(self.current_epoch, []).extend(batch.targets[:, 0].int().tolist())
+        loss: torch.Tensor = self.layer(batch.inputs).square().mean()
+        return loss
+
+    def validation_step(self, batch: SequenceBatch) -> None:
+        self.layer(batch.inputs)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def train(data: SequenceDataModule, epochs: int = 4, resume: Path | None = None, **options) -> dict[int, list[int]]:
+    """The sequences of each epoch, as Lightning trains on them."""
+    defaults = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    module = Seen()
+    trainer = Trainer(max_epochs=epochs, enable_model_summary=False, **(defaults | options))
+    trainer.fit(module, data, ckpt_path=resume, weights_only=resume and True)
+    return module.epochs
 
 
 def numbers(loader) -> list[list[int]]:
@@ -105,12 +151,6 @@ class TestLoaders:
         assert flat(numbers(data.test_dataloader())) == [0, 1, 2]
         assert numbers(data.predict_dataloader()) == numbers(data.test_dataloader())
 
-    def test_train_is_shuffled_anew_each_epoch_and_complete(self) -> None:
-        loader = Numbered(sizes=(50, 1, 1), batch_size=8).train_dataloader()
-        epochs = [flat(numbers(loader)) for _ in range(2)]
-        assert epochs[0] != epochs[1]
-        assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(50))
-
     def test_workers_change_nothing(self) -> None:
         loaders = [Numbered(num_workers=workers).val_dataloader() for workers in (0, 2)]
         for alone, by_worker in zip(*loaders, strict=True):
@@ -127,16 +167,178 @@ class TestLoaders:
             seen += flat(numbers(getattr(data, f"{split}_dataloader")()))
         assert sorted(seen) == list(range(5))
 
-    def test_training_is_left_to_lightnings_sampler(self) -> None:
-        data = Numbered()
-        data.trainer = SimpleNamespace(world_size=2, global_rank=0)  # type: ignore[assignment]
-        assert not isinstance(data.train_dataloader().sampler, torch.utils.data.DistributedSampler)
-
     def test_more_processes_than_sequences(self) -> None:
         data = Numbered(sizes=(1, 1, 1))
         data.trainer = SimpleNamespace(world_size=2, global_rank=1)  # type: ignore[assignment]
         # a process without a batch would hang the others: Lightning's own sampler must take over and repeat
         assert not isinstance(data.val_dataloader().sampler, torch.utils.data.DistributedSampler)
+
+
+class TestEpochSampler:
+    def test_training_is_shuffled_anew_each_pass_and_complete(self) -> None:
+        loader = Numbered(sizes=(50, 1, 1), batch_size=8).train_dataloader()
+        passes = [flat(numbers(loader)) for _ in range(3)]
+        assert len({tuple(order) for order in passes}) == 3
+        assert all(sorted(order) == list(range(50)) for order in passes)
+
+    def test_a_pass_without_set_epoch_is_the_next_epoch(self) -> None:
+        data = Renewed()
+        loader = data.train_dataloader()
+        passes = [flat(numbers(loader)) for _ in range(3)]
+        for epoch in (2, 0, 1):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            assert flat(numbers(loader)) == passes[epoch]
+
+    def test_order_depends_on_seed_and_epoch_alone(self) -> None:
+        dataset = SequenceDataset(Numbered(sizes=(50, 1, 1)).build("train"))
+        orders = {}
+        for seed in range(3):
+            for epoch in range(3):
+                torch.manual_seed(seed)
+                np.random.seed(epoch)  # noqa: NPY002
+                sampler = EpochSampler(dataset, 1, 0, seed)
+                sampler.set_epoch(epoch)
+                orders[seed, epoch] = tuple(sampler)
+        torch.manual_seed(100)
+        assert tuple(EpochSampler(dataset, 1, 0, 1)) == orders[1, 0]
+        assert len(set(orders.values())) == 9  # seed 0, epoch 1 is another order than seed 1, epoch 0
+
+    @settings(max_examples=50, deadline=None)
+    @given(size=st.integers(1, 40), processes=st.integers(1, 6), batch=st.integers(1, 5), epoch=st.integers(0, 9))
+    def test_processes_share_out_the_steps_of_one_process(
+        self, size: int, processes: int, batch: int, epoch: int
+    ) -> None:
+        dataset = SequenceDataset(Numbered(sizes=(size, 1, 1)).build("train"))
+        shares = []
+        for rank in range(processes):
+            sampler = EpochSampler(dataset, processes, rank, seed=3)
+            sampler.set_epoch(epoch)
+            shares.append(list(sampler))
+            assert len(shares[-1]) == len(sampler) == -(-size // processes)
+        alone = EpochSampler(dataset, 1, 0, seed=3)
+        alone.set_epoch(epoch)
+        whole = list(alone)
+        assert sorted(whole) == list(range(size))
+        padded = (whole * processes)[: processes * len(shares[0])]
+        for start in range(0, len(shares[0]), batch):
+            together = flat([share[start : start + batch] for share in shares])
+            assert sorted(together) == sorted(padded[start * processes : (start + batch) * processes])
+
+    def test_every_training_loader_has_it(self) -> None:
+        for data in (Numbered(), Renewed()):
+            for trainer, expected in ((None, (1, 0)), (SimpleNamespace(world_size=3, global_rank=2), (3, 2))):
+                data.trainer = trainer  # type: ignore[assignment]
+                sampler = data.train_dataloader().sampler
+                assert isinstance(sampler, EpochSampler)
+                assert (sampler.num_replicas, sampler.rank, sampler.seed) == (*expected, data.seed)
+
+
+class TestEpochDataset:
+    def test_indices_count_on_from_epoch_to_epoch(self) -> None:
+        dataset = Renewed().dataset("train")
+        assert len(dataset) == 7
+        for epoch in (0, 3, 3, 1, 0):
+            batch = dataset.__getitems__([7 * epoch + i for i in (4, 0, 6)])
+            assert batch.targets[:, 0].tolist() == [100 * epoch + i for i in (4, 0, 6)]
+            assert dataset[7 * epoch + 2].targets.tolist() == [[100 * epoch + 2]]
+
+    def test_holds_one_epoch(self) -> None:
+        alive: list[weakref.ref] = []
+        most = []
+
+        def build(epoch: int) -> SequenceBatch:
+            most.append(sum(reference() is not None for reference in alive))
+            data = Numbered().build("train")
+            alive.append(weakref.ref(data.inputs))
+            return data
+
+        dataset = EpochDataset(build)
+        for epoch in (0, 0, 1, 1, 2, 5, 2):
+            dataset.__getitems__([7 * epoch])
+        assert most == [0] * 5  # built when asked for another epoch, each time with none left in memory
+
+    def test_batch_across_epochs_is_refused(self) -> None:
+        dataset = Renewed().dataset("train")
+        with pytest.raises(ValueError, match="must belong to one epoch of 7 sequences, got 6 and 7"):
+            dataset.__getitems__([6, 7])
+        with pytest.raises(ValueError, match="must belong to one epoch of 7 sequences, got 6 and 7"):
+            dataset.__getitems__([7, 6])
+
+    def test_epochs_are_checked(self) -> None:
+        class Growing(Renewed):
+            def build_epoch(self, epoch: int) -> SequenceBatch:
+                batch = super().build_epoch(epoch)
+                return batch if epoch < 2 else SequenceBatch(*(field[:5] for field in batch if field is not None))
+
+        class Broken(Renewed):
+            def build_epoch(self, epoch: int) -> SequenceBatch:
+                batch = super().build_epoch(epoch)
+                batch.targets[2] = torch.nan if epoch else 0.0
+                return batch
+
+        growing, broken = Growing().dataset("train"), Broken().dataset("train")
+        growing[7], broken[0]
+        with pytest.raises(ValueError, match="same number of sequences each epoch, got 5 for epoch 2 and 7 for"):
+            growing[14]
+        assert growing[7].targets.tolist() == [[100]]  # usable as before
+        with pytest.raises(ValueError, match=r"train targets must be finite.* at index \[2, 0\] \(nan\)"):
+            broken[7]
+        with pytest.raises(ValueError, match="the train split of Renewed is empty"):
+            Renewed(sizes=(0, 1, 1)).setup("fit")
+
+    def test_pickles_without_the_trainer(self) -> None:
+        data = Renewed()
+        data.trainer = SimpleNamespace(world_size=1, global_rank=0, lock=threading.Lock())  # type: ignore[assignment]
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(data)
+        dataset = pickle.loads(pickle.dumps(data.dataset("train")))
+        assert dataset[7 * 3 + 1].targets.tolist() == [[301]]
+        assert data.trainer is not None
+
+    def test_other_splits_and_datamodules_stay(self) -> None:
+        assert isinstance(Renewed().dataset("val"), SequenceDataset)
+        assert isinstance(Numbered().dataset("train"), SequenceDataset)
+        assert Numbered().build_epoch(5).targets.tolist() == Numbered().build("train").targets.tolist()
+
+
+class TestTraining:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_lightning_trains_on_the_epochs_in_turn(self, workers: int) -> None:
+        seen = train(Renewed(num_workers=workers))
+        assert {epoch: sorted(values) for epoch, values in seen.items()} == {
+            epoch: list(range(100 * epoch, 100 * epoch + 7)) for epoch in range(4)
+        }
+        sampler = Renewed().train_dataloader().sampler
+        for epoch, values in seen.items():
+            sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            assert [7 * epoch + value - 100 * epoch for value in values] == list(sampler)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("after_training", [True, False], ids=["after training", "after validation"])
+    @pytest.mark.parametrize("kind", [Numbered, Renewed])
+    def test_resumed_training_goes_on_where_it_stopped(
+        self, kind: type[Numbered], after_training: bool, workers: int, tmp_path: Path
+    ) -> None:
+        whole = train(kind())
+        for epoch in (0, 2):
+            options = [
+                {
+                    "callbacks": [ModelCheckpoint(tmp_path / f"{run} {epoch}", save_on_train_epoch_end=after_training)],
+                    "enable_checkpointing": True,
+                }
+                for run in ("first", "second")
+            ]
+            train(kind(), epoch + 1, **options[0])
+            (checkpoint,) = (tmp_path / f"first {epoch}").iterdir()
+            rest = train(kind(num_workers=workers), resume=checkpoint, **options[1])
+            assert rest == {later: whole[later] for later in range(epoch + 1, 4)}
+
+    def test_reloaded_loaders(self) -> None:
+        assert train(Renewed(num_workers=2), reload_dataloaders_every_n_epochs=1) == train(Renewed())
+
+    @pytest.mark.filterwarnings("ignore:You requested to overfit")
+    def test_overfitting_keeps_to_one_batch(self) -> None:
+        assert train(Renewed(), epochs=3, overfit_batches=2) == {epoch: [0, 1, 2, 3] for epoch in range(3)}
 
 
 @pytest.mark.parametrize(
@@ -197,13 +399,29 @@ class TestDrawTrials:
             assert len(some) == size
             assert torch.equal(some, all_[:size])
 
-    def test_chunks_splits_and_seeds_differ(self) -> None:
-        (first, _), (second, _), (third, _) = (
-            draw_trials(2048, self.draw, seed=seed, split=split)
-            for seed, split in ((0, "train"), (0, "test"), (1, "train"))
+    def test_chunks_splits_seeds_and_epochs_differ(self) -> None:
+        rows = np.concatenate(
+            [
+                draw_trials(2048, self.draw, seed=seed, split=split, epoch=epoch)[0]
+                for seed, split, epoch in (
+                    (0, "train", 0),
+                    (0, "test", 0),
+                    (1, "train", 0),
+                    (0, "train", 1),
+                    (1, "train", 1),
+                    (0, "train", 2),
+                    (2**40, "train", 0),
+                    (2**40, "train", 1),
+                )
+            ]
         )
-        rows = torch.cat([first, second, third]).numpy()
         assert len(np.unique(rows, axis=0)) == len(rows)
+
+    @pytest.mark.parametrize("seed", [5, 2**40])
+    def test_each_chunk_has_a_seed_of_its_own(self, seed: int) -> None:
+        drawn, _ = draw_trials(2000, self.draw, seed=seed, split="val")
+        expected = [np.random.default_rng((seed, 1, chunk)).random((1024, 3), dtype=np.float32) for chunk in range(2)]
+        assert np.array_equal(drawn, np.concatenate(expected)[:2000])
 
 
 class TestChecks:
@@ -252,9 +470,8 @@ class TestChecks:
             check_fractions(val, test)
 
 
-def test_two_processes_partition_validation_and_test(tmp_path: Path) -> None:
-    """Trained, validated and tested by Lightning on two gloo processes."""
-    np.save(tmp_path / "inputs.npy", np.zeros((36, 3, 1)))
+def test_two_processes(tmp_path: Path) -> None:
+    """Trained, resumed, validated and tested by Lightning on two gloo processes."""
     package = Path(next(iter(lightning_alrnn.__path__)))
     processes = []
     for rank in range(2):
@@ -273,11 +490,18 @@ def test_two_processes_partition_validation_and_test(tmp_path: Path) -> None:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-3000:]
     ranks = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
-    seen = {split: [rank[split] for rank in ranks] for split in SPLITS}
     # 11 sequences for validation and 5 for testing do not divide by two: nobody may see one twice
-    assert sorted(flat(seen["val"])) == list(range(20, 31))
-    assert sorted(flat(seen["test"])) == list(range(31, 36))
-    assert all(seen["val"])
-    assert all(seen["test"])
-    assert set(flat(seen["train"])) == set(range(20))
-    assert not set(seen["train"][0]) & set(seen["train"][1])
+    for split, expected in (("val", range(11)), ("test", range(5))):
+        seen = [rank[split] for rank in ranks]
+        assert sorted(flat(seen)) == list(expected)
+        assert all(seen)
+    # step by step, the two of them train on what one process trains on with twice the batch size
+    alone = numbers_of_epochs(Renewed(sizes=(20, 11, 5), batch_size=4), 3)
+    for name, epochs in (("train", (0, 1, 2)), ("resumed", (1, 2))):
+        together = [sorted(flat(list(steps))) for steps in zip(*(rank[name] for rank in ranks), strict=True)]
+        assert together == [sorted(step) for epoch in epochs for step in alone[epoch]]
+
+
+def numbers_of_epochs(data: SequenceDataModule, epochs: int) -> list[list[list[int]]]:
+    loader = data.train_dataloader()
+    return [numbers(loader) for _ in range(epochs)]

@@ -1,40 +1,69 @@
-"""Run twice by test_base.py, as the two processes of one job: an epoch and a test; writes what each process saw."""
+"""Run twice by test_base.py, as the two processes of one job; writes the sequences that each process saw."""
 
 import json
 import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.datamodules import Arrays
+from lightning_alrnn.datamodules import SequenceDataModule
+from lightning_alrnn.datamodules.base import SPLITS, Split, full_lengths
+
+
+class Renewed(SequenceDataModule):
+    """Sequence i of epoch e holds 100·e + i."""
+
+    input_size = 1
+    output_size = 1
+    objective = "regression"
+    target_step = "last"
+
+    def build(self, split: Split) -> SequenceBatch:
+        number = torch.arange((20, 11, 5)[SPLITS.index(split)], dtype=torch.float32)
+        inputs = torch.zeros(len(number), 3, 1)
+        return SequenceBatch(inputs, number[:, None], full_lengths(inputs))
+
+    def build_epoch(self, epoch: int) -> SequenceBatch:
+        batch = self.build("train")
+        return batch._replace(targets=batch.targets + 100 * epoch)
 
 
 class Recorder(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
-        self.seen: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+        self.steps: list[list[int]] = []
+        self.seen: dict[str, list[int]] = {"val": [], "test": []}
 
-    def _step(self, split: str, batch: SequenceBatch) -> torch.Tensor:
-        self.seen[split] += batch.targets[:, 0].int().tolist()
+    def training_step(self, batch: SequenceBatch) -> torch.Tensor:
+        self.steps.append(batch.targets[:, 0].int().tolist())
         loss: torch.Tensor = self.layer(batch.inputs).square().mean()
         return loss
 
-    def training_step(self, batch: SequenceBatch) -> torch.Tensor:
-        return self._step("train", batch)
-
     def validation_step(self, batch: SequenceBatch) -> None:
-        self._step("val", batch)
+        self.seen["val"] += batch.targets[:, 0].int().tolist()
 
     def test_step(self, batch: SequenceBatch) -> None:
-        self._step("test", batch)
+        self.seen["test"] += batch.targets[:, 0].int().tolist()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def run(epochs: int) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        max_epochs=epochs,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
 
 
 def main(folder: Path) -> None:
@@ -42,28 +71,20 @@ def main(folder: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'store'}", rank=int(os.environ["LOCAL_RANK"]), world_size=2
     )
-    data = Arrays(
-        str(folder / "inputs.npy"),
-        targets=np.arange(36.0),
-        train_index=np.arange(20),
-        val_index=np.arange(20, 31),
-        test_index=np.arange(31, 36),
-        batch_size=2,
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp",
-        max_epochs=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
+    data = Renewed(batch_size=2, num_workers=0, seed=0)
+    first = run(1)
     module = Recorder()
-    trainer.fit(module, data)
-    trainer.test(module, data, verbose=False)
-    (folder / f"seen-{trainer.global_rank}.json").write_text(json.dumps(module.seen))
+    first.fit(module, data)
+    first.save_checkpoint(folder / "first.ckpt")
+    first.test(module, data, verbose=False)
+    seen = {split: module.seen[split] for split in ("val", "test")}
+
+    whole, resumed = Recorder(), Recorder()
+    run(3).fit(whole, data)
+    last = run(3)
+    last.fit(resumed, Renewed(batch_size=2, num_workers=1, seed=0), ckpt_path=folder / "first.ckpt", weights_only=True)
+    record = {**seen, "train": whole.steps, "resumed": resumed.steps}
+    (folder / f"seen-{last.global_rank}.json").write_text(json.dumps(record))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()  # left to the interpreter's end, gloo's threads can abort the process
 

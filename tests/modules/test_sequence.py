@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ QUIET: dict[str, Any] = {
 }
 
 
-def batch_of(objective: str, target_step: str, size: int = 6, time: int = 5, *, masked: bool = False) -> SequenceBatch:
+def batch_of(objective: str, target_step: str, size: int = 6, time: int = 5, *, mask: str = "none") -> SequenceBatch:
     generator = torch.Generator().manual_seed(0)
     shape = (size,) if target_step == "last" else (size, time)
     targets = (
@@ -41,7 +42,12 @@ def batch_of(objective: str, target_step: str, size: int = 6, time: int = 5, *, 
         torch.randn(size, time, 2, generator=generator),
         targets,
         torch.arange(size) % time + 1,
-        torch.rand(size, time, generator=generator) if masked else None,
+        {
+            "none": None,
+            "steps": torch.rand(size, time, generator=generator),
+            # some steps count for nothing in any output
+            "outputs": torch.rand(size, time, 3, generator=generator) * (torch.arange(time) % 3 > 0)[:, None],
+        }[mask],
     )
 
 
@@ -62,21 +68,22 @@ def loss_by_hand(model: ALRNNModule, batch: SequenceBatch) -> float:
             if model.objective == "classification":
                 loss = functional.cross_entropy(outputs[t], target)
             else:
-                loss = (outputs[t] - target).square().mean()
-            w = 1.0 if batch.mask is None or model.target_step == "last" else float(batch.mask[index, t])
-            total += w * float(loss.detach())
-            weight += w
+                loss = (outputs[t] - target).square()
+            w = torch.ones(()) if batch.mask is None or model.target_step == "last" else batch.mask[index, t]
+            total += float((w * loss.detach()).mean())
+            weight += float(w.mean())
     return total / weight
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("objective", "mask"), [*product(("classification", "regression"), ("none", "steps")), ("regression", "outputs")]
+)
 @pytest.mark.parametrize("core", ["ALRNN", "GRU", "LSTM", "RNN"])
 @pytest.mark.parametrize("target_step", ["last", "every"])
-@pytest.mark.parametrize("objective", ["classification", "regression"])
-def test_loss_equals_the_mean_over_valid_steps(objective: str, target_step: str, core: str, masked: bool) -> None:
+def test_loss_equals_the_mean_over_valid_steps(objective: str, target_step: str, core: str, mask: str) -> None:
     torch.manual_seed(0)
     model = ALRNNModule(2, 3, 8, 3, core=core, objective=objective, target_step=target_step, init="near_identity")  # type: ignore[arg-type]
-    batch = batch_of(objective, target_step, masked=masked)
+    batch = batch_of(objective, target_step, mask=mask)
     trainer = Trainer(logger=False, **QUIET)
     (logged,) = trainer.validate(model, loader(batch), verbose=False)
     assert logged["val/task_loss"] == pytest.approx(loss_by_hand(model, batch), rel=1e-5)
@@ -90,6 +97,8 @@ def test_loss_equals_the_mean_over_valid_steps(objective: str, target_step: str,
     counted = torch.arange(5) < batch.lengths[:, None]
     if target_step == "last":
         counted = torch.ones(6, dtype=torch.bool)
+    elif mask == "outputs":
+        counted &= (batch.mask > 0).any(-1)
     if objective == "classification":
         correct = (outputs.argmax(-1) == batch.targets)[counted]
         assert logged["val/accuracy"] == pytest.approx(float(correct.float().mean()))

@@ -1,0 +1,125 @@
+"""The eleven tasks of the AL-RNN paper."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_alrnn.datamodules.multitask_periods import (
+    CONTEXT,
+    RESPONSE,
+    SECOND_STIMULUS,
+    STIMULUS,
+    Trials,
+    draw_tasks,
+    lay_out,
+    pad,
+)
+
+Durations = Literal["simple", "hard"]
+
+TASKS = (
+    "DelayPro",
+    "DelayAnti",
+    "ReactPro",
+    "ReactAnti",
+    "CatPro",
+    "CatAnti",
+    "Match2Sample",
+    "NonMatch2Sample",
+    "CtxIntMod1",
+    "CtxIntMod2",
+    "GoNogo",
+)
+INPUTS = 7 + len(TASKS)
+OUTPUTS = 3
+
+_RULE = np.array([3, 4, 3, 4, 3, 4, 3, 4, 5, 6, 3])  # the input channel that carries each task's rule
+_REACT = (TASKS.index("ReactPro"), TASKS.index("ReactAnti"))
+_CATEGORY = (TASKS.index("CatPro"), TASKS.index("CatAnti"))
+_MATCH = (TASKS.index("Match2Sample"), TASKS.index("NonMatch2Sample"))
+_CONTEXT_1, _CONTEXT_2 = TASKS.index("CtxIntMod1"), TASKS.index("CtxIntMod2")
+_CONTEXTUAL = (_CONTEXT_1, _CONTEXT_2)
+_GO = TASKS.index("GoNogo")
+
+
+def period_ranges(durations: Durations) -> NDArray[np.int64]:
+    """The steps of each task's periods, uniform on low … high − 1; shape ``(11, 6, 2)``. (0, 1) is no period."""
+    if durations == "simple":
+        context, stimulus, delay, response = (5, 10), (10, 15), (10, 15), (5, 10)
+    else:
+        context, stimulus, delay, response = (10, 20), (10, 40), (20, 50), (10, 20)
+    none = (0, 1)
+    ranges = np.array([[context, stimulus, delay, none, none, response]] * len(TASKS))
+    ranges[_REACT, :] = [context, none, none, none, none, stimulus]
+    ranges[_MATCH, :] = [context, stimulus, delay, stimulus, (5, 15), response]
+    ranges[_CONTEXTUAL, :] = [context, stimulus, (10, 20), stimulus, none, response]
+    return ranges
+
+
+def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> Trials:
+    """Draw trials of the chosen tasks.
+
+    Args:
+        rng: generator.
+        size: number of trials.
+        chosen: indices into ``TASKS``.
+        durations: "simple" or "hard".
+    """
+    group, coin = draw_tasks(rng, size, len(chosen))
+    task = chosen[group]
+    trial = np.arange(size)
+    ranges = period_ranges(durations)
+    steps = rng.integers(ranges[task, :, 0], ranges[task, :, 1])
+
+    angle, other = rng.uniform(0, 2 * np.pi, (2, size))
+    offset = np.where(
+        coin, rng.uniform(-np.pi / 8, np.pi / 8, size), rng.uniform(np.pi / 4, 2 * np.pi - np.pi / 4, size)
+    )
+    strength = rng.uniform(0.2, 1, size)
+    contextual = np.isin(task, _CONTEXTUAL)
+    first = np.where(task == _GO, strength, np.where(task == _CONTEXT_2, 0.3, np.where(task == _CONTEXT_1, 0.8, 1.0)))
+    second = np.where(task == _CONTEXT_2, 0.8, np.where(task == _CONTEXT_1, 0.3, 0.0))
+
+    inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
+    inputs[:, CONTEXT:RESPONSE, 0] = 1.0
+    inputs[:, STIMULUS, 1:3] = first[:, None] * _direction(angle)
+    inputs[:, STIMULUS, 3:5] = second[:, None] * _direction(other)
+    react, matching = np.isin(task, _REACT), np.isin(task, _MATCH)
+    inputs[react, RESPONSE, 1:3] = inputs[react, STIMULUS, 1:3]
+    inputs[contextual, SECOND_STIMULUS, 1:5] = inputs[contextual, STIMULUS, 1:5]
+    inputs[matching, SECOND_STIMULUS, 1:3] = _direction((angle + offset)[matching])
+    inputs[trial, :, _RULE[task]] = 1.0
+    inputs[trial, :, 7 + task] = 1.0
+
+    swapped = _RULE[task] == 4  # anti and non-match: the other side
+    side = np.where(np.isin(task, _CATEGORY), np.where(angle < np.pi, 0, np.pi), angle)
+    side = np.where(matching, np.where(coin, 0, np.pi), side)
+    side = np.where(task == _CONTEXT_2, other, side)
+    side = np.where(task == _GO, 0, side) + np.where(swapped, np.pi, 0)
+    answers = np.zeros((size, OUTPUTS), dtype=np.float32)
+    answers[:, 1:] = _direction(side)
+    answers[(task == _GO) & (strength <= 0.5)] = (1.0, 0.0, 0.0)
+
+    lengths = steps.sum(axis=1)
+    time = int((ranges[chosen, :, 1] - 1).sum(axis=1).max())
+    before_after = np.stack([lengths - steps[:, RESPONSE], steps[:, RESPONSE]], axis=1)
+    targets = np.zeros((size, 2, OUTPUTS), dtype=np.float32)
+    targets[:, 0, 0] = 1.0
+    targets[:, 1] = answers
+    mask = np.zeros((size, 2), dtype=np.float32)
+    mask[:, 1] = 1.0
+    return Trials(
+        inputs=pad(lay_out(steps, inputs), lengths, time),
+        targets=pad(lay_out(before_after, targets), lengths, time),
+        mask=pad(lay_out(before_after, mask), lengths, time),
+        lengths=lengths,
+        answers=answers,
+        group=group,
+    )
+
+
+def _direction(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)

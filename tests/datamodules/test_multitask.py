@@ -1,0 +1,626 @@
+"""The suites of tasks, each trial decoded from its inputs and solved by a statement of the task in plain Python."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules import MultiTask, multitask_yang19
+from lightning_alrnn.datamodules.base import SPLITS
+
+ELEVEN = [
+    "DelayPro", "DelayAnti", "ReactPro", "ReactAnti", "CatPro", "CatAnti", "Match2Sample", "NonMatch2Sample",
+    "CtxIntMod1", "CtxIntMod2", "GoNogo",
+]  # fmt: skip
+YANG19 = [
+    "Go", "RTGo", "DlyGo", "Anti", "RTAnti", "DlyAnti", "DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM", "DlyDM1", "DlyDM2",
+    "CtxDlyDM1", "CtxDlyDM2", "MultiDlyDM", "DMS", "DNMS", "DMC", "DNMC",
+]  # fmt: skip
+SUITES = {"eleven": ELEVEN, "yang19": YANG19}
+
+
+class Period(NamedTuple):
+    """A run of steps with the same inputs."""
+
+    start: int
+    stop: int
+    values: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        return self.stop - self.start
+
+
+def periods(inputs: np.ndarray) -> list[Period]:
+    """The runs of equal rows of ``(time, K)``."""
+    found, start = [], 0
+    for _, rows in groupby(row.tobytes() for row in inputs):
+        steps = len(list(rows))
+        found.append(Period(start, start + steps, inputs[start]))
+        start += steps
+    return found
+
+
+def angle_of(vector: np.ndarray) -> float:
+    return math.atan2(vector[1], vector[0]) % (2 * math.pi)
+
+
+def apart(a: float, b: float) -> float:
+    """The angle between two directions, 0 … π."""
+    return abs((a - b + math.pi) % (2 * math.pi) - math.pi)
+
+
+RANGES = {
+    "simple": {"context": range(5, 10), "stimulus": range(10, 15), "delay": range(10, 15), "response": range(5, 10)},
+    "hard": {"context": range(10, 20), "stimulus": range(10, 40), "delay": range(20, 50), "response": range(10, 20)},
+}
+
+
+@cache
+def eleven(durations: str) -> SequenceBatch:
+    return MultiTask(durations=durations, loss="response", train_size=3000).build("train")  # type: ignore[arg-type]
+
+
+def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Inputs, targets and mask of each trial of a task up to its own end; what comes after is zero."""
+    found = []
+    for index in (batch.group == task).nonzero()[:, 0].tolist():
+        length = int(batch.lengths[index])
+        fields = [field[index].numpy() for field in (batch.inputs, batch.targets, batch.mask)]
+        assert not any(field[length:].any() for field in fields)
+        found.append(tuple(field[:length] for field in fields))
+    assert len(found) > 20
+    return found
+
+
+@pytest.mark.parametrize("durations", ["simple", "hard"])
+@pytest.mark.parametrize("name", ELEVEN)
+class TestEleven:
+    def test_layout(self, name: str, durations: str) -> None:
+        """Periods, fixation, rule and identity channels, and where the loss counts."""
+        ranges = RANGES[durations]
+        seen: dict[str, list[int]] = defaultdict(list)
+        contextual = name.startswith("CtxInt")
+        for inputs, _, mask in trials_of(eleven(durations), ELEVEN.index(name)):
+            assert inputs.shape[1] == 18
+            identity = np.zeros(11)
+            identity[ELEVEN.index(name)] = 1
+            assert (inputs[:, 7:] == identity).all()
+
+            rules = inputs[:, 5:7] if contextual else inputs[:, 3:5]
+            second = name in ("DelayAnti", "ReactAnti", "CatAnti", "NonMatch2Sample", "CtxIntMod2")
+            assert (rules == ([0, 1] if second else [1, 0])).all()
+            assert contextual or not inputs[:, 5:7].any()
+
+            go = int(inputs[:, 0].sum())  # the steps with fixation are the first ones
+            assert (inputs[:, 0] == (np.arange(len(inputs)) < go)).all()
+            assert (mask == (np.arange(len(inputs)) >= go)).all()
+            assert 0 < go < len(inputs)
+
+            stimulus = inputs[:, 1:5] if contextual else inputs[:, 1:3]
+            shown = [period for period in periods(stimulus) if period.values.any()]
+            assert all(before.stop < after.start for before, after in pairwise(shown))
+            seen["context"].append(shown[0].start)
+            seen["stimulus"] += [period.steps for period in shown]
+            if name.startswith("React"):
+                assert len(shown) == 1
+                assert (shown[0].start, shown[0].stop) == (go, len(inputs))
+                continue
+            seen["response"].append(len(inputs) - go)
+            if name.endswith("2Sample"):
+                seen["delay"].append(shown[1].start - shown[0].stop)
+                seen["short delay"].append(go - shown[1].stop)
+                assert len(shown) == 2
+            elif contextual:
+                seen["contextual delay"].append(shown[1].start - shown[0].stop)
+                assert len(shown) == 2
+                assert shown[1].stop == go
+                assert (shown[0].values == shown[1].values).all()
+            else:
+                seen["delay"].append(go - shown[0].stop)
+                assert len(shown) == 1
+        allowed = {**ranges, "short delay": range(5, 15), "contextual delay": range(10, 20)}
+        for period, steps in seen.items():
+            if durations == "simple":
+                assert set(steps) == set(allowed[period])
+            else:  # too few trials for each of 30 durations
+                assert set(steps) <= set(allowed[period])
+                assert min(steps) < allowed[period][0] + 4
+                assert max(steps) > allowed[period][-1] - 4
+
+    def test_answer(self, name: str, durations: str) -> None:
+        """The target is the answer to what was shown, during the whole response, and fixation before it."""
+        outcomes = Counter()
+        for inputs, targets, mask in trials_of(eleven(durations), ELEVEN.index(name)):
+            contextual = name.startswith("CtxInt")
+            shown = [p.values for p in periods(inputs[:, 1:5] if contextual else inputs[:, 1:3]) if p.values.any()]
+            size, theta = float(np.hypot(*shown[0][:2])), angle_of(shown[0])
+            if name == "GoNogo":
+                assert 0.2 <= size <= 1
+            else:
+                assert size == pytest.approx({"CtxIntMod1": 0.8, "CtxIntMod2": 0.3}.get(name, 1.0), abs=1e-6)
+
+            outcome = ""
+            if name in ("DelayPro", "ReactPro"):
+                expected = theta
+            elif name in ("DelayAnti", "ReactAnti"):
+                expected = theta + math.pi
+            elif name.startswith("Cat"):
+                outcome = "first" if theta < math.pi else "second"
+                expected = {"CatPro": (0.0, math.pi), "CatAnti": (math.pi, 0.0)}[name][theta >= math.pi]
+            elif name.endswith("2Sample"):
+                assert np.hypot(*shown[1]) == pytest.approx(1, abs=1e-6)
+                distance = apart(theta, angle_of(shown[1]))
+                assert distance <= math.pi / 8 + 1e-6 or distance >= math.pi / 4 - 1e-6
+                outcome = "match" if distance < 0.6 else "non-match"
+                expected = 0.0 if (outcome == "match") == (name == "Match2Sample") else math.pi
+            elif contextual:
+                other = shown[0][2:]
+                assert np.hypot(*other) == pytest.approx(0.3 if name == "CtxIntMod1" else 0.8, abs=1e-6)
+                expected = theta if name == "CtxIntMod1" else angle_of(other)
+            else:
+                outcome = "go" if size > 0.5 else "no-go"
+                expected = 0.0
+            answer = [0.0, math.cos(expected), math.sin(expected)] if outcome != "no-go" else [1.0, 0.0, 0.0]
+            np.testing.assert_allclose(targets[mask == 1], np.broadcast_to(answer, (int(mask.sum()), 3)), atol=1e-6)
+            assert (targets[mask == 0] == [1, 0, 0]).all()
+            outcomes[outcome] += 1
+        total = sum(outcomes.values())
+        if name.endswith("2Sample"):
+            assert abs(outcomes["match"] - outcomes["non-match"]) <= 3  # in each of three chunks, one at most
+        elif outcomes.keys() != {""}:
+            share = 0.625 if name == "GoNogo" else 0.5
+            assert outcomes["go" if name == "GoNogo" else "first"] / total == pytest.approx(share, abs=0.1)
+
+    def test_answer_cannot_be_read_while_it_is_due(self, name: str, durations: str) -> None:
+        due = [inputs[mask == 1] for inputs, _, mask in trials_of(eleven(durations), ELEVEN.index(name))]
+        different = {row.tobytes() for rows in due for row in rows}
+        if name.startswith("React"):
+            assert len(different) == len(due)
+        else:
+            assert len(different) == 1
+
+
+class TestElevenDistributions:
+    def test_angles_are_uniform_and_independent(self) -> None:
+        batch = MultiTask(tasks=["CtxIntMod1", "DelayPro"], train_size=20_000).build("train")
+        first = batch.inputs.gather(1, _first_stimulus(batch)[:, None, None].expand(-1, 1, 18))[:, 0]
+        pairs = first[batch.group == batch.group.max()]
+        assert len(pairs) == pytest.approx(10_000, abs=20)
+        angles = torch.atan2(pairs[:, [2, 4]], pairs[:, [1, 3]])
+        for quantity in (angles[:, 0], angles[:, 1], angles[:, 0] - angles[:, 1]):
+            for harmonic in (1, 2, 3):
+                assert float(torch.exp(1j * harmonic * quantity).mean().abs()) < 0.05
+
+    def test_amplitudes_of_gonogo_are_uniform(self) -> None:
+        batch = MultiTask(tasks=["GoNogo"], train_size=20_000).build("train")
+        size = batch.inputs[:, :, 1:3].norm(dim=-1).amax(1)
+        assert np.quantile(size, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.02)
+
+    @pytest.mark.parametrize(("match", "low", "high"), [(True, -math.pi / 8, math.pi / 8), (False, 0.785, 5.498)])
+    def test_offsets_are_uniform(self, match: bool, low: float, high: float) -> None:
+        batch = MultiTask(tasks=["Match2Sample"], train_size=8_000).build("train")
+        of_kind = (batch.targets[:, 1] > 0) == match
+        offsets = []
+        for inputs in batch.inputs[of_kind].numpy():
+            first, second = (p.values for p in periods(inputs[:, 1:3]) if p.values.any())
+            offset = angle_of(second) - angle_of(first)
+            offsets.append((offset + math.pi) % (2 * math.pi) - math.pi if match else offset % (2 * math.pi))
+        assert len(offsets) == pytest.approx(4000, abs=8)
+        expected = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
+        assert np.quantile(offsets, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx(expected, abs=0.05 * (high - low))
+
+
+def _first_stimulus(batch: SequenceBatch) -> torch.Tensor:
+    return (batch.inputs[:, :, 1:3] != 0).any(-1).int().argmax(1)
+
+
+class TestLoss:
+    def test_last_is_the_response_at_each_trials_own_end(self) -> None:
+        every, last = (MultiTask(loss=loss, val_size=300).build("val") for loss in ("response", "last"))  # type: ignore[arg-type]
+        assert torch.equal(every.inputs, last.inputs)
+        assert torch.equal(every.lengths, last.lengths)
+        assert torch.equal(every.group, last.group)
+        end = every.lengths - 1
+        trial = torch.arange(300)
+        assert torch.equal(every.targets[trial, end], last.targets)
+        assert (every.mask[trial, end] == 1).all()
+        assert last.mask is None
+        assert len(end.unique()) > 20
+
+    @pytest.mark.parametrize(("durations", "longest"), [("simple", 74), ("hard", 179)])
+    def test_padded_last_differs_in_the_lengths_alone(self, durations: str, longest: int) -> None:
+        last, padded = (
+            MultiTask(durations=durations, loss=loss, val_size=40).build("val")  # type: ignore[arg-type]
+            for loss in ("last", "padded_last")
+        )
+        assert torch.equal(last.inputs, padded.inputs)
+        assert torch.equal(last.targets, padded.targets)
+        assert padded.lengths.tolist() == [longest] * 40
+        assert padded.inputs.shape[1] == longest
+
+    @pytest.mark.parametrize(
+        ("tasks", "longest"), [(["ReactPro"], 23), (["GoNogo", "CatPro"], 46), (["CtxIntMod1"], 65)]
+    )
+    def test_time_is_the_longest_that_the_chosen_tasks_can_take(self, tasks: list[str], longest: int) -> None:
+        batch = MultiTask(tasks=tasks, train_size=6_000).build("train")
+        assert batch.inputs.shape[1] == longest
+        assert longest - 4 <= int(batch.lengths.max()) <= longest
+
+
+# yang19, 20 ms a step
+
+
+def steps_between(low: int, high: int) -> set[int]:
+    return {int(ms / 20) for ms in np.arange(low, high, 0.5)}
+
+
+def steps_of(*options: int) -> set[int]:
+    return {ms // 20 for ms in options}
+
+
+SHORT, DELAY = steps_of(200, 400, 600), steps_of(200, 400, 800, 1600)
+MARKS = np.arange(32) * 2 * math.pi / 32
+
+
+@pytest.fixture(scope="module")
+def yang() -> SequenceBatch:
+    """Trials without the noise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multitask_yang19, "NOISE", 0.0)
+        return MultiTask(suite="yang19", train_size=2048).build("train")
+
+
+class Bump(NamedTuple):
+    angle: float
+    strength: float
+
+
+def bumps(ring: np.ndarray) -> list[Bump]:
+    """The bumps on a ring, from the three units around each peak: the logarithm of a Gaussian is a parabola."""
+    found = []
+    for unit in range(32):
+        left, here, right = (math.log(max(float(ring[(unit + step) % 32]), 1e-30)) for step in (-1, 0, 1))
+        if ring[unit] > 0.1 and left < here >= right:
+            curvature, slope = left - 2 * here + right, (right - left) / 2
+            shift = -slope / curvature
+            height = here - slope**2 / (2 * curvature)
+            found.append(Bump((unit + shift) * 2 * math.pi / 32 % (2 * math.pi), math.exp(height) / 0.8))
+    return found
+
+
+def nearest(choices: list[Bump], angle: float) -> Bump:
+    return min(choices, key=lambda bump: apart(bump.angle, angle))
+
+
+class Shown(NamedTuple):
+    """A period with stimuli: the bumps in each of the two modalities."""
+
+    period: Period
+    rings: tuple[list[Bump], list[Bump]]
+
+
+def shown_in(inputs: np.ndarray) -> list[Shown]:
+    return [
+        Shown(period, (bumps(period.values[:32]), bumps(period.values[32:])))
+        for period in periods(inputs[:, 1:65])
+        if period.values.any()
+    ]
+
+
+def pair(shown: list[Shown], modality: int) -> tuple[Bump, Bump]:
+    """The two stimuli of a decision task in a modality, shown together or one after the other."""
+    rings = [part.rings[modality] for part in shown]
+    first, second = rings[0] if len(rings) == 1 else (rings[0][0], rings[1][0])
+    return first, second
+
+
+def only(shown: Shown) -> tuple[int, Bump]:
+    """The modality and the bump of a stimulus in one modality."""
+    ((modality, ring),) = ((m, ring) for m, ring in enumerate(shown.rings) if ring)
+    (bump,) = ring
+    return modality, bump
+
+
+@pytest.mark.parametrize("name", YANG19)
+class TestYang19:
+    def test_layout(self, name: str, yang: SequenceBatch) -> None:
+        """Rules, fixation, periods and the weights of the loss."""
+        seen: dict[str, set[int]] = defaultdict(set)
+        for inputs, targets, mask in trials_of(yang, YANG19.index(name)):
+            rule = np.zeros(20)
+            rule[YANG19.index(name)] = 1
+            assert inputs.shape[1] == 85
+            assert (inputs[:, 65:] == rule).all()
+            shown = [part.period for part in shown_in(inputs)]
+            end, go = len(inputs), len(inputs) - 25
+            cue = np.arange(end) < (end if name.startswith("RT") else go)
+            assert (inputs[:, 0] == cue).all()
+            seen["fixation"].add(shown[0].start)
+            if name in ("Go", "Anti"):
+                assert [part.stop for part in shown] == [end]
+                seen["stimulus"].add(go - shown[0].start)
+            elif name in ("RTGo", "RTAnti"):
+                assert [(part.start, part.stop) for part in shown] == [(go, end)]
+            elif name in ("DlyGo", "DlyAnti"):
+                assert len(shown) == 1
+                seen["stimulus"].add(shown[0].steps)
+                seen["delay"].add(go - shown[0].stop)
+            elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
+                assert [part.stop for part in shown] == [go]
+                seen["stimulus"].add(shown[0].steps)
+            else:
+                assert len(shown) == 2
+                seen["stimulus"].add(shown[0].steps)
+                seen["delay"].add(shown[1].start - shown[0].stop)
+                if name in ("DMS", "DNMS", "DMC", "DNMC"):
+                    assert (shown[1].start, shown[1].stop) == (go, end)
+                else:
+                    seen["stimulus"].add(shown[1].steps)
+                    seen["gap"].add(go - shown[1].stop)
+
+            for step in range(end):
+                weight = 0 if step < 5 or go <= step < go + 5 else 1 if step < go else 5
+                assert mask[step].tolist() == [2 * weight] + [weight] * 32
+            assert (targets[:go, 0] == np.float32(0.8)).all()
+            assert (targets[:go, 1:] == np.float32(0.05)).all()
+            assert (targets[go:] == targets[-1]).all()
+
+        if name in ("Go", "Anti"):
+            expected = {"fixation": steps_between(300, 700), "stimulus": steps_between(500, 1500)}
+        elif name in ("RTGo", "RTAnti"):
+            expected = {"fixation": steps_between(500, 2500)}
+        elif name in ("DlyGo", "DlyAnti"):
+            expected = {"fixation": steps_of(300, 500, 700), "stimulus": SHORT, "delay": DELAY}
+        elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
+            expected = {"fixation": steps_between(100, 400), "stimulus": steps_of(400, 800, 1600)}
+        else:
+            expected = {"fixation": SHORT, "stimulus": SHORT, "delay": DELAY}
+            if "Dly" in name:
+                expected["gap"] = steps_between(100, 300)
+        assert seen.keys() == expected.keys()
+        for period, steps in seen.items():
+            assert steps <= expected[period]
+            if len(expected[period]) < 16:  # else too few trials for each
+                assert steps == expected[period]
+
+    def test_answer(self, name: str, yang: SequenceBatch) -> None:
+        """Places and strengths are as said, and the target is the answer to them."""
+        outcomes: Counter[Any] = Counter()
+        coherences = {0.08, 0.16, 0.32} if "Dly" in name else {0.01, 0.02, 0.04, 0.08}
+        used = set()
+        for inputs, targets, _ in trials_of(yang, YANG19.index(name)):
+            shown = shown_in(inputs)
+            respond: float | None
+            if name.endswith(("Go", "Anti")):
+                modality, bump = only(shown[0])
+                assert bump.strength == pytest.approx(1, abs=1e-4)
+                respond = bump.angle + (math.pi if name.endswith("Anti") else 0)
+                outcomes[modality] += 1
+            elif name in ("DMS", "DNMS", "DMC", "DNMC"):
+                (first_modality, first), (second_modality, second) = only(shown[0]), only(shown[1])
+                assert (first.strength, second.strength) == pytest.approx((1, 1), abs=1e-4)
+                distance = apart(first.angle, second.angle)
+                if name.endswith("S"):
+                    match = distance < 1e-3
+                    assert match or distance > math.pi / 9 - 1e-3
+                else:
+                    for bump in (first, second):
+                        place = bump.angle / (0.2 * math.pi) - 0.5
+                        assert place == pytest.approx(round(place), abs=1e-3)
+                    match = (first.angle < math.pi) == (second.angle < math.pi)
+                respond = second.angle if match == (name in ("DMS", "DMC")) else None
+                outcomes[match] += 1
+                outcomes["modalities", first_modality, second_modality] += 1
+            else:
+                means = []
+                for modality in (0, 1):
+                    if "Ctx" not in name and "Multi" not in name and not name.endswith(str(modality + 1)):
+                        assert not any(part.rings[modality] for part in shown)
+                        continue
+                    stimuli = pair(shown, modality)
+                    assert apart(stimuli[0].angle, stimuli[1].angle) > math.pi / 2 - 1e-2
+                    means.append([bump.strength for bump in stimuli])
+                    if name.endswith(str(modality + 1)):
+                        relevant = stimuli
+                if "Multi" in name:
+                    left, right = pair(shown, 0)
+                    others = pair(shown, 1)
+                    for bump in (left, right):
+                        other = nearest(list(others), bump.angle)
+                        assert apart(bump.angle, other.angle) < 1e-2
+                        share = abs(bump.strength - other.strength) / (bump.strength + other.strength)
+                        assert 0.1 - 5e-3 < share < 0.4 + 5e-3
+                    relevant = tuple(
+                        Bump(b.angle, (b.strength + nearest(list(others), b.angle).strength) / 2) for b in (left, right)
+                    )
+                    means = [[bump.strength for bump in relevant]]
+                elif "Ctx" in name:  # the same places in both modalities
+                    for one, two in zip(pair(shown, 0), pair(shown, 1), strict=True):
+                        assert apart(one.angle, two.angle) < 1e-2
+                for one, two in means:
+                    assert 0.8 - 1e-3 < (one + two) / 2 < 1.2 + 1e-3
+                    coherence = min(coherences, key=lambda c: abs(c - abs(one - two) / 2))
+                    assert abs(one - two) / 2 == pytest.approx(coherence, abs=1e-3)
+                    used.add(coherence)
+                respond = max(relevant, key=lambda bump: bump.strength).angle
+                outcomes[relevant[0].strength > relevant[1].strength] += 1
+            target = targets[-1]
+            assert target[0] == pytest.approx(0.8 if respond is None else 0.05)
+            expected = [0.05] * 32
+            if respond is not None:
+                expected = [0.05 + 0.8 * math.exp(-0.5 * (apart(respond, mark) / (math.pi / 8)) ** 2) for mark in MARKS]
+            np.testing.assert_allclose(target[1:], expected, atol=0.01)
+        if "DM" in name and not name.startswith(("DMS", "DNMS", "DMC", "DNMC")):
+            assert used == coherences
+        for outcome in (True, False):
+            assert outcomes[outcome] / (outcomes[True] + outcomes[False]) == pytest.approx(0.5, abs=0.2)
+        if name in ("DMS", "DNMS", "DMC", "DNMC"):
+            assert abs(outcomes[True] - outcomes[False]) <= 2  # in each of two chunks, one at most
+            assert sum(isinstance(key, tuple) for key in outcomes) == 4  # any two modalities
+
+    def test_answer_cannot_be_read_while_it_is_due(self, name: str, yang: SequenceBatch) -> None:
+        due = [inputs[-25:] for inputs, _, _ in trials_of(yang, YANG19.index(name))]
+        different = {row.tobytes() for rows in due for row in rows}
+        if name in ("Go", "Anti", "RTGo", "RTAnti"):
+            assert len(different) == len(due)
+        elif name in ("DMS", "DNMS", "DMC", "DNMC"):
+            assert len(different) > 1  # where to respond, but not whether
+        else:
+            assert len(different) == 1
+
+
+def test_noise_is_on_all_inputs_of_valid_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = MultiTask(suite="yang19", val_size=400).build("val")
+    monkeypatch.setattr(multitask_yang19, "NOISE", 0.0)
+    clean = MultiTask(suite="yang19", val_size=400).build("val")
+    assert torch.equal(noisy.targets, clean.targets)
+    valid = torch.arange(209) < noisy.lengths[:, None]
+    assert not noisy.inputs[~valid].any()
+    noise = (noisy.inputs - clean.inputs)[valid]
+    deviation = 0.01 * math.sqrt(2 / 0.2)
+    assert float(noise.mean()) == pytest.approx(0, abs=1e-4)
+    torch.testing.assert_close(noise.std(0), torch.full((85,), deviation), rtol=0.03, atol=0)
+    correlation = torch.corrcoef(torch.cat([noise[:-1, :5], noise[1:, :5]], dim=1).T) - torch.eye(10)
+    assert float(correlation.abs().max()) < 0.03
+
+
+def test_yang19_time_and_memory() -> None:
+    batch = MultiTask(suite="yang19", val_size=3).build("val")
+    assert batch.inputs.shape == (3, 209, 85)
+    assert batch.targets.shape == batch.mask.shape == (3, 209, 33)
+    # fixation 2480 ms at most, and the response
+    assert MultiTask(suite="yang19", tasks=["RTGo"], val_size=3).build("val").inputs.shape[1] == 124 + 25
+
+
+# both suites
+
+
+@pytest.mark.parametrize(
+    ("suite", "loss", "step", "sizes"),
+    [
+        ("eleven", "last", "last", (18, 3)),
+        ("eleven", "padded_last", "last", (18, 3)),
+        ("eleven", "response", "every", (18, 3)),
+        ("yang19", "last", "every", (85, 33)),
+    ],
+)
+def test_attributes(suite: str, loss: str, step: str, sizes: tuple[int, int]) -> None:
+    data = MultiTask(suite=suite, loss=loss, test_size=5)  # type: ignore[arg-type]
+    assert (data.input_size, data.output_size, data.objective, data.target_step) == (*sizes, "regression", step)
+    assert data.group_names == SUITES[suite]
+    batch = data.build("test")
+    assert batch.inputs.dtype == batch.targets.dtype == torch.float32
+    assert batch.lengths.dtype == batch.group.dtype == torch.int64
+    assert batch.targets.shape == ((5, sizes[1]) if step == "last" else (5, batch.inputs.shape[1], sizes[1]))
+    assert batch.mask is None or batch.mask.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "criterion"),
+    [
+        ({}, "direction"),
+        ({"lenient_nogo": True}, "direction_lenient"),
+        ({"loss": "response", "durations": "hard"}, "direction"),
+        ({"suite": "yang19"}, "ring"),
+    ],
+)
+def test_criterion(arguments: dict[str, Any], criterion: str) -> None:
+    assert MultiTask(**arguments).criterion == criterion
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data(), suite=st.sampled_from(["eleven", "yang19"]), seed=st.integers(0, 2**40))
+def test_chosen_tasks_are_balanced_and_keep_their_channels(data: st.DataObject, suite: str, seed: int) -> None:
+    names = SUITES[suite]
+    chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+    module = MultiTask(suite=suite, tasks=chosen, val_size=1024, seed=seed)  # type: ignore[arg-type]
+    assert module.group_names == sorted(chosen, key=names.index)
+    batch = module.build("val")
+    counts = torch.bincount(batch.group, minlength=len(chosen))
+    assert len(counts) == len(chosen)
+    assert int(counts.max() - counts.min()) <= 2
+    task = batch.inputs[:, 0, -len(names) :].argmax(-1)
+    assert [names[index] for index in task] == [module.group_names[index] for index in batch.group]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_tasks_come_in_random_order(suite: str) -> None:
+    group = MultiTask(suite=suite, train_size=1024).build("train").group.double()  # type: ignore[arg-type]
+    following = torch.corrcoef(torch.stack([group[:-1], group[1:]]))[0, 1]
+    assert abs(float(following)) < 0.15
+    assert torch.bincount(group[:256].long(), minlength=len(SUITES[suite])).min() > 2
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_first_trials_are_the_same_whatever_the_size(suite: str) -> None:
+    few, many = (MultiTask(suite=suite, test_size=size).build("test") for size in (5, 1030))  # type: ignore[arg-type]
+    for some, all_ in zip(few, many, strict=True):
+        assert (some is None and all_ is None) or torch.equal(some, all_[:5])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_training_is_drawn_anew_and_the_rest_is_fixed(suite: str) -> None:
+    sizes = {"train_size": 6, "val_size": 6, "test_size": 6}
+    data = MultiTask(suite=suite, batch_size=6, **sizes)  # type: ignore[arg-type]
+    batches = [data.build(split) for split in SPLITS] + [data.build_epoch(epoch) for epoch in (1, 2)]
+    batches.append(MultiTask(suite=suite, seed=1, **sizes).build("train"))  # type: ignore[arg-type]
+    trials = {trial.numpy().tobytes() for batch in batches for trial in batch.inputs}
+    assert len(trials) == 36
+    for field, other in zip(data.build("train"), data.build_epoch(0), strict=True):
+        assert field is None or torch.equal(field, other)
+    loader = data.train_dataloader()
+    for epoch in range(3):
+        (batch,) = loader
+        seen = {trial.numpy().tobytes() for trial in batch.inputs}
+        assert seen == {trial.numpy().tobytes() for trial in data.build_epoch(epoch).inputs}
+    first, again = (next(iter(data.val_dataloader())) for _ in range(2))
+    assert torch.equal(first.inputs, again.inputs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"suite": "twelve"}, "suite must be one of 'eleven', 'yang19', got 'twelve'"),
+        ({"durations": "long"}, "durations must be one of 'simple', 'hard', got 'long'"),
+        ({"loss": "all"}, "loss must be one of 'last', 'padded_last', 'response', got 'all'"),
+        ({"tasks": ["Go"]}, r"tasks of suite 'eleven' must be one or more of 'DelayPro', .*'GoNogo', .*got \['Go'\]"),
+        ({"tasks": []}, r"must be one or more of 'DelayPro', .* got \[\]"),
+        ({"tasks": ["CatPro", "CatPro"]}, r"each once, got \['CatPro', 'CatPro'\]"),
+        ({"suite": "yang19", "tasks": ["GoNogo"]}, r"must be one or more of 'Go', 'RTGo', .*'DNMC', .*\['GoNogo'\]"),
+        ({"suite": "yang19", "durations": "hard"}, "durations is an option of suite 'eleven', got durations='hard'"),
+        ({"suite": "yang19", "loss": "response"}, "loss is an option of suite 'eleven', got loss='response'"),
+        ({"suite": "yang19", "lenient_nogo": True}, "lenient_nogo is an option of suite 'eleven'"),
+        ({"train_size": 0}, "train_size must be at least 1, got 0"),
+        ({"test_size": -1}, "test_size must be at least 1, got -1"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiTask(**arguments)
+
+
+def test_hyperparameters() -> None:
+    assert MultiTask(tasks=["GoNogo"], seed=3).hparams == {
+        "suite": "eleven",
+        "tasks": ["GoNogo"],
+        "durations": "simple",
+        "loss": "last",
+        "lenient_nogo": False,
+        "train_size": 5_000,
+        "val_size": 1_000,
+        "test_size": 1_000,
+        "batch_size": 64,
+        "num_workers": 0,
+        "seed": 3,
+    }
