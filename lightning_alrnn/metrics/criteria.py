@@ -62,9 +62,9 @@ def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor([ True, False])
     """
     _check_width("direction_lenient", outputs, 3, "fixation, cos and sin")
-    go = (targets[:, 1:] != 0).any(dim=1, keepdim=True)
-    angle_zero = torch.tensor([1.0, 0.0], dtype=targets.dtype, device=targets.device)
-    return _within(_DIRECTION_ERROR, outputs[:, 1:], torch.where(go, targets[:, 1:], angle_zero))
+    go = (targets[:, 1:] != 0).any(dim=1)
+    directions = torch.stack([torch.where(go, targets[:, 1], 1.0), targets[:, 2]], dim=1)
+    return _within(_DIRECTION_ERROR, outputs[:, 1:], directions)
 
 
 def ring(outputs: Tensor, targets: Tensor) -> Tensor:

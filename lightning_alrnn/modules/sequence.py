@@ -142,7 +142,8 @@ class ALRNNModule(LightningModule):
             find_criterion(criterion)
             if objective == "classification":
                 raise ValueError(
-                    f"criterion={criterion!r} is for regression: leave it out, as classes are right or wrong by themselves"
+                    f"criterion={criterion!r} is for regression, got objective='classification': leave it out, as "
+                    "classes are right or wrong without one"
                 )
         if not mar_strength >= 0:
             raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
@@ -185,9 +186,8 @@ class ALRNNModule(LightningModule):
         self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
         self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
         whole_sequences = objective == "classification" and target_step == "every"
-        self.trial_metrics = nn.ModuleDict(
-            {stage: TrialAccuracy(group_names or (), whole_sequences) for stage in ("val", "test")}
-        )
+        self.val_trials = TrialAccuracy(group_names or (), whole_sequences)
+        self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
         self.register_buffer("_diverged", torch.tensor(False), persistent=False)
         self._diverged: Tensor
 
@@ -359,7 +359,7 @@ class ALRNNModule(LightningModule):
             for name in metrics.keys() - losses.keys():
                 metrics[name].update(outputs, targets)
             if self._judges_trials:
-                self.trial_metrics[stage].update(*self.count_right(prediction.outputs, batch, weight), batch.group)
+                self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
         for name, metric in metrics.items():
             self.log(
                 f"{stage}/{name}",
@@ -377,12 +377,15 @@ class ALRNNModule(LightningModule):
     def _log_trials(self, stage: Stage) -> None:
         if not self._judges_trials:
             return
-        accuracy: Any = self.trial_metrics[stage]
+        accuracy = self._trials(stage)
         for name, value in accuracy.compute().items():
             if name not in self._metrics(stage):  # under classification `accuracy` has a metric of its own
                 # equal on all processes already; sync_dist makes the keys known to every one of them
                 self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         accuracy.reset()
+
+    def _trials(self, stage: Stage) -> TrialAccuracy:
+        return self.val_trials if stage == "val" else self.test_trials
 
     def _metrics(self, stage: Stage) -> dict[str, Metric]:
         return dict(getattr(self, f"{stage}_metrics").items())
