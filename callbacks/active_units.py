@@ -52,7 +52,7 @@ class ActiveUnits(StatesCallback):
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._activity = UnitActivity(rnn.nonlinear_units, self.threshold).to(device)
 
-    def update(self, states: Tensor, lengths: Tensor) -> None:
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
         self._activity.update(states, lengths)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:

@@ -21,9 +21,9 @@ class StatesCallback(Callback):
     """Base of the callbacks that look at the states of a validation epoch.
 
     ``validation_step`` of the LightningModule has to return a dict with ``"states"``, shape ``(batch, time, M)``, as
-    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, shape ``(batch,)``. Nothing is computed
-    twice. Scalars are logged through every logger of the Trainer. Figures too, where a logger takes images, and as PNG
-    files in the folder ``figures`` of the log directory.
+    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, and with groups of trials ``"group"``, their
+    indices, both of shape ``(batch,)``. Nothing is computed twice. Scalars are logged through every logger of the
+    Trainer. Figures too, where a logger takes images, and as PNG files in the folder ``figures`` of the log directory.
 
     Args:
         every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
@@ -56,8 +56,8 @@ class StatesCallback(Callback):
         """Forget what was accumulated, before an epoch of validation."""
 
     @abstractmethod
-    def update(self, states: Tensor, lengths: Tensor) -> None:
-        """Accumulate a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Accumulate a batch: states ``(batch, time, M)``, lengths ``(batch,)``, groups ``(batch,)`` or ``None``."""
 
     @abstractmethod
     def compute(self, rnn: ALRNN) -> dict[str, float]:
@@ -116,7 +116,7 @@ class StatesCallback(Callback):
         epoch = trainer.current_epoch + 1
         return epoch % interval == 0 or epoch == trainer.max_epochs
 
-    def _states_of(self, outputs: Any, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+    def _states_of(self, outputs: Any, pl_module: LightningModule) -> tuple[Tensor, Tensor, Tensor | None]:
         states = outputs.get("states") if isinstance(outputs, Mapping) else None
         size = self.rnn.hidden_size
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[-1] != size:
@@ -129,7 +129,13 @@ class StatesCallback(Callback):
         lengths = outputs.get("lengths")
         if lengths is None:
             lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
-        return states.detach(), lengths.to(states.device)
+        group = outputs.get("group")
+        if group is not None and tuple(group.shape) != (len(states),):
+            raise MisconfigurationException(
+                f'{type(self).__name__} needs "group" of {type(pl_module).__name__}.validation_step to have shape '
+                f"({len(states)},), the index of each sequence's group, got {tuple(group.shape)}"
+            )
+        return states.detach(), lengths.to(states.device), None if group is None else group.to(states.device)
 
 
 def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> ALRNN:

@@ -68,7 +68,7 @@ class FixedPoints(StatesCallback):
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
         self._trajectories: tuple[Tensor, Tensor] | None = None
 
-    def update(self, states: Tensor, lengths: Tensor) -> None:
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
         self._counter.update(states, lengths)
         if self._trajectories is None:
             self._trajectories = states[:_TRAJECTORIES].cpu(), lengths[:_TRAJECTORIES].cpu()

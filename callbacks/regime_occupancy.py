@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from matplotlib.figure import Figure
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import RegimeCounts, summarize_regimes
+from lightning_alrnn.analysis.regimes import (
+    GroupOccupancy,
+    RegimeCounts,
+    RegimeSharing,
+    regime_sharing,
+    summarize_regimes,
+)
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.regimes import plot_regimes
+from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes
 
 
 class RegimeOccupancy(StatesCallback):
@@ -25,8 +34,19 @@ class RegimeOccupancy(StatesCallback):
     - ``regime/switch_rate``: switches per step;
     - ``regime/top_occupancy``: share of steps in the most frequent regime.
 
-    The figure ``regime/occupancy`` shows occupancy in order, beside the transitions among the most frequent regimes.
-    See :class:`StatesCallback` for what the LightningModule has to return.
+    Where trials belong to groups, such as the tasks of a suite, further how far the groups share regimes (means over
+    pairs of groups; NaN where fewer than two have trials):
+
+    - ``regime/sharing_jaccard``: |A ∩ B| / |A ∪ B| of the sets of visited regimes, from 0 (no regime in common) to 1
+      (the same regimes);
+    - ``regime/sharing_js``: Jensen–Shannon divergence of the occupancies in bits, from 0 (the same) to 1 (no regime in
+      common).
+
+    The figure ``regime/occupancy`` shows occupancy in order, beside the transitions among the most frequent regimes;
+    with groups, ``regime/groups`` shows the occupancy of each, and ``regime/sharing`` both measures for each pair. Of
+    more than 64 groups those with most steps are compared. The groups are those that the DataModule (or else the
+    LightningModule) has ``group_names`` for; without names they are those in the batches, under their numbers. See
+    :class:`StatesCallback` for what the LightningModule has to return.
 
     Args:
         every_n_epochs: epochs between two evaluations.
@@ -37,15 +57,46 @@ class RegimeOccupancy(StatesCallback):
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
     """
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._names = _group_names(getattr(trainer, "datamodule", None), pl_module)
+
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
 
-    def update(self, states: Tensor, lengths: Tensor) -> None:
-        self._counter.update(states, lengths)
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        self._counter.update(states, lengths, group)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
         self.result: RegimeCounts = self._counter.regimes()
-        return {f"regime/{name}": value for name, value in summarize_regimes(self.result)._asdict().items()}
+        values = {f"regime/{name}": value for name, value in summarize_regimes(self.result)._asdict().items()}
+        # after the counts of all processes are put together, so that each decides alike whether there are groups
+        groups = self._counter.group_occupancy(None if self._names is None else len(self._names))
+        self.groups: GroupOccupancy | None = groups if len(groups.groups) else None
+        self.sharing: RegimeSharing | None = None
+        if self.groups is not None:
+            self.sharing = regime_sharing(self.groups)
+            values["regime/sharing_jaccard"] = self.sharing.mean_jaccard
+            values["regime/sharing_js"] = self.sharing.mean_js
+        return values
 
     def figures(self) -> dict[str, Figure]:
-        return {"regime/occupancy": plot_regimes(self.result)}
+        drawn = {"regime/occupancy": plot_regimes(self.result)}
+        if self.groups is not None and self.sharing is not None:
+            names = [_name(index, self._names) for index in self.groups.groups.tolist()]
+            drawn["regime/groups"] = plot_group_regimes(self.groups, names)
+            drawn["regime/sharing"] = plot_regime_sharing(self.sharing, names)
+        return drawn
+
+
+def _group_names(*holders: object) -> list[str] | None:
+    """The names of the groups, from the first object that has any."""
+    for holder in holders:
+        names = getattr(holder, "group_names", None)
+        if names:
+            return [str(name) for name in names]
+    return None
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    return names[index] if names is not None and index < len(names) else str(index)

@@ -27,6 +27,7 @@ from lightning_alrnn.datamodules.base import (
     check_size,
     full_lengths,
 )
+from lightning_alrnn.metrics.criteria import find_criterion
 
 # arrays and tensors hide behind Any: spelled out, the command line would offer their classes for construction
 Source: TypeAlias = str | list[Any] | Any
@@ -73,6 +74,8 @@ class Arrays(SequenceDataModule):
         target_step: "last" or "every", where the shape does not tell: floats ``(N, T)`` are either one output at every
             step or T outputs at the last.
         num_classes: number of classes; the default is the highest target + 1.
+        criterion: name of the rule by which a trial counts as correct under regression, such as "sign"; one of
+            :data:`lightning_alrnn.metrics.CRITERIA`.
         window: steps of the windows that a recording is cut into.
         val_fraction: share of the sequences (of the time, for a recording) used for validation.
         test_fraction: share of the sequences (of the time, for a recording) used for testing.
@@ -117,6 +120,7 @@ class Arrays(SequenceDataModule):
         objective: Objective | None = None,
         target_step: TargetStep | None = None,
         num_classes: int | None = None,
+        criterion: str | None = None,
         window: int = 100,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
@@ -135,6 +139,8 @@ class Arrays(SequenceDataModule):
         if num_classes is not None:
             check_size("num_classes", num_classes, 2)
             num_classes = int(num_classes)  # as a NumPy integer it would keep the checkpoint from loading
+        if criterion is not None:
+            find_criterion(criterion)
         check_size("window", window)
         check_fractions(val_fraction, test_fraction)
         self.window = window
@@ -163,6 +169,7 @@ class Arrays(SequenceDataModule):
         self.output_size = data.targets.output_size
         self.objective = data.targets.objective
         self.target_step = data.targets.target_step
+        self.criterion = criterion
         self.class_names = data.targets.class_names
         self.group_names = data.group_names
         self.vocab_size = data.vocab_size

@@ -170,6 +170,8 @@ class SequenceDataModule(LightningDataModule):
         output_size: number of outputs or classes.
         objective: "classification" or "regression".
         target_step: "last" (the prediction counts at each sequence's last step) or "every" step.
+        criterion: name of the rule by which a regression trial counts as correct, one of
+            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. It is judged at each sequence's own last step.
         class_names: names of the classes, or ``None``.
         group_names: names of the groups in ``SequenceBatch.group``, or ``None``.
         vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
@@ -179,6 +181,7 @@ class SequenceDataModule(LightningDataModule):
     output_size: int
     objective: Objective
     target_step: TargetStep
+    criterion: str | None = None
     class_names: list[str] | None = None
     group_names: list[str] | None = None
     vocab_size: int | None = None
@@ -211,7 +214,7 @@ class SequenceDataModule(LightningDataModule):
         """The dataset of a split, built on first use.
 
         Raises:
-            ValueError: if the split is empty or holds NaN or infinite values.
+            ValueError: if the split is empty, holds NaN or infinite values, or a group that has no name.
         """
         if split not in self._datasets:
             if split == "train" and type(self).build_epoch is not SequenceDataModule.build_epoch:
@@ -231,6 +234,8 @@ class SequenceDataModule(LightningDataModule):
             raise ValueError(f"the {split} split of {type(self).__name__} is empty: it needs at least one sequence")
         check_finite(f"{split} inputs", data.inputs)
         check_finite(f"{split} targets", data.targets)
+        if data.group is not None and self.group_names is not None:
+            check_groups(f"{split} groups", data.group, self.group_names)
         return data
 
     def setup(self, stage: str) -> None:
@@ -347,6 +352,17 @@ def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> 
         raise ValueError(
             f"{name} must be class indices from 0 to {classes - 1} ({classes} classes), "
             f"got {int(targets[tuple(index)])} at index {index}: {advice}"
+        )
+
+
+def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
+    """Raise ``ValueError`` that names the first group that is no index into ``group_names``."""
+    wrong = (group < 0) | (group >= len(group_names))
+    if bool(wrong.any()):
+        index = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name} must be indices from 0 to {len(group_names) - 1} ({len(group_names)} group_names), "
+            f"got {int(group[index])} at index {index}: name every group"
         )
 
 

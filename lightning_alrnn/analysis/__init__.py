@@ -2,10 +2,14 @@
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.regimes import (
+    GroupOccupancy,
     RegimeCounts,
+    RegimeSharing,
     RegimeSummary,
     bitcode,
     count_regimes,
+    count_regimes_by_group,
+    regime_sharing,
     summarize_regimes,
     transition_matrix,
 )
@@ -13,12 +17,16 @@ from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
 __all__ = [
     "FixedPointSet",
+    "GroupOccupancy",
     "RegimeCounts",
+    "RegimeSharing",
     "RegimeSummary",
     "UnitStatistics",
     "bitcode",
     "count_regimes",
+    "count_regimes_by_group",
     "fixed_points",
+    "regime_sharing",
     "summarize_regimes",
     "transition_matrix",
     "unit_activity",

@@ -41,6 +41,47 @@ class RegimeCounts(NamedTuple):
     switches: int
 
 
+class GroupOccupancy(NamedTuple):
+    """How often each group of trials visits each regime.
+
+    Attributes:
+        groups: index of each group, ascending, int64 of shape ``(groups,)``.
+        codes: bits of the regimes that any of the groups visits, bool of shape ``(regimes, P)``; first those in which
+            the groups together spend most steps.
+        counts: n_gr, steps of group g in regime r, int64 of shape ``(groups, regimes)``.
+        steps: number of states of each group, int64 of shape ``(groups,)``; more than the sum of its ``counts`` only
+            where there were too many regimes to list. The occupancy of a group is its counts over its steps.
+    """
+
+    groups: Tensor
+    codes: Tensor
+    counts: Tensor
+    steps: Tensor
+
+
+class RegimeSharing(NamedTuple):
+    """How far groups of trials use the same regimes.
+
+    With A_g the set of regimes that group g visits, and p_g its occupancy distribution:
+
+    Attributes:
+        groups: index of each group, int64 of shape ``(groups,)``.
+        jaccard: |A_g ∩ A_h| / |A_g ∪ A_h|, float64 of shape ``(groups, groups)``; 1 where two groups visit the same
+            regimes, 0 where they have none in common, NaN where one of them has no steps.
+        js: Jensen–Shannon divergence H((p_g + p_h)/2) − (H(p_g) + H(p_h))/2 in bits, H the entropy, of the same shape;
+            0 where two groups divide their time equally among the same regimes, 1 where they have none in common, NaN
+            where one of them has no steps. It is a divergence: small where much is shared.
+        mean_jaccard: mean of ``jaccard`` over pairs of different groups with steps; NaN where there is no pair.
+        mean_js: the same of ``js``.
+    """
+
+    groups: Tensor
+    jaccard: Tensor
+    js: Tensor
+    mean_jaccard: float
+    mean_js: float
+
+
 class RegimeSummary(NamedTuple):
     """Scalars that describe regime occupancy.
 
@@ -129,15 +170,33 @@ class PackedCounts(NamedTuple):
         counts: steps spent in each, shape ``(n,)``.
         pairs: transitions as two regimes side by side, shape ``(m, 2·words)``.
         pair_counts: how often each occurred, shape ``(m,)``.
+        group_codes: a group and a regime side by side, shape ``(k, 1 + words)``; empty where trials have no group.
+        group_code_counts: steps of the group in the regime, shape ``(k,)``.
+        groups: groups, shape ``(l, 1)``.
+        group_counts: steps of each, shape ``(l,)``.
     """
 
     codes: Tensor
     counts: Tensor
     pairs: Tensor
     pair_counts: Tensor
+    group_codes: Tensor
+    group_code_counts: Tensor
+    groups: Tensor
+    group_counts: Tensor
 
 
-def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int) -> PackedCounts:
+def no_counts(nonlinear_units: int, device: torch.device) -> PackedCounts:
+    """Counts of nothing, each of the right type and width."""
+    words = words_needed(nonlinear_units)
+    counts = torch.zeros(0, dtype=torch.int64, device=device)
+    fields = [
+        field for width in (words, 2 * words, 1 + words, 1) for field in (counts.view(0, 1).expand(0, width), counts)
+    ]
+    return PackedCounts(*fields)
+
+
+def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int, group: Tensor | None = None) -> PackedCounts:
     """Count regimes and transitions of a batch, in packed form.
 
     Args:
@@ -145,6 +204,7 @@ def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int) -> Packed
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; steps past them are not counted, nor is
             anything across sequences.
         nonlinear_units: P.
+        group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
     """
     batch, time = states.shape[:2]
     packed = pack_bits(regime_bits(states, nonlinear_units))
@@ -157,7 +217,21 @@ def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int) -> Packed
     pair_keys, pair_counts, _ = count_rows(keys.unsqueeze(1))
     size = max(len(codes), 1)
     pairs = torch.cat((codes[pair_keys[:, 0] // size], codes[pair_keys[:, 0] % size]), dim=1)
-    return PackedCounts(codes, counts, pairs, pair_counts)
+    found = no_counts(nonlinear_units, states.device)._replace(
+        codes=codes, counts=counts, pairs=pairs, pair_counts=pair_counts
+    )
+    if group is None:
+        return found
+    keys = group.long().unsqueeze(1).expand(batch, time)[valid] * size + inverse
+    keys, key_counts, _ = count_rows(keys.unsqueeze(1))
+    owners = keys // size
+    groups, group_counts, _ = count_rows(owners, key_counts)
+    return found._replace(
+        group_codes=torch.cat((owners, codes[keys[:, 0] % size]), dim=1),
+        group_code_counts=key_counts,
+        groups=groups,
+        group_counts=group_counts,
+    )
 
 
 def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor]:
@@ -232,17 +306,106 @@ def count_regimes(states: Tensor, nonlinear_units: int, lengths: Tensor | None =
         >>> found.transitions.tolist()  # from 1 to 0, then from 0 to 0
         [[0, 0], [1, 0]]
     """
-    if states.ndim != 3:
-        raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
-    if not 0 <= nonlinear_units <= states.shape[-1]:
-        raise ValueError(f"nonlinear_units (P) must lie between 0 and M={states.shape[-1]}, got {nonlinear_units}")
-    if lengths is None:
-        lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
-    packed = count_batch(states, lengths.to(states.device), nonlinear_units)
+    packed = count_batch(states, _check_states(states, nonlinear_units, lengths), nonlinear_units)
     switches, moves = switches_and_moves(packed)
     return regime_counts(
         packed, nonlinear_units, steps=int(packed.counts.sum()), moves=int(moves), switches=int(switches)
     )
+
+
+def group_occupancy(
+    packed: PackedCounts, nonlinear_units: int, groups: int | None = None, max_groups: int | None = None
+) -> GroupOccupancy:
+    """Order packed counts of groups by group and by frequency, and turn codes into bits.
+
+    Args:
+        packed: the counts, on the CPU; rows may repeat. Groups below 0 are left out.
+        nonlinear_units: P.
+        groups: how many groups there are, so that those without a step are listed too; ``None`` lists those that occur.
+        max_groups: how many groups to list at most, those with most steps; ``None`` for all.
+    """
+    owners, owner_steps, _ = count_rows(packed.groups, packed.group_counts)
+    listed, _, _ = count_rows(torch.cat((owners, torch.arange(groups or 0).unsqueeze(1))))
+    listed = listed[:, 0]
+    listed = listed[listed >= 0]
+    steps = torch.zeros_like(listed)
+    known = owners[:, 0] >= 0
+    steps[torch.searchsorted(listed, owners[known, 0])] = owner_steps[known]
+    if max_groups is not None and len(listed) > max_groups:
+        keep = torch.argsort(steps, descending=True, stable=True)[:max_groups].sort().values
+        listed, steps = listed[keep], steps[keep]
+
+    rows, counts, _ = count_rows(packed.group_codes, packed.group_code_counts)
+    kept = torch.isin(rows[:, 0], listed)
+    rows, counts = rows[kept], counts[kept]
+    codes, totals, inverse = count_rows(rows[:, 1:], counts)
+    order = torch.argsort(totals, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    matrix = torch.zeros(len(listed), len(codes), dtype=torch.int64)
+    matrix[torch.searchsorted(listed, rows[:, 0].contiguous()), rank[inverse]] = counts
+    return GroupOccupancy(listed, unpack_bits(codes[order], nonlinear_units), matrix, steps)
+
+
+def count_regimes_by_group(
+    states: Tensor, nonlinear_units: int, group: Tensor, lengths: Tensor | None = None, groups: int | None = None
+) -> GroupOccupancy:
+    """Count the regimes that each group of trajectories visits.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        group: index of each sequence's group, int64 of shape ``(batch,)``; a sequence below 0 belongs to none.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        groups: how many groups there are, so that those without a step are listed too; ``None`` lists those that occur.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [-1.0], [-2.0]], [[-1.0], [-3.0], [-2.0]]])
+        >>> found = count_regimes_by_group(states, nonlinear_units=1, group=torch.tensor([0, 1]))
+        >>> [bitcode(code) for code in found.codes], found.counts.tolist()
+        (['0', '1'], [[2, 1], [3, 0]])
+    """
+    lengths = _check_states(states, nonlinear_units, lengths)
+    if group.shape != lengths.shape:
+        raise ValueError(
+            f"group must have shape {tuple(lengths.shape)}, one index a sequence, got {tuple(group.shape)}"
+        )
+    packed = count_batch(states, lengths, nonlinear_units, group.to(states.device))
+    return group_occupancy(PackedCounts(*(field.cpu() for field in packed)), nonlinear_units, groups)
+
+
+def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
+    """How far the groups use the same regimes, pair by pair and on average. Formulas: see :class:`RegimeSharing`.
+
+    Where regimes were too many to list, it is about those that are listed.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]], [[-3.0], [-1.0]]])
+        >>> sharing = regime_sharing(count_regimes_by_group(states, 1, group=torch.tensor([0, 1, 2])))
+        >>> sharing.jaccard[0].tolist()  # groups 1 and 2 visit one of the two regimes of group 0
+        [1.0, 0.5, 0.5]
+        >>> round(sharing.mean_jaccard, 3), round(sharing.mean_js, 3)
+        (0.667, 0.208)
+    """
+    visited = (found.counts > 0).double()
+    both = visited @ visited.T
+    sizes = visited.sum(dim=1)
+    present = sizes > 0
+    missing = ~(present & present[:, None])
+    jaccard = (both / (sizes + sizes[:, None] - both)).masked_fill(missing, math.nan)
+
+    occupancy = found.counts / found.counts.sum(dim=1, keepdim=True).clamp(min=1)
+    entropy = _entropy(occupancy)
+    # a row of pairs at a time: all at once would take groups² · regimes numbers
+    mixed = [_entropy((occupancy + own) / 2) for own in occupancy]
+    js = (torch.stack(mixed) if mixed else torch.zeros(0, 0)) - (entropy + entropy[:, None]) / 2
+    js = js.clamp(0, 1).masked_fill(missing, math.nan)
+
+    pair = torch.triu_indices(len(found.groups), len(found.groups), offset=1).unbind()
+    return RegimeSharing(found.groups, jaccard, js, float(jaccard[pair].nanmean()), float(js[pair].nanmean()))
 
 
 def summarize_regimes(found: RegimeCounts) -> RegimeSummary:
@@ -279,3 +442,20 @@ def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
     matrix = torch.zeros(size, size, dtype=torch.float64)
     matrix[transitions[among, 0], transitions[among, 1]] = counts[among]
     return matrix / leaving[:size, None].clamp(min=1.0)
+
+
+def _check_states(states: Tensor, nonlinear_units: int, lengths: Tensor | None) -> Tensor:
+    """Check shapes, and give the lengths on the states' device."""
+    if states.ndim != 3:
+        raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
+    if not 0 <= nonlinear_units <= states.shape[-1]:
+        raise ValueError(f"nonlinear_units (P) must lie between 0 and M={states.shape[-1]}, got {nonlinear_units}")
+    if lengths is None:
+        lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
+    return lengths.to(states.device)
+
+
+def _entropy(occupancy: Tensor) -> Tensor:
+    """−Σ p log2 p of each row, shape ``(rows, regimes)`` to ``(rows,)``."""
+    entropy: Tensor = torch.special.entr(occupancy).sum(dim=1)
+    return entropy / math.log(2)

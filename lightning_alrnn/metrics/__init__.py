@@ -1,7 +1,9 @@
-"""Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`)."""
+"""Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`), and criteria."""
 
+from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.metrics.units import UnitActivity
 
-__all__ = ["RegimeCounter", "UnitActivity", "WeightedMean"]
+__all__ = ["CRITERIA", "RegimeCounter", "TrialAccuracy", "UnitActivity", "WeightedMean", "find_criterion"]

@@ -8,26 +8,30 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_alrnn.analysis.regimes import (
+    GroupOccupancy,
     PackedCounts,
     RegimeCounts,
     count_batch,
+    group_occupancy,
     merge_rows,
+    no_counts,
     regime_counts,
     summarize_regimes,
     switches_and_moves,
-    words_needed,
 )
 
 _MERGE_EVERY = 64
+_MAX_GROUPS = 64
+_ROWS_AND_COUNTS = tuple(zip(PackedCounts._fields[::2], PackedCounts._fields[1::2], strict=True))
 
 
 class RegimeCounter(Metric):
-    """Counts the linear regimes that states visit, and the transitions between them.
+    """Counts the linear regimes that states visit, the transitions between them, and the regimes of each group.
 
     Args:
         nonlinear_units: P.
-        max_regimes: how many regimes, and how many transitions, are kept on a process. Beyond it the rarest are
-            dropped, so that memory stays bounded; counts up to it are exact.
+        max_regimes: how many regimes, how many transitions, and how many regimes of all groups, are kept on a process.
+            Beyond it the rarest are dropped, so that memory stays bounded; counts up to it are exact.
 
     Example:
         >>> counter = RegimeCounter(nonlinear_units=1)
@@ -44,6 +48,10 @@ class RegimeCounter(Metric):
     counts: list[Tensor]
     pairs: list[Tensor]
     pair_counts: list[Tensor]
+    group_codes: list[Tensor]
+    group_code_counts: list[Tensor]
+    groups: list[Tensor]
+    group_counts: list[Tensor]
     steps: Tensor
     moves: Tensor
     switches: Tensor
@@ -57,9 +65,9 @@ class RegimeCounter(Metric):
         for name in ("steps", "moves", "switches"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, states: Tensor, lengths: Tensor) -> None:
-        """Count a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
-        packed = count_batch(states, lengths, self.nonlinear_units)
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None = None) -> None:
+        """Count a batch: states ``(batch, time, M)``, lengths ``(batch,)``, indices of groups ``(batch,)`` if any."""
+        packed = count_batch(states, lengths, self.nonlinear_units, group)
         switches, moves = switches_and_moves(packed)
         self.steps += packed.counts.sum()
         self.moves += moves
@@ -77,10 +85,22 @@ class RegimeCounter(Metric):
         with self.sync_context():
             return self._regimes()
 
+    def group_occupancy(self, groups: int | None = None) -> GroupOccupancy:
+        """The regimes of each group, of all batches and processes, on the CPU. Call it on every process.
+
+        Args:
+            groups: how many groups there are; ``None`` lists those that occur. Of more than 64 groups those with most
+                steps are listed.
+        """
+        with self.sync_context():
+            return group_occupancy(self._packed(), self.nonlinear_units, groups, _MAX_GROUPS)
+
+    def _packed(self) -> PackedCounts:
+        return PackedCounts(*(dim_zero_cat(getattr(self, name)).cpu() for name in PackedCounts._fields))
+
     def _regimes(self) -> RegimeCounts:
-        packed = PackedCounts(*(dim_zero_cat(getattr(self, name)).cpu() for name in PackedCounts._fields))
         return regime_counts(
-            packed,
+            self._packed(),
             self.nonlinear_units,
             steps=int(self.steps),
             moves=int(self.moves),
@@ -89,10 +109,8 @@ class RegimeCounter(Metric):
 
     def sync(self, *args: object, **kwargs: object) -> None:
         """Gather the counts of all processes, each merged first and none without an entry."""
-        words = words_needed(self.nonlinear_units)
         if not self.codes:  # a process without data must still send tensors of the right type and width
-            rows = torch.zeros(0, words, dtype=torch.int64, device=self.device)
-            self._append(PackedCounts(rows, rows[:, 0], rows.repeat(1, 2), rows[:, 0]))
+            self._append(no_counts(self.nonlinear_units, self.device))
         self._merge()
         super().sync(*args, **kwargs)  # type: ignore[arg-type]
 
@@ -101,6 +119,9 @@ class RegimeCounter(Metric):
             getattr(self, name).append(values)
 
     def _merge(self) -> None:
-        codes, counts = merge_rows(dim_zero_cat(self.codes), dim_zero_cat(self.counts), self.max_regimes)
-        pairs, pair_counts = merge_rows(dim_zero_cat(self.pairs), dim_zero_cat(self.pair_counts), self.max_regimes)
-        self.codes, self.counts, self.pairs, self.pair_counts = [codes], [counts], [pairs], [pair_counts]
+        for rows, counts in _ROWS_AND_COUNTS:
+            merged = merge_rows(
+                dim_zero_cat(getattr(self, rows)), dim_zero_cat(getattr(self, counts)), self.max_regimes
+            )
+            for name, values in zip((rows, counts), merged, strict=True):
+                setattr(self, name, [values])

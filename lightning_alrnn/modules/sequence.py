@@ -17,7 +17,9 @@ from torchmetrics import MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.nn.alrnn import ALRNN, InitialState, SelfConnections
 from lightning_alrnn.nn.alrnn import Init as Init  # the CLI resolves annotations in this module
 from lightning_alrnn.nn.readout import LinearReadout
@@ -57,8 +59,13 @@ class ALRNNModule(LightningModule):
     τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] where the core is an :class:`ALRNN`.
 
     Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
-    ``train/regularization``, the same under ``val/`` and ``test/``; further ``val/accuracy`` and ``test/accuracy``
-    (classification) or ``val/mse`` and ``test/mse`` (regression).
+    ``train/regularization``, the same under ``val/`` and ``test/``; further, in validation and test (here ``val/``):
+
+    - ``val/accuracy``: share of right predictions under classification; under regression with a ``criterion``, share of
+      correct trials. It is the mean over trials, which is the mean over groups where these are of equal size;
+    - ``val/accuracy/<group>``: the same for each of ``group_names``; NaN for a group without a trial;
+    - ``val/sequence_accuracy``: share of sequences with every counted step right, under classification at every step;
+    - ``val/mse``: mean squared error, under regression.
 
     Without a ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the
     last one (``last.ckpt``) are kept.
@@ -81,6 +88,9 @@ class ALRNNModule(LightningModule):
         objective: "classification" or "regression".
         target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
             batch's mask.
+        criterion: name of the rule by which a regression trial counts as correct, judged at each sequence's own last
+            step: one of :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy under regression.
+        group_names: names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for none.
         mar_strength: τ, the strength of the regularisation; 0 for none.
         mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
         optimizer: called with the parameters.
@@ -112,6 +122,8 @@ class ALRNNModule(LightningModule):
         backend: Backend = "auto",
         objective: Objective = "classification",
         target_step: TargetStep = "last",
+        criterion: str | None = None,
+        group_names: list[str] | None = None,
         mar_strength: float = 0.1,
         mar_units: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -126,6 +138,13 @@ class ALRNNModule(LightningModule):
         for name, value, choices in (("objective", objective, Objective), ("target_step", target_step, TargetStep)):
             if value not in get_args(choices):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+        if criterion is not None:
+            find_criterion(criterion)
+            if objective == "classification":
+                raise ValueError(
+                    f"criterion={criterion!r} is for regression, got objective='classification': leave it out, as "
+                    "classes are right or wrong without one"
+                )
         if not mar_strength >= 0:
             raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
         if mar_units is not None and not 0 <= mar_units <= hidden_size:
@@ -133,6 +152,9 @@ class ALRNNModule(LightningModule):
 
         self.objective = objective
         self.target_step = target_step
+        self.criterion = criterion
+        group_names = None if group_names is None else [str(name) for name in group_names]  # plain, for checkpoints
+        self.group_names = group_names
         self.mar_strength = mar_strength
         self.mar_units = hidden_size // 2 if mar_units is None else mar_units
         self._optimizer = optimizer
@@ -163,6 +185,9 @@ class ALRNNModule(LightningModule):
         self.train_metrics = nn.ModuleDict(self.configure_losses())
         self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
         self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))
+        whole_sequences = objective == "classification" and target_step == "every"
+        self.val_trials = TrialAccuracy(group_names or (), whole_sequences)
+        self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
         self.register_buffer("_diverged", torch.tensor(False), persistent=False)
         self._diverged: Tensor
 
@@ -228,6 +253,30 @@ class ALRNNModule(LightningModule):
         weight = valid_steps(batch.lengths, outputs.shape[1]).to(loss.dtype)
         return loss, weight if mask is None else weight * mask
 
+    def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """How many predictions of each sequence are right, and how many count.
+
+        Under classification these are the steps with a weight, under regression it is the last step by the criterion.
+
+        Args:
+            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: the batch.
+            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+
+        Returns:
+            Two int64 tensors of shape ``(batch,)``.
+        """
+        if self.criterion is None:
+            counted = (weight > 0).view(len(outputs), -1)
+            right = (outputs.argmax(dim=-1) == batch.targets).view(len(outputs), -1) & counted
+            return right.sum(dim=1), counted.sum(dim=1)
+        targets = batch.targets
+        if self.target_step == "every":
+            last = torch.arange(len(outputs), device=outputs.device), batch.lengths - 1
+            outputs, targets = outputs[last], targets[last]
+        correct = find_criterion(self.criterion)(outputs, targets).long()
+        return correct, torch.ones_like(correct)
+
     def regularization(self) -> Tensor:
         """τ times the manifold-attractor penalty; 0 for a core that is no ALRNN."""
         if isinstance(self.core, ALRNN) and self.mar_strength > 0:
@@ -269,11 +318,15 @@ class ALRNNModule(LightningModule):
         self._stop_if_diverged()
 
     def on_validation_epoch_end(self) -> None:
+        self._log_trials("val")
         # the last update may have broken the weights after the last training loss; no checkpoint may hold them
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             value = self._metrics("val")["task_loss"].compute()
             if not bool(torch.isfinite(value)):
                 raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
+
+    def on_test_epoch_end(self) -> None:
+        self._log_trials("test")
 
     def on_train_epoch_end(self) -> None:
         self._stop_if_diverged()
@@ -291,7 +344,8 @@ class ALRNNModule(LightningModule):
             self._note_divergence(loss)
         losses = {"loss": loss, "task_loss": task_loss, "regularization": regularization}
         self._log(stage, batch, prediction, losses, weight)
-        return {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
+        output = {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
+        return output if batch.group is None else {**output, "group": batch.group}
 
     @torch.no_grad()
     def _log(
@@ -312,6 +366,8 @@ class ALRNNModule(LightningModule):
                 outputs, targets = outputs[counted], targets[counted]
             for name in metrics.keys() - losses.keys():
                 metrics[name].update(outputs, targets)
+            if self._judges_trials:
+                self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
         for name, metric in metrics.items():
             self.log(
                 f"{stage}/{name}",
@@ -321,6 +377,23 @@ class ALRNNModule(LightningModule):
                 prog_bar=name in ("loss", "accuracy"),
                 batch_size=len(batch.inputs),
             )
+
+    @property
+    def _judges_trials(self) -> bool:
+        return self.objective == "classification" or self.criterion is not None
+
+    def _log_trials(self, stage: Stage) -> None:
+        if not self._judges_trials:
+            return
+        accuracy = self._trials(stage)
+        for name, value in accuracy.compute().items():
+            if name not in self._metrics(stage):  # under classification `accuracy` has a metric of its own
+                # equal on all processes already; sync_dist makes the keys known to every one of them
+                self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+        accuracy.reset()
+
+    def _trials(self, stage: Stage) -> TrialAccuracy:
+        return self.val_trials if stage == "val" else self.test_trials
 
     def _metrics(self, stage: Stage) -> dict[str, Metric]:
         return dict(getattr(self, f"{stage}_metrics").items())

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.figure import Figure
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from lightning_alrnn.analysis.regimes import RegimeCounts, bitcode, summarize_regimes, transition_matrix
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_alrnn.analysis.regimes import (
+    GroupOccupancy,
+    RegimeCounts,
+    RegimeSharing,
+    bitcode,
+    summarize_regimes,
+    transition_matrix,
+)
 from lightning_alrnn.analysis.units import UnitStatistics
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
 
 _LABEL_CHARACTERS = 12
+_NAME_CHARACTERS = 24
+_WRITTEN_GROUPS = 20
 
 
 def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
@@ -28,10 +48,7 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
     summary = summarize_regimes(found)
     shown = min(top, len(found.codes))
     units = found.codes.shape[1]
-    if 0 < units <= _LABEL_CHARACTERS:
-        labels, name = [bitcode(code) for code in found.codes[:shown]], "regime (bitcode)"
-    else:
-        labels, name = [str(rank + 1) for rank in range(shown)], "regime (by rank)"
+    labels, name = _regime_labels(found.codes[:shown])
 
     occupancy = found.counts[:shown].double().numpy() / max(found.steps, 1)
     tidy(left).bar(np.arange(shown), occupancy, color=BLUE, width=0.8)
@@ -87,3 +104,109 @@ def plot_units(found: UnitStatistics) -> Figure:
         axes.set_xticks([])
         axes.text(0.5, 0.5, "P = 0: no nonlinear units", ha="center", transform=axes.transAxes, color=GREY)
     return figure
+
+
+def plot_group_regimes(found: GroupOccupancy, names: Sequence[str] | None = None, *, top: int = 32) -> Figure:
+    """The share of each group's steps in the most frequent regimes.
+
+    Args:
+        found: counts of the groups.
+        names: name of each group, in the order of ``found``; ``None`` for their indices.
+        top: how many of the most frequent regimes are shown.
+
+    Returns:
+        Figure with one row a group and one column a regime, the darker the larger the share; cells of regimes that a
+        group never visits are white. Shares are written in per cent, from 1 % on. To the right stands how many regimes
+        each group visits.
+    """
+    groups, regimes = found.counts.shape
+    shown = min(top, regimes)
+    figure = new_figure(min(4.2 + 0.36 * max(shown, 6), 16.0), min(1.9 + 0.27 * max(groups, 3), 12.0))
+    axes = figure.subplots()
+    held = found.counts[:, :shown].sum() / found.steps.sum().clamp(min=1)
+    rest = f", the {shown} shown hold {float(held):.0%} of steps" if regimes > shown else ""
+    axes.set_title(f"{groups} groups visit {regimes} of $2^{{{found.codes.shape[1]}}}$ regimes{rest}", fontsize=10)
+    if shown == 0:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no group has steps", ha="center", transform=axes.transAxes, color=GREY)
+        return figure
+
+    counts = found.counts[:, :shown]
+    share = (counts / found.steps[:, None].clamp(min=1)).masked_fill(counts == 0, math.nan).numpy()
+    image = _matrix(axes, share, top=float(np.nanmax(share)), missing="white")
+    _write_cells(axes, image, share, lambda value: f"{100 * value:.0f}" if value >= 0.005 else "")
+    labels, name = _regime_labels(found.codes[:shown])
+    _label(axes.xaxis, labels, rotation=0 if sum(map(len, labels)) < 60 else 90, family="monospace")
+    axes.set_xlabel(name)
+    _label(axes.yaxis, _group_labels(found.groups, names))
+    right = axes.secondary_yaxis("right")
+    right.tick_params(length=0)
+    right.set_ylabel("regimes visited", fontsize=8)
+    _label(right.yaxis, [str(number) for number in (found.counts > 0).sum(dim=1).tolist()])
+    figure.colorbar(image, ax=axes, label="share of the group's steps", shrink=0.85)
+    return figure
+
+
+def plot_regime_sharing(found: RegimeSharing, names: Sequence[str] | None = None) -> Figure:
+    """How far each pair of groups uses the same regimes.
+
+    Args:
+        found: the measures of all pairs.
+        names: name of each group, in the order of ``found``; ``None`` for their indices.
+
+    Returns:
+        Figure with the Jaccard index of the visited regimes (left) and the Jensen–Shannon divergence of the occupancies
+        (right); dark is much in common in both. Groups without steps are grey.
+    """
+    groups = len(found.groups)
+    side = 1.3 + 0.3 * max(groups, 6)
+    figure = new_figure(min(2 * side + 2.6, 18.0), min(side + 1.2, 9.0))
+    axes = figure.subplots(1, 2)
+    labels = _group_labels(found.groups, names)
+    panels = (
+        ("Jaccard index", found.jaccard, found.mean_jaccard, "shared / visited regimes", False),
+        ("Jensen–Shannon divergence", found.js, found.mean_js, "bits", True),
+    )
+    for panel, (title, matrix, mean, unit, reverse) in zip(axes, panels, strict=True):
+        image = _matrix(panel, matrix.numpy(), top=1.0, missing="0.88", aspect="equal", reverse=reverse)
+        if groups <= _WRITTEN_GROUPS:
+            _write_cells(panel, image, matrix.numpy(), "{:.2f}".format)
+        _label(panel.xaxis, labels, rotation=90)
+        _label(panel.yaxis, labels if panel is axes[0] else [""] * groups)
+        panel.set_title(f"{title}, " + ("no pairs" if math.isnan(mean) else f"mean {mean:.2f}"), fontsize=10)
+        figure.colorbar(image, ax=panel, label=unit, shrink=0.8)
+    return figure
+
+
+def _regime_labels(codes: Tensor) -> tuple[list[str], str]:
+    """Bitcodes where they fit, ranks elsewhere, and what the axis is called."""
+    if 0 < codes.shape[1] <= _LABEL_CHARACTERS:
+        return [bitcode(code) for code in codes], "regime (bitcode)"
+    return [str(rank + 1) for rank in range(len(codes))], "regime (by rank)"
+
+
+def _group_labels(groups: Tensor, names: Sequence[str] | None) -> list[str]:
+    labels = map(str, groups.tolist()) if names is None else names
+    short = [label if len(label) <= _NAME_CHARACTERS else label[: _NAME_CHARACTERS - 1] + "…" for label in labels]
+    return [label.replace("$", r"\$") for label in short]  # else matplotlib reads a formula
+
+
+def _label(axis: Axis, labels: Sequence[str], **options: Any) -> None:
+    axis.set_ticks(range(len(labels)), labels, fontsize=7, **options)
+
+
+def _matrix(
+    axes: Axes, values: NDArray[Any], top: float, missing: str, aspect: Any = "auto", *, reverse: bool = False
+) -> AxesImage:
+    """A matrix in blue from 0 to ``top``, NaN in the colour ``missing``, from which the lightest blue stands out."""
+    blues = matplotlib.colormaps["Blues"](np.linspace(0.15, 1, 256))
+    colours = ListedColormap(blues[::-1] if reverse else blues).with_extremes(bad=missing)
+    return axes.imshow(values, cmap=colours, vmin=0, vmax=top, aspect=aspect)
+
+
+def _write_cells(axes: Axes, image: AxesImage, values: NDArray[Any], write: Callable[[float], str]) -> None:
+    """Write the numbers of a matrix into its cells, in a colour that can be read there."""
+    dark = np.asarray(image.cmap(image.norm(values)))[..., :3] @ [0.299, 0.587, 0.114] < 0.5
+    for row, column in np.argwhere(np.isfinite(values)):
+        text, colour = write(float(values[row, column])), "white" if dark[row, column] else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)

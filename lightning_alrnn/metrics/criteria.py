@@ -1,0 +1,154 @@
+"""Criteria: when a regression trial counts as correct.
+
+Each is a function of the outputs and targets at every trial's last step, both ``(batch, outputs)``, that returns bool
+of shape ``(batch,)``. NaN is never correct.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+RING_UNITS = 32
+"""Units of the output ring of :func:`ring`."""
+
+_DIRECTION_ERROR = math.pi / 6
+_RING_ERROR = 0.2 * math.pi
+
+
+def direction(outputs: Tensor, targets: Tensor) -> Tensor:
+    """A response in the right direction: 3 outputs, fixation, cos θ and sin θ.
+
+    Correct is an angle between output and target below 30°. A no-go trial, whose target (1, 0, 0) has no direction, is
+    correct if the fixation output is above 0.5. An output (·, 0, 0) has no direction, so it is wrong in a go trial. The
+    fixation output of a go trial is not looked at.
+
+    Args:
+        outputs: shape ``(batch, 3)``.
+        targets: shape ``(batch, 3)``.
+
+    Raises:
+        ValueError: if there are not 3 outputs.
+
+    Example:
+        >>> targets = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # go, go, no-go
+        >>> direction(torch.tensor([[0.0, 0.9, 0.5], [0.0, 0.9, 0.6], [0.8, 0.3, 0.0]]), targets)
+        tensor([ True, False,  True])
+    """
+    _check_width("direction", outputs, 3, "fixation, cos and sin")
+    go = (targets[:, 1:] != 0).any(dim=1)
+    return torch.where(go, _within(_DIRECTION_ERROR, outputs[:, 1:], targets[:, 1:]), outputs[:, 0] > 0.5)
+
+
+def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
+    """As :func:`direction`, but a no-go trial is correct if the output's angle is within 30° of 0.
+
+    It takes the angle of a target without a direction for 0. A network that responds at angle 0 in every trial then
+    passes all of a go/no-go task whose response is at 0: for comparison with results that were counted this way.
+
+    Args:
+        outputs: shape ``(batch, 3)``.
+        targets: shape ``(batch, 3)``.
+
+    Raises:
+        ValueError: if there are not 3 outputs.
+
+    Example:
+        >>> no_go = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+        >>> direction_lenient(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), no_go)
+        tensor([ True, False])
+    """
+    _check_width("direction_lenient", outputs, 3, "fixation, cos and sin")
+    go = (targets[:, 1:] != 0).any(dim=1)
+    directions = torch.stack([torch.where(go, targets[:, 1], 1.0), targets[:, 2]], dim=1)
+    return _within(_DIRECTION_ERROR, outputs[:, 1:], directions)
+
+
+def ring(outputs: Tensor, targets: Tensor) -> Tensor:
+    """A response at the right place of a ring: 33 outputs, fixation and 32 units with preferred directions 2πi/32.
+
+    Where the target's fixation is above 0.5, correct is a fixation output above 0.5. Elsewhere correct is a fixation
+    output of at most 0.5 and an angle between the population vectors of output and target below 0.2π.
+
+    Args:
+        outputs: shape ``(batch, 33)``.
+        targets: shape ``(batch, 33)``.
+
+    Raises:
+        ValueError: if there are not 33 outputs.
+
+    Example:
+        >>> target = torch.eye(33)[[0, 1]]  # fixate; respond at angle 0
+        >>> ring(torch.eye(33)[[0, 4]], target), ring(torch.eye(33)[[1, 5]], target)  # 3 and 4 units from angle 0
+        (tensor([True, True]), tensor([False, False]))
+
+    Reference:
+        Yang, Joglekar, Song, Newsome & Wang, Nature Neuroscience 2019.
+    """
+    _check_width("ring", outputs, 1 + RING_UNITS, f"fixation and {RING_UNITS} units of a ring")
+    fixating, should_fixate = outputs[:, 0] > 0.5, targets[:, 0] > 0.5
+    there = _within(_RING_ERROR, population_vector(outputs[:, 1:]), population_vector(targets[:, 1:]))
+    return torch.where(should_fixate, fixating, there & (outputs[:, 0] <= 0.5))
+
+
+def sign(outputs: Tensor, targets: Tensor) -> Tensor:
+    """An output of the target's sign: both above 0, both below 0 or both 0, for every output.
+
+    Args:
+        outputs: shape ``(batch, outputs)``.
+        targets: shape ``(batch, outputs)``.
+
+    Example:
+        >>> sign(torch.tensor([[0.2], [-3.0], [0.0]]), torch.tensor([[1.0], [1.0], [-1.0]]))
+        tensor([ True, False, False])
+    """
+    return (outputs.sign() == targets.sign()).all(dim=1)
+
+
+def population_vector(activity: Tensor) -> Tensor:
+    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n: activity ``(batch, n)`` to vectors ``(batch, 2)``."""
+    angle = 2 * math.pi / activity.shape[1] * torch.arange(activity.shape[1], device=activity.device)
+    return torch.stack([(activity * angle.cos()).sum(dim=1), (activity * angle.sin()).sum(dim=1)], dim=1)
+
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+CRITERIA: dict[str, Criterion] = {
+    "direction": direction,
+    "direction_lenient": direction_lenient,
+    "ring": ring,
+    "sign": sign,
+}
+"""The criteria by name. One of your own, added here, is found by its name like the others."""
+
+
+def find_criterion(name: str) -> Criterion:
+    """The criterion of a name.
+
+    Raises:
+        ValueError: if there is none; the message lists the names.
+
+    Example:
+        >>> find_criterion("sign")(torch.tensor([[0.3]]), torch.tensor([[1.0]]))
+        tensor([True])
+    """
+    if name not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(map(repr, CRITERIA))}, got {name!r}")
+    return CRITERIA[name]
+
+
+def _within(angle: float, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether the angle between vectors ``(batch, 2)`` is below ``angle``; never, where one of them is 0."""
+    lengths = torch.hypot(outputs[:, 0], outputs[:, 1]) * torch.hypot(targets[:, 0], targets[:, 1])
+    return (outputs * targets).sum(dim=1) > math.cos(angle) * lengths
+
+
+def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:
+    if outputs.shape[1] != width:
+        raise ValueError(
+            f"criterion {name!r} is for {width} outputs ({meaning}), got {outputs.shape[1]}: "
+            f"set another criterion, or None; those there are: {', '.join(map(repr, CRITERIA))}"
+        )

@@ -1,0 +1,87 @@
+"""Right answers by trial and by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class TrialAccuracy(Metric):
+    """Σ right / Σ counted predictions, over all trials and over those of each group.
+
+    A trial is a sequence with one prediction, or with one at each of several steps. Sums are whole numbers, so the
+    result is exact for any batches and any number of processes. An update does not wait for the device.
+
+    Args:
+        group_names: names of the groups, in the order of their indices.
+        whole_sequences: whether to compute ``sequence_accuracy`` too, the share of trials with every counted
+            prediction right, among trials that have one.
+
+    Raises:
+        ValueError: if two groups have one name.
+
+    Example:
+        >>> accuracy = TrialAccuracy(["go", "no-go", "never drawn"], whole_sequences=True)
+        >>> accuracy.update(torch.tensor([2, 3, 4]), torch.tensor([4, 4, 4]), group=torch.tensor([0, 0, 1]))
+        >>> for name, value in accuracy.compute().items():
+        ...     print(name, float(value))
+        accuracy 0.75
+        sequence_accuracy 0.3333333432674408
+        accuracy/go 0.625
+        accuracy/no-go 1.0
+        accuracy/never drawn nan
+    """
+
+    full_state_update = False
+
+    right: Tensor
+    counted: Tensor
+    whole: Tensor
+    trials: Tensor
+    group_right: Tensor
+    group_counted: Tensor
+
+    def __init__(self, group_names: Sequence[str] = (), whole_sequences: bool = False) -> None:
+        super().__init__()
+        if len(set(group_names)) < len(group_names):
+            raise ValueError(f"group_names must differ from each other, got {list(group_names)}")
+        self.group_names = list(group_names)
+        self.whole_sequences = whole_sequences
+        for name in ("right", "counted", "whole", "trials"):
+            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        for name in ("group_right", "group_counted"):
+            zeros = torch.zeros(len(self.group_names), dtype=torch.int64)
+            self.add_state(name, default=zeros, dist_reduce_fx="sum")
+
+    def update(self, right: Tensor, counted: Tensor, group: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            right: how many counted predictions of each trial are right, int64 of shape ``(batch,)``.
+            counted: how many predictions of each trial count, int64 of shape ``(batch,)``.
+            group: index of each trial's group, shape ``(batch,)``; a trial of none of the named groups, or without a
+                group, counts in the mean over all trials alone.
+        """
+        self.right += right.sum()
+        self.counted += counted.sum()
+        self.whole += ((right == counted) & (counted > 0)).sum()
+        self.trials += (counted > 0).sum()
+        if group is not None:
+            # no scatter: its order of addition is not fixed on a GPU, and an index out of range would end the process
+            belongs = torch.arange(len(self.group_names), device=group.device).unsqueeze(1) == group
+            self.group_right += (belongs * right).sum(dim=1)
+            self.group_counted += (belongs * counted).sum(dim=1)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``accuracy``, ``sequence_accuracy`` if asked for, and ``accuracy/<group>`` of each group.
+
+        A mean over nothing is NaN: 0 would read as failure, and keys must not depend on what was drawn.
+        """
+        values = {"accuracy": self.right / self.counted}
+        if self.whole_sequences:
+            values["sequence_accuracy"] = self.whole / self.trials
+        groups = (self.group_right / self.group_counted).unbind()
+        return values | {f"accuracy/{name}": value for name, value in zip(self.group_names, groups, strict=True)}
