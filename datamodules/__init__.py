@@ -7,5 +7,6 @@ from lightning_alrnn.datamodules.addition import Addition
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.digits import SequentialDigits
+from lightning_alrnn.datamodules.scan import SCAN
 
-__all__ = ["Addition", "Arrays", "SequenceDataModule", "SequenceDataset", "SequentialDigits"]
+__all__ = ["SCAN", "Addition", "Arrays", "SequenceDataModule", "SequenceDataset", "SequentialDigits"]

@@ -1,6 +1,7 @@
 """Figures drawn from results: matplotlib ``Figure`` objects, no pyplot and no global state."""
 
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.regimes import plot_regimes, plot_units
 
-__all__ = ["plot_eigenvalues", "plot_regimes", "plot_state_space", "plot_units"]
+__all__ = ["plot_eigenvalues", "plot_length_accuracy", "plot_regimes", "plot_state_space", "plot_units"]
