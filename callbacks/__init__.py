@@ -7,9 +7,18 @@ if __name__ != "lightning_alrnn.callbacks":
     )
 
 from lightning_alrnn.callbacks.active_units import ActiveUnits
-from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
+from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
 
-__all__ = ["ActiveUnits", "FixedPoints", "PredictionWriter", "RegimeOccupancy", "StatesCallback"]
+__all__ = [
+    "ActiveUnits",
+    "FixedPoints",
+    "LengthAccuracy",
+    "PeriodicCallback",
+    "PredictionWriter",
+    "RegimeOccupancy",
+    "StatesCallback",
+]

@@ -31,7 +31,7 @@ class ActiveUnits(StatesCallback):
         threshold: ε, the share of steps from which a unit that switches counts as active.
         every_n_epochs: epochs between two evaluations.
         figure_every_n_epochs: epochs between two figures, 0 for none.
-        module: name of the ALRNN within the LightningModule, where it has several.
+        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.

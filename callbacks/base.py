@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -16,22 +16,22 @@ from torch import Tensor
 from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.nn.alrnn import ALRNN
 
+_Value = TypeVar("_Value")
 
-class StatesCallback(Callback):
-    """Base of the callbacks that look at the states of a validation epoch.
 
-    ``validation_step`` of the LightningModule has to return a dict with ``"states"``, shape ``(batch, time, M)``, as
-    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, and with groups of trials ``"group"``, their
-    indices, both of shape ``(batch,)``. Nothing is computed twice. Scalars are logged through every logger of the
-    Trainer. Figures too, where a logger takes images, and as PNG files in the folder ``figures`` of the log directory.
+class PeriodicCallback(Callback):
+    """Base of the callbacks that log scalars and figures every few epochs of validation.
+
+    Scalars are logged through every logger of the Trainer. Figures too, where a logger takes images, and as PNG files
+    in the folder ``figures`` of the log directory.
 
     Args:
         every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
         figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
-        module: name of the ALRNN within the LightningModule, such as "core"; only needed where it has several.
+        prefix: what is put before the names of scalars and figures.
     """
 
-    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, module: str | None = None) -> None:
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, prefix: str = "") -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
@@ -39,10 +39,73 @@ class StatesCallback(Callback):
             raise ValueError(f"figure_every_n_epochs must be 0 (no figures) or more, got {figure_every_n_epochs}")
         self.every_n_epochs = every_n_epochs
         self.figure_every_n_epochs = figure_every_n_epochs
-        self.module = module
-        self._rnn: ALRNN | None = None
+        self.prefix = prefix
         self._due = False
         self._undrawn = False
+
+    @abstractmethod
+    def figures(self) -> dict[str, Figure]:
+        """The figures of the last evaluation, by name. Called on the first process only."""
+
+    def is_due(self, trainer: Trainer) -> bool:
+        """Whether the epoch that begins is one to be evaluated."""
+        return not trainer.sanity_checking and _is_due(trainer, self.every_n_epochs)
+
+    def report(self, trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
+        """Log the scalars of an evaluation, and the figures when they are due; all processes call it."""
+        # on the module's device: NCCL cannot reduce what lies on the CPU
+        scalars = {
+            key: torch.tensor(value, dtype=torch.float32, device=pl_module.device)
+            for key, value in self._prefixed(values).items()
+        }
+        # equal on all processes already; sync_dist makes the keys known to every one of them
+        pl_module.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
+        self._undrawn = self.figure_every_n_epochs > 0
+        if self._undrawn and _is_due(trainer, self.figure_every_n_epochs):
+            self._draw(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # training may have been stopped early, between two figures
+        self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        if self._undrawn:
+            self._undrawn = False
+            log_figures(trainer, lambda: self._prefixed(self.figures()))
+
+    def _prefixed(self, named: dict[str, _Value]) -> dict[str, _Value]:
+        return {f"{self.prefix}{name}": value for name, value in named.items()}
+
+
+class StatesCallback(PeriodicCallback):
+    """Base of the callbacks that look at the states of a validation epoch.
+
+    ``validation_step`` of the LightningModule has to return a dict with ``"states"``, shape ``(batch, time, M)``, as
+    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, and with groups of trials ``"group"``, their
+    indices, both of shape ``(batch,)``. Nothing is computed twice. Scalars are logged through every logger of the
+    Trainer. Figures too, where a logger takes images, and as PNG files in the folder ``figures`` of the log directory.
+
+    A LightningModule with several ALRNNs, such as :class:`ALRNNSeq2Seq`, returns a dict for each of these instead,
+    from the ALRNN's name to its own. One callback looks at one of them, named by ``module``, and puts
+    that name before its keys and figures: ``encoder/regime/visited``.
+
+    Args:
+        every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
+        figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
+        module: name of the ALRNN within the LightningModule, where it has several: its path, such as
+            "network.encoder", or the end of it, "encoder".
+    """
+
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, module: str | None = None) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs, prefix="" if module is None else f"{module}/")
+        self.module = module
+        self._rnn: ALRNN | None = None
+        self._path = ""
+
+    @property
+    def state_key(self) -> str:
+        """Tells apart callbacks that look at different ALRNNs."""
+        return super().state_key if self.module is None else self._generate_state_key(module=self.module)
 
     @property
     def rnn(self) -> ALRNN:
@@ -68,10 +131,10 @@ class StatesCallback(Callback):
         """The figures of the last :meth:`compute`, by name. Called on the first process only."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
+        self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._due = not trainer.sanity_checking and self._is_due(trainer, self.every_n_epochs)
+        self._due = self.is_due(trainer)
         if self._due:
             self.reset(self.rnn, pl_module.device)
 
@@ -88,36 +151,11 @@ class StatesCallback(Callback):
             self.update(*self._states_of(outputs, pl_module))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._due:
-            return
-        # on the module's device: NCCL cannot reduce what lies on the CPU
-        values = {
-            key: torch.tensor(value, dtype=torch.float32, device=pl_module.device)
-            for key, value in self.compute(self.rnn).items()
-        }
-        # equal on all processes already; sync_dist makes the keys known to every one of them
-        pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
-        self._undrawn = self.figure_every_n_epochs > 0
-        if self._undrawn and self._is_due(trainer, self.figure_every_n_epochs):
-            self._draw(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # training may have been stopped early, between two figures
-        self._draw(trainer)
-
-    def _draw(self, trainer: Trainer) -> None:
-        if self._undrawn:
-            self._undrawn = False
-            log_figures(trainer, self.figures)
-
-    def _is_due(self, trainer: Trainer, interval: int) -> bool:
-        if trainer.state.fn != TrainerFn.FITTING:  # trainer.validate
-            return True
-        epoch = trainer.current_epoch + 1
-        return epoch % interval == 0 or epoch == trainer.max_epochs
+        if self._due:
+            self.report(trainer, pl_module, self.compute(self.rnn))
 
     def _states_of(self, outputs: Any, pl_module: LightningModule) -> tuple[Tensor, Tensor, Tensor | None]:
-        states = outputs.get("states") if isinstance(outputs, Mapping) else None
+        states, lengths, group = (self._own(outputs, name) for name in ("states", "lengths", "group"))
         size = self.rnn.hidden_size
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[-1] != size:
             got = f"states of shape {tuple(states.shape)}" if isinstance(states, Tensor) else type(outputs).__name__
@@ -126,10 +164,8 @@ class StatesCallback(Callback):
                 f'"states" of shape (batch, time, M={size}), and "lengths" of shape (batch,) where sequences are '
                 f'padded; got {got}. Return {{"loss": loss, "states": states, "lengths": lengths}}'
             )
-        lengths = outputs.get("lengths")
         if lengths is None:
             lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
-        group = outputs.get("group")
         if group is not None and tuple(group.shape) != (len(states),):
             raise MisconfigurationException(
                 f'{type(self).__name__} needs "group" of {type(pl_module).__name__}.validation_step to have shape '
@@ -137,21 +173,30 @@ class StatesCallback(Callback):
             )
         return states.detach(), lengths.to(states.device), None if group is None else group.to(states.device)
 
+    def _own(self, outputs: Any, name: str) -> Any:
+        """The entry ``name`` of the outputs, or of this ALRNN's where there is one for each."""
+        entry = outputs.get(name) if isinstance(outputs, Mapping) else None
+        if isinstance(entry, Mapping):
+            return next((value for key, value in entry.items() if _ends_with(self._path, key)), None)
+        return entry
 
-def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> ALRNN:
-    """The ALRNN within a LightningModule.
+
+def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> tuple[str, ALRNN]:
+    """The ALRNN within a LightningModule, and its path there.
 
     Raises:
         MisconfigurationException: if there is none, or several and none of them named.
     """
     found = {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
     if name is not None:
-        if name not in found:
+        named = [name] if name in found else [path for path in found if _ends_with(path, name)]
+        if len(named) != 1:
+            problem = "several ALRNNs" if named else "no ALRNN"
             raise MisconfigurationException(
-                f"{asked_by}: module={name!r} is no ALRNN of {type(pl_module).__name__}; "
+                f"{asked_by}: module={name!r} is {problem} of {type(pl_module).__name__}; "
                 f"its ALRNNs are {sorted(found) or 'none'}"
             )
-        return found[name]
+        return named[0], found[named[0]]
     if not found:
         core = getattr(pl_module, "core", None)
         has = f"its core is {type(core).__name__}" if core is not None else "it has none"
@@ -164,4 +209,16 @@ def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> A
             f"{asked_by} found several ALRNNs in {type(pl_module).__name__}: name one of them, module= one of "
             f"{', '.join(map(repr, sorted(found)))}"
         )
-    return next(iter(found.values()))
+    return next(iter(found.items()))
+
+
+def _is_due(trainer: Trainer, interval: int) -> bool:
+    if trainer.state.fn != TrainerFn.FITTING:  # trainer.validate or trainer.test
+        return True
+    epoch = trainer.current_epoch + 1
+    return epoch % interval == 0 or epoch == trainer.max_epochs
+
+
+def _ends_with(path: str, name: str) -> bool:
+    """Whether ``name`` is a module's path or the last parts of it."""
+    return path == name or path.endswith(f".{name}")

@@ -46,7 +46,7 @@ class FixedPoints(StatesCallback):
             P = 12 take a few milliseconds; each unit more doubles that.
         every_n_epochs: epochs between two evaluations.
         figure_every_n_epochs: epochs between two figures, 0 for none.
-        module: name of the ALRNN within the LightningModule, where it has several.
+        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.

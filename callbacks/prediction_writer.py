@@ -13,15 +13,14 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from lightning_alrnn.modules.sequence import SequencePrediction
-
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what :class:`ALRNNModule` predicts to ``predictions.npz``, for NumPy.
+    """Writes what a LightningModule predicts to ``predictions.npz``, for NumPy.
 
-    The file holds one row a sequence: ``index`` (which sequence of the data), ``outputs``, ``states``, ``lengths`` and,
-    under classification, ``classes``; shapes as in :class:`SequencePrediction`. Sequences of different batches are
-    padded with zeros to a common number of steps. With several processes each writes its share, to
+    The file holds one row a sequence: ``index`` (which sequence of the data) and the fields of the module's prediction,
+    for :class:`ALRNNModule` those of :class:`SequencePrediction` (``outputs``, ``states``, ``lengths`` and, under
+    classification, ``classes``), for :class:`ALRNNSeq2Seq` those of :class:`Seq2SeqOutput`. Sequences of different
+    batches are padded with zeros to a common number of steps. With several processes each writes its share, to
     ``predictions-rank=<rank>.npz``.
 
     Args:
@@ -42,14 +41,15 @@ class PredictionWriter(BasePredictionWriter):
         directory = self.directory or trainer.log_dir or trainer.default_root_dir
         if not predictions or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if not isinstance(predictions[0], SequencePrediction):
+        fields = getattr(predictions[0], "_fields", None)
+        if fields is None:
             raise TypeError(
-                f"PredictionWriter needs predict_step to return a SequencePrediction, "
+                f"PredictionWriter needs predict_step to return a NamedTuple of tensors, such as a SequencePrediction, "
                 f"got {type(predictions[0]).__name__}: return one, or leave this callback out"
             )
         arrays = {
             name: _stack(parts)
-            for name, parts in zip(SequencePrediction._fields, zip(*predictions, strict=True), strict=True)
+            for name, parts in zip(fields, zip(*predictions, strict=True), strict=True)
             if parts[0] is not None
         }
         index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])

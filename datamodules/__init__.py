@@ -10,8 +10,10 @@ from lightning_alrnn.datamodules.contextual import ContextualIntegration
 from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.multitask import MultiTask
+from lightning_alrnn.datamodules.scan import SCAN
 
 __all__ = [
+    "SCAN",
     "Addition",
     "Arrays",
     "ContextualIntegration",

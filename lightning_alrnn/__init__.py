@@ -7,22 +7,26 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, PredictionWriter, RegimeOccupancy
-from lightning_alrnn.datamodules import Addition, Arrays, SequenceDataModule, SequentialDigits
-from lightning_alrnn.modules import ALRNNModule, SequencePrediction
-from lightning_alrnn.nn import ALRNN, available_backends, manifold_attractor_penalty
+from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
+from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
+from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
+from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ALRNN",
+    "SCAN",
     "ALRNNModule",
+    "ALRNNSeq2Seq",
     "ActiveUnits",
     "Addition",
     "Arrays",
     "FixedPoints",
+    "LengthAccuracy",
     "PredictionWriter",
     "RegimeOccupancy",
+    "Seq2Seq",
     "SequenceBatch",
     "SequenceDataModule",
     "SequencePrediction",

@@ -1,9 +1,18 @@
 """Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`), and criteria."""
 
 from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
+from lightning_alrnn.metrics.length import LengthCounter
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.metrics.units import UnitActivity
 
-__all__ = ["CRITERIA", "RegimeCounter", "TrialAccuracy", "UnitActivity", "WeightedMean", "find_criterion"]
+__all__ = [
+    "CRITERIA",
+    "LengthCounter",
+    "RegimeCounter",
+    "TrialAccuracy",
+    "UnitActivity",
+    "WeightedMean",
+    "find_criterion",
+]

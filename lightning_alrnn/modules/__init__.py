@@ -1,5 +1,7 @@
 """LightningModules: layers, objective and metrics put together."""
 
+from lightning_alrnn.modules.base import SequenceModule
+from lightning_alrnn.modules.seq2seq import ALRNNSeq2Seq
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction
 
-__all__ = ["ALRNNModule", "SequencePrediction"]
+__all__ = ["ALRNNModule", "ALRNNSeq2Seq", "SequenceModule", "SequencePrediction"]

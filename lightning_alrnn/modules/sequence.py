@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from pytorch_lightning import Callback, LightningModule
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanSquaredError, Metric
@@ -18,8 +15,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.metrics.criteria import find_criterion
-from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.trials import TrialAccuracy
+from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
 from lightning_alrnn.nn.alrnn import ALRNN, InitialState, SelfConnections
 from lightning_alrnn.nn.alrnn import Init as Init  # the CLI resolves annotations in this module
 from lightning_alrnn.nn.readout import LinearReadout
@@ -28,7 +25,6 @@ from lightning_alrnn.nn.scan import Backend
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
-Stage = Literal["train", "val", "test"]
 
 
 _ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "lightning_alrnn.nn.alrnn.ALRNN")
@@ -52,7 +48,7 @@ class SequencePrediction(NamedTuple):
     classes: Tensor | None
 
 
-class ALRNNModule(LightningModule):
+class ALRNNModule(SequenceModule):
     r"""Encoder → recurrent core → linear readout, trained on a sequence task.
 
     The loss is the task's own, cross-entropy or mean squared error, plus the manifold-attractor regularisation (MAR)
@@ -129,7 +125,7 @@ class ALRNNModule(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler)
         if output_size < (2 if objective == "classification" else 1):
             raise ValueError(
                 f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
@@ -145,10 +141,7 @@ class ALRNNModule(LightningModule):
                     f"criterion={criterion!r} is for regression, got objective='classification': leave it out, as "
                     "classes are right or wrong without one"
                 )
-        if not mar_strength >= 0:
-            raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
-        if mar_units is not None and not 0 <= mar_units <= hidden_size:
-            raise ValueError(f"mar_units (M_reg) must lie between 0 and hidden_size (M={hidden_size}), got {mar_units}")
+        check_regularization(mar_strength, mar_units, hidden_size)
 
         self.objective = objective
         self.target_step = target_step
@@ -157,8 +150,6 @@ class ALRNNModule(LightningModule):
         self.group_names = group_names
         self.mar_strength = mar_strength
         self.mar_units = hidden_size // 2 if mar_units is None else mar_units
-        self._optimizer = optimizer
-        self._lr_scheduler = lr_scheduler
 
         core = _name_of(core)
         self.encoder = encoder
@@ -188,12 +179,6 @@ class ALRNNModule(LightningModule):
         whole_sequences = objective == "classification" and target_step == "every"
         self.val_trials = TrialAccuracy(group_names or (), whole_sequences)
         self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
-        self.register_buffer("_diverged", torch.tensor(False), persistent=False)
-        self._diverged: Tensor
-
-    def configure_losses(self) -> dict[str, Metric]:
-        """Running means of the loss and its parts, logged in every stage."""
-        return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
 
     def configure_metrics(self, output_size: int) -> dict[str, Metric]:
         """Metrics of validation and test beyond the loss, by name."""
@@ -283,68 +268,23 @@ class ALRNNModule(LightningModule):
             return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
         return torch.zeros((), device=self.device)
 
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step("train", batch)
-
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step("val", batch)
-
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step("test", batch)
-
     def predict_step(self, batch: SequenceBatch, batch_idx: int) -> SequencePrediction:
         return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
 
-    def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameters())
-        if self._lr_scheduler is None:
-            return optimizer
-        scheduler = self._lr_scheduler(optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": getattr(scheduler, "monitor", "val/task_loss")},
-        }
-
-    def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the best and the last weights where the Trainer would have kept the last alone."""
-        checkpoints = self.trainer.checkpoint_callbacks
-        if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return []
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
-            return [ModelCheckpoint(save_last=True)]
-        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}", save_last=True)]
-
-    def on_validation_epoch_start(self) -> None:
-        self._stop_if_diverged()
-
     def on_validation_epoch_end(self) -> None:
         self._log_trials("val")
-        # the last update may have broken the weights after the last training loss; no checkpoint may hold them
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            value = self._metrics("val")["task_loss"].compute()
-            if not bool(torch.isfinite(value)):
-                raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
+        super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:
         self._log_trials("test")
-
-    def on_train_epoch_end(self) -> None:
-        self._stop_if_diverged()
 
     def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Tensor]:
         _check_batch(batch, self.objective, self.target_step, self.readout.out_features)
         prediction = self(batch.inputs, batch.lengths)
         elements, weight = self.task_loss(prediction.outputs, batch)
-        total = weight.sum()
-        # a batch whose mask is empty has the loss 0, not 0/0
-        task_loss = (elements * weight).sum() / torch.where(total > 0, total, 1.0)
-        regularization = self.regularization()
-        loss = task_loss + regularization
-        if stage == "train":
-            self._note_divergence(loss)
-        losses = {"loss": loss, "task_loss": task_loss, "regularization": regularization}
+        losses = self._losses(stage, elements, weight)
         self._log(stage, batch, prediction, losses, weight)
-        output = {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
+        output = {"loss": losses["loss"], "states": prediction.states.detach(), "lengths": prediction.lengths}
         return output if batch.group is None else {**output, "group": batch.group}
 
     @torch.no_grad()
@@ -368,15 +308,7 @@ class ALRNNModule(LightningModule):
                 metrics[name].update(outputs, targets)
             if self._judges_trials:
                 self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
-        for name, metric in metrics.items():
-            self.log(
-                f"{stage}/{name}",
-                metric,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=name in ("loss", "accuracy"),
-                batch_size=len(batch.inputs),
-            )
+        self._log_metrics(stage, len(batch.inputs))
 
     @property
     def _judges_trials(self) -> bool:
@@ -394,21 +326,6 @@ class ALRNNModule(LightningModule):
 
     def _trials(self, stage: Stage) -> TrialAccuracy:
         return self.val_trials if stage == "val" else self.test_trials
-
-    def _metrics(self, stage: Stage) -> dict[str, Metric]:
-        return dict(getattr(self, f"{stage}_metrics").items())
-
-    def _note_divergence(self, loss: Tensor) -> None:
-        alone = self._trainer is None or self._trainer.world_size == 1  # a step may be called without a Trainer
-        if loss.device.type == "cpu" and alone:
-            if not bool(torch.isfinite(loss)):
-                raise FloatingPointError(_diverged_message("train/loss", self.current_epoch))
-        else:  # looking at the value would halt the device, or leave the other processes waiting: once an epoch
-            self._diverged |= ~torch.isfinite(loss.detach())
-
-    def _stop_if_diverged(self) -> None:
-        if self.trainer.strategy.reduce_boolean_decision(bool(self._diverged), all=False):
-            raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
 
 
 def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_size: int, hidden_size: int) -> nn.Module:
@@ -467,27 +384,8 @@ def _output_width(encoder: nn.Module) -> int:
     )
 
 
-def _is_lightnings_default(checkpoint: Callback) -> bool:
-    """Whether a checkpoint callback is the one that the Trainer adds by itself: nothing about it was chosen."""
-    return (
-        type(checkpoint) is ModelCheckpoint
-        and checkpoint.state_key == ModelCheckpoint().state_key
-        and checkpoint.dirpath is None
-        and checkpoint.filename is None
-        and checkpoint.save_last is None
-        and checkpoint.save_top_k == 1
-        and not checkpoint.save_weights_only
-        and not checkpoint.verbose
-        and checkpoint.auto_insert_metric_name
-    )
-
-
 def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:
-    if not isinstance(batch, SequenceBatch):
-        raise TypeError(
-            f"a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got {type(batch).__name__}: "
-            "let the loader's collate_fn return one, or use the Arrays DataModule"
-        )
+    check_is_batch(batch)
     shape: tuple[int, ...] = tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
     integers = not batch.targets.is_floating_point()
     if objective == "regression":
@@ -498,11 +396,3 @@ def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs
             f"targets for {objective} at {target_step} step must be {kind} of shape {shape}, "
             f"got {batch.targets.dtype} of shape {tuple(batch.targets.shape)}"
         )
-
-
-def _diverged_message(name: str, epoch: int) -> str:
-    return (
-        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is "
-        "too high (lower the optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or "
-        "the start is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
-    )

@@ -1,11 +1,13 @@
 """Figures drawn from results: matplotlib ``Figure`` objects, no pyplot and no global state."""
 
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
 
 __all__ = [
     "plot_eigenvalues",
     "plot_group_regimes",
+    "plot_length_accuracy",
     "plot_regime_sharing",
     "plot_regimes",
     "plot_state_space",

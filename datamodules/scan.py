@@ -1,0 +1,330 @@
+"""SCAN: commands in a small language, to be translated into actions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.datamodules.base import SPLITS, SequenceDataModule, Split
+
+Tokens: TypeAlias = NDArray[np.int64]
+
+WORDS = (
+    *("<pad>", "walk", "look", "run", "jump", "turn", "left", "right", "opposite", "around"),
+    *("twice", "thrice", "and", "after"),
+)
+"""Input tokens by number."""
+
+ACTIONS = ("I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT", "<end>")
+"""Output tokens, the classes, by number."""
+
+GENERATED = ("simple", "length", "addprim_jump", "addprim_turn_left")
+"""Splits that follow from the grammar; all others are read from files."""
+
+_PAD = WORDS.index("<pad>")
+_END = ACTIONS.index("<end>")
+_LONGEST_TRAINED = 22  # actions, in the length split
+_JUMPS, _TURNS = 1_467, 2_189  # a tenth of what is trained on, in the two splits named after a primitive
+_TEST_SHARE = 0.2  # of the simple split
+
+
+class Commands(NamedTuple):
+    """Commands and what they mean.
+
+    Attributes:
+        words: indices into :data:`WORDS`, int64 of shape ``(commands, words)``, padded with ``<pad>``.
+        actions: indices into :data:`ACTIONS`, int64 of shape ``(commands, actions)``, padded with ``<end>``.
+    """
+
+    words: Tokens
+    actions: Tokens
+
+    def at(self, index: Tokens | NDArray[np.bool_]) -> Commands:
+        """The commands at ``index``."""
+        return Commands(self.words[index], self.actions[index])
+
+
+class SCAN(SequenceDataModule):
+    """Translate a command such as "jump left twice" into actions, to be generalised to commands of another kind.
+
+    The 20,910 commands of the grammar are generated; the splits differ in what the test asks for:
+
+    - "simple": a random fifth is held out for testing;
+    - "length": training on commands of at most 22 actions (16,990), testing on the longer ones, 24 to 48 (3,920);
+    - "addprim_jump": of the commands with "jump", training sees "jump" alone (1,467 times, beside 13,203 commands
+      without it); the other 7,706 are for testing;
+    - "addprim_turn_left": the same with "turn left" (2,189 times, beside 19,701 commands); 1,208 for testing;
+    - any other, such as "mcd1", "mcd2" and "mcd3" (maximum compound divergence), comes from the official files, as
+      do all splits where ``data_dir`` is given.
+
+    The validation split is a random share of the training commands and so of their kind, not of the test's. Commands
+    that training repeats ("jump") all stay in it.
+
+    The inputs are words; targets are the actions followed by ``<end>``, the last class. Neither holds a start token:
+    that is the decoder's own. Past their end, inputs hold ``<pad>`` (0), targets ``<end>`` and the mask 0.
+
+    Args:
+        split: see above.
+        data_dir: folder with ``tasks_train_<split>.txt`` and ``tasks_test_<split>.txt``, in it or any folder below;
+            each line reads ``IN: jump twice OUT: I_JUMP I_JUMP``. ``None`` generates the split.
+        val_fraction: share of the training commands that is held out for validation.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the validation share, and of the test share in a "simple" split that is generated.
+
+    Shapes:
+        inputs ``(batch, T_in)`` int64 and lengths ``(batch,)``; targets ``(batch, T_out)`` int64 and mask
+        ``(batch, T_out)``; T_in ≤ 9 words and T_out ≤ 49, as long as the longest of a split; classification at every
+        step of the targets.
+
+    Raises:
+        ValueError: if the split is neither generated nor in ``data_dir``, or if ``val_fraction`` is not between 0 and
+            1; when a split is built, if a line of a file is not of the form above.
+        FileNotFoundError: if there is no folder ``data_dir``.
+
+    Example:
+        >>> batch = SCAN(split="length").build("test")
+        >>> batch.inputs.shape, batch.targets.shape
+        (torch.Size([3920, 9]), torch.Size([3920, 49]))
+        >>> " ".join(WORDS[word] for word in batch.inputs[0, : batch.lengths[0]])
+        'walk around left thrice'
+
+    Reference:
+        Lake & Baroni, ICML 2018 (arXiv:1711.00350); "mcd1" to "mcd3": Keysers et al., ICLR 2020 (arXiv:1912.09713).
+    """
+
+    input_size = len(WORDS)
+    vocab_size = len(WORDS)
+    output_size = len(ACTIONS)
+    objective = "classification"
+    target_step = "every"
+
+    def __init__(
+        self,
+        split: str = "simple",
+        data_dir: str | os.PathLike[str] | None = None,
+        val_fraction: float = 0.1,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
+        data_dir = None if data_dir is None else os.fspath(data_dir)
+        self.split = split
+        self.val_fraction = val_fraction
+        self.class_names = list(ACTIONS)
+        self._files = None if data_dir is None else _find_files(Path(data_dir), split)
+        if self._files is None and split not in GENERATED:
+            raise ValueError(
+                f"split must be one of {_listed(GENERATED)}, which are generated, or come from files, got {split!r}: "
+                f"set data_dir to a folder that holds tasks_train_{split}.txt and tasks_test_{split}.txt"
+            )
+        self.save_hyperparameters()
+
+    def build(self, split: Split) -> SequenceBatch:
+        train, test = self._parts()
+        if split == "test":
+            return _batch(test)
+        held_out = _hold_out(train, self.val_fraction, self.seed)
+        return _batch(train.at(held_out if split == "val" else ~held_out))
+
+    def _parts(self) -> tuple[Commands, Commands]:
+        if self._files is None:
+            return split_commands(all_commands(), self.split, self.seed)
+        train, test = map(read_commands, self._files)
+        return train, test
+
+
+def all_commands() -> Commands:
+    """The 20,910 commands of the grammar: the 102 phrases, then those joined by "and", then by "after".
+
+    Example:
+        >>> commands = all_commands()
+        >>> commands.words.shape, commands.actions.shape
+        ((20910, 9), (20910, 48))
+    """
+    phrases = _phrases()
+    x, y = map(phrases.at, np.divmod(np.arange(len(phrases.words) ** 2), len(phrases.words)))
+    parts = [phrases]
+    for joint, first, second in (("and", x, y), ("after", y, x)):
+        middle = np.full((len(x.words), 1), WORDS.index(joint))
+        words = _pack(np.concatenate((x.words, middle, y.words), axis=1), _PAD)
+        parts.append(Commands(words, _pack(np.concatenate((first.actions, second.actions), axis=1), _END)))
+    widths = [max(part[field].shape[1] for part in parts) for field in (0, 1)]
+    return Commands(
+        *(
+            np.concatenate([_widen(part[field], widths[field], filler) for part in parts])
+            for field, filler in ((0, _PAD), (1, _END))
+        )
+    )
+
+
+def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands, Commands]:
+    """Divide all commands into those for training and those for testing, as one of :data:`GENERATED` says.
+
+    Args:
+        commands: all commands, each once.
+        split: name of the split.
+        seed: seed of "simple".
+
+    Example:
+        >>> train, test = split_commands(all_commands(), "addprim_jump", seed=0)
+        >>> len(train.words), len(test.words)
+        (14670, 7706)
+    """
+    count = len(commands.words)
+    index = np.arange(count)
+    if split == "simple":
+        order = np.random.default_rng((seed, SPLITS.index("test"))).permutation(count)
+        cut = round(count * _TEST_SHARE)
+        return commands.at(np.sort(order[cut:])), commands.at(np.sort(order[:cut]))
+    if split == "length":
+        longer = (commands.actions != _END).sum(axis=1) > _LONGEST_TRAINED
+        return commands.at(~longer), commands.at(longer)
+    primitive, copies = (("jump",), _JUMPS) if split == "addprim_jump" else (("turn", "left"), _TURNS)
+    tokens = [WORDS.index(word) for word in primitive]
+    spans = np.lib.stride_tricks.sliding_window_view(commands.words, len(tokens), axis=1)
+    holds = (spans == tokens).all(axis=2).any(axis=1)
+    alone = holds & ((commands.words != _PAD).sum(axis=1) == len(tokens))
+    return commands.at(np.concatenate((index[~holds], np.repeat(index[alone], copies)))), commands.at(holds & ~alone)
+
+
+def read_commands(path: Path) -> Commands:
+    """Read a file of lines ``IN: <words> OUT: <actions>``.
+
+    Raises:
+        ValueError: if the file is empty or a line is of another form; the message names the file, the line and what
+            was expected.
+    """
+    words, actions = [], []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            head, _, tail = line.partition(" OUT: ")
+            if not head.startswith("IN: ") or not head[4:].split() or not tail.split():
+                raise ValueError(f'{path}, line {number}: expected "IN: <words> OUT: <actions>", got {line.strip()!r}')
+            words.append(_numbers(head[4:], "word", _WORD_NUMBERS, path, number))
+            actions.append(_numbers(tail, "action", _ACTION_NUMBERS, path, number))
+    if not words:
+        raise ValueError(f'{path} is empty: expected lines "IN: <words> OUT: <actions>"')
+    return Commands(_stack(words, _PAD), _stack(actions, _END))
+
+
+_WORD_NUMBERS = {word: number for number, word in enumerate(WORDS) if number != _PAD}
+_ACTION_NUMBERS = {action: number for number, action in enumerate(ACTIONS) if number != _END}
+
+
+def _numbers(text: str, kind: str, numbers: dict[str, int], path: Path, line: int) -> list[int]:
+    try:
+        return [numbers[token] for token in text.split()]
+    except KeyError as error:
+        raise ValueError(
+            f"{path}, line {line}: unknown {kind} {error.args[0]!r}, expected {kind}s out of {', '.join(numbers)}"
+        ) from None
+
+
+def _phrases() -> Commands:
+    """The 34 verb phrases, each alone, twice and thrice."""
+    phrases: list[tuple[list[str], list[str]]] = []
+    turns = {"left": ["I_TURN_LEFT"], "right": ["I_TURN_RIGHT"]}
+    verbs = {"walk": ["I_WALK"], "look": ["I_LOOK"], "run": ["I_RUN"], "jump": ["I_JUMP"], "turn": []}
+    for verb, act in verbs.items():
+        if act:
+            phrases.append(([verb], act))
+        for side, turn in turns.items():
+            phrases.append(([verb, side], turn + act))
+            phrases.append(([verb, "opposite", side], turn * 2 + act))
+            phrases.append(([verb, "around", side], (turn + act) * 4))
+    repeated = [
+        (words + suffix, actions * times)
+        for suffix, times in (([], 1), (["twice"], 2), (["thrice"], 3))
+        for words, actions in phrases
+    ]
+    return Commands(
+        _stack([[WORDS.index(word) for word in words] for words, _ in repeated], _PAD),
+        _stack([[ACTIONS.index(action) for action in actions] for _, actions in repeated], _END),
+    )
+
+
+def _stack(rows: Sequence[Sequence[int]], filler: int) -> Tokens:
+    """Rows of different lengths as one array, padded behind."""
+    counts = np.array([len(row) for row in rows])
+    stacked = np.full((len(rows), counts.max()), filler, dtype=np.int64)
+    stacked[np.arange(counts.max()) < counts[:, None]] = np.concatenate([np.asarray(row) for row in rows])
+    return stacked
+
+
+def _pack(rows: Tokens, filler: int) -> Tokens:
+    """Move the filler within each row behind all else, and cut off what no row needs."""
+    order = np.argsort(rows == filler, axis=1, kind="stable")
+    return np.take_along_axis(rows, order, axis=1)[:, : (rows != filler).sum(axis=1).max()]
+
+
+def _widen(rows: Tokens, width: int, filler: int) -> Tokens:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=filler)
+
+
+def _hold_out(train: Commands, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which training commands are for validation: a share of those that occur once."""
+    _, inverse, counts = np.unique(train.words, axis=0, return_inverse=True, return_counts=True)
+    once = np.flatnonzero(counts[inverse.reshape(-1)] == 1)
+    size = max(1, round(len(once) * fraction))
+    if size > len(once) or size == len(train.words):
+        raise ValueError(
+            f"the training file must hold commands that occur once, to hold out {fraction:.0%} of them for validation "
+            f"and to leave some to train on; of its {len(train.words)} commands {len(once)} do"
+        )
+    held_out = np.zeros(len(train.words), dtype=bool)
+    held_out[np.random.default_rng((seed, SPLITS.index("val"))).permutation(once)[:size]] = True
+    return held_out
+
+
+def _batch(commands: Commands) -> SequenceBatch:
+    lengths = (commands.words != _PAD).sum(axis=1)
+    steps = (commands.actions != _END).sum(axis=1) + 1  # <end> is one more
+    inputs = commands.words[:, : lengths.max()]
+    targets = _widen(commands.actions, commands.actions.shape[1] + 1, _END)[:, : steps.max()]
+    return SequenceBatch(
+        torch.from_numpy(np.ascontiguousarray(inputs)),
+        torch.from_numpy(np.ascontiguousarray(targets)),
+        torch.from_numpy(lengths),
+        valid_steps(torch.from_numpy(steps), targets.shape[1]).float(),
+    )
+
+
+def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
+    """The training and the test file of a split."""
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"data_dir must be a folder with the official files of SCAN, there is no {data_dir}")
+    found: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+    for part, paths in found.items():
+        prefix = f"tasks_{part}_"
+        for path in sorted(data_dir.rglob(f"{prefix}*.txt")):
+            paths.setdefault(path.stem.removeprefix(prefix), []).append(path)
+    names = sorted(found["train"].keys() & found["test"].keys())
+    if split not in names:
+        raise ValueError(
+            f"split must be one of those in data_dir, {_listed(names) or 'where there are none'}, got {split!r}: there "
+            f"is no tasks_train_{split}.txt with a tasks_test_{split}.txt in {data_dir}. Without data_dir, "
+            f"{_listed(GENERATED)} are generated"
+        )
+    train, test = found["train"][split], found["test"][split]
+    for first, *others in (train, test):
+        if others:
+            raise ValueError(
+                f"data_dir must hold the files of a split once, but {first.name} is in {first.parent} and in "
+                f"{others[0].parent}: choose one of the two as data_dir"
+            )
+    return train[0], test[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

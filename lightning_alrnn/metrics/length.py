@@ -1,0 +1,48 @@
+"""Exact sequences by length, over batches and processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class LengthCounter(Metric):
+    """Counts sequences, and those that are right, by the length of their target.
+
+    Args:
+        longest: the greatest length that is told apart; longer sequences count as of this length.
+
+    Example:
+        >>> counter = LengthCounter(longest=3)
+        >>> counter.update(torch.tensor([True, False, True]), torch.tensor([1, 3, 8]))
+        >>> counter.compute()
+        (tensor([0, 1, 0, 1]), tensor([0, 1, 0, 2]))
+    """
+
+    full_state_update = False
+
+    right: Tensor
+    total: Tensor
+
+    def __init__(self, longest: int = 100) -> None:
+        super().__init__()
+        self.longest = longest
+        for name in ("right", "total"):
+            self.add_state(name, default=torch.zeros(longest + 1, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, correct: Tensor, lengths: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            correct: bool of shape ``(batch,)``.
+            lengths: lengths of the targets, int64 of shape ``(batch,)``; a sequence of negative length is left out.
+        """
+        index = lengths.clamp(0, self.longest)
+        counted = lengths >= 0
+        self.total.index_add_(0, index, counted.long())
+        self.right.index_add_(0, index, (correct & counted).long())
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Right sequences and all sequences of each length 0 … ``longest``, int64 of shape ``(longest + 1,)`` each."""
+        return self.right.clone(), self.total.clone()

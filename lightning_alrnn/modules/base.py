@@ -1,0 +1,171 @@
+"""What the LightningModules share: steps, losses as exact means, optimizers, checkpoints, a stop on divergence."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.metrics.mean import WeightedMean
+
+Stage = Literal["train", "val", "test"]
+
+_PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
+
+
+class SequenceModule(LightningModule):
+    """Base of the LightningModules.
+
+    A subclass implements :meth:`_step` and :meth:`regularization` and sets ``train_metrics``, ``val_metrics`` and
+    ``test_metrics``, each a ``ModuleDict`` of metrics with those of :meth:`configure_losses` among them.
+
+    Args:
+        optimizer: called with the parameters.
+        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+    """
+
+    def __init__(self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None) -> None:
+        super().__init__()
+        self._optimizer = optimizer
+        self._lr_scheduler = lr_scheduler
+        self.register_buffer("_diverged", torch.tensor(False), persistent=False)
+        self._diverged: Tensor
+
+    @abstractmethod
+    def regularization(self) -> Tensor:
+        """What is added to the task's loss."""
+
+    @abstractmethod
+    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Any]:
+        """The loss of a batch and what callbacks look at."""
+
+    def configure_losses(self) -> dict[str, Metric]:
+        """Running means of the loss and its parts, logged in every stage."""
+        return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._step("val", batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._step("test", batch)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self.parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        scheduler = self._lr_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": getattr(scheduler, "monitor", "val/task_loss")},
+        }
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Keep the best and the last weights where the Trainer would have kept the last alone."""
+        checkpoints = self.trainer.checkpoint_callbacks
+        if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
+            return []
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
+            return [ModelCheckpoint(save_last=True)]
+        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}", save_last=True)]
+
+    def on_validation_epoch_start(self) -> None:
+        self._stop_if_diverged()
+
+    def on_validation_epoch_end(self) -> None:
+        # the last update may have broken the weights after the last training loss; no checkpoint may hold them
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            value = self._metrics("val")["task_loss"].compute()
+            if not bool(torch.isfinite(value)):
+                raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
+
+    def on_train_epoch_end(self) -> None:
+        self._stop_if_diverged()
+
+    def _losses(self, stage: Stage, elements: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """The loss of a batch and its parts, from the losses of single elements and their weights."""
+        total = weight.sum()
+        # a batch whose mask is empty has the loss 0, not 0/0
+        task_loss = (elements * weight).sum() / torch.where(total > 0, total, 1.0)
+        regularization = self.regularization()
+        loss = task_loss + regularization
+        if stage == "train":
+            self._note_divergence(loss)
+        return {"loss": loss, "task_loss": task_loss, "regularization": regularization}
+
+    def _log_metrics(self, stage: Stage, batch_size: int) -> None:
+        for name, metric in self._metrics(stage).items():
+            self.log(
+                f"{stage}/{name}",
+                metric,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=name in _PROGRESS_BAR,
+                batch_size=batch_size,
+            )
+
+    def _metrics(self, stage: Stage) -> dict[str, Metric]:
+        return dict(getattr(self, f"{stage}_metrics").items())
+
+    def _note_divergence(self, loss: Tensor) -> None:
+        alone = self._trainer is None or self._trainer.world_size == 1  # a step may be called without a Trainer
+        if loss.device.type == "cpu" and alone:
+            if not bool(torch.isfinite(loss)):
+                raise FloatingPointError(_diverged_message("train/loss", self.current_epoch))
+        else:  # looking at the value would halt the device, or leave the other processes waiting: once an epoch
+            self._diverged |= ~torch.isfinite(loss.detach())
+
+    def _stop_if_diverged(self) -> None:
+        if self.trainer.strategy.reduce_boolean_decision(bool(self._diverged), all=False):
+            raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
+
+
+def check_regularization(mar_strength: float, mar_units: int | None, hidden_size: int) -> None:
+    """Raise ``ValueError`` unless τ and M_reg are within their range."""
+    if not mar_strength >= 0:
+        raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
+    if mar_units is not None and not 0 <= mar_units <= hidden_size:
+        raise ValueError(f"mar_units (M_reg) must lie between 0 and hidden_size (M={hidden_size}), got {mar_units}")
+
+
+def check_is_batch(batch: object) -> None:
+    """Raise ``TypeError`` unless it is a :class:`SequenceBatch`."""
+    if not isinstance(batch, SequenceBatch):
+        raise TypeError(
+            f"a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got {type(batch).__name__}: "
+            "let the loader's collate_fn return one, or use the Arrays DataModule"
+        )
+
+
+def _is_lightnings_default(checkpoint: Callback) -> bool:
+    """Whether a checkpoint callback is the one that the Trainer adds by itself: nothing about it was chosen."""
+    return (
+        type(checkpoint) is ModelCheckpoint
+        and checkpoint.state_key == ModelCheckpoint().state_key
+        and checkpoint.dirpath is None
+        and checkpoint.filename is None
+        and checkpoint.save_last is None
+        and checkpoint.save_top_k == 1
+        and not checkpoint.save_weights_only
+        and not checkpoint.verbose
+        and checkpoint.auto_insert_metric_name
+    )
+
+
+def _diverged_message(name: str, epoch: int) -> str:
+    return (
+        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is "
+        "too high (lower the optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or "
+        "the start is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
+    )

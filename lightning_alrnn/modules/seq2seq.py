@@ -1,0 +1,245 @@
+"""The LightningModule for sequence-to-sequence tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
+from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
+from lightning_alrnn.nn.alrnn import Init, InitialState, SelfConnections
+from lightning_alrnn.nn.regularization import manifold_attractor_penalty
+from lightning_alrnn.nn.scan import Backend
+from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
+
+
+class ALRNNSeq2Seq(SequenceModule):
+    r"""Encoder AL-RNN → decoder AL-RNN, trained to translate tokens into tokens (:class:`Seq2Seq`).
+
+    The loss is the cross-entropy of the target's tokens up to and with its ``<end>``, plus the manifold-attractor
+    regularisation (MAR, see :class:`ALRNNModule`) of both networks. The decoder is fed its own greedy choices, in
+    training too unless ``teacher_forcing`` says otherwise; in evaluation always.
+
+    Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
+    ``train/regularization``, the same under ``val/`` and ``test/``; further, under ``val/`` and ``test/``,
+
+    - ``token_accuracy``: share of the target's tokens, ``<end>`` included, that are right at their step; from the
+      decoder's own ``<end>`` on, none is;
+    - ``sequence_accuracy``: share of sequences of which every token is right.
+
+    The callback :class:`LengthAccuracy` comes with it, unless the Trainer has one already. Without a
+    ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the last one
+    (``last.ckpt``) are kept.
+
+    Batches hold int64 tokens ``(batch, T_in)`` and targets ``(batch, T_out)``, each up to the token ``<end>``, which is
+    the last class; the mask, if there is one, is ``(batch, T_out)``.
+
+    Args:
+        input_size: number of different input tokens.
+        output_size: number of different output tokens, ``<end>`` included.
+        hidden_size: M, the number of units of either network.
+        nonlinear_units: P of the encoder.
+        decoder_nonlinear_units: P of the decoder.
+        embedding_size: width of the embeddings of input and output tokens.
+        self_connections: see :class:`ALRNN`.
+        init: see :class:`ALRNN`.
+        initial_state: see :class:`ALRNN`; of the encoder.
+        backend: see :class:`ALRNN`.
+        teacher_forcing: probability, at each step in training, that the decoder is fed the target's token instead of
+            its own.
+        teacher_forcing_epochs: number of epochs in which that probability falls linearly to 0; ``None`` keeps it.
+        truncate_to_target: cut the decoder's output to the target's length, as the reference code does: ``<end>``
+            counts neither in the loss nor in the accuracies, and does not stop the decoder.
+        max_steps: the most tokens decoded in prediction, where no target is known.
+        mar_strength: τ, the strength of the regularisation; 0 for none.
+        mar_units: M_reg, how many of the first units of either network it acts on; ``None`` for M/2.
+        optimizer: called with the parameters.
+        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+
+    Raises:
+        ValueError: if a size or an option is out of range.
+
+    Example:
+        >>> model = ALRNNSeq2Seq(input_size=14, output_size=7, hidden_size=16, nonlinear_units=4)
+        >>> model(torch.randint(0, 14, (5, 9))).states.shape[::2]
+        torch.Size([5, 16])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
+    """
+
+    alrnns: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    """Names of its AL-RNNs: the ``alrnn`` command gives each its own callbacks."""
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int = 128,
+        nonlinear_units: int = 64,
+        decoder_nonlinear_units: int = 32,
+        embedding_size: int = 64,
+        self_connections: SelfConnections = "nonlinear",
+        init: Init = "gaussian",
+        initial_state: InitialState = "zeros",
+        backend: Backend = "auto",
+        teacher_forcing: float = 0.0,
+        teacher_forcing_epochs: int | None = None,
+        truncate_to_target: bool = False,
+        max_steps: int = 50,
+        mar_strength: float = 0.1,
+        mar_units: int | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        if not 0 <= teacher_forcing <= 1:
+            raise ValueError(f"teacher_forcing must be a probability between 0 and 1, got {teacher_forcing}")
+        if teacher_forcing_epochs is not None and teacher_forcing_epochs < 1:
+            raise ValueError(
+                f"teacher_forcing_epochs must be at least 1, or None to keep teacher_forcing as it is, "
+                f"got {teacher_forcing_epochs}"
+            )
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+        check_regularization(mar_strength, mar_units, hidden_size)
+        self.teacher_forcing = teacher_forcing
+        self.teacher_forcing_epochs = teacher_forcing_epochs
+        self.truncate_to_target = truncate_to_target
+        self.max_steps = max_steps
+        self.mar_strength = mar_strength
+        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
+        self.network = Seq2Seq(
+            input_size,
+            output_size,
+            hidden_size,
+            nonlinear_units,
+            decoder_nonlinear_units,
+            embedding_size=embedding_size,
+            self_connections=self_connections,
+            init=init,
+            initial_state=initial_state,
+            backend=backend,
+        )
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self.train_metrics = nn.ModuleDict(self.configure_losses())
+        self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics())
+        self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics())
+
+    def configure_metrics(self) -> dict[str, Metric]:
+        """Metrics of validation and test beyond the loss, by name."""
+        return {name: WeightedMean() for name in ("token_accuracy", "sequence_accuracy")}
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """The checkpoints of :class:`SequenceModule`, and :class:`LengthAccuracy`."""
+        given = any(isinstance(callback, LengthAccuracy) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [*super().configure_callbacks(), *([] if given else [LengthAccuracy()])]
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Seq2SeqOutput:
+        """Translate.
+
+        Args:
+            inputs: int64 tokens of shape ``(batch, T_in)``.
+            lengths: valid steps of each, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        """
+        output: Seq2SeqOutput = self.network(inputs, lengths, max_steps=self.max_steps)
+        return output
+
+    def predict_step(self, batch: SequenceBatch, batch_idx: int) -> Seq2SeqOutput:
+        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
+
+    def teacher_forcing_at(self, epoch: int) -> float:
+        """The probability of teacher forcing in an epoch, counted from 0."""
+        if self.teacher_forcing_epochs is None:
+            return self.teacher_forcing
+        return self.teacher_forcing * max(0.0, 1.0 - epoch / self.teacher_forcing_epochs)
+
+    def regularization(self) -> Tensor:
+        """τ times the manifold-attractor penalties of both networks."""
+        if self.mar_strength == 0:
+            return torch.zeros((), device=self.device)
+        networks = (self.network.encoder, self.network.decoder)
+        return self.mar_strength * sum(
+            (manifold_attractor_penalty(network, self.mar_units) for network in networks),
+            start=torch.zeros((), device=self.device),
+        )
+
+    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of each step.
+
+        Args:
+            outputs: scores, shape ``(batch, T_out, outputs)``.
+            batch: the batch.
+
+        Returns:
+            The loss of each step, and its weight in the mean, both of shape ``(batch, T_out)``.
+        """
+        targets, end = batch.targets, self.network.end
+        loss = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+        counted = valid_steps(steps_to_end(targets, end), targets.shape[1])
+        if self.truncate_to_target:
+            counted = counted & (targets != end)
+        weight = counted.to(loss.dtype)
+        return loss, weight if batch.mask is None else weight * batch.mask
+
+    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Any]:
+        check_is_batch(batch)
+        if batch.mask is not None and batch.mask.shape != batch.targets.shape:
+            raise ValueError(
+                f"the mask must have the shape of the targets, {tuple(batch.targets.shape)}, "
+                f"got {tuple(batch.mask.shape)}"
+            )
+        forcing = self.teacher_forcing_at(self.current_epoch) if stage == "train" else 0.0
+        output = self.network(batch.inputs, batch.lengths, batch.targets, teacher_forcing=forcing)
+        elements, weight = self.task_loss(output.outputs, batch)
+        losses = self._losses(stage, elements, weight)
+        steps = output.lengths
+        if not self.truncate_to_target:  # the decoder stops at its own <end>
+            steps = torch.minimum(steps, steps_to_end(output.tokens, self.network.end))
+        correct, target_lengths = self._log(stage, batch, output.tokens, steps, losses, weight)
+        return {
+            "loss": losses["loss"],
+            "states": {"encoder": output.encoder_states.detach(), "decoder": output.states.detach()},
+            "lengths": {"encoder": output.encoder_lengths, "decoder": steps},
+            "correct": correct,
+            "target_lengths": target_lengths,
+        }
+
+    @torch.no_grad()
+    def _log(
+        self,
+        stage: Stage,
+        batch: SequenceBatch,
+        tokens: Tensor,
+        steps: Tensor,
+        losses: dict[str, Tensor],
+        weight: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Update and log the metrics.
+
+        Returns:
+            Which sequences are right, and the lengths of their targets without ``<end>``, −1 for a sequence of which no
+            step counts; both of shape ``(batch,)``.
+        """
+        metrics = self._metrics(stage)
+        for name, value in losses.items():
+            metrics[name].update(value, weight.sum())
+        counted = weight > 0
+        right = (tokens == batch.targets) & valid_steps(steps, tokens.shape[1])
+        correct, scored = (right | ~counted).all(dim=1), counted.any(dim=1)
+        if stage != "train":
+            for name, of, among in (("token", right, counted), ("sequence", correct, scored)):
+                total = among.sum()
+                metrics[f"{name}_accuracy"].update((of & among).sum() / total.clamp(min=1), total)
+        self._log_metrics(stage, len(batch.inputs))
+        length = (batch.targets != self.network.end).cumprod(dim=1).sum(dim=1)
+        return correct, torch.where(scored, length, -1)

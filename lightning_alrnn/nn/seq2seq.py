@@ -1,0 +1,274 @@
+"""Sequence to sequence: an encoder AL-RNN whose final state starts a decoder AL-RNN."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN, Init, InitialState, SelfConnections
+from lightning_alrnn.nn.readout import LinearReadout
+from lightning_alrnn.nn.scan import Backend, ScanOutput
+
+
+class Seq2SeqOutput(NamedTuple):
+    """What the network makes of a batch.
+
+    Attributes:
+        outputs: scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
+        tokens: the decoder's choices, int64 of shape ``(batch, T_out)``; ``<end>`` past ``lengths``.
+        states: decoder states, shape ``(batch, T_out, M)``; zero past ``lengths``.
+        lengths: decoder steps of each sequence, int64 of shape ``(batch,)``: up to the target's ``<end>`` where targets
+            are given, up to the decoder's own ``<end>`` elsewhere; that step included.
+        encoder_states: encoder states, shape ``(batch, T_in, M)``; zero past ``encoder_lengths``.
+        encoder_lengths: encoder steps of each sequence, int64 of shape ``(batch,)``.
+    """
+
+    outputs: Tensor
+    tokens: Tensor
+    states: Tensor
+    lengths: Tensor
+    encoder_states: Tensor
+    encoder_lengths: Tensor
+
+
+def steps_to_end(tokens: Tensor, end: int) -> Tensor:
+    """How many steps each sequence has up to its first ``<end>``, that one included.
+
+    Args:
+        tokens: int64 of shape ``(batch, time)``.
+        end: the token ``<end>``.
+
+    Returns:
+        int64 of shape ``(batch,)``; ``time`` for a sequence without ``<end>``.
+
+    Example:
+        >>> steps_to_end(torch.tensor([[0, 2, 2], [2, 0, 1], [0, 1, 0]]), end=2)
+        tensor([2, 1, 3])
+    """
+    before = (tokens == end).cumsum(dim=1) == 0
+    return (before.sum(dim=1) + 1).clamp(max=tokens.shape[1])
+
+
+class Seq2Seq(nn.Module):
+    r"""Encoder AL-RNN → decoder AL-RNN, from tokens to tokens.
+
+    The decoder starts from the encoder's state at each sequence's own last step. At step t it is fed the embedding of
+    the token before (a start token at t=1) and scores the next one, y_t = argmax (D z_t + b):
+
+    .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C\, e(y_{t-1}) + h
+
+    The last of the output tokens is ``<end>``, which ends a sequence.
+
+    A choice among tokens has no gradient. So the tokens are found first, in a loop without gradients, and are then fed
+    to the decoder as known inputs of one pass over time: values and gradients are those of backpropagation through the
+    loop.
+
+    Args:
+        input_size: number of different input tokens.
+        output_size: number of different output tokens, at least 2; the last of them is ``<end>``.
+        hidden_size: M, the number of units of either network.
+        nonlinear_units: P of the encoder.
+        decoder_nonlinear_units: P of the decoder.
+        embedding_size: width of the embeddings, K of either network.
+        self_connections: see :class:`ALRNN`.
+        init: see :class:`ALRNN`.
+        initial_state: see :class:`ALRNN`; of the encoder.
+        backend: see :class:`ALRNN`.
+
+    Attributes:
+        encoder: the encoder's :class:`ALRNN`.
+        decoder: the decoder's.
+        end: the token ``<end>``, ``output_size`` − 1.
+
+    Raises:
+        ValueError: if a size is out of range or an option is unknown.
+
+    Example:
+        >>> network = Seq2Seq(input_size=14, output_size=7, hidden_size=16, nonlinear_units=4)
+        >>> found = network(torch.randint(0, 14, (5, 9)), max_steps=20)
+        >>> found.tokens.shape == found.outputs.shape[:2], int(found.lengths.max()) <= 20
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int = 128,
+        nonlinear_units: int = 64,
+        decoder_nonlinear_units: int = 32,
+        *,
+        embedding_size: int = 64,
+        self_connections: SelfConnections = "nonlinear",
+        init: Init = "gaussian",
+        initial_state: InitialState = "zeros",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": (input_size, 1), "output_size": (output_size, 2), "embedding_size": (embedding_size, 1)}
+        for name, (size, least) in sizes.items():
+            if size < least:
+                raise ValueError(f"{name} must be at least {least}, got {size}")
+        if not 0 <= decoder_nonlinear_units <= hidden_size:
+            raise ValueError(
+                f"decoder_nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), "
+                f"got {decoder_nonlinear_units}"
+            )
+        self.end = output_size - 1
+        self._start = output_size  # a token that is fed but never scored
+        self.embedding = nn.Embedding(input_size, embedding_size)
+        self.encoder = ALRNN(
+            embedding_size,
+            hidden_size,
+            nonlinear_units,
+            self_connections=self_connections,
+            init=init,
+            initial_state=initial_state,
+            backend=backend,
+        )
+        self.decoder_embedding = nn.Embedding(output_size + 1, embedding_size)
+        self.decoder = ALRNN(
+            embedding_size,
+            hidden_size,
+            decoder_nonlinear_units,
+            self_connections=self_connections,
+            init=init,
+            backend=backend,
+        )
+        self.readout = LinearReadout(hidden_size, output_size)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        teacher_forcing: float = 0.0,
+        max_steps: int = 50,
+    ) -> Seq2SeqOutput:
+        """Encode, then decode greedily.
+
+        Args:
+            inputs: int64 tokens of shape ``(batch, T_in)``.
+            lengths: valid steps of each input, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            targets: int64 of shape ``(batch, T_out)``, to run each sequence as long as its target; ``None`` runs each
+                until the decoder gives ``<end>``.
+            teacher_forcing: probability, at each step of each sequence, that the decoder is fed the target's token
+                instead of its own; takes ``targets``.
+            max_steps: the most steps without targets.
+
+        Raises:
+            ValueError: if a shape does not fit, a token is out of range (looked at on the CPU only) or
+                ``teacher_forcing`` is no probability.
+        """
+        _check_tokens("inputs", inputs, self.embedding.num_embeddings)
+        encoded = self.encode(inputs, lengths)
+        if targets is None:
+            if teacher_forcing:
+                raise ValueError(f"teacher_forcing={teacher_forcing} needs targets")
+            chosen = fed = self.choose(encoded.last, max_steps, until_end=True)
+            run = steps_to_end(chosen, self.end)
+        else:
+            _check_tokens("targets", targets, self.readout.out_features, batch=len(inputs))
+            if not 0 <= teacher_forcing <= 1:
+                raise ValueError(f"teacher_forcing must be a probability between 0 and 1, got {teacher_forcing}")
+            run = steps_to_end(targets, self.end)
+            if teacher_forcing == 1:
+                chosen, fed = None, targets
+            elif teacher_forcing == 0:
+                chosen = fed = self.choose(encoded.last, targets.shape[1])
+            else:
+                forced = torch.rand(targets.shape, device=targets.device) < teacher_forcing
+                chosen = self.choose(encoded.last, targets.shape[1], torch.where(forced, targets, -1))
+                fed = torch.where(forced, targets, chosen)
+        states, outputs = self.decode(encoded.last, fed, run)
+        if chosen is None:
+            chosen = outputs.argmax(dim=-1)
+        tokens = torch.where(valid_steps(run, chosen.shape[1]), chosen, self.end)
+        if lengths is None:
+            lengths = torch.full((len(inputs),), inputs.shape[1], dtype=torch.int64, device=inputs.device)
+        return Seq2SeqOutput(outputs, tokens, states, run, encoded.states, lengths)
+
+    def encode(self, inputs: Tensor, lengths: Tensor | None = None) -> ScanOutput:
+        """States of the encoder, and each sequence's last.
+
+        Args:
+            inputs: int64 tokens of shape ``(batch, T_in)``.
+            lengths: valid steps of each, int64 of shape ``(batch,)``, or ``None``.
+        """
+        output: ScanOutput = self.encoder(self.embedding(inputs), lengths=lengths)
+        return output
+
+    def decode(self, state: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the decoder on known tokens, with gradients.
+
+        Args:
+            state: z_0, shape ``(batch, M)``.
+            tokens: int64 of shape ``(batch, T_out)``; token t is fed at step t+1, the last at none.
+            lengths: steps of each sequence, int64 of shape ``(batch,)``.
+
+        Returns:
+            States ``(batch, T_out, M)`` and scores ``(batch, T_out, outputs)``.
+        """
+        fed = functional.pad(tokens[:, :-1], (1, 0), value=self._start)
+        states = self.decoder(self.decoder_embedding(fed), state, lengths).states
+        return states, self.readout(states)
+
+    @torch.no_grad()
+    def choose(self, state: Tensor, steps: int, forced: Tensor | None = None, *, until_end: bool = False) -> Tensor:
+        """The tokens that the decoder chooses when it is fed its own, without gradients.
+
+        Args:
+            state: z_0, shape ``(batch, M)``.
+            steps: number of steps.
+            forced: int64 of shape ``(batch, steps)``, tokens that are fed in place of the decoder's own, −1 where its
+                own is.
+            until_end: stop as soon as every sequence has given ``<end>``.
+
+        Returns:
+            int64 of shape ``(batch, steps)``, or less if it stops before.
+
+        Raises:
+            ValueError: if ``steps`` is less than 1.
+        """
+        if steps < 1:
+            raise ValueError(f"the number of steps to decode must be at least 1, got {steps}")
+        rnn = self.decoder
+        with torch.autocast(state.device.type, enabled=False):
+            dtype = torch.promote_types(rnn.W.dtype, torch.float32)
+            diagonal, transposed = rnn.diagonal().to(dtype), rnn.W.to(dtype).t()
+            drives = rnn.step(torch.zeros_like(rnn.h), self.decoder_embedding.weight).to(dtype)  # C e(token) + h
+            floor = torch.full_like(diagonal, -torch.inf)
+            floor[rnn.linear_units :] = 0.0
+            readout, bias = self.readout.weight.to(dtype).t(), self.readout.bias.to(dtype)
+            z = state.to(dtype)
+            chosen = torch.empty(steps, len(z), dtype=torch.int64, device=z.device)
+            drive = drives[self._start]
+            running = torch.ones(len(z), dtype=torch.bool, device=z.device)
+            for t in range(steps):
+                z = torch.addmm(drive, torch.maximum(z, floor), transposed).addcmul_(z, diagonal)
+                torch.argmax(torch.addmm(bias, z, readout), dim=1, out=chosen[t])
+                if until_end:
+                    running &= chosen[t] != self.end
+                    if not bool(running.any()):
+                        return chosen[: t + 1].t()
+                fed = chosen[t] if forced is None else torch.where(forced[:, t] < 0, chosen[t], forced[:, t])
+                drive = drives[fed]
+        return chosen.t()
+
+
+def _check_tokens(name: str, tokens: Tensor, size: int, batch: int | None = None) -> None:
+    shape = "(batch, time)" if batch is None else f"(batch={batch}, time)"
+    if tokens.ndim != 2 or tokens.dtype != torch.int64 or 0 in tokens.shape or (batch or len(tokens)) != len(tokens):
+        raise ValueError(
+            f"{name} must be int64 tokens of shape {shape} with at least one step, "
+            f"got {tokens.dtype} of shape {tuple(tokens.shape)}"
+        )
+    if tokens.device.type == "cpu":
+        low, high = map(int, tokens.aminmax())
+        if low < 0 or high >= size:
+            raise ValueError(f"{name} must be tokens from 0 to {size - 1}, got {low if low < 0 else high}")
