@@ -21,6 +21,7 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/readme.py
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
