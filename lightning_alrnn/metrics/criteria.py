@@ -46,8 +46,9 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
 def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
     """As :func:`direction`, but a no-go trial is correct if the output's angle is within 30° of 0.
 
-    It takes the angle of (0, 0) for 0, in outputs and targets, as atan2 does. A network that responds at angle 0 in every trial then
-    passes all of a go/no-go task whose response is at 0: for comparison with results that were counted this way.
+    It takes the angle of (0, 0) for 0, in outputs and targets, as atan2 does. A network that responds at angle 0 in
+    every trial then passes all of a go/no-go task whose response is at 0: for comparison with results that were counted
+    this way.
 
     Args:
         outputs: shape ``(batch, 3)``.

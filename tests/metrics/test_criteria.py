@@ -124,6 +124,8 @@ def test_wrong_number_of_outputs(name: str, width: int) -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="must be one of 'direction', 'direction_lenient', 'ring', 'sign', got 'ringg'"):
+    with pytest.raises(
+        ValueError, match="must be one of 'direction', 'direction_lenient', 'ring', 'sign', got 'ringg'"
+    ):
         find_criterion("ringg")
     assert set(CRITERIA) == {"direction", "direction_lenient", "ring", "sign"}
