@@ -165,6 +165,11 @@ class Arrays(SequenceDataModule):
 
         self._loaded: _Sequences | _Recording | None = None
         data = self._data
+        if criterion is not None and data.targets.objective == "classification":
+            raise ValueError(
+                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or give "
+                "objective='regression'"
+            )
         self.input_size = data.input_size
         self.output_size = data.targets.output_size
         self.objective = data.targets.objective

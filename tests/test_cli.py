@@ -101,6 +101,69 @@ def test_ones_own_array(tmp_path: Path) -> None:
     assert cli.model.readout.out_features == 4
 
 
+def test_criterion_and_names_of_groups_come_from_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "mine.npz",
+        inputs=rng.normal(size=(40, 5, 3)).astype("f"),
+        targets=rng.normal(size=40),
+        group=np.array(["left", "right"] * 20),
+    )
+    data = ["--data=Arrays", f"--data.inputs={tmp_path}/mine.npz", "--data.criterion=sign"]
+    trainer = [argument for argument in TINY if argument.startswith("--trainer")]
+    cli = run_cli(["fit", *data, *trainer, "--model.hidden_size=6"])
+    assert (cli.model.criterion, cli.model.group_names) == ("sign", ["left", "right"])
+    keys = {"val/accuracy", "val/accuracy/left", "val/accuracy/right", "regime/sharing_jaccard", "regime/sharing_js"}
+    assert keys <= set(cli.trainer.callback_metrics)
+    checkpoint = "runs/Arrays/version_0/checkpoints/last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["hyper_parameters"]["group_names"] == ["left", "right"]
+    capsys.readouterr()
+    main(["test", *data, *trainer, f"--ckpt_path={checkpoint}"])
+    printed = capsys.readouterr().out
+    for key in keys:
+        assert (key.replace("val/", "test/") in printed) == key.startswith("val/")
+
+
+ONES_OWN = """
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader
+
+from lightning_alrnn import ALRNN, SequenceBatch
+
+
+class Plain(LightningDataModule):  # without any of the attributes that are linked
+    def val_dataloader(self):
+        lengths, group = torch.full((8,), 5), torch.arange(8) % 2
+        batch = SequenceBatch(torch.randn(8, 5, 2), torch.randn(8, 1), lengths, None, group)
+        return DataLoader([batch], batch_size=None)
+
+
+class Bare(LightningModule):  # without any of the arguments that are linked
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.rnn = ALRNN(2, width, 2)
+
+    def validation_step(self, batch, batch_idx):
+        return {"states": self.rnn(batch.inputs).states}
+"""
+
+
+def test_modules_and_data_of_ones_own_need_not_have_what_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ones_own.py").write_text(ONES_OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    trainer = [argument for argument in TINY if argument.startswith("--trainer") and "max_epochs" not in argument]
+    addition = [argument for argument in TINY if argument.startswith("--data")]
+    run_cli(["validate", "--model=ones_own.Bare", *addition, *trainer])
+    run_cli(["validate", "--model=ones_own.Bare", "--data=ones_own.Plain", *trainer])
+    sizes = ["--model.input_size=2", "--model.output_size=1", "--model.objective=regression"]
+    asked = ["--model.criterion=sign", "--model.group_names=[a, b]"]
+    cli = run_cli(["validate", *sizes, *asked, "--data=ones_own.Plain", *trainer])
+    assert {"val/accuracy", "val/accuracy/a", "val/accuracy/b"} <= set(cli.trainer.callback_metrics)
+
+
 def test_two_processes_from_the_command_line() -> None:
     command = [sys.executable, "-m", "lightning_alrnn", "fit", *TINY, "--trainer.devices=2", "--trainer.strategy=ddp"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

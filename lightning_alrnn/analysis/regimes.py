@@ -397,11 +397,11 @@ def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
     missing = ~(present & present[:, None])
     jaccard = (both / (sizes + sizes[:, None] - both)).masked_fill(missing, math.nan)
 
-    occupancy = found.counts / found.counts.sum(dim=1, keepdim=True).clamp(min=1)
+    occupancy = found.counts.double() / found.counts.sum(dim=1, keepdim=True).clamp(min=1)
     entropy = _entropy(occupancy)
     # a row of pairs at a time: all at once would take groups² · regimes numbers
     mixed = [_entropy((occupancy + own) / 2) for own in occupancy]
-    js = (torch.stack(mixed) if mixed else torch.zeros(0, 0)) - (entropy + entropy[:, None]) / 2
+    js = (torch.stack(mixed) if mixed else entropy.new_zeros(0, 0)) - (entropy + entropy[:, None]) / 2
     js = js.clamp(0, 1).masked_fill(missing, math.nan)
 
     pair = torch.triu_indices(len(found.groups), len(found.groups), offset=1).unbind()

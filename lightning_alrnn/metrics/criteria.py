@@ -46,8 +46,9 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
 def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
     """As :func:`direction`, but a no-go trial is correct if the output's angle is within 30° of 0.
 
-    It takes the angle of a target without a direction for 0. A network that responds at angle 0 in every trial then
-    passes all of a go/no-go task whose response is at 0: for comparison with results that were counted this way.
+    It takes the angle of (0, 0) for 0, in outputs and targets, as atan2 does. A network that responds at angle 0 in
+    every trial then passes all of a go/no-go task whose response is at 0: for comparison with results that were counted
+    this way.
 
     Args:
         outputs: shape ``(batch, 3)``.
@@ -62,9 +63,7 @@ def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor([ True, False])
     """
     _check_width("direction_lenient", outputs, 3, "fixation, cos and sin")
-    go = (targets[:, 1:] != 0).any(dim=1)
-    directions = torch.stack([torch.where(go, targets[:, 1], 1.0), targets[:, 2]], dim=1)
-    return _within(_DIRECTION_ERROR, outputs[:, 1:], directions)
+    return _within(_DIRECTION_ERROR, _angle_zero_if_none(outputs[:, 1:]), _angle_zero_if_none(targets[:, 1:]))
 
 
 def ring(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -144,6 +143,12 @@ def _within(angle: float, outputs: Tensor, targets: Tensor) -> Tensor:
     """Whether the angle between vectors ``(batch, 2)`` is below ``angle``; never, where one of them is 0."""
     lengths = torch.hypot(outputs[:, 0], outputs[:, 1]) * torch.hypot(targets[:, 0], targets[:, 1])
     return (outputs * targets).sum(dim=1) > math.cos(angle) * lengths
+
+
+def _angle_zero_if_none(vectors: Tensor) -> Tensor:
+    """Vectors ``(batch, 2)``, with (1, 0) for (0, 0)."""
+    none = (vectors == 0).all(dim=1)
+    return torch.stack([torch.where(none, 1.0, vectors[:, 0]), vectors[:, 1]], dim=1)
 
 
 def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:

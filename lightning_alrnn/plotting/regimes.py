@@ -209,4 +209,5 @@ def _write_cells(axes: Axes, image: AxesImage, values: NDArray[Any], write: Call
     dark = np.asarray(image.cmap(image.norm(values)))[..., :3] @ [0.299, 0.587, 0.114] < 0.5
     for row, column in np.argwhere(np.isfinite(values)):
         text, colour = write(float(values[row, column])), "white" if dark[row, column] else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+        cell = axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+        cell.set_in_layout(False)  # the layout is slow if it looks at each of them

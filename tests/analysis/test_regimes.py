@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
 from lightning_alrnn.analysis.regimes import (
     bitcode,
     count_regimes,
+    count_regimes_by_group,
     merge_rows,
     pack_bits,
+    regime_sharing,
     summarize_regimes,
     transition_matrix,
     unpack_bits,
@@ -125,3 +129,107 @@ def test_wrong_shapes() -> None:
         count_regimes(torch.randn(3, 4), 1)
     with pytest.raises(ValueError, match="must lie between 0 and M=4, got 5"):
         count_regimes(torch.randn(2, 3, 4), 5)
+
+
+def count_groups_by_hand(
+    states: torch.Tensor, nonlinear: int, group: list[int], lengths: list[int]
+) -> dict[int, Counter[str]]:
+    """The bitcodes of each group, one state at a time."""
+    first = states.shape[-1] - nonlinear
+    found: dict[int, Counter[str]] = {}
+    for sequence, owner, length in zip(states.tolist(), group, lengths, strict=True):
+        for z in sequence[:length]:
+            found.setdefault(owner, Counter())["".join("1" if value > 0 else "0" for value in z[first:])] += 1
+    return found
+
+
+def sharing_by_hand(counts: dict[int, Counter[str]], g: int, h: int) -> tuple[float, float]:
+    """Jaccard index on Python sets, and the divergence by scipy."""
+    a, b = set(counts[g]), set(counts[h])
+    codes = sorted(a | b)
+    p, q = ([counts[k][code] / counts[k].total() for code in codes] for k in (g, h))
+    return len(a & b) / len(a | b), float(jensenshannon(p, q, base=2)) ** 2
+
+
+@settings(deadline=None)
+@given(
+    nonlinear=st.sampled_from([0, 1, 2, 4, 70]),
+    batch=st.integers(1, 8),
+    time=st.integers(1, 6),
+    owners=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+def test_groups_equal_brute_force(nonlinear: int, batch: int, time: int, owners: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(batch, time, 70, generator=generator)
+    states[batch // 2 :, :, :68] = states[:1, :, :68]  # so that 70 units share regimes too
+    lengths = torch.randint(1, time + 1, (batch,), generator=generator)
+    group = torch.randint(-1, owners, (batch,), generator=generator)
+    expected = count_groups_by_hand(states, nonlinear, group.tolist(), lengths.tolist())
+    expected.pop(-1, None)  # of no group
+
+    found = count_regimes_by_group(states, nonlinear, group, lengths, groups=owners)
+    codes = [bitcode(code) for code in found.codes]
+    assert found.groups.tolist() == list(range(owners))
+    assert len(set(codes)) == len(codes)
+    totals = found.counts.sum(dim=0).tolist()
+    assert totals == sorted(totals, reverse=True)
+    assert 0 not in totals
+    for index, (row, steps) in enumerate(zip(found.counts.tolist(), found.steps.tolist(), strict=True)):
+        wanted = expected.get(index, Counter())
+        assert {code: n for code, n in zip(codes, row, strict=True) if n} == wanted
+        assert steps == wanted.total()
+    occurring = count_regimes_by_group(states, nonlinear, group, lengths)
+    assert occurring.groups.tolist() == sorted(expected)
+
+    sharing = regime_sharing(found)
+    for g in range(owners):
+        for h in range(owners):
+            measures = (float(sharing.jaccard[g, h]), float(sharing.js[g, h]))
+            if g in expected and h in expected:
+                assert measures == pytest.approx(sharing_by_hand(expected, g, h), abs=1e-9)
+                assert all(0 <= measure <= 1 for measure in measures)
+            else:
+                assert all(map(math.isnan, measures))
+    pairs = [sharing_by_hand(expected, g, h) for g, h in combinations(expected, 2)]
+    if pairs:
+        means = [sum(measure) / len(pairs) for measure in zip(*pairs, strict=True)]
+        assert [sharing.mean_jaccard, sharing.mean_js] == pytest.approx(means, abs=1e-9)
+    else:
+        assert math.isnan(sharing.mean_jaccard)
+        assert math.isnan(sharing.mean_js)
+
+
+def test_sharing_in_closed_form() -> None:
+    # groups: half in A and half in B; A alone; the same as the first; C alone; one without steps
+    a, b, c = [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]
+    states = torch.tensor([[a, b], [a, a], [b, a], [c, c]])
+    sharing = regime_sharing(count_regimes_by_group(states, 2, torch.tensor([0, 1, 2, 3]), groups=5))
+    assert sharing.jaccard[0, :4].tolist() == [1.0, 0.5, 1.0, 0.0]
+    # halves against A alone: H(3/4, 1/4) - (1 + 0) / 2
+    skewed = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
+    assert sharing.js[0, :4].tolist() == pytest.approx([0.0, skewed, 0.0, 1.0], abs=1e-12)
+    assert bool(sharing.js[4].isnan().all() & sharing.jaccard[:, 4].isnan().all())
+    assert sharing.mean_jaccard == pytest.approx((0.5 + 1.0 + 0.5) / 6)
+    assert sharing.mean_js == pytest.approx((3 + 2 * skewed) / 6)
+
+
+def test_a_linear_network_shares_its_one_regime() -> None:
+    sharing = regime_sharing(count_regimes_by_group(torch.randn(4, 3, 5), 0, torch.tensor([0, 1, 2, 2])))
+    assert (sharing.mean_jaccard, sharing.mean_js) == (1.0, 0.0)
+
+
+def test_one_group_and_none() -> None:
+    one = regime_sharing(count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([7, 7])))
+    assert one.groups.tolist() == [7]
+    assert one.jaccard.tolist() == [[1.0]]
+    assert one.js.tolist() == [[0.0]]
+    assert math.isnan(one.mean_jaccard)
+    none = regime_sharing(count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([-1, -1])))
+    assert none.jaccard.shape == none.js.shape == (0, 0)
+    assert math.isnan(none.mean_js)
+
+
+def test_wrong_shape_of_group() -> None:
+    with pytest.raises(ValueError, match=r"group must have shape \(2,\), one index a sequence, got \(3,\)"):
+        count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([0, 1, 2]))

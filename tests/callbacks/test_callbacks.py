@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from scipy.spatial.distance import jensenshannon
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -34,6 +37,7 @@ QUIET: dict[str, Any] = {
 REGIME_KEYS = {
     f"regime/{n}" for n in ["visited", "possible_log2", "entropy", "effective", "switch_rate", "top_occupancy"]
 }
+SHARING_KEYS = {"regime/sharing_jaccard", "regime/sharing_js"}
 UNIT_KEYS = {f"units/{name}" for name in ["active", "always_on", "always_off", "mean_duty"]}
 FIXED_POINT_KEYS = {
     f"fixed_points/{name}"
@@ -76,10 +80,12 @@ class Store(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.states: list[Tensor] = []
         self.lengths: list[Tensor] = []
+        self.groups: list[int] = []
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         self.states.append(outputs["states"])
         self.lengths.append(outputs["lengths"])
+        self.groups += [-1] * len(outputs["lengths"]) if outputs.get("group") is None else outputs["group"].tolist()
 
 
 def expected_scalars(found: Any, nonlinear: int) -> dict[str, float]:
@@ -114,6 +120,96 @@ def test_scalars_equal_brute_force_on_stored_states(by_hand: Callable[..., Any],
     assert logged["fixed_points/complete"] == 1
 
 
+GROUPS = ["left", "right", "rare", "up"]
+
+
+def grouped(names: bool = True) -> Arrays:
+    """`data()` in groups of four names; one of them has a single trial in validation."""
+    group = torch.tensor([0, 1, 3]).repeat(8)[:23]
+    group[7] = 2
+    made = data(group=[GROUPS[index] for index in group] if names else (10 * group).tolist())
+    if names:
+        assert made.group_names == sorted(GROUPS)
+    return made
+
+
+def expected_sharing(store: Store, nonlinear: int) -> dict[str, float]:
+    """The measures on Python sets and by scipy, on stored states."""
+    counts: dict[int, Counter[str]] = {}
+    for states, length, group in zip(torch.cat(store.states), torch.cat(store.lengths), store.groups, strict=True):
+        for z in states[: int(length), states.shape[1] - nonlinear :].tolist():
+            counts.setdefault(group, Counter())["".join("1" if value > 0 else "0" for value in z)] += 1
+    jaccard, js = [], []
+    for a, b in combinations(counts.values(), 2):
+        union = sorted(set(a) | set(b))
+        jaccard.append(len(set(a) & set(b)) / len(union))
+        p, q = ([count[code] / count.total() for code in union] for count in (a, b))
+        js.append(float(jensenshannon(p, q, base=2)) ** 2)
+    return dict(zip(sorted(SHARING_KEYS), (sum(jaccard) / len(jaccard), sum(js) / len(js)), strict=True))
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("nonlinear", [0, 3])
+def test_sharing_equals_brute_force_on_stored_states(by_hand: Callable[..., Any], nonlinear: int, names: bool) -> None:
+    store, callback = Store(), RegimeOccupancy()
+    trainer = Trainer(logger=False, callbacks=[callback, store], **QUIET)
+    (logged,) = trainer.validate(model(nonlinear), grouped(names), verbose=False)
+    assert set(logged) >= SHARING_KEYS
+    for key, value in expected_sharing(store, nonlinear).items():
+        assert logged[key] == pytest.approx(value, abs=1e-6), key
+    found = by_hand(torch.cat(store.states), torch.cat(store.lengths), nonlinear)
+    for key, value in expected_scalars(found, nonlinear).items():
+        if key in REGIME_KEYS:
+            assert logged[key] == pytest.approx(value, rel=1e-5, abs=1e-6), key
+    assert callback.groups is not None
+    assert callback.groups.groups.tolist() == ([0, 1, 2, 3] if names else [0, 10, 20, 30])
+
+
+def test_figures_of_groups_carry_the_names_of_the_data_or_else_of_the_module() -> None:
+    def rows(callback: RegimeOccupancy) -> list[str]:
+        drawn = callback.figures()
+        assert set(drawn) == {"regime/occupancy", "regime/groups", "regime/sharing"}
+        labels = [
+            [label.get_text() for label in drawn[name].axes[0].get_yticklabels()]
+            for name in ("regime/groups", "regime/sharing")
+        ]
+        assert labels[0] == labels[1]
+        return labels[0]
+
+    callback = RegimeOccupancy()
+    trainer = Trainer(logger=False, callbacks=[callback], **QUIET)
+    trainer.validate(model(), grouped(), verbose=False)
+    assert rows(callback) == sorted(GROUPS)
+    trainer.validate(model(), grouped(names=False), verbose=False)
+    assert rows(callback) == ["0", "10", "20", "30"]
+    batch = grouped().build("val")
+    plain = DataLoader([batch], batch_size=None)  # type: ignore[arg-type,var-annotated]
+    trainer = Trainer(logger=False, callbacks=[callback], **QUIET)
+    trainer.validate(model(group_names=["n", "e", "s"]), plain, verbose=False)
+    assert rows(callback) == ["n", "e", "s", "3"]
+
+
+def test_keys_follow_the_names_of_groups_and_else_the_batches() -> None:
+    trainer = Trainer(logger=False, callbacks=[RegimeOccupancy()], **QUIET)
+    (logged,) = trainer.validate(model(), data(), verbose=False)
+    assert not SHARING_KEYS & set(logged)
+    (logged,) = trainer.validate(model(group_names=GROUPS), data(), verbose=False)  # named, but the batches have none
+    assert all(math.isnan(logged[key]) for key in SHARING_KEYS)
+    (logged,) = trainer.validate(model(), data(group=["one"] * 23), verbose=False)  # one group is no pair
+    assert all(math.isnan(logged[key]) for key in SHARING_KEYS)
+
+
+def test_figures_of_groups_are_in_the_event_file() -> None:
+    logger = TensorBoardLogger("runs", name=None)
+    trainer = Trainer(max_epochs=2, logger=logger, callbacks=[RegimeOccupancy()], **QUIET)
+    trainer.fit(model(), grouped())
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"regime/occupancy", "regime/groups", "regime/sharing"}
+    for key in SHARING_KEYS:
+        assert len(events.Scalars(key)) == 2, key
+
+
 def validate(rank: int, world_size: int) -> dict[str, float]:
     trainer = Trainer(
         logger=False,
@@ -123,7 +219,7 @@ def validate(rank: int, world_size: int) -> dict[str, float]:
         use_distributed_sampler=False,
         **QUIET,
     )
-    (logged,) = trainer.validate(model(), data(), verbose=False)
+    (logged,) = trainer.validate(model(), grouped(), verbose=False)
     return {key: float(value) for key, value in logged.items()}
 
 
@@ -145,7 +241,8 @@ def start(rank: int, world_size: int) -> dict[str, float]:
 
 @pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders:UserWarning")
 def test_two_processes_log_what_one_does(processes: Callable[..., list[Any]], tmp_path: Path) -> None:
-    (alone,) = Trainer(logger=False, callbacks=all_three(), **QUIET).validate(model(), data(), verbose=False)
+    (alone,) = Trainer(logger=False, callbacks=all_three(), **QUIET).validate(model(), grouped(), verbose=False)
+    assert set(alone) >= SHARING_KEYS
     for logged in processes(start, tmp_path):
         assert set(logged) == set(alone)
         for key, value in alone.items():
@@ -289,6 +386,28 @@ def test_no_lengths_means_that_all_steps_are_valid() -> None:
     callback = RegimeOccupancy()
     Trainer(logger=False, callbacks=[callback], **QUIET).validate(Bare(), data(), verbose=False)
     assert callback.result.steps == 18 * 7
+
+
+def test_groups_of_an_existing_module() -> None:
+    class Grouped(Existing):
+        def validation_step(self, batch: SequenceBatch, batch_idx: int) -> Any:
+            return {**super().validation_step(batch, batch_idx), "group": batch.lengths % 2}
+
+    callback = RegimeOccupancy()
+    trainer = Trainer(logger=False, callbacks=[callback, ActiveUnits(), FixedPoints()], **QUIET)
+    (logged,) = trainer.validate(Grouped(), data(), verbose=False)
+    assert set(logged) >= SHARING_KEYS
+    assert callback.groups is not None
+    assert callback.groups.groups.tolist() == [0, 1]
+
+    class Wrong(Existing):
+        def validation_step(self, batch: SequenceBatch, batch_idx: int) -> Any:
+            return {**super().validation_step(batch, batch_idx), "group": torch.zeros(3)}
+
+    with pytest.raises(
+        MisconfigurationException, match=r'"group" of Wrong.validation_step to have shape \(4,\), .*, got \(3,\)'
+    ):
+        trainer.validate(Wrong(), data(), verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -600,6 +600,11 @@ class TestErrors:
             ({**INDEX, "test_index": [[5]]}, r"1-D array of positions, got \(1, 1\)"),
             ({**INDEX, "test_index": [4.5]}, "test_index must be whole numbers, got 4.5"),
             ({"batch_size": 0}, "batch_size must be at least 1"),
+            ({"criterion": "angle"}, "criterion must be one of 'direction', .* got 'angle'"),
+            (
+                {"criterion": "sign", "targets": [0, 1] * 3},
+                "criterion='sign' is for regression, but targets are classes",
+            ),
         ],
     )
     def test_other_arguments(self, arguments, message: str) -> None:
@@ -683,6 +688,7 @@ class TestLightning:
             "objective": None,
             "target_step": None,
             "num_classes": None,
+            "criterion": None,
             "window": 10,
             "val_fraction": 0.15,
             "test_fraction": 0.15,

@@ -368,6 +368,21 @@ def test_split_with_nan_is_named() -> None:
         Broken().dataset("train")
 
 
+@pytest.mark.parametrize(("group", "index"), [(2, 4), (-1, 0)])
+def test_split_with_a_group_that_has_no_name_is_named(group: int, index: int) -> None:
+    class Grouped(Numbered):
+        group_names = ["a", "b"]  # noqa: RUF012  # as a DataModule sets it
+
+        def build(self, split: Split) -> SequenceBatch:
+            groups = torch.zeros(self.sizes[split], dtype=torch.int64)
+            groups[index] = group
+            return super().build(split)._replace(group=groups)
+
+    message = rf"train groups must be indices from 0 to 1 \(2 group_names\), got {group} at index {index}"
+    with pytest.raises(ValueError, match=message):
+        Grouped().dataset("train")
+
+
 def test_build_must_be_implemented() -> None:
     with pytest.raises(NotImplementedError, match=r"SequenceDataModule must implement build\(split\)"):
         SequenceDataModule(batch_size=1, num_workers=0, seed=0).build("train")

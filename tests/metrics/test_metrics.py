@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode
+from lightning_alrnn.analysis.regimes import bitcode, count_regimes_by_group
 from lightning_alrnn.analysis.units import unit_activity
 from lightning_alrnn.metrics import RegimeCounter, UnitActivity
 
@@ -38,6 +38,67 @@ def expected_dicts(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor,
     found = by_hand(states, lengths, nonlinear)
     switches = sum(n for (a, b), n in found.transitions.items() if a != b)
     return found.counts, found.transitions, found.steps, found.moves, switches
+
+
+def draw_groups() -> Tensor:
+    """Groups of the 23 sequences; some have no group, and group 2 has no sequence."""
+    return torch.tensor([0, 1, 3, -1]).repeat(6)[:23]
+
+
+def groups_as_dicts(counter: RegimeCounter) -> tuple[dict[int, dict[str, int]], dict[int, int]]:
+    found = counter.group_occupancy(groups=4)
+    codes = [bitcode(code) for code in found.codes]
+    groups = found.groups.tolist()
+    rows = zip(groups, found.counts.tolist(), strict=True)
+    return (
+        {group: {code: n for code, n in zip(codes, row, strict=True) if n} for group, row in rows},
+        dict(zip(groups, found.steps.tolist(), strict=True)),
+    )
+
+
+def expected_groups(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor, nonlinear: int) -> tuple[Any, Any]:
+    belongs = [draw_groups() == group for group in range(4)]
+    counts = [by_hand(states[these], lengths[these], nonlinear) for these in belongs]
+    return {g: dict(c.counts) for g, c in enumerate(counts)}, {g: c.steps for g, c in enumerate(counts)}
+
+
+@pytest.mark.parametrize("nonlinear", [0, 1, 4, 70])
+def test_groups_of_batches_add_up(by_hand: Callable[..., Any], nonlinear: int) -> None:
+    states, lengths = draw(nonlinear)
+    counter = RegimeCounter(nonlinear)
+    for part in torch.arange(23).split(5):
+        counter.update(states[part], lengths[part], draw_groups()[part])
+    expected = expected_groups(by_hand, states, lengths, nonlinear)
+    assert groups_as_dicts(counter) == expected
+    assert groups_as_dicts(pickle.loads(pickle.dumps(counter))) == expected
+    assert as_dicts(counter) == expected_dicts(by_hand, states, lengths, nonlinear)  # which groups leave as they are
+    for got, wanted in zip(
+        counter.group_occupancy(), count_regimes_by_group(states, nonlinear, draw_groups(), lengths), strict=True
+    ):
+        assert torch.equal(got, wanted)
+
+
+def test_memory_of_groups_is_bounded() -> None:
+    torch.manual_seed(0)
+    counter = RegimeCounter(12, max_regimes=50)
+    frequent = torch.ones(4, 10, 12)
+    group = torch.tensor([0, 0, 1, 1, 0, 0, 1, 1])
+    for _ in range(200):
+        counter.update(torch.cat((frequent, torch.randn(4, 10, 12))), torch.full((8,), 10), group)
+    found = counter.group_occupancy()
+    assert len(found.codes) < 50 + 64 * 40
+    assert bitcode(found.codes[0]) == "1" * 12
+    assert bool((found.counts[:, 0] >= 200 * 20).all())
+    assert found.steps.tolist() == [200 * 40, 200 * 40]  # what was dropped still counts
+
+
+def test_of_many_groups_those_with_most_steps_are_listed() -> None:
+    counter = RegimeCounter(1)
+    lengths = torch.cat((torch.full((40,), 1), torch.full((60,), 2)))
+    counter.update(torch.ones(100, 2, 1), lengths, torch.arange(100))
+    found = counter.group_occupancy(groups=100)
+    assert found.groups.tolist() == [0, 1, 2, 3, *range(40, 100)]
+    assert found.counts[:, 0].tolist() == found.steps.tolist() == [1] * 4 + [2] * 60
 
 
 @pytest.mark.parametrize("nonlinear", [0, 1, 4, 70])
@@ -90,8 +151,17 @@ def count_share(rank: int, world_size: int, nonlinear: int, empty_rank: int | No
     for part in mine.split(4) if len(mine) else ():
         counter.update(states[part], lengths[part])
         activity.update(states[part], lengths[part])
+    grouped = RegimeCounter(nonlinear)
+    for part in mine.split(4) if len(mine) else ():
+        grouped.update(states[part], lengths[part], draw_groups()[part])
     before = counter.steps.clone()
-    result = as_dicts(counter), tuple(activity.statistics()), {k: float(v) for k, v in counter.compute().items()}
+    result = (
+        as_dicts(counter),
+        tuple(activity.statistics()),
+        {k: float(v) for k, v in counter.compute().items()},
+        groups_as_dicts(grouped),
+        len(counter.group_occupancy().groups),
+    )
     assert torch.equal(counter.steps, before)  # reading the counts leaves each process its own
     return result
 
@@ -108,7 +178,9 @@ def test_two_processes_count_as_one(
     states, lengths = draw(nonlinear)
     expected = expected_dicts(by_hand, states, lengths, nonlinear)
     wanted = unit_activity(states, nonlinear, lengths)
-    for counts, statistics, scalars in processes(count_share, tmp_path, nonlinear, empty_rank):
+    for counts, statistics, scalars, groups, ungrouped in processes(count_share, tmp_path, nonlinear, empty_rank):
+        assert groups == expected_groups(by_hand, states, lengths, nonlinear)
+        assert ungrouped == 0
         assert counts == expected
         assert scalars["visited"] == len(expected[0])
         for got, value in zip(statistics, wanted, strict=True):

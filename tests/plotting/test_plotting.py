@@ -8,10 +8,17 @@ import torch
 from matplotlib.image import imread
 
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
-from lightning_alrnn.analysis.regimes import count_regimes
+from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
 from lightning_alrnn.analysis.units import unit_activity
 from lightning_alrnn.nn import ALRNN
-from lightning_alrnn.plotting import plot_eigenvalues, plot_regimes, plot_state_space, plot_units
+from lightning_alrnn.plotting import (
+    plot_eigenvalues,
+    plot_group_regimes,
+    plot_regime_sharing,
+    plot_regimes,
+    plot_state_space,
+    plot_units,
+)
 from lightning_alrnn.plotting.style import encode_png, render
 
 
@@ -57,6 +64,53 @@ def test_many_regimes_show_the_most_frequent() -> None:
     axes = plot_regimes(count_regimes(torch.randn(9, 50, 20), 20), top=5).axes[0]
     assert len(axes.patches) == 5
     assert "the 5 shown hold" in axes.texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("nonlinear", "groups", "empty"), [(0, 3, 0), (8, 1, 0), (2, 1, 1), (8, 11, 2), (30, 20, 0), (8, 64, 3)]
+)
+def test_figures_of_groups_draw(nonlinear: int, groups: int, empty: int) -> None:
+    torch.manual_seed(0)
+    group = torch.arange(-1 if groups == empty else 0, groups - empty)
+    found = count_regimes_by_group(torch.randn(len(group), 9, 30), nonlinear, group, groups=groups)
+    names = [f"{index}: a name that is far too long for $an axis" for index in range(groups)]
+    sharing = regime_sharing(found)
+    for figure in (
+        plot_group_regimes(found, names),
+        plot_group_regimes(found),
+        plot_regime_sharing(sharing, names),
+        plot_regime_sharing(sharing),
+    ):
+        image = render(figure)
+        assert max(image.shape) < 2200
+        assert image.std() > 5  # something is drawn
+
+
+def test_group_cells_are_the_shares() -> None:
+    a, b = [1.0, 1.0], [-1.0, 1.0]
+    found = count_regimes_by_group(torch.tensor([[a, a, a, b], [a, a, a, a]]), 2, torch.tensor([0, 1]), groups=3)
+    axes = plot_group_regimes(found, ["one", "two", "three"]).axes[0]
+    cells = axes.images[0].get_array()
+    assert cells is not None
+    np.testing.assert_array_equal(cells, [[0.75, 0.25], [1.0, np.nan], [np.nan, np.nan]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["11", "01"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two", "three"]
+    assert [text.get_text() for text in axes.texts] == ["75", "25", "100"]
+    assert [label.get_text() for label in axes.child_axes[0].get_yticklabels()] == ["2", "1", "0"]
+    cut = plot_group_regimes(found, top=1).axes[0]
+    assert "2 of" in cut.get_title()
+    assert "the 1 shown hold 88% of steps" in cut.get_title()
+    assert [label.get_text() for label in cut.get_yticklabels()] == ["0", "1", "2"]
+
+
+def test_sharing_cells_are_the_measures() -> None:
+    torch.manual_seed(0)
+    sharing = regime_sharing(count_regimes_by_group(torch.randn(3, 9, 3), 3, torch.arange(3)))
+    left, right, *_ = plot_regime_sharing(sharing, ["a", "b", "c"]).axes
+    for axes, matrix, mean in ((left, sharing.jaccard, sharing.mean_jaccard), (right, sharing.js, sharing.mean_js)):
+        np.testing.assert_array_equal(axes.images[0].get_array(), matrix.numpy())
+        assert [float(text.get_text()) for text in axes.texts] == pytest.approx(matrix.flatten().tolist(), abs=0.0051)
+        assert f"mean {mean:.2f}" in axes.get_title()
 
 
 def test_states_that_never_move() -> None:

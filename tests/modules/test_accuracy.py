@@ -1,0 +1,274 @@
+"""Accuracies that ALRNNModule logs: by a criterion, of whole sequences, and of groups, against single sequences."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.datamodules import SequenceDataModule
+from lightning_alrnn.metrics import CRITERIA
+from lightning_alrnn.modules import ALRNNModule
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+GROUPS = ["DelayPro", "CtxInt.1 / a", "rare", "never"]
+SIZE, TIME, OUTPUTS = 24, 6, 3
+
+
+class Trials(SequenceDataModule):
+    """The same random trials in every split, of four groups: one has a single trial, one has none."""
+
+    input_size = 2
+    output_size = OUTPUTS
+    group_names = GROUPS
+
+    def __init__(self, objective: Any, target_step: Any, *, masked: bool = False, criterion: str | None = None) -> None:
+        super().__init__(batch_size=5, num_workers=0, seed=0)
+        self.objective = objective
+        self.target_step = target_step
+        self.criterion = criterion
+        self.masked = masked
+
+    def build(self, split: str) -> SequenceBatch:
+        generator = torch.Generator().manual_seed(0)
+        shape = (SIZE,) if self.target_step == "last" else (SIZE, TIME)
+        if self.objective == "classification":
+            targets = torch.randint(0, 2, shape, generator=generator)
+        else:
+            angle = 6 * torch.rand(shape, generator=generator)
+            targets = torch.stack([torch.zeros(shape), angle.cos(), angle.sin()], dim=-1)
+            targets[:8] = torch.tensor([1.0, 0.0, 0.0])  # no-go
+        mask = (torch.rand(SIZE, TIME, generator=generator) > 0.6).float() if self.masked else None
+        group = torch.arange(SIZE) % 2
+        group[9] = 2
+        inputs = torch.randn(SIZE, TIME, 2, generator=generator)
+        return SequenceBatch(inputs, targets, torch.arange(SIZE) % TIME + 1, mask, group)
+
+
+def model_for(data: SequenceDataModule, **options: Any) -> ALRNNModule:
+    torch.manual_seed(0)
+    model = ALRNNModule(
+        data.input_size,
+        data.output_size,
+        8,
+        3,
+        objective=data.objective,
+        target_step=data.target_step,
+        criterion=data.criterion,
+        group_names=data.group_names,
+        **options,
+    )
+    with torch.no_grad():
+        model.core.W.normal_(std=0.5)  # type: ignore[operator,union-attr]
+        model.core.h.normal_()  # type: ignore[operator,union-attr]
+        model.readout.weight.normal_()
+    return model
+
+
+def accuracies_by_hand(model: ALRNNModule, data: Trials) -> dict[str, float]:
+    """Each sequence run by itself, without padding, and each of its steps looked at by itself."""
+    batch = data.build("val")
+    right: list[list[bool]] = []
+    for index, length in enumerate(batch.lengths.tolist()):
+        states, _ = model.core(batch.inputs[index : index + 1, :length])
+        outputs = model.readout(states[0]).detach()
+        target = batch.targets[index]
+        if data.criterion is not None:
+            wanted = target if data.target_step == "last" else target[length - 1]
+            right.append([bool(CRITERIA[data.criterion](outputs[-1:], wanted[None]))])
+        elif data.target_step == "last":
+            right.append([int(outputs[-1].argmax()) == int(target)])
+        else:
+            right.append(
+                [
+                    int(outputs[t].argmax()) == int(target[t])
+                    for t in range(length)
+                    if batch.mask is None or float(batch.mask[index, t]) > 0
+                ]
+            )
+
+    def share(of: Iterable[bool]) -> float:
+        found = list(of)
+        return sum(found) / len(found) if found else math.nan
+
+    assert batch.group is not None
+    owners = batch.group.tolist()
+    values = {"accuracy": share(chain.from_iterable(right))}
+    for index, name in enumerate(GROUPS):
+        of_group = [steps for steps, owner in zip(right, owners, strict=True) if owner == index]
+        values[f"accuracy/{name}"] = share(chain.from_iterable(of_group))
+    if data.objective == "classification" and data.target_step == "every":
+        values["sequence_accuracy"] = share([all(steps) for steps in right if steps])
+    return values
+
+
+CASES = [
+    ("classification", "last", False, None),
+    ("classification", "every", False, None),
+    ("classification", "every", True, None),
+    ("regression", "last", False, "direction"),
+    ("regression", "every", False, "direction"),
+    ("regression", "every", True, "direction_lenient"),
+]
+
+
+@pytest.mark.parametrize(("objective", "target_step", "masked", "criterion"), CASES)
+def test_accuracies_equal_those_of_single_sequences(
+    objective: str, target_step: str, masked: bool, criterion: str | None
+) -> None:
+    data = Trials(objective, target_step, masked=masked, criterion=criterion)
+    model = model_for(data)
+    expected = accuracies_by_hand(model, data)
+    assert 0 < expected["accuracy"] < 1
+    trainer = Trainer(logger=False, **QUIET)
+    for stage, evaluate in (("val", trainer.validate), ("test", trainer.test)):
+        (logged,) = evaluate(model, data, verbose=False)
+        mean_squared_error = {f"{stage}/mse"} if objective == "regression" else set()
+        losses = {f"{stage}/{name}" for name in ("loss", "task_loss", "regularization")}
+        assert set(logged) == losses | mean_squared_error | {f"{stage}/{name}" for name in expected}
+        for name, value in expected.items():
+            assert logged[f"{stage}/{name}"] == pytest.approx(value, nan_ok=True), name
+        assert math.isnan(logged[f"{stage}/accuracy/never"])
+
+
+def test_every_epoch_counts_by_itself_and_the_sanity_check_not_at_all() -> None:
+    data = Trials("regression", "last", criterion="direction")
+    model = model_for(data, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))
+    expected = accuracies_by_hand(model, data)
+    trainer = Trainer(max_epochs=3, num_sanity_val_steps=2, logger=CSVLogger("logs", name=None), **QUIET)
+    trainer.fit(model, data)
+    header, *rows = (line.split(",") for line in (Path(trainer.log_dir or "") / "metrics.csv").read_text().splitlines())
+    for name, value in expected.items():
+        column = header.index(f"val/{name}")
+        assert [float(row[column]) for row in rows if row[column]] == pytest.approx([value] * 3, nan_ok=True), name
+
+
+def test_regression_without_a_criterion_has_no_accuracy() -> None:
+    data = Trials("regression", "last")
+    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
+    assert not [name for name in logged if "accuracy" in name]
+
+
+def test_names_without_groups_and_groups_without_names() -> None:
+    class NoGroups(Trials):
+        def build(self, split: str) -> SequenceBatch:
+            return super().build(split)._replace(group=None)
+
+    data = NoGroups("classification", "last")
+    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
+    assert all(math.isnan(logged[f"val/accuracy/{name}"]) for name in GROUPS)
+    data = Trials("classification", "last")
+    data.group_names = None
+    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
+    assert [name for name in logged if "accuracy" in name] == ["val/accuracy"]
+
+
+def test_the_step_hands_on_the_groups() -> None:
+    data = Trials("classification", "last")
+    batch = data.build("val")
+    model = model_for(data)
+    model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    assert torch.equal(model.validation_step(batch, 0)["group"], batch.group)
+    assert "group" not in model.validation_step(batch._replace(group=None), 0)
+
+
+@pytest.mark.parametrize(("objective", "target_step", "masked", "criterion"), CASES)
+def test_counting_does_not_wait_for_the_device(
+    objective: str, target_step: str, masked: bool, criterion: str | None
+) -> None:
+    """A tensor on the meta device has no values: whatever asks for one raises."""
+    data = Trials(objective, target_step, masked=masked, criterion=criterion)
+    batch = SequenceBatch(*(None if field is None else field.to("meta") for field in data.build("val")))
+    steps = (SIZE,) if target_step == "last" else (SIZE, TIME)
+    model = model_for(data)
+    counts = model.count_right(torch.empty(*steps, OUTPUTS, device="meta"), batch, torch.empty(steps, device="meta"))
+    for count in counts:
+        assert (count.shape, count.dtype, count.device.type) == ((SIZE,), torch.int64, "meta")
+
+
+def test_checkpoints_hold_plain_values() -> None:
+    data = Trials("regression", "every", criterion="direction")
+    trainer = Trainer(max_epochs=1, logger=CSVLogger("logs", name=None), **QUIET)
+    trainer.fit(model_for(data), data)
+    path = Path(trainer.log_dir or "") / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["hyper_parameters"]["group_names"] == GROUPS
+    assert content["hyper_parameters"]["criterion"] == "direction"
+    assert not [name for name in content["state_dict"] if "trials" in name]
+    loaded = ALRNNModule.load_from_checkpoint(path, weights_only=True)
+    assert (loaded.group_names, loaded.criterion) == (GROUPS, "direction")
+
+
+def test_a_metric_of_ones_own_under_the_same_name_is_the_one_logged() -> None:
+    class Mine(ALRNNModule):
+        def configure_metrics(self, output_size: int) -> dict[str, Any]:
+            return {"accuracy": MeanAbsoluteError()}
+
+    data = Trials("regression", "last", criterion="direction")
+    torch.manual_seed(0)
+    model = Mine(2, 3, objective="regression", criterion="direction")
+    batch = data.build("val")
+    (logged,) = Trainer(logger=False, **QUIET).validate(model, data, verbose=False)
+    outputs: Tensor = model(batch.inputs, batch.lengths).outputs.detach()
+    assert logged["val/accuracy"] == pytest.approx(float((outputs - batch.targets).abs().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "regression", "criterion": "angle"}, "criterion must be one of 'direction', .*, got 'angle'"),
+        ({"criterion": "sign"}, "criterion='sign' is for regression, got objective='classification': leave it out"),
+        ({"group_names": ["a", "a"]}, r"group_names must differ from each other, got \['a', 'a'\]"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ALRNNModule(2, 3, **options)
+
+
+def validate(devices: int) -> list[dict[str, float]]:
+    found = []
+    for objective, target_step, masked, criterion in CASES:
+        data = Trials(objective, target_step, masked=masked, criterion=criterion)
+        trainer = Trainer(logger=False, devices=devices, strategy="ddp" if devices > 1 else "auto", **QUIET)
+        (logged,) = trainer.validate(model_for(data), data, verbose=False)
+        found.append({name: float(value) for name, value in logged.items() if "accuracy" in name})
+    return found
+
+
+def start(rank: int, world_size: int) -> list[dict[str, float]]:
+    # the process group is up already; Lightning learns from the environment which process this is
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(world_size),
+        "RANK": str(rank),
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(world_size),
+    }
+    return validate(world_size)
+
+
+def test_two_processes_log_what_one_does(processes: Callable[..., list[Any]], tmp_path: Path) -> None:
+    alone = validate(1)
+    for found in processes(start, tmp_path):
+        for logged, expected in zip(found, alone, strict=True):
+            assert list(logged) == list(expected)
+            assert logged == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
