@@ -44,6 +44,8 @@ class FixedPoints(StatesCallback):
         inputs: the constant input s that reaches the ALRNN, one number a channel; ``None`` for zeros.
         exhaustive_max_nonlinear_units: up to this P all 2^P regimes are searched, above it the visited ones. All of
             P = 12 take a few milliseconds; each unit more doubles that.
+        max_visited: above that P, how many of the visited regimes are searched, the most frequent first. A network of
+            many nonlinear units may be in another regime at almost every step, and each takes an M×M solve.
         every_n_epochs: epochs between two evaluations.
         figure_every_n_epochs: epochs between two figures, 0 for none.
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
@@ -56,13 +58,17 @@ class FixedPoints(StatesCallback):
         self,
         inputs: Sequence[float] | None = None,
         exhaustive_max_nonlinear_units: int = 12,
+        max_visited: int = 1000,
         every_n_epochs: int = 1,
         figure_every_n_epochs: int = 10,
         module: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        if max_visited < 1:
+            raise ValueError(f"max_visited must be at least 1, got {max_visited}")
         self.inputs = None if inputs is None else list(inputs)
         self.exhaustive_max_nonlinear_units = exhaustive_max_nonlinear_units
+        self.max_visited = max_visited
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
@@ -79,6 +85,8 @@ class FixedPoints(StatesCallback):
             # a network that has diverged has no fixed points to speak of; stopping it is up to the LightningModule
             return dict.fromkeys(_KEYS, math.nan)
         visited = self._counter.regimes().codes
+        if rnn.nonlinear_units > self.exhaustive_max_nonlinear_units:
+            visited = visited[: self.max_visited]
         self.result = fixed_points(
             rnn,
             None if self.inputs is None else torch.tensor(self.inputs),

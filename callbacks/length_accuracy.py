@@ -37,7 +37,7 @@ class LengthAccuracy(PeriodicCallback):
         figure_every_n_epochs: epochs between two figures, 0 for none.
 
     Raises:
-        ValueError: if the bins do not increase, or ``longest`` does not reach the last.
+        ValueError: if the bins do not increase, or ``longest`` does not reach the last of them.
     """
 
     def __init__(
@@ -50,8 +50,10 @@ class LengthAccuracy(PeriodicCallback):
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if not bins or bins[0] < 0 or any(low >= high for low, high in pairwise(bins)):
             raise ValueError(f"bins must be lengths in increasing order, such as (1, 7, 13), got {tuple(bins)}")
-        if longest < bins[-1]:
-            raise ValueError(f"longest must be at least {bins[-1]}, the last of the bins, got {longest}")
+        if longest < max(bins[-1], 1):
+            raise ValueError(
+                f"longest must be at least {max(bins[-1], 1)}, to reach the last of the bins, got {longest}"
+            )
         self.bins = tuple(bins)
         self.longest = longest
         self._stage = "val"

@@ -131,17 +131,16 @@ class SCAN(SequenceDataModule):
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
-        train, test = self._parts()
-        if split == "test":
-            return _batch(test)
-        held_out = _hold_out(train, self.val_fraction, self.seed)
-        return _batch(train.at(held_out if split == "val" else ~held_out))
+        commands = self._commands(for_test=split == "test")
+        if split != "test":
+            held_out = _hold_out(commands, self.val_fraction, self.seed)
+            commands = commands.at(held_out if split == "val" else ~held_out)
+        return _batch(commands)
 
-    def _parts(self) -> tuple[Commands, Commands]:
-        if self._files is None:
-            return split_commands(all_commands(), self.split, self.seed)
-        train, test = map(read_commands, self._files)
-        return train, test
+    def _commands(self, for_test: bool) -> Commands:
+        if self._files is not None:
+            return read_commands(self._files[for_test])
+        return split_commands(all_commands(), self.split, self.seed)[for_test]
 
 
 def all_commands() -> Commands:

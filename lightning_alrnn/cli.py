@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from pkgutil import resolve_name
+from typing import Any, NoReturn
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -51,6 +53,9 @@ class ALRNNCLI(LightningCLI):
             if len(kept) < len(given):
                 rank_zero_info(f"core is no ALRNN: {', '.join(_REGIME_CALLBACKS)} have no regimes to log and are off")
                 config.trainer.callbacks = kept
+        networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
+        if networks and config.trainer.get("callbacks"):
+            config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -129,6 +134,19 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
+
+
+def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
+    """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
+    repeated = []
+    for callback in given:
+        if callback.class_path.rpartition(".")[2] in _REGIME_CALLBACKS and callback.init_args.get("module") is None:
+            for name in networks:
+                repeated.append(copy.deepcopy(callback))
+                repeated[-1].init_args.module = name
+        else:
+            repeated.append(callback)
+    return repeated
 
 
 def _config_path(value: str) -> str:

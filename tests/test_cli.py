@@ -92,6 +92,66 @@ def test_options(options: list[str], core: str) -> None:
     assert ("regime/visited" in logged) == (core == "ALRNN")
 
 
+SCAN = [
+    "--data=SCAN",
+    "--data.split=tiny",
+    "--data.data_dir=.",
+    "--data.val_fraction=0.4",
+    "--model=ALRNNSeq2Seq",
+    "--model.hidden_size=6",
+    "--model.nonlinear_units=2",
+    "--model.decoder_nonlinear_units=3",
+    *(argument for argument in TINY if argument.startswith("--trainer")),
+]
+
+
+def write_scan() -> None:
+    verbs, sides = ("walk", "look", "run", "jump"), ("left", "right")
+    lines = [f"IN: {v} {s} OUT: I_TURN_{s.upper()} I_{v.upper()}\n" for v in verbs for s in sides]
+    for part in ("train", "test"):
+        Path(f"tasks_{part}_tiny.txt").write_text("".join(lines))
+
+
+def test_sequence_to_sequence() -> None:
+    write_scan()
+    cli = run_cli(["fit", *SCAN])
+    assert cli.model.network.embedding.num_embeddings == 14
+    assert cli.model.network.readout.out_features == 7
+    logged = cli.trainer.callback_metrics
+    assert logged["encoder/regime/possible_log2"] == 2
+    assert logged["decoder/regime/possible_log2"] == 3
+    for group in ("regime/visited", "units/active", "fixed_points/total"):
+        assert {f"encoder/{group}", f"decoder/{group}"} <= set(logged)
+    folder = Path("runs/SCAN/version_0")
+    assert len(list((folder / "figures").iterdir())) == 9
+
+    # what was run is what was saved: each network with callbacks of its own
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    watched = [(c["class_path"], c["init_args"].get("module")) for c in saved["trainer"]["callbacks"]]
+    assert len(watched) == len(set(watched)) == 7
+    again = run_cli(["fit", f"--config={folder}/config.yaml"])
+    assert set(again.trainer.callback_metrics) == set(logged)
+
+    main(["predict", *(a for a in SCAN if "max_epochs" not in a), f"--ckpt_path={folder}/checkpoints/last.ckpt"])
+    (path,) = Path("runs").rglob("predictions.npz")
+    predictions = np.load(path)
+    assert predictions["tokens"].shape == predictions["outputs"].shape[:2]
+    assert predictions["encoder_states"].shape == (8, 2, 6)
+
+
+def test_a_callback_that_names_its_network_is_left_alone() -> None:
+    write_scan()
+    given = [
+        "--trainer.callbacks=RegimeOccupancy",
+        "--trainer.callbacks.module=decoder",
+        "--trainer.callbacks+=ActiveUnits",
+    ]
+    logged = set(run_cli(["fit", *SCAN, *given]).trainer.callback_metrics)
+    assert "decoder/regime/visited" in logged
+    assert "encoder/regime/visited" not in logged
+    assert {"encoder/units/active", "decoder/units/active"} <= logged
+
+
 def test_ones_own_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))

@@ -11,7 +11,10 @@ class LengthCounter(Metric):
     """Counts sequences, and those that are right, by the length of their target.
 
     Args:
-        longest: the greatest length that is told apart; longer sequences count as of this length.
+        longest: the greatest length that is told apart, at least 1; longer sequences count as of this length.
+
+    Raises:
+        ValueError: if ``longest`` is less than 1.
 
     Example:
         >>> counter = LengthCounter(longest=3)
@@ -27,6 +30,8 @@ class LengthCounter(Metric):
 
     def __init__(self, longest: int = 100) -> None:
         super().__init__()
+        if longest < 1:
+            raise ValueError(f"longest must be at least 1, got {longest}")
         self.longest = longest
         for name in ("right", "total"):
             self.add_state(name, default=torch.zeros(longest + 1, dtype=torch.int64), dist_reduce_fx="sum")

@@ -14,6 +14,7 @@ from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting import (
     plot_eigenvalues,
     plot_group_regimes,
+    plot_length_accuracy,
     plot_regime_sharing,
     plot_regimes,
     plot_state_space,
@@ -125,3 +126,15 @@ def test_png_holds_the_image(tmp_path: object) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Path("image.png").write_bytes(encode_png(image))
     assert np.array_equal((imread("image.png")[..., :3] * 255).round().astype(np.uint8), image)
+
+
+def test_accuracy_by_length() -> None:
+    right, total = torch.tensor([0, 3, 0, 0]), torch.tensor([0, 4, 0, 2])
+    figure = plot_length_accuracy(right, total)
+    top, bottom = figure.axes
+    bars = [(round(bar.get_x() + bar.get_width() / 2, 6), bar.get_height()) for bar in top.patches]  # type: ignore[attr-defined]
+    assert bars == [(1, 0.75), (3, 0.0)]
+    assert [bar.get_height() for bar in bottom.patches] == [4, 2]  # type: ignore[attr-defined]
+    assert "50.0% of 6 sequences" in top.get_title()
+    assert render(figure).std() > 5
+    render(plot_length_accuracy(torch.zeros(4), torch.zeros(4)))

@@ -1,0 +1,150 @@
+"""Accuracy by length: counted by hand, on one and two processes, in validation and testing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_alrnn.callbacks import LengthAccuracy
+
+QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Replay(LightningModule):
+    """Returns what it is given."""
+
+    def __init__(self, returns: str = "dict") -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.returns = returns
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.weight.sum()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        return {"correct": batch[0], "target_lengths": batch[1]} if self.returns == "dict" else self.weight.sum()
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def outcomes() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(-1, 30, (200,), generator=generator)
+    return torch.rand(200, generator=generator) < 0.4, lengths
+
+
+def data() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(*outcomes()), batch_size=7)
+
+
+def expected(stage: str) -> dict[str, float]:
+    shares = {}
+    for name, low, high in (("0_3", 0, 3), ("4_9", 4, 9), ("10_24", 10, 24), ("25_up", 25, 999)):
+        counted = [bool(c) for c, n in zip(*outcomes(), strict=True) if low <= n <= high]
+        shares[f"{stage}/accuracy_length_{name}"] = sum(counted) / len(counted)
+    return shares
+
+
+def callback(**options: Any) -> LengthAccuracy:
+    return LengthAccuracy(bins=(0, 4, 10, 25), **options)
+
+
+@pytest.mark.parametrize(("function", "stage"), [("validate", "val"), ("test", "test")])
+def test_shares_by_hand(function: str, stage: str) -> None:
+    trainer = Trainer(logger=CSVLogger("csv", name=None), callbacks=[callback(longest=27)], **QUIET)
+    (logged,) = getattr(trainer, function)(Replay(), data(), verbose=False)
+    assert logged == pytest.approx(expected(stage))
+    assert [path.name for path in Path(trainer.log_dir or "").rglob("*.png")] == [
+        f"{stage}_accuracy_by_length-epoch=000.png"
+    ]
+
+
+def test_lengths_outside_the_bins() -> None:
+    trainer = Trainer(logger=False, callbacks=[LengthAccuracy(bins=(2, 5, 500), longest=500)], **QUIET)
+    (logged,) = trainer.validate(Replay(), data(), verbose=False)
+    inside = [bool(c) for c, n in zip(*outcomes(), strict=True) if 2 <= n <= 4]
+    assert logged["val/accuracy_length_2_4"] == pytest.approx(sum(inside) / len(inside))
+    assert math.isnan(logged["val/accuracy_length_500_up"])
+    assert len(logged) == 3
+
+
+def test_epochs_start_anew_and_intervals_hold() -> None:
+    logger = CSVLogger("csv", name=None)
+    trainer = Trainer(
+        max_epochs=5,
+        logger=logger,
+        callbacks=[callback(every_n_epochs=2, figure_every_n_epochs=4)],
+        log_every_n_steps=1,
+        **QUIET,
+    )
+    trainer.fit(Replay(), data(), data())
+    rows = [row.split(",") for row in (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()]
+    column, epoch = rows[0].index("val/accuracy_length_4_9"), rows[0].index("epoch")
+    logged = [(int(row[epoch]), float(row[column])) for row in rows[1:] if row[column]]
+    share = pytest.approx(expected("val")["val/accuracy_length_4_9"])
+    assert logged == [(1, share), (3, share), (4, share)]
+    drawn = sorted(path.name for path in (Path(logger.log_dir) / "figures").iterdir())
+    assert drawn == [f"val_accuracy_by_length-epoch={epoch:03d}.png" for epoch in (3, 4)]
+
+
+def test_a_step_that_returns_something_else_is_an_error() -> None:
+    for function, step in (("validate", "validation_step"), ("test", "test_step")):
+        trainer = Trainer(logger=False, callbacks=[callback()], **QUIET)
+        with pytest.raises(MisconfigurationException, match=rf"Replay.{step} to return a dict with .*correct"):
+            getattr(trainer, function)(Replay("loss"), data(), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": ()}, "bins must be lengths in increasing order"),
+        ({"bins": (3, 3)}, r"in increasing order, such as \(1, 7, 13\), got \(3, 3\)"),
+        ({"bins": (-1, 3)}, "bins must be lengths"),
+        ({"longest": 36}, "longest must be at least 37, to reach the last of the bins, got 36"),
+        ({"bins": (0,), "longest": 0}, "longest must be at least 1, .* got 0"),
+        ({"every_n_epochs": 0}, "every_n_epochs must be at least 1"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LengthAccuracy(**options)
+
+
+def validate(rank: int, world_size: int) -> dict[str, float]:
+    import os
+
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(world_size),
+        "RANK": str(rank),
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(world_size),
+    }
+    correct, lengths = outcomes()
+    share = slice(0, 150) if rank == 0 else slice(150, 200)
+    mine = DataLoader(TensorDataset(correct[share], lengths[share]), batch_size=50)
+    trainer = Trainer(
+        logger=False, callbacks=[callback()], devices=world_size, strategy="ddp", use_distributed_sampler=False, **QUIET
+    )
+    (logged,) = trainer.validate(Replay(), mine, verbose=False)
+    return {key: float(value) for key, value in logged.items()}
+
+
+def test_two_processes_count_together(processes: Callable[..., list[Any]], tmp_path: Path) -> None:
+    for logged in processes(validate, tmp_path):
+        assert logged == pytest.approx(expected("val"))

@@ -1,0 +1,347 @@
+"""The LightningModule of the encoder-decoder: losses, accuracies, teacher forcing, what its steps return."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks import LengthAccuracy
+from lightning_alrnn.datamodules.base import SequenceDataset, collate
+from lightning_alrnn.modules import ALRNNSeq2Seq
+from lightning_alrnn.nn import Seq2SeqOutput, manifold_attractor_penalty
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+LOSSES = {"loss", "task_loss", "regularization"}
+ACCURACIES = {"token_accuracy", "sequence_accuracy"}
+LENGTHS = {f"accuracy_length_{name}" for name in ("1_6", "7_12", "13_22", "23_28", "29_36", "37_up")}
+END = 3
+
+
+def model(**options: Any) -> ALRNNSeq2Seq:
+    torch.manual_seed(0)
+    made = ALRNNSeq2Seq(5, 4, 8, 3, 4, embedding_size=6, **options)
+    with torch.no_grad():
+        for rnn in (made.network.encoder, made.network.decoder):
+            rnn.W.normal_(std=0.4)
+            rnn.h.normal_(std=0.3)
+            assert rnn.C is not None
+            rnn.C.normal_(std=0.6)
+        made.network.readout.weight.normal_(std=0.6)
+    return made
+
+
+def batch_of(size: int = 10, steps: int = 5, *, mask: Tensor | None = None) -> SequenceBatch:
+    """Targets of 0 to ``steps`` − 1 tokens and their ``<end>``."""
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.randint(0, END, (size, steps), generator=generator)
+    for row in range(size):
+        targets[row, row % steps :] = END
+    return SequenceBatch(
+        torch.randint(0, 5, (size, 7), generator=generator),
+        targets,
+        torch.randint(1, 8, (size,), generator=generator),
+        mask,
+    )
+
+
+def loader(batch: SequenceBatch, batch_size: int = 4) -> DataLoader[SequenceBatch]:
+    return DataLoader(SequenceDataset(batch), batch_size=batch_size, collate_fn=collate)
+
+
+def with_targets_that_it_gets_right(made: ALRNNSeq2Seq, batch: SequenceBatch, rows: range) -> SequenceBatch:
+    """Replace some targets by what the network says, cut at the width of the targets."""
+    targets = batch.targets.clone()
+    with torch.no_grad():
+        said = made.network(batch.inputs, batch.lengths, torch.zeros_like(targets)).tokens
+    for row in rows:
+        own = said[row].tolist()
+        steps = own.index(END) if END in own else targets.shape[1] - 1
+        targets[row] = torch.tensor(own[:steps] + [END] * (targets.shape[1] - steps))
+    return batch._replace(targets=targets)
+
+
+def by_hand(made: ALRNNSeq2Seq, batch: SequenceBatch, truncate: bool) -> dict[str, float]:
+    """Loss and accuracies from single sequences and steps."""
+    loss = weight = right = tokens = exact = sequences = 0.0
+    for row in range(len(batch.inputs)):
+        length, target = int(batch.lengths[row]), batch.targets[row].tolist()
+        steps = target.index(END) + 1
+        with torch.no_grad():
+            found = made.network(batch.inputs[row : row + 1, :length], None, batch.targets[row : row + 1])
+        said = found.tokens[0].tolist()
+        stopped = False
+        verdicts = []
+        for t in range(steps - 1 if truncate else steps):
+            w = 1.0 if batch.mask is None else float(batch.mask[row, t])
+            loss += w * float(functional.cross_entropy(found.outputs[0, t], batch.targets[row, t]))
+            weight += w
+            if w > 0:
+                verdicts.append(said[t] == target[t] and not stopped)
+            stopped = not truncate and (stopped or said[t] == END)
+        right, tokens = right + sum(verdicts), tokens + len(verdicts)
+        if verdicts:
+            exact, sequences = exact + all(verdicts), sequences + 1
+    return {
+        "task_loss": loss / weight,
+        "token_accuracy": right / tokens,
+        "sequence_accuracy": exact / sequences,
+    }
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_loss_and_accuracies_by_hand(truncate: bool, masked: bool) -> None:
+    made = model(truncate_to_target=truncate)
+    batch = with_targets_that_it_gets_right(made, batch_of(), range(2, 6))
+    if masked:
+        mask = torch.rand(10, 5, generator=torch.Generator().manual_seed(2)).round(decimals=1)
+        mask[:, 1] = 0.0
+        mask[4] = 0.0
+        batch = batch._replace(mask=mask)
+    expected = by_hand(made, batch, truncate)
+    assert 0 < expected["sequence_accuracy"] < 1
+    assert expected["sequence_accuracy"] != expected["token_accuracy"]
+    for stage in ("validate", "test"):
+        trainer = Trainer(logger=False, **QUIET)
+        (logged,) = getattr(trainer, stage)(made, loader(batch), verbose=False)
+        prefix = {"validate": "val", "test": "test"}[stage]
+        for name, value in expected.items():
+            assert logged[f"{prefix}/{name}"] == pytest.approx(value, rel=1e-5), name
+        assert set(logged) == {f"{prefix}/{name}" for name in LOSSES | ACCURACIES | LENGTHS}
+
+
+def test_a_sequence_is_right_only_if_it_ends_where_the_target_does() -> None:
+    made = model()
+    batch = with_targets_that_it_gets_right(made, batch_of(), range(10))
+    longer = [row for row in range(10) if batch.targets[row].tolist().index(END) > 1]
+    assert len(longer) > 2
+    shortened = batch.targets.clone()
+    for row in longer:  # the network goes on for a step more than the target
+        steps = shortened[row].tolist().index(END)
+        shortened[row, steps - 1] = END
+    for truncate, accuracy in ((False, 1 - len(longer) / 10), (True, 1.0)):
+        made.truncate_to_target = truncate
+        trainer = Trainer(logger=False, **QUIET)
+        (logged,) = trainer.validate(made, loader(batch._replace(targets=shortened)), verbose=False)
+        assert logged["val/sequence_accuracy"] == pytest.approx(accuracy)
+        assert (logged["val/token_accuracy"] == 1.0) == truncate
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+def test_nothing_counts_after_the_decoder_has_stopped(truncate: bool) -> None:
+    made = model(truncate_to_target=truncate)
+    with torch.no_grad():
+        made.network.readout.weight.zero_()
+        made.network.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))  # <end> at once, and for ever
+    targets = torch.tensor([[END, END, END, END], [1, 1, END, END], [2, 1, 0, END], [END, END, END, END]])
+    batch = SequenceBatch(torch.zeros(4, 2).long(), targets, torch.full((4,), 2))
+    (logged,) = Trainer(logger=False, **QUIET).validate(made, loader(batch), verbose=False)
+    assert logged["val/token_accuracy"] == (0.0 if truncate else pytest.approx(2 / (1 + 3 + 4 + 1)))
+    assert logged["val/sequence_accuracy"] == (0.0 if truncate else 0.5)
+
+
+def test_regularization_is_that_of_both_networks() -> None:
+    made = model(mar_strength=0.3, mar_units=5)
+    penalties = [manifold_attractor_penalty(rnn, 5) for rnn in (made.network.encoder, made.network.decoder)]
+    torch.testing.assert_close(made.regularization(), 0.3 * (penalties[0] + penalties[1]))
+    assert model().mar_units == 4
+    assert float(model(mar_strength=0.0).regularization()) == 0.0
+
+
+def test_logged_keys() -> None:
+    data = loader(batch_of())
+    trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(model(), data, data)
+    expected = {f"train/{name}" for name in LOSSES} | {f"val/{name}" for name in LOSSES | ACCURACIES | LENGTHS}
+    assert set(trainer.callback_metrics) == expected
+
+
+class Spy(Callback):
+    """Keeps what the steps return."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Any] = {}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.seen["train"] = outputs
+
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.seen["val"] = outputs
+
+
+def test_step_outputs_carry_the_states_of_both_networks() -> None:
+    made, spy = model(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0)), Spy()
+    batch = with_targets_that_it_gets_right(made, batch_of(), range(2, 6))
+    Trainer(max_epochs=1, logger=False, callbacks=[spy], **QUIET).fit(made, loader(batch, 10), loader(batch, 10))
+    with torch.no_grad():
+        found = made.network(batch.inputs, batch.lengths, batch.targets)
+    for outputs in spy.seen.values():
+        assert outputs["states"].keys() == outputs["lengths"].keys() == {"encoder", "decoder"}
+        assert not any(states.requires_grad for states in outputs["states"].values())
+    seen = spy.seen["val"]
+    torch.testing.assert_close(seen["states"]["encoder"], found.encoder_states)
+    torch.testing.assert_close(seen["states"]["decoder"], found.states)
+    assert seen["lengths"]["encoder"].tolist() == batch.lengths.tolist()
+    for row in range(10):
+        target, said = batch.targets[row].tolist(), found.tokens[row].tolist()
+        steps = target.index(END) + 1
+        own = said.index(END) + 1 if END in said else len(said)
+        assert int(seen["lengths"]["decoder"][row]) == min(steps, own)
+        assert int(seen["target_lengths"][row]) == steps - 1
+        assert bool(seen["correct"][row]) == (said[:steps] == target[:steps])
+    assert seen["correct"].any()
+
+
+def test_evaluation_is_never_forced() -> None:
+    batch = batch_of()
+    trainer = Trainer(logger=False, **QUIET)
+    results = [
+        trainer.validate(model(teacher_forcing=forcing), loader(batch), verbose=False)[0] for forcing in (0.0, 1.0)
+    ]
+    assert results[0] == pytest.approx(results[1], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0.0] * 5),
+        ({"teacher_forcing": 1.0}, [1.0] * 5),
+        ({"teacher_forcing": 0.8, "teacher_forcing_epochs": 4}, [0.8, 0.6, 0.4, 0.2, 0.0]),
+        ({"teacher_forcing": 0.5, "teacher_forcing_epochs": 1}, [0.5, 0.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_teacher_forcing_falls_linearly(options: dict[str, Any], expected: list[float]) -> None:
+    made = model(**options)
+    assert [made.teacher_forcing_at(epoch) for epoch in range(5)] == pytest.approx(expected)
+    seen: list[float] = []
+    forward = made.network.forward
+
+    def spy(*args: Any, teacher_forcing: float = 0.0, **kwargs: Any) -> Seq2SeqOutput:
+        if made.training:
+            seen.append(teacher_forcing)
+        return forward(*args, teacher_forcing=teacher_forcing, **kwargs)
+
+    made.network.forward = spy  # type: ignore[method-assign,assignment]
+    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False, **QUIET)
+    trainer.fit(made, loader(batch_of(), 10), loader(batch_of(), 10))
+    assert seen == pytest.approx(expected)
+
+
+def test_predictions_need_no_targets() -> None:
+    made = model(max_steps=6)
+    batch = batch_of()
+    wrong = batch._replace(targets=torch.zeros_like(batch.targets))
+    predictions = Trainer(logger=False, **QUIET).predict(made, loader(wrong, 10))
+    assert predictions is not None
+    (found,) = predictions
+    assert isinstance(found, Seq2SeqOutput)
+    with torch.no_grad():
+        expected = made.network(batch.inputs, batch.lengths, max_steps=6)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_small_task_is_learned() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randint(1, 5, (256, 3))
+    targets = torch.cat((inputs.flip(1) - 1, torch.full((256, 1), 4)), dim=1)  # say it backwards
+    data = loader(SequenceBatch(inputs, targets, torch.full((256,), 3)), 32)
+    made = ALRNNSeq2Seq(
+        5,
+        5,
+        32,
+        16,
+        16,
+        init="near_identity",
+        mar_strength=0.0,
+        teacher_forcing=0.5,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=5e-3),
+    )
+    trainer = Trainer(max_epochs=25, logger=False, enable_checkpointing=False, gradient_clip_val=1.0, **QUIET)
+    trainer.fit(made, data, data)
+    assert float(trainer.callback_metrics["val/sequence_accuracy"]) > 0.95
+
+
+def test_checkpoints_keep_the_best_and_bring_back_the_model() -> None:
+    data = loader(batch_of())
+    made = model(teacher_forcing=0.5, teacher_forcing_epochs=3)
+    trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(made, data, data)
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    assert checkpoint.monitor == "val/task_loss"
+    path = Path(checkpoint.dirpath or "") / "last.ckpt"
+    loaded = ALRNNSeq2Seq.load_from_checkpoint(path, weights_only=True)
+    assert loaded.teacher_forcing_epochs == 3
+    batch = batch_of()
+    for a, b in zip(loaded(batch.inputs, batch.lengths), made(batch.inputs, batch.lengths), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_callback_of_ones_own_stays() -> None:
+    data, mine = loader(batch_of()), LengthAccuracy(bins=(1, 3))
+    trainer = Trainer(logger=False, callbacks=[mine], **QUIET)
+    (logged,) = trainer.validate(model(), data, verbose=False)
+    assert [callback for callback in trainer.callbacks if isinstance(callback, LengthAccuracy)] == [mine]  # type: ignore[attr-defined]
+    assert {key for key in logged if "length" in key} == {"val/accuracy_length_1_2", "val/accuracy_length_3_up"}
+    trainer = Trainer(logger=False, **QUIET)
+    for _ in range(2):
+        trainer.validate(model(), data, verbose=False)
+    assert sum(isinstance(callback, LengthAccuracy) for callback in trainer.callbacks) == 1  # type: ignore[attr-defined]
+
+
+def test_divergence_stops_training() -> None:
+    made = model()
+    with torch.no_grad():
+        made.network.readout.weight.fill_(math.nan)
+    trainer = Trainer(max_epochs=1, logger=False, num_sanity_val_steps=0, **QUIET)
+    with pytest.raises(FloatingPointError, match="train/loss is not finite in epoch 0"):
+        trainer.fit(made, loader(batch_of()), loader(batch_of()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher_forcing": 1.1}, "teacher_forcing must be a probability between 0 and 1, got 1.1"),
+        ({"teacher_forcing": math.nan}, "teacher_forcing must be a probability"),
+        ({"teacher_forcing_epochs": 0}, "teacher_forcing_epochs must be at least 1, or None .* got 0"),
+        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"mar_strength": -1.0}, r"mar_strength \(τ\) must not be negative"),
+        ({"mar_units": 9}, r"mar_units \(M_reg\) must lie between 0 and hidden_size \(M=8\), got 9"),
+        ({"output_size": 1}, "output_size must be at least 2, got 1"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
+    sizes = {"input_size": 5, "output_size": 4, "hidden_size": 8, "nonlinear_units": 3, "decoder_nonlinear_units": 3}
+    with pytest.raises(ValueError, match=message):
+        ALRNNSeq2Seq(**(sizes | options))
+
+
+def test_wrong_batches() -> None:
+    trainer, batch = Trainer(logger=False, **QUIET), batch_of()
+    for wrong, message in (
+        (batch._replace(inputs=torch.randn(10, 7, 2)), r"inputs must be int64 tokens of shape \(batch, time\)"),
+        (batch._replace(targets=torch.randn(10, 5)), r"targets must be int64 tokens of shape \(batch=4, time\)"),
+        (batch._replace(mask=torch.ones(10, 7)), r"mask must have the shape of the targets, \(4, 5\), got \(4, 7\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.validate(model(), loader(wrong), verbose=False)
+    pairs = DataLoader([(torch.zeros(5).long(), 1)] * 4)  # type: ignore[arg-type,var-annotated]
+    with pytest.raises(TypeError, match=r"must be a lightning_alrnn.SequenceBatch.*got list"):
+        trainer.validate(model(), pairs, verbose=False)

@@ -1,0 +1,267 @@
+"""The encoder-decoder: against a plain differentiable loop, one sequence at a time, and at its edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends
+from lightning_alrnn.nn.seq2seq import steps_to_end
+
+WORDS, OUTPUTS, END, START = 5, 4, 3, 4
+
+
+def network(**options: Any) -> Seq2Seq:
+    """Small, with weights large enough that its tokens differ from step to step."""
+    torch.manual_seed(options.pop("seed", 0))
+    made = Seq2Seq(WORDS, OUTPUTS, 8, options.pop("p", 3), options.pop("p_decoder", 4), embedding_size=6, **options)
+    with torch.no_grad():
+        for rnn in (made.encoder, made.decoder):
+            rnn.W.normal_(std=0.4)
+            rnn.A.normal_(std=0.4)
+            rnn.h.normal_(std=0.3)
+            assert rnn.C is not None
+            rnn.C.normal_(std=0.5)
+        made.readout.weight.normal_(std=1.0)
+        made.readout.bias.normal_(std=0.1)
+    return made
+
+
+def example(batch: int = 7, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, their lengths, and targets that end at all kinds of steps."""
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randint(0, WORDS, (batch, 6), generator=generator)
+    lengths = torch.randint(1, 7, (batch,), generator=generator)
+    targets = torch.randint(0, OUTPUTS - 1, (batch, steps), generator=generator)
+    for row, end in enumerate(torch.randint(0, steps, (batch,), generator=generator).tolist()):
+        targets[row, end:] = END
+    return inputs, lengths, targets
+
+
+def one_step(rnn: ALRNN, z: Tensor, token: Tensor) -> Tensor:
+    """The equation, unit by unit."""
+    assert rnn.C is not None
+    phi = torch.stack(
+        [z[i].relu() if i >= rnn.hidden_size - rnn.nonlinear_units else z[i] for i in range(len(z))],
+    )
+    own = torch.cat((torch.zeros(rnn.hidden_size - len(rnn.A), dtype=z.dtype), rnn.A))
+    return own * z + rnn.W @ phi + rnn.C @ token + rnn.h
+
+
+def plain_loop(
+    made: Seq2Seq, inputs: Tensor, lengths: Tensor, targets: Tensor, forced: Tensor
+) -> tuple[list[Tensor], list[list[int]]]:
+    """Scores and tokens of each sequence up to its target's end, by a loop that autograd follows throughout."""
+    scores, tokens = [], []
+    for row, length in enumerate(lengths.tolist()):
+        z = torch.zeros(made.encoder.hidden_size, dtype=made.readout.weight.dtype)
+        for word in inputs[row, :length]:
+            z = one_step(made.encoder, z, made.embedding.weight[word])
+        fed, own, chosen = START, [], []
+        for t, target in enumerate(targets[row].tolist()):
+            z = one_step(made.decoder, z, made.decoder_embedding.weight[fed])
+            own.append(made.readout.weight @ z + made.readout.bias)
+            chosen.append(int(own[-1].argmax()))
+            fed = target if forced[row, t] else chosen[-1]
+            if target == END:
+                break
+        scores.append(torch.stack(own))
+        tokens.append(chosen)
+    return scores, tokens
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("teacher_forcing", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"p": 0, "p_decoder": 8}, {"p": 8, "p_decoder": 0, "self_connections": "all"}],
+    ids=["some", "linear encoder", "linear decoder"],
+)
+def test_values_and_gradients_are_those_of_a_differentiable_loop(
+    backend: Any, teacher_forcing: float, options: dict[str, Any]
+) -> None:
+    made = network(backend=backend, **options).double()
+    inputs, lengths, targets = example()
+    torch.manual_seed(5)
+    output = made(inputs, lengths, targets, teacher_forcing=teacher_forcing)
+    torch.manual_seed(5)
+    forced = torch.rand(targets.shape) < teacher_forcing
+    scores, tokens = plain_loop(made, inputs, lengths, targets, forced)
+    assert len({token for row in tokens for token in row}) > 2
+    assert output.lengths.tolist() == [len(row) for row in tokens]
+    for row, chosen in enumerate(tokens):
+        torch.testing.assert_close(output.outputs[row, : len(chosen)], scores[row], rtol=1e-9, atol=1e-9)
+        assert output.tokens[row].tolist() == chosen + [END] * (targets.shape[1] - len(chosen))
+        assert not output.states[row, len(chosen) :].any()
+
+    def loss(rows: Any) -> Tensor:
+        return sum(
+            (functional.cross_entropy(own, targets[row, : len(own)], reduction="sum") for row, own in enumerate(rows)),
+            start=torch.zeros((), dtype=torch.float64),
+        )
+
+    names, parameters = zip(*made.named_parameters(), strict=True)
+    found = torch.autograd.grad(
+        loss([output.outputs[row, : len(chosen)] for row, chosen in enumerate(tokens)]), parameters
+    )
+    expected = torch.autograd.grad(loss(scores), parameters)
+    for name, a, b in zip(names, found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=name)
+        if a.numel():
+            assert b.any(), name
+
+
+@pytest.mark.skipif("native" not in available_backends(), reason="not compiled")
+def test_the_kernel_gives_the_same() -> None:
+    inputs, lengths, targets = example()
+    double, single = network(backend="eager").double(), network(backend="native")
+    a, b = (made(inputs, lengths, targets) for made in (double, single))
+    assert torch.equal(a.tokens, b.tokens)
+    torch.testing.assert_close(a.outputs.float(), b.outputs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_targets_each_sequence_runs_to_its_own_end(seed: int) -> None:
+    made = network(seed=seed).double()
+    inputs, lengths, _ = example(batch=30)
+    found = made(inputs, lengths, max_steps=12)
+    never = torch.zeros(30, 12, dtype=torch.int64)
+    _, tokens = plain_loop(made, inputs, lengths, never, torch.zeros_like(never, dtype=torch.bool))
+    cut = [row[: row.index(END) + 1] if END in row else row for row in tokens]
+    assert found.lengths.tolist() == [len(row) for row in cut]
+    steps = max(map(len, cut))
+    assert found.tokens.tolist() == [row + [END] * (steps - len(row)) for row in cut]
+    assert found.outputs.shape == (30, steps, OUTPUTS)
+    assert found.states.shape == (30, steps, 8)
+
+
+def test_decoding_stops_with_the_last_sequence() -> None:
+    made = network()
+    inputs = example()[0]
+    with torch.no_grad():
+        made.readout.weight.zero_()
+        made.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    at_once = made(inputs, max_steps=20)
+    assert at_once.tokens.tolist() == [[END]] * 7
+    assert at_once.lengths.tolist() == [1] * 7
+    with torch.no_grad():
+        made.readout.bias.copy_(torch.tensor([0.0, 2.0, 0.0, 1.0]))
+    never = made(inputs, max_steps=20)
+    assert never.tokens.tolist() == [[1] * 20] * 7
+    assert never.lengths.tolist() == [20] * 7
+
+
+def test_padding_of_the_inputs_is_not_read() -> None:
+    made = network()
+    inputs, lengths, targets = example()
+    other = inputs.clone()
+    for row, length in enumerate(lengths.tolist()):
+        other[row, length:] = (other[row, length:] + 1) % WORDS
+    assert not torch.equal(inputs, other)
+    a, b = (made(tokens, lengths, targets) for tokens in (inputs, other))
+    for one, two in zip(a, b, strict=True):
+        assert torch.equal(one, two)
+    assert torch.equal(a.encoder_lengths, lengths)
+    whole = made(inputs)
+    assert whole.encoder_lengths.tolist() == [6] * 7
+    assert torch.equal(whole.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
+
+
+def test_the_start_token_is_fed_once_and_the_end_never() -> None:
+    made = network()
+    inputs, lengths, targets = example()
+    output = made(inputs, lengths, targets, teacher_forcing=1.0)
+    for row, length in enumerate(output.lengths.tolist()):
+        (gradient,) = torch.autograd.grad(
+            output.outputs[row, length - 1].sum(), made.decoder_embedding.weight, retain_graph=True
+        )
+        fed = {START, *targets[row, : length - 1].tolist()}
+        assert {token for token in range(OUTPUTS + 1) if gradient[token].any()} == fed
+        assert END not in fed
+
+
+def test_steps_are_shared_out_by_the_probability() -> None:
+    made = network()
+    inputs, _, _ = example()
+    torch.manual_seed(0)
+    targets = torch.full((7, 400), 2)
+    with torch.no_grad():
+        made.readout.weight.zero_()
+        made.readout.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))  # always chooses 0
+    seen: list[Tensor] = []
+    made.decoder_embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    made(inputs, targets=targets, teacher_forcing=0.3)
+    (fed,) = seen
+    assert fed[:, 0].eq(START).all()
+    assert float((fed[:, 1:] == 2).float().mean()) == pytest.approx(0.3, abs=0.04)
+    assert set(fed[:, 1:].unique().tolist()) == {0, 2}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 6).flatmap(lambda t: st.lists(st.lists(st.integers(0, 2), min_size=t, max_size=t), min_size=1)))
+def test_steps_to_end(rows: list[list[int]]) -> None:
+    expected = [row.index(2) + 1 if 2 in row else len(row) for row in rows]
+    assert steps_to_end(torch.tensor(rows), end=2).tolist() == expected
+
+
+def test_half_precision_and_autocast_run() -> None:
+    made = network()
+    inputs, lengths, targets = example()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = made(inputs, lengths, targets)
+        output.outputs.float().sum().backward()
+    assert torch.equal(output.tokens, made(inputs, lengths, targets).tokens)  # chosen in float32 all the same
+    assert made.bfloat16()(inputs, lengths, targets).outputs.dtype == torch.bfloat16
+
+
+def test_only_the_encoder_has_an_initial_state() -> None:
+    made = network(initial_state="learned")
+    names = {name for name, _ in made.named_parameters()}
+    assert "encoder.z0" in names
+    assert "decoder.z0" not in names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_size": 0}, "input_size must be at least 1, got 0"),
+        ({"output_size": 1}, "output_size must be at least 2, got 1"),
+        ({"embedding_size": 0}, "embedding_size must be at least 1, got 0"),
+        ({"nonlinear_units": 9}, r"nonlinear_units \(P\) must lie between 0 and hidden_size \(M=8\), got 9"),
+        ({"decoder_nonlinear_units": 9}, r"decoder_nonlinear_units \(P\) must lie .* \(M=8\), got 9"),
+        ({"decoder_nonlinear_units": -1}, r"decoder_nonlinear_units \(P\) must lie .* got -1"),
+        ({"init": "zeros"}, "init must be one of"),
+        ({"backend": "fast"}, "backend must be one of"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    sizes = {"input_size": 3, "output_size": 3, "hidden_size": 8, "nonlinear_units": 4, "decoder_nonlinear_units": 4}
+    with pytest.raises(ValueError, match=message):
+        Seq2Seq(**(sizes | options))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"inputs": torch.zeros(2, 3)}, r"inputs must be int64 tokens of shape \(batch, time\).*got torch.float32"),
+        ({"inputs": torch.zeros(2, 3, 1).long()}, r"inputs must be int64 .* shape \(2, 3, 1\)"),
+        ({"inputs": torch.zeros(2, 0).long()}, r"with at least one step, got .* \(2, 0\)"),
+        ({"inputs": torch.full((2, 3), 5)}, "inputs must be tokens from 0 to 4, got 5"),
+        ({"inputs": torch.full((2, 3), -1)}, "inputs must be tokens from 0 to 4, got -1"),
+        ({"targets": torch.zeros(3, 2).long()}, r"targets must be int64 tokens of shape \(batch=2, time\)"),
+        ({"targets": torch.full((2, 2), 4)}, "targets must be tokens from 0 to 3, got 4"),
+        ({"lengths": torch.tensor([0, 3])}, "lengths must lie between 1 and the number of steps, 3"),
+        ({"teacher_forcing": 0.5}, "teacher_forcing=0.5 needs targets"),
+        ({"teacher_forcing": 1.5, "targets": torch.zeros(2, 2).long()}, "must be a probability between 0 and 1"),
+        ({"max_steps": 0}, "number of steps to decode must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network()(**({"inputs": torch.zeros(2, 3).long()} | arguments))
