@@ -63,6 +63,25 @@ def test_ring(theta: float, answer: float, fixation: float, should_fixate: bool)
     assert ring(output, target).tolist() == [expected]
 
 
+@pytest.mark.parametrize("theta", [0.0, 1.0, 3.0, -2.0])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("degrees", "correct"), [(29.9, True), (30.1, False)])
+def test_limit_of_direction(theta: float, side: int, degrees: float, correct: bool) -> None:
+    target, answer = (
+        torch.tensor([[0.0, math.cos(angle), math.sin(angle)]])
+        for angle in (theta, theta + side * math.radians(degrees))
+    )
+    assert direction(answer, target).tolist() == direction_lenient(answer, target).tolist() == [correct]
+
+
+@pytest.mark.parametrize("theta", [0.0, 1.0, 3.0, -2.0])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("degrees", "correct"), [(35.9, True), (36.1, False)])
+def test_limit_of_ring(theta: float, side: int, degrees: float, correct: bool) -> None:
+    target, answer = (torch.tensor([[0.05, *bump(angle)]]) for angle in (theta, theta + side * math.radians(degrees)))
+    assert ring(answer, target).tolist() == [correct]
+
+
 @given(theta=angles)
 def test_population_vector_of_a_bump_points_to_its_centre(theta: float) -> None:
     ((x, y),) = population_vector(torch.tensor([bump(theta)], dtype=torch.float64)).tolist()
