@@ -134,9 +134,9 @@ def test_sequence_to_sequence() -> None:
 
     main(["predict", *(a for a in SCAN if "max_epochs" not in a), f"--ckpt_path={folder}/checkpoints/last.ckpt"])
     (path,) = Path("runs").rglob("predictions.npz")
-    predictions = np.load(path)
-    assert predictions["tokens"].shape == predictions["outputs"].shape[:2]
-    assert predictions["encoder_states"].shape == (8, 2, 6)
+    with np.load(path) as predictions:
+        assert predictions["tokens"].shape == predictions["outputs"].shape[:2]
+        assert predictions["encoder_states"].shape == (8, 2, 6)
 
 
 def test_a_callback_that_names_its_network_is_left_alone() -> None:

@@ -133,7 +133,8 @@ class ALRNNSeq2Seq(SequenceModule):
         )
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         # LightningCLI adds all that the command links from the data, which a checkpoint could not hand to this class
-        known = {name for cls in type(self).__mro__ for name in signature(cls.__init__).parameters}
+        own = (cls for cls in type(self).__mro__ if issubclass(cls, ALRNNSeq2Seq))
+        known = {name for cls in own for name in signature(cls).parameters}
         for name in self.hparams.keys() - known - {"_class_path", "_instantiator"}:
             del self.hparams[name]
         self.train_metrics = nn.ModuleDict(self.configure_losses())
