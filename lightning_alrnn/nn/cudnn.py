@@ -10,7 +10,8 @@ and r, p and n follow from z' in the same step: their weights are those of z', o
 with the sign changed.
 
 κ is not zero because a ReLU passes no gradient at its kink: with κ = 0 a unit that is exactly zero (all are, where
-sequences start from zero and h is zero) would lose the gradient of its linear part. No state is exactly κ for a reason.
+sequences start from zero and h is zero) would lose the gradient of its linear part. No state is κ for a reason,
+but one that comes within rounding of it by chance does lose that step's gradient.
 """
 
 from __future__ import annotations

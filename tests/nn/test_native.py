@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-native = pytest.importorskip("lightning_alrnn.nn.native", reason="the kernel is not compiled here")
+native = pytest.importorskip(
+    "lightning_alrnn.nn.native", reason="the kernel is not compiled here", exc_type=ImportError
+)
 Gradients, native_backward, native_forward = native.Gradients, native.native_backward, native.native_forward
 LEVELS = native.simd_levels()
 TOLERANCE = 1e-5  # of the largest entry of the reference
