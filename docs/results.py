@@ -110,8 +110,8 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
     seeds = max(map(len, scores.values()))
     minutes = [run["seconds"] / 60 for run in runs]
     lines = [
-        f"`alrnn fit --config {task.config} --model.init_args.nonlinear_units P --seed_everything SEED`; {task.label} of "
-        f"the best validation epoch, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
+        f"`alrnn fit --config {task.config} --model.init_args.nonlinear_units P --seed_everything SEED`; {task.label} "
+        f"of the best validation epoch, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
         f"(`python docs/results.py {name}`).",
         "",
         "| P | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |",
