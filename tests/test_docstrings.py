@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import lightning_alrnn
+from lightning_alrnn.nn import available_backends
 
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages(lightning_alrnn.__path__, "lightning_alrnn.")
     if not info.name.endswith("__main__")
+    if info.name != "lightning_alrnn.nn.native" or "native" in available_backends()
 )
 
 

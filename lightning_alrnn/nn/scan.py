@@ -169,7 +169,7 @@ def _announce(backend: str, device: str, dtype: str) -> None:
     reason = ""
     if backend == "native":
         reason = f" ({_native.simd_level()})"
-    elif device == "cpu" and _kernel is None:
+    elif device == "cpu" and dtype == "float32" and _kernel is None:
         reason = " (the C kernel was not compiled when the package was installed)"
     rank_zero_info(f"AL-RNN recurrence in {dtype} on {device}: backend {backend!r}{reason}")
 
