@@ -78,7 +78,9 @@ class SequenceModule(LightningModule):
             return []
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
             return [ModelCheckpoint(save_last=True)]
-        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}", save_last=True)]
+        # one with save_last=True writes last.ckpt only when it writes another best one
+        best = ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}")
+        return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
 
     def on_validation_epoch_start(self) -> None:
         self._stop_if_diverged()

@@ -367,3 +367,18 @@ def test_schedulers() -> None:
     assert plateau.configure_optimizers()["lr_scheduler"]["monitor"] == "val/task_loss"
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **QUIET)
     trainer.fit(plateau, data, data)
+
+
+def test_the_last_checkpoint_is_that_of_the_last_epoch_however_good() -> None:
+    data = loader(batch_of("classification", "last"))
+
+    class Worsens(ALRNNModule):
+        def on_train_epoch_end(self) -> None:
+            with torch.no_grad():
+                self.readout.weight.mul_(-10.0)
+
+    trainer = Trainer(max_epochs=3, logger=CSVLogger("logs"), **QUIET)
+    trainer.fit(Worsens(2, 3, hidden_size=6, nonlinear_units=2), data, data)
+    folder = Path(trainer.log_dir or "") / "checkpoints"
+    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert Path(trainer.checkpoint_callback.best_model_path).name.startswith("best-")  # type: ignore[union-attr]
