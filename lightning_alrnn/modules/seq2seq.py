@@ -70,9 +70,9 @@ class ALRNNSeq2Seq(SequenceModule):
         ValueError: if a size or an option is out of range.
 
     Example:
-        >>> model = ALRNNSeq2Seq(input_size=14, output_size=7, hidden_size=64, nonlinear_units=16)
+        >>> model = ALRNNSeq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
         >>> model(torch.randint(0, 14, (5, 9))).states.shape[::2]
-        torch.Size([5, 64])
+        torch.Size([5, 16])
 
     Reference:
         Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).

@@ -88,7 +88,7 @@ class Seq2Seq(nn.Module):
         ValueError: if a size is out of range or an option is unknown.
 
     Example:
-        >>> network = Seq2Seq(input_size=14, output_size=7, hidden_size=64, nonlinear_units=16)
+        >>> network = Seq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
         >>> found = network(torch.randint(0, 14, (5, 9)), max_steps=20)
         >>> found.tokens.shape == found.outputs.shape[:2], int(found.lengths.max()) <= 20
         (True, True)
