@@ -11,6 +11,8 @@ from torch import Tensor
 class SequenceBatch(NamedTuple):
     """A batch of padded sequences. Device transfer and pinned memory work on it.
 
+    In sequence-to-sequence tasks, targets and mask have a number of steps of their own, other than that of the inputs.
+
     Attributes:
         inputs: float of shape ``(batch, time, K)``, or int64 tokens of shape ``(batch, time)``.
         targets: what is to be predicted. Last step: ``(batch,)`` int64 classes or ``(batch, outputs)`` float; every

@@ -33,8 +33,8 @@ class ALRNNSeq2Seq(SequenceModule):
     Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
     ``train/regularization``, the same under ``val/`` and ``test/``; further, under ``val/`` and ``test/``,
 
-    - ``token_accuracy``: share of the target's tokens, ``<end>`` included, that are right at their step; from the
-      decoder's own ``<end>`` on, none is;
+    - ``token_accuracy``: share of the target's tokens, ``<end>`` included, that are right at their step; after the
+      decoder's own ``<end>`` none is;
     - ``sequence_accuracy``: share of sequences of which every token is right.
 
     The callback :class:`LengthAccuracy` comes with it, unless the Trainer has one already. Without a

@@ -78,7 +78,7 @@ def with_targets_that_it_gets_right(made: ALRNNSeq2Seq, batch: SequenceBatch, ro
 
 def by_hand(made: ALRNNSeq2Seq, batch: SequenceBatch, truncate: bool) -> dict[str, float]:
     """Loss and accuracies from single sequences and steps."""
-    loss = weight = right = tokens = exact = sequences = 0.0
+    loss = weight = right = tokens = exact = sequences = long_exact = long_sequences = 0.0
     for row in range(len(batch.inputs)):
         length, target = int(batch.lengths[row]), batch.targets[row].tolist()
         steps = target.index(END) + 1
@@ -97,7 +97,10 @@ def by_hand(made: ALRNNSeq2Seq, batch: SequenceBatch, truncate: bool) -> dict[st
         right, tokens = right + sum(verdicts), tokens + len(verdicts)
         if verdicts:
             exact, sequences = exact + all(verdicts), sequences + 1
+            if steps > 1:  # at least one token beside <end>
+                long_exact, long_sequences = long_exact + all(verdicts), long_sequences + 1
     return {
+        "accuracy_length_1_6": long_exact / long_sequences,
         "task_loss": loss / weight,
         "token_accuracy": right / tokens,
         "sequence_accuracy": exact / sequences,
