@@ -59,7 +59,10 @@ def run_one(config: str, units: int, seed: int, options: list[str]) -> dict[str,
 
     torch.set_num_threads(1)
     start = time.perf_counter()
-    common = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.devices=1", *options]
+    # a folder for each run: two that start at once would take the same version number
+    folder = f"--trainer.logger.init_args.save_dir=runs/results/{config}-P{units}-seed{seed}"
+    common = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.devices=1", folder]
+    common += options
     model = f"--model.init_args.nonlinear_units={units}"
     cli = run_cli(["fit", "--config", config, model, f"--seed_everything={seed}", *common])
     seconds = time.perf_counter() - start

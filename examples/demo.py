@@ -20,6 +20,7 @@ def main() -> None:
     """Train, evaluate, print."""
     # Lightning's advice on loader workers and logging intervals is of no use for 1,257 images in memory
     warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")  # its own, of torch's pytree
     start = time.perf_counter()
     bar = ["--trainer.callbacks+=TQDMProgressBar", "--trainer.callbacks.refresh_rate=20"]
     cli = run_cli(["fit", "--config", "digits", *bar])
