@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,14 +93,24 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the arguments, as after ``alrnn`` on the command line; ``None`` takes them from there.
 
+    Raises:
+        SystemExit: where an argument or a file is wrong: the message goes to the terminal, without a traceback unless
+            the environment variable ``ALRNN_TRACEBACK`` is set.
+
     Example:
         >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments[:1] == ["configs"]:
         _print_configs(arguments[1:])
-    else:
+        return
+    try:
         run_cli(arguments)
+    except (ValueError, TypeError, OSError) as error:
+        own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
+        if own is None:
+            raise
+        _fail(str(own))
 
 
 def run_cli(args: Sequence[str]) -> ALRNNCLI:
@@ -147,6 +158,18 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
         else:
             repeated.append(callback)
     return repeated
+
+
+def _own_error(error: BaseException | None) -> BaseException | None:
+    """The error of this package behind one that was raised: it says what to do, and a traceback would bury it."""
+    while error is not None:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        if frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("lightning_alrnn."):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _config_path(value: str) -> str:

@@ -285,3 +285,39 @@ def test_seeded_runs_are_the_same() -> None:
         cli = run_cli(["fit", *TINY, "--seed_everything=3"])
         losses.append(cli.trainer.callback_metrics["val/loss"])
     assert torch.equal(losses[0], losses[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data=Copy", "--data.delay=-1"], "delay must be at least 0, got -1"),
+        (["--data=SCAN", "--data.split=odd"], "tasks_train_odd.txt"),
+        (["--data=SCAN", "--data.split=x", "--data.data_dir=files"], "tasks_train_x.txt, line 2"),
+        (["--data=Arrays", "--data.inputs=absent.npz"], "absent.npz"),
+        ([*TINY, "--model.nonlinear_units=7"], "nonlinear_units (P) must lie between"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("files").mkdir()
+    for part in ("train", "test"):
+        Path(f"files/tasks_{part}_x.txt").write_text("IN: jump OUT: I_JUMP\nIN: jump I_JUMP\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--trainer.max_epochs=1", *arguments])
+    error = capsys.readouterr().err
+    assert "alrnn: error: " in error
+    assert message in error
+    assert "Traceback" not in error
+    monkeypatch.setenv("ALRNN_TRACEBACK", "1")
+    with pytest.raises((ValueError, OSError), match=r".*"):
+        main(["fit", "--trainer.max_epochs=1", *arguments])
+
+
+def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(arguments: list[str]) -> None:
+        raise ValueError("not ours")
+
+    monkeypatch.setattr("lightning_alrnn.cli.run_cli", fails)
+    with pytest.raises(ValueError, match="not ours"):
+        main(["fit"])
