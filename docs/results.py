@@ -2,6 +2,7 @@
 
     python docs/results.py                       # all generated tasks, as many processes as cores
     python docs/results.py contextual multitask  # some of them
+    python docs/results.py smnist --data_dir data  # of real data, which lie in data/mnist, data/imdb, …
 
 Each run is ``alrnn fit`` and then ``alrnn test`` with the weights of the best validation epoch. A run that is done is
 not repeated: its numbers stand in docs/results/<task>.json. Tables and figures go beside it, and the tables into
@@ -34,6 +35,7 @@ class Task(NamedTuple):
         seeds: how many.
         options: further arguments of every run.
         retest: arguments under which the trained network is tested once more, by the name of that test.
+        folder: where in ``--data_dir`` the data are, where they are not generated.
         title: what is said of the options, if anything.
     """
 
@@ -44,6 +46,7 @@ class Task(NamedTuple):
     seeds: int = 3
     options: tuple[str, ...] = ()
     retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    folder: str = ""
     title: str = ""
 
 
@@ -72,7 +75,7 @@ TASKS = {
 }
 
 
-def run_one(name: str, units: int, seed: int) -> dict[str, Any]:
+def run_one(name: str, units: int, seed: int, data_dir: str) -> dict[str, Any]:
     """Train and test, in this process."""
     import torch
 
@@ -91,6 +94,8 @@ def run_one(name: str, units: int, seed: int) -> dict[str, Any]:
         # a folder for each run: two that start at once would take the same version number
         f"--trainer.logger.init_args.save_dir=runs/results/{name}-P{units}-seed{seed}",
     ]
+    if task.folder:
+        common.append(f"--data.init_args.data_dir={Path(data_dir, task.folder)}")
     cli = run_cli(["fit", *common, f"--seed_everything={seed}"])
     seconds = time.perf_counter() - start
     path = cli.trainer.checkpoint_callback.best_model_path
@@ -111,7 +116,7 @@ def _logged(folder: Path, key: str) -> list[float]:
     return [round(event.value, 5) for event in events.Scalars(key)]
 
 
-def run_task(name: str, processes: int) -> list[dict[str, Any]]:
+def run_task(name: str, processes: int, data_dir: str) -> list[dict[str, Any]]:
     """All runs of a task that are not done yet, each in a process of its own."""
     task = TASKS[name]
     path = FOLDER / f"{name}.json"
@@ -121,7 +126,7 @@ def run_task(name: str, processes: int) -> list[dict[str, Any]]:
 
     def start(pair: tuple[int, int]) -> dict[str, Any]:
         finished = subprocess.run(
-            [sys.executable, __file__, "--one", json.dumps([name, *pair])],
+            [sys.executable, __file__, "--one", json.dumps([name, *pair, data_dir])],
             capture_output=True,
             text=True,
             check=False,
@@ -148,10 +153,12 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
     seeds = max(run["seed"] for run in runs) + 1
     minutes = [run["seconds"] / 60 for run in runs]
     command = f"alrnn fit --config {task.config} --model.nonlinear_units P --seed_everything SEED"
+    if task.folder:
+        command += f" --data.data_dir DATA/{task.folder}"
     lines = [
         f"`{' '.join([command, *task.options]).replace('.init_args', '')}`; {task.label} of the best validation epoch "
         f"of {runs[0]['epochs']}, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
-        f"(`python docs/results.py {name}`).",
+        f"(`python docs/results.py {name}{' --data_dir DATA' if task.folder else ''}`).",
         "",
         "| P | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |",
         "|---" * (seeds + 2) + "|",
@@ -211,11 +218,12 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=[[], *TASKS], default=[])
+    parser.add_argument("--data_dir", default="data", help="folder of the real data")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for name in options.tasks or TASKS:
-        write(name, run_task(name, options.processes))
+    for name in options.tasks or [name for name, task in TASKS.items() if not task.folder]:
+        write(name, run_task(name, options.processes, options.data_dir))
     subprocess.run([sys.executable, FOLDER.parents[1] / "benchmarks" / "readme.py"], check=True)
 
 
