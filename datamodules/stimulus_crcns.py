@@ -236,7 +236,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
             where = f"{path}, line {reader.line_num}"
             if None in row:
                 raise ValueError(f"{where}: more fields than the {len(header)} of the header")
-            index = _parse(where, header[0], row, _integer)
+            index = _parse(where, "the first column", {"the first column": row[header[0]]}, _integer)
             if index in rows:
                 raise ValueError(f"{where}: trial {index} stands there twice")
             rows[index] = row
@@ -297,12 +297,12 @@ def read_numbers(path: Path) -> NDArray[np.int64]:
     Raises:
         ValueError: if it holds anything else; the message names the line.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = [line.strip() for line in lines]
+    words = [line.strip() for line in path.read_bytes().split(b"\n")]
     for number, word in enumerate(words, start=1):
-        if word and not (word.isascii() and word.isdecimal() and len(word) <= 18):
-            raise ValueError(f"{path}, line {number}: expected a whole number that is not negative, got {word[:40]!r}")
-    return np.array([word for word in words if word], dtype=np.int64)
+        if word and not (word.isdigit() and len(word) <= 18):
+            got = word[:40].decode(errors="replace")
+            raise ValueError(f"{path}, line {number}: expected a whole number that is not negative, got {got!r}")
+    return np.array([int(word) for word in words if word], dtype=np.int64)
 
 
 def _parse(
