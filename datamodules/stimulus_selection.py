@@ -80,7 +80,7 @@ class StimulusSelection(SequenceDataModule):
     - ``context="inferred"``: a whole block of one rule is one sequence, 80 trials back to back from its first cue trial
       on, without the channels of the rule (6 channels). As cue trials play one sound only, it alone tells the rule;
       there is no feedback about choices. The right choice is asked for at each step of each response, where the mask is
-      1. ``group`` is the rule.
+      1. The best that can be done from a trial's own sounds is 0.72 of these steps. ``group`` is the rule.
 
     Otherwise ``group`` is one of the 12 conditions of the data set, by its names (such as "le_hi_pc", left and high
     under the pitch rule).

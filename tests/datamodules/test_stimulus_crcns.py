@@ -212,6 +212,15 @@ class TestTrials:
         spikes = read_session(made.write(tmp_path), 50).trials.spikes[0]
         assert [np.flatnonzero(spikes[:, unit]).tolist() for unit in range(4)] == [[6], [5], [], [0]]
 
+    def test_spikes_may_stand_in_any_order(self, tmp_path: Path) -> None:
+        folder = session(cycles=1).write(tmp_path)
+        sorted_ = read_session(folder, 50)
+        for ending, first in (("res", 0), ("clu", 1)):
+            path = folder / "klusters" / f"session.{ending}.1"
+            lines = path.read_text().splitlines()
+            path.write_text("\n".join(lines[:first] + lines[first:][::-1]))
+        assert np.array_equal(read_session(folder, 50).trials.spikes, sorted_.trials.spikes)
+
 
 class TestDataModule:
     def test_neural(self, tmp_path: Path) -> None:

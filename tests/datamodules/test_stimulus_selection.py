@@ -204,6 +204,19 @@ class TestInferred:
         )
         assert (share - 0.25).abs().max() < five_sigma(0.25, 60 * 80)
 
+    def test_a_trial_alone_tells_the_choice_at_72_of_100_steps(self) -> None:
+        batch = StimulusSelection(context="inferred", train_size=50).build("train")
+        tallies: dict[frozenset[int], list[int]] = {}
+        for inputs, targets in zip(batch.inputs.numpy(), batch.targets.tolist(), strict=True):
+            heard: frozenset[int] = frozenset()
+            for step, target in zip(inputs, targets, strict=True):
+                if step[:4].any():
+                    heard = frozenset(np.flatnonzero(step[:4]).tolist())
+                if step[5]:
+                    tallies.setdefault(heard, [0, 0, 0])[target] += 1
+        best = sum(map(max, tallies.values())) / sum(map(sum, tallies.values()))
+        assert best == pytest.approx(0.72, abs=0.01)
+
 
 class TestPopulation:
     def test_batches(self) -> None:
