@@ -324,7 +324,7 @@ def split_blocks(
 
 def _count_until(sizes: NDArray[np.int64], amount: float) -> int:
     """How many of the first blocks it takes to hold so many trials."""
-    return int(np.searchsorted(np.cumsum(sizes), amount - 1e-9)) + 1  # 0.15 · 60 is to be 9 trials, not 10
+    return int(np.searchsorted(np.cumsum(sizes), amount - 1e-9)) + 1  # 0.07 · 100 is 7.000000000000001
 
 
 def _kind(source: str) -> str:

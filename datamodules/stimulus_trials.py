@@ -87,7 +87,7 @@ def show_trials(
     Args:
         stimulus: index into :data:`STIMULI`, shape ``(trials,)``.
         hold: steps of the hold, shape ``(trials,)``.
-        lengths: steps of the trial, shape ``(trials,)``.
+        lengths: steps of the trial, more than those of the hold, shape ``(trials,)``.
         steps: T, to which trials are padded.
         sound_steps: steps of the sounds.
 
@@ -109,7 +109,7 @@ def show_trials(
     sound = valid & (step >= hold) & (step < hold + sound_steps)
     inputs = np.zeros((len(stimulus), steps, len(CHANNELS)), dtype=np.float32)
     inputs[..., :4] = sound[..., None] & SOUNDS[stimulus][:, None]
-    inputs[..., 4] = valid & (step < hold)
+    inputs[..., 4] = step < hold
     inputs[..., 5] = valid & (step >= hold + sound_steps)
     inputs[..., 6:] = valid[..., None] & (RULE_OF[stimulus][:, None, None] == np.arange(2))
     return inputs

@@ -40,7 +40,7 @@ def arrays(**changes: Any) -> dict[str, Any]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=3, max_size=20),
-    high=st.sampled_from([2, 200, 70_000]),
+    high=st.sampled_from([2, 256, 257, 70_000]),
     as_float=st.booleans(),
     text=st.booleans(),
 )
