@@ -28,6 +28,7 @@ class ImageEncoder(nn.Module):
         ValueError: if ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
 
     Example:
+        >>> import torch
         >>> encoder = ImageEncoder(output_size=100)
         >>> encoder(torch.rand(4, 784, 1)).shape
         torch.Size([4, 392, 100])
