@@ -34,5 +34,5 @@ def read_images(images: NDArray[Any], order: Order, permutation: NDArray[np.int6
     """
     if order == "row":
         return images
-    pixels = images.reshape(len(images), -1)
+    pixels = images.reshape(len(images), images.shape[1] * images.shape[2])
     return (pixels[:, permutation] if order == "permuted" else pixels)[..., None]

@@ -234,8 +234,8 @@ def _find(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there (.gz or not), "
-        "set data_dir to the folder that holds MNIST/raw, or set download=True to fetch them"
+        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there (.gz "
+        "or not), set data_dir to the folder that holds MNIST/raw, or set download=True to fetch them"
     )
 
 
