@@ -8,9 +8,17 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
-from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, StimulusSelection
+from lightning_alrnn.datamodules import (
+    SCAN,
+    Addition,
+    Arrays,
+    SequenceDataModule,
+    SequentialDigits,
+    SequentialMNIST,
+    StimulusSelection,
+)
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
-from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
+from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, available_backends, manifold_attractor_penalty
 
 __version__ = "0.1.0"
 
@@ -23,6 +31,7 @@ __all__ = [
     "Addition",
     "Arrays",
     "FixedPoints",
+    "ImageEncoder",
     "LengthAccuracy",
     "NeuralBatch",
     "PredictionWriter",
@@ -32,6 +41,7 @@ __all__ = [
     "SequenceDataModule",
     "SequencePrediction",
     "SequentialDigits",
+    "SequentialMNIST",
     "StimulusSelection",
     "available_backends",
     "count_regimes",
