@@ -11,6 +11,7 @@ from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.multitask import MultiTask
 from lightning_alrnn.datamodules.scan import SCAN
+from lightning_alrnn.datamodules.speech_commands import SpeechCommands
 
 __all__ = [
     "SCAN",
@@ -22,4 +23,5 @@ __all__ = [
     "SequenceDataModule",
     "SequenceDataset",
     "SequentialDigits",
+    "SpeechCommands",
 ]

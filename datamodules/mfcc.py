@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -123,5 +125,5 @@ def _cosines(n_mels: int, n_mfcc: int) -> Tensor:
     """The orthonormal DCT-II, shape ``(n_mels, n_mfcc)``."""
     steps = torch.arange(n_mels, dtype=torch.float64).unsqueeze(-1) + 0.5
     cosines = torch.cos(torch.pi / n_mels * steps * torch.arange(n_mfcc, dtype=torch.float64))
-    cosines[:, 0] /= 2**0.5
-    return cosines * (2 / n_mels) ** 0.5
+    cosines[:, 0] /= math.sqrt(2)
+    return cosines * math.sqrt(2 / n_mels)

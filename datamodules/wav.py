@@ -40,24 +40,20 @@ def read_wav(content: bytes, name: str) -> Recording:
         >>> read_wav(file.getvalue(), "example.wav")
         Recording(samples=array([ 0. ,  0.5, -1. ], dtype=float32), rate=16000)
     """
+    expected = f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM"
     try:
         with wave.open(io.BytesIO(content), "rb") as file:
             channels, width, rate, frames = file.getparams()[:4]
             data = file.readframes(frames)
     except (wave.Error, EOFError) as error:
-        raise ValueError(
-            f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM, but cannot be read ({error or 'it is cut off'}): "
-            "restore it, or convert it to 16-bit PCM"
-        ) from error
+        reason = str(error) or "it is cut off"
+        raise ValueError(f"{expected} and cannot be read: {reason}. Restore it, or convert it to 16-bit PCM") from error
     if width not in (1, 2, 3, 4) or rate < 1:
-        raise ValueError(
-            f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM, got {8 * width} bits a sample at {rate} Hz: convert "
-            "it to 16-bit PCM"
-        )
+        raise ValueError(f"{expected}, got {8 * width} bits a sample at {rate} Hz: convert it to 16-bit PCM")
     if frames == 0 or len(data) != frames * channels * width:
         raise ValueError(
-            f"{name} must hold {frames or 'some'} samples, as its header says, but has {len(data) // (channels * width)}"
-            ": it is cut off, restore it"
+            f"{expected}; its header tells of {frames} samples, but it holds {len(data) // (channels * width)}: it is "
+            "empty or cut off, restore it"
         )
     samples = _decode(data, width).reshape(frames, channels).mean(axis=1, dtype=np.float64)
     return Recording(samples.astype(np.float32), rate)
@@ -68,5 +64,5 @@ def _decode(data: bytes, width: int) -> NDArray[np.float64]:
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float64) - 128) / 128
     whole = np.zeros((len(data) // width, 4), np.uint8)
-    whole[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width)  # the high bytes: the sign is the last one's
+    whole[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width)  # the last has the sign
     return whole.view("<i4")[:, 0] / 2**31

@@ -8,7 +8,7 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
-from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
+from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, SpeechCommands
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
 from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
 
@@ -31,6 +31,7 @@ __all__ = [
     "SequenceDataModule",
     "SequencePrediction",
     "SequentialDigits",
+    "SpeechCommands",
     "available_backends",
     "count_regimes",
     "fixed_points",
