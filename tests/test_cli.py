@@ -152,6 +152,22 @@ def test_a_callback_that_names_its_network_is_left_alone() -> None:
     assert {"encoder/units/active", "decoder/units/active"} <= logged
 
 
+def test_an_encoder_by_its_name() -> None:
+    trainer = [argument for argument in TINY if argument.startswith("--trainer")]
+    common = ["--data=SequentialDigits", "--data.order=pixel", "--trainer.limit_train_batches=1", *trainer]
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"encoder": {"class_path": "ImageEncoder"}}}}))
+    by_option = ["--model.encoder=ImageEncoder", "--model.encoder.output_size=6"]
+    for given, width in ((by_option, 6), (["--config=mine.yaml"], 100)):
+        cli = run_cli(["fit", *common, *given, "--model.hidden_size=6"])
+        assert type(cli.model.encoder).__name__ == "ImageEncoder"
+        assert cli.model.core.input_size == width
+    rest = [argument for argument in common if "max_epochs" not in argument and "train_batches" not in argument]
+    main(["predict", *rest, *by_option, "--ckpt_path=runs/SequentialDigits/version_0/checkpoints/last.ckpt"])
+    (path,) = Path("runs").rglob("predictions.npz")
+    with np.load(path) as predictions:
+        assert predictions["states"].shape[1:] == (32, 6)
+
+
 def test_ones_own_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -75,8 +76,10 @@ class ALRNNModule(SequenceModule):
             callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``.
             A checkpoint keeps names and classes; any other callable or a module is given to ``load_from_checkpoint``
             again.
-        encoder: module between the inputs and the core, such as ``torch.nn.Embedding``; its width is taken from its
-            ``output_size``, ``out_features`` or ``embedding_dim``.
+        encoder: module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``; its
+            width is taken from its ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
+            ``lengths`` it is given them, to keep padded steps out of valid ones. One that changes the number of steps
+            has a method ``output_lengths(lengths)``.
         self_connections: see :class:`ALRNN`.
         init: see :class:`ALRNN`.
         initial_state: see :class:`ALRNN`.
@@ -153,6 +156,7 @@ class ALRNNModule(SequenceModule):
 
         core = _name_of(core)
         self.encoder = encoder
+        self._encoder_takes_lengths = encoder is not None and "lengths" in signature(encoder.forward).parameters
         width = input_size if encoder is None else _output_width(encoder)
         if core == "ALRNN":
             self.core: nn.Module = ALRNN(
@@ -192,8 +196,15 @@ class ALRNNModule(SequenceModule):
         Args:
             inputs: shape ``(batch, time, K)``, or what the encoder takes.
             lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+        Returns:
+            States and lengths are those after the encoder, which may have fewer steps.
+
+        Raises:
+            ValueError: if the encoder changes the number of steps and there is a target at every one of them, or it
+                does not say what becomes of the lengths.
         """
-        encoded = inputs if self.encoder is None else self.encoder(inputs)
+        encoded, lengths = self._encode(inputs, lengths)
         if isinstance(self.core, ALRNN):
             states, last = self.core(encoded, lengths=lengths)
         else:
@@ -208,6 +219,28 @@ class ALRNNModule(SequenceModule):
             lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
         classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
         return SequencePrediction(outputs, states, lengths, classes)
+
+    def _encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the core takes, and the lengths that it has."""
+        if self.encoder is None:
+            return inputs, lengths
+        encoded = self.encoder(inputs, lengths=lengths) if self._encoder_takes_lengths else self.encoder(inputs)
+        before, after = inputs.shape[1], encoded.shape[1]
+        name = type(self.encoder).__name__
+        if before != after and self.target_step == "every":
+            raise ValueError(
+                f"targets at every step need an encoder that keeps the number of steps, but {name} makes {after} of "
+                f"{before}: use another encoder, or targets at the last step"
+            )
+        output_lengths: Callable[[Tensor], Tensor] | None = getattr(self.encoder, "output_lengths", None)
+        if lengths is not None and output_lengths is not None:
+            lengths = output_lengths(lengths)
+        elif lengths is not None and before != after:
+            raise ValueError(
+                f"encoder {name} makes {after} steps of {before}: give it a method output_lengths(lengths) that says "
+                "how many of them are valid"
+            )
+        return encoded, lengths
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """The task's own loss.

@@ -1,0 +1,93 @@
+"""Encoders: what stands between a kind of data and the recurrence."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lightning_alrnn.batch import valid_steps
+
+
+class ImageEncoder(nn.Module):
+    r"""Convolutions over the pixels of an image read as a sequence; each pool of 2 halves the number of steps.
+
+    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3), all padded to keep the number
+    of steps; with ``pools=2`` another MaxPool(2) before the last convolution. An odd last step is pooled alone, so that
+    ⌈T/2⌉ steps come out of T.
+
+    Given ``lengths``, the valid steps of a padded sequence are those of the sequence alone, whatever the padded steps
+    hold: these are set to zero before each convolution and pool, as the convolutions' own padding is.
+
+    Args:
+        output_size: M, number of channels that come out.
+        pools: 1 (T=784 becomes 392) or 2 (196).
+
+    Attributes:
+        output_size: M.
+
+    Raises:
+        ValueError: if ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
+
+    Example:
+        >>> encoder = ImageEncoder(output_size=100)
+        >>> encoder(torch.rand(4, 784, 1)).shape
+        torch.Size([4, 392, 100])
+        >>> encoder.output_lengths(torch.tensor([784, 9]))
+        tensor([392,   5])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), sequential MNIST.
+    """
+
+    def __init__(self, output_size: int = 100, pools: int = 1) -> None:
+        super().__init__()
+        if output_size < 1:
+            raise ValueError(f"output_size must be at least 1, got {output_size}")
+        if pools not in (1, 2):
+            raise ValueError(f"pools must be 1 or 2, got {pools}")
+        self.output_size = output_size
+        self.pools = pools
+        self.first = nn.Conv1d(1, 16, 15, padding=7)
+        self.second = nn.Conv1d(16, 32, 7, padding=3)
+        self.last = nn.Conv1d(32, output_size, 3, padding=1)
+        self.pool = nn.MaxPool1d(2, ceil_mode=True)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            inputs: pixels, shape ``(batch, time, 1)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+        Returns:
+            Shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
+        """
+        if inputs.ndim != 3 or inputs.shape[2] != 1:
+            raise ValueError(
+                f"ImageEncoder takes one pixel a step, inputs of shape (batch, time, 1), got {tuple(inputs.shape)}: "
+                "read the images with order='pixel' or 'permuted'"
+            )
+        hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
+        hidden = self.pool(_masked(hidden, lengths))  # zeros never win over what a ReLU gives
+        lengths = None if lengths is None else _halved(lengths)
+        hidden = _masked(self.second(hidden).relu(), lengths)
+        if self.pools == 2:
+            hidden = self.pool(hidden)
+        encoded: Tensor = self.last(hidden)
+        return encoded.transpose(1, 2)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉, at least 1."""
+        for _ in range(self.pools):
+            lengths = _halved(lengths)
+        return lengths
+
+
+def _halved(lengths: Tensor) -> Tensor:
+    return (lengths + 1) // 2
+
+
+def _masked(channels: Tensor, lengths: Tensor | None) -> Tensor:
+    """Channels ``(batch, channels, time)`` with zeros past each sequence's length."""
+    if lengths is None:
+        return channels
+    return channels.masked_fill(~valid_steps(lengths, channels.shape[2]).unsqueeze(1), 0.0)
