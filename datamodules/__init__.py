@@ -12,6 +12,7 @@ from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
 from lightning_alrnn.datamodules.scan import SCAN
+from lightning_alrnn.datamodules.speech_commands import SpeechCommands
 from lightning_alrnn.datamodules.stimulus_archive import save_trials
 from lightning_alrnn.datamodules.stimulus_selection import StimulusSelection
 
@@ -26,6 +27,7 @@ __all__ = [
     "SequenceDataset",
     "SequentialDigits",
     "SequentialMNIST",
+    "SpeechCommands",
     "StimulusSelection",
     "save_trials",
 ]

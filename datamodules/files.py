@@ -9,12 +9,13 @@ import io
 import json
 import os
 import posixpath
+import struct
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -137,6 +138,8 @@ def cached(
     settings: Mapping[str, Any],
     sources: Sequence[Path],
     build: Callable[[], dict[str, NDArray[Any]]],
+    *,
+    mapped: Collection[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Arrays that take long to build, from a file if they were built before with the same settings and sources.
 
@@ -150,6 +153,8 @@ def cached(
         settings: what the arrays depend on, of plain values (numbers, text, lists, dictionaries).
         sources: the files that they are built from.
         build: builds them; none may hold Python objects.
+        mapped: names of arrays that are mapped into memory and not read: only what is used takes time and memory, and
+            processes share it. They cannot be written to, and need not be aligned in memory.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -161,8 +166,7 @@ def cached(
     """
     path = folder / f"{name}-{_digest(settings, sources)}.npz"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        return _read_arrays(path, mapped)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -177,12 +181,34 @@ def cached(
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        if mapped:
+            return _read_arrays(path, mapped)
     except OSError as error:
         rank_zero_warn(
             f"{name} could not be cached in {folder} ({error}) and will be built again by the next run: set cache_dir "
             "to a folder that can be written to and has space"
         )
     return arrays
+
+
+def _read_arrays(path: Path, mapped: Collection[str]) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {
+            key: _map_array(path, archive.zip.getinfo(f"{key}.npy")) if key in mapped else archive[key]
+            for key in archive.files
+        }
+
+
+def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Map an array that is stored in an archive without compression, as NumPy's ``savez`` does."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)  # where the zip format has the lengths of two fields before the content
+        name, extra = struct.unpack("<HH", file.read(4))
+        file.seek(name + extra, os.SEEK_CUR)
+        if member.compress_type != zipfile.ZIP_STORED or np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{member.filename} cannot be mapped")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 
 class _Answer(NamedTuple):

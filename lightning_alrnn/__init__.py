@@ -15,6 +15,7 @@ from lightning_alrnn.datamodules import (
     SequenceDataModule,
     SequentialDigits,
     SequentialMNIST,
+    SpeechCommands,
     StimulusSelection,
 )
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
@@ -42,6 +43,7 @@ __all__ = [
     "SequencePrediction",
     "SequentialDigits",
     "SequentialMNIST",
+    "SpeechCommands",
     "StimulusSelection",
     "available_backends",
     "count_regimes",

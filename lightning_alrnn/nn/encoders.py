@@ -83,6 +83,60 @@ class ImageEncoder(nn.Module):
         return lengths
 
 
+class SpeechEncoder(nn.Module):
+    r"""Two convolutions over the features of speech: Conv1d(K→64, k3) – ReLU – Conv1d(64→M, k3).
+
+    Both are padded to keep the number of steps. Given ``lengths``, the valid steps of a padded sequence are those of
+    the sequence alone, whatever the padded steps hold.
+
+    Args:
+        output_size: M, number of channels that come out.
+        input_size: K, number of features a step.
+
+    Attributes:
+        output_size: M.
+
+    Raises:
+        ValueError: if a size is below 1.
+
+    Example:
+        >>> import torch
+        >>> SpeechEncoder(output_size=100)(torch.randn(4, 101, 40)).shape
+        torch.Size([4, 101, 100])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), Speech Commands.
+    """
+
+    def __init__(self, output_size: int = 100, input_size: int = 40) -> None:
+        super().__init__()
+        for name, size in (("output_size", output_size), ("input_size", input_size)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.output_size = output_size
+        self.first = nn.Conv1d(input_size, 64, 3, padding=1)
+        self.last = nn.Conv1d(64, output_size, 3, padding=1)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            inputs: features, shape ``(batch, time, K)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+        Returns:
+            Shape ``(batch, time, M)``.
+        """
+        if inputs.ndim != 3 or inputs.shape[2] != self.first.in_channels:
+            raise ValueError(
+                f"SpeechEncoder takes inputs of shape (batch, time, {self.first.in_channels}), got "
+                f"{tuple(inputs.shape)}: set its input_size to the number of features of the data"
+            )
+        hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
+        encoded: Tensor = self.last(_masked(hidden, lengths))
+        return encoded.transpose(1, 2)
+
+
 def _halved(lengths: Tensor) -> Tensor:
     return (lengths + 1) // 2
 

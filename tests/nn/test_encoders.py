@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_alrnn.nn import ImageEncoder
+from lightning_alrnn.nn import ImageEncoder, SpeechEncoder
 
 
 @pytest.mark.parametrize(("pools", "steps"), [(1, 392), (2, 196)])
@@ -58,3 +58,41 @@ def test_wrong_arguments(arguments: dict[str, int]) -> None:
 def test_wrong_inputs(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(batch, time, 1\).*order='pixel'"):
         ImageEncoder(4)(torch.zeros(shape))
+
+
+def test_speech_encoder_is_the_reference_chain() -> None:
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(7)
+    assert encoder.output_size == 7
+    inputs = torch.randn(3, 101, 40)
+    weights = list(encoder.parameters())
+    assert [tuple(weight.shape) for weight in weights] == [(64, 40, 3), (64,), (7, 64, 3), (7,)]
+    hidden = functional.conv1d(inputs.transpose(1, 2), *weights[:2], padding=1).relu()
+    expected = functional.conv1d(hidden, *weights[2:], padding=1).transpose(1, 2)
+    assert torch.allclose(encoder(inputs), expected, atol=1e-6)
+    assert torch.allclose(encoder(inputs, torch.full((3,), 101)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", [0.0, 3.0, math.nan])
+def test_padding_does_not_leak_into_speech(padding: float) -> None:
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(5, input_size=3)
+    lengths = torch.arange(1, 9)
+    inputs = torch.full((8, 8, 3), padding)
+    for row, length in enumerate(lengths.tolist()):
+        inputs[row, :length] = torch.randn(length, 3)
+    encoded = encoder(inputs, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.allclose(encoded[row, :length], encoder(inputs[row : row + 1, :length])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [{"output_size": 0}, {"input_size": 0}])
+def test_wrong_arguments_of_the_speech_encoder(arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be at least 1, got 0"):
+        SpeechEncoder(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 101), (2, 40)])
+def test_wrong_inputs_of_the_speech_encoder(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\(batch, time, 40\).*set its input_size"):
+        SpeechEncoder(4)(torch.zeros(shape))
