@@ -7,7 +7,14 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LengthAccuracy,
+    PredictionWriter,
+    RegimeOccupancy,
+    Spectrum,
+)
 from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, SequentialMNIST
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
 from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, available_backends, manifold_attractor_penalty
@@ -33,6 +40,7 @@ __all__ = [
     "SequencePrediction",
     "SequentialDigits",
     "SequentialMNIST",
+    "Spectrum",
     "available_backends",
     "count_regimes",
     "fixed_points",
