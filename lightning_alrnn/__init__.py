@@ -17,7 +17,7 @@ from lightning_alrnn.callbacks import (
 )
 from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, SequentialMNIST
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
-from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, available_backends, manifold_attractor_penalty
+from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, TextEncoder, available_backends, manifold_attractor_penalty
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "SequentialDigits",
     "SequentialMNIST",
     "Spectrum",
+    "TextEncoder",
     "available_backends",
     "count_regimes",
     "fixed_points",
