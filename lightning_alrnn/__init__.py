@@ -15,7 +15,15 @@ from lightning_alrnn.callbacks import (
     RegimeOccupancy,
     Spectrum,
 )
-from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, SequentialMNIST
+from lightning_alrnn.datamodules import (
+    SCAN,
+    Addition,
+    Arrays,
+    IMDb,
+    SequenceDataModule,
+    SequentialDigits,
+    SequentialMNIST,
+)
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
 from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, TextEncoder, available_backends, manifold_attractor_penalty
 
@@ -30,6 +38,7 @@ __all__ = [
     "Addition",
     "Arrays",
     "FixedPoints",
+    "IMDb",
     "ImageEncoder",
     "LengthAccuracy",
     "PredictionWriter",
