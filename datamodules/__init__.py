@@ -9,6 +9,7 @@ from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.contextual import ContextualIntegration
 from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
+from lightning_alrnn.datamodules.imdb import IMDb
 from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
 from lightning_alrnn.datamodules.scan import SCAN
@@ -22,6 +23,7 @@ __all__ = [
     "Arrays",
     "ContextualIntegration",
     "Copy",
+    "IMDb",
     "MultiTask",
     "SequenceDataModule",
     "SequenceDataset",

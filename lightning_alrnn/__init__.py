@@ -7,11 +7,22 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LengthAccuracy,
+    PredictionWriter,
+    RegimeOccupancy,
+    Spectrum,
+)
 from lightning_alrnn.datamodules import (
     SCAN,
     Addition,
     Arrays,
+    ContextualIntegration,
+    Copy,
+    IMDb,
+    MultiTask,
     SequenceDataModule,
     SequentialDigits,
     SequentialMNIST,
@@ -19,7 +30,15 @@ from lightning_alrnn.datamodules import (
     StimulusSelection,
 )
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
-from lightning_alrnn.nn import ALRNN, ImageEncoder, Seq2Seq, available_backends, manifold_attractor_penalty
+from lightning_alrnn.nn import (
+    ALRNN,
+    ImageEncoder,
+    Seq2Seq,
+    SpeechEncoder,
+    TextEncoder,
+    available_backends,
+    manifold_attractor_penalty,
+)
 
 __version__ = "0.1.0"
 
@@ -31,9 +50,13 @@ __all__ = [
     "ActiveUnits",
     "Addition",
     "Arrays",
+    "ContextualIntegration",
+    "Copy",
     "FixedPoints",
+    "IMDb",
     "ImageEncoder",
     "LengthAccuracy",
+    "MultiTask",
     "NeuralBatch",
     "PredictionWriter",
     "RegimeOccupancy",
@@ -43,8 +66,11 @@ __all__ = [
     "SequencePrediction",
     "SequentialDigits",
     "SequentialMNIST",
+    "Spectrum",
     "SpeechCommands",
+    "SpeechEncoder",
     "StimulusSelection",
+    "TextEncoder",
     "available_backends",
     "count_regimes",
     "fixed_points",

@@ -19,8 +19,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 
-_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints")
-_DEFAULT_CALLBACKS = (*_REGIME_CALLBACKS, "PredictionWriter")
+_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
+_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names")
 
 
@@ -52,7 +52,8 @@ class ALRNNCLI(LightningCLI):
             given = config.trainer.get("callbacks") or []
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):
-                rank_zero_info(f"core is no ALRNN: {', '.join(_REGIME_CALLBACKS)} have no regimes to log and are off")
+                names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]
+                rank_zero_info(f"core is no ALRNN: {', '.join(names)} have no regimes to log and are off")
                 config.trainer.callbacks = kept
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):

@@ -26,6 +26,7 @@ from lightning_alrnn.nn.scan import Backend
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
+InputMatrix = Literal["learned", "identity"]
 
 
 _ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "lightning_alrnn.nn.alrnn.ALRNN")
@@ -80,6 +81,8 @@ class ALRNNModule(SequenceModule):
             width is taken from its ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
             ``lengths`` it is given them, to keep padded steps out of valid ones. One that changes the number of steps
             has a method ``output_lengths(lengths)``.
+        input_matrix: C of the ALRNN: "learned", or "identity", which adds what comes out of the encoder to the units
+            directly, one channel a unit; its width is then M. Other cores have input weights of their own.
         self_connections: see :class:`ALRNN`.
         init: see :class:`ALRNN`.
         initial_state: see :class:`ALRNN`.
@@ -115,6 +118,7 @@ class ALRNNModule(SequenceModule):
         nonlinear_units: int = 5,
         core: str | Callable[[int, int], nn.Module] | nn.Module = "ALRNN",
         encoder: nn.Module | None = None,
+        input_matrix: InputMatrix = "learned",
         self_connections: SelfConnections = "nonlinear",
         init: Init = "gaussian",
         initial_state: InitialState = "zeros",
@@ -134,7 +138,11 @@ class ALRNNModule(SequenceModule):
                 f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
                 f"got {output_size}"
             )
-        for name, value, choices in (("objective", objective, Objective), ("target_step", target_step, TargetStep)):
+        for name, value, choices in (
+            ("objective", objective, Objective),
+            ("target_step", target_step, TargetStep),
+            ("input_matrix", input_matrix, InputMatrix),
+        ):
             if value not in get_args(choices):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
         if criterion is not None:
@@ -158,9 +166,11 @@ class ALRNNModule(SequenceModule):
         self.encoder = encoder
         self._encoder_takes_lengths = encoder is not None and "lengths" in signature(encoder.forward).parameters
         width = input_size if encoder is None else _output_width(encoder)
+        if input_matrix == "identity":
+            _check_identity(core, encoder, width, hidden_size)
         if core == "ALRNN":
             self.core: nn.Module = ALRNN(
-                width,
+                None if input_matrix == "identity" else width,
                 hidden_size,
                 nonlinear_units,
                 self_connections=self_connections,
@@ -415,6 +425,21 @@ def _output_width(encoder: nn.Module) -> int:
         f"encoder must have an attribute output_size (its width), {type(encoder).__name__} has none: "
         "set encoder.output_size"
     )
+
+
+def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_size: int) -> None:
+    """Raise ``ValueError`` unless the inputs of the core can be added to its units as they are."""
+    if core != "ALRNN":
+        raise ValueError(
+            f"input_matrix='identity' is for core='ALRNN', got core={core!r}, which has input weights of its own: set "
+            "input_matrix='learned'"
+        )
+    if width != hidden_size:
+        source = "input_size" if encoder is None else f"output_size of {type(encoder).__name__}"
+        raise ValueError(
+            f"input_matrix='identity' adds one channel to each unit, so {source} must be hidden_size "
+            f"(M={hidden_size}), got {width}: make them equal, or set input_matrix='learned'"
+        )
 
 
 def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:

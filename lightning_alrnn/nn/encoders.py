@@ -2,9 +2,103 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lightning_alrnn.batch import valid_steps
+
+
+class TextEncoder(nn.Module):
+    r"""Words one by one to the drive of the recurrence: embedding – Linear(→128) – ReLU – Linear – ReLU – Linear(→M).
+
+    Each step is encoded on its own. With ``output_size`` equal to the number of units, what comes out can be added to
+    the units directly (``ALRNNModule(input_matrix="identity")``), as in the paper.
+
+    Args:
+        vocab_size: number of different tokens, for an embedding that is learned; ``None`` for inputs that are vectors
+            already, such as pretrained ones.
+        embedding_size: width of the embedding, or of the vectors.
+        hidden_size: width of both hidden layers.
+        output_size: M, number of channels that come out.
+
+    Attributes:
+        output_size: M.
+
+    Raises:
+        ValueError: if a size is below 1.
+
+    Example:
+        >>> TextEncoder(vocab_size=20_000)(torch.randint(0, 20_000, (4, 128))).shape
+        torch.Size([4, 128, 100])
+        >>> TextEncoder(vocab_size=None, embedding_size=50)(torch.randn(4, 128, 50)).shape
+        torch.Size([4, 128, 100])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), IMDb.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int | None = 20_000,
+        embedding_size: int = 100,
+        hidden_size: int = 128,
+        output_size: int = 100,
+    ) -> None:
+        super().__init__()
+        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "output_size": output_size}
+        for name, size in (sizes if vocab_size is None else {"vocab_size": vocab_size, **sizes}).items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.vocab_size = vocab_size
+        self.embedding_size = embedding_size
+        self.output_size = output_size
+        self.embedding = None if vocab_size is None else nn.Embedding(vocab_size, embedding_size)
+        self.layers = nn.Sequential(
+            nn.Linear(embedding_size, hidden_size),
+            nn.ReLU(),
+            nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(),
+            nn.Linear(hidden_size, output_size),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            inputs: tokens, int64 of shape ``(batch, time)``; where ``vocab_size`` is ``None``, vectors of shape
+                ``(batch, time, embedding_size)``.
+
+        Returns:
+            Shape ``(batch, time, M)``.
+
+        Raises:
+            ValueError: if the inputs are of the other kind, or a token is not within 0 … ``vocab_size`` − 1 (tokens on
+                an accelerator are not looked at, as that would halt it).
+        """
+        if self.embedding is None:
+            if inputs.ndim != 3 or inputs.shape[2] != self.embedding_size or not inputs.is_floating_point():
+                raise ValueError(
+                    f"TextEncoder with vocab_size=None takes vectors, float of shape (batch, time, "
+                    f"{self.embedding_size}), got {inputs.dtype} of shape {tuple(inputs.shape)}: set embedding_size to "
+                    "their width, or vocab_size to the number of tokens"
+                )
+            vectors = inputs
+        else:
+            if inputs.ndim != 2 or inputs.is_floating_point():
+                raise ValueError(
+                    f"TextEncoder with vocab_size={self.vocab_size} takes tokens, int64 of shape (batch, time), got "
+                    f"{inputs.dtype} of shape {tuple(inputs.shape)}: for vectors set vocab_size=None (null in YAML)"
+                )
+            looked_at = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
+            if looked_at and bool(((inputs < 0) | (inputs >= self.embedding.num_embeddings)).any()):
+                raise ValueError(
+                    f"TextEncoder with vocab_size={self.vocab_size} takes tokens from 0 to "
+                    f"{self.embedding.num_embeddings - 1}, got {int(inputs.min())} to {int(inputs.max())}: set "
+                    "vocab_size to that of the data"
+                )
+            vectors = self.embedding(inputs)
+        encoded: Tensor = self.layers(vectors)
+        return encoded
 
 
 class ImageEncoder(nn.Module):
@@ -28,7 +122,6 @@ class ImageEncoder(nn.Module):
         ValueError: if ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
 
     Example:
-        >>> import torch
         >>> encoder = ImageEncoder(output_size=100)
         >>> encoder(torch.rand(4, 784, 1)).shape
         torch.Size([4, 392, 100])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +28,20 @@ def write_mnist() -> None:
         )
 
 
+def write_imdb() -> None:
+    """A few reviews of each class in an archive of the official layout."""
+    Path("data").mkdir()
+    with tarfile.open("data/aclImdb_v1.tar.gz", "w:gz") as tar:
+        for part in ("train", "test"):
+            for name, stars, text in (("neg", 1, b"Not a good film."), ("pos", 10, b"A good film!<br />")):
+                for number in range(10):
+                    info = tarfile.TarInfo(f"aclImdb/{part}/{name}/{number}_{stars}.txt")
+                    info.size = len(text)
+                    tar.addfile(info, io.BytesIO(text))
+
+
 # what a task reads, by the beginning of its configurations' names
-FILES: dict[str, Callable[[], None]] = {"smnist": write_mnist}
+FILES: dict[str, Callable[[], None]] = {"imdb": write_imdb, "smnist": write_mnist}
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))

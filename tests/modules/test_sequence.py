@@ -236,6 +236,50 @@ def test_encoder_widths() -> None:
         ALRNNModule(2, 3, encoder=nn.Identity())
 
 
+@pytest.mark.parametrize("nonlinear", [0, 3, 8])
+def test_inputs_added_to_the_units_as_they_are(nonlinear: int) -> None:
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(4, 7, 2), torch.tensor([7, 1, 3, 6])
+    model = ALRNNModule(2, 3, 8, nonlinear, encoder=nn.Linear(2, 8), input_matrix="identity")
+    assert isinstance(model.core, ALRNN)
+    assert model.core.C is None
+    learned = ALRNNModule(2, 3, 8, nonlinear, encoder=nn.Linear(2, 8))
+    learned.load_state_dict({**model.state_dict(), "core.C": torch.eye(8)})
+    assert torch.allclose(model(inputs, lengths).outputs, learned(inputs, lengths).outputs, atol=1e-5)
+    plain = ALRNNModule(8, 3, 8, nonlinear, input_matrix="identity")  # without an encoder
+    assert plain(torch.randn(2, 5, 8)).outputs.shape == (2, 3)
+
+
+def test_a_checkpoint_keeps_the_input_matrix() -> None:
+    trainer = Trainer(max_epochs=1, logger=False, **QUIET)
+    data = loader(batch_of("classification", "last"))
+    trainer.fit(ALRNNModule(2, 3, 2, 1, input_matrix="identity"), data, data)
+    trainer.save_checkpoint("model.ckpt")
+    core = ALRNNModule.load_from_checkpoint("model.ckpt", weights_only=True).core
+    assert isinstance(core, ALRNN)
+    assert core.C is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_matrix": "none"}, "input_matrix must be one of 'learned', 'identity', got 'none'"),
+        ({"input_matrix": "identity"}, r"so input_size must be hidden_size \(M=8\), got 2: make them equal"),
+        (
+            {"input_matrix": "identity", "encoder": nn.Embedding(10, 4)},
+            r"so output_size of Embedding must be hidden_size \(M=8\), got 4",
+        ),
+        (
+            {"input_matrix": "identity", "encoder": nn.Linear(2, 8), "core": "GRU"},
+            "is for core='ALRNN', got core='GRU', which has input weights of its own: set input_matrix='learned'",
+        ),
+    ],
+)
+def test_inputs_that_cannot_be_added(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ALRNNModule(2, 3, 8, 3, **arguments)
+
+
 class Thinning(nn.Module):
     """Keeps every second step."""
 

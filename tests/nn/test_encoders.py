@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_alrnn.nn import ImageEncoder, SpeechEncoder
+from lightning_alrnn.nn import ImageEncoder, SpeechEncoder, TextEncoder
 
 
 @pytest.mark.parametrize(("pools", "steps"), [(1, 392), (2, 196)])
@@ -96,3 +96,47 @@ def test_wrong_arguments_of_the_speech_encoder(arguments: dict[str, int]) -> Non
 def test_wrong_inputs_of_the_speech_encoder(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(batch, time, 40\).*set its input_size"):
         SpeechEncoder(4)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("vocab_size", [11, None])
+def test_text_encoder_is_the_reference_chain(vocab_size: int | None) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(vocab_size, 5, 7, 3)
+    assert encoder.output_size == 3
+    inputs = torch.randn(2, 6, 5) if vocab_size is None else torch.randint(0, vocab_size, (2, 6))
+    weights = list(encoder.parameters())
+    shapes = [(7, 5), (7,), (7, 7), (7,), (3, 7), (3,)]
+    hidden = inputs
+    if vocab_size is not None:
+        assert weights[0].shape == (vocab_size, 5)
+        hidden = weights.pop(0)[inputs]
+    assert [tuple(weight.shape) for weight in weights] == shapes
+    hidden = functional.linear(hidden, *weights[:2]).relu()
+    hidden = functional.linear(hidden, *weights[2:4]).relu()
+    assert torch.allclose(encoder(inputs), functional.linear(hidden, *weights[4:]), atol=1e-6)
+
+
+def test_reference_sizes_of_the_text_encoder() -> None:
+    sizes = [tuple(weight.shape) for weight in TextEncoder().parameters() if weight.ndim == 2]
+    assert sizes == [(20_000, 100), (128, 100), (128, 128), (100, 128)]
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "embedding_size", "hidden_size", "output_size"])
+def test_wrong_sizes_of_the_text_encoder(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        TextEncoder(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "inputs", "message"),
+    [
+        (9, torch.zeros(2, 3, 4), r"takes tokens, .* got torch.float32 of shape \(2, 3, 4\): .*vocab_size=None"),
+        (9, torch.tensor([[0, 9]]), r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set vocab_size to that of"),
+        (9, torch.tensor([[-1, 8]]), r"takes tokens from 0 to 8, got -1 to 8"),
+        (None, torch.zeros(2, 3, dtype=torch.int64), r"takes vectors, .*\(batch, time, 4\), got torch.int64"),
+        (None, torch.zeros(2, 3, 5), r"\(batch, time, 4\), got torch.float32 of shape \(2, 3, 5\): set embedding_size"),
+    ],
+)
+def test_wrong_inputs_of_the_text_encoder(vocab_size: int | None, inputs: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TextEncoder(vocab_size, 4)(inputs)
