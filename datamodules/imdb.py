@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
@@ -152,7 +152,7 @@ class IMDb(SequenceDataModule):
         self._load()
         self._load_vectors()
 
-    def build(self, split: Split) -> SequenceBatch:
+    def build(self, split: Split) -> AnyBatch:
         """All reviews of a split; with ``glove_path`` some 50 kB each."""
         dataset = self.dataset(split)
         return dataset.__getitems__(range(len(dataset)))
@@ -226,11 +226,11 @@ class ReviewDataset(SequenceDataset):
         vectors: the vector of each token, shape ``(tokens, K)``; ``None`` for tokens.
     """
 
-    def __init__(self, data: SequenceBatch, vectors: Tensor | None = None) -> None:
+    def __init__(self, data: AnyBatch, vectors: Tensor | None = None) -> None:
         super().__init__(data)
         self.vectors = vectors
 
-    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         batch = super().__getitems__(indices)
         tokens = batch.inputs.long()
         return batch._replace(inputs=tokens if self.vectors is None else self.vectors[tokens])

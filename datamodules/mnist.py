@@ -13,7 +13,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
@@ -125,7 +125,7 @@ class SequentialMNIST(SequenceDataModule):
                 if not any(path.is_file() for path in _candidates(self.folder, name)):
                     _fetch(name, self.folder)
 
-    def build(self, split: Split) -> SequenceBatch:
+    def build(self, split: Split) -> AnyBatch:
         images = _ImageDataset(self._bytes(split))
         return images.__getitems__(range(len(images)))
 
@@ -149,7 +149,7 @@ class SequentialMNIST(SequenceDataModule):
 class _ImageDataset(SequenceDataset):
     """Sequences of bytes, given as floats from 0 to 1."""
 
-    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         batch = super().__getitems__(indices)
         return batch._replace(inputs=batch.inputs.float() / 255)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
@@ -165,7 +165,7 @@ class SpeechCommands(SequenceDataModule):
             )
         return self._datasets[split]
 
-    def build(self, split: Split) -> SequenceBatch:
+    def build(self, split: Split) -> AnyBatch:
         dataset = self.dataset(split)
         return dataset.__getitems__(range(len(dataset)))
 
