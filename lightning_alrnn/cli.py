@@ -48,8 +48,10 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
+        given = config.trainer.get("callbacks") or []
+        if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
+            given = config.trainer.callbacks = [given]
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
-            given = config.trainer.get("callbacks") or []
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):
                 names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]

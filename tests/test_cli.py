@@ -152,6 +152,16 @@ def test_a_callback_that_names_its_network_is_left_alone() -> None:
     assert {"encoder/units/active", "decoder/units/active"} <= logged
 
 
+def test_spectrum_is_for_each_network_and_for_networks_with_regimes() -> None:
+    write_scan()
+    given = ["--trainer.callbacks=Spectrum"]
+    logged = set(run_cli(["fit", *SCAN, *given]).trainer.callback_metrics)
+    assert {"encoder/spectrum/pc1_angle", "decoder/spectrum/pc1_angle"} <= logged
+    for core, watched in (("ALRNN", True), ("torch.nn.GRU", False)):
+        logged = set(run_cli(["fit", *TINY, *given, f"--model.core={core}"]).trainer.callback_metrics)
+        assert ("spectrum/pc1_angle" in logged) == watched
+
+
 def test_an_encoder_by_its_name() -> None:
     trainer = [argument for argument in TINY if argument.startswith("--trainer")]
     common = ["--data=SequentialDigits", "--data.order=pixel", "--trainer.limit_train_batches=1", *trainer]

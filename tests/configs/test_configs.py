@@ -59,3 +59,20 @@ def test_config_opens_with_its_description(name: str) -> None:
     first = shipped_configs()[name].read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 20
+
+
+@pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "--data.glove_path=vectors.txt",
+            "--model.encoder={class_path: TextEncoder, init_args: {vocab_size: null, embedding_size: 2}}",
+        ],
+        ["--model.core=torch.nn.GRU", "--model.input_matrix=learned"],
+    ],
+)
+def test_imdb_with_other_vectors_and_another_core(options: list[str]) -> None:
+    write_imdb()
+    Path("vectors.txt").write_text("good 1.0 -1.0\nnot 0.5 2.0\n")
+    main(["fit", "--config", "imdb_quick", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", *options])
