@@ -1,6 +1,7 @@
 """Layers: plain PyTorch, no Lightning."""
 
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.forcing import generalized_teacher_forcing
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.scan import ScanOutput, available_backends, scan
@@ -13,6 +14,7 @@ __all__ = [
     "Seq2Seq",
     "Seq2SeqOutput",
     "available_backends",
+    "generalized_teacher_forcing",
     "manifold_attractor_penalty",
     "scan",
 ]
