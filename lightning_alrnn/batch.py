@@ -30,24 +30,6 @@ class SequenceBatch(NamedTuple):
     group: Tensor | None = None
 
 
-class NeuralBatch(NamedTuple):
-    """A batch of trials with spikes and a choice. Device transfer and pinned memory work on it.
-
-    Attributes:
-        inputs: float of shape ``(batch, time, K)``, what drives the network.
-        spikes: spike counts of each unit in each bin, float of shape ``(batch, time, N)``; zero past a trial's length.
-        targets: the choice on each trial, int64 of shape ``(batch,)``.
-        lengths: int64 of shape ``(batch,)``, the valid bins of each trial (1 … time).
-        group: int64 of shape ``(batch,)``, the condition of each trial, or ``None``.
-    """
-
-    inputs: Tensor
-    spikes: Tensor
-    targets: Tensor
-    lengths: Tensor
-    group: Tensor | None = None
-
-
 def valid_steps(lengths: Tensor, time: int) -> Tensor:
     """Which steps lie within each sequence.
 

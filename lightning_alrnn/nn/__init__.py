@@ -2,6 +2,12 @@
 
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
+from lightning_alrnn.nn.observation import (
+    GeneralizedPoissonObservation,
+    NegativeBinomialObservation,
+    Observation,
+    PoissonObservation,
+)
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.scan import ScanOutput, available_backends, scan
@@ -9,7 +15,11 @@ from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput
 
 __all__ = [
     "ALRNN",
+    "GeneralizedPoissonObservation",
     "LinearReadout",
+    "NegativeBinomialObservation",
+    "Observation",
+    "PoissonObservation",
     "ScanOutput",
     "Seq2Seq",
     "Seq2SeqOutput",
