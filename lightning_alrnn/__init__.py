@@ -6,7 +6,7 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 """
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
 from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
@@ -24,6 +24,7 @@ __all__ = [
     "Arrays",
     "FixedPoints",
     "LengthAccuracy",
+    "NeuralBatch",
     "PredictionWriter",
     "RegimeOccupancy",
     "Seq2Seq",
