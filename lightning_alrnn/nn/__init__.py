@@ -1,6 +1,7 @@
 """Layers: plain PyTorch, no Lightning."""
 
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.encoders import SpikeEncoder
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
 from lightning_alrnn.nn.observation import (
     GeneralizedPoissonObservation,
@@ -23,6 +24,7 @@ __all__ = [
     "ScanOutput",
     "Seq2Seq",
     "Seq2SeqOutput",
+    "SpikeEncoder",
     "available_backends",
     "generalized_teacher_forcing",
     "manifold_attractor_penalty",
