@@ -7,9 +7,16 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LengthAccuracy,
+    NeuralFit,
+    PredictionWriter,
+    RegimeOccupancy,
+)
 from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
-from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
+from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, NeuralPrediction, SequencePrediction
 from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
 
 __version__ = "0.1.0"
@@ -18,6 +25,7 @@ __all__ = [
     "ALRNN",
     "SCAN",
     "ALRNNModule",
+    "ALRNNNeural",
     "ALRNNSeq2Seq",
     "ActiveUnits",
     "Addition",
@@ -25,6 +33,8 @@ __all__ = [
     "FixedPoints",
     "LengthAccuracy",
     "NeuralBatch",
+    "NeuralFit",
+    "NeuralPrediction",
     "PredictionWriter",
     "RegimeOccupancy",
     "Seq2Seq",

@@ -20,7 +20,7 @@ from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints")
 _DEFAULT_CALLBACKS = (*_REGIME_CALLBACKS, "PredictionWriter")
-_LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names")
+_LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
 class ALRNNCLI(LightningCLI):

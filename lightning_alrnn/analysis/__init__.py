@@ -1,6 +1,7 @@
 """What a network does, as pure functions on tensors with NamedTuple results."""
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.regimes import (
     GroupOccupancy,
     RegimeCounts,
@@ -21,11 +22,13 @@ __all__ = [
     "RegimeCounts",
     "RegimeSharing",
     "RegimeSummary",
+    "SpikeStatistics",
     "UnitStatistics",
     "bitcode",
     "count_regimes",
     "count_regimes_by_group",
     "fixed_points",
+    "pearson",
     "regime_sharing",
     "summarize_regimes",
     "transition_matrix",

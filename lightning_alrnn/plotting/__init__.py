@@ -2,14 +2,18 @@
 
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.length import plot_length_accuracy
+from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
 
 __all__ = [
+    "ExampleTrial",
     "plot_eigenvalues",
     "plot_group_regimes",
     "plot_length_accuracy",
+    "plot_neural_fit",
     "plot_regime_sharing",
     "plot_regimes",
+    "plot_spike_agreement",
     "plot_state_space",
     "plot_units",
 ]
