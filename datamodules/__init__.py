@@ -11,6 +11,8 @@ from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.multitask import MultiTask
 from lightning_alrnn.datamodules.scan import SCAN
+from lightning_alrnn.datamodules.stimulus_archive import save_trials
+from lightning_alrnn.datamodules.stimulus_selection import StimulusSelection
 
 __all__ = [
     "SCAN",
@@ -22,4 +24,6 @@ __all__ = [
     "SequenceDataModule",
     "SequenceDataset",
     "SequentialDigits",
+    "StimulusSelection",
+    "save_trials",
 ]

@@ -15,7 +15,7 @@ from lightning_alrnn.callbacks import (
     PredictionWriter,
     RegimeOccupancy,
 )
-from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
+from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits, StimulusSelection
 from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, NeuralPrediction, SequencePrediction
 from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
 
@@ -42,6 +42,7 @@ __all__ = [
     "SequenceDataModule",
     "SequencePrediction",
     "SequentialDigits",
+    "StimulusSelection",
     "available_backends",
     "count_regimes",
     "fixed_points",

@@ -77,8 +77,8 @@ class ALRNNNeural(SequenceModule):
     and the manifold-attractor regularisation, if asked for (see :class:`ALRNNModule`).
 
     Validation, test and prediction let the network run freely: it starts as ``initial_state`` says and is driven by the
-    inputs alone. It sees no spikes. Their loss is 0.15 prediction + 6 choice of that run, so that the best epoch (lowest
-    ``val/task_loss``) is the one whose own dynamics explain spikes and choices best. Spikes are looked at in
+    inputs alone. It sees no spikes. Their loss is 0.15 prediction + 6 choice of that run, so that the best epoch
+    (lowest ``val/task_loss``) is the one whose own dynamics explain spikes and choices best. Spikes are looked at in
     ``accuracy_forced`` alone, all of a trial's, by the encoder.
 
     Logged, each over an epoch and all processes: ``train/loss``, ``train/task_loss``, ``train/regularization``, the

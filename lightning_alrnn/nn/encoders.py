@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,7 +59,7 @@ class SpikeEncoder(nn.Module):
         widths = (num_units, *channels)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, after, _KERNEL, padding=(_KERNEL // 2) * 2**i, dilation=2**i)
-            for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for i, (before, after) in enumerate(pairwise(widths))
         )
         self.projection = nn.Linear(channels[-1], output_size)
         self.norm = nn.LayerNorm(output_size)

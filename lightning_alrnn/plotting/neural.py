@@ -54,8 +54,8 @@ def plot_neural_fit(
     figure = new_figure(13.0, min(1.1 + 1.55 * max(len(shown), 1), 13.0))
     more = "" if len(shown) == int((trials.sum(dim=1) > 0).sum()) else f", the {len(shown)} with most trials"
     figure.suptitle(
-        f"{averages['spikes'].shape[-1]} units, {len(trials)} conditions{more}; mean counts by unit, condition and bin: "
-        f"r = {float(averages['psth_correlation']):.2f}",
+        f"{averages['spikes'].shape[-1]} units, {len(trials)} conditions{more}; "
+        f"mean counts by unit, condition and bin: r = {float(averages['psth_correlation']):.2f}",
         fontsize=10,
     )
     if not shown:

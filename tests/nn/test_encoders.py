@@ -59,9 +59,9 @@ def test_output_is_normalised() -> None:
 def test_channels_and_wrong_sizes() -> None:
     assert made(channels=(4,))(counts(time=1)).shape == (4, 1, 3)
     for wrong, message in (
-        (dict(num_units=0, output_size=3), "num_units"),
-        (dict(num_units=2, output_size=1), "output_size"),
-        (dict(num_units=2, output_size=3, channels=()), "channels"),
+        ({"num_units": 0, "output_size": 3}, "num_units"),
+        ({"num_units": 2, "output_size": 1}, "output_size"),
+        ({"num_units": 2, "output_size": 3, "channels": ()}, "channels"),
     ):
         with pytest.raises(ValueError, match=message):
             SpikeEncoder(**wrong)  # type: ignore[arg-type]
