@@ -50,7 +50,7 @@ class SpikeAgreement(Metric):
         super().__init__()
         self.conditions = conditions
         for name in SpikeSums._fields:
-            shape = (conditions,) if name.startswith("group") else ()
+            shape: tuple[int, ...] = (conditions,) if name.startswith("group") else ()
             shape += () if name.endswith("bins") else (num_units,)
             dtype = torch.float32 if "expected" in name else torch.int64
             self.add_state(name, default=torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
