@@ -69,9 +69,9 @@ class ALRNNNeural(SequenceModule):
 
     .. math:: 0.15\, L_{prediction} + 0.15\, L_{encoder} + 10^{-5} L_{consistency} + 6\, L_{choice}
 
-    - prediction: −log p(spikes | z), the mean over valid bins and units, in nats;
+    - prediction: −log p(spikes | z) of all units together, in nats a bin, the mean over valid bins;
     - encoder: −log p(spikes | ẑ), likewise;
-    - consistency: (z − ẑ)², the mean over valid bins and dimensions;
+    - consistency: ‖z − ẑ‖², the mean over valid bins;
     - choice: cross-entropy of the choice, read from z at each trial's own last bin;
 
     and the manifold-attractor regularisation, if asked for (see :class:`ALRNNModule`).
@@ -366,9 +366,9 @@ class ALRNNNeural(SequenceModule):
 
 
 def _mean(values: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of values ``(batch, time, …)`` over valid bins and what follows, and the number of bins."""
+    """The sum over the last dimension of values ``(batch, time, …)``, its mean over valid bins, and their number."""
     weight = bins.sum().to(values.dtype)
-    return torch.where(bins, values.mean(dim=-1), 0.0).sum() / weight, weight.float()
+    return torch.where(bins, values.sum(dim=-1), 0.0).sum() / weight, weight.float()
 
 
 def _check_batch(batch: object, num_units: int) -> None:
