@@ -94,8 +94,9 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
     r"""Rates, coefficients of variation and Fano factors.
 
     The model's variance of a count over bins is that of the law of total variance, mean(E[x²]) − mean(E[x])², which is
-    what infinitely many samples would give: nothing is drawn.
+    what infinitely many samples would give: nothing is drawn. The results are float64.
     """
+    sums = SpikeSums(*(values.double() for values in sums))
     if len(sums.group_bins):
         bins = sums.group_bins.unsqueeze(-1)
         rates, expected_rates = sums.group_spikes / bins, sums.group_expected / bins

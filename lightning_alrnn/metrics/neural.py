@@ -78,15 +78,17 @@ class SpikeAgreement(Metric):
             values["tuning_correlation"] = pearson(tuning(found.rates), tuning(found.expected_rates))
         values["cv_correlation"] = pearson(found.cv, found.expected_cv)
         values["fano_correlation"] = pearson(found.fano, found.expected_fano)
-        return values
+        return {name: value.to(self.device, torch.float32) for name, value in values.items()}
 
     def statistics(self) -> SpikeStatistics:
-        """The rates and their scatter, of all batches and processes. Call it on every process."""
+        """The rates and their scatter, of all batches and processes, on the CPU. Call it on every process."""
         with self.sync_context():
             return self._statistics()
 
     def _statistics(self) -> SpikeStatistics:
-        return spike_statistics(SpikeSums(*(getattr(self, name) for name in SpikeSums._fields)))
+        # in float64, which not every device has: variances are small differences of the sums
+        sums = (getattr(self, name).cpu() for name in SpikeSums._fields)
+        return spike_statistics(SpikeSums(*sums))
 
 
 class ConditionAverages(Metric):
