@@ -34,7 +34,7 @@ class NeuralFit(StatesCallback):
     The LightningModule needs an attribute ``observation``, an :class:`Observation`, and a ``validation_step`` as
     :class:`StatesCallback` says; the batches are :class:`NeuralBatch`. :class:`ALRNNNeural` has all of it. The
     conditions are the groups that the DataModule (or else the LightningModule) has ``group_names`` for; without names
-    all trials are of one.
+    all trials are of one. Where the DataModule says that its spikes are ``simulated``, the figures do too.
 
     Args:
         max_steps: bins from a trial's start that are compared.
@@ -62,7 +62,9 @@ class NeuralFit(StatesCallback):
                 "callback out"
             )
         self._observation: Observation = observation
-        self._names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
+        datamodule = getattr(trainer, "datamodule", None)
+        self._names = find_group_names(datamodule, pl_module)
+        self._data = "simulated" if getattr(datamodule, "simulated", False) else "recorded"
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         units, names = self._observation.readout.out_features, self._names or ()
@@ -105,8 +107,8 @@ class NeuralFit(StatesCallback):
 
     def figures(self) -> dict[str, Figure]:
         return {
-            "neural/fit": plot_neural_fit(self.result, list(self._examples.values()), self._names),
-            "neural/agreement": plot_spike_agreement(self.statistics),
+            "neural/fit": plot_neural_fit(self.result, list(self._examples.values()), self._names, data=self._data),
+            "neural/agreement": plot_spike_agreement(self.statistics, data=self._data),
         }
 
     def _keep_examples(self, spikes: Tensor, rates: Tensor, lengths: Tensor, group: Tensor | None) -> None:

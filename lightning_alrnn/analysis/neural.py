@@ -127,7 +127,8 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
         tensor(1.)
     """
     known = ~(torch.isnan(x) | torch.isnan(y))
-    return (_normalized(x, known) * _normalized(y, known)).sum().clamp(-1, 1)
+    r = (_normalized(x, known) * _normalized(y, known)).sum().clamp(-1, 1)
+    return torch.where(known.any(), r, torch.nan)
 
 
 def _normalized(values: Tensor, known: Tensor) -> Tensor:

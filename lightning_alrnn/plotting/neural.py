@@ -33,7 +33,11 @@ class ExampleTrial(NamedTuple):
 
 
 def plot_neural_fit(
-    averages: dict[str, Tensor], examples: Sequence[ExampleTrial] = (), names: Sequence[str] | None = None
+    averages: dict[str, Tensor],
+    examples: Sequence[ExampleTrial] = (),
+    names: Sequence[str] | None = None,
+    *,
+    data: str = "recorded",
 ) -> Figure:
     """Recorded and model spikes by condition, beside the regimes visited.
 
@@ -41,6 +45,7 @@ def plot_neural_fit(
         averages: as :class:`ConditionAverages` computes them.
         examples: trials to show, one a condition.
         names: names of the conditions; ``None`` for their numbers.
+        data: what the spikes are that the model is compared with: "recorded" or "simulated".
 
     Returns:
         Figure with a row for each condition, the eight with most trials at most. From left to right: the counts of one
@@ -54,8 +59,8 @@ def plot_neural_fit(
     figure = new_figure(13.0, min(1.1 + 1.55 * max(len(shown), 1), 13.0))
     more = "" if len(shown) == int((trials.sum(dim=1) > 0).sum()) else f", the {len(shown)} with most trials"
     figure.suptitle(
-        f"{averages['spikes'].shape[-1]} units, {len(trials)} conditions{more}; "
-        f"mean counts by unit, condition and bin: r = {float(averages['psth_correlation']):.2f}",
+        f"{averages['spikes'].shape[-1]} units, {len(trials)} conditions{more}; {data} and of the free-running "
+        f"model; mean counts by unit, condition and bin: r = {float(averages['psth_correlation']):.2f}",
         fontsize=10,
     )
     if not shown:
@@ -70,12 +75,12 @@ def plot_neural_fit(
     top = max(float(np.nanquantile(rates[shown].numpy(), 0.995)), float(np.nanquantile(spikes[shown].numpy(), 0.98)))
     found = {example.condition: example for example in examples}
     panels = figure.subplots(len(shown), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 0.9), sharex=True)
-    titles = ("one trial, recorded", "one trial, free-running", "mean, recorded", "mean, free-running", "regimes")
+    titles = (f"one trial, {data}", "one trial, model", f"mean counts, {data}", "mean counts, model", "regimes")
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     for row, condition in zip(panels, shown, strict=True):
         name = str(condition) if names is None else names[condition]
-        row[0].set_ylabel(_short(name), fontsize=8)
+        row[0].set_ylabel(f"{_short(name)}\nunit, by rate", fontsize=7)
         example = found.get(condition)
         for axes, counts in zip(row[:2], (None, None) if example is None else example[1:], strict=True):
             _raster(axes, None if counts is None else counts.cpu()[:steps, order], steps)
@@ -96,15 +101,16 @@ def plot_neural_fit(
             axes.set_yticks([])
     for axes in panels[-1]:
         axes.set_xlabel("bin", fontsize=8)
-    figure.colorbar(image, ax=panels[:, 3], label="counts a bin", shrink=min(1.0, 2.0 / len(shown)), pad=0.02)
+    figure.colorbar(image, ax=panels[:, 2:4], location="bottom", label="counts a bin", shrink=0.5, aspect=40, pad=0.01)
     return figure
 
 
-def plot_spike_agreement(found: SpikeStatistics) -> Figure:
+def plot_spike_agreement(found: SpikeStatistics, *, data: str = "recorded") -> Figure:
     """Rates, coefficients of variation and Fano factors of the model against those of the data.
 
     Args:
         found: the statistics.
+        data: what the spikes are that the model is compared with: "recorded" or "simulated".
 
     Returns:
         Figure with a point for each unit and condition (rates, and rates without each unit's mean over conditions) or
@@ -119,9 +125,9 @@ def plot_spike_agreement(found: SpikeStatistics) -> Figure:
     ]
     if len(found.rates) < 2:
         del panels[1]
-    for axes, (title, data, model) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, own, model) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         tidy(axes)
-        x, y = (values.flatten().cpu().numpy() for values in (data, model))
+        x, y = (values.flatten().cpu().numpy() for values in (own, model))
         known = np.isfinite(x) & np.isfinite(y)
         low, high = _limits(np.concatenate((x[known], y[known])))
         axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
@@ -129,8 +135,8 @@ def plot_spike_agreement(found: SpikeStatistics) -> Figure:
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
         axes.set_aspect("equal")
-        axes.set_title(f"{title}, r = {float(pearson(data, model)):.2f}", fontsize=9)
-        axes.set_xlabel("recorded")
+        axes.set_title(f"{title}, r = {float(pearson(own, model)):.2f}", fontsize=9)
+        axes.set_xlabel(data)
         axes.set_ylabel("free-running model")
     return figure
 
