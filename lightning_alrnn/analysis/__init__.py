@@ -1,6 +1,7 @@
 """What a network does, as pure functions on tensors with NamedTuple results."""
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.regimes import (
     GroupOccupancy,
     RegimeCounts,
@@ -33,11 +34,13 @@ __all__ = [
     "RegimeSpectrum",
     "RegimeSummary",
     "SlowMode",
+    "SpikeStatistics",
     "UnitStatistics",
     "bitcode",
     "count_regimes",
     "count_regimes_by_group",
     "fixed_points",
+    "pearson",
     "principal_angle",
     "principal_components",
     "regime_sharing",
