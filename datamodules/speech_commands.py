@@ -188,8 +188,8 @@ class SpeechCommands(SequenceDataModule):
             clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
             if clips < official:
                 rank_zero_warn(
-                    f"{source} holds {clips:,} clips of the {len(self.class_names)} words, of {official:,} in the "
-                    "official data: figures are not comparable with those of the whole"
+                    f"{source} holds {clips:,} of the official {official:,} clips of these words: "
+                    "results are not comparable with those on all of them"
                 )
         return self._loaded
 

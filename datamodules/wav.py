@@ -54,14 +54,14 @@ def read_wav(content: bytes, name: str) -> Recording:
     width = (bits + 7) // 8
     if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1 or rate < 1:
         raise ValueError(
-            f"{expected}, got format {kind} with {bits} bits a sample, {channels} channels and {rate} Hz: convert it to "
-            "16-bit PCM"
+            f"{expected}, got format {kind} with {bits} bits a sample, {channels} channels and {rate} Hz: convert it "
+            "to 16-bit PCM"
         )
     frames = data.size // (channels * width)
     if frames == 0 or len(data.content) < data.size:
         raise ValueError(
-            f"{expected}; its header tells of {data.size} bytes of sound, but it holds {len(data.content)}: it is empty "
-            "or cut off, restore it"
+            f"{expected}; its header tells of {data.size} bytes of sound, but it holds {len(data.content)}: it is "
+            "empty or cut off, restore it"
         )
     samples = _decode(data.content[: frames * channels * width], width).reshape(frames, channels)
     return Recording(samples.mean(axis=1).astype(np.float32), rate)
