@@ -106,7 +106,8 @@ def test_features_splits_and_classes(
     waveforms = {name: torch.from_numpy(samples / 32_768).float() for name, samples in clips.items()}
     raw = {name: mfcc(waveform, 16_000, 5, 8, 400, 2_000).double() for name, waveform in waveforms.items()}
     train = torch.stack([raw[name] for name in names_of("train", words)]).flatten(0, 1)
-    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
+    mean = train.mean(dim=0)
+    std = (train - mean).square().mean().sqrt()
     for split in SPLITS:
         batch = data.build(split)
         assert len(batch.inputs) == len(data.dataset(split)) == len(words) * (2 if split == "train" else 1)
@@ -120,7 +121,7 @@ def test_features_splits_and_classes(
         assert batch.lengths.tolist() == [9] * len(batch.inputs)
     inputs = data.build("train").inputs.flatten(0, 1)
     assert inputs.mean(dim=0).abs().max() < 1e-5
-    assert torch.allclose(inputs.std(dim=0, correction=0), torch.ones(5), atol=1e-5)
+    assert float(inputs.square().mean()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("below", ["", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02"])
@@ -228,7 +229,7 @@ def test_features_are_mapped_and_not_pickled(files: dict[str, bytes]) -> None:
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3].inputs, dataset[3].inputs)
     assert torch.equal(pickle.loads(pickle.dumps(data)).build("val").inputs, data.build("val").inputs)
-    in_memory = ClipDataset(np.array(dataset._features), dataset._rows, *(np.zeros(40, int),) * 3)
+    in_memory = ClipDataset(np.array(dataset._features), dataset._rows, np.zeros(20, int), *(np.zeros(40),) * 2)
     assert len(pickle.loads(pickle.dumps(in_memory))) == 20
 
 
@@ -242,7 +243,7 @@ def test_without_a_cache(files: dict[str, bytes]) -> None:
         assert torch.isfinite(data.build(split).inputs).all()
 
 
-def test_a_channel_that_never_changes(files: dict[str, bytes]) -> None:
+def test_silence() -> None:
     silence = {name: np.zeros(16_000, np.int16) for name in make_clips()}
     write_archive(make_files(silence))
     assert (SpeechCommands(**SETTINGS).build("test").inputs == 0).all()
