@@ -12,6 +12,7 @@ from lightning_alrnn.callbacks.fixed_points import FixedPoints
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
+from lightning_alrnn.callbacks.spectrum import Spectrum
 
 __all__ = [
     "ActiveUnits",
@@ -20,5 +21,6 @@ __all__ = [
     "PeriodicCallback",
     "PredictionWriter",
     "RegimeOccupancy",
+    "Spectrum",
     "StatesCallback",
 ]

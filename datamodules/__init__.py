@@ -9,8 +9,13 @@ from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.contextual import ContextualIntegration
 from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
+from lightning_alrnn.datamodules.imdb import IMDb
+from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
 from lightning_alrnn.datamodules.scan import SCAN
+from lightning_alrnn.datamodules.speech_commands import SpeechCommands
+from lightning_alrnn.datamodules.stimulus_archive import save_trials
+from lightning_alrnn.datamodules.stimulus_selection import StimulusSelection
 
 __all__ = [
     "SCAN",
@@ -18,8 +23,13 @@ __all__ = [
     "Arrays",
     "ContextualIntegration",
     "Copy",
+    "IMDb",
     "MultiTask",
     "SequenceDataModule",
     "SequenceDataset",
     "SequentialDigits",
+    "SequentialMNIST",
+    "SpeechCommands",
+    "StimulusSelection",
+    "save_trials",
 ]

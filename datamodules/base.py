@@ -14,7 +14,7 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, valid_steps
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
@@ -26,7 +26,7 @@ _Batch = TypeVar("_Batch")
 _CHUNK = 1024
 
 
-class SequenceDataset(Dataset[SequenceBatch]):
+class SequenceDataset(Dataset[AnyBatch]):
     """Sequences held as tensors and indexed a whole batch at a time.
 
     ``__getitems__`` takes the sampler's list of indices at once: default collation of single samples would cost more
@@ -36,23 +36,25 @@ class SequenceDataset(Dataset[SequenceBatch]):
         data: all sequences, as one large batch.
     """
 
-    def __init__(self, data: SequenceBatch) -> None:
+    def __init__(self, data: AnyBatch) -> None:
         self.data = data
 
     def __len__(self) -> int:
         return len(self.data.inputs)
 
-    def __getitem__(self, index: int) -> SequenceBatch:
+    def __getitem__(self, index: int) -> AnyBatch:
         """The sequence at ``index``, as a batch of one."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         """The sequences at ``indices``, as one batch."""
         index = torch.as_tensor(indices)
-        return SequenceBatch(*(None if field is None else field[index] for field in self.data))  # type: ignore[arg-type]
+        batch: AnyBatch = type(self.data)(*(None if field is None else field[index] for field in self.data))  # type: ignore[arg-type]
+        # counts are held in the smallest type that has them, a quarter of the memory or less
+        return batch._replace(spikes=batch.spikes.float()) if isinstance(batch, NeuralBatch) else batch
 
 
-class EpochDataset(Dataset[SequenceBatch]):
+class EpochDataset(Dataset[AnyBatch]):
     """Sequences drawn anew each epoch: index epoch · size + i is sequence i of an epoch of ``size`` sequences.
 
     Only the epoch that was asked for last is held, and it is built by whoever asks: a worker process, or a run resumed
@@ -62,7 +64,7 @@ class EpochDataset(Dataset[SequenceBatch]):
         build: gives all sequences of an epoch as one large batch, of the same size for every epoch.
     """
 
-    def __init__(self, build: Callable[[int], SequenceBatch]) -> None:
+    def __init__(self, build: Callable[[int], AnyBatch]) -> None:
         self._build = build
         self._epoch = 0
         self._held: SequenceDataset | None = SequenceDataset(build(0))
@@ -72,11 +74,11 @@ class EpochDataset(Dataset[SequenceBatch]):
         """Sequences an epoch."""
         return self._size
 
-    def __getitem__(self, index: int) -> SequenceBatch:
+    def __getitem__(self, index: int) -> AnyBatch:
         """The sequence at ``index``, as a batch of one."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         """The sequences at ``indices``, all of one epoch, as one batch.
 
         Raises:
@@ -135,14 +137,14 @@ class EpochSampler(DistributedSampler[int]):
         yield from np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist()
 
 
-class _LateLoader(DataLoader[SequenceBatch]):
+class _LateLoader(DataLoader[AnyBatch]):
     """Asks the sampler at the first batch, not before.
 
     Lightning makes the first epoch's iterator before it sets the epoch, and worker processes fetch ahead as soon as
     there is one: a resumed run would train on the wrong epoch.
     """
 
-    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[AnyBatch]:  # type: ignore[override]
         yield from super().__iter__()
 
 
@@ -173,7 +175,7 @@ class SequenceDataModule(LightningDataModule):
         criterion: name of the rule by which a regression trial counts as correct, one of
             :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. It is judged at each sequence's own last step.
         class_names: names of the classes, or ``None``.
-        group_names: names of the groups in ``SequenceBatch.group``, or ``None``.
+        group_names: names of the groups in the batches' ``group``, or ``None``.
         vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
     """
 
@@ -199,11 +201,11 @@ class SequenceDataModule(LightningDataModule):
         self.seed = seed
         self._datasets: dict[Split, SequenceDataset | EpochDataset] = {}
 
-    def build(self, split: Split) -> SequenceBatch:
+    def build(self, split: Split) -> AnyBatch:
         """All sequences of one split, as one batch of tensors on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} must implement build(split)")
 
-    def build_epoch(self, epoch: int) -> SequenceBatch:
+    def build_epoch(self, epoch: int) -> AnyBatch:
         """The training data of an epoch, to be overridden where each has its own; always of the same size.
 
         It must depend on the arguments of the constructor and ``epoch`` alone.
@@ -226,14 +228,16 @@ class SequenceDataModule(LightningDataModule):
                 self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
 
-    def _checked_epoch(self, epoch: int) -> SequenceBatch:
+    def _checked_epoch(self, epoch: int) -> AnyBatch:
         return self._checked("train", self.build_epoch(epoch))
 
-    def _checked(self, split: Split, data: SequenceBatch) -> SequenceBatch:
+    def _checked(self, split: Split, data: AnyBatch) -> AnyBatch:
         if len(data.inputs) == 0:
             raise ValueError(f"the {split} split of {type(self).__name__} is empty: it needs at least one sequence")
         check_finite(f"{split} inputs", data.inputs)
         check_finite(f"{split} targets", data.targets)
+        if isinstance(data, NeuralBatch):
+            check_finite(f"{split} spikes", data.spikes)
         if data.group is not None and self.group_names is not None:
             check_groups(f"{split} groups", data.group, self.group_names)
         return data
@@ -244,20 +248,20 @@ class SequenceDataModule(LightningDataModule):
         for split in needed.get(stage, ("test",)):
             self.dataset(split)
 
-    def train_dataloader(self) -> DataLoader[SequenceBatch]:
+    def train_dataloader(self) -> DataLoader[AnyBatch]:
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[SequenceBatch]:
+    def val_dataloader(self) -> DataLoader[AnyBatch]:
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[SequenceBatch]:
+    def test_dataloader(self) -> DataLoader[AnyBatch]:
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[SequenceBatch]:
+    def predict_dataloader(self) -> DataLoader[AnyBatch]:
         """The test split, in order."""
         return self._loader("test")
 
-    def _loader(self, split: Split) -> DataLoader[SequenceBatch]:
+    def _loader(self, split: Split) -> DataLoader[AnyBatch]:
         dataset = self.dataset(split)
         sampler: Sampler[int] | None = None
         trainer = self.trainer
@@ -267,7 +271,7 @@ class SequenceDataModule(LightningDataModule):
         elif 1 < world_size <= len(dataset):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
-        loader: type[DataLoader[SequenceBatch]] = _LateLoader if split == "train" else DataLoader
+        loader: type[DataLoader[AnyBatch]] = _LateLoader if split == "train" else DataLoader
         return loader(
             dataset,
             batch_size=self.batch_size,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_fractions, full_lengths
-
-Order = Literal["row", "pixel", "permuted"]
+from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
 
 _SMALLEST_SHARE = 0.01  # 18 of the 1,797 images
 
@@ -77,9 +75,9 @@ class SequentialDigits(SequenceDataModule):
         self.save_hyperparameters()
 
     @property
-    def permutation(self) -> np.ndarray:
+    def permutation(self) -> NDArray[np.int64]:
         """The order in which "permuted" reads the 64 pixels."""
-        return np.random.default_rng(self.permutation_seed).permutation(64)
+        return pixel_permutation(64, self.permutation_seed)
 
     def build(self, split: Split) -> SequenceBatch:
         digits = load_digits()
@@ -97,10 +95,6 @@ class SequentialDigits(SequenceDataModule):
         )
         index = {"train": train, "val": val, "test": test}[split]
         images = digits.images[index].astype(np.float32) / 16
-        if self.order == "row":
-            inputs = images
-        else:
-            pixels = images.reshape(len(images), 64)
-            inputs = (pixels[:, self.permutation] if self.order == "permuted" else pixels)[..., None]
+        inputs = read_images(images, self.order, self.permutation)
         sequences = torch.from_numpy(np.ascontiguousarray(inputs))
         return SequenceBatch(sequences, torch.from_numpy(digits.target[index]).long(), full_lengths(sequences))

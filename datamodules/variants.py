@@ -7,7 +7,7 @@ from typing import Any
 
 
 def variant_options(
-    variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], what: str = "variant"
 ) -> dict[str, Any]:
     """The options of one variant: those given, and its defaults for the others.
 
@@ -15,6 +15,7 @@ def variant_options(
         variant: name of the variant, one of those in ``defaults``.
         defaults: for each variant, the options that it has and their values.
         given: what the user chose; ``None`` asks for the default.
+        what: what the variants are variants of, for the message.
 
     Raises:
         ValueError: if an option is given that the variant does not have.
@@ -31,8 +32,8 @@ def variant_options(
         if name not in options:
             having = ", ".join(repr(other) for other in defaults if name in defaults[other])
             raise ValueError(
-                f"{name} is an option of variant {having}, got {name}={value!r} with variant={variant!r}: "
-                f"leave it out, or change the variant; {variant!r} has {', '.join(options)}"
+                f"{name} is an option of {what} {having}, got {name}={value!r} with {what}={variant!r}: "
+                f"leave it out, or change the {what}; {variant!r} has {', '.join(options)}"
             )
         options[name] = value
     return options

@@ -1,10 +1,12 @@
-"""Run the quick configurations over P and seeds, and write the tables and figures of docs/results.md.
+"""Run the quick configurations over P and seeds, and write what docs/results.md shows.
 
-    python docs/results.py                       # all tasks, as many processes as cores
+    python docs/results.py                       # all generated tasks, as many processes as cores
     python docs/results.py contextual multitask  # some of them
+    python docs/results.py smnist --data_dir data  # of real data, which lie in data/mnist, data/imdb, …
 
 Each run is ``alrnn fit`` and then ``alrnn test`` with the weights of the best validation epoch. A run that is done is
-not repeated: its numbers stand in docs/results/<task>.json.
+not repeated: its numbers stand in docs/results/<task>.json. Tables and figures go beside it, and the tables into
+docs/results.md, between the comments that name them.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ class Task(NamedTuple):
     Attributes:
         config: name of the configuration.
         units: values of P.
-        score: logged key that is shown.
+        score: logged key that is shown, without its stage.
         label: what the score is called.
         seeds: how many.
-        options: further arguments.
+        options: further arguments of every run.
+        retest: arguments under which the trained network is tested once more, by the name of that test.
+        folder: where in ``--data_dir`` the data are, where they are not generated.
+        title: what is said of the options, if anything.
     """
 
     config: str
@@ -40,38 +45,78 @@ class Task(NamedTuple):
     label: str
     seeds: int = 3
     options: tuple[str, ...] = ()
+    retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    folder: str = ""
+    title: str = ""
 
+
+def _scan(split: str) -> Task:
+    options = (f"--data.init_args.split={split}",)
+    return Task("scan_quick", (0, 64), "sequence_accuracy", "exact sequences", 1, options, title=f"split {split}")
+
+
+_EXACT = ("sequence_accuracy", "exact sequences")
 
 TASKS = {
-    "addition": Task("addition_quick", (0, 1, 5), "test/mse", "test MSE"),
-    "contextual": Task("contextual_quick", (0, 1, 5, 10), "test/accuracy", "test accuracy", seeds=5),
-    "copy": Task("copy_quick", (0, 5, 25), "test/sequence_accuracy", "exact sequences"),
-    "multitask": Task("multitask_quick", (0, 8, 32), "test/accuracy", "mean test accuracy"),
-    "scan": Task("scan_quick", (0, 64), "test/sequence_accuracy", "exact sequences"),
+    "addition": Task("addition_quick", (0, 1, 5), "mse", "test MSE"),
+    "contextual": Task("contextual_quick", (0, 1, 5, 10), "accuracy", "test accuracy", seeds=5),
+    "copy": Task("copy_quick", (0, 5, 25), *_EXACT),
+    "multitask": Task(
+        "multitask_quick",
+        (0, 8, 32),
+        "accuracy",
+        "mean test accuracy",
+        retest={"lenient no-go": ("--data.init_args.lenient_nogo=true",)},
+    ),
+    "scan": Task("scan_quick", (0, 64), *_EXACT),
+    "scan_length": _scan("length"),
+    "scan_addprim_jump": _scan("addprim_jump"),
+    "scan_addprim_turn_left": _scan("addprim_turn_left"),
 }
 
 
-def run_one(config: str, units: int, seed: int, options: list[str]) -> dict[str, Any]:
+def run_one(name: str, units: int, seed: int, data_dir: str) -> dict[str, Any]:
     """Train and test, in this process."""
     import torch
 
     from lightning_alrnn.cli import run_cli
 
     torch.set_num_threads(1)
+    task = TASKS[name]
     start = time.perf_counter()
-    # a folder for each run: two that start at once would take the same version number
-    folder = f"--trainer.logger.init_args.save_dir=runs/results/{config}-P{units}-seed{seed}"
-    common = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.devices=1", folder]
-    common += options
-    model = f"--model.init_args.nonlinear_units={units}"
-    cli = run_cli(["fit", "--config", config, model, f"--seed_everything={seed}", *common])
+    common = [
+        f"--config={task.config}",
+        f"--model.init_args.nonlinear_units={units}",
+        *task.options,
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        # a folder for each run: two that start at once would take the same version number
+        f"--trainer.logger.init_args.save_dir=runs/results/{name}-P{units}-seed{seed}",
+    ]
+    if task.folder:
+        common.append(f"--data.init_args.data_dir={Path(data_dir, task.folder)}")
+    cli = run_cli(["fit", *common, f"--seed_everything={seed}"])
     seconds = time.perf_counter() - start
     path = cli.trainer.checkpoint_callback.best_model_path
+    curve = _logged(Path(cli.trainer.logger.log_dir), f"val/{task.score}")
+    epochs = cli.trainer.current_epoch
     metrics = cli.trainer.test(cli.model, cli.datamodule, ckpt_path=path, verbose=False)[0]
-    return {"P": units, "seed": seed, "seconds": seconds, "epochs": cli.trainer.current_epoch, "metrics": metrics}
+    for label, options in task.retest.items():
+        again = run_cli(["test", *common, *options, f"--ckpt_path={path}"])
+        metrics[label] = float(again.trainer.callback_metrics[f"test/{task.score}"])
+    return {"P": units, "seed": seed, "seconds": seconds, "epochs": epochs, "metrics": metrics, "curve": curve}
 
 
-def run_task(name: str, processes: int) -> list[dict[str, Any]]:
+def _logged(folder: Path, key: str) -> list[float]:
+    """The values of a key that TensorBoard's files in a folder hold, in order."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return [round(event.value, 5) for event in events.Scalars(key)]
+
+
+def run_task(name: str, processes: int, data_dir: str) -> list[dict[str, Any]]:
     """All runs of a task that are not done yet, each in a process of its own."""
     task = TASKS[name]
     path = FOLDER / f"{name}.json"
@@ -80,9 +125,8 @@ def run_task(name: str, processes: int) -> list[dict[str, Any]]:
     missing = [pair for pair in wanted if pair not in {(run["P"], run["seed"]) for run in done}]
 
     def start(pair: tuple[int, int]) -> dict[str, Any]:
-        request = json.dumps([task.config, *pair, list(task.options)])
         finished = subprocess.run(
-            [sys.executable, __file__, "--one", request],
+            [sys.executable, __file__, "--one", json.dumps([name, *pair, data_dir])],
             capture_output=True,
             text=True,
             check=False,
@@ -96,51 +140,73 @@ def run_task(name: str, processes: int) -> list[dict[str, Any]]:
         for run in pool.map(start, missing):
             done.append(run)
             done.sort(key=lambda run: (run["P"], run["seed"]))
-            path.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-            print(f"{name}: P={run['P']}, seed {run['seed']}: {run['metrics'][task.score]:.4f}", flush=True)
+            lines = ",\n ".join(json.dumps(one) for one in done)
+            path.write_text(f"[{lines}]\n", encoding="utf-8")
+            print(f"{name}: P={run['P']}, seed {run['seed']}: {run['metrics'][f'test/{task.score}']:.4f}", flush=True)
     return done
 
 
 def write(name: str, runs: list[dict[str, Any]]) -> None:
     """The table and the figure of a task."""
-    from matplotlib.figure import Figure
-
     task = TASKS[name]
-    scores = {
-        units: [run["metrics"][task.score] for run in runs if run["P"] == units]
-        for units in sorted({run["P"] for run in runs})
-    }
-    seeds = max(map(len, scores.values()))
+    values = sorted({run["P"] for run in runs})
+    seeds = max(run["seed"] for run in runs) + 1
     minutes = [run["seconds"] / 60 for run in runs]
+    command = f"alrnn fit --config {task.config} --model.nonlinear_units P --seed_everything SEED"
+    if task.folder:
+        command += f" --data.data_dir DATA/{task.folder}"
     lines = [
-        f"`alrnn fit --config {task.config} --model.init_args.nonlinear_units P --seed_everything SEED`; {task.label} "
-        f"of the best validation epoch, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
-        f"(`python docs/results.py {name}`).",
+        f"`{' '.join([command, *task.options]).replace('.init_args', '')}`; {task.label} of the best validation epoch "
+        f"of {runs[0]['epochs']}, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
+        f"(`python docs/results.py {name}{' --data_dir DATA' if task.folder else ''}`).",
         "",
         "| P | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |",
         "|---" * (seeds + 2) + "|",
-        *(
-            f"| {units} | " + " | ".join(f"{score:.3g}" for score in found) + f" | {sum(found) / len(found):.3g} |"
-            for units, found in scores.items()
-        ),
-        "",
-        f"![{task.label} against P](results/{name}.png)",
     ]
+    for key in (f"test/{task.score}", *task.retest):
+        for units in values:
+            found = [run["metrics"][key] for run in runs if run["P"] == units]
+            head = f"{units}, {key}" if key in task.retest else f"{units}"
+            lines.append(
+                f"| {head} | " + " | ".join(f"{score:.3g}" for score in [*found, sum(found) / len(found)]) + " |"
+            )
+    lines += ["", f"![{task.label} against P, and over training](results/{name}.png)"]
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figure = Figure(figsize=(4.5, 3), layout="constrained")
-    axes = figure.subplots()
-    positions = range(len(scores))
-    for position, found in zip(positions, scores.values(), strict=True):
-        axes.plot([position] * len(found), found, "o", color="tab:blue", alpha=0.6, markeredgewidth=0)
-    axes.plot(positions, [sum(found) / len(found) for found in scores.values()], color="tab:blue", linewidth=1)
-    axes.set_xticks(list(positions), [str(units) for units in scores])
-    axes.set_xlabel("nonlinear units P")
-    axes.set_ylabel(task.label)
-    axes.set_title(f"{task.config}: every seed and the mean", fontsize="medium")
-    if "mse" in task.score:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(-0.03, 1.03)
+    draw(name, runs)
+
+
+def draw(name: str, runs: list[dict[str, Any]]) -> None:
+    """Score against P, every seed and the mean, beside the validated score over training."""
+    from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+
+    task = TASKS[name]
+    values = sorted({run["P"] for run in runs})
+    figure = new_figure(8, 3)
+    left, right = figure.subplots(1, 2)
+    means = []
+    for position, (units, colour) in enumerate(zip(values, (BLUE, ORANGE, GREEN, GREY), strict=False)):
+        own = [run for run in runs if run["P"] == units]
+        found = [run["metrics"][f"test/{task.score}"] for run in own]
+        means.append(sum(found) / len(found))
+        left.plot([position] * len(found), found, "o", color=colour, alpha=0.7, markeredgewidth=0, clip_on=False)
+        for run in own:
+            label = f"P = {units}" if run is own[0] else None
+            right.plot(range(1, len(run["curve"]) + 1), run["curve"], color=colour, linewidth=0.8, label=label)
+    left.plot(range(len(values)), means, color="0.4", linewidth=1, zorder=0)
+    left.set_xticks(range(len(values)), [str(units) for units in values])
+    left.set_xlim(-0.5, len(values) - 0.5)
+    left.set_xlabel("nonlinear units P")
+    left.set_ylabel(task.label)
+    right.set_xlabel("epoch")
+    right.set_ylabel(task.label.replace("test", "validation"))
+    right.legend(frameon=False, fontsize="small")
+    for axes in (left, right):
+        if "mse" in task.score:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, 1.02)
+        tidy(axes)
+    figure.suptitle(f"{task.config}{', ' + task.title if task.title else ''}: every seed, and the mean")
     figure.savefig(FOLDER / f"{name}.png", dpi=120)
 
 
@@ -152,11 +218,13 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=[[], *TASKS], default=[])
+    parser.add_argument("--data_dir", default="data", help="folder of the real data")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for name in options.tasks or TASKS:
-        write(name, run_task(name, options.processes))
+    for name in options.tasks or [name for name, task in TASKS.items() if not task.folder]:
+        write(name, run_task(name, options.processes, options.data_dir))
+    subprocess.run([sys.executable, FOLDER.parents[1] / "benchmarks" / "readme.py"], check=True)
 
 
 if __name__ == "__main__":

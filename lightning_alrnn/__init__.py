@@ -6,11 +6,39 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 """
 
 from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
-from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, LengthAccuracy, PredictionWriter, RegimeOccupancy
-from lightning_alrnn.datamodules import SCAN, Addition, Arrays, SequenceDataModule, SequentialDigits
+from lightning_alrnn.batch import NeuralBatch, SequenceBatch
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LengthAccuracy,
+    PredictionWriter,
+    RegimeOccupancy,
+    Spectrum,
+)
+from lightning_alrnn.datamodules import (
+    SCAN,
+    Addition,
+    Arrays,
+    ContextualIntegration,
+    Copy,
+    IMDb,
+    MultiTask,
+    SequenceDataModule,
+    SequentialDigits,
+    SequentialMNIST,
+    SpeechCommands,
+    StimulusSelection,
+)
 from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
-from lightning_alrnn.nn import ALRNN, Seq2Seq, available_backends, manifold_attractor_penalty
+from lightning_alrnn.nn import (
+    ALRNN,
+    ImageEncoder,
+    Seq2Seq,
+    SpeechEncoder,
+    TextEncoder,
+    available_backends,
+    manifold_attractor_penalty,
+)
 
 __version__ = "0.1.0"
 
@@ -22,8 +50,14 @@ __all__ = [
     "ActiveUnits",
     "Addition",
     "Arrays",
+    "ContextualIntegration",
+    "Copy",
     "FixedPoints",
+    "IMDb",
+    "ImageEncoder",
     "LengthAccuracy",
+    "MultiTask",
+    "NeuralBatch",
     "PredictionWriter",
     "RegimeOccupancy",
     "Seq2Seq",
@@ -31,6 +65,12 @@ __all__ = [
     "SequenceDataModule",
     "SequencePrediction",
     "SequentialDigits",
+    "SequentialMNIST",
+    "Spectrum",
+    "SpeechCommands",
+    "SpeechEncoder",
+    "StimulusSelection",
+    "TextEncoder",
     "available_backends",
     "count_regimes",
     "fixed_points",

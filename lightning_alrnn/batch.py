@@ -1,8 +1,8 @@
-"""The batch that every DataModule yields and every module takes."""
+"""The batches that DataModules yield and modules take."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,30 @@ class SequenceBatch(NamedTuple):
     lengths: Tensor
     mask: Tensor | None = None
     group: Tensor | None = None
+
+
+class NeuralBatch(NamedTuple):
+    """A batch of padded trials in which neurons were recorded. Device transfer and pinned memory work on it.
+
+    Past a trial's length, inputs and spikes are zero.
+
+    Attributes:
+        inputs: what the animal was shown, float32 of shape ``(batch, time, K)``.
+        spikes: spikes of each of N units in each bin, float32 of shape ``(batch, time, N)``. What a DataModule builds
+            may hold whole numbers of a smaller type; its loader gives float32.
+        targets: the choice of each trial, int64 of shape ``(batch,)``.
+        lengths: int64 of shape ``(batch,)``, the valid steps of each trial (1 … time).
+        group: int64 of shape ``(batch,)``, the condition of each trial, or ``None``.
+    """
+
+    inputs: Tensor
+    spikes: Tensor
+    targets: Tensor
+    lengths: Tensor
+    group: Tensor | None = None
+
+
+AnyBatch: TypeAlias = SequenceBatch | NeuralBatch
 
 
 def valid_steps(lengths: Tensor, time: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 
-_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints")
-_DEFAULT_CALLBACKS = (*_REGIME_CALLBACKS, "PredictionWriter")
+_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
+_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names")
 
 
@@ -47,11 +48,14 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
+        given = config.trainer.get("callbacks") or []
+        if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
+            given = config.trainer.callbacks = [given]
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
-            given = config.trainer.get("callbacks") or []
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):
-                rank_zero_info(f"core is no ALRNN: {', '.join(_REGIME_CALLBACKS)} have no regimes to log and are off")
+                names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]
+                rank_zero_info(f"core is no ALRNN: {', '.join(names)} have no regimes to log and are off")
                 config.trainer.callbacks = kept
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
@@ -92,14 +96,24 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the arguments, as after ``alrnn`` on the command line; ``None`` takes them from there.
 
+    Raises:
+        SystemExit: where an argument or a file is wrong: the message goes to the terminal, without a traceback unless
+            the environment variable ``ALRNN_TRACEBACK`` is set.
+
     Example:
         >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments[:1] == ["configs"]:
         _print_configs(arguments[1:])
-    else:
+        return
+    try:
         run_cli(arguments)
+    except (ValueError, TypeError, OSError) as error:
+        own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
+        if own is None:
+            raise
+        _fail(str(own))
 
 
 def run_cli(args: Sequence[str]) -> ALRNNCLI:
@@ -147,6 +161,18 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
         else:
             repeated.append(callback)
     return repeated
+
+
+def _own_error(error: BaseException | None) -> BaseException | None:
+    """The error of this package behind one that was raised: it says what to do, and a traceback would bury it."""
+    while error is not None:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        if frame is not None and str(frame.tb_frame.f_globals.get("__name__")).startswith("lightning_alrnn."):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _config_path(value: str) -> str:

@@ -81,3 +81,4 @@ def processes() -> Callable[..., list[Any]]:
 def _leave_no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in a folder of its own, so that no test writes into the tree."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))

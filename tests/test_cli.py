@@ -152,6 +152,32 @@ def test_a_callback_that_names_its_network_is_left_alone() -> None:
     assert {"encoder/units/active", "decoder/units/active"} <= logged
 
 
+def test_spectrum_is_for_each_network_and_for_networks_with_regimes() -> None:
+    write_scan()
+    given = ["--trainer.callbacks=Spectrum"]
+    logged = set(run_cli(["fit", *SCAN, *given]).trainer.callback_metrics)
+    assert {"encoder/spectrum/pc1_angle", "decoder/spectrum/pc1_angle"} <= logged
+    for core, watched in (("ALRNN", True), ("torch.nn.GRU", False)):
+        logged = set(run_cli(["fit", *TINY, *given, f"--model.core={core}"]).trainer.callback_metrics)
+        assert ("spectrum/pc1_angle" in logged) == watched
+
+
+def test_an_encoder_by_its_name() -> None:
+    trainer = [argument for argument in TINY if argument.startswith("--trainer")]
+    common = ["--data=SequentialDigits", "--data.order=pixel", "--trainer.limit_train_batches=1", *trainer]
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"encoder": {"class_path": "ImageEncoder"}}}}))
+    by_option = ["--model.encoder=ImageEncoder", "--model.encoder.output_size=6"]
+    for given, width in ((by_option, 6), (["--config=mine.yaml"], 100)):
+        cli = run_cli(["fit", *common, *given, "--model.hidden_size=6"])
+        assert type(cli.model.encoder).__name__ == "ImageEncoder"
+        assert cli.model.core.input_size == width
+    rest = [argument for argument in common if "max_epochs" not in argument and "train_batches" not in argument]
+    main(["predict", *rest, *by_option, "--ckpt_path=runs/SequentialDigits/version_0/checkpoints/last.ckpt"])
+    (path,) = Path("runs").rglob("predictions.npz")
+    with np.load(path) as predictions:
+        assert predictions["states"].shape[1:] == (32, 6)
+
+
 def test_ones_own_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))
@@ -285,3 +311,39 @@ def test_seeded_runs_are_the_same() -> None:
         cli = run_cli(["fit", *TINY, "--seed_everything=3"])
         losses.append(cli.trainer.callback_metrics["val/loss"])
     assert torch.equal(losses[0], losses[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data=Copy", "--data.delay=-1"], "delay must be at least 0, got -1"),
+        (["--data=SCAN", "--data.split=odd"], "tasks_train_odd.txt"),
+        (["--data=SCAN", "--data.split=x", "--data.data_dir=files"], "tasks_train_x.txt, line 2"),
+        (["--data=Arrays", "--data.inputs=absent.npz"], "absent.npz"),
+        ([*TINY, "--model.nonlinear_units=7"], "nonlinear_units (P) must lie between"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("files").mkdir()
+    for part in ("train", "test"):
+        Path(f"files/tasks_{part}_x.txt").write_text("IN: jump OUT: I_JUMP\nIN: jump I_JUMP\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--trainer.max_epochs=1", *arguments])
+    error = capsys.readouterr().err
+    assert "alrnn: error: " in error
+    assert message in error
+    assert "Traceback" not in error
+    monkeypatch.setenv("ALRNN_TRACEBACK", "1")
+    with pytest.raises((ValueError, OSError), match=r".*"):
+        main(["fit", "--trainer.max_epochs=1", *arguments])
+
+
+def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(arguments: list[str]) -> None:
+        raise ValueError("not ours")
+
+    monkeypatch.setattr("lightning_alrnn.cli.run_cli", fails)
+    with pytest.raises(ValueError, match="not ours"):
+        main(["fit"])

@@ -3,6 +3,7 @@
 from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
 from lightning_alrnn.metrics.length import LengthCounter
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.metrics.moments import StateMoments
 from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.metrics.units import UnitActivity
@@ -11,6 +12,7 @@ __all__ = [
     "CRITERIA",
     "LengthCounter",
     "RegimeCounter",
+    "StateMoments",
     "TrialAccuracy",
     "UnitActivity",
     "WeightedMean",

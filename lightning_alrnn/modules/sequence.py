@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -25,6 +26,7 @@ from lightning_alrnn.nn.scan import Backend
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
+InputMatrix = Literal["learned", "identity"]
 
 
 _ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "lightning_alrnn.nn.alrnn.ALRNN")
@@ -75,8 +77,12 @@ class ALRNNModule(SequenceModule):
             callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``.
             A checkpoint keeps names and classes; any other callable or a module is given to ``load_from_checkpoint``
             again.
-        encoder: module between the inputs and the core, such as ``torch.nn.Embedding``; its width is taken from its
-            ``output_size``, ``out_features`` or ``embedding_dim``.
+        encoder: module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``; its
+            width is taken from its ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
+            ``lengths`` it is given them, to keep padded steps out of valid ones. One that changes the number of steps
+            has a method ``output_lengths(lengths)``.
+        input_matrix: C of the ALRNN: "learned", or "identity", which adds what comes out of the encoder to the units
+            directly, one channel a unit; its width is then M. Other cores have input weights of their own.
         self_connections: see :class:`ALRNN`.
         init: see :class:`ALRNN`.
         initial_state: see :class:`ALRNN`.
@@ -112,6 +118,7 @@ class ALRNNModule(SequenceModule):
         nonlinear_units: int = 5,
         core: str | Callable[[int, int], nn.Module] | nn.Module = "ALRNN",
         encoder: nn.Module | None = None,
+        input_matrix: InputMatrix = "learned",
         self_connections: SelfConnections = "nonlinear",
         init: Init = "gaussian",
         initial_state: InitialState = "zeros",
@@ -131,7 +138,11 @@ class ALRNNModule(SequenceModule):
                 f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
                 f"got {output_size}"
             )
-        for name, value, choices in (("objective", objective, Objective), ("target_step", target_step, TargetStep)):
+        for name, value, choices in (
+            ("objective", objective, Objective),
+            ("target_step", target_step, TargetStep),
+            ("input_matrix", input_matrix, InputMatrix),
+        ):
             if value not in get_args(choices):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
         if criterion is not None:
@@ -153,10 +164,13 @@ class ALRNNModule(SequenceModule):
 
         core = _name_of(core)
         self.encoder = encoder
+        self._encoder_takes_lengths = encoder is not None and "lengths" in signature(encoder.forward).parameters
         width = input_size if encoder is None else _output_width(encoder)
+        if input_matrix == "identity":
+            _check_identity(core, encoder, width, hidden_size)
         if core == "ALRNN":
             self.core: nn.Module = ALRNN(
-                width,
+                None if input_matrix == "identity" else width,
                 hidden_size,
                 nonlinear_units,
                 self_connections=self_connections,
@@ -192,8 +206,15 @@ class ALRNNModule(SequenceModule):
         Args:
             inputs: shape ``(batch, time, K)``, or what the encoder takes.
             lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+        Returns:
+            States and lengths are those after the encoder, which may have fewer steps.
+
+        Raises:
+            ValueError: if the encoder changes the number of steps and there is a target at every one of them, or it
+                does not say what becomes of the lengths.
         """
-        encoded = inputs if self.encoder is None else self.encoder(inputs)
+        encoded, lengths = self._encode(inputs, lengths)
         if isinstance(self.core, ALRNN):
             states, last = self.core(encoded, lengths=lengths)
         else:
@@ -208,6 +229,28 @@ class ALRNNModule(SequenceModule):
             lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
         classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
         return SequencePrediction(outputs, states, lengths, classes)
+
+    def _encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the core takes, and the lengths that it has."""
+        if self.encoder is None:
+            return inputs, lengths
+        encoded = self.encoder(inputs, lengths=lengths) if self._encoder_takes_lengths else self.encoder(inputs)
+        before, after = inputs.shape[1], encoded.shape[1]
+        name = type(self.encoder).__name__
+        if before != after and self.target_step == "every":
+            raise ValueError(
+                f"targets at every step need an encoder that keeps the number of steps, but {name} makes {after} of "
+                f"{before}: use another encoder, or targets at the last step"
+            )
+        output_lengths: Callable[[Tensor], Tensor] | None = getattr(self.encoder, "output_lengths", None)
+        if lengths is not None and output_lengths is not None:
+            lengths = output_lengths(lengths)
+        elif lengths is not None and before != after:
+            raise ValueError(
+                f"encoder {name} makes {after} steps of {before}: give it a method output_lengths(lengths) that says "
+                "how many of them are valid"
+            )
+        return encoded, lengths
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """The task's own loss.
@@ -382,6 +425,21 @@ def _output_width(encoder: nn.Module) -> int:
         f"encoder must have an attribute output_size (its width), {type(encoder).__name__} has none: "
         "set encoder.output_size"
     )
+
+
+def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_size: int) -> None:
+    """Raise ``ValueError`` unless the inputs of the core can be added to its units as they are."""
+    if core != "ALRNN":
+        raise ValueError(
+            f"input_matrix='identity' is for core='ALRNN', got core={core!r}, which has input weights of its own: set "
+            "input_matrix='learned'"
+        )
+    if width != hidden_size:
+        source = "input_size" if encoder is None else f"output_size of {type(encoder).__name__}"
+        raise ValueError(
+            f"input_matrix='identity' adds one channel to each unit, so {source} must be hidden_size "
+            f"(M={hidden_size}), got {width}: make them equal, or set input_matrix='learned'"
+        )
 
 
 def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:

@@ -3,6 +3,7 @@
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
+from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 __all__ = [
     "plot_eigenvalues",
@@ -10,6 +11,7 @@ __all__ = [
     "plot_length_accuracy",
     "plot_regime_sharing",
     "plot_regimes",
+    "plot_spectrum",
     "plot_state_space",
     "plot_units",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
 
 
 def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Figure:
@@ -26,14 +26,8 @@ def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Fig
     """
     figure = new_figure(9.0, 4.4)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    angle = np.linspace(0, 2 * np.pi, 361)
     for axes in (left, right):
-        axes.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8)
-        axes.axhline(0, color=GREY, linewidth=0.4)
-        axes.axvline(0, color=GREY, linewidth=0.4)
-        axes.set_aspect("equal", adjustable="box")
-        axes.set_xlabel("Re λ")
-        tidy(axes)
+        draw_unit_circle(axes)
     left.set_ylabel("Im λ")
 
     values = found.eigenvalues.numpy()

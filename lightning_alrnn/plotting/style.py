@@ -43,6 +43,17 @@ def tidy(axes: Axes) -> Axes:
     return axes
 
 
+def draw_unit_circle(axes: Axes) -> None:
+    """Draw the unit circle of the complex plane, and its axes: a mode decays inside it and grows outside."""
+    angle = np.linspace(0, 2 * np.pi, 361)
+    axes.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.4)
+    axes.axvline(0, color=GREY, linewidth=0.4)
+    axes.set_aspect("equal", adjustable="box")
+    axes.set_xlabel("Re λ")
+    tidy(axes)
+
+
 def render(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
     """Draw a figure: RGB of shape ``(height, width, 3)``."""
     canvas = FigureCanvasAgg(figure)

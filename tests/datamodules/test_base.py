@@ -21,7 +21,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import lightning_alrnn.datamodules
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
@@ -65,6 +65,17 @@ class Renewed(Numbered):
     def build_epoch(self, epoch: int) -> SequenceBatch:
         batch = self.build("train")
         return batch._replace(targets=batch.targets + 100 * epoch)
+
+
+class Recorded(Numbered):
+    """Trial i holds i spikes of each of two units in each bin, as small whole numbers."""
+
+    group_names: list[str] | None = None
+
+    def build(self, split: Split) -> NeuralBatch:
+        batch = super().build(split)
+        spikes = batch.inputs.to(torch.uint8).expand(-1, -1, 2)
+        return NeuralBatch(batch.inputs, spikes, batch.group, batch.lengths, batch.group)
 
 
 class Seen(LightningModule):
@@ -135,6 +146,15 @@ class TestDataset:
         assert len(dataset) == 7
         assert dataset[3].inputs.shape == (1, 4, 1)
         assert dataset[3].targets.tolist() == [[3.0]]
+
+    def test_a_recorded_batch_stays_one_and_its_counts_become_floats(self) -> None:
+        data = Recorded(num_workers=1)
+        batches = list(data.val_dataloader())
+        assert all(type(batch) is NeuralBatch for batch in batches)
+        assert [batch.spikes.dtype for batch in batches] == [torch.float32] * 3
+        assert [batch.spikes.unique().tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+        assert [batch.targets.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+        assert data.dataset("val").__getitems__([3, 1]).group.tolist() == [3, 1]  # type: ignore[union-attr]
 
     def test_collate_passes_the_batch_through(self) -> None:
         batch = Numbered().build("val")
@@ -380,6 +400,22 @@ def test_split_with_a_group_that_has_no_name_is_named(group: int, index: int) ->
     message = rf"train groups must be indices from 0 to 1 \(2 group_names\), got {group} at index {index}"
     with pytest.raises(ValueError, match=message):
         Grouped().dataset("train")
+
+
+def test_spikes_and_groups_of_a_recording_are_checked() -> None:
+    class Broken(Recorded):
+        def build(self, split: Split) -> NeuralBatch:
+            batch = super().build(split)
+            return batch._replace(spikes=batch.spikes.float() / (batch.targets != 3)[:, None, None])
+
+    with pytest.raises(
+        ValueError, match=r"train spikes must be finite.*8 NaN or infinite .* at index \[3, 0, 0\] \(inf\)"
+    ):
+        Broken().dataset("train")
+    named = Recorded()
+    named.group_names = ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"train groups must be indices from 0 to 2 .* got 3 at index 3"):
+        named.dataset("train")
 
 
 def test_build_must_be_implemented() -> None:

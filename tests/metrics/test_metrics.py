@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.regimes import bitcode, count_regimes_by_group
+from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.analysis.units import unit_activity
-from lightning_alrnn.metrics import RegimeCounter, UnitActivity
+from lightning_alrnn.metrics import RegimeCounter, StateMoments, UnitActivity
 
 
 def draw(nonlinear: int) -> tuple[Tensor, Tensor]:
@@ -185,3 +186,31 @@ def test_two_processes_count_as_one(
         assert scalars["visited"] == len(expected[0])
         for got, value in zip(statistics, wanted, strict=True):
             torch.testing.assert_close(got, value)
+
+
+def moments_of_shares(rank: int, world_size: int) -> list[tuple[Any, ...]]:
+    states, lengths = draw(0)
+    found = []
+    for mine in (torch.arange(23)[rank::world_size], torch.arange(23 if rank == world_size - 1 else 0)):
+        moments = StateMoments(70)
+        for part in mine.split(4) if len(mine) else ():
+            moments.update(states[part], lengths[part])
+        before = moments.outer.clone()
+        found.append(tuple(moments.components()))
+        assert torch.equal(moments.outer, before)  # reading the sums leaves each process its own
+    return found
+
+
+def test_moments_of_batches_and_processes_add_up(processes: Callable[..., list[Any]], tmp_path: Path) -> None:
+    expected = principal_components(*draw(0))
+    for results in (moments_of_shares(0, 1), *processes(moments_of_shares, tmp_path)):
+        for found in results:
+            for name, got, wanted in zip(expected._fields, found, expected, strict=True):
+                if name != "directions":  # of equal or no variance they are arbitrary
+                    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(found[1][0].abs(), expected.directions[0].abs(), rtol=1e-6, atol=1e-9)
+    moments = StateMoments(70)
+    moments.update(*draw(0))
+    again = pickle.loads(pickle.dumps(moments))
+    assert float(again.compute()["share"]) == pytest.approx(float(expected.share[0]))
+    assert float(again.compute()["variance"]) == pytest.approx(float(expected.variance.sum()))

@@ -17,10 +17,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks import RegimeOccupancy
 from lightning_alrnn.datamodules import Addition
 from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNModule, SequencePrediction
-from lightning_alrnn.nn import ALRNN, manifold_attractor_penalty
+from lightning_alrnn.nn import ALRNN, ImageEncoder, manifold_attractor_penalty
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -233,6 +234,102 @@ def test_encoder_widths() -> None:
     assert model(torch.randint(0, 10, (2, 5))).outputs.shape == (2, 3)
     with pytest.raises(ValueError, match="encoder must have an attribute output_size"):
         ALRNNModule(2, 3, encoder=nn.Identity())
+
+
+@pytest.mark.parametrize("nonlinear", [0, 3, 8])
+def test_inputs_added_to_the_units_as_they_are(nonlinear: int) -> None:
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(4, 7, 2), torch.tensor([7, 1, 3, 6])
+    model = ALRNNModule(2, 3, 8, nonlinear, encoder=nn.Linear(2, 8), input_matrix="identity")
+    assert isinstance(model.core, ALRNN)
+    assert model.core.C is None
+    learned = ALRNNModule(2, 3, 8, nonlinear, encoder=nn.Linear(2, 8))
+    learned.load_state_dict({**model.state_dict(), "core.C": torch.eye(8)})
+    assert torch.allclose(model(inputs, lengths).outputs, learned(inputs, lengths).outputs, atol=1e-5)
+    plain = ALRNNModule(8, 3, 8, nonlinear, input_matrix="identity")  # without an encoder
+    assert plain(torch.randn(2, 5, 8)).outputs.shape == (2, 3)
+
+
+def test_a_checkpoint_keeps_the_input_matrix() -> None:
+    trainer = Trainer(max_epochs=1, logger=False, **QUIET)
+    data = loader(batch_of("classification", "last"))
+    trainer.fit(ALRNNModule(2, 3, 2, 1, input_matrix="identity"), data, data)
+    trainer.save_checkpoint("model.ckpt")
+    core = ALRNNModule.load_from_checkpoint("model.ckpt", weights_only=True).core
+    assert isinstance(core, ALRNN)
+    assert core.C is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_matrix": "none"}, "input_matrix must be one of 'learned', 'identity', got 'none'"),
+        ({"input_matrix": "identity"}, r"so input_size must be hidden_size \(M=8\), got 2: make them equal"),
+        (
+            {"input_matrix": "identity", "encoder": nn.Embedding(10, 4)},
+            r"so output_size of Embedding must be hidden_size \(M=8\), got 4",
+        ),
+        (
+            {"input_matrix": "identity", "encoder": nn.Linear(2, 8), "core": "GRU"},
+            "is for core='ALRNN', got core='GRU', which has input weights of its own: set input_matrix='learned'",
+        ),
+    ],
+)
+def test_inputs_that_cannot_be_added(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ALRNNModule(2, 3, 8, 3, **arguments)
+
+
+class Thinning(nn.Module):
+    """Keeps every second step."""
+
+    output_size = 2
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[:, ::2]
+
+
+class ThinningWithLengths(Thinning):
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths + 1) // 2
+
+
+@pytest.mark.parametrize("core", ["ALRNN", "GRU"])
+def test_lengths_after_an_encoder(core: str) -> None:
+    torch.manual_seed(0)
+    model = ALRNNModule(2, 3, 8, 3, core=core, encoder=ThinningWithLengths())
+    inputs, lengths = torch.randn(4, 9, 2), torch.tensor([9, 4, 3, 1])
+    prediction = model(inputs, lengths)
+    assert prediction.lengths.tolist() == [5, 2, 2, 1]
+    assert prediction.states.shape == (4, 5, 8)
+    plain = ALRNNModule(2, 3, 8, 3, core=core)
+    plain.load_state_dict(model.state_dict())
+    for row, length in enumerate(lengths.tolist()):
+        alone = plain(inputs[row : row + 1, :length:2])
+        assert torch.allclose(prediction.outputs[row], alone.outputs[0], atol=1e-6)
+        assert torch.equal(prediction.states[row, len(alone.states[0]) :].abs().sum(), torch.tensor(0.0))
+    assert model(inputs).lengths.tolist() == [5] * 4
+
+
+def test_encoders_that_do_not_fit() -> None:
+    inputs, lengths = torch.randn(2, 6, 2), torch.tensor([6, 6])
+    with pytest.raises(ValueError, match=r"targets at every step need an encoder that keeps the .* makes 3 of 6"):
+        ALRNNModule(2, 3, 8, 3, encoder=ThinningWithLengths(), target_step="every")(inputs, lengths)
+    with pytest.raises(ValueError, match=r"Thinning makes 3 steps of 6: give it a method output_lengths\(lengths\)"):
+        ALRNNModule(2, 3, 8, 3, encoder=Thinning())(inputs, lengths)
+
+
+def test_padding_does_not_reach_the_outputs_through_an_encoder() -> None:
+    torch.manual_seed(0)
+    model = ALRNNModule(1, 3, 8, 3, encoder=ImageEncoder(8))
+    batch = SequenceBatch(torch.rand(5, 40, 1), torch.arange(5) % 3, torch.tensor([40, 33, 20, 7, 1]))
+    prediction = model(batch.inputs, batch.lengths)
+    for row, length in enumerate(batch.lengths.tolist()):
+        alone = model(batch.inputs[row : row + 1, :length])
+        assert torch.allclose(prediction.outputs[row], alone.outputs[0], atol=1e-6)
+    trainer = Trainer(max_epochs=1, logger=False, callbacks=[RegimeOccupancy()], **QUIET)
+    trainer.fit(model, loader(batch), loader(batch))
+    assert set(trainer.callback_metrics) >= {"regime/visited", "val/loss"}
 
 
 @pytest.mark.parametrize(

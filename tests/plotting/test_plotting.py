@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
+from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
 from lightning_alrnn.analysis.units import unit_activity
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting import (
@@ -17,6 +18,7 @@ from lightning_alrnn.plotting import (
     plot_length_accuracy,
     plot_regime_sharing,
     plot_regimes,
+    plot_spectrum,
     plot_state_space,
     plot_units,
 )
@@ -46,6 +48,7 @@ def test_all_figures_draw(hidden: int, nonlinear: int, batch: int, time: int) ->
         plot_eigenvalues(points, eigenvalues_of_regimes(rnn, regimes.codes)),
         plot_eigenvalues(points),
         plot_state_space(states, lengths, points),
+        plot_spectrum(regime_spectrum(rnn, regimes), principal_components(states)),
     ):
         image = render(figure)
         assert image.ndim == 3
@@ -138,3 +141,17 @@ def test_accuracy_by_length() -> None:
     assert "50.0% of 6 sequences" in top.get_title()
     assert render(figure).std() > 5
     render(plot_length_accuracy(torch.zeros(4), torch.zeros(4)))
+
+
+def test_bars_and_points_of_the_slowest_mode() -> None:
+    rnn = ALRNN(None, 3, 0)
+    with torch.no_grad():
+        rnn.W.copy_(torch.diag(torch.tensor([0.2, 0.9, 0.5])))
+    states = torch.tensor([[[6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, -3.0, 0.0]]])
+    left, right, *_ = plot_spectrum(regime_spectrum(rnn, count_regimes(states, 0)), principal_components(states)).axes
+    assert [bar.get_height() for bar in right.patches] == pytest.approx([0.8, 0.2, 0])  # type: ignore[attr-defined]
+    points = np.asarray(right.lines[0].get_ydata())
+    np.testing.assert_allclose(points, [0, 1, 0], atol=1e-12)
+    assert "90.0°" in right.get_title()
+    assert [float(x) for x in np.asarray(left.lines[-1].get_xdata())] == pytest.approx([0.9])
+    assert left.get_legend().get_texts()[0].get_text() == "slowest mode: λ = 0.9000, decays in 9.49 steps"  # type: ignore[union-attr]

@@ -1,0 +1,103 @@
+"""How slow the modes of the network are, and whether its states follow the slowest one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.metrics.moments import StateMoments
+from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.spectrum import plot_spectrum
+
+_KEYS = tuple(
+    f"spectrum/{name}"
+    for name in (
+        "max_modulus",
+        "slowest_timescale",
+        "slowest_eigenvalue_real",
+        "slowest_eigenvalue_imag",
+        "pc1_angle",
+        "pc1_variance",
+    )
+)
+_REGIMES = 16
+
+
+class Spectrum(StatesCallback):
+    """Logs the slowest mode of the dynamics, and the angle between it and the states' leading principal component.
+
+    A network that integrates evidence, such as one that reads a review, has a mode that hardly decays (an approximate
+    line attractor), and its states vary along that mode most: the angle is small. The eigenvalues λ are those of
+    A + W D in the linear regimes that the validation trajectories visit. Logged every epoch of validation, over all
+    valid steps and all processes:
+
+    - ``spectrum/max_modulus``: the largest |λ| in the 16 most visited regimes;
+    - ``spectrum/slowest_timescale``: −1/ln|λ| in steps, of the slowest mode of the most visited regime: the one with
+      |λ| nearest to 1. Infinite where |λ| = 1, and negative where the mode grows, the time being that of the growth;
+    - ``spectrum/slowest_eigenvalue_real``, ``spectrum/slowest_eigenvalue_imag``: that mode's λ; of a complex pair the
+      one with positive imaginary part;
+    - ``spectrum/pc1_angle``: degrees, 0 to 90, between the leading principal component of the states and that mode's
+      eigenvector, or the plane of the pair's eigenvectors; NaN where states do not vary;
+    - ``spectrum/pc1_variance``: share of the states' variance along that component, 0 to 1; NaN where they do not vary.
+
+    For comparison, a direction drawn at random in 100 dimensions lies at about 84° from a mode.
+
+    The figure ``spectrum/slowest_mode`` shows the eigenvalues against the unit circle, and the principal components
+    with what the slowest mode has of each. See :class:`StatesCallback` for what the LightningModule has to return.
+
+    Args:
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
+
+    Attributes:
+        result: the :class:`RegimeSpectrum` of the last evaluation; ``None`` where a parameter is not finite.
+        components: the :class:`PrincipalComponents` of the states.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); line attractors in networks that judge reviews: Maheswaranathan,
+        Williams, Golub, Ganguli & Sussillo, NeurIPS 2019 (arXiv:1906.10720).
+    """
+
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
+        # Apple's MPS has no float64
+        self._moments = StateMoments(rnn.hidden_size).to("cpu" if device.type == "mps" else device)
+
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        self._counter.update(states, lengths)
+        self._moments.update(states, lengths)
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        regimes = self._counter.regimes()
+        self.components: PrincipalComponents = self._moments.components()
+        self.result: RegimeSpectrum | None = None
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
+            # stopping a network that has diverged is up to the LightningModule
+            return dict.fromkeys(_KEYS, math.nan)
+        self.result = regime_spectrum(rnn, regimes, _REGIMES)
+        slowest, share = self.result.slowest, float(self.components.share[0])
+        leading = self.components.directions[0]
+        values = (
+            float(self.result.eigenvalues.abs().max()),
+            slowest.timescale,
+            slowest.eigenvalue.real,
+            slowest.eigenvalue.imag,
+            math.nan if math.isnan(share) else principal_angle(leading, slowest.directions),
+            share,
+        )
+        return dict(zip(_KEYS, values, strict=True))
+
+    def figures(self) -> dict[str, Figure]:
+        if self.result is None:
+            return {}
+        return {"spectrum/slowest_mode": plot_spectrum(self.result, self.components)}

@@ -1,0 +1,95 @@
+"""Pretrained word vectors from a text file, as GloVe gives them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_only
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+_LONGEST_LINE = 1 << 20  # bytes
+
+
+def vector_size(path: Path) -> int:
+    """How many numbers a line holds behind its word, from the first line of a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the line is of another form.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file of word vectors {path.absolute()}: put one there, such as glove.6B.100d.txt (from "
+            "glove.6B.zip, https://nlp.stanford.edu/projects/glove)"
+        )
+    with path.open("rb") as file:
+        fields = file.readline(_LONGEST_LINE).split()
+    size = len(fields) - 1
+    # a first line "400000 100" gives numbers of words and dimensions, which other tools write
+    if size < 2 or not all(map(_is_number, fields[1:])):
+        raise ValueError(
+            f'{path}, line 1: expected "<word> <number> <number> …", got {b" ".join(fields)[:60]!r}: give a text file '
+            "such as glove.6B.100d.txt, unpacked and without a header line"
+        )
+    return size
+
+
+def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read the vectors of some words, line by line: what is not asked for takes no memory.
+
+    Args:
+        path: the file; each line holds a word and its numbers, with single spaces between.
+        words: the words, each once.
+
+    Returns:
+        The vectors ``(words, size)``, zero for a word that is not in the file, and which of them are, ``(words,)``. Of
+        a word that occurs twice the first vector counts.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is of another form, the message names it; or if none of the words is in the file.
+    """
+    size = vector_size(path)
+    rows = {word.encode(): row for row, word in enumerate(words)}
+    vectors = np.zeros((len(rows), size), np.float32)
+    found = np.zeros(len(rows), np.bool_)
+    disable = True if getattr(rank_zero_only, "rank", 0) else None
+    with path.open("rb") as file:
+        lines = tqdm(file, desc=f"reading {path.name}", unit="line", leave=False, disable=disable)
+        for number, line in enumerate(lines, start=1):
+            if line.count(b" ") < size:
+                raise _malformed(path, number, size, line)
+            row = rows.get(line.partition(b" ")[0])
+            if row is None or found[row]:
+                continue
+            fields = line.split()
+            if len(fields) > size + 1 and not _is_number(fields[1]):
+                continue  # a word with spaces in it, of which only the beginning is in the vocabulary
+            if len(fields) != size + 1 or not all(map(_is_number, fields[1:])):
+                raise _malformed(path, number, size, line)
+            vectors[row] = [float(field) for field in fields[1:]]
+            found[row] = True
+    if not found.any():
+        raise ValueError(
+            f"{path} holds none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
+            "glove.6B.100d.txt"
+        )
+    return vectors, found
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        return math.isfinite(float(field))
+    except ValueError:
+        return False
+
+
+def _malformed(path: Path, number: int, size: int, line: bytes) -> ValueError:
+    return ValueError(
+        f"{path}, line {number}: expected a word and {size} numbers, as in line 1, got {line.rstrip()[:60]!r} with "
+        f"{len(line.split())} fields: the file may be truncated; fetch it again"
+    )

@@ -1,0 +1,349 @@
+"""Film reviews from IMDb, to be told apart by sentiment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    SPLITS,
+    EpochDataset,
+    SequenceDataModule,
+    SequenceDataset,
+    Split,
+    check_size,
+)
+from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
+from lightning_alrnn.datamodules.glove import read_vectors, vector_size
+
+ARCHIVE = "aclImdb_v1.tar.gz"
+FOLDER = "aclImdb"
+URL = f"https://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"
+MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+
+SPECIAL = ("<pad>", "<unknown>")
+"""Tokens 0 and 1. The words of the vocabulary follow."""
+
+CLASSES = ("neg", "pos")
+"""Folders of the classes, in the order of their numbers."""
+
+_PAD, _UNKNOWN = range(len(SPECIAL))
+_PARTS = ("train", "test")
+_OFFICIAL = 12_500  # reviews of each class in either part
+_UNKNOWN_STD = 0.6  # of the vectors of words that are not in the file
+_REMOVED = re.compile(r"[^a-z0-9\s]+")
+_MEMBER = re.compile(rf"{FOLDER}/({'|'.join(_PARTS)})/({'|'.join(CLASSES)})/([^/.][^/]*\.txt)")
+
+
+class IMDb(SequenceDataModule):
+    """50,000 film reviews, read word by word: is the author for the film or against it?
+
+    ``data_dir`` holds the official archive ``aclImdb_v1.tar.gz``, which is read without being unpacked, or the folder
+    that it unpacks to, ``aclImdb`` with ``train/pos``, ``train/neg``, ``test/pos`` and ``test/neg``. Where both are,
+    the folder is read. With ``download=True`` the archive (84 MB) is fetched if there is neither. The reviews without
+    a label (``train/unsup``) are not used.
+
+    Text becomes lower case, all but a–z, 0–9 and white space is removed, and what white space separates are the words.
+    The vocabulary has the most frequent words of the 25,000 reviews for training (those held out for validation
+    included), beside two tokens of its own: 0 for padding and 1 for every other word. Of each review the first words
+    are used; shorter ones are padded behind, and the prediction counts at a review's own last word. A review without a
+    word is one unknown word. The result is cached on disk.
+
+    With ``glove_path`` the words come as frozen vectors from that file. The model's encoder then takes vectors:
+    ``TextEncoder(vocab_size=None)``. Words that are not in the file, and the unknown word, have a vector drawn from
+    N(0, 0.6²), always the same for one seed; padding is zero. Vectors are looked up batch by batch.
+
+    Args:
+        data_dir: folder of the data.
+        sequence_length: T, how many words of a review are used.
+        vocab_size: number of different tokens, padding and the unknown word included.
+        glove_path: text file of word vectors such as ``glove.6B.100d.txt``; ``None`` gives tokens.
+        download: fetch the archive if neither it nor the folder is in ``data_dir``.
+        val_fraction: share of the training reviews that is held out for validation, at random.
+        cache_dir: folder for the tokens and vectors; ``None`` for the user's own cache.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the validation share, and of the vectors of unknown words.
+
+    Shapes:
+        inputs ``(batch, T)`` int64, or ``(batch, T, K)`` float32 with ``glove_path``, K being the number of dimensions
+        in that file; targets ``(batch,)``, 0 for negative and 1 for positive; lengths ``(batch,)``, 1 … T;
+        classification at the last step.
+
+    Raises:
+        ValueError: if an argument is out of range or ``glove_path`` is no file of vectors; on the first use of the
+            data, if the archive or a review is damaged, or a class has no reviews.
+        FileNotFoundError: if there is no file ``glove_path``; on the first use of the data, if it is not in
+            ``data_dir``.
+        ConnectionError: by :meth:`prepare_data`, if the archive cannot be fetched.
+
+    Example:
+        >>> data = IMDb(sequence_length=200)
+        >>> data.input_size, data.output_size, data.class_names
+        (20000, 2, ['negative', 'positive'])
+        >>> data.prepare_data()  # doctest: +SKIP
+
+    Reference:
+        Maas, Daly, Pham, Huang, Ng & Potts, "Learning Word Vectors for Sentiment Analysis", ACL 2011; vectors:
+        Pennington, Socher & Manning, "GloVe: Global Vectors for Word Representation", EMNLP 2014.
+    """
+
+    output_size = 2
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] = "data",
+        sequence_length: int = 128,
+        vocab_size: int = 20_000,
+        glove_path: str | os.PathLike[str] | None = None,
+        download: bool = False,
+        val_fraction: float = 0.1,
+        cache_dir: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_size("sequence_length", sequence_length)
+        check_size("vocab_size", vocab_size, len(SPECIAL) + 1)
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
+        data_dir = os.fspath(data_dir)
+        glove_path, cache_dir = (None if path is None else os.fspath(path) for path in (glove_path, cache_dir))
+        self.data_dir = Path(data_dir)
+        self.sequence_length = sequence_length
+        self.tokens = vocab_size
+        self.glove_path = None if glove_path is None else Path(glove_path)
+        self.download = download
+        self.val_fraction = val_fraction
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self.class_names = ["negative", "positive"]
+        self.vocab_size = vocab_size if self.glove_path is None else None
+        self.input_size = vocab_size if self.glove_path is None else vector_size(self.glove_path)
+        self._loaded: dict[str, NDArray[Any]] | None = None
+        self._vectors: Tensor | None = None
+        self.save_hyperparameters()
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """What each token stands for, by its number."""
+        return [*SPECIAL, *self._load()["words"].astype(str).tolist()]
+
+    def prepare_data(self) -> None:
+        """Fetch the archive if that is asked for and needed, and fill the cache."""
+        if self.download and _find(self.data_dir) is None:
+            fetch(URL, self.data_dir / ARCHIVE, md5=MD5)
+        self._load()
+        self._load_vectors()
+
+    def build(self, split: Split) -> AnyBatch:
+        """All reviews of a split; with ``glove_path`` some 50 kB each."""
+        dataset = self.dataset(split)
+        return dataset.__getitems__(range(len(dataset)))
+
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        if split not in self._datasets:
+            part = "test" if split == "test" else "train"
+            tokens, targets = (self._load()[f"{part}_{name}"] for name in ("tokens", "targets"))
+            if split != "test":
+                order = np.random.default_rng((self.seed, SPLITS.index("val"))).permutation(len(tokens))
+                size = round(len(tokens) * self.val_fraction)
+                index = np.sort(order[:size] if split == "val" else order[size:])
+                tokens, targets = tokens[index], targets[index]
+            lengths = (tokens != _PAD).sum(axis=1)
+            reviews = SequenceBatch(*map(torch.from_numpy, (tokens, targets, lengths)))
+            self._datasets[split] = ReviewDataset(self._checked(split, reviews), self._load_vectors())
+        return self._datasets[split]
+
+    def _load(self) -> dict[str, NDArray[Any]]:
+        """What :func:`encode_reviews` gives, made on first use or taken from the cache."""
+        if self._loaded is None:
+            source = _find(self.data_dir)
+            if source is None:
+                raise FileNotFoundError(
+                    f"there are no IMDb reviews in {self.data_dir.absolute()}: expected {ARCHIVE} in it, or the folder "
+                    f"{FOLDER} that the archive unpacks to. Set data_dir to the folder that holds either, or "
+                    f"download=True to fetch the archive (84 MB) from {URL}"
+                )
+            # of a folder, those of the classes, whose times tell of files that come and go
+            sources = [source] if source.is_file() else _class_folders(source)
+            settings = {"sequence_length": self.sequence_length, "vocab_size": self.tokens}
+            self._loaded = cached(
+                self.cache_dir, "imdb", settings, sources, partial(encode_reviews, source, **settings)
+            )
+            reviews = sum(len(self._loaded[f"{part}_targets"]) for part in _PARTS)
+            official = _OFFICIAL * len(CLASSES) * len(_PARTS)
+            if reviews < official:
+                rank_zero_warn(
+                    f"{source} holds {reviews:,} of the official {official:,} reviews: figures are not comparable with "
+                    "those of the whole"
+                )
+        return self._loaded
+
+    def _load_vectors(self) -> Tensor | None:
+        """The vector of each token, ``(vocab_size, K)``; ``None`` without ``glove_path``."""
+        if self.glove_path is not None and self._vectors is None:
+            words = self._load()["words"]
+            known = cached(
+                self.cache_dir,
+                "imdb-vectors",
+                {"words": hashlib.sha256(b" ".join(words.tolist())).hexdigest()},
+                [self.glove_path],
+                partial(_read_known, self.glove_path, words.astype(str).tolist()),
+            )
+            # a stream of its own, beside those of the split and of the order of training
+            rng = np.random.default_rng((self.seed, len(SPLITS) + 1))
+            vectors = rng.normal(0, _UNKNOWN_STD, (self.tokens, self.input_size)).astype(np.float32)
+            vectors[_PAD] = 0
+            of_words = vectors[len(SPECIAL) : len(SPECIAL) + len(words)]
+            of_words[known["found"]] = known["vectors"][known["found"]]
+            rank_zero_info(f"{known['found'].sum():,} of {len(words):,} words have a vector in {self.glove_path}")
+            self._vectors = torch.from_numpy(vectors)
+        return self._vectors
+
+
+class ReviewDataset(SequenceDataset):
+    """Reviews held as small integers, given as int64 tokens or as the vectors of these.
+
+    Args:
+        data: all reviews; the inputs are tokens of any integer type.
+        vectors: the vector of each token, shape ``(tokens, K)``; ``None`` for tokens.
+    """
+
+    def __init__(self, data: AnyBatch, vectors: Tensor | None = None) -> None:
+        super().__init__(data)
+        self.vectors = vectors
+
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
+        batch = super().__getitems__(indices)
+        tokens = batch.inputs.long()
+        return batch._replace(inputs=tokens if self.vectors is None else self.vectors[tokens])
+
+
+class _Review(NamedTuple):
+    """Where a review is: its part, its class and its file; and what it says."""
+
+    part: str
+    folder: str
+    name: str
+    content: bytes
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text: lower case, a–z and 0–9.
+
+    Example:
+        >>> split_words("It's <b>NOT</b> bad, 8/10.")
+        ['its', 'bnotb', 'bad', '810']
+    """
+    return _REMOVED.sub("", text.lower()).split()
+
+
+def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[str, NDArray[Any]]:
+    """Read all reviews and number their words.
+
+    Args:
+        source: the archive, or the folder that it unpacks to.
+        sequence_length: T, how many words of a review are kept.
+        vocab_size: number of different tokens, :data:`SPECIAL` included.
+
+    Returns:
+        ``words``, the vocabulary from token 2 on, the most frequent first, as bytes; and for "train" and "test"
+        ``<part>_tokens`` ``(reviews, T)``, of as small an integer type as holds them, and ``<part>_targets``
+        ``(reviews,)`` int64. Reviews are in the order of class and file name, so that archive and folder give the same.
+
+    Raises:
+        ValueError: if the archive is damaged, a review is not UTF-8, or a class has none.
+        FileNotFoundError: if the folder lacks a class.
+    """
+    advice = "remove it and fetch it again" if source.is_file() else "remove it and unpack the archive again"
+    counts: Counter[str] = Counter()
+    # numbers in order of appearance, until the vocabulary is known
+    seen: defaultdict[str, int] = defaultdict()
+    seen.default_factory = seen.__len__
+    found: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
+    for review in _read_archive(source) if source.is_file() else _read_folder(source):
+        try:
+            words = split_words(review.content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            where = f"{review.part}/{review.folder}/{review.name}"
+            raise ValueError(f"{where} in {source} is not UTF-8 text ({error}): it is damaged; {advice}") from None
+        if review.part == "train":
+            counts.update(words)
+        first = np.fromiter(map(seen.__getitem__, words[:sequence_length]), np.int32)
+        found[review.part].append((CLASSES.index(review.folder), review.name, first))
+
+    for part in _PARTS:
+        held = {label for label, *_ in found[part]}
+        for label, name in enumerate(CLASSES):
+            if label not in held:
+                raise ValueError(f"{source} holds no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
+    # words of equal frequency in alphabetical order, whatever the order of the files
+    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(SPECIAL)]
+    tokens = np.full(len(seen), _UNKNOWN, np.min_scalar_type(-vocab_size))
+    for number, word in enumerate(vocabulary, start=len(SPECIAL)):
+        if word in seen:  # and not behind the first words of each review
+            tokens[seen[word]] = number
+    arrays: dict[str, NDArray[Any]] = {"words": np.array(vocabulary, dtype=np.bytes_)}
+    for part, reviews in found.items():
+        reviews.sort(key=lambda review: review[:2])
+        rows = np.full((len(reviews), sequence_length), _PAD, tokens.dtype)
+        rows[:, 0] = _UNKNOWN  # all that there is of a review without a word
+        for row, (_, _, first) in zip(rows, reviews, strict=True):
+            row[: len(first)] = tokens[first]
+        arrays[f"{part}_tokens"] = rows
+        arrays[f"{part}_targets"] = np.array([label for label, *_ in reviews], np.int64)
+    return arrays
+
+
+def _find(data_dir: Path) -> Path | None:
+    """The folder of the data, or the archive, or nothing."""
+    folder, archive = data_dir / FOLDER, data_dir / ARCHIVE
+    if folder.is_dir():
+        return folder
+    return archive if archive.is_file() else None
+
+
+def _class_folders(source: Path) -> list[Path]:
+    folders = [source / part / name for part in _PARTS for name in CLASSES]
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {folder.absolute()}, which the official archive holds: remove {source} and unpack "
+                f"{ARCHIVE} again, or put the archive beside it instead"
+            )
+    return folders
+
+
+def _read_archive(archive: Path) -> Iterator[_Review]:
+    for name, content in read_members(archive, lambda name: _MEMBER.fullmatch(name) is not None):
+        _, part, folder, file = name.split("/")
+        yield _Review(part, folder, file, content)
+
+
+def _read_folder(source: Path) -> Iterator[_Review]:
+    paths = [path for folder in _class_folders(source) for path in folder.glob("*.txt") if path.name[0] != "."]
+    disable = True if getattr(rank_zero_only, "rank", 0) else None
+    for path in tqdm(paths, desc=f"reading {source.name}", unit="review", leave=False, disable=disable):
+        yield _Review(path.parent.parent.name, path.parent.name, path.name, path.read_bytes())
+
+
+def _read_known(path: Path, words: Sequence[str]) -> dict[str, NDArray[Any]]:
+    vectors, found = read_vectors(path, words)
+    return {"vectors": vectors, "found": found}

@@ -1,0 +1,249 @@
+"""MNIST's handwritten digits read as sequences, from the official files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from numpy.typing import NDArray
+
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    SPLITS,
+    SequenceDataModule,
+    SequenceDataset,
+    Split,
+    check_choice,
+    full_lengths,
+)
+from lightning_alrnn.datamodules.files import fetch
+from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+"""Where the files are fetched from, in this order."""
+
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""The official files and the md5 of their decompressed bytes."""
+
+_OFFICIAL = {"train": 60_000, "t10k": 10_000}
+_SIDE = 28
+_MAGIC = 0x0800  # unsigned bytes; the number of dimensions is added
+
+
+class SequentialMNIST(SequenceDataModule):
+    """MNIST's 70,000 handwritten digits of 28×28 pixels, read pixel by pixel or row by row.
+
+    The four official files are read from ``<data_dir>/MNIST/raw``, where torchvision puts them too, as they are or with
+    ``.gz``: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
+    ``t10k-labels-idx1-ubyte``. Files with fewer images are taken with a warning.
+
+    Validation has a random share of the training images; the official test images are for testing. Pixel values are
+    held as bytes and scaled to 0 … 1 batch by batch.
+
+    Args:
+        data_dir: folder that holds ``MNIST/raw``.
+        order: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (pixels in one fixed random order).
+        permutation_seed: seed of the order of pixels under "permuted".
+        download: fetch the files that are missing (11 MB).
+        val_fraction: share of the training images that is held out for validation.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the validation share.
+
+    Shapes:
+        inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
+
+    Raises:
+        ValueError: if an argument is out of range; when a split is built, if a file is damaged.
+        FileNotFoundError: when a split is built, if a file is missing.
+        ConnectionError: by :meth:`prepare_data`, if a file cannot be fetched.
+
+    Example:
+        >>> data = SequentialMNIST(order="permuted")
+        >>> data.input_size, data.permutation[:4]
+        (1, array([318,   2, 606, 446]))
+        >>> data.build("train")  # doctest: +SKIP
+
+    Reference:
+        LeCun, Bottou, Bengio & Haffner, Proc. IEEE 86:2278 (1998); as sequences, and permuted: Le, Jaitly & Hinton 2015
+        (arXiv:1504.00941).
+    """
+
+    output_size = 10
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] = "data",
+        order: Order = "pixel",
+        permutation_seed: int = 0,
+        download: bool = False,
+        val_fraction: float = 0.1,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("order", order, Order)
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
+        if permutation_seed < 0:
+            raise ValueError(f"permutation_seed must not be negative, got {permutation_seed}")
+        data_dir = os.fspath(data_dir)
+        self.folder = Path(data_dir) / "MNIST" / "raw"
+        self.order = order
+        self.permutation_seed = permutation_seed
+        self.download = download
+        self.val_fraction = val_fraction
+        self.input_size = _SIDE if order == "row" else 1
+        self.class_names = [str(digit) for digit in range(10)]
+        self.save_hyperparameters()
+
+    @property
+    def permutation(self) -> NDArray[np.int64]:
+        """The order in which "permuted" reads the 784 pixels."""
+        return pixel_permutation(_SIDE**2, self.permutation_seed)
+
+    def prepare_data(self) -> None:
+        if self.download:
+            for name in FILES:
+                if not any(path.is_file() for path in _candidates(self.folder, name)):
+                    _fetch(name, self.folder)
+
+    def build(self, split: Split) -> AnyBatch:
+        images = _ImageDataset(self._bytes(split))
+        return images.__getitems__(range(len(images)))
+
+    def dataset(self, split: Split) -> SequenceDataset:
+        if split not in self._datasets:
+            self._datasets[split] = _ImageDataset(self._checked(split, self._bytes(split)))
+        return self._datasets[split]  # type: ignore[return-value]
+
+    def _bytes(self, split: Split) -> SequenceBatch:
+        """A split as it is held: 47 MB for all training images, where floats would take four times that."""
+        images, labels = read_digits(self.folder, "t10k" if split == "test" else "train")
+        index = np.arange(len(images))
+        if split != "test":
+            order = np.random.default_rng((self.seed, SPLITS.index("val"))).permutation(len(images))
+            size = round(len(images) * self.val_fraction)
+            index = np.sort(order[:size] if split == "val" else order[size:])
+        inputs = torch.from_numpy(read_images(images[index], self.order, self.permutation))
+        return SequenceBatch(inputs, torch.from_numpy(labels[index]).long(), full_lengths(inputs))
+
+
+class _ImageDataset(SequenceDataset):
+    """Sequences of bytes, given as floats from 0 to 1."""
+
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
+        batch = super().__getitems__(indices)
+        return batch._replace(inputs=batch.inputs.float() / 255)
+
+
+def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images ``(images, 28, 28)`` and labels ``(images,)`` from the files of one part.
+
+    Args:
+        folder: where the files are.
+        part: "train" or "t10k", the beginning of their names.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+        ValueError: if one is damaged, or they do not belong together.
+    """
+    paths = [_find(folder, name) for name in FILES if name.startswith(part)]
+    images, labels = (read_idx(path, dimensions) for path, dimensions in zip(paths, (3, 1), strict=True))
+    if images.shape[1:] != (_SIDE, _SIDE):
+        raise ValueError(
+            f"{paths[0]} must hold images of 28×28 pixels, got {images.shape[1]}×{images.shape[2]}: put the official "
+            "file there"
+        )
+    if len(images) == 0:
+        raise ValueError(f"{paths[0]} holds no images: fetch the file again")
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{paths[0]} holds {len(images)} images, but {paths[1]} {len(labels)} labels: they do not belong together, "
+            "fetch both again"
+        )
+    if labels.size and labels.max() > 9:
+        index = int((labels > 9).argmax())
+        raise ValueError(
+            f"{paths[1]} must hold labels from 0 to 9, got {labels[index]} at index {index}: fetch the file again"
+        )
+    if len(images) < _OFFICIAL[part]:
+        rank_zero_warn(
+            f"{paths[0]} holds {len(images)} of the official {_OFFICIAL[part]} images: results are not those of the "
+            "whole of MNIST"
+        )
+    return images, labels
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read an IDX file of bytes: a magic number, the size of each dimension (big-endian, 4 bytes each), the values.
+
+    Args:
+        path: the file; one that ends in ``.gz`` is decompressed.
+        dimensions: how many are expected.
+
+    Raises:
+        ValueError: if it is not such a file, or is truncated or too long.
+    """
+    advice = f"remove {path} and fetch it again"
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is no complete gzip file ({error}): {advice}") from error
+    start = 4 + 4 * dimensions
+    magic = int.from_bytes(content[:4], "big")
+    if len(content) < 4 or magic != _MAGIC + dimensions:
+        raise ValueError(
+            f"{path} must be an IDX file of bytes in {dimensions} dimensions, which begins with "
+            f"{_MAGIC + dimensions:08x}, but begins with {content[:4].hex() or 'nothing'}: {advice}"
+        )
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        raise ValueError(
+            f"{path} must have {expected} bytes (decompressed) for values of shape {tuple(shape)}, got {len(content)}: "
+            f"{advice}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _candidates(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / name, folder / f"{name}.gz"
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in _candidates(folder, name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there (.gz "
+        "or not), set data_dir to the folder that holds MNIST/raw, or set download=True to fetch them"
+    )
+
+
+def _fetch(name: str, folder: Path) -> None:
+    errors = []
+    for mirror in MIRRORS:
+        try:
+            return fetch(f"{mirror}{name}.gz", folder / f"{name}.gz", md5=FILES[name], decompressed=True)
+        except (ConnectionError, ValueError) as error:
+            errors.append(error)
+    raise ConnectionError(" ".join(map(str, errors))) from errors[-1]

@@ -1,0 +1,418 @@
+"""Spoken words: Google's Speech Commands, as MFCC or as waveforms."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal
+
+import numpy as np
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+from tqdm import tqdm
+
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    SPLITS,
+    EpochDataset,
+    SequenceDataModule,
+    SequenceDataset,
+    Split,
+    check_choice,
+    check_size,
+    full_lengths,
+)
+from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
+from lightning_alrnn.datamodules.mfcc import mfcc
+from lightning_alrnn.datamodules.wav import read_wav
+
+Features = Literal["mfcc", "raw"]
+
+TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
+"""The ten commands that are the classes by default."""
+
+OFFICIAL_CLIPS = {
+    "backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787,
+    "five": 4052, "follow": 1579, "forward": 1557, "four": 3728, "go": 3880, "happy": 2054, "house": 2113,
+    "learn": 1575, "left": 3801, "marvin": 2100, "nine": 3934, "no": 3941, "off": 3745, "on": 3845,
+    "one": 3890, "right": 3778, "seven": 3998, "sheila": 2022, "six": 3860, "stop": 3872, "three": 3727,
+    "tree": 1759, "two": 3880, "up": 3723, "visual": 1592, "wow": 2123, "yes": 4044, "zero": 4052,
+}  # fmt: skip
+"""All 35 words, with the number of clips that version 0.02 holds of each."""
+
+ARCHIVE = "speech_commands_v0.02.tar.gz"
+URL = f"http://download.tensorflow.org/data/{ARCHIVE}"
+MD5 = "6b74f3901214cb2c2934e98196829835"
+
+SAMPLE_RATE = 16_000  # Hz
+CLIP = SAMPLE_RATE  # samples; all but a few clips last one second
+
+_LISTS: dict[str, Split] = {"validation_list.txt": "val", "testing_list.txt": "test"}
+_FOLDERS = ("", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02")
+_BATCH = 64  # clips whose features are computed at once
+
+
+class SpeechCommands(SequenceDataModule):
+    """Spoken words of one second, to be told apart: Google's Speech Commands, version 0.02.
+
+    ``data_dir`` holds the official archive ``speech_commands_v0.02.tar.gz``, which is read without being unpacked, or
+    the folder it unpacks to: ``<word>/<speaker>_nohash_<n>.wav``, ``validation_list.txt`` and ``testing_list.txt``, in
+    ``data_dir`` itself or below it in ``speech_commands_v0.02`` or ``SpeechCommands/speech_commands_v0.02``. Where both
+    are, the folder is read. With ``download=True`` the archive (2.3 GB) is fetched if there is neither.
+
+    The two lists name the clips for validation and testing, all others are for training. The official lists part the
+    speakers: none is heard in two splits. ``_background_noise_`` is left out.
+
+    Each clip is cut to 16,000 samples or padded with zeros behind: a second at 16 kHz, to which other rates are
+    converted, with a warning. Channels are averaged. Features are computed once and cached on disk as float16; later
+    runs map the file into memory and read what a batch needs. Each coefficient (or the waveform) is standardised with
+    its mean and standard deviation over the training clips.
+
+    Args:
+        words: the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
+        data_dir: folder of the data.
+        download: fetch the archive if neither it nor the folder is in ``data_dir``.
+        features: "mfcc" (see :func:`~lightning_alrnn.datamodules.mfcc.mfcc`) or "raw", the waveform.
+        hop_length: samples (of 16,000 a second) from one step of the MFCC to the next.
+        n_fft: samples of a frame of the MFCC.
+        n_mels: number of mel filters.
+        n_mfcc: number of coefficients.
+        decimation: under "raw", keep every n-th sample, after a low-pass filter that takes out what those cannot carry.
+        cache_dir: folder for the features; ``None`` for the user's own cache.
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the order of the training data.
+
+    Shapes:
+        inputs ``(batch, T, K)`` float32: T = 1 + 16000 // hop_length and K = n_mfcc, or T = ⌈16000 / decimation⌉ and
+        K = 1 under "raw"; targets ``(batch,)`` int64; classification at the last step.
+
+    Raises:
+        ValueError: if an argument is out of range; on the first use of the data, if the archive or a clip is damaged, a
+            list names clips that are not there, or a word has no clips.
+        FileNotFoundError: on the first use of the data, if it is not in ``data_dir``.
+
+    Example:
+        >>> data = SpeechCommands(hop_length=160)
+        >>> data.input_size, data.output_size
+        (40, 10)
+        >>> data.prepare_data()  # doctest: +SKIP
+
+    Reference:
+        Warden 2018 (arXiv:1804.03209). The data are under CC BY 4.0.
+    """
+
+    class_names: list[str]
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(
+        self,
+        words: list[str] | str = "ten",
+        data_dir: str | os.PathLike[str] = "data",
+        download: bool = False,
+        features: Features = "mfcc",
+        hop_length: int = 40,
+        n_fft: int = 400,
+        n_mels: int = 64,
+        n_mfcc: int = 40,
+        decimation: int = 4,
+        cache_dir: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("features", features, Features)
+        data_dir, cache_dir = os.fspath(data_dir), None if cache_dir is None else os.fspath(cache_dir)
+        self.class_names = _class_names(words)
+        self.input_size = n_mfcc if features == "mfcc" else 1
+        self.output_size = len(self.class_names)
+        self.features = features
+        self.download = download
+        self.data_dir = Path(data_dir)
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        if features == "mfcc":
+            self._settings = {"hop_length": hop_length, "n_fft": n_fft, "n_mels": n_mels, "n_mfcc": n_mfcc}
+        else:
+            check_size("decimation", decimation)
+            self._settings = {"decimation": decimation}
+        # a setting out of range shows now, not after the download
+        self._shape = self._transform(np.zeros((1, CLIP), np.float32)).shape[1:]
+        self._loaded: dict[str, NDArray[Any]] | None = None
+        self.save_hyperparameters()
+
+    def prepare_data(self) -> None:
+        """Fetch the archive if that is asked for and needed, and compute the features."""
+        if self.download and _find(self.data_dir) is None:
+            fetch(URL, self.data_dir / ARCHIVE, md5=MD5)
+        self._load()
+
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        if split not in self._datasets:
+            clips = self._load()
+            rows = np.flatnonzero(clips["split"] == SPLITS.index(split))
+            self._datasets[split] = ClipDataset(
+                clips["features"], clips["row"][rows], clips["targets"][rows], clips["mean"], clips["std"]
+            )
+        return self._datasets[split]
+
+    def build(self, split: Split) -> AnyBatch:
+        dataset = self.dataset(split)
+        return dataset.__getitems__(range(len(dataset)))
+
+    def _load(self) -> dict[str, NDArray[Any]]:
+        """What :meth:`_compute` gives, computed on first use or taken from the cache."""
+        if self._loaded is None:
+            source = _find(self.data_dir)
+            if source is None:
+                raise FileNotFoundError(_missing_message(self.data_dir))
+            # of a folder, the lists and the words' own folders, whose times tell of files that come and go
+            parts = [source] if source.is_file() else [source / name for name in (*_LISTS, *self.class_names)]
+            self._loaded = cached(
+                self.cache_dir,
+                "speech_commands",
+                {"words": self.class_names, "features": self.features, **self._settings},
+                [part for part in parts if part.exists()],
+                partial(self._compute, source),
+                mapped=["features"],
+            )
+            clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
+            if clips < official:
+                rank_zero_warn(
+                    f"{source} holds {clips:,} clips of the {len(self.class_names)} words, of {official:,} in the "
+                    "official data: figures are not comparable with those of the whole"
+                )
+        return self._loaded
+
+    def _transform(self, waveforms: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Features ``(batch, T, K)`` of clips ``(batch, samples)``."""
+        if self.features == "mfcc":
+            features = mfcc(torch.from_numpy(waveforms), SAMPLE_RATE, **self._settings).numpy()
+        else:
+            features = resample_poly(waveforms, 1, self._settings["decimation"], axis=1)[..., None]
+        return features.astype(np.float16)
+
+    def _compute(self, source: Path) -> dict[str, NDArray[Any]]:
+        """Features of all clips, and what belongs to them.
+
+        Returns:
+            ``features`` float16 ``(clips, T, K)`` as read; in the order of the clips' names, so that archive and
+            folder give the same data, ``row`` (where its features are), ``split`` (index into :data:`SPLITS`) and
+            ``targets`` of each clip; ``mean`` and ``std`` ``(K,)`` of the training clips.
+        """
+        names: list[str] = []
+        moments: list[NDArray[np.float64]] = []  # of each clip: which of them are for training may be known only later
+        lists: dict[str, bytes] = {}
+        with _scratch_file(self.cache_dir) as file:
+            clips = _read_clips(source, self.class_names, lists)
+            while some := list(islice(clips, _BATCH)):
+                names.extend(name for name, _ in some)
+                features = self._transform(np.stack([waveform for _, waveform in some]))
+                features.tofile(file)
+                wide = features.astype(np.float64)
+                moments.extend(np.stack((wide, np.square(wide)), axis=1).mean(axis=2))
+            split = assign_splits(names, lists, source, self.class_names)
+            file.flush()
+            mapped = np.memmap(file, np.float16, "r", shape=(len(names), *self._shape))
+        mean, square = np.stack(moments)[split == SPLITS.index("train")].mean(axis=0)
+        std = np.sqrt(np.maximum(square - np.square(mean), 0))
+        row = np.argsort(names)
+        targets = np.array([self.class_names.index(name.partition("/")[0]) for name in names])
+        return {
+            "features": mapped,
+            "row": row,
+            "split": split[row],
+            "targets": targets[row],
+            "mean": mean.astype(np.float32),
+            "std": np.where(std > 0, std, 1).astype(np.float32),  # a channel that never changes stays as it is
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a spawned process opens the file again: a pickled memory map would send all that it maps
+        return {**self.__dict__, "_loaded": None}
+
+
+class ClipDataset(SequenceDataset):
+    """Clips of one length whose features are held as float16, mapped from a file, and standardised batch by batch.
+
+    Args:
+        features: shape ``(clips, T, K)``.
+        rows: which of them are in this dataset, and in which order.
+        targets: their classes, shape ``(rows,)``.
+        mean: shape ``(K,)``.
+        std: shape ``(K,)``.
+    """
+
+    def __init__(
+        self,
+        features: NDArray[np.float16],
+        rows: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+    ) -> None:
+        self._features = features
+        self._rows = rows
+        self._targets = torch.from_numpy(targets)
+        self._mean = torch.from_numpy(mean)
+        self._std = torch.from_numpy(std)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        """The clips at ``indices``, as one batch."""
+        index = np.asarray(indices)
+        features = torch.from_numpy(self._features[self._rows[index]])
+        inputs = (features.float() - self._mean) / self._std
+        return SequenceBatch(inputs, self._targets[index], full_lengths(inputs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a worker process that is spawned maps the file again: a pickled memory map would send all that it maps
+        held = self._features
+        if not isinstance(held, np.memmap) or held.filename is None:
+            return self.__dict__
+        mapping = (held.filename, held.dtype, "r", held.offset, held.shape)
+        return {**self.__dict__, "_features": None, "_mapping": mapping}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        mapping = state.pop("_mapping", None)
+        self.__dict__.update(state)
+        if mapping is not None:
+            self._features = np.memmap(*mapping)
+
+
+def _class_names(words: Sequence[str] | str) -> list[str]:
+    known = {"ten": list(TEN_WORDS), "all": list(OFFICIAL_CLIPS)}
+    names = known.get(words, []) if isinstance(words, str) else sorted(words)
+    unknown = [name for name in names if name not in OFFICIAL_CLIPS]
+    if unknown or len(set(names)) < max(2, len(names)):
+        raise ValueError(
+            f"words must be 'ten', 'all' or a list of two or more different words out of {', '.join(OFFICIAL_CLIPS)}; "
+            f"got {words!r}"
+        )
+    return names
+
+
+def _find(data_dir: Path) -> Path | None:
+    """The folder of the data, or the archive, or nothing."""
+    for folder in map(data_dir.joinpath, _FOLDERS):
+        if any((folder / name).exists() for name in (*_LISTS, *OFFICIAL_CLIPS)):
+            return folder
+    archive = data_dir / ARCHIVE
+    return archive if archive.is_file() else None
+
+
+def _missing_message(data_dir: Path) -> str:
+    return (
+        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} in it, or the folder that unpacks "
+        f"to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), in it or in {_FOLDERS[1]} below it. Set "
+        f"data_dir to where they are, or download=True to fetch the archive (2.3 GB) from {URL}"
+    )
+
+
+def _scratch_file(folder: Path) -> IO[bytes]:
+    """A file without a name, on the disk where the cache will need the space, if that can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return TemporaryFile(dir=folder)
+    except OSError:
+        return TemporaryFile()
+
+
+def _read_clips(
+    source: Path, words: Sequence[str], lists: dict[str, bytes]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Name, ``<word>/<file>``, and waveform ``(CLIP,)`` of each clip; what the two lists hold goes into ``lists``."""
+    resampled: list[str] = []
+    for name, content in _read_archive(source, words) if source.is_file() else _read_folder(source, words):
+        if name in _LISTS:
+            lists[name] = content
+            continue
+        samples, rate = read_wav(content, f"{name} in {source}")
+        if rate != SAMPLE_RATE:
+            resampled.append(f"{name} ({rate} Hz)")
+            common = math.gcd(rate, SAMPLE_RATE)
+            samples = resample_poly(samples, SAMPLE_RATE // common, rate // common)
+        waveform = np.zeros(CLIP, np.float32)
+        waveform[: len(samples)] = samples[:CLIP]
+        yield name, waveform
+    if resampled:
+        rank_zero_warn(
+            f"{len(resampled)} clips in {source} were converted to {SAMPLE_RATE} Hz, the first of them {resampled[0]}"
+        )
+
+
+def _read_archive(archive: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    clip = re.compile(rf"({'|'.join(words)})/[^./][^/]*\.wav")
+    return read_members(archive, lambda name: name in _LISTS or clip.fullmatch(name) is not None)
+
+
+def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    lists = {name: (folder / name).read_bytes() for name in _LISTS if (folder / name).is_file()}
+    clips = [
+        f"{word}/{path.name}" for word in words for path in sorted((folder / word).glob("*.wav")) if path.name[0] != "."
+    ]
+    assign_splits(clips, lists, folder, words)  # here what is missing shows before the work
+    yield from lists.items()
+    disable = True if getattr(rank_zero_only, "rank", 0) else None
+    for name in tqdm(clips, desc=f"reading {folder.name}", unit="clip", leave=False, disable=disable):
+        yield name, (folder / name).read_bytes()
+
+
+def assign_splits(
+    clips: Sequence[str], lists: Mapping[str, bytes], source: Path, words: Sequence[str]
+) -> NDArray[np.int64]:
+    """The split of each clip, as an index into :data:`SPLITS`: that of the list that names it, or else training.
+
+    Args:
+        clips: names of the clips, ``<word>/<file>``.
+        lists: ``validation_list.txt`` and ``testing_list.txt``, a name on each line; other words' are passed over.
+        source: where they come from, for messages.
+        words: words of which there must be clips.
+
+    Raises:
+        FileNotFoundError: if a list is missing, or a clip that it names, or the clips of a word.
+        ValueError: if a clip is in both lists or occurs twice, or a list names none of the words' clips.
+    """
+    again = "fetch the archive again" if source.is_file() else "unpack the archive again"
+    split = dict.fromkeys(clips, SPLITS.index("train"))
+    if len(split) < len(clips):
+        raise ValueError(f"{source} holds a clip twice: {again}")
+    for word in words:
+        if not any(name.startswith(f"{word}/") for name in split):
+            raise FileNotFoundError(
+                f"{source} has no clips of the word {word!r}, expected {word}/<speaker>_nohash_<n>.wav: {again}, or "
+                "leave the word out of `words`"
+            )
+    for name, part in _LISTS.items():
+        if name not in lists:
+            raise FileNotFoundError(f"{source} has no {name}, which names the clips of the {part} split: {again}")
+        lines = lists[name].decode("utf-8", "replace").split()
+        named = [line for line in dict.fromkeys(lines) if line.partition("/")[0] in words]
+        missing = [line for line in named if line not in split]
+        if missing:
+            raise FileNotFoundError(
+                f"{name} names {len(missing)} clips that are not in {source}, the first of them {missing[0]}: {again}, "
+                "or take those lines out of the list"
+            )
+        if not named:
+            raise ValueError(f"{name} in {source} names no clip of these words, so the {part} split is empty: {again}")
+        for line in named:
+            if split[line] != SPLITS.index("train"):
+                raise ValueError(f"{line} is in both lists of {source}, {' and '.join(_LISTS)}: {again}")
+            split[line] = SPLITS.index(part)
+    trained = {name.partition("/")[0] for name, part in split.items() if SPLITS[part] == "train"}
+    for word in words:
+        if word not in trained:
+            raise ValueError(f"{source} has no clips of the word {word!r} to train on, all are in its lists: {again}")
+    return np.fromiter(split.values(), np.int64)

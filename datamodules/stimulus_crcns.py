@@ -1,0 +1,342 @@
+"""Reader of a session of the CRCNS data set pfc-1."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_info
+from numpy.typing import NDArray
+
+from lightning_alrnn.datamodules.stimulus_trials import (
+    CHOICES,
+    RULE_OF,
+    SOUND_MS,
+    STIMULI,
+    RecordedTrials,
+    compact_counts,
+    show_trials,
+    steps_of,
+)
+
+SAMPLE_RATE = 30_000
+"""Samples a second of the spike times."""
+
+ARTEFACT, NOISE = 0, 1
+"""Clusters that are no units, by the convention of Klusters."""
+
+_INFO = ("stim_number", "stim_name", "correct_side", "nonrandom", "outcome", "go_or_nogo", "block")
+_TIMINGS = ("cpoke_start", "stim_onset", "choice_made", "is_munged")
+_CHOSEN = ("hit", "error", "wrong_port")  # the outcomes of a finished trial
+_LONGEST_S = 30.0
+_ROUNDING = 1e-6  # of a bin: times are decimals, and 0.3 s are 6 bins of 50 ms
+_Value = TypeVar("_Value")
+
+
+class Session(NamedTuple):
+    """A session's trials and units.
+
+    Attributes:
+        trials: the trials that are kept.
+        trial: index of each of them in the files, in their order.
+        units: id of each unit, 100 · electrode group + cluster.
+        dropped: how many trials were left out, by reason.
+    """
+
+    trials: RecordedTrials
+    trial: NDArray[np.int64]
+    units: list[int]
+    dropped: dict[str, int]
+
+
+class _Trial(NamedTuple):
+    """One row of both tables."""
+
+    trial: int
+    stimulus: int
+    choice: int
+    start: float
+    onset: float
+    end: float
+
+
+def find_session(folder: Path) -> Path:
+    """The one session in a folder, or below.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if there are several; the message lists them.
+    """
+    sessions = sorted({path.parent for path in folder.rglob("*") if path.name in ("trials_info", "trials_info.csv")})
+    if not sessions:
+        raise FileNotFoundError(
+            f"{folder} holds no session: expected data/<rat>/<session>/ with trials_info, trial_timings and klusters*/ "
+            "as CRCNS distributes pfc-1 (http://crcns.org/data-sets/pfc/pfc-1, after registration)"
+        )
+    if len(sessions) > 1:
+        listed = ", ".join(str(path.relative_to(folder)) for path in sessions[:20])
+        more = "" if len(sessions) <= 20 else f" and {len(sessions) - 20} more"
+        raise ValueError(
+            f"{folder} holds {len(sessions)} sessions, whose units differ: give the folder of one of them as source, "
+            f"such as {sessions[0]}; there are {listed}{more}"
+        )
+    return sessions[0]
+
+
+def read_session(folder: Path, bin_ms: int) -> Session:
+    """Read one session and bin its spikes.
+
+    The tables ``trials_info`` and ``trial_timings`` are joined on their first column. Kept are trials that are not
+    munged, whose stimulus was drawn at random (``nonrandom`` is 0) and that ended in a choice (outcome hit, error or
+    wrong_port):
+
+    - go trial: hit is the correct side, error is no-go;
+    - no-go trial: hit is no-go, error is the correct side;
+    - wrong_port is the other side.
+
+    Bins are aligned to the onset of the sounds and cover a trial from ``cpoke_start`` to ``choice_made``. Times are in
+    seconds and spikes at 30 kHz on the same clock. Units are the clusters of ``klusters*/*.clu.N``, other than 0
+    (artefacts) and 1 (noise).
+
+    A block is a run of trials, cue trials and mixed ones, under one rule (block 1 and 2, or 3 and 4); the kind of a
+    block is its rule.
+
+    Args:
+        folder: folder of the session.
+        bin_ms: width of a bin, in ms.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is not as described; the message names it, and the row.
+    """
+    info_path, info = _read_table(folder, "trials_info", _INFO)
+    timings_path, timings = _read_table(folder, "trial_timings", _TIMINGS)
+    kept, blocks, dropped = _join(info_path, info, timings_path, timings)
+    if not kept:
+        raise ValueError(f"{folder}: no trial is left ({_listed(dropped)}): choose another session")
+    trial, stimulus, choice = (np.array([each[i] for each in kept]) for i in range(3))
+    start, onset, end = (np.array([each[i] for each in kept]) for i in range(3, 6))
+    bin_s = bin_ms / 1000
+    hold = np.maximum(np.ceil((onset - start) / bin_s - _ROUNDING), 0).astype(np.int64)
+    lengths = hold + np.maximum(np.ceil((end - onset) / bin_s - _ROUNDING), 1).astype(np.int64)
+    steps = int(lengths.max())
+
+    spike_times = _read_units(folder)
+    edges = (onset - hold * bin_s)[:, None] + bin_s * np.arange(steps + 1)
+    counts = np.empty((len(kept), steps, len(spike_times)), dtype=np.int32)
+    for unit, times in enumerate(spike_times.values()):
+        counts[..., unit] = np.diff(np.searchsorted(times, edges), axis=1)
+    counts *= (np.arange(steps) < lengths[:, None])[..., None]
+
+    present, labels = np.unique(choice, return_inverse=True)
+    if len(present) < 2:
+        raise ValueError(f"{folder}: every kept trial has the choice {CHOICES[present[0]]!r}: choose another session")
+    trials = RecordedTrials(
+        compact_counts(counts),
+        show_trials(stimulus, hold, lengths, steps, steps_of(SOUND_MS, bin_ms)),
+        lengths,
+        labels.astype(np.int64),
+        len(present),
+        [CHOICES[number] for number in present],
+        stimulus,
+        list(STIMULI),
+        np.array([blocks[number] for number in trial], dtype=np.int64),
+        RULE_OF[stimulus],
+    )
+    rank_zero_info(
+        f"{folder}: {len(kept)} of {len(info)} trials and {len(spike_times)} units; left out: {_listed(dropped)}"
+    )
+    return Session(trials, trial, list(spike_times), dropped)
+
+
+def _join(
+    info_path: Path, info: dict[int, dict[str, str]], timings_path: Path, timings: dict[int, dict[str, str]]
+) -> tuple[list[_Trial], dict[int, int], dict[str, int]]:
+    """The trials to keep, the block of every trial, and how many were dropped for what."""
+    kept: list[_Trial] = []
+    blocks: dict[int, int] = {}
+    dropped: Counter[str] = Counter()
+    half, block = None, -1
+    rules: dict[int, int] = {}
+    for index, row in info.items():
+        where = f"{info_path}, trial {index}"
+        number = _parse(where, "block", row, _integer, range(1, 5))
+        if (number - 1) // 2 != half:
+            half, block = (number - 1) // 2, block + 1
+        blocks[index] = block
+        if index not in timings:
+            dropped["without timings"] += 1
+            continue
+        timed = f"{timings_path}, trial {index}"
+        if _parse(timed, "is_munged", timings[index], _truth):
+            dropped["munged"] += 1
+        elif _parse(where, "nonrandom", row, _integer) != 0:
+            dropped["not random"] += 1
+        elif row["outcome"].strip().lower() not in _CHOSEN:
+            dropped["without a choice"] += 1
+        else:
+            kept.append(_Trial(index, _stimulus(where, row), _choice(where, row), *_times(timed, timings[index])))
+            rule = int(RULE_OF[kept[-1].stimulus])
+            if rules.setdefault(block, rule) != rule:
+                raise ValueError(
+                    f"{where}: stim_name {row['stim_name']!r} is of another rule than the trials before it in block "
+                    f"{number}"
+                )
+    return kept, blocks, dict(dropped)
+
+
+def _stimulus(where: str, row: dict[str, str]) -> int:
+    number = _parse(where, "stim_number", row, _integer, range(1, len(STIMULI) + 1))
+    if row["stim_name"].strip() != STIMULI[number - 1]:
+        raise ValueError(
+            f"{where}: stim_number {number} is {STIMULI[number - 1]!r}, got the stim_name {row['stim_name']!r}"
+        )
+    return number - 1
+
+
+def _choice(where: str, row: dict[str, str]) -> int:
+    side = _parse(where, "correct_side", row, _lower, ("left", "right"))
+    go = _parse(where, "go_or_nogo", row, _lower, ("go", "nogo")) == "go"
+    outcome = row["outcome"].strip().lower()
+    if outcome == "wrong_port":
+        return CHOICES.index("right" if side == "left" else "left")
+    return CHOICES.index(side if (outcome == "hit") == go else "no-go")
+
+
+def _times(where: str, row: dict[str, str]) -> tuple[float, float, float]:
+    start, onset, end = (_parse(where, name, row, float) for name in ("cpoke_start", "stim_onset", "choice_made"))
+    if not (start <= onset <= end and end - start <= _LONGEST_S):  # NaN fails too
+        raise ValueError(
+            f"{where}: expected cpoke_start ≤ stim_onset ≤ choice_made, in seconds and within {_LONGEST_S:g} s, got "
+            f"{start}, {onset} and {end}; set is_munged to True to leave the trial out"
+        )
+    return start, onset, end
+
+
+def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, dict[int, dict[str, str]]]:
+    """Rows of a table by what stands in its first column."""
+    path = next((folder / file for file in (name, f"{name}.csv") if (folder / file).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{folder}: there is no {name}; a session of CRCNS pfc-1 has it")
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file, restval="")
+        header = list(reader.fieldnames or [])
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise ValueError(
+                f"{path}: missing columns {', '.join(missing)}; expected a table separated by commas, got the header "
+                f"{', '.join(header) or 'of an empty file'}"
+            )
+        rows: dict[int, dict[str, str]] = {}
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row:
+                raise ValueError(f"{where}: more fields than the {len(header)} of the header")
+            index = _parse(where, "the first column", {"the first column": row[header[0]]}, _integer)
+            if index in rows:
+                raise ValueError(f"{where}: trial {index} stands there twice")
+            rows[index] = row
+    return path, rows
+
+
+def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
+    """Sorted spike times, in seconds, of each unit."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob("klusters*/*.clu.*")):
+        if path.suffix[1:].isdecimal():
+            group = int(path.suffix[1:])
+            if group in found:
+                raise ValueError(f"electrode group {group} is in both {found[group]} and {path}: remove one of them")
+            found[group] = path
+    units: dict[int, NDArray[np.float64]] = {}
+    for group, path in sorted(found.items()):
+        samples_path = path.with_name(path.name.removesuffix(f".clu{path.suffix}") + f".res{path.suffix}")
+        if not samples_path.is_file():
+            raise FileNotFoundError(f"{path} needs the spike times in {samples_path}, which is not there")
+        count, clusters = read_clusters(path)
+        samples = read_numbers(samples_path)
+        if len(samples) != len(clusters):
+            raise ValueError(
+                f"{samples_path} has {len(samples)} spikes but {path} has the clusters of {len(clusters)}: one of them "
+                "is cut short"
+            )
+        present = np.unique(clusters)
+        if len(present) > count:
+            raise ValueError(f"{path}: the first line says {count} clusters, but there are {len(present)}")
+        for cluster in present[~np.isin(present, (ARTEFACT, NOISE))].tolist():
+            if cluster >= 100:
+                raise ValueError(f"{path}: clusters must be below 100, or ids would not be unique, got {cluster}")
+            units[100 * group + cluster] = np.sort(samples[clusters == cluster]) / SAMPLE_RATE
+    if not units:
+        raise FileNotFoundError(
+            f"{folder} holds no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
+            "and 1 is noise)"
+        )
+    return units
+
+
+def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
+    """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike.
+
+    Raises:
+        ValueError: if it holds anything but whole numbers that are not negative, or nothing.
+    """
+    numbers = read_numbers(path)
+    if len(numbers) == 0:
+        raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
+    return int(numbers[0]), numbers[1:]
+
+
+def read_numbers(path: Path) -> NDArray[np.int64]:
+    """A file of whole numbers that are not negative, one a line, such as a ``.res`` file.
+
+    Raises:
+        ValueError: if it holds anything else; the message names the line.
+    """
+    words = [line.strip() for line in path.read_bytes().split(b"\n")]
+    for number, word in enumerate(words, start=1):
+        if word and not (word.isdigit() and len(word) <= 18):
+            got = word[:40].decode(errors="replace")
+            raise ValueError(f"{path}, line {number}: expected a whole number that is not negative, got {got!r}")
+    return np.array([int(word) for word in words if word], dtype=np.int64)
+
+
+def _parse(
+    where: str,
+    name: str,
+    row: dict[str, str],
+    convert: Callable[[str], _Value],
+    allowed: Iterable[Any] | None = None,
+) -> _Value:
+    text = row[name].strip()
+    try:
+        value = convert(text)
+    except (ValueError, OverflowError, KeyError):
+        kind = "True or False" if convert is _truth else "a whole number" if convert is _integer else "a number"
+        raise ValueError(f"{where}: {name} must be {kind}, got {text!r}") from None
+    if allowed is not None and value not in (options := tuple(allowed)):
+        raise ValueError(f"{where}: {name} must be one of {', '.join(map(str, options))}, got {text!r}")
+    return value
+
+
+def _integer(text: str) -> int:
+    number = float(text)  # pandas writes whole numbers as 1.0 where one is missing
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}[text.lower()]
+
+
+def _lower(text: str) -> str:
+    return text.lower()
+
+
+def _listed(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"

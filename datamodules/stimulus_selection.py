@@ -1,0 +1,341 @@
+"""Stimulus selection: which of two sounds counts depends on the rule. Simulated, or recorded in rats."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_alrnn.batch import NeuralBatch, SequenceBatch
+from lightning_alrnn.datamodules.base import (
+    SPLITS,
+    Objective,
+    SequenceDataModule,
+    Split,
+    TargetStep,
+    check_choice,
+    check_fractions,
+    check_size,
+    draw_trials,
+)
+from lightning_alrnn.datamodules.stimulus_archive import read_archive
+from lightning_alrnn.datamodules.stimulus_crcns import find_session, read_session
+from lightning_alrnn.datamodules.stimulus_simulator import (
+    Layout,
+    draw_blocks,
+    draw_choices,
+    draw_population,
+    draw_single_trials,
+    draw_spikes,
+)
+from lightning_alrnn.datamodules.stimulus_trials import (
+    ANSWERS,
+    CHANNELS,
+    CHOICES,
+    RULES,
+    SOUND_MS,
+    STIMULI,
+    RecordedTrials,
+)
+from lightning_alrnn.datamodules.variants import variant_options
+
+Context = Literal["explicit", "inferred"]
+
+_FRACTIONS = {"val_fraction": 0.15, "test_fraction": 0.15}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "simulated": {
+        "context": "explicit",
+        "units": 29,
+        "bin_ms": 50,
+        "train_size": 1_000,
+        "val_size": 200,
+        "test_size": 200,
+    },
+    "a session": {"bin_ms": 50, **_FRACTIONS},
+    "an archive": _FRACTIONS,
+}
+
+
+class StimulusSelection(SequenceDataModule):
+    """Two sounds at once, and a rule that says which of them counts.
+
+    A rat hears a noise burst from the left or the right together with a low or a high warble. Under the localisation
+    rule it goes left for left and stays for right, under the pitch rule it goes right for low and stays for high. The
+    rule changes in a cycle of 160 trials: 20 cue trials with a single sound, left or right, then 60 mixed trials with
+    two sounds, then the same under pitch.
+
+    Nothing need be downloaded: by default **trials and neurons are simulated**. ``simulated`` says so.
+
+    Simulated trials, ``source="simulated"``, in bins of 50 ms: hold of 250 to 350 ms, sounds of 250 ms, response of 200
+    to 600 ms, in whole bins, each length as likely. Two versions:
+
+    - ``context="explicit"``: single trials, drawn with the odds of the cycle. Channels are 0 or 1: left, right, low and
+      high (while they sound), hold, response, and the rule as one-hot (8 channels). The right choice (left, right or
+      no-go) is asked for at a trial's last step. Scores that are linear in what was shown tell it, so that a network
+      without nonlinear units may solve it.
+    - ``context="inferred"``: a whole block of one rule is one sequence, 80 trials back to back from its first cue trial
+      on, without the channels of the rule (6 channels). As cue trials play one sound only, it alone tells the rule;
+      there is no feedback about choices. The right choice is asked for at each step of each response, where the mask is
+      1. The best that can be done from a trial's own sounds is 0.72 of these steps. ``group`` is the rule.
+
+    Otherwise ``group`` is one of the 12 conditions of the data set, by its names (such as "le_hi_pc", left and high
+    under the pitch rule).
+
+    With ``neural=True`` batches are :class:`NeuralBatch`: inputs as in "explicit", spike counts, and the animal's own
+    choice, errors included. In the simulation these are Poisson counts of units tuned to rule, sounds and choice; the
+    choice signal ramps up from the sounds on, with noise. The simulated animal is wrong in a tenth of the trials at
+    random, so 0.9 is about what inputs alone can tell.
+
+    Recorded trials, ``source`` a path, with ``neural=False`` as choices to be told from the inputs:
+
+    - the folder of a session of the CRCNS data set pfc-1, ``data/<rat>/<session>/``, which you obtain from CRCNS under
+      its terms; see :func:`lightning_alrnn.datamodules.stimulus_crcns.read_session` for which trials and units are
+      taken;
+    - a ``.npz`` archive of your own, of any task; :func:`save_trials` writes it. Files with pickles are refused.
+
+    They are divided into training, validation and testing by whole blocks, drawn at random for each rule, so that
+    neighbouring trials do not end up on two sides. Validation and testing each get at least their fraction of the
+    trials of either rule.
+
+    ``None`` takes the default of the source, as far as it has the option.
+
+    Args:
+        source: "simulated", or the path of a session or an archive.
+        neural: whether batches hold spikes.
+        context: "explicit" (default) or "inferred", of simulated trials.
+        units: N, simulated units (29), with ``neural=True``.
+        bin_ms: width of a time step in ms (50), at most 250; not of an archive, which is binned already.
+        train_size: number of simulated training sequences (1,000).
+        val_size: number of simulated validation sequences (200).
+        test_size: number of simulated test sequences (200).
+        val_fraction: least share of recorded trials for validation (0.15).
+        test_fraction: least share of recorded trials for testing (0.15).
+        batch_size: sequences a step, on each process.
+        num_workers: worker processes of each loader.
+        seed: seed of the simulation, or of the division into splits.
+
+    Attributes:
+        simulated: whether trials and spikes are simulated.
+        num_units: N, the number of units, or ``None`` without spikes.
+        channel_names: names of the input channels, or ``None`` for an archive.
+
+    Shapes:
+        inputs ``(batch, T, K)`` with K=8 ("inferred": 6); targets ``(batch,)``, classification at the last step
+        ("inferred": targets and mask ``(batch, T)``, classification at every step); lengths and group ``(batch,)``;
+        with ``neural=True`` spikes ``(batch, T, N)``.
+
+    Raises:
+        FileNotFoundError: if the source, or a file of a session, is not there.
+        TypeError: if an archive holds Python objects.
+        ValueError: if an option is out of range or not one of the source's, or a file is not as described.
+
+    Example:
+        >>> batch = StimulusSelection(train_size=6).build("train")
+        >>> batch.inputs.shape[2], batch.targets.shape
+        (8, torch.Size([6]))
+        >>> data = StimulusSelection(neural=True, units=12, train_size=6)
+        >>> data.simulated, data.num_units, data.class_names
+        (True, 12, ['left', 'right', 'no-go'])
+        >>> data.build("train").spikes.shape[2]
+        12
+
+    Reference:
+        Rodgers & DeWeese 2014 (Neuron 82:1157–1170); data: CRCNS pfc-1 (doi 10.6080/K0W66HPJ). As a task for AL-RNNs:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
+    """
+
+    objective: Objective = "classification"
+    criterion: str | None = None
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] = "simulated",
+        neural: bool = False,
+        context: Context | None = None,
+        units: int | None = None,
+        bin_ms: int | None = None,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+        val_fraction: float | None = None,
+        test_fraction: float | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        source = os.fspath(source)
+        given = {
+            "context": context,
+            "units": units,
+            "bin_ms": bin_ms,
+            "train_size": train_size,
+            "val_size": val_size,
+            "test_size": test_size,
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+        }
+        kind = _kind(source)
+        options = variant_options(kind, _DEFAULTS, given, what="source")
+        if units is not None and not neural:
+            raise ValueError(f"units={units} needs neural=True: without it batches hold no spikes")
+        if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
+            raise ValueError(f"bin_ms must lie between 1 and {SOUND_MS}, the length of the sounds, got {bin_ms}")
+        self.source = source
+        self.neural = neural
+        self.simulated = kind == "simulated"
+        self.target_step: TargetStep = "last"
+        self.channel_names: list[str] | None = None if kind == "an archive" else list(CHANNELS)
+        self.num_units: int | None = None
+        self._recorded: RecordedTrials | None = None
+        if self.simulated:
+            self._set_simulated(**options)
+        else:
+            self._set_recorded(**options)
+        self.save_hyperparameters()
+
+    def build(self, split: Split) -> SequenceBatch | NeuralBatch:
+        if self._recorded is not None:
+            return self._pick(self._recorded, self._rows[split])
+        size = self.sizes[split]
+        if self.context == "inferred":
+            drawn = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
+            inputs, targets, mask, rule, lengths = drawn
+            longest = int(lengths.max())
+            return SequenceBatch(inputs[:, :longest], targets[:, :longest], lengths, mask[:, :longest], rule)
+        if self.neural:
+            inputs, spikes, choice, lengths, stimulus = draw_trials(
+                size, self._draw_recorded, seed=self.seed, split=split
+            )
+            return NeuralBatch(inputs, spikes, choice, lengths, stimulus)
+        inputs, answer, lengths, stimulus = draw_trials(size, self._draw_behaviour, seed=self.seed, split=split)
+        return SequenceBatch(inputs, answer, lengths, None, stimulus)
+
+    def _set_simulated(
+        self, context: Context, units: int, bin_ms: int, train_size: int, val_size: int, test_size: int
+    ) -> None:
+        check_choice("context", context, Context)
+        if self.neural and context == "inferred":
+            raise ValueError(
+                "context='inferred' makes a sequence of each block, but spikes come in single trials: leave out one of "
+                "context and neural"
+            )
+        check_size("units", units)
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        for split, size in self.sizes.items():
+            check_size(f"{split}_size", size)
+        self.context = context
+        self.bin_ms = bin_ms
+        self.class_names = list(CHOICES)
+        self.output_size = len(CHOICES)
+        self.group_names = list(STIMULI)
+        self._layout = Layout.of(bin_ms)
+        if context == "inferred":
+            self.target_step = "every"
+            self.channel_names = list(CHANNELS[:6])
+            self.group_names = list(RULES)
+        self.input_size = 6 if context == "inferred" else len(CHANNELS)
+        if self.neural:
+            self.num_units = units
+            self._population = draw_population(units, self.seed)
+
+    def _set_recorded(self, val_fraction: float, test_fraction: float, bin_ms: int | None = None) -> None:
+        check_fractions(val_fraction, test_fraction)
+        path = Path(self.source)
+        trials = read_archive(path) if bin_ms is None else read_session(find_session(path), bin_ms).trials
+        self._recorded = trials
+        self._rows = split_blocks(trials.block, trials.kind, val_fraction, test_fraction, self.seed)
+        self.input_size = trials.inputs.shape[2]
+        self.output_size = trials.classes
+        self.class_names = trials.class_names
+        self.group_names = trials.group_names
+        if self.neural:
+            self.num_units = trials.spikes.shape[2]
+
+    def _pick(self, trials: RecordedTrials, rows: NDArray[np.int64]) -> SequenceBatch | NeuralBatch:
+        inputs, labels, lengths = (torch.from_numpy(a[rows]) for a in (trials.inputs, trials.labels, trials.lengths))
+        group = None if trials.group is None else torch.from_numpy(trials.group[rows])
+        if self.neural:
+            return NeuralBatch(inputs, torch.from_numpy(trials.spikes[rows]), labels, lengths, group)
+        return SequenceBatch(inputs, labels, lengths, None, group)
+
+    def _draw_behaviour(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        inputs, stimulus, _, lengths = draw_single_trials(rng, size, self._layout)
+        return inputs, ANSWERS[stimulus], lengths, stimulus
+
+    def _draw_blocks(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        return draw_blocks(rng, size, self._layout)
+
+    def _draw_recorded(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
+        inputs, stimulus, hold, lengths = draw_single_trials(rng, size, self._layout)
+        choice = draw_choices(rng, stimulus)
+        spikes = draw_spikes(rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms)
+        return inputs, spikes, choice, lengths, stimulus
+
+
+def split_blocks(
+    block: NDArray[np.int64], kind: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int
+) -> dict[Split, NDArray[np.int64]]:
+    """Divide trials into splits by whole blocks.
+
+    The blocks of each kind are put into random order; the first are for testing, until they hold the fraction of that
+    kind's trials, the next for validation, and the rest for training.
+
+    Args:
+        block: which block each trial is of, shape ``(trials,)``.
+        kind: what kind of block that is, shape ``(trials,)``.
+        val_fraction: least share of the trials for validation.
+        test_fraction: least share of the trials for testing.
+        seed: seed of the order.
+
+    Returns:
+        The trials of each split, in their order.
+
+    Raises:
+        ValueError: if no block of a kind is left to train on.
+
+    Example:
+        >>> block, kind = np.arange(12) // 2, np.arange(12) // 6
+        >>> rows = split_blocks(block, kind, 0.2, 0.2, seed=0)
+        >>> {split: block[rows[split]].tolist() for split in rows}
+        {'train': [0, 0, 5, 5], 'val': [1, 1, 3, 3], 'test': [2, 2, 4, 4]}
+    """
+    rng = np.random.default_rng((seed, len(SPLITS) + 1))
+    chosen: dict[Split, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    for each in np.unique(kind):
+        blocks, sizes = np.unique(block[kind == each], return_counts=True)
+        order = rng.permutation(len(blocks))
+        test = _count_until(sizes[order], test_fraction * sizes.sum())
+        val = _count_until(sizes[order[test:]], val_fraction * sizes.sum())
+        if test + val >= len(blocks):
+            raise ValueError(
+                f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind {test} are for testing and {val} for "
+                "validation, none is left to train on. It takes at least 3 blocks of each kind (rule), and fractions "
+                "that leave some to train on"
+            )
+        for split, part in zip(reversed(SPLITS), np.split(order, [test, test + val]), strict=True):
+            chosen[split].append(blocks[part])
+    return {split: np.flatnonzero(np.isin(block, np.concatenate(chosen[split]))) for split in SPLITS}
+
+
+def _count_until(sizes: NDArray[np.int64], amount: float) -> int:
+    """How many of the first blocks it takes to hold so many trials."""
+    return int(np.searchsorted(np.cumsum(sizes), amount - 1e-9)) + 1  # 0.07 · 100 is 7.000000000000001
+
+
+def _kind(source: str) -> str:
+    if source == "simulated":
+        return source
+    path = Path(source)
+    if path.is_dir():
+        return "a session"
+    if path.suffix == ".npz" and path.is_file():
+        return "an archive"
+    raise FileNotFoundError(
+        f"source must be 'simulated', the folder of a session or a .npz archive; there is none of these at {path} "
+        f"(looked in {Path.cwd()})"
+    )

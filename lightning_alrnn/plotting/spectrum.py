@@ -1,0 +1,100 @@
+"""Figures of eigenvalues, and of the states beside the slowest mode."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, draw_unit_circle, new_figure, tidy
+
+_COMPONENTS = 10
+
+
+def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Figure:
+    """Eigenvalues of the most visited regimes, beside the principal components of the states and the slowest mode.
+
+    Args:
+        found: eigenvalues of the regimes.
+        components: principal components of the states.
+
+    Returns:
+        Figure with the eigenvalues against the unit circle (left; those of the slowest mode ringed) and, of the ten
+        leading components, the share of the variance (bars) and cos² of the angle to the slowest mode (points), which
+        add up to 1 over all components, or to 2 where the mode is a complex pair.
+    """
+    figure = new_figure(9.6, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    draw_unit_circle(left)
+    left.set_ylabel("Im λ")
+    count, size = found.eigenvalues.shape
+    order = slice(None, None, -1)  # the most visited on top
+    points = found.eigenvalues.numpy()[order].ravel()
+    shades = left.scatter(
+        points.real,
+        points.imag,
+        c=np.repeat(found.occupancy.numpy()[order], size),
+        s=8,
+        alpha=0.8,
+        cmap="viridis_r",
+        vmin=0,
+        vmax=float(found.occupancy[0]),
+        zorder=2,
+    )
+    figure.colorbar(shades, ax=left, label="share of steps in the regime", shrink=0.85)
+    slowest = found.slowest.eigenvalue
+    ring = [slowest] if slowest.imag == 0 else [slowest, slowest.conjugate()]
+    label = f"slowest mode: {_number(slowest)}, {_time(found.slowest.timescale)}"
+    left.plot(
+        [value.real for value in ring],
+        [value.imag for value in ring],
+        "o",
+        color=ORANGE,
+        markersize=11,
+        markerfacecolor="none",
+        markeredgewidth=1.6,
+        label=label,
+        zorder=3,
+    )
+    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    held = float(found.occupancy.sum())
+    left.set_title(
+        f"the {count} most visited regimes, {held:.0%} of steps" if count > 1 else "the most visited regime",
+        fontsize=10,
+    )
+
+    shown = min(_COMPONENTS, size)
+    position = np.arange(1, shown + 1)
+    tidy(right).set_ylim(0, 1.05)
+    right.set_xlabel("principal component of the states")
+    right.set_xticks(position)
+    if math.isnan(float(components.share[0])):
+        right.text(0.5, 0.5, "the states do not vary", ha="center", transform=right.transAxes, color=GREY)
+        return figure
+    angles = [principal_angle(direction, found.slowest.directions) for direction in components.directions[:shown]]
+    right.bar(position, components.share[:shown].numpy(), color=BLUE, width=0.8, label="share of variance")
+    overlap = np.cos(np.radians(angles)) ** 2
+    right.plot(
+        position,
+        overlap,
+        "o",
+        color=ORANGE,
+        markersize=5,
+        label="cos² of the angle to the slowest mode",
+        clip_on=False,
+    )
+    right.legend(frameon=False, fontsize=8)
+    right.set_title(f"component 1 is {angles[0]:.1f}° from the slowest mode", fontsize=10)
+    return figure
+
+
+def _number(value: complex) -> str:
+    return f"λ = {value.real:.4f}" + (f" ± {value.imag:.4f}i" if value.imag else "")
+
+
+def _time(steps: float) -> str:
+    if math.isinf(steps):
+        return "holds its value"
+    return f"{'grows' if steps < 0 else 'decays'} in {abs(steps):.3g} steps"

@@ -1,0 +1,426 @@
+"""Download, archives and caches, with a server and files of their own."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import multiprocessing
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lightning_alrnn.datamodules import files
+from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server: Server = self.server  # type: ignore[assignment]
+        asked = self.headers.get("Range")
+        server.asked.append(asked)
+        if server.status != 200:
+            self.send_error(server.status)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        if start and start >= len(server.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(server.content)}")
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"error")
+            return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: server.breaks_off_after])
+        server.breaks_off_after = None
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    content = CONTENT
+    status = 200
+    ranges = True
+    breaks_off_after: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/file"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_fetch(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "file"
+    fetch(server.url, path, md5=MD5.upper(), sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == {"file"}
+    fetch("http://127.0.0.1:9/nobody", path)  # it is there
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_interrupted_transfer_is_no_file_and_goes_on(server: Server, tmp_path: Path, ranges: bool) -> None:
+    server.ranges, server.breaks_off_after = ranges, 2_000_000
+    path = tmp_path / "file"
+    with pytest.raises(ConnectionError, match="broke off after 2000000 of 3000000 bytes") as error:
+        fetch(server.url, path, md5=MD5)
+    assert str(path) in str(error.value)
+    assert server.url in str(error.value)
+    assert (tmp_path / "file.part").stat().st_size == 2_000_000
+    assert not path.exists()
+    fetch(server.url, path, md5=MD5)
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=2000000-"]
+    assert names(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize("surplus", [0, 10])
+def test_a_part_that_is_complete_or_too_long(server: Server, tmp_path: Path, surplus: int) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT + bytes(surplus))  # killed before the renaming; another file's
+    fetch(server.url, tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(server.asked) == (2 if surplus else 1)
+
+
+def test_a_wrong_checksum_names_file_and_source(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for wrong in ({"md5": "0" * 32}, {"sha256": "0" * 64}, {"md5": MD5, "decompressed": True}):
+        with pytest.raises(ValueError, match="is not what it should be") as error:
+            fetch(server.url, path, **wrong)  # type: ignore[arg-type]
+        assert {"file.part", "file"}.isdisjoint(names(tmp_path))
+        for part in (str(path), server.url, next(iter(wrong))):
+            assert part in str(error.value)
+    (tmp_path / "file.part").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=f"its md5 must be {MD5}, got "):
+        fetch(server.url, path, md5=MD5)
+    fetch(server.url, path, md5=MD5)
+
+
+def test_checksum_of_what_a_gzip_file_holds(server: Server, tmp_path: Path) -> None:
+    server.content = gzip.compress(CONTENT, 1)
+    fetch(server.url, tmp_path / "file.gz", md5=MD5, decompressed=True)
+    assert gzip.decompress((tmp_path / "file.gz").read_bytes()) == CONTENT
+    server.content = server.content[:-5]
+    with pytest.raises(ValueError, match="no gzip file"):
+        fetch(server.url, tmp_path / "again.gz", md5=MD5, decompressed=True)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_server_that_refuses(server: Server, tmp_path: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(ConnectionError, match=f"{status}.*by hand and put it at {tmp_path}/file"):
+        fetch(server.url, tmp_path / "file")
+
+
+def test_no_network(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match=f"file cannot be fetched from http.*put it at {tmp_path}/file"):
+        fetch("http://127.0.0.1:9/file", tmp_path / "file")
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_many_fetch_at_once(server: Server, tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not locks:  # as on Windows
+        monkeypatch.setattr(files, "fcntl", None)
+    context = multiprocessing.get_context("fork")
+    arguments = (server.url, tmp_path / "file")
+    jobs = [context.Process(target=fetch, args=arguments, kwargs={"md5": MD5}) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert names(tmp_path) == {"file"}
+    if locks:
+        assert len(server.asked) == 1
+
+
+def tar_bytes(mode: str = "w", count: int = 6, size: int = 3_000) -> bytes:
+    """An archive of files a/0, a/1 …, and of what must not be read."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
+        folder = tarfile.TarInfo("a")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+            other = tarfile.TarInfo("a/other")
+            other.type, other.linkname = kind, "/etc/passwd"
+            tar.addfile(other)
+        for number in range(count):
+            member = tarfile.TarInfo(f"./a/{number}")
+            member.size = size
+            tar.addfile(member, io.BytesIO(bytes([number]) * size))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_members_in_their_order(tmp_path: Path, mode: str) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(tar_bytes(mode))
+    read = dict(read_members(archive, lambda name: name != "a/3"))
+    assert list(read) == ["a/0", "a/1", "a/2", "a/4", "a/5"]
+    assert all(content == bytes([int(name[2:])]) * 3_000 for name, content in read.items())
+
+
+def test_names_that_point_elsewhere_are_names_only(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive", "w") as tar:
+        member = tarfile.TarInfo("../../evil")
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    assert dict(read_members(tmp_path / "archive", lambda name: True)) == {"../../evil": b"x"}
+    assert names(tmp_path) == {"archive"}
+
+
+def test_what_is_read_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    after = tarfile.TarFile.next
+
+    def counted(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        held.append(len(tar.members))  # type: ignore[attr-defined]
+        return after(tar)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", counted)
+    (tmp_path / "archive").write_bytes(tar_bytes(count=50))
+    assert len(list(read_members(tmp_path / "archive", lambda name: True))) == 50
+    assert max(held) <= 1
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_truncated_archive_is_never_taken_for_a_whole_one(tmp_path: Path, mode: str) -> None:
+    whole, archive = tar_bytes(mode), tmp_path / "archive"
+    end = len(whole) if mode == "w:gz" else len(whole.rstrip(b"\0"))  # the last member's padding and blocks of zeros
+    for kept in {*range(0, end, max(1, end // 60)), *range(0, end - 511, 512), end - 1}:
+        archive.write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match=f"{archive} is no complete tar archive .*fetch it again"):
+            list(read_members(archive, lambda name: name == "a/0"))
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_damage_is_noticed(tmp_path: Path, mode: str, data: st.DataObject) -> None:
+    """A gzip file has a checksum over all of it; a plain archive one over each header."""
+    whole = tar_bytes(mode, count=3, size=700)
+    # the first ten bytes of a gzip file hold a time and such, which nothing depends on
+    at = data.draw(st.integers(10 if mode == "w:gz" else 0, len(whole) - 1))
+    damaged = bytearray(whole)
+    damaged[at] ^= data.draw(st.integers(1, 255))
+    archive = tmp_path / "archive"
+    archive.write_bytes(damaged)
+    expected = {f"a/{number}": bytes([number]) * 700 for number in range(3)}
+    try:
+        read = dict(read_members(archive, lambda name: True))
+    except ValueError:
+        return
+    assert list(read) == list(expected)
+    if mode == "w:gz":
+        assert read == expected
+
+
+@given(noise=st.binary(max_size=2_000))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_noise_is_no_archive(tmp_path: Path, noise: bytes) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"\x01" + noise)
+    with pytest.raises(ValueError, match="is no complete tar archive"):
+        list(read_members(archive, lambda name: True))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(b"12345")
+    return path
+
+
+def counted(value: int = 0) -> tuple[Callable[[], dict[str, Any]], list[int]]:
+    calls: list[int] = []
+
+    def build() -> dict[str, Any]:
+        calls.append(value)
+        return {"x": np.arange(value, value + 6, dtype=np.int16).reshape(2, 3), "words": np.array(["a", "bc"])}
+
+    return build, calls
+
+
+def test_cache_is_built_once(tmp_path: Path, source: Path) -> None:
+    build, calls = counted()
+    folder = tmp_path / "new" / "cache"
+    for _ in range(2):
+        arrays = cached(folder, "some", {"hop": 3, "words": ["a"]}, [source], build)
+        assert arrays["x"].dtype == np.int16
+        assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert arrays["words"].tolist() == ["a", "bc"]
+    assert calls == [0]
+    (path,) = folder.iterdir()
+    assert path.name.startswith("some-")
+    # the order of settings, and where the sources lie, do not matter
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    source = source.rename(moved / "source")
+    cached(folder, "some", {"words": ["a"], "hop": 3}, [source], build)
+    assert calls == [0]
+
+
+def test_cache_is_built_anew_when_anything_changes(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, calls = counted()
+    folder = tmp_path / "cache"
+    cached(folder, "some", {"hop": 3}, [source], build)
+    cached(folder, "other", {"hop": 3}, [source], build)
+    cached(folder, "some", {"hop": 4}, [source], build)
+    other = tmp_path / "other"
+    other.write_bytes(b"12345")
+    os.utime(other, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    cached(folder, "some", {"hop": 3}, [other], build)
+    cached(folder, "some", {"hop": 3}, [source, other], build)
+    os.utime(source, ns=(0, 1))
+    cached(folder, "some", {"hop": 3}, [source], build)
+    source.write_bytes(b"123456")
+    os.utime(source, ns=(0, 1))
+    cached(folder, "some", {"hop": 3}, [source], build)
+    monkeypatch.setattr(files, "_CACHE_FORMAT", -1)
+    cached(folder, "some", {"hop": 3}, [source], build)
+    assert len(calls) == len(names(folder)) == 8
+
+
+def test_files_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
+    build, calls = counted()
+    paths = []
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "clip.wav")
+        paths[-1].write_bytes(b"1")
+        os.utime(paths[-1], ns=(0, 0))
+    cached(tmp_path, "some", {}, [paths[0], paths[1]], build)
+    cached(tmp_path, "some", {}, [paths[0], paths[2]], build)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_a_damaged_cache_is_built_anew(tmp_path: Path, source: Path, keep: int) -> None:
+    build, calls = counted()
+    cached(tmp_path / "cache", "some", {}, [source], build)
+    (path,) = (tmp_path / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.warns(UserWarning, match=f"the cache {path} cannot be read"):
+        arrays = cached(tmp_path / "cache", "some", {}, [source], build)
+    assert arrays["x"][1, 2] == 5
+    cached(tmp_path / "cache", "some", {}, [source], build)
+    assert len(calls) == 2
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path, source: Path) -> None:
+    build, calls = counted()
+    cached(tmp_path / "cache", "some", {}, [source], build)
+    (path,) = (tmp_path / "cache").iterdir()
+    content = path.read_bytes()
+    x = np.arange(6, dtype=np.int16).tobytes()
+    path.write_bytes(content.replace(x, x[::-1]))
+    with pytest.warns(UserWarning, match="cannot be read"):
+        cached(tmp_path / "cache", "some", {}, [source], build)
+    assert len(calls) == 2
+
+
+def test_a_cache_with_pickles_is_not_opened(tmp_path: Path, source: Path) -> None:
+    build, _ = counted()
+    cached(tmp_path / "cache", "some", {}, [source], build)
+    (path,) = (tmp_path / "cache").iterdir()
+    np.savez(path, x=np.array([{}], dtype=object))
+    with pytest.warns(UserWarning, match="allow_pickle"):
+        arrays = cached(tmp_path / "cache", "some", {}, [source], build)
+    assert arrays["x"].shape == (2, 3)
+
+
+def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path: Path, source: Path) -> None:
+    build, calls = counted()
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"some could not be cached in .*set cache_dir"):
+            arrays = cached(tmp_path / "cache", "some", {}, [source], build)
+        assert arrays["x"].shape == (2, 3)
+    assert len(calls) == 2
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: io.BufferedWriter, **_: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        cached(tmp_path / "cache", "some", {}, [source], counted()[0])
+    assert names(tmp_path / "cache") == set()
+
+
+def test_errors_of_building_are_not_swallowed(tmp_path: Path, source: Path) -> None:
+    def fails() -> dict[str, Any]:
+        raise OSError("no such clip")
+
+    with pytest.raises(OSError, match="no such clip"):
+        cached(tmp_path / "cache", "some", {}, [source], fails)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        cached(tmp_path / "cache", "some", {}, [tmp_path / "missing"], fails)
+
+
+def _build_and_cache(folder: Path, source: Path, barrier: Any) -> None:
+    def build() -> dict[str, Any]:
+        barrier.wait(timeout=20)  # all of them build at once
+        return {"x": np.arange(200_000)}
+
+    if int(cached(folder, "some", {}, [source], build)["x"].sum()) != 200_000 * 199_999 // 2:
+        raise SystemExit(1)
+
+
+def test_many_cache_at_once(tmp_path: Path, source: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    jobs = [context.Process(target=_build_and_cache, args=(tmp_path / "c", source, barrier)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert len(names(tmp_path / "c")) == 1
+
+
+def test_default_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "lightning_alrnn"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_cache_dir() == Path("/home/someone/.cache/lightning_alrnn")

@@ -1,0 +1,53 @@
+"""The page of results shows what the runs wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lightning_alrnn.cli import shipped_configs
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "results.md"
+FOLDER = ROOT / "docs" / "results"
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+results = _module(ROOT / "docs" / "results.py")
+
+
+def test_page_shows_the_tables_as_written() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert _module(ROOT / "benchmarks" / "readme.py").filled(page) == page
+
+
+@pytest.mark.parametrize("name", results.TASKS)
+def test_each_task_is_shown_with_every_run(name: str) -> None:
+    task = results.TASKS[name]
+    assert task.config in shipped_configs()
+    assert f"<!-- begin docs/results/{name}.md -->" in PAGE.read_text(encoding="utf-8")
+    runs = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert {(run["P"], run["seed"]) for run in runs} == {(P, seed) for P in task.units for seed in range(task.seeds)}
+    assert (FOLDER / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    table = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+)(?:, ([^|]+))? \| (.+) \|$", table, flags=re.MULTILINE)
+    assert len(rows) == len(task.units) * (1 + len(task.retest))
+    for units, retest, row in rows:
+        *scores, mean = map(float, row.split(" | "))
+        own = sorted((run for run in runs if run["P"] == int(units)), key=lambda run: run["seed"])
+        expected = [run["metrics"][retest or f"test/{task.score}"] for run in own]
+        assert scores == pytest.approx(expected, rel=5e-3)
+        assert mean == pytest.approx(sum(expected) / len(expected), rel=5e-3)
