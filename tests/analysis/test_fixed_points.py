@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from networks import Array, build, plain, random_network, regime_map
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
@@ -28,41 +29,13 @@ from lightning_alrnn.nn.alrnn import ALRNN
 # the package exports the function under the name of its module
 implementation = importlib.import_module("lightning_alrnn.analysis.fixed_points")
 
-Array = NDArray[np.float64]
 KINDS = ("stable", "saddle", "unstable", "marginal")
-
-
-def build(
-    A: object, W: object, h: object, units: int, *, C: object = None, dtype: torch.dtype = torch.float64
-) -> ALRNN:
-    """A network with the given parameters; ``A`` with P or M entries says which units have self-connections."""
-    A, W, h = (torch.as_tensor(np.asarray(value, dtype=float)) for value in (A, W, h))
-    size = len(h)
-    C = torch.zeros(size, 1) if C is None else torch.as_tensor(np.asarray(C, dtype=float))
-    connections = "all" if len(A) == size else "nonlinear"
-    rnn = ALRNN(C.shape[1], size, units, self_connections=connections).to(dtype)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for parameter, value in ((rnn.A, A), (rnn.W, W), (rnn.h, h), (rnn.C, C)):
-            assert parameter is not None
-            parameter.copy_(value)
-    return rnn
 
 
 class Point(NamedTuple):
     code: tuple[bool, ...]
     z: Array
     eigenvalues: NDArray[np.complex128]
-
-
-def plain(rnn: ALRNN) -> tuple[Array, Array, Array]:
-    """diag(A), W and h in float64."""
-    A, W, h = (parameter.detach().double().numpy() for parameter in (rnn.A, rnn.W, rnn.h))
-    return np.diag(np.concatenate((np.zeros(len(h) - len(A)), A))), W, h
-
-
-def regime_map(rnn: ALRNN, code: tuple[bool, ...]) -> Array:
-    A, W, h = plain(rnn)
-    return A + W @ np.diag(np.concatenate((np.ones(len(h) - len(code)), np.array(code, dtype=float))))
 
 
 def brute_force(rnn: ALRNN, drive: Array | None = None, tolerance: float = 1e-9) -> list[Point]:
@@ -108,17 +81,6 @@ def check_against(found: FixedPointSet, expected: list[Point], rnn: ALRNN, *, ac
     counts = Counter(found.stability)
     assert sum(counts[kind] for kind in KINDS) == len(found.z)
     assert torch.equal(found.code, rnn.regime(found.z))
-
-
-def random_network(seed: int) -> ALRNN:
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(1, 13))
-    units = [int(rng.integers(0, min(size, 8) + 1)), 0, min(size, 8)][(0, 0, 0, 0, 1, 2)[seed % 6]]
-    if seed % 6 == 5:
-        size = units  # every unit rectified
-    gain = rng.uniform(0.5, 3.0)
-    A = rng.uniform(-0.5, 0.95, size if seed % 2 else units)
-    return build(A, rng.normal(size=(size, size)) * gain / math.sqrt(size), rng.normal(size=size), units)
 
 
 def trained_like_network(seed: int) -> ALRNN:
