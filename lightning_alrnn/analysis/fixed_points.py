@@ -235,6 +235,7 @@ def fixed_points(
     Example:
         Two units that inhibit each other: one or the other wins, with a saddle between them.
 
+        >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=2)
         >>> with torch.no_grad():
         ...     _ = rnn.A.fill_(0.5), rnn.h.fill_(1.0)
@@ -298,6 +299,7 @@ def virtual_fixed_points(
     Example:
         z' = 0.5 φ(z) − 1 rests at −1; from above, it is drawn to −2 before it gets to the kink at 0.
 
+        >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
         >>> with torch.no_grad():
         ...     _ = rnn.A.fill_(0.0), rnn.W.fill_(0.5), rnn.h.fill_(-1.0)
@@ -323,6 +325,7 @@ def eigenvalues_of_regimes(rnn: Network, codes: Tensor) -> Tensor:
         ValueError: if a parameter is not finite or a shape does not fit.
 
     Example:
+        >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
         >>> with torch.no_grad():
         ...     _ = rnn.A.fill_(0.5), rnn.W.fill_(-1.0)
