@@ -44,6 +44,7 @@ def lyapunov_spectrum(rnn: Network, states: Tensor, count: int | None = None, wa
             step is left after ``warm_up``.
 
     Example:
+        >>> import torch
         >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
         >>> with torch.no_grad():

@@ -63,7 +63,7 @@ class LineAttractorScore(NamedTuple):
             infinite (a plane); infinite where there is no second mode, or none that outlasts a step.
         decays: whether the slowest mode decays or holds, |λ_1| ≤ 1, bool of shape ``(n,)``.
         variance: share of the variance of the given states in the regime that lies along the slowest mode (for a
-            complex pair: in its plane), of shape ``(n,)``; NaN without states, or where fewer than two lie in the regime.
+            complex pair: in its plane), of shape ``(n,)``; NaN where fewer than two lie in the regime.
         states: number of given states in the regime, int64 of shape ``(n,)``.
     """
 
@@ -115,10 +115,7 @@ def slow_modes(
             raise ValueError(f"readout_weight must have shape (outputs, M={size}), got {tuple(readout_weight.shape)}")
         outputs = _basis(read_states("readout_weight", readout_weight, size).T)
     system = system_of(parameters, None)
-    kept = (
-        [np.zeros((0, count), dtype=np.complex128)],
-        *([np.zeros((0, count, size), dtype=np.complex128)] for _ in "vu"),
-    )
+    kept = [np.zeros((0, count, 1 + 2 * size), dtype=np.complex128)]  # values, right and left vectors side by side
     for chunk in in_chunks(regimes, size):
         values, vectors = np.linalg.eig(regime_matrices(system, chunk))
         order = np.argsort(_speed(values), axis=1, kind="stable")
@@ -127,11 +124,10 @@ def slow_modes(
         inverse = np.full(vectors.shape, np.nan, dtype=np.complex128)
         spans = np.linalg.cond(vectors) < 1e12
         inverse[spans] = np.linalg.inv(vectors[spans])
-        parts = values[:, :count], vectors.mT[:, :count], inverse.conj()[:, :count]
-        for rows, part in zip(kept, parts, strict=True):
-            rows.append(part)
-    values, right, left = map(np.concatenate, kept)
-    eigenvalues = tensor(values)
+        kept.append(np.concatenate((values[..., None], vectors.mT, inverse.conj()), axis=2)[:, :count])
+    modes = np.concatenate(kept)
+    eigenvalues = tensor(modes[..., 0])
+    right, left = modes[..., 1 : 1 + size], modes[..., 1 + size :]
     return SlowModes(
         codes=tensor(regimes),
         eigenvalues=eigenvalues,

@@ -110,7 +110,7 @@ class Regimes(NamedTuple):
         codes: bits of the visited regimes, bool of shape ``(regimes, P)``.
         counts: steps spent in each, int64 of shape ``(regimes,)``.
         occupancy: share of all steps spent in each, float64 of shape ``(regimes,)``.
-        index: the regime of each state as index into ``codes``, int64 of shape ``(batch, time)``; −1 past a sequence's
+        labels: the regime of each state as index into ``codes``, int64 of shape ``(batch, time)``; −1 past a sequence's
             length and where the regime is not listed.
         visited: number of regimes with at least one step, listed or not.
         entropy: H = −Σ p log2 p of the occupancy p of all of them, in bits.
@@ -122,7 +122,7 @@ class Regimes(NamedTuple):
     codes: Tensor
     counts: Tensor
     occupancy: Tensor
-    index: Tensor
+    labels: Tensor
     visited: int
     entropy: float
     effective: float
@@ -560,7 +560,7 @@ def dwell_times(states: Tensor, nonlinear_units: int, lengths: Tensor | None = N
         [nan, 2.0]
     """
     found = regimes(states, nonlinear_units, lengths, max_regimes=None)
-    index, size = found.index.cpu(), len(found.codes)
+    index, size = found.labels.cpu(), len(found.codes)
     valid = index >= 0
     changed = index[:, 1:] != index[:, :-1]
     edge = torch.ones(len(index), 1, dtype=torch.bool)
@@ -595,7 +595,7 @@ def regimes(
 
     Example:
         >>> found = regimes(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
-        >>> [bitcode(code) for code in found.codes], found.index.tolist()
+        >>> [bitcode(code) for code in found.codes], found.labels.tolist()
         (['0', '1'], [[1, 0, 0]])
     """
     valid = valid_steps(_check_states(states, nonlinear_units, lengths), states.shape[1])
@@ -613,7 +613,7 @@ def regimes(
         codes=counted.codes[:listed],
         counts=counted.counts[:listed],
         occupancy=counted.counts[:listed].double() / max(counted.steps, 1),
-        index=index,
+        labels=index,
         visited=summary.visited,
         entropy=summary.entropy,
         effective=summary.effective,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_alrnn.analysis.system import (
+    Bools,
     Network,
     Parameters,
     System,
@@ -241,7 +242,7 @@ def nonnormality(rnn: Network, codes: Tensor, steps: int = 100) -> Nonnormality:
     return Nonnormality(*(torch.cat(fields) for fields in zip(*results, strict=True)))
 
 
-def _nonnormality(system: System, codes: np.typing.NDArray[np.bool_], steps: int) -> Nonnormality:
+def _nonnormality(system: System, codes: Bools, steps: int) -> Nonnormality:
     matrices = regime_matrices(system, codes)
     moduli = np.abs(np.linalg.eigvals(matrices))
     total = (matrices**2).sum(axis=(1, 2))
@@ -251,7 +252,7 @@ def _nonnormality(system: System, codes: np.typing.NDArray[np.bool_], steps: int
     with np.errstate(over="ignore", invalid="ignore"):  # a growing mode may overflow: its growth is infinite
         for step in range(1, steps + 1):
             power = matrices @ power
-            finite = np.isfinite(power).all(axis=(1, 2))
+            finite = np.asarray(np.isfinite(power).all(axis=(1, 2)))
             norms = np.linalg.norm(np.where(finite[:, None, None], power, 0.0), ord=2, axis=(1, 2))
             growth[:, step] = np.where(finite, norms, np.inf)
     return Nonnormality(
