@@ -23,6 +23,9 @@ _ITERATIONS = 20
 _MANY = 256
 """Where there are more fixed points than this, their neighbours are not followed any further."""
 
+_HUGE = 1e8
+"""Regimes whose inverse is this large are left to a singular value decomposition of I − J."""
+
 _SLACK = 1e-7
 """How far, relative to the solution, a sign may be wrong in a candidate. M×M solves decide afterwards."""
 
@@ -96,20 +99,19 @@ def _solve(reduced: Reduced, codes: Bools) -> tuple[Bools, Bools]:
     units, size = codes.shape[1], len(reduced.constant)
     active = codes ^ reduced.base
     matrices = np.where(unknowns(active, size)[:, None, :], reduced.table, -np.eye(size))
-    regular = np.ones(len(codes), dtype=np.bool_)
+    # a second side tells regimes that are all but singular: nearly every one has a huge solution there
+    sides = np.stack((-reduced.constant, np.random.default_rng(0).normal(size=size)), axis=1)
+    sides = np.broadcast_to(sides, (len(codes), size, 2))
     try:
-        values = _solved(matrices, reduced.constant)
+        solutions = np.linalg.solve(matrices, sides)
     except np.linalg.LinAlgError:  # numpy refuses the whole batch for one zero pivot
-        regular = np.linalg.slogdet(matrices).sign != 0
-        values = _solved(np.where(regular[:, None, None], matrices, np.eye(size)), reduced.constant)
+        singular = np.linalg.slogdet(matrices).sign == 0
+        solutions = np.linalg.solve(np.where(singular[:, None, None], np.eye(size) / _HUGE**2, matrices), sides)
+    values: Floats = np.asarray(solutions[..., 0], dtype=np.float64)
+    regular = np.abs(solutions[..., 1]).max(axis=1, initial=0.0) < _HUGE
     with np.errstate(invalid="ignore", over="ignore"):  # regimes that are all but singular solve to anything
         slack = _SLACK * solution_size(reduced, values)
         inside = (values[:, :units] >= -slack).all(axis=1) | ~regular
     following: Bools = active ^ (values[:, :units] < 0) ^ reduced.base
     held = np.where(regular[:, None], regimes_of(reduced, active, values), codes)
     return held[inside], following[~inside]
-
-
-def _solved(matrices: Floats, constant: Floats) -> Floats:
-    sides = np.broadcast_to(-constant, matrices.shape[:2])
-    return np.asarray(np.linalg.solve(matrices, sides[..., None])[..., 0], dtype=np.float64)
