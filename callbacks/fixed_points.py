@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ _KEYS = tuple(
 )
 _TRAJECTORIES = 64
 _REGIMES = 16
+_RESTARTS = 64
 
 
 class FixedPoints(StatesCallback):
@@ -31,7 +33,7 @@ class FixedPoints(StatesCallback):
     - ``fixed_points/total``: number of fixed points; a continuum of them counts once;
     - ``fixed_points/stable``, ``/saddle``, ``/unstable``: all, some or none of the eigenvalues lie within the unit
       circle; ``/marginal``: one lies on it. The four add up to the total;
-    - ``fixed_points/complete``: 1 if every linear regime was searched, 0 if only the visited ones were;
+    - ``fixed_points/complete``: 1 if every linear regime was searched, 0 if there may be fixed points besides these;
     - ``fixed_points/max_modulus``: the largest |λ| of all fixed points, NaN where there is none;
     - ``fixed_points/slowest_timescale``: the longest −1/ln|λ| of their decaying modes, in steps; infinite where a mode
       is marginal, NaN where none decays.
@@ -42,10 +44,12 @@ class FixedPoints(StatesCallback):
 
     Args:
         inputs: the constant input s that reaches the ALRNN, one number a channel; ``None`` for zeros.
-        exhaustive_max_nonlinear_units: up to this P all 2^P regimes are searched, above it the visited ones. All of
-            P = 12 take a few milliseconds; each unit more doubles that.
-        max_visited: above that P, how many of the visited regimes are searched, the most frequent first. A network of
-            many nonlinear units may be in another regime at almost every step, and each takes an M×M solve.
+        exhaustive_max_nonlinear_units: up to this P all 2^P regimes are searched. P = 12 takes a few milliseconds;
+            each unit more doubles that. Above it, a search starts from the visited regimes and some random ones; what
+            it misses, it does not know.
+        max_visited: how many of the visited regimes that search starts from, the most frequent first.
+        time_budget: seconds after which that search begins no further batch of regimes, so that an epoch of a network
+            of many nonlinear units is not spent on it.
         every_n_epochs: epochs between two evaluations.
         figure_every_n_epochs: epochs between two figures, 0 for none.
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
@@ -59,6 +63,7 @@ class FixedPoints(StatesCallback):
         inputs: Sequence[float] | None = None,
         exhaustive_max_nonlinear_units: int = 12,
         max_visited: int = 1000,
+        time_budget: float = 0.05,
         every_n_epochs: int = 1,
         figure_every_n_epochs: int = 10,
         module: str | None = None,
@@ -66,9 +71,12 @@ class FixedPoints(StatesCallback):
         super().__init__(every_n_epochs, figure_every_n_epochs, module)
         if max_visited < 1:
             raise ValueError(f"max_visited must be at least 1, got {max_visited}")
+        if not time_budget >= 0:
+            raise ValueError(f"time_budget must not be negative, got {time_budget}")
         self.inputs = None if inputs is None else list(inputs)
         self.exhaustive_max_nonlinear_units = exhaustive_max_nonlinear_units
         self.max_visited = max_visited
+        self.time_budget = time_budget
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
@@ -87,12 +95,16 @@ class FixedPoints(StatesCallback):
         visited = self._counter.regimes().codes
         if rnn.nonlinear_units > self.exhaustive_max_nonlinear_units:
             visited = visited[: self.max_visited]
-        self.result = fixed_points(
+        found = fixed_points(
             rnn,
             None if self.inputs is None else torch.tensor(self.inputs),
             visited=visited,
             max_exhaustive_units=self.exhaustive_max_nonlinear_units,
+            restarts=_RESTARTS,
+            time_limit=self.time_budget,
+            max_ghosts=0,
         )
+        self.result = cast(FixedPointSet, found)  # of one input
         self._regimes = eigenvalues_of_regimes(rnn, visited[:_REGIMES])
         return summarize_fixed_points(self.result)
 

@@ -45,7 +45,7 @@ def report(cli: ALRNNCLI, seconds: float) -> None:
     test = trainer.test(model, data, ckpt_path=best, verbose=False)[0]
 
     units = int(val["regime/possible_log2"])
-    claim = "all regimes searched" if val["fixed_points/complete"] else "visited regimes only"
+    claim = "all regimes searched" if val["fixed_points/complete"] else "there may be more"
     classes = ", ".join(
         f"{int(val[f'fixed_points/{name}'])} {name}" for name in ("stable", "saddle", "unstable", "marginal")
     )

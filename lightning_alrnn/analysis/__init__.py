@@ -1,17 +1,53 @@
-"""What a network does, as pure functions on tensors with NamedTuple results."""
+"""What a network does, as pure functions on tensors with NamedTuple results.
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+Some functions have the name of their module: ``analysis.fixed_points``, ``analysis.cycles`` and ``analysis.regimes``
+are the functions; the modules are imported from, as in ``from lightning_alrnn.analysis.cycles import CycleSet``.
+"""
+
+from lightning_alrnn.analysis.cycles import CycleContinuum, CycleSet, cycles
+from lightning_alrnn.analysis.fixed_points import (
+    Continuum,
+    FixedPointSet,
+    VirtualFixedPoints,
+    eigenvalues_of_regimes,
+    fixed_points,
+    frequencies,
+    timescales,
+    virtual_fixed_points,
+)
+from lightning_alrnn.analysis.interventions import (
+    Intervention,
+    InterventionEffect,
+    Run,
+    clamp_regime,
+    fixed_points_under,
+    freeze_switching,
+    intervene,
+    intervention_effect,
+    linearise,
+    silence,
+)
+from lightning_alrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.regimes import (
+    DwellTimes,
     GroupOccupancy,
     RegimeCounts,
+    Regimes,
     RegimeSharing,
     RegimeSummary,
+    TransitionGraph,
     bitcode,
     count_regimes,
     count_regimes_by_group,
+    dwell_times,
+    entropy_rate,
     regime_sharing,
+    regimes,
+    shared_regimes,
     summarize_regimes,
+    transition_graph,
     transition_matrix,
 )
 from lightning_alrnn.analysis.spectrum import (
@@ -23,30 +59,77 @@ from lightning_alrnn.analysis.spectrum import (
     regime_spectrum,
     slowest_mode,
 )
+from lightning_alrnn.analysis.transients import (
+    InputMemory,
+    Nonnormality,
+    input_memory,
+    jacobians,
+    nonnormality,
+    propagate,
+)
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
 __all__ = [
+    "Continuum",
+    "CycleContinuum",
+    "CycleSet",
+    "DwellTimes",
     "FixedPointSet",
     "GroupOccupancy",
+    "InputMemory",
+    "Intervention",
+    "InterventionEffect",
+    "LineAttractorScore",
+    "LyapunovSpectrum",
+    "Nonnormality",
     "PrincipalComponents",
     "RegimeCounts",
     "RegimeSharing",
     "RegimeSpectrum",
     "RegimeSummary",
+    "Regimes",
+    "Run",
     "SlowMode",
+    "SlowModes",
     "SpikeStatistics",
+    "TransitionGraph",
     "UnitStatistics",
+    "VirtualFixedPoints",
     "bitcode",
+    "clamp_regime",
     "count_regimes",
     "count_regimes_by_group",
+    "cycles",
+    "dwell_times",
+    "eigenvalues_of_regimes",
+    "entropy_rate",
     "fixed_points",
+    "fixed_points_under",
+    "freeze_switching",
+    "frequencies",
+    "input_memory",
+    "intervene",
+    "intervention_effect",
+    "jacobians",
+    "line_attractor_score",
+    "linearise",
+    "lyapunov_spectrum",
+    "nonnormality",
     "pearson",
     "principal_angle",
     "principal_components",
+    "propagate",
     "regime_sharing",
     "regime_spectrum",
+    "regimes",
+    "shared_regimes",
+    "silence",
+    "slow_modes",
     "slowest_mode",
     "summarize_regimes",
+    "timescales",
+    "transition_graph",
     "transition_matrix",
     "unit_activity",
+    "virtual_fixed_points",
 ]

@@ -103,6 +103,81 @@ class RegimeSummary(NamedTuple):
     top_occupancy: float
 
 
+class Regimes(NamedTuple):
+    """The regimes that trajectories visit, most frequent first.
+
+    Attributes:
+        codes: bits of the visited regimes, bool of shape ``(regimes, P)``.
+        counts: steps spent in each, int64 of shape ``(regimes,)``.
+        occupancy: share of all steps spent in each, float64 of shape ``(regimes,)``.
+        labels: the regime of each state as index into ``codes``, int64 of shape ``(batch, time)``; −1 past a sequence's
+            length and where the regime is not listed.
+        visited: number of regimes with at least one step, listed or not.
+        entropy: H = −Σ p log2 p of the occupancy p of all of them, in bits.
+        effective: 2^H, the number of equally occupied regimes that has the same entropy.
+        switch_rate: share of steps (from t to t+1 within a sequence) that change the regime.
+        dropped: how many of the rarest are not listed.
+    """
+
+    codes: Tensor
+    counts: Tensor
+    occupancy: Tensor
+    labels: Tensor
+    visited: int
+    entropy: float
+    effective: float
+    switch_rate: float
+    dropped: int
+
+
+class DwellTimes(NamedTuple):
+    """How long trajectories stay in a regime at a stretch.
+
+    Attributes:
+        codes: bits of the visited regimes, the one with most steps first, bool of shape ``(regimes, P)``.
+        visits: number of stretches in each, int64 of shape ``(regimes,)``.
+        mean: their mean duration in steps, of those that neither begin nor end with the sequence; float64 of shape
+            ``(regimes,)``, NaN where there is none.
+        longest: the longest of all stretches in each, int64 of shape ``(regimes,)``.
+        regime: index into ``codes`` of each stretch, sequence by sequence in order, int64 of shape ``(stretches,)``.
+        duration: its steps, int64 of shape ``(stretches,)``.
+        cut: whether it begins or ends with its sequence, so that it might have lasted longer, bool of shape
+            ``(stretches,)``.
+    """
+
+    codes: Tensor
+    visits: Tensor
+    mean: Tensor
+    longest: Tensor
+    regime: Tensor
+    duration: Tensor
+    cut: Tensor
+
+
+class TransitionGraph(NamedTuple):
+    """Which regimes follow which, self-transitions included.
+
+    Attributes:
+        codes: the regimes, most frequent first, bool of shape ``(regimes, P)``.
+        counts: steps spent in each, int64 of shape ``(regimes,)``.
+        edges: index pairs (from, to) into ``codes``, the most frequent first, int64 of shape ``(edges, 2)``.
+        edge_counts: how often each occurred, int64 of shape ``(edges,)``.
+        probability: share of all steps out of the first regime that lead to the second, float64 of shape ``(edges,)``.
+        matrix: the same as a matrix, float64 of shape ``(regimes, regimes)``, see :func:`transition_matrix`.
+        entropy_rate: see :func:`entropy_rate`, of all visited regimes.
+        visited: number of visited regimes; more than are listed where ``max_regimes`` is smaller.
+    """
+
+    codes: Tensor
+    counts: Tensor
+    edges: Tensor
+    edge_counts: Tensor
+    probability: Tensor
+    matrix: Tensor
+    entropy_rate: float
+    visited: int
+
+
 def words_needed(nonlinear_units: int) -> int:
     """Number of int64 words that hold P bits, at least 1."""
     return max(1, -(-nonlinear_units // WORD_BITS))
@@ -442,6 +517,159 @@ def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
     matrix = torch.zeros(size, size, dtype=torch.float64)
     matrix[transitions[among, 0], transitions[among, 1]] = counts[among]
     return matrix / leaving[:size, None].clamp(min=1.0)
+
+
+def entropy_rate(found: RegimeCounts) -> float:
+    """Entropy rate of the regimes as a Markov chain: −Σ_ij (n_ij / n) log2(n_ij / n_i) in bits a step.
+
+    n_ij counts the steps from regime i to regime j, self-transitions included, n_i those out of i and n all. 0 where
+    each regime has but one successor; the less a regime tells about the next one, the nearer it comes to their entropy.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [1.0], [-1.0], [1.0], [1.0]]])  # from 1 to 1 or 0, from 0 to 1
+        >>> round(entropy_rate(count_regimes(states, nonlinear_units=1)), 4)  # 3/4 · H(1/3)
+        0.6887
+    """
+    counts = found.transition_counts.cpu().double()
+    leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)
+    sources = found.transitions[:, 0].cpu()
+    leaving.scatter_add_(0, sources, counts)
+    total = float(counts.sum())
+    if total == 0:
+        return 0.0
+    return abs(float((counts * (counts / leaving[sources]).log2()).sum())) / total
+
+
+def dwell_times(states: Tensor, nonlinear_units: int, lengths: Tensor | None = None) -> DwellTimes:
+    """How long trajectories stay in each regime at a stretch.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [-1.0], [-2.0], [3.0], [4.0]]])
+        >>> found = dwell_times(states, nonlinear_units=1)
+        >>> [bitcode(found.codes[regime]) for regime in found.regime], found.duration.tolist(), found.cut.tolist()
+        (['1', '0', '1'], [1, 2, 2], [True, False, True])
+        >>> found.mean.tolist()
+        [nan, 2.0]
+    """
+    found = regimes(states, nonlinear_units, lengths, max_regimes=None)
+    index, size = found.labels.cpu(), len(found.codes)
+    valid = index >= 0
+    changed = index[:, 1:] != index[:, :-1]
+    edge = torch.ones(len(index), 1, dtype=torch.bool)
+    first = torch.cat((edge, changed), dim=1) & valid
+    last = torch.cat((changed, edge), dim=1) & valid
+    # stretches begin and end in the same order
+    begin, end = first.nonzero(), last.nonzero()
+    regime = index[begin[:, 0], begin[:, 1]]
+    duration = end[:, 1] - begin[:, 1] + 1
+    cut = (begin[:, 1] == 0) | (end[:, 1] == valid.sum(dim=1)[end[:, 0]] - 1)
+
+    visits = torch.bincount(regime, minlength=size)
+    whole = torch.bincount(regime[~cut], minlength=size)
+    steps = torch.bincount(regime[~cut], weights=duration[~cut].double(), minlength=size)
+    longest = torch.zeros(size, dtype=torch.int64).scatter_reduce_(0, regime, duration, "amax")
+    return DwellTimes(found.codes.cpu(), visits, steps / whole, longest, regime, duration, cut)
+
+
+def regimes(
+    states: Tensor, nonlinear_units: int, lengths: Tensor | None = None, max_regimes: int | None = 65_536
+) -> Regimes:
+    """The regimes of trajectories: which, how often, and the one of each state.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        max_regimes: how many of the most frequent to list; ``None`` for all.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Example:
+        >>> found = regimes(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
+        >>> [bitcode(code) for code in found.codes], found.labels.tolist()
+        (['0', '1'], [[1, 0, 0]])
+    """
+    valid = valid_steps(_check_states(states, nonlinear_units, lengths), states.shape[1])
+    counted = count_regimes(states, nonlinear_units, lengths)
+    summary = summarize_regimes(counted)
+    listed = len(counted.codes) if max_regimes is None else min(max_regimes, len(counted.codes))
+    # rows of the listed regimes and of the states' are unique together: each state's row leads back to its regime
+    codes = pack_bits(counted.codes[:listed])
+    _, _, inverse = count_rows(torch.cat((codes, pack_bits(regime_bits(states, nonlinear_units)[valid]))))
+    known = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), -1, device=states.device)
+    known[inverse[:listed]] = torch.arange(listed, device=states.device)
+    index = torch.full(states.shape[:2], -1, dtype=torch.int64, device=states.device)
+    index[valid] = known[inverse[listed:]]
+    return Regimes(
+        codes=counted.codes[:listed],
+        counts=counted.counts[:listed],
+        occupancy=counted.counts[:listed].double() / max(counted.steps, 1),
+        labels=index,
+        visited=summary.visited,
+        entropy=summary.entropy,
+        effective=summary.effective,
+        switch_rate=summary.switch_rate,
+        dropped=len(counted.codes) - listed,
+    )
+
+
+def transition_graph(
+    states: Tensor, nonlinear_units: int, lengths: Tensor | None = None, max_regimes: int = 64
+) -> TransitionGraph:
+    """Which regimes follow which along trajectories.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        max_regimes: how many of the most frequent regimes to list, with the edges among them.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Example:
+        >>> graph = transition_graph(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
+        >>> graph.edges.tolist(), graph.probability.tolist()  # regime 0 is "0", regime 1 is "1"
+        ([[0, 0], [1, 0]], [1.0, 1.0])
+    """
+    found = count_regimes(states, nonlinear_units, lengths)
+    matrix = transition_matrix(found, max_regimes)
+    listed = (found.transitions < len(matrix)).all(dim=1)
+    edges = found.transitions[listed].cpu()
+    return TransitionGraph(
+        codes=found.codes[:max_regimes].cpu(),
+        counts=found.counts[:max_regimes].cpu(),
+        edges=edges,
+        edge_counts=found.transition_counts[listed].cpu(),
+        probability=matrix[edges[:, 0], edges[:, 1]],
+        matrix=matrix,
+        entropy_rate=entropy_rate(found),
+        visited=len(found.codes),
+    )
+
+
+def shared_regimes(
+    states: Tensor, nonlinear_units: int, group: Tensor, lengths: Tensor | None = None, groups: int | None = None
+) -> RegimeSharing:
+    """How far groups of trajectories (conditions, classes, tasks) use the same regimes.
+
+    The same as :func:`regime_sharing` of :func:`count_regimes_by_group`, whose arguments it takes.
+
+    Example:
+        >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]]])
+        >>> shared_regimes(states, nonlinear_units=1, group=torch.tensor([0, 1])).mean_jaccard
+        0.5
+    """
+    return regime_sharing(count_regimes_by_group(states, nonlinear_units, group, lengths, groups))
 
 
 def _check_states(states: Tensor, nonlinear_units: int, lengths: Tensor | None) -> Tensor:

@@ -117,4 +117,4 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
 
 
 def _claim(found: FixedPointSet) -> str:
-    return "" if found.complete else " (visited regimes only)"
+    return "" if found.complete else " (there may be more)"

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from networks import Array, build, plain, random_network, regime_map
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from lightning_alrnn.analysis import pivots
 from lightning_alrnn.analysis.fixed_points import (
     Continuum,
     FixedPointSet,
@@ -21,46 +23,19 @@ from lightning_alrnn.analysis.fixed_points import (
     fixed_points,
     timescales,
 )
+from lightning_alrnn.analysis.system import read_system
 from lightning_alrnn.nn.alrnn import ALRNN
 
 # the package exports the function under the name of its module
 implementation = importlib.import_module("lightning_alrnn.analysis.fixed_points")
 
-Array = NDArray[np.float64]
 KINDS = ("stable", "saddle", "unstable", "marginal")
-
-
-def build(
-    A: object, W: object, h: object, units: int, *, C: object = None, dtype: torch.dtype = torch.float64
-) -> ALRNN:
-    """A network with the given parameters; ``A`` with P or M entries says which units have self-connections."""
-    A, W, h = (torch.as_tensor(np.asarray(value, dtype=float)) for value in (A, W, h))
-    size = len(h)
-    C = torch.zeros(size, 1) if C is None else torch.as_tensor(np.asarray(C, dtype=float))
-    connections = "all" if len(A) == size else "nonlinear"
-    rnn = ALRNN(C.shape[1], size, units, self_connections=connections).to(dtype)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for parameter, value in ((rnn.A, A), (rnn.W, W), (rnn.h, h), (rnn.C, C)):
-            assert parameter is not None
-            parameter.copy_(value)
-    return rnn
 
 
 class Point(NamedTuple):
     code: tuple[bool, ...]
     z: Array
     eigenvalues: NDArray[np.complex128]
-
-
-def plain(rnn: ALRNN) -> tuple[Array, Array, Array]:
-    """diag(A), W and h in float64."""
-    A, W, h = (parameter.detach().double().numpy() for parameter in (rnn.A, rnn.W, rnn.h))
-    return np.diag(np.concatenate((np.zeros(len(h) - len(A)), A))), W, h
-
-
-def regime_map(rnn: ALRNN, code: tuple[bool, ...]) -> Array:
-    A, W, h = plain(rnn)
-    return A + W @ np.diag(np.concatenate((np.ones(len(h) - len(code)), np.array(code, dtype=float))))
 
 
 def brute_force(rnn: ALRNN, drive: Array | None = None, tolerance: float = 1e-9) -> list[Point]:
@@ -106,17 +81,6 @@ def check_against(found: FixedPointSet, expected: list[Point], rnn: ALRNN, *, ac
     counts = Counter(found.stability)
     assert sum(counts[kind] for kind in KINDS) == len(found.z)
     assert torch.equal(found.code, rnn.regime(found.z))
-
-
-def random_network(seed: int) -> ALRNN:
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(1, 13))
-    units = [int(rng.integers(0, min(size, 8) + 1)), 0, min(size, 8)][(0, 0, 0, 0, 1, 2)[seed % 6]]
-    if seed % 6 == 5:
-        size = units  # every unit rectified
-    gain = rng.uniform(0.5, 3.0)
-    A = rng.uniform(-0.5, 0.95, size if seed % 2 else units)
-    return build(A, rng.normal(size=(size, size)) * gain / math.sqrt(size), rng.normal(size=size), units)
 
 
 def trained_like_network(seed: int) -> ALRNN:
@@ -191,7 +155,7 @@ def test_the_base_regime_does_not_matter(base: str, monkeypatch: pytest.MonkeyPa
         if base in ("on", "mixed"):
             code[:: 1 if base == "on" else 2] = True
         with monkeypatch.context() as patch:
-            patch.setattr(implementation, "_base_regime", lambda system, code=code: code)
+            patch.setattr(implementation, "base_regime", lambda system, code=code: code)
             found = fixed_points(rnn)
         assert torch.equal(found.code, expected.code)
         torch.testing.assert_close(found.z, expected.z, rtol=1e-7, atol=1e-8)
@@ -204,7 +168,7 @@ def test_the_tree_is_the_same_in_subtrees(units: int, monkeypatch: pytest.Monkey
     W = 3.0 * np.eye(units) + 0.3 * rng.normal(size=(units, units))
     rnn = build(np.zeros(units), W, -rng.uniform(0.5, 1.5, units), units)
     found = fixed_points(rnn, max_exhaustive_units=units)
-    monkeypatch.setattr(implementation, "_SMALL_PIVOT", math.inf)
+    monkeypatch.setattr(pivots, "_SMALL_PIVOT", math.inf)
     directly = fixed_points(rnn, max_exhaustive_units=units)
     assert len(found.z) > 1
     assert torch.equal(found.code, directly.code)
@@ -218,7 +182,7 @@ def test_small_pivots_lose_nothing(threshold: float, monkeypatch: pytest.MonkeyP
 
     They are noticed by their size and, without a threshold, by what they do to the solution.
     """
-    monkeypatch.setattr(implementation, "_SMALL_PIVOT", threshold)
+    monkeypatch.setattr(pivots, "_SMALL_PIVOT", threshold)
     rng = np.random.default_rng(0)
     for small in (0.0, 1e-17, 1e-16, 1e-15, 1e-12, 1e-8, 1e-5):
         for _ in range(10):
@@ -227,7 +191,7 @@ def test_small_pivots_lose_nothing(threshold: float, monkeypatch: pytest.MonkeyP
             K[:2, :2] = [[small, 1.0], [1.0, small]]
             z = rng.uniform(0.1, 1.5, 3)
             with monkeypatch.context() as patch:  # the pivots are those of K if the base regime is off
-                patch.setattr(implementation, "_base_regime", lambda system: np.zeros(3, dtype=np.bool_))
+                patch.setattr(implementation, "base_regime", lambda system: np.zeros(3, dtype=np.bool_))
                 found = fixed_points(build(np.zeros(3), np.eye(3) - K, K @ z, 3))
             where = [tuple(code) for code in found.code.tolist()].index((True, True, True))
             np.testing.assert_allclose(found.z[where].numpy(), z, atol=1e-9)
@@ -403,8 +367,8 @@ def test_no_drive_has_its_fixed_point_at_zero_once() -> None:
         assert int((found.z == 0).all(dim=1).sum()) == 1
         assert found.on_border.tolist() == [units > 0] * len(found.z)
         assert len(found.z) == 1
-        system = implementation._read(rnn, None)
-        candidates = implementation._screen(implementation._reduce(system, implementation._base_regime(system)))
+        system = read_system(rnn)
+        candidates = pivots.screen(pivots.reduce_system(system, pivots.base_regime(system)))
         assert len(candidates) == 1  # and is solved for once
 
 
@@ -706,19 +670,18 @@ def test_visited_regimes_mark_points() -> None:
     assert found.visited.tolist() == found.on_border.tolist()
 
 
-def test_too_many_units_search_visited_regimes_only() -> None:
+def test_too_many_units_for_all_regimes() -> None:
     units = 3
     rnn = build(np.zeros(units), 3.0 * np.eye(units), -np.ones(units), units)
     everything = fixed_points(rnn)
     assert len(everything.z) == 8
     visited = torch.cat((everything.code[:1], everything.code[:1], ~everything.code[:1]))
-    found = fixed_points(rnn, visited=visited, max_exhaustive_units=units - 1)
+    found = fixed_points(rnn, visited=visited, max_exhaustive_units=units - 1, restarts=0)
     assert not found.complete
-    assert found.regimes_searched == 2
-    assert found.code.tolist() == [c for c in everything.code.tolist() if c in visited.tolist()]
-    torch.testing.assert_close(found.z[0], everything.z[0])
-    assert bool(found.visited.all())
-    nothing = fixed_points(rnn, max_exhaustive_units=units - 1)
+    assert (found.method, found.certificate, found.box) == ("heuristic", "not certified", None)
+    torch.testing.assert_close(found.z, everything.z)  # a neighbour leads to the next
+    assert found.visited.tolist() == [code in visited.tolist() for code in everything.code.tolist()]
+    nothing = fixed_points(rnn, max_exhaustive_units=units - 1, restarts=0)
     assert not nothing.complete
     assert nothing.z.shape == (0, rnn.hidden_size)
     assert nothing.code.shape == (0, units)
@@ -731,9 +694,10 @@ def test_more_units_than_a_word_has_bits() -> None:
     rnn = build(np.zeros(units), 3.0 * np.eye(units), -np.ones(units), units)
     visited = torch.rand(40, units, generator=torch.Generator().manual_seed(0)) > 0.5
     visited[:, :130] = visited[0, :130]
-    found = fixed_points(rnn, visited=visited)
-    assert len(found.z) == 40
-    assert {tuple(code) for code in found.code.tolist()} == {tuple(code) for code in visited.tolist()}
+    found = fixed_points(rnn, visited=visited, restarts=300)
+    assert len(found.z) == 340  # one in every regime; there are too many to follow all their neighbours
+    codes = {tuple(code) for code in found.code[found.visited].tolist()}
+    assert codes == {tuple(code) for code in visited.tolist()}
     keys = [code[::-1] for code in found.code.tolist()]
     assert keys == sorted(keys)
 
@@ -750,7 +714,7 @@ def test_errors_say_what_is_wrong() -> None:
         with pytest.raises(ValueError, match=f"parameter {name} must be finite"):
             fixed_points(broken)
     with pytest.raises(ValueError, match=r"inputs must have shape \(input_size,\) = \(1,\)"):
-        fixed_points(rnn, torch.zeros(1, 1))
+        fixed_points(rnn, torch.zeros(1, 1, 1))
     with pytest.raises(ValueError, match=r"inputs must have shape \(hidden_size,\) = \(3,\)"):
         fixed_points(ALRNN(None, 3, 1), torch.zeros(2))
     with pytest.raises(ValueError, match="inputs must be finite"):

@@ -1,0 +1,90 @@
+"""Proof that a box holds no further fixed point, by mixed integer programs.
+
+With u, w and t as in :mod:`lightning_alrnn.analysis.pivots` and one binary b_i for each nonlinear unit, the fixed
+points with all |z_i| ≤ R of the nonlinear units are the solutions of
+
+    w = q + Q u + T t,    0 = c + S u − Σ₀ t,    0 ≤ u ≤ R b,    0 ≤ w ≤ R (1 − b).
+
+Every known regime is cut off, Σ_{i on} (1 − b_i) + Σ_{i off} b_i ≥ 1, until none is left: then the list is complete
+within the box, to the tolerances of the solver (HiGHS: about 1e-6 of R).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from lightning_alrnn.analysis.pivots import Reduced
+from lightning_alrnn.analysis.system import Bools, pack_codes
+
+_INFEASIBLE = 2
+"""Status of :func:`scipy.optimize.milp`."""
+
+
+class Certificate(NamedTuple):
+    """What the integer programs came to.
+
+    Attributes:
+        codes: regimes they found besides the known ones, bool of shape ``(n, P)``.
+        proven: whether the box holds no other.
+    """
+
+    codes: Bools
+    proven: bool
+
+
+def certify(reduced: Reduced, known: Bools, radius: float, time_limit: float) -> Certificate:
+    """Look for a further fixed point until there is provably none or the time is over.
+
+    Args:
+        reduced: the network.
+        known: regimes to leave out, bool of shape ``(n, P)``.
+        radius: R.
+        time_limit: seconds.
+    """
+    deadline = time.monotonic() + time_limit
+    units = len(reduced.base)
+    others = len(reduced.constant) - units
+    table, constant = reduced.table, reduced.constant / radius  # u, w and t in units of R
+    # columns u, w, t, b
+    identity, nothing = np.eye(units), np.zeros((units, units))
+    wide = np.zeros((units, others))
+    balance = np.hstack(
+        (table[:, :units], -np.eye(units + others, units), table[:, units:], np.zeros((units + others, units)))
+    )
+    scale = np.maximum(np.abs(balance).max(axis=1, initial=1.0), np.abs(constant))
+    constraints = [
+        LinearConstraint(balance / scale[:, None], -constant / scale, -constant / scale),
+        LinearConstraint(np.hstack((identity, nothing, wide, -identity)), -np.inf, 0.0),
+        LinearConstraint(np.hstack((nothing, identity, wide, identity)), -np.inf, 1.0),
+    ]
+    bounds = Bounds(
+        np.concatenate((np.zeros(2 * units), np.full(others, -np.inf), np.zeros(units))),
+        np.concatenate((np.ones(2 * units), np.full(others, np.inf), np.ones(units))),
+    )
+    integral = np.repeat((0, 1), (2 * units + others, units))
+    cut_off = set(pack_codes(known))
+    new: list[Bools] = []
+    while True:
+        cuts = np.concatenate((known, *new)) ^ reduced.base
+        rows = np.hstack((np.zeros((len(cuts), 2 * units + others)), np.where(cuts, -1.0, 1.0)))
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return Certificate(np.concatenate((known[:0], *new)), proven=False)
+        solution = milp(
+            np.zeros(len(integral)),
+            integrality=integral,
+            bounds=bounds,
+            constraints=[*constraints, LinearConstraint(rows, 1.0 - cuts.sum(axis=1), np.inf)],
+            options={"time_limit": remaining},
+        )
+        if solution.x is None:
+            return Certificate(np.concatenate((known[:0], *new)), proven=solution.status == _INFEASIBLE)
+        code = (solution.x[None, -units:] > 0.5) ^ reduced.base
+        if pack_codes(code)[0] in cut_off:  # the solver's tolerances let it through: no proof
+            return Certificate(np.concatenate((known[:0], *new)), proven=False)
+        cut_off.update(pack_codes(code))
+        new.append(code)

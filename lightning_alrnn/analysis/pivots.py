@@ -1,0 +1,294 @@
+"""The pivot tree: all 2^P regimes of a network, screened for fixed points at O(P²) each.
+
+Inside one linear regime the map is affine, so it has one fixed point there, (I − J) z = d with the regime's matrix
+J = A + W D and the drive d = C s + h. Let J and D be those of one regime, the base, and let u = φ*(z_N) − D_N z_N ≥ 0
+be what the P rectified units add to it. Then
+
+    (I − J) z = W_N u + d
+
+leaves the P unknowns u alone: for every unit either u or its complement w ≥ 0 is zero, w = q + Q u. This is a linear
+complementarity problem, its 2^P cases differ by principal pivots of Q, and a tree of pivots visits them at O(P²) each.
+Whatever comes out of it is a candidate only, to be decided by an M×M solve in its own regime.
+
+Where I − J is singular in the base regime, perhaps in every regime (a perfect integrator), its null directions stay as
+further unknowns t: with the singular value decomposition I − J = U₁ Σ₁ V₁ᵀ + U₀ Σ₀ V₀ᵀ, small values in Σ₀,
+
+    z = V₁ Σ₁⁻¹ U₁ᵀ (W_N u + d) + V₀ t,    U₀ᵀ (W_N u + d) = Σ₀ t.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_alrnn.analysis.system import Bools, Floats, System, apply, equations, in_chunks, unique_codes
+
+_CHUNK_LEVELS = 12
+"""The tree is worked off in subtrees of 2^12 regimes, which bounds the memory."""
+
+_SLACK = 1e-7
+"""Screening: how far, relative to the solution, a sign may be wrong in a candidate. M×M solves decide afterwards."""
+
+_SMALL_PIVOT = 1e-4
+"""Pivots below this share of their row and column make the tree's arithmetic unsafe."""
+
+_ROUNDING = 1e-13
+"""Screening: singular values below this share of the largest, or of 1, are zero up to rounding."""
+
+
+class Reduced(NamedTuple):
+    """The P×P form with k unknowns t: w = q + Q u + T t ≥ 0, 0 = c + S u − Σ₀ t.
+
+    Attributes:
+        table: [[Q, T], [S, −Σ₀]], shape ``(P+k, P+k)``.
+        constant: [q, c], shape ``(P+k,)``.
+        base: the regime in which u = 0, bool of shape ``(P,)``.
+        spread: bound on |z|_∞ / |u|_∞ where drive and t are zero.
+        offset: |z|_∞ where u and t are zero.
+        drive: |C s + h|_∞.
+    """
+
+    table: Floats
+    constant: Floats
+    base: Bools
+    spread: float
+    offset: float
+    drive: float
+
+
+class _Nodes(NamedTuple):
+    """Nodes of one level of the pivot tree.
+
+    Attributes:
+        table: coefficients of the undecided units and of t; a row for each unit (of u or w, whichever is not zero, once
+            the unit is decided) and each condition, shape ``(nodes, P+k, undecided+k)``.
+        constant: shape ``(nodes, P+k)``.
+        active: of the decided units, those with u > 0, the bits of an int64 of shape ``(nodes,)``.
+        unsafe: whether a pivot was small, bool of shape ``(nodes,)``.
+    """
+
+    table: Floats
+    constant: Floats
+    active: NDArray[np.int64]
+    unsafe: Bools
+
+
+def base_regime(system: System) -> Bools:
+    """The regime to start from: of a few, the one whose I − J is best conditioned; bool of shape ``(P,)``."""
+    unit = np.arange(len(system.W) - system.linear)
+    codes = np.stack((unit < 0, unit >= 0, unit % 2 == 0, unit % 2 == 1, unit % 4 < 2, unit % 4 > 1))
+    values = np.linalg.svd(equations(system, codes), compute_uv=False)
+    best: Bools = codes[np.argmax(values[:, -1] / np.maximum(values[:, 0], 1.0))]
+    return best
+
+
+def reduce_system(system: System, base: Bools) -> Reduced:
+    """Eliminate z from the equation, with u = 0 in the base regime."""
+    linear, units = system.linear, len(base)
+    left, values, right = np.linalg.svd(equations(system, base))
+    rank = int(
+        (values > 1e-4 * max(values[0], 1.0)).sum()
+    )  # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
+    sources = np.column_stack((system.W[:, linear:], system.drive))
+    solved = right[:rank].T @ (left[:, :rank].T @ sources / values[:rank, None])
+    conditions = left[:, rank:].T @ sources
+    # w is z + u in a unit that is on in the base regime, and u − z in one that is off
+    sign = np.where(base, 1.0, -1.0)
+    complement = sign[:, None] * np.hstack((solved, right[rank:].T))[linear:]
+    complement[:, :units] += np.eye(units)
+    return Reduced(
+        table=np.block(
+            [
+                [complement[:, :units], complement[:, units + 1 :]],
+                [conditions[:, :units], -np.diag(values[rank:])],
+            ]
+        ),
+        constant=np.concatenate((complement[:, units], conditions[:, units])),
+        base=base,
+        spread=float(np.abs(solved[:, :units]).sum(axis=1).max()),
+        offset=float(np.abs(solved[:, units]).max()),
+        drive=float(np.abs(system.drive).max()),
+    )
+
+
+def screen(reduced: Reduced) -> Bools:
+    """The regimes that may hold a fixed point, few false ones among them and none missing; shape ``(n, P)``."""
+    units = len(reduced.base)
+    top = max(0, units - _CHUNK_LEVELS)
+    root = _Nodes(reduced.table[None], reduced.constant[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_))
+    found = []
+    with np.errstate(all="ignore"):  # unsafe nodes may overflow; they are screened again
+        for unit in range(top):
+            root = _branch(root, unit)
+        for index in range(len(root.active)):
+            one = slice(index, index + 1)
+            nodes = _Nodes(root.table[one], root.constant[one], root.active[one], root.unsafe[one])
+            for unit in range(top, units):
+                nodes = _branch(nodes, unit)
+            if _is_free(reduced):
+                found.append(unique_codes(_screen_lines(reduced, nodes)))
+                continue
+            for row in range(units, len(reduced.constant)):
+                nodes = _eliminate(nodes, row)
+            found.append(unique_codes(_screen_leaves(reduced, nodes)))
+    return unique_codes(np.concatenate(found))
+
+
+def _branch(nodes: _Nodes, unit: int) -> _Nodes:
+    """Decide a unit both ways: u = 0, or w = 0 and its u eliminated."""
+    on = _eliminate(nodes, unit)
+    return _Nodes(
+        np.concatenate((nodes.table[:, :, 1:], on.table)),
+        np.concatenate((nodes.constant, on.constant)),
+        np.concatenate((nodes.active, nodes.active | 1 << unit)),
+        np.concatenate((nodes.unsafe, on.unsafe)),
+    )
+
+
+def _eliminate(nodes: _Nodes, row: int) -> _Nodes:
+    """Set a row to zero, solve it for the variable of the first column, and put the variable in the row's place."""
+    column, pivot, pivot_row = nodes.table[:, :, 0], nodes.table[:, row, 0], nodes.table[:, row, 1:]
+    scale = np.maximum(np.abs(column).max(axis=1), np.abs(nodes.table[:, row]).max(axis=1))
+    small = ~(np.abs(pivot) > _SMALL_PIVOT * np.maximum(scale, 1.0))
+    pivot = np.where(small, 1.0, pivot)  # of no use, but finite
+    factor = column / pivot[:, None]
+    table = nodes.table[:, :, 1:] - factor[:, :, None] * pivot_row[:, None, :]
+    constant = nodes.constant - factor * nodes.constant[:, row, None]
+    table[:, row] = -pivot_row / pivot[:, None]
+    constant[:, row] = -nodes.constant[:, row] / pivot
+    return _Nodes(table, constant, nodes.active, nodes.unsafe | small)
+
+
+def _screen_leaves(reduced: Reduced, leaves: _Nodes) -> Bools:
+    units, size = len(reduced.base), len(reduced.constant)
+    values = leaves.constant
+    active = (leaves.active[:, None] >> np.arange(units) & 1).astype(np.bool_)
+    if size == 0:  # P=0 and I − J is regular: the one regime there is
+        return active
+    scale = solution_size(reduced, values)
+    possible = (values[:, :units] >= -_SLACK * scale).all(axis=1)
+    # elimination without a choice of pivots may lose all digits, which shows in the equations
+    u = np.where(unknowns(active, size), values, 0.0)
+    w = values - u
+    terms = np.abs(u) @ np.abs(reduced.table).T + w + np.abs(reduced.constant)
+    right = np.abs(u @ reduced.table.T + reduced.constant - w) <= 1e-11 * (terms + scale)
+    unsafe = leaves.unsafe | ~right.all(axis=1)
+    safe = possible & ~unsafe
+    again = [_screen_directly(reduced, chunk) for chunk in in_chunks(active[unsafe], size)]
+    return np.concatenate((regimes_of(reduced, active[safe], values[safe]), *again))
+
+
+def _is_free(reduced: Reduced) -> bool:
+    """Whether all conditions are 0 = 0, of one or two t: integrators without a drive. Any t then solves them."""
+    units = len(reduced.base)
+    directions = len(reduced.constant) - units
+    conditions = np.abs(reduced.table[units:]).max(initial=0.0), np.abs(reduced.constant[units:]).max(initial=0.0)
+    return 0 < directions <= 2 and conditions[0] <= _ROUNDING and conditions[1] <= _ROUNDING * reduced.drive
+
+
+def _screen_lines(reduced: Reduced, leaves: _Nodes) -> Bools:
+    """Screen where t is free: the line or plane of solutions has to meet the regime."""
+    units = len(reduced.base)
+    active = (leaves.active[:, None] >> np.arange(units) & 1).astype(np.bool_)
+    values, directions = leaves.constant[:, :units], np.moveaxis(leaves.table[:, :units], 1, 2)
+    finite = np.isfinite(values).all(axis=1) & np.isfinite(directions).all(axis=(1, 2))
+    safe = finite & ~leaves.unsafe
+    values, directions = values[safe], directions[safe]
+    directions = directions / np.maximum(np.abs(directions).max(axis=2, keepdims=True, initial=0.0), 1.0)
+    values = values + _SLACK * solution_size(reduced, values)
+    meets = _meets(values, directions)
+    again = [_screen_directly(reduced, chunk) for chunk in in_chunks(active[~safe], len(reduced.constant))]
+    return np.concatenate((active[safe][meets] ^ reduced.base, *again))
+
+
+def _meets(values: Floats, directions: Floats) -> Bools:
+    """Whether values + Σ_j c_j directions_j ≥ 0 has a solution, shapes ``(n, P)`` and ``(n, k, P)``, k 1 or 2."""
+    if directions.shape[1] == 1:
+        least, greatest = interval(values, directions[:, 0], 1e-9)
+        return np.asarray(least <= greatest)
+    # within a large square there is a solution if there is one at a crossing of two borders
+    far = 1e6 * np.maximum(np.abs(values).max(axis=1, keepdims=True, initial=0.0), 1.0)
+    square = np.broadcast_to(np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]), (len(values), 2, 4))
+    values = np.hstack((values, np.repeat(far, 4, axis=1)))
+    directions = np.concatenate((directions, square), axis=2)
+    length = np.maximum(np.linalg.norm(directions, axis=1), 1e-9)
+    values, directions = values / length, directions / length[:, None]
+    result = np.zeros(len(values), dtype=np.bool_)
+    first, second = np.triu_indices(values.shape[1], k=1)
+    rows = max(1, 2**20 // (len(first) * values.shape[1]))
+    for start in range(0, len(values), rows):
+        some = slice(start, start + rows)
+        (a, b), c = np.moveaxis(directions[some], 1, 0), values[some]
+        determinant = a[:, first] * b[:, second] - a[:, second] * b[:, first]
+        parallel = np.abs(determinant) < 1e-12
+        scale = np.where(parallel, 1.0, determinant)
+        x = (b[:, first] * c[:, second] - b[:, second] * c[:, first]) / scale
+        y = (a[:, second] * c[:, first] - a[:, first] * c[:, second]) / scale
+        reached = c[:, None] + x[..., None] * a[:, None] + y[..., None] * b[:, None]
+        tolerance = 1e-9 * (1.0 + np.abs(x) + np.abs(y))
+        result[some] = ((reached >= -tolerance[..., None]).all(axis=2) & ~parallel).any(axis=1)
+    return result
+
+
+def unknowns(active: Bools, size: int) -> Bools:
+    """Which of u and t may differ from zero, shape ``(n, P+k)``."""
+    return np.concatenate((active, np.ones((len(active), size - active.shape[1]), dtype=np.bool_)), axis=1)
+
+
+def solution_size(reduced: Reduced, values: Floats) -> Floats:
+    """Bound on |z|_∞ of solutions u, w, t, shape ``(n, 1)``."""
+    size: Floats = np.abs(values).max(axis=1, keepdims=True, initial=0.0) * (1.0 + reduced.spread) + reduced.offset
+    return size
+
+
+def regimes_of(reduced: Reduced, active: Bools, values: Floats) -> Bools:
+    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side."""
+    codes: Bools = (active ^ reduced.base) & (values[:, : active.shape[1]] != 0)
+    return codes
+
+
+def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
+    """Screen by a singular value decomposition of the reduced problem of each regime, which is safe but slower."""
+    units, size = active.shape[1], len(reduced.constant)
+    matrices = np.where(unknowns(active, size)[:, None, :], reduced.table, -np.eye(size))
+    left, singular, right = np.linalg.svd(matrices)
+    share = singular / np.maximum(singular[:, :1], 1.0)  # Q is the identity and more
+    projected = apply(left.mT, -reduced.constant)
+    lowest = share[:, -1:]
+
+    # as a regular regime, the looser the closer it is to a singular one
+    regular = lowest[:, 0] > _ROUNDING
+    values = apply(right.mT, projected / np.where(regular[:, None], singular, 1.0))
+    slack = (_SLACK + 1e-12 / np.maximum(lowest, _ROUNDING)) * solution_size(reduced, values)
+    kept = regular & (values[:, :units] >= -slack).all(axis=1)
+
+    # as a singular regime: the equations have to be consistent, and their line of solutions has to meet the regime
+    null = share < 1e-6
+    values = np.where(null.any(axis=1, keepdims=True), 1.0, values)  # no exact zeros
+    particular = apply(right.mT, np.where(null, 0.0, projected) / np.where(null, 1.0, singular))
+    scale = solution_size(reduced, particular)
+    error = np.abs(apply(matrices, particular) + reduced.constant).max(axis=1)
+    consistent = error <= 1e-6 * (scale[:, 0] * np.maximum(singular[:, 0], 1.0) + reduced.drive)
+    least, greatest = interval(particular[:, :units] + _SLACK * scale, right[:, -1, :units], 1e-9)
+    meets = (least <= greatest) | (null.sum(axis=1) > 1)
+    plane = consistent & (null.sum(axis=1) == 2)
+    if units:
+        meets[plane] = _meets((particular[:, :units] + _SLACK * scale)[plane], right[plane, -2:, :units])
+    kept |= null.any(axis=1) & consistent & meets
+    return regimes_of(reduced, active[kept], values[kept])
+
+
+def interval(values: Floats, slopes: Floats, flat: float) -> tuple[Floats, Floats]:
+    """The least and the greatest c with values + c · slopes ≥ 0 in all entries of the last dimension.
+
+    Slopes within ±``flat`` count as zero. Where there is no such c, the least exceeds the greatest.
+    """
+    rising, falling = slopes > flat, slopes < -flat
+    level = ~rising & ~falling
+    bound = -values / np.where(level, 1.0, slopes)
+    least = np.where(rising, bound, -np.inf).max(axis=-1, initial=-np.inf)
+    greatest = np.where(falling, bound, np.inf).min(axis=-1, initial=np.inf)
+    impossible = (level & (values < 0)).any(axis=-1)
+    return np.where(impossible, np.inf, least), np.where(impossible, -np.inf, greatest)

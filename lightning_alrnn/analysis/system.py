@@ -1,0 +1,221 @@
+"""The map of a network under a constant input, read into float64.
+
+The analysis computes in numpy: on many small matrices torch's threads wait for one another, a hundred times longer than
+they compute where data loaders keep the cores busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_alrnn.nn.alrnn import ALRNN
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+Network: TypeAlias = ALRNN | tuple[Tensor, Tensor, Tensor | None, Tensor, int]
+"""An ALRNN, or its parameters (A, W, C, h, P): A of shape ``(M,)`` or ``(P,)``, W ``(M, M)``, C ``(M, K)`` or ``None``
+where inputs are added directly, h ``(M,)``."""
+
+_CHUNK_ELEMENTS = 2**22
+"""Entries of a batch of matrices, 32 MB."""
+
+
+class Parameters(NamedTuple):
+    """The parameters of a network in float64.
+
+    Attributes:
+        diagonal: of A over all units, shape ``(M,)``.
+        W: shape ``(M, M)``.
+        C: shape ``(M, K)``; the identity where inputs are added directly.
+        h: shape ``(M,)``.
+        linear: M−P.
+        input_name: what the width of inputs is called in messages.
+    """
+
+    diagonal: Floats
+    W: Floats
+    C: Floats
+    h: Floats
+    linear: int
+    input_name: str
+
+    @property
+    def units(self) -> int:
+        """P, the number of rectified units."""
+        return len(self.h) - self.linear
+
+
+class System(NamedTuple):
+    """The map z' = A z + W φ*(z) + drive.
+
+    Attributes:
+        A: shape ``(M, M)``.
+        W: shape ``(M, M)``.
+        drive: C s + h, shape ``(M,)``.
+        terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in ``drive`` is measured.
+        linear: M−P.
+    """
+
+    A: Floats
+    W: Floats
+    drive: Floats
+    terms: Floats
+    linear: int
+
+    @property
+    def units(self) -> int:
+        """P, the number of rectified units."""
+        return len(self.drive) - self.linear
+
+
+def read_parameters(rnn: Network) -> Parameters:
+    """Take the parameters in float64: in the network's own precision, A + W would already be rounded.
+
+    Raises:
+        TypeError: if it is neither an ALRNN nor a tuple (A, W, C, h, P).
+        ValueError: if a parameter is not finite or a shape does not fit.
+    """
+    given: dict[str, Tensor | None]
+    if isinstance(rnn, ALRNN):
+        given, units = {"A": rnn.A, "W": rnn.W, "C": rnn.C, "h": rnn.h}, rnn.nonlinear_units
+    elif isinstance(rnn, tuple) and len(rnn) == 5:
+        given, units = dict(zip("AWCh", rnn[:4], strict=True)), rnn[4]
+    else:
+        raise TypeError(f"rnn must be an ALRNN or its parameters (A, W, C, h, P), got {type(rnn).__name__}")
+    read = {name: to_numpy(f"parameter {name}", value) for name, value in given.items() if value is not None}
+    size = read["h"].size
+    shapes: dict[str, list[tuple[int, ...]]] = {"A": [(size,), (units,)], "W": [(size, size)], "h": [(size,)]}
+    if "C" in read:
+        shapes["C"] = [(size, read["C"].shape[-1])]
+    for name, array in read.items():
+        if array.shape not in shapes[name]:
+            expected = " or ".join(map(str, shapes[name]))
+            raise ValueError(
+                f"parameter {name} must have shape {expected} where h has {size} entries and P={units}, "
+                f"got {array.shape}"
+            )
+    if not 0 <= units <= size:
+        raise ValueError(f"P must lie between 0 and M={size}, got {units}")
+    diagonal = np.zeros(size)
+    diagonal[size - len(read["A"]) :] = read["A"]
+    input_name = "input_size" if "C" in read else "hidden_size"
+    return Parameters(diagonal, read["W"], read.get("C", np.eye(size)), read["h"], size - units, input_name)
+
+
+def system_of(parameters: Parameters, inputs: Tensor | None) -> System:
+    """The map under a constant input of shape ``(K,)``, or without one."""
+    drive, terms = parameters.h, np.abs(parameters.h)
+    if inputs is not None:
+        width = parameters.C.shape[1]
+        if inputs.shape != (width,):
+            raise ValueError(
+                f"inputs must have shape ({parameters.input_name},) = ({width},), one constant, "
+                f"got {tuple(inputs.shape)}"
+            )
+        s = to_numpy("inputs", inputs)
+        drive, terms = drive + parameters.C @ s, terms + np.abs(parameters.C) @ np.abs(s)
+    return System(np.diag(parameters.diagonal), parameters.W, drive, terms, parameters.linear)
+
+
+def read_system(rnn: Network, inputs: Tensor | None = None) -> System:
+    """The map of a network under a constant input of shape ``(K,)``, or without one."""
+    return system_of(read_parameters(rnn), inputs)
+
+
+def to_numpy(name: str, values: Tensor) -> Floats:
+    """Float64 on the CPU; ``ValueError`` if an entry is not finite."""
+    array: Floats = values.detach().cpu().double().numpy()
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but has NaN or infinite entries")
+    return array
+
+
+def read_states(name: str, states: Tensor, size: int) -> Floats:
+    """States of shape ``(…, M)`` in float64; ``ValueError`` if they are not finite or of another width."""
+    if states.ndim < 1 or states.shape[-1] != size:
+        raise ValueError(f"{name} must have shape (…, M={size}), got {tuple(states.shape)}")
+    return to_numpy(name, states)
+
+
+def read_codes(codes: Tensor, units: int) -> Bools:
+    """Regimes as bool of shape ``(n, P)``; ``ValueError`` if they have another shape."""
+    if codes.ndim != 2 or codes.shape[1] != units:
+        raise ValueError(f"regimes must have shape (n, P={units}), got {tuple(codes.shape)}")
+    read: Bools = (codes.detach().cpu() != 0).numpy()
+    return read
+
+
+def pack_codes(codes: Bools) -> list[bytes]:
+    """A key for each regime, shape ``(n, P)``."""
+    return [row.tobytes() for row in np.packbits(codes, axis=1)]
+
+
+def unique_codes(codes: Bools) -> Bools:
+    """Each row once, by their bits in 64-bit words, which sort much faster than rows."""
+    packed = np.packbits(codes, axis=1)
+    words = max(1, -(-packed.shape[1] // 8))
+    padded = np.zeros((len(codes), 8 * words), dtype=np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    keys = padded.view(np.uint64)
+    _, first = np.unique(keys[:, 0] if words == 1 else keys, axis=0, return_index=True)
+    return codes[first]
+
+
+def regime_slopes(system: System, codes: Bools) -> Floats:
+    """The diagonal of D, shape ``(…, M)``."""
+    return np.concatenate((np.ones((*codes.shape[:-1], system.linear)), codes), axis=-1)
+
+
+def regime_matrices(system: System, codes: Bools) -> Floats:
+    """A + W D of each regime, shape ``(…, M, M)``."""
+    matrices: Floats = system.A + system.W * regime_slopes(system, codes)[..., None, :]
+    return matrices
+
+
+def equations(system: System, codes: Bools) -> Floats:
+    """I − A − W D of each regime, shape ``(…, M, M)``."""
+    return np.eye(len(system.W)) - regime_matrices(system, codes)
+
+
+def residual(system: System, z: Floats) -> Floats:
+    """Largest absolute entry of A z + W φ*(z) + drive − z, shape ``(n, M)`` to ``(n,)``."""
+    rectified = np.concatenate((z[:, : system.linear], np.maximum(z[:, system.linear :], 0.0)), axis=1)
+    after = z @ system.A.T + rectified @ system.W.T + system.drive
+    largest: Floats = np.abs(after - z).max(axis=1)
+    return largest
+
+
+def apply(matrices: Floats, vectors: Floats) -> Floats:
+    """Products of matrices ``(…, n, m)`` and vectors ``(…, m)``."""
+    product: Floats = (matrices @ vectors[..., None])[..., 0]
+    return product
+
+
+def in_chunks(codes: Bools, size: int) -> Iterator[Bools]:
+    """Batches whose matrices, of size² entries each, do not take too much memory."""
+    rows = max(1, _CHUNK_ELEMENTS // max(size**2, 1))
+    for start in range(0, len(codes), rows):
+        yield codes[start : start + rows]
+
+
+def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128]:
+    """Eigenvalues of A + W D of each regime, by descending modulus, shape ``(n, M)``."""
+    size = len(system.W)
+    values = np.zeros((len(codes), size), dtype=np.complex128)
+    done = 0
+    for chunk in in_chunks(codes, size):
+        values[done : done + len(chunk)] = np.linalg.eigvals(regime_matrices(system, chunk))
+        done += len(chunk)
+    return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
+
+
+def tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor of its own memory."""
+    return torch.from_numpy(np.ascontiguousarray(array))

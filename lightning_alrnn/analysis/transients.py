@@ -1,0 +1,276 @@
+"""How perturbations and inputs travel along trajectories: Jacobians, their products, and what makes them grow.
+
+Along z_t = A z_{t−1} + W φ*(z_{t−1}) + C s_t + h a small change of a state travels by δ_t = J_{t−1} δ_{t−1}, where
+J_{t−1} = A + W D is the matrix of the regime that z_{t−1} lies in. Everything here is computed in float64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_alrnn.analysis.system import (
+    Bools,
+    Network,
+    Parameters,
+    System,
+    in_chunks,
+    read_codes,
+    read_parameters,
+    read_states,
+    read_system,
+    regime_matrices,
+    tensor,
+)
+from lightning_alrnn.batch import valid_steps
+
+_CHUNK_ELEMENTS = 2**23
+"""Entries of a batch of perturbations, 64 MB."""
+
+
+class Nonnormality(NamedTuple):
+    """How far the modes of some matrices are from orthogonal, and what follows: perturbations grow before they decay.
+
+    Attributes:
+        henrici: departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, between 0 (normal: orthogonal modes) and 1
+            (nilpotent), float64 of shape ``(n,)``; 0 where J = 0.
+        spectral_radius: max |λ|, of shape ``(n,)``.
+        norm: ‖J‖_2, the largest growth in one step, of shape ``(n,)``.
+        numerical_abscissa: largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
+        growth: ‖J^m‖_2 for m = 0 … steps, the largest growth in m steps, of shape ``(n, steps + 1)``.
+        max_growth: max_m of it, of shape ``(n,)``; above 1 in a regime with a spectral radius below 1, it is transient.
+        max_growth_step: the m at which, int64 of shape ``(n,)``.
+    """
+
+    henrici: Tensor
+    spectral_radius: Tensor
+    norm: Tensor
+    numerical_abscissa: Tensor
+    growth: Tensor
+    max_growth: Tensor
+    max_growth_step: Tensor
+
+
+class InputMemory(NamedTuple):
+    """How much an input counts some steps later, on average over steps and sequences.
+
+    Attributes:
+        lags: 0 … max_lag, int64 of shape ``(lags,)``.
+        states: root mean square over steps and sequences of ‖∂z_t/∂s_{t−lag}‖ for each input channel, float64 of shape
+            ``(lags, K)``. At lag 0 these are the norms of the columns of C.
+        outputs: the same of ∂y_t/∂s_{t−lag} for the outputs y = D z + b, float64 of shape ``(lags, K)``; ``None``
+            without the weight of a readout.
+        pairs: how many pairs of steps each lag's mean is of, int64 of shape ``(lags,)``.
+    """
+
+    lags: Tensor
+    states: Tensor
+    outputs: Tensor | None
+    pairs: Tensor
+
+
+def jacobians(rnn: Network, states: Tensor) -> Tensor:
+    """The Jacobian ∂z'/∂z of one step from each state, A + W D in the state's regime.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        states: shape ``(…, M)``. A unit at exactly 0 counts as off.
+
+    Returns:
+        float64 of shape ``(…, M, M)`` on the CPU.
+
+    Raises:
+        ValueError: if a parameter or a state is not finite or a shape does not fit.
+
+    Example:
+        >>> from lightning_alrnn.nn import ALRNN
+        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
+        >>> with torch.no_grad():
+        ...     _ = rnn.A.fill_(0.5), rnn.W.fill_(-1.0)
+        >>> jacobians(rnn, torch.tensor([[2.0], [-2.0]])).flatten().tolist()
+        [-0.5, 0.5]
+    """
+    system = read_system(rnn)
+    codes = read_states("states", states, len(system.W))[..., system.linear :] > 0
+    return tensor(regime_matrices(system, codes))
+
+
+def propagate(rnn: Network, states: Tensor, perturbation: Tensor) -> Tensor:
+    """How a small perturbation of the first state travels along trajectories, δ_t = J_{t−1} … J_0 δ_0.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        states: z_0 … z_T, the unperturbed trajectory, shape ``(batch, time, M)``.
+        perturbation: δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n perturbations of each sequence.
+
+    Returns:
+        δ_0 … δ_T, float64 of shape ``(batch, time, M)``, or ``(batch, time, n, M)`` for n perturbations.
+
+    Raises:
+        ValueError: if a parameter, a state or the perturbation is not finite or a shape does not fit.
+
+    Example:
+        >>> from lightning_alrnn.nn import ALRNN
+        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
+        >>> with torch.no_grad():
+        ...     _ = rnn.A.fill_(0.5), rnn.W.fill_(-1.0)
+        >>> propagate(rnn, torch.tensor([[[2.0], [-1.0], [-0.5]]]), torch.tensor([1.0])).flatten().tolist()
+        [1.0, -0.5, -0.25]
+    """
+    parameters = read_parameters(rnn)
+    size = len(parameters.h)
+    slopes = _slopes(parameters, states)
+    given = tensor(read_states("perturbation", perturbation, size))
+    if given.ndim > 3 or (given.ndim > 1 and len(given) not in (1, len(states))):
+        raise ValueError(
+            f"perturbation must have shape (M,), (batch, M) or (batch, n, M) with M={size} and batch={len(states)}, "
+            f"got {tuple(perturbation.shape)}"
+        )
+    several = given.ndim == 3
+    delta = (given if several else given.reshape(-1, 1, size)).expand(len(states), -1, size)
+    diagonal, W = tensor(parameters.diagonal), tensor(parameters.W)
+    travelled = [delta]
+    for slope in slopes.unbind(1)[:-1]:
+        delta = diagonal * delta + functional.linear(slope.unsqueeze(1) * delta, W)
+        travelled.append(delta)
+    result = torch.stack(travelled, dim=1)
+    return result if several else result.squeeze(2)
+
+
+def input_memory(
+    rnn: Network,
+    states: Tensor,
+    max_lag: int,
+    lengths: Tensor | None = None,
+    readout_weight: Tensor | None = None,
+) -> InputMemory:
+    """How strongly states, and outputs, depend on earlier inputs: the size of ∂z_t/∂s_{t−lag}.
+
+    ∂z_t/∂s_{t−lag} = J_{t−1} … J_{t−lag} C, with the Jacobians of the regimes in between.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
+        max_lag: the longest lag, from 0 to T−1.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
+
+    Raises:
+        ValueError: if a parameter or a state is not finite, a shape does not fit, or ``max_lag`` is out of range.
+
+    Example:
+        A unit that keeps half of what it has.
+
+        >>> from lightning_alrnn.nn import ALRNN
+        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=0)
+        >>> with torch.no_grad():
+        ...     _ = rnn.W.fill_(0.5), rnn.C.fill_(2.0)
+        >>> input_memory(rnn, torch.zeros(1, 4, 1), max_lag=3).states.flatten().tolist()
+        [2.0, 1.0, 0.5, 0.25]
+    """
+    parameters = read_parameters(rnn)
+    size, channels = parameters.C.shape
+    slopes = _slopes(parameters, states)
+    batch, time = states.shape[:2]
+    if not 0 <= max_lag < time:
+        raise ValueError(f"max_lag must lie between 0 and T−1={time - 1}, got {max_lag}")
+    readout = None
+    if readout_weight is not None:
+        if readout_weight.ndim != 2:
+            raise ValueError(f"readout_weight must have shape (outputs, M={size}), got {tuple(readout_weight.shape)}")
+        readout = tensor(read_states("readout_weight", readout_weight, size))
+    if lengths is None:
+        lengths = torch.full((batch,), time, dtype=torch.int64)
+    valid = valid_steps(lengths.cpu(), time)
+    diagonal, W, C = tensor(parameters.diagonal), tensor(parameters.W), tensor(parameters.C)
+    squares = torch.zeros(2, max_lag + 1, channels, dtype=torch.float64)
+    pairs = torch.zeros(max_lag + 1, dtype=torch.int64)
+    # all steps of some sequences at once: entry t holds ∂z_{t+lag}/∂s_t, a row for each channel
+    rows = max(1, _CHUNK_ELEMENTS // (time * channels * size))
+    for start in range(0, batch, rows):
+        some = slice(start, start + rows)
+        change = C.T.expand(len(slopes[some]), time, channels, size)
+        for lag in range(max_lag + 1):
+            if lag:
+                change = change[:, : time - lag]
+                slope = slopes[some, lag - 1 : time - 1].unsqueeze(2)
+                change = diagonal * change + functional.linear(slope * change, W)
+            reached = valid[some, lag:]
+            pairs[lag] += reached.sum()
+            for row, seen in enumerate((change, None if readout is None else functional.linear(change, readout))):
+                if seen is not None:
+                    squares[row, lag] += (seen.square().sum(dim=-1) * reached.unsqueeze(-1)).sum(dim=(0, 1))
+    roots = (squares / pairs.clamp(min=1).unsqueeze(-1)).sqrt().where((pairs > 0).unsqueeze(-1), torch.nan)
+    return InputMemory(torch.arange(max_lag + 1), roots[0], None if readout is None else roots[1], pairs)
+
+
+def nonnormality(rnn: Network, codes: Tensor, steps: int = 100) -> Nonnormality:
+    """How non-normal the matrices A + W D of some regimes are.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        codes: regimes, bool or 0/1 of shape ``(n, P)``.
+        steps: how many powers of the matrices to look at.
+
+    Raises:
+        ValueError: if a parameter is not finite, a shape does not fit, or ``steps`` is negative.
+
+    Example:
+        A chain of two units: an input to the first reaches the second, four times as strong, and is gone.
+
+        >>> from lightning_alrnn.nn import ALRNN
+        >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
+        >>> with torch.no_grad():
+        ...     _ = rnn.W.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0]]))
+        >>> found = nonnormality(rnn, torch.zeros(1, 0))
+        >>> float(found.henrici), float(found.spectral_radius), float(found.max_growth), int(found.max_growth_step)
+        (1.0, 0.0, 4.0, 1)
+
+    Reference:
+        Trefethen & Embree, "Spectra and Pseudospectra", 2005.
+    """
+    if steps < 0:
+        raise ValueError(f"steps must not be negative, got {steps}")
+    system = read_system(rnn)
+    regimes = read_codes(codes, system.units)
+    results = [_nonnormality(system, chunk, steps) for chunk in in_chunks(regimes, len(system.W))]
+    results = results or [_nonnormality(system, regimes, steps)]
+    return Nonnormality(*(torch.cat(fields) for fields in zip(*results, strict=True)))
+
+
+def _nonnormality(system: System, codes: Bools, steps: int) -> Nonnormality:
+    matrices = regime_matrices(system, codes)
+    moduli = np.abs(np.linalg.eigvals(matrices))
+    total = (matrices**2).sum(axis=(1, 2))
+    departure = np.maximum(total - (moduli**2).sum(axis=1), 0.0)
+    growth = np.ones((len(codes), steps + 1))
+    power = np.broadcast_to(np.eye(len(system.W)), matrices.shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # a growing mode may overflow: its growth is infinite
+        for step in range(1, steps + 1):
+            power = matrices @ power
+            finite = np.asarray(np.isfinite(power).all(axis=(1, 2)))
+            norms = np.linalg.norm(np.where(finite[:, None, None], power, 0.0), ord=2, axis=(1, 2))
+            growth[:, step] = np.where(finite, norms, np.inf)
+    return Nonnormality(
+        henrici=tensor(np.sqrt(departure / np.where(total > 0, total, 1.0))),
+        spectral_radius=tensor(moduli.max(axis=1)),
+        norm=tensor(np.linalg.norm(matrices, ord=2, axis=(1, 2))),
+        numerical_abscissa=tensor(np.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, -1]),
+        growth=tensor(growth),
+        max_growth=tensor(growth.max(axis=1)),
+        max_growth_step=tensor(growth.argmax(axis=1)),
+    )
+
+
+def _slopes(parameters: Parameters, states: Tensor) -> Tensor:
+    """The diagonals of D along trajectories, float64 of shape ``(batch, time, M)``."""
+    if states.ndim != 3:
+        raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
+    values = tensor(read_states("states", states, len(parameters.h)))
+    slopes = torch.ones_like(values)
+    slopes[..., parameters.linear :] = (values[..., parameters.linear :] > 0).double()
+    return slopes
