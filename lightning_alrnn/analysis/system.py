@@ -218,4 +218,4 @@ def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128
 
 def tensor(array: NDArray[Any]) -> Tensor:
     """A tensor of its own memory."""
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))

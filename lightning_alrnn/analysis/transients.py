@@ -245,8 +245,9 @@ def nonnormality(rnn: Network, codes: Tensor, steps: int = 100) -> Nonnormality:
 def _nonnormality(system: System, codes: Bools, steps: int) -> Nonnormality:
     matrices = regime_matrices(system, codes)
     moduli = np.abs(np.linalg.eigvals(matrices))
-    total = (matrices**2).sum(axis=(1, 2))
-    departure = np.maximum(total - (moduli**2).sum(axis=1), 0.0)
+    scale = np.maximum(np.abs(matrices).max(axis=(1, 2)), 1e-300)[:, None]  # squares must not overflow
+    total = ((matrices / scale[..., None]) ** 2).sum(axis=(1, 2))
+    departure = np.maximum(total - ((moduli / scale) ** 2).sum(axis=1), 0.0)
     growth = np.ones((len(codes), steps + 1))
     power = np.broadcast_to(np.eye(len(system.W)), matrices.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # a growing mode may overflow: its growth is infinite

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -12,15 +14,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
+from torch import Tensor
 
+from lightning_alrnn import analysis
 from lightning_alrnn.analysis.regimes import (
     bitcode,
     count_regimes,
     count_regimes_by_group,
+    dwell_times,
+    entropy_rate,
     merge_rows,
     pack_bits,
     regime_sharing,
+    regimes,
+    shared_regimes,
     summarize_regimes,
+    transition_graph,
     transition_matrix,
     unpack_bits,
     words_needed,
@@ -233,3 +242,119 @@ def test_one_group_and_none() -> None:
 def test_wrong_shape_of_group() -> None:
     with pytest.raises(ValueError, match=r"group must have shape \(2,\), one index a sequence, got \(3,\)"):
         count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([0, 1, 2]))
+
+
+# --- dwell times, entropy rate, graphs ---
+
+
+def random_states(seed: int, units: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(5, 30, 3, generator=generator).cumsum(dim=1)
+    return states, torch.tensor([30, 1, 17, 2, 30])
+
+
+@pytest.mark.parametrize("units", [0, 1, 3])
+def test_dwell_times_against_a_loop(units: int) -> None:
+    for seed in range(5):
+        states, lengths = random_states(seed)
+        stretches: list[tuple[str, int, bool]] = []
+        for sequence, length in zip(states, lengths.tolist(), strict=True):
+            names = [bitcode(z[3 - units :] > 0) for z in sequence[:length]]
+            parts = [(name, len(list(part))) for name, part in itertools.groupby(names)]
+            stretches += [(name, steps, place in (0, len(parts) - 1)) for place, (name, steps) in enumerate(parts)]
+        found = dwell_times(states, units, lengths)
+        names = [bitcode(code) for code in found.codes]
+        assert stretches == [
+            (names[regime], steps, cut)
+            for regime, steps, cut in zip(
+                found.regime.tolist(), found.duration.tolist(), found.cut.tolist(), strict=True
+            )
+        ]
+        for row, name in enumerate(names):
+            own = [(steps, cut) for other, steps, cut in stretches if other == name]
+            whole = [steps for steps, cut in own if not cut]
+            assert int(found.visits[row]) == len(own)
+            assert int(found.longest[row]) == max(steps for steps, _ in own)
+            mean = float(found.mean[row])
+            assert mean == pytest.approx(sum(whole) / len(whole)) if whole else math.isnan(mean)
+
+
+def test_entropy_rate_of_a_markov_chain() -> None:
+    """From the counts of all pairs, and for a chain whose rate is known."""
+    states, lengths = random_states(0)
+    pairs: Counter[tuple[str, str]] = Counter()
+    for sequence, length in zip(states, lengths.tolist(), strict=True):
+        names = [bitcode(z[1:] > 0) for z in sequence[:length]]
+        pairs.update(itertools.pairwise(names))
+    leaving: Counter[str] = Counter()
+    for (source, _), count in pairs.items():
+        leaving[source] += count
+    total = sum(pairs.values())
+    expected = -sum(count / total * math.log2(count / leaving[source]) for (source, _), count in pairs.items())
+    assert entropy_rate(count_regimes(states, 2, lengths)) == pytest.approx(expected)
+
+    coin = (torch.rand(1, 200_000, 1, generator=torch.Generator().manual_seed(0)) < 0.25).double() - 0.5
+    assert entropy_rate(count_regimes(coin, 1)) == pytest.approx(2 - 0.75 * math.log2(3), abs=0.01)
+    periodic = torch.tensor([[1.0], [-1.0]]).repeat(10, 1)[None]
+    assert entropy_rate(count_regimes(periodic, 1)) == 0.0
+    assert entropy_rate(count_regimes(periodic[:, :1], 1)) == 0.0  # no step
+
+
+def test_regimes_label_every_state() -> None:
+    states, lengths = random_states(1)
+    found = regimes(states, 3, lengths)
+    counted, summary = count_regimes(states, 3, lengths), summarize_regimes(count_regimes(states, 3, lengths))
+    assert torch.equal(found.codes, counted.codes)
+    assert torch.equal(found.counts, counted.counts)
+    assert (found.visited, found.entropy, found.effective) == (summary.visited, summary.entropy, summary.effective)
+    assert found.dropped == 0
+    assert float(found.occupancy.sum()) == pytest.approx(1.0)
+    for sequence, length, labels in zip(states, lengths.tolist(), found.labels, strict=True):
+        assert torch.equal(found.codes[labels[:length]], sequence[:length] > 0)
+        assert bool((labels[length:] == -1).all())
+    few = regimes(states, 3, lengths, max_regimes=2)
+    assert torch.equal(few.codes, counted.codes[:2])
+    assert few.dropped == len(counted.codes) - 2
+    assert few.visited == found.visited
+    assert torch.equal(few.labels, found.labels.masked_fill(found.labels >= 2, -1))
+    assert regimes(states, 0, lengths).labels.max() == 0
+
+
+def test_regimes_of_more_units_than_a_word_has_bits() -> None:
+    states = torch.randn(2, 5, 130, generator=torch.Generator().manual_seed(0))
+    found = regimes(states, 130)
+    assert torch.equal(found.codes[found.labels], states > 0)
+
+
+def test_transition_graph_is_the_matrix_and_its_edges() -> None:
+    states, lengths = random_states(2)
+    counted = count_regimes(states, 3, lengths)
+    for limit in (2, 64):
+        graph = transition_graph(states, 3, lengths, max_regimes=limit)
+        matrix = transition_matrix(counted, limit)
+        assert torch.equal(graph.matrix, matrix)
+        rebuilt = torch.zeros_like(matrix)
+        rebuilt[graph.edges[:, 0], graph.edges[:, 1]] = graph.probability
+        assert torch.equal(rebuilt, matrix)
+        assert len(graph.edges) == int((matrix > 0).sum())
+        assert graph.visited == len(counted.codes)
+        assert graph.entropy_rate == entropy_rate(counted)
+        assert torch.equal(graph.codes, counted.codes[:limit])
+    assert int(graph.edge_counts.sum()) == counted.moves
+
+
+def test_shared_regimes_are_those_of_counted_groups() -> None:
+    states, lengths = random_states(3)
+    group = torch.tensor([0, 1, 0, 1, 2])
+    found = shared_regimes(states, 2, group, lengths)
+    expected = regime_sharing(count_regimes_by_group(states, 2, group, lengths))
+    torch.testing.assert_close(found.js, expected.js)
+    torch.testing.assert_close(found.jaccard, expected.jaccard)
+
+
+def test_functions_are_there_under_the_package_s_names() -> None:
+    for name in ("regimes", "fixed_points", "cycles"):
+        assert callable(getattr(analysis, name))
+        assert f"lightning_alrnn.analysis.{name}" in sys.modules
+    for name in analysis.__all__:
+        assert getattr(analysis, name).__doc__

@@ -17,7 +17,7 @@ def build(
     A: object, W: object, h: object, units: int, *, C: object = None, dtype: torch.dtype = torch.float64
 ) -> ALRNN:
     """A network with the given parameters; ``A`` with P or M entries says which units have self-connections."""
-    A, W, h = (torch.as_tensor(np.asarray(value, dtype=float)) for value in (A, W, h))
+    A, W, h = (torch.tensor(np.asarray(value, dtype=float)) for value in (A, W, h))
     size = len(h)
     C = torch.zeros(size, 1) if C is None else torch.as_tensor(np.asarray(C, dtype=float))
     connections = "all" if len(A) == size else "nonlinear"

@@ -1,0 +1,160 @@
+"""Jacobians, perturbations, memory and non-normality against autograd, products and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import networks
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.transients import input_memory, jacobians, nonnormality, propagate
+from lightning_alrnn.nn.alrnn import ALRNN
+
+
+def driven(units: int = 3, seed: int = 0, time: int = 7) -> tuple[ALRNN, Tensor, Tensor]:
+    """A network of M=5, K=2 with random weights, inputs and its states."""
+    rng = np.random.default_rng(seed)
+    rnn = networks.build(
+        rng.uniform(0, 0.9, 5), rng.normal(size=(5, 5)) / 2, rng.normal(size=5), units, C=rng.normal(size=(5, 2))
+    )
+    inputs = torch.from_numpy(rng.normal(size=(4, time, 2)))
+    return rnn, inputs, rnn(inputs).states.detach()
+
+
+@pytest.mark.parametrize("units", [0, 3, 5])
+def test_jacobians_are_those_of_autograd(units: int) -> None:
+    rnn, _, states = driven(units)
+    found = jacobians(rnn, states)
+    assert found.shape == (4, 7, 5, 5)
+    for z, J in zip(states.flatten(0, 1), found.flatten(0, 1), strict=True):
+        expected = torch.autograd.functional.jacobian(rnn.step, z)
+        torch.testing.assert_close(J, expected)
+    assert jacobians(rnn, states[0, 0]).shape == (5, 5)
+    single = jacobians(rnn.float(), states.float())
+    assert single.dtype == torch.float64
+
+
+def test_perturbations_travel_as_finite_differences_do() -> None:
+    rnn, inputs, states = driven()
+    start = torch.zeros(4, 1, 5, dtype=torch.float64)
+    trajectory = torch.cat((start + 1e-9, states), dim=1)  # away from the border at z_0 = 0
+    trajectory = torch.cat((start + 1e-9, rnn(inputs, start[:, 0] + 1e-9).states.detach()), dim=1)
+    delta = torch.tensor([1.0, -2.0, 0.5, 0.0, 1.0], dtype=torch.float64)
+    found = propagate(rnn, trajectory, delta)
+    assert found.shape == (4, 8, 5)
+    assert torch.equal(found[:, 0], delta.expand(4, 5))
+    shifted = rnn(inputs, start[:, 0] + 1e-9 + 1e-10 * delta).states.detach()
+    torch.testing.assert_close((shifted - trajectory[:, 1:]) / 1e-10, found[:, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_shapes_of_perturbations() -> None:
+    rnn, _, states = driven()
+    product = torch.eye(5, dtype=torch.float64)
+    for J in jacobians(rnn, states[0, :-1]):
+        product = J @ product
+    several = propagate(rnn, states, torch.eye(5, dtype=torch.float64).expand(4, 5, 5))
+    assert several.shape == (4, 7, 5, 5)
+    torch.testing.assert_close(several[0, -1].T, product)
+    own = propagate(rnn, states, torch.eye(5, dtype=torch.float64)[:4])
+    torch.testing.assert_close(own[0], several[0, :, 0])
+    torch.testing.assert_close(propagate(rnn, states[:, :1], torch.ones(5)), torch.ones(4, 1, 5, dtype=torch.float64))
+    with pytest.raises(ValueError, match="perturbation must have shape"):
+        propagate(rnn, states, torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"perturbation must have shape \(…, M=5\)"):
+        propagate(rnn, states, torch.zeros(4))
+    with pytest.raises(ValueError, match=r"states must have shape \(batch, time, M\)"):
+        propagate(rnn, states[0], torch.zeros(5))
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 1, 3, 6]])
+def test_input_memory_is_that_of_autograd(lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rnn, inputs, states = driven()
+    weight = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 5)))
+    ends = lengths or [7] * 4
+    squares, outputs, pairs = torch.zeros(7, 2).double(), torch.zeros(7, 2).double(), torch.zeros(7).double()
+    for sequence in range(4):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda s: rnn(s[None]).states[0], inputs[sequence]
+        )  # (t, M, t', K)
+        for t in range(ends[sequence]):
+            for lag in range(t + 1):
+                change = jacobian[t, :, t - lag]
+                squares[lag] += change.square().sum(dim=0)
+                outputs[lag] += (weight @ change).square().sum(dim=0)
+                pairs[lag] += 1
+    given = None if lengths is None else torch.tensor(lengths)
+    for elements in (2**23, 1):  # all at once, and a sequence at a time
+        monkeypatch.setattr("lightning_alrnn.analysis.transients._CHUNK_ELEMENTS", elements)
+        found = input_memory(rnn, states, 6, given, weight)
+        assert found.lags.tolist() == list(range(7))
+        assert found.pairs.tolist() == pairs.tolist()
+        torch.testing.assert_close(found.states, (squares / pairs[:, None]).sqrt())
+        torch.testing.assert_close(found.outputs, (outputs / pairs[:, None]).sqrt())
+    assert input_memory(rnn, states, 2).outputs is None
+    torch.testing.assert_close(found.states[0], rnn.C.detach().norm(dim=0))
+
+
+def test_memory_of_lags_that_no_sequence_has() -> None:
+    rnn, _, states = driven()
+    found = input_memory(rnn, states, 3, torch.tensor([1, 2, 1, 2]))
+    assert found.pairs.tolist() == [6, 2, 0, 0]
+    assert found.states.isnan().all(dim=1).tolist() == [False, False, True, True]
+    with pytest.raises(ValueError, match="max_lag must lie between 0 and T−1=6, got 7"):
+        input_memory(rnn, states, 7)
+    with pytest.raises(ValueError, match="readout_weight must have shape"):
+        input_memory(rnn, states, 1, readout_weight=torch.zeros(5))
+
+
+def test_inputs_of_full_width() -> None:
+    rnn = ALRNN(None, 3, 1)
+    found = input_memory(rnn, torch.zeros(1, 2, 3), 0)
+    assert found.states.tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_normal_matrices_do_not_grow() -> None:
+    angle = 0.3
+    rotation = 0.9 * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    found = nonnormality(networks.build([], rotation, [0.0, 0.0], 0), torch.zeros(1, 0), steps=5)
+    assert float(found.henrici) == pytest.approx(0.0, abs=1e-7)
+    assert float(found.spectral_radius) == pytest.approx(0.9)
+    assert float(found.norm) == pytest.approx(0.9)
+    assert float(found.numerical_abscissa) == pytest.approx(0.9 * math.cos(angle))
+    assert found.growth[0].tolist() == pytest.approx([0.9**m for m in range(6)])
+    assert (float(found.max_growth), int(found.max_growth_step)) == (1.0, 0)
+
+
+def test_a_chain_passes_an_input_on() -> None:
+    """Nilpotent: four units each of which feeds the next by 2; ‖J^m‖ = 2^m up to m = 3 and 0 from there."""
+    W = np.diag([2.0, 2.0, 2.0], -1)
+    found = nonnormality(networks.build([], W, np.zeros(4), 0), torch.zeros(1, 0), steps=6)
+    assert found.growth[0].tolist() == pytest.approx([1, 2, 4, 8, 0, 0, 0])
+    assert (float(found.max_growth), int(found.max_growth_step)) == (8.0, 3)
+    assert float(found.henrici) == pytest.approx(1.0)
+    assert float(found.numerical_abscissa) == pytest.approx(2 * math.cos(math.pi / 5))
+
+
+def test_each_regime_by_itself() -> None:
+    rnn = networks.random_map(5, 3, 2.0, 0)
+    codes = torch.tensor([[0, 0, 0], [1, 0, 1], [1, 1, 1]])
+    found = nonnormality(rnn, codes, steps=8)
+    for row, code in enumerate(codes):
+        J = rnn.regime_matrix(code).detach()
+        moduli = torch.linalg.eigvals(J).abs()
+        departure = (J.square().sum() - moduli.square().sum()).sqrt() / J.norm()
+        torch.testing.assert_close(found.henrici[row], departure)
+        growth = torch.stack([torch.linalg.matrix_norm(torch.linalg.matrix_power(J, m), ord=2) for m in range(9)])
+        torch.testing.assert_close(found.growth[row], growth)
+        torch.testing.assert_close(found.max_growth[row], growth.max())
+    assert nonnormality(rnn, codes[:0]).growth.shape == (0, 101)
+    zero = nonnormality(networks.build([], np.zeros((2, 2)), np.zeros(2), 0), torch.zeros(1, 0))
+    assert float(zero.henrici) == 0.0
+    with pytest.raises(ValueError, match="steps must not be negative"):
+        nonnormality(rnn, codes, steps=-1)
+
+
+def test_growth_may_overflow() -> None:
+    found = nonnormality(networks.build([], [[1e200]], [0.0], 0), torch.zeros(1, 0), steps=4)
+    assert found.growth[0].tolist() == [1.0, 1e200, math.inf, math.inf, math.inf]
