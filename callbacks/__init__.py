@@ -10,6 +10,7 @@ from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
+from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
 from lightning_alrnn.callbacks.spectrum import Spectrum
@@ -18,6 +19,7 @@ __all__ = [
     "ActiveUnits",
     "FixedPoints",
     "LengthAccuracy",
+    "NeuralFit",
     "PeriodicCallback",
     "PredictionWriter",
     "RegimeOccupancy",

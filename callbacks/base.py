@@ -212,6 +212,15 @@ def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> t
     return next(iter(found.items()))
 
 
+def find_group_names(*holders: object) -> list[str] | None:
+    """The names of the groups, from the first object that has any."""
+    for holder in holders:
+        names = getattr(holder, "group_names", None)
+        if names:
+            return [str(name) for name in names]
+    return None
+
+
 def _is_due(trainer: Trainer, interval: int) -> bool:
     if trainer.state.fn != TrainerFn.FITTING:  # trainer.validate or trainer.test
         return True

@@ -16,7 +16,7 @@ from lightning_alrnn.analysis.regimes import (
     regime_sharing,
     summarize_regimes,
 )
-from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
 from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes
@@ -59,7 +59,7 @@ class RegimeOccupancy(StatesCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        self._names = _group_names(getattr(trainer, "datamodule", None), pl_module)
+        self._names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
@@ -87,15 +87,6 @@ class RegimeOccupancy(StatesCallback):
             drawn["regime/groups"] = plot_group_regimes(self.groups, names)
             drawn["regime/sharing"] = plot_regime_sharing(self.sharing, names)
         return drawn
-
-
-def _group_names(*holders: object) -> list[str] | None:
-    """The names of the groups, from the first object that has any."""
-    for holder in holders:
-        names = getattr(holder, "group_names", None)
-        if names:
-            return [str(name) for name in names]
-    return None
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:

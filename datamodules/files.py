@@ -208,6 +208,8 @@ def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
         if member.compress_type != zipfile.ZIP_STORED or np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{member.filename} cannot be mapped")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects")
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 

@@ -128,7 +128,7 @@ class IMDb(SequenceDataModule):
         glove_path, cache_dir = (None if path is None else os.fspath(path) for path in (glove_path, cache_dir))
         self.data_dir = Path(data_dir)
         self.sequence_length = sequence_length
-        self.tokens = vocab_size
+        self._size = vocab_size
         self.glove_path = None if glove_path is None else Path(glove_path)
         self.download = download
         self.val_fraction = val_fraction
@@ -183,7 +183,7 @@ class IMDb(SequenceDataModule):
                 )
             # of a folder, those of the classes, whose times tell of files that come and go
             sources = [source] if source.is_file() else _class_folders(source)
-            settings = {"sequence_length": self.sequence_length, "vocab_size": self.tokens}
+            settings = {"sequence_length": self.sequence_length, "vocab_size": self._size}
             self._loaded = cached(
                 self.cache_dir, "imdb", settings, sources, partial(encode_reviews, source, **settings)
             )
@@ -209,7 +209,7 @@ class IMDb(SequenceDataModule):
             )
             # a stream of its own, beside those of the split and of the order of training
             rng = np.random.default_rng((self.seed, len(SPLITS) + 1))
-            vectors = rng.normal(0, _UNKNOWN_STD, (self.tokens, self.input_size)).astype(np.float32)
+            vectors = rng.normal(0, _UNKNOWN_STD, (self._size, self.input_size)).astype(np.float32)
             vectors[_PAD] = 0
             of_words = vectors[len(SPECIAL) : len(SPECIAL) + len(words)]
             of_words[known["found"]] = known["vectors"][known["found"]]

@@ -73,8 +73,11 @@ class SpeechCommands(SequenceDataModule):
 
     Each clip is cut to 16,000 samples or padded with zeros behind: a second at 16 kHz, to which other rates are
     converted, with a warning. Channels are averaged. Features are computed once and cached on disk as float16; later
-    runs map the file into memory and read what a batch needs. Each coefficient (or the waveform) is standardised with
-    its mean and standard deviation over the training clips.
+    runs map the file into memory and read what a batch needs.
+
+    Features are standardised over the training clips: the mean of each coefficient is taken off, and all are divided by
+    one number, so that their mean variance is 1. Divided by a number each, the high coefficients, which carry little of
+    the speech, would weigh as much as the low ones.
 
     Args:
         words: the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
@@ -188,8 +191,8 @@ class SpeechCommands(SequenceDataModule):
             clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
             if clips < official:
                 rank_zero_warn(
-                    f"{source} holds {clips:,} clips of the {len(self.class_names)} words, of {official:,} in the "
-                    "official data: figures are not comparable with those of the whole"
+                    f"{source} holds {clips:,} of the official {official:,} clips of these words: "
+                    "results are not comparable with those on all of them"
                 )
         return self._loaded
 
@@ -207,7 +210,7 @@ class SpeechCommands(SequenceDataModule):
         Returns:
             ``features`` float16 ``(clips, T, K)`` as read; in the order of the clips' names, so that archive and
             folder give the same data, ``row`` (where its features are), ``split`` (index into :data:`SPLITS`) and
-            ``targets`` of each clip; ``mean`` and ``std`` ``(K,)`` of the training clips.
+            ``targets`` of each clip; ``mean`` ``(K,)`` and ``std`` ``()`` of the training clips.
         """
         names: list[str] = []
         moments: list[NDArray[np.float64]] = []  # of each clip: which of them are for training may be known only later
@@ -224,7 +227,7 @@ class SpeechCommands(SequenceDataModule):
             file.flush()
             mapped = np.memmap(file, np.float16, "r", shape=(len(names), *self._shape))
         mean, square = np.stack(moments)[split == SPLITS.index("train")].mean(axis=0)
-        std = np.sqrt(np.maximum(square - np.square(mean), 0))
+        variance = (square - np.square(mean)).mean()
         row = np.argsort(names)
         targets = np.array([self.class_names.index(name.partition("/")[0]) for name in names])
         return {
@@ -233,7 +236,7 @@ class SpeechCommands(SequenceDataModule):
             "split": split[row],
             "targets": targets[row],
             "mean": mean.astype(np.float32),
-            "std": np.where(std > 0, std, 1).astype(np.float32),  # a channel that never changes stays as it is
+            "std": np.array(np.sqrt(variance) if variance > 0 else 1, np.float32),  # silence stays 0
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,8 +251,8 @@ class ClipDataset(SequenceDataset):
         features: shape ``(clips, T, K)``.
         rows: which of them are in this dataset, and in which order.
         targets: their classes, shape ``(rows,)``.
-        mean: shape ``(K,)``.
-        std: shape ``(K,)``.
+        mean: what is taken off, shape ``(K,)``.
+        std: what is divided by, shape ``()``.
     """
 
     def __init__(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import wave
+import struct
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+_PCM, _EXTENSIBLE = 1, 0xFFFE
 
 
 class Recording(NamedTuple):
@@ -33,30 +34,54 @@ def read_wav(content: bytes, name: str) -> Recording:
         ValueError: if it is no such file, or ends before its header says; the message names the file.
 
     Example:
+        >>> import io
+        >>> from scipy.io import wavfile
         >>> file = io.BytesIO()
-        >>> with wave.open(file, "wb") as writer:
-        ...     writer.setparams((1, 2, 16_000, 0, "NONE", ""))
-        ...     writer.writeframes(np.array([0, 16384, -32768], dtype="<i2").tobytes())
+        >>> wavfile.write(file, 16_000, np.array([0, 16384, -32768], dtype=np.int16))
         >>> read_wav(file.getvalue(), "example.wav")
         Recording(samples=array([ 0. ,  0.5, -1. ], dtype=float32), rate=16000)
     """
     expected = f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM"
-    try:
-        with wave.open(io.BytesIO(content), "rb") as file:
-            channels, width, rate, frames = file.getparams()[:4]
-            data = file.readframes(frames)
-    except (wave.Error, EOFError) as error:
-        reason = str(error) or "it is cut off"
-        raise ValueError(f"{expected} and cannot be read: {reason}. Restore it, or convert it to 16-bit PCM") from error
-    if width not in (1, 2, 3, 4) or rate < 1:
-        raise ValueError(f"{expected}, got {8 * width} bits a sample at {rate} Hz: convert it to 16-bit PCM")
-    if frames == 0 or len(data) != frames * channels * width:
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        raise ValueError(f"{expected}, but does not begin like one: restore it")
+    header = _find_chunk(content, b"fmt ")
+    data = _find_chunk(content, b"data")
+    if header is None or len(header.content) < 16 or data is None:
+        raise ValueError(f"{expected}, but has no {'samples' if data is None else 'header'}: it is damaged, restore it")
+    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header.content)
+    if kind == _EXTENSIBLE and len(header.content) >= 26:
+        (kind,) = struct.unpack_from("<H", header.content, 24)
+    width = (bits + 7) // 8
+    if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1 or rate < 1:
         raise ValueError(
-            f"{expected}; its header tells of {frames} samples, but it holds {len(data) // (channels * width)}: it is "
+            f"{expected}, got format {kind} with {bits} bits a sample, {channels} channels and {rate} Hz: convert it "
+            "to 16-bit PCM"
+        )
+    frames = data.size // (channels * width)
+    if frames == 0 or len(data.content) < data.size:
+        raise ValueError(
+            f"{expected}; its header tells of {data.size} bytes of sound, but it holds {len(data.content)}: it is "
             "empty or cut off, restore it"
         )
-    samples = _decode(data, width).reshape(frames, channels).mean(axis=1, dtype=np.float64)
-    return Recording(samples.astype(np.float32), rate)
+    samples = _decode(data.content[: frames * channels * width], width).reshape(frames, channels)
+    return Recording(samples.mean(axis=1).astype(np.float32), rate)
+
+
+class _Chunk(NamedTuple):
+    """A part of a file, with the size that it should have."""
+
+    content: bytes
+    size: int
+
+
+def _find_chunk(content: bytes, name: bytes) -> _Chunk | None:
+    at = 12
+    while at + 8 <= len(content):
+        found, size = struct.unpack_from("<4sI", content, at)
+        if found == name:
+            return _Chunk(content[at + 8 : at + 8 + size], size)
+        at += 8 + size + size % 2  # chunks begin at even places
+    return None
 
 
 def _decode(data: bytes, width: int) -> NDArray[np.float64]:

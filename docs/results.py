@@ -35,6 +35,7 @@ class Task(NamedTuple):
         seeds: how many.
         options: further arguments of every run.
         retest: arguments under which the trained network is tested once more, by the name of that test.
+        shown: further keys that the table shows: of the test, or the last value of one that is logged in training.
         folder: where in ``--data_dir`` the data are, where they are not generated.
         title: what is said of the options, if anything.
     """
@@ -46,6 +47,7 @@ class Task(NamedTuple):
     seeds: int = 3
     options: tuple[str, ...] = ()
     retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    shown: tuple[str, ...] = ()
     folder: str = ""
     title: str = ""
 
@@ -72,6 +74,37 @@ TASKS = {
     "scan_length": _scan("length"),
     "scan_addprim_jump": _scan("addprim_jump"),
     "scan_addprim_turn_left": _scan("addprim_turn_left"),
+    "stimulus_selection": Task("stimulus_selection_quick", (0, 1, 5), "accuracy", "choice accuracy"),
+    "stimulus_selection_neural": Task(
+        "stimulus_selection_neural_quick", (0, 1), "accuracy", "choice accuracy", shown=("test/rate_correlation",)
+    ),
+    "smnist": Task("smnist_quick", (0, 10, 50), "accuracy", "test accuracy", folder="mnist"),
+    "smnist_pixel": Task(
+        "smnist",
+        (0, 10, 50),
+        "accuracy",
+        "test accuracy",
+        seeds=1,
+        options=(
+            "--trainer.max_epochs=10",
+            "--model.init_args.lr_scheduler.init_args.T_max=10",
+            "--model.init_args.optimizer.init_args.lr=0.0003",
+            "--model.init_args.mar_strength=0.01",
+        ),
+        folder="mnist",
+        title="10 epochs",
+    ),
+    "speech_commands": Task(
+        "speech_commands_quick", (0, 10, 50), "accuracy", "test accuracy", folder="speech_commands"
+    ),
+    "imdb": Task(
+        "imdb_quick",
+        (0, 10),
+        "accuracy",
+        "test accuracy",
+        shown=("spectrum/slowest_eigenvalue_real", "spectrum/pc1_angle"),
+        folder="imdb",
+    ),
 }
 
 
@@ -102,10 +135,18 @@ def run_one(name: str, units: int, seed: int, data_dir: str) -> dict[str, Any]:
     curve = _logged(Path(cli.trainer.logger.log_dir), f"val/{task.score}")
     epochs = cli.trainer.current_epoch
     metrics = cli.trainer.test(cli.model, cli.datamodule, ckpt_path=path, verbose=False)[0]
+    for key in task.shown:
+        if key not in metrics:
+            metrics[key] = _logged(Path(cli.trainer.logger.log_dir), key)[-1]
     for label, options in task.retest.items():
         again = run_cli(["test", *common, *options, f"--ckpt_path={path}"])
         metrics[label] = float(again.trainer.callback_metrics[f"test/{task.score}"])
     return {"P": units, "seed": seed, "seconds": seconds, "epochs": epochs, "metrics": metrics, "curve": curve}
+
+
+def _spoken(key: str) -> str:
+    """A key as the table's rows have it."""
+    return key.rpartition("/")[2].replace("_", " ")
 
 
 def _logged(folder: Path, key: str) -> list[float]:
@@ -163,10 +204,11 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
         "| P | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |",
         "|---" * (seeds + 2) + "|",
     ]
-    for key in (f"test/{task.score}", *task.retest):
+    further = {**{name: name for name in task.retest}, **{key: _spoken(key) for key in task.shown}}
+    for key in (f"test/{task.score}", *further):
         for units in values:
             found = [run["metrics"][key] for run in runs if run["P"] == units]
-            head = f"{units}, {key}" if key in task.retest else f"{units}"
+            head = f"{units}, {further[key]}" if key in further else f"{units}"
             lines.append(
                 f"| {head} | " + " | ".join(f"{score:.3g}" for score in [*found, sum(found) / len(found)]) + " |"
             )

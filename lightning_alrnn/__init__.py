@@ -11,6 +11,7 @@ from lightning_alrnn.callbacks import (
     ActiveUnits,
     FixedPoints,
     LengthAccuracy,
+    NeuralFit,
     PredictionWriter,
     RegimeOccupancy,
     Spectrum,
@@ -29,7 +30,7 @@ from lightning_alrnn.datamodules import (
     SpeechCommands,
     StimulusSelection,
 )
-from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq, SequencePrediction
+from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, NeuralPrediction, SequencePrediction
 from lightning_alrnn.nn import (
     ALRNN,
     ImageEncoder,
@@ -46,6 +47,7 @@ __all__ = [
     "ALRNN",
     "SCAN",
     "ALRNNModule",
+    "ALRNNNeural",
     "ALRNNSeq2Seq",
     "ActiveUnits",
     "Addition",
@@ -58,6 +60,8 @@ __all__ = [
     "LengthAccuracy",
     "MultiTask",
     "NeuralBatch",
+    "NeuralFit",
+    "NeuralPrediction",
     "PredictionWriter",
     "RegimeOccupancy",
     "Seq2Seq",

@@ -12,6 +12,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NoReturn
 
+import yaml
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -21,7 +22,7 @@ from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
-_LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names")
+_LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
 class ALRNNCLI(LightningCLI):
@@ -30,9 +31,10 @@ class ALRNNCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in _LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        if not _names_model(sys.argv[1:]):  # with it, its options' defaults would become those of any other model
+            parser.set_defaults({"model": {"class_path": "lightning_alrnn.modules.ALRNNModule"}})
         parser.set_defaults(
             {
-                "model": {"class_path": "lightning_alrnn.modules.ALRNNModule"},
                 "trainer.callbacks": [
                     {"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS
                 ],
@@ -173,6 +175,30 @@ def _own_error(error: BaseException | None) -> BaseException | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def _names_model(arguments: Sequence[str]) -> bool:
+    """Whether the class of the model is named, by an option or in a configuration."""
+    flags = ("--model", "--model.class_path")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, separator, value = argument.partition("=")
+        if flag in flags:
+            return True
+        if flag in ("--config", "-c") and _holds_model(value if separator else following):
+            return True
+    return False
+
+
+def _holds_model(config: str) -> bool:
+    """Whether a configuration, a path or YAML text, names the class of the model; at its top or for a subcommand."""
+    try:
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config)
+    except (OSError, yaml.YAMLError):
+        return False  # whoever reads it for its values says what is wrong
+    if not isinstance(content, dict):
+        return False
+    models = [part.get("model") for part in (content, *content.values()) if isinstance(part, dict)]
+    return any(isinstance(model, str) or (isinstance(model, dict) and "class_path" in model) for model in models)
 
 
 def _config_path(value: str) -> str:

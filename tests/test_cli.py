@@ -298,6 +298,31 @@ def test_later_configs_and_options_win() -> None:
     assert cli.model.core.hidden_size == 50
 
 
+NEURAL = """
+data:
+  class_path: StimulusSelection
+  init_args: {neural: true, units: 4, train_size: 8, val_size: 8, test_size: 8}
+"""
+
+
+@pytest.mark.parametrize("how", ["option", "file", "subcommand", "text", "name"])
+def test_a_model_has_its_own_defaults_not_those_of_the_default_model(how: str) -> None:
+    """jsonargparse hands the values of one class on to the next wherever both have an argument of that name."""
+    named = "model: {class_path: ALRNNNeural}\n"
+    data = ["--config", "data.yaml", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
+    Path("data.yaml").write_text(NEURAL)
+    Path("model.yaml").write_text(named if how == "file" else "model: ALRNNNeural\n")
+    model = {"option": ["--model=ALRNNNeural"], "text": [f"--config={named}"]}.get(how, ["--config", "model.yaml"])
+    if how == "subcommand":
+        Path("model.yaml").write_text("fit:\n  " + named)
+        cli = run_cli(["--config", "model.yaml", "fit", *data])
+    else:
+        cli = run_cli(["fit", *model, *data])
+    assert type(cli.model).__name__ == "ALRNNNeural"
+    assert (cli.model.core.hidden_size, cli.model.core.nonlinear_units, cli.model.mar_strength) == (6, 1, 0.0)
+    assert cli.model.observation.readout.out_features == 4
+
+
 def test_the_command_line_of_the_caller_is_left_alone() -> None:
     before = list(sys.argv)
     with pytest.raises(SystemExit):

@@ -29,6 +29,7 @@ from lightning_alrnn.analysis.interventions import (
 )
 from lightning_alrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
+from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.regimes import (
     DwellTimes,
     GroupOccupancy,
@@ -90,6 +91,7 @@ __all__ = [
     "Run",
     "SlowMode",
     "SlowModes",
+    "SpikeStatistics",
     "TransitionGraph",
     "UnitStatistics",
     "VirtualFixedPoints",
@@ -113,6 +115,7 @@ __all__ = [
     "linearise",
     "lyapunov_spectrum",
     "nonnormality",
+    "pearson",
     "principal_angle",
     "principal_components",
     "propagate",

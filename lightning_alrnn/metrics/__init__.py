@@ -2,19 +2,23 @@
 
 from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
 from lightning_alrnn.metrics.length import LengthCounter
-from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.moments import StateMoments
+from lightning_alrnn.metrics.neural import ConditionAverages, SpikeAgreement
 from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.metrics.units import UnitActivity
 
 __all__ = [
     "CRITERIA",
+    "ConditionAverages",
     "LengthCounter",
     "RegimeCounter",
+    "SpikeAgreement",
     "StateMoments",
     "TrialAccuracy",
     "UnitActivity",
     "WeightedMean",
+    "WeightedSum",
     "find_criterion",
 ]

@@ -1,6 +1,8 @@
-"""A weighted mean that does not halt the device."""
+"""Weighted means that do not halt the device."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,3 +41,42 @@ class WeightedMean(Metric):
     def compute(self) -> Tensor:
         """The mean so far."""
         return self.total / torch.where(self.weight > 0, self.weight, 1.0)
+
+
+class WeightedSum(Metric):
+    """Σ_i c_i · (mean of term i) over batches and processes, each term a weighted mean of its own.
+
+    A loss of several terms, of which one is a mean over steps and another over sequences, is exact so for batches of
+    any size; the mean of the batches' losses is not.
+
+    Args:
+        coefficients: c_i of each term.
+
+    Example:
+        >>> loss = WeightedSum([1.0, 10.0])
+        >>> loss.update(torch.tensor([1.0, 0.5]), torch.tensor([3.0, 1.0]))
+        >>> loss.update(torch.tensor([5.0, 0.7]), torch.tensor([1.0, 1.0]))
+        >>> loss.compute()
+        tensor(8.)
+    """
+
+    full_state_update = False
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, coefficients: Sequence[float]) -> None:
+        super().__init__()
+        self.coefficients = list(coefficients)
+        self.add_state("total", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
+        self.add_state("weight", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor, weights: Tensor) -> None:
+        """Add the terms' means with their total weights, both of shape ``(terms,)``."""
+        self.total += values * weights
+        self.weight += weights
+
+    def compute(self) -> Tensor:
+        """The sum so far."""
+        means = self.total / torch.where(self.weight > 0, self.weight, 1.0)
+        return (means * means.new_tensor(self.coefficients)).sum()

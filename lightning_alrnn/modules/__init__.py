@@ -1,7 +1,15 @@
 """LightningModules: layers, objective and metrics put together."""
 
 from lightning_alrnn.modules.base import SequenceModule
+from lightning_alrnn.modules.neural import ALRNNNeural, NeuralPrediction
 from lightning_alrnn.modules.seq2seq import ALRNNSeq2Seq
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction
 
-__all__ = ["ALRNNModule", "ALRNNSeq2Seq", "SequenceModule", "SequencePrediction"]
+__all__ = [
+    "ALRNNModule",
+    "ALRNNNeural",
+    "ALRNNSeq2Seq",
+    "NeuralPrediction",
+    "SequenceModule",
+    "SequencePrediction",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
@@ -45,24 +46,28 @@ class SequenceModule(LightningModule):
         """What is added to the task's loss."""
 
     @abstractmethod
-    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Any]:
+    def _step(self, stage: Stage, batch: Any) -> dict[str, Any]:
         """The loss of a batch and what callbacks look at."""
 
     def configure_losses(self) -> dict[str, Metric]:
         """Running means of the loss and its parts, logged in every stage."""
         return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
 
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         return self._step("train", batch)
 
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         return self._step("val", batch)
 
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
         return self._step("test", batch)
 
+    def parameter_groups(self) -> Any:
+        """What the optimizer is called with: parameters, or dicts of parameters and their options."""
+        return self.parameters()
+
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameters())
+        optimizer = self._optimizer(self.parameter_groups())
         if self._lr_scheduler is None:
             return optimizer
         scheduler = self._lr_scheduler(optimizer)
@@ -94,6 +99,13 @@ class SequenceModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._stop_if_diverged()
+
+    def _keep_own_hyperparameters(self) -> None:
+        """Forget what LightningCLI linked from the data and a checkpoint could not hand to this class."""
+        own = (cls for cls in type(self).__mro__ if issubclass(cls, SequenceModule))
+        known = {name for cls in own for name in signature(cls).parameters}
+        for name in self.hparams.keys() - known - {"_class_path", "_instantiator"}:
+            del self.hparams[name]
 
     def _losses(self, stage: Stage, elements: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """The loss of a batch and its parts, from the losses of single elements and their weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -132,11 +131,7 @@ class ALRNNSeq2Seq(SequenceModule):
             backend=backend,
         )
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
-        # LightningCLI adds all that the command links from the data, which a checkpoint could not hand to this class
-        own = (cls for cls in type(self).__mro__ if issubclass(cls, ALRNNSeq2Seq))
-        known = {name for cls in own for name in signature(cls).parameters}
-        for name in self.hparams.keys() - known - {"_class_path", "_instantiator"}:
-            del self.hparams[name]
+        self._keep_own_hyperparameters()
         self.train_metrics = nn.ModuleDict(self.configure_losses())
         self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics())
         self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics())

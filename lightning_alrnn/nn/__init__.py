@@ -1,7 +1,14 @@
 """Layers: plain PyTorch, no Lightning."""
 
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.encoders import ImageEncoder, SpeechEncoder, TextEncoder
+from lightning_alrnn.nn.encoders import ImageEncoder, SpeechEncoder, SpikeEncoder, TextEncoder
+from lightning_alrnn.nn.forcing import generalized_teacher_forcing
+from lightning_alrnn.nn.observation import (
+    GeneralizedPoissonObservation,
+    NegativeBinomialObservation,
+    Observation,
+    PoissonObservation,
+)
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.scan import ScanOutput, available_backends, scan
@@ -9,14 +16,20 @@ from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput
 
 __all__ = [
     "ALRNN",
+    "GeneralizedPoissonObservation",
     "ImageEncoder",
     "LinearReadout",
+    "NegativeBinomialObservation",
+    "Observation",
+    "PoissonObservation",
     "ScanOutput",
     "Seq2Seq",
     "Seq2SeqOutput",
     "SpeechEncoder",
+    "SpikeEncoder",
     "TextEncoder",
     "available_backends",
+    "generalized_teacher_forcing",
     "manifold_attractor_penalty",
     "scan",
 ]

@@ -173,11 +173,11 @@ class ALRNN(nn.Module):
 
         Under autocast, and where the parameters are of half precision, the recurrence runs in float32.
         """
-        self._check_inputs(inputs, state, lengths)
+        self.check_inputs(inputs, state, lengths)
         with torch.autocast(inputs.device.type, enabled=False):
             dtype = torch.promote_types(self.W.dtype, torch.float32)
             if state is None:
-                state = self._start(inputs.shape[0]).to(dtype)
+                state = self.start(inputs.shape[0]).to(dtype)
             if _can_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
                 lengths = None  # nothing is padded: the plain recurrence does
             output = scan(
@@ -259,7 +259,8 @@ class ALRNN(nn.Module):
             f"backend={self.backend!r}"
         )
 
-    def _start(self, batch: int) -> Tensor:
+    def start(self, batch: int) -> Tensor:
+        """z_0 of a number of sequences, as ``initial_state`` says; shape ``(batch, M)``."""
         if self.z0 is not None:
             return self.z0.expand(batch, -1)
         start = self.W.new_zeros(batch, self.hidden_size)
@@ -268,7 +269,8 @@ class ALRNN(nn.Module):
             start.uniform_(-radius, radius)
         return start
 
-    def _check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
+    def check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
+        """Raise as :meth:`forward` does unless the arguments fit."""
         width = self.hidden_size if self.input_size is None else self.input_size
         name = "hidden_size" if self.input_size is None else "input_size"
         if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:

@@ -2,16 +2,20 @@
 
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.length import plot_length_accuracy
+from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 __all__ = [
+    "ExampleTrial",
     "plot_eigenvalues",
     "plot_group_regimes",
     "plot_length_accuracy",
+    "plot_neural_fit",
     "plot_regime_sharing",
     "plot_regimes",
     "plot_spectrum",
+    "plot_spike_agreement",
     "plot_state_space",
     "plot_units",
 ]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from lightning_alrnn.cli import main, shipped_configs
+from lightning_alrnn.datamodules.speech_commands import TEN_WORDS
 
 
 def write_mnist() -> None:
@@ -40,8 +42,32 @@ def write_imdb() -> None:
                     tar.addfile(info, io.BytesIO(text))
 
 
+def write_speech_commands() -> None:
+    """Noise of each of the ten words in an archive of the official layout."""
+    Path("data").mkdir()
+    rng = np.random.default_rng(0)
+    clips = {f"{word}/{speaker}_nohash_0.wav": speaker for word in TEN_WORDS for speaker in ("train", "val", "test")}
+    files = {
+        "validation_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "val").encode(),
+        "testing_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "test").encode(),
+    }
+    for clip in clips:
+        file = io.BytesIO()
+        wavfile.write(file, 16_000, rng.integers(-9_999, 9_999, 16_000, dtype=np.int16))
+        files[clip] = file.getvalue()
+    with tarfile.open("data/speech_commands_v0.02.tar.gz", "w:gz", compresslevel=1) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
 # what a task reads, by the beginning of its configurations' names
-FILES: dict[str, Callable[[], None]] = {"imdb": write_imdb, "smnist": write_mnist}
+FILES: dict[str, Callable[[], None]] = {
+    "imdb": write_imdb,
+    "smnist": write_mnist,
+    "speech_commands": write_speech_commands,
+}
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))

@@ -356,6 +356,43 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, source: Path) -> None:
     assert len(calls) == 2
 
 
+def test_mapped_arrays(tmp_path: Path, source: Path) -> None:
+    build, calls = counted()
+    x = np.asfortranarray(np.random.default_rng(0).normal(size=(300, 7)).astype(np.float16))
+    for _ in range(2):
+        arrays = cached(tmp_path, "some", {}, [source], lambda: {**build(), "y": x, "z": x.T}, mapped=["y", "z"])
+        for name, expected in (("y", x), ("z", x.T)):
+            array = arrays[name]
+            assert isinstance(array, np.memmap)
+            assert (array.dtype, array.shape) == (expected.dtype, expected.shape)
+            assert np.array_equal(array, expected)
+            with pytest.raises(ValueError, match="read-only"):
+                array[0, 0] = 1
+        assert not isinstance(arrays["x"], np.memmap)
+        assert arrays["words"].tolist() == ["a", "bc"]
+    assert calls == [0]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "compressed", "pickled", "header"])
+def test_mapped_arrays_that_cannot_be(tmp_path: Path, source: Path, damage: str) -> None:
+    build, _ = counted()
+    cached(tmp_path / "cache", "some", {}, [source], build, mapped=["x"])
+    (path,) = (tmp_path / "cache").iterdir()
+    content = path.read_bytes()
+    if damage == "cut off":
+        path.write_bytes(content[:150])
+    elif damage == "compressed":
+        np.savez_compressed(path, **build())
+    elif damage == "pickled":
+        np.savez(path, x=np.array([{}], dtype=object))
+    else:
+        path.write_bytes(content.replace(b"\x93NUMPY", b"\x93NUMPI"))
+    with pytest.warns(UserWarning, match=f"the cache {path} cannot be read"):
+        arrays = cached(tmp_path / "cache", "some", {}, [source], build, mapped=["x"])
+    assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert isinstance(arrays["x"], np.memmap)
+
+
 def test_a_cache_with_pickles_is_not_opened(tmp_path: Path, source: Path) -> None:
     build, _ = counted()
     cached(tmp_path / "cache", "some", {}, [source], build)

@@ -44,10 +44,11 @@ def test_each_task_is_shown_with_every_run(name: str) -> None:
     assert (FOLDER / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     table = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+)(?:, ([^|]+))? \| (.+) \|$", table, flags=re.MULTILINE)
-    assert len(rows) == len(task.units) * (1 + len(task.retest))
+    assert len(rows) == len(task.units) * (1 + len(task.retest) + len(task.shown))
+    keys = {"": f"test/{task.score}"} | {results._spoken(key): key for key in task.shown}
     for units, retest, row in rows:
         *scores, mean = map(float, row.split(" | "))
         own = sorted((run for run in runs if run["P"] == int(units)), key=lambda run: run["seed"])
-        expected = [run["metrics"][retest or f"test/{task.score}"] for run in own]
+        expected = [run["metrics"][keys.get(retest, retest)] for run in own]
         assert scores == pytest.approx(expected, rel=5e-3)
         assert mean == pytest.approx(sum(expected) / len(expected), rel=5e-3)

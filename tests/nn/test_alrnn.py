@@ -173,11 +173,11 @@ def test_initial_states() -> None:
     assert float(learned.z0.grad.abs().sum()) > 0
 
     uniform = ALRNN(3, 4, 1, initial_state="uniform", initial_radius=0.5)
-    drawn = uniform._start(64)
+    drawn = uniform.start(64)
     assert float(drawn.abs().max()) <= 0.5
     assert float(drawn.std()) == pytest.approx(0.5 / 3**0.5, rel=0.2)
     assert not torch.equal(uniform(inputs).states, uniform(inputs).states)
-    assert float(ALRNN(3, 4, 1, initial_state="uniform")._start(64).abs().max()) <= 1 / 8  # 1/√batch
+    assert float(ALRNN(3, 4, 1, initial_state="uniform").start(64).abs().max()) <= 1 / 8  # 1/√batch
     uniform.eval()
     assert torch.equal(uniform(inputs).states, uniform(inputs, torch.zeros(64, 4)).states)
 

@@ -11,14 +11,18 @@ from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_
 from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
 from lightning_alrnn.analysis.units import unit_activity
+from lightning_alrnn.metrics import ConditionAverages, SpikeAgreement
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting import (
+    ExampleTrial,
     plot_eigenvalues,
     plot_group_regimes,
     plot_length_accuracy,
+    plot_neural_fit,
     plot_regime_sharing,
     plot_regimes,
     plot_spectrum,
+    plot_spike_agreement,
     plot_state_space,
     plot_units,
 )
@@ -155,3 +159,63 @@ def test_bars_and_points_of_the_slowest_mode() -> None:
     assert "90.0°" in right.get_title()
     assert [float(x) for x in np.asarray(left.lines[-1].get_xdata())] == pytest.approx([0.9])
     assert left.get_legend().get_texts()[0].get_text() == "slowest mode: λ = 0.9000, decays in 9.49 steps"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("nonlinear", "conditions", "batch", "time", "units"),
+    [(0, 1, 1, 1, 1), (1, 1, 1, 1, 1), (30, 2, 9, 12, 4), (3, 10, 30, 7, 50)],
+)
+def test_figures_of_spikes_draw(nonlinear: int, conditions: int, batch: int, time: int, units: int) -> None:
+    torch.manual_seed(0)
+    rates = torch.rand(batch, time, units)
+    spikes, lengths = torch.poisson(rates), torch.randint(1, time + 1, (batch,))
+    group = torch.arange(batch) % max(conditions - 1, 1)
+    averages = ConditionAverages(conditions, units, nonlinear, 10)
+    averages.update(spikes, rates, torch.randn(batch, time, 30), lengths, group)
+    agreement = SpikeAgreement(units, conditions)
+    agreement.update(spikes, rates, rates, lengths, group)
+    examples = [ExampleTrial(0, spikes[0, : lengths[0]], spikes[0, : lengths[0]])]
+    names = [f"{index}: a name that is far too long for $an axis" for index in range(conditions)]
+    for figure in (
+        plot_neural_fit(averages.compute(), examples, names),
+        plot_neural_fit(averages.compute()),
+        plot_spike_agreement(agreement.statistics()),
+    ):
+        image = render(figure)
+        assert max(image.shape) < 2200
+        assert image.std() > 5  # something is drawn
+
+
+def test_figures_of_no_spikes() -> None:
+    averages, agreement = ConditionAverages(2, 3, 1), SpikeAgreement(3, 2)
+    nothing = torch.zeros(0, 4, 3)
+    averages.update(nothing, nothing, nothing, torch.zeros(0, dtype=torch.int64))
+    agreement.update(nothing, nothing, nothing, torch.zeros(0, dtype=torch.int64))
+    assert plot_neural_fit(averages.compute()).axes[0].texts[0].get_text() == "no trials"
+    render(plot_spike_agreement(agreement.statistics()))
+
+
+def test_spike_panels_show_the_averages() -> None:
+    spikes = torch.tensor([[[0.0, 2.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 0.0]]])  # the second unit fires most
+    states = torch.tensor([[[0.0, 1.0], [0.0, -1.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    averages = ConditionAverages(2, 2, 1)
+    averages.update(spikes, spikes / 2, states, torch.tensor([2, 1]), torch.tensor([0, 0]))
+    recorded, model, regimes = plot_neural_fit(averages.compute(), (), ["a", "b"]).axes[2:5]
+    np.testing.assert_array_equal(recorded.images[0].get_array(), [[1.0, 4.0], [0.5, 0.0]])
+    np.testing.assert_array_equal(model.images[0].get_array(), [[0.5, 2.0], [0.25, 0.0]])
+    corners = regimes.collections[0].get_paths()[0].vertices
+    assert {(round(x), round(y, 6)) for x, y in np.asarray(corners) if y > 0} == {(0, 1.0)}
+
+
+def test_points_of_spike_agreement_are_the_rates() -> None:
+    torch.manual_seed(0)
+    rates = torch.rand(6, 4, 3)
+    agreement = SpikeAgreement(3, 2)
+    agreement.update(torch.poisson(rates), rates, rates, torch.full((6,), 4), torch.arange(6) % 2)
+    found = agreement.statistics()
+    figure = plot_spike_agreement(found)
+    assert len(figure.axes) == 4
+    line = figure.axes[0].lines[1]
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), found.rates.flatten().numpy())
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), found.expected_rates.flatten().numpy())
+    assert "mean counts a bin, r = " in figure.axes[0].get_title()

@@ -1,0 +1,123 @@
+"""How a model's spikes look beside the recorded ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_alrnn.analysis.neural import SpikeStatistics
+from lightning_alrnn.batch import NeuralBatch
+from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
+from lightning_alrnn.metrics.neural import ConditionAverages, SpikeAgreement
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.observation import Observation
+from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
+
+
+class NeuralFit(StatesCallback):
+    """Compares the spikes of the free-running network with the recorded ones, by condition and bin.
+
+    Logged every epoch of validation, over all processes:
+
+    - ``neural/psth_correlation``: Pearson's r between the mean counts, recorded and of the model, of all units,
+      conditions and bins (the peristimulus time histograms); noise in the recorded ones keeps it below 1.
+
+    The figure ``neural/fit`` shows, for each condition, one recorded trial, a trial drawn from the model with the same
+    inputs, the mean counts of both, and the regimes visited; ``neural/agreement`` shows rates, coefficients of
+    variation and Fano factors of model and data.
+
+    The LightningModule needs an attribute ``observation``, an :class:`Observation`, and a ``validation_step`` as
+    :class:`StatesCallback` says; the batches are :class:`NeuralBatch`. :class:`ALRNNNeural` has all of it. The
+    conditions are the groups that the DataModule (or else the LightningModule) has ``group_names`` for; without names
+    all trials are of one. Where the DataModule says that its spikes are ``simulated``, the figures do too.
+
+    Args:
+        max_steps: bins from a trial's start that are compared.
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+
+    Raises:
+        ValueError: if ``max_steps`` is less than 1.
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN or has no ``observation``.
+    """
+
+    def __init__(self, max_steps: int = 100, every_n_epochs: int = 1, figure_every_n_epochs: int = 10) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs)
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1 bin, got {max_steps}")
+        self.max_steps = max_steps
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        observation = getattr(pl_module, "observation", None)
+        if not isinstance(observation, Observation):
+            raise MisconfigurationException(
+                f"NeuralFit needs {type(pl_module).__name__}.observation to be an Observation, such as a "
+                f"PoissonObservation, got {type(observation).__name__}: use ALRNNNeural, set one, or leave this "
+                "callback out"
+            )
+        self._observation: Observation = observation
+        datamodule = getattr(trainer, "datamodule", None)
+        self._names = find_group_names(datamodule, pl_module)
+        self._data = "simulated" if getattr(datamodule, "simulated", False) else "recorded"
+
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        units, names = self._observation.readout.out_features, self._names or ()
+        conditions = max(len(names), 1)
+        self._averages = ConditionAverages(conditions, units, rnn.nonlinear_units, self.max_steps).to(device)
+        self._agreement = SpikeAgreement(units, len(names)).to(device)
+        self._examples: dict[int, ExampleTrial] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._due and not isinstance(batch, NeuralBatch):
+            raise MisconfigurationException(
+                f"NeuralFit compares spikes: a batch must be a NeuralBatch, got {type(batch).__name__}"
+            )
+        self._batch = batch  # for `update`, which is handed no more than the states
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        del self._batch
+
+    @torch.no_grad()
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        spikes = self._batch.spikes
+        group = group if self._names else None
+        rates = self._observation.mean(states)
+        self._averages.update(spikes, rates, states, lengths, group)
+        self._agreement.update(spikes, rates, self._observation.variance_of(rates), lengths, group)
+        if self.figure_every_n_epochs and len(self._examples) < self._averages.conditions:
+            self._keep_examples(spikes, rates, lengths, group)
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        self.result: dict[str, Tensor] = self._averages.compute()
+        self.statistics: SpikeStatistics = self._agreement.statistics()
+        return {"neural/psth_correlation": float(self.result["psth_correlation"])}
+
+    def figures(self) -> dict[str, Figure]:
+        return {
+            "neural/fit": plot_neural_fit(self.result, list(self._examples.values()), self._names, data=self._data),
+            "neural/agreement": plot_spike_agreement(self.statistics, data=self._data),
+        }
+
+    def _keep_examples(self, spikes: Tensor, rates: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Keep the first trial of each condition, with spikes drawn for it."""
+        conditions = [0] * len(lengths) if group is None else group.tolist()
+        for trial, condition in enumerate(conditions):
+            if condition in self._examples or not 0 <= condition < self._averages.conditions:
+                continue
+            steps = min(int(lengths[trial]), self.max_steps)
+            generator = torch.Generator(rates.device).manual_seed(condition)  # the same in every epoch
+            drawn = self._observation.sample_of(rates[trial, :steps].float(), generator)
+            self._examples[condition] = ExampleTrial(condition, spikes[trial, :steps].cpu(), drawn.cpu())

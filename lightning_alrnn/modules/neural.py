@@ -1,0 +1,390 @@
+"""The LightningModule for spike trains with behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+
+from lightning_alrnn.batch import NeuralBatch, valid_steps
+from lightning_alrnn.callbacks.neural_fit import NeuralFit
+from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
+from lightning_alrnn.metrics.neural import SpikeAgreement
+from lightning_alrnn.metrics.trials import TrialAccuracy
+from lightning_alrnn.modules.base import SequenceModule, Stage, check_regularization
+from lightning_alrnn.nn.alrnn import ALRNN, Init, InitialState, SelfConnections
+from lightning_alrnn.nn.encoders import SpikeEncoder
+from lightning_alrnn.nn.forcing import generalized_teacher_forcing
+from lightning_alrnn.nn.observation import (
+    GeneralizedPoissonObservation,
+    NegativeBinomialObservation,
+    Observation,
+    PoissonObservation,
+)
+from lightning_alrnn.nn.readout import LinearReadout
+from lightning_alrnn.nn.regularization import manifold_attractor_penalty
+from lightning_alrnn.nn.scan import Backend
+
+ObservationName = Literal["poisson", "negative_binomial", "generalized_poisson"]
+"""How counts scatter around their mean."""
+
+_OBSERVATIONS: dict[str, type[Observation]] = {
+    "poisson": PoissonObservation,
+    "negative_binomial": NegativeBinomialObservation,
+    "generalized_poisson": GeneralizedPoissonObservation,
+}
+_TERMS = ("prediction", "encoder", "consistency", "choice")
+_FREE_TERMS = ("prediction", "choice")
+
+
+class NeuralPrediction(NamedTuple):
+    """What the network makes of a batch's inputs, running freely.
+
+    Attributes:
+        outputs: scores of the choices at each trial's own last bin, shape ``(batch, choices)``.
+        classes: the most likely choice, int64 of shape ``(batch,)``.
+        rates: mean spike counts a bin, shape ``(batch, time, N)``; zero past a trial's length.
+        states: z_1 … z_T, shape ``(batch, time, M)``; zero past a trial's length.
+        lengths: valid bins of each trial, int64 of shape ``(batch,)``.
+    """
+
+    outputs: Tensor
+    classes: Tensor
+    rates: Tensor
+    states: Tensor
+    lengths: Tensor
+
+
+class ALRNNNeural(SequenceModule):
+    r"""An AL-RNN that is driven by a task's inputs, and from whose states spikes and choice are read.
+
+    An encoder makes states ẑ of the recorded spikes. In training the network is drawn towards them
+    (:func:`generalized_teacher_forcing`), its own states being z. The loss is
+
+    .. math:: 0.15\, L_{prediction} + 0.15\, L_{encoder} + 10^{-5} L_{consistency} + 6\, L_{choice}
+
+    - prediction: −log p(spikes | z) of all units together, in nats a bin, the mean over valid bins;
+    - encoder: −log p(spikes | ẑ), likewise;
+    - consistency: ‖z − ẑ‖², the mean over valid bins;
+    - choice: cross-entropy of the choice, read from z at each trial's own last bin;
+
+    and the manifold-attractor regularisation, if asked for (see :class:`ALRNNModule`).
+
+    Validation, test and prediction let the network run freely: it starts as ``initial_state`` says and is driven by the
+    inputs alone. It sees no spikes. Their loss is 0.15 prediction + 6 choice of that run, so that the best epoch
+    (lowest ``val/task_loss``) is the one whose own dynamics explain spikes and choices best. Spikes are looked at in
+    ``accuracy_forced`` alone, all of a trial's, by the encoder.
+
+    Logged, each over an epoch and all processes: ``train/loss``, ``train/task_loss``, ``train/regularization``, the
+    four terms ``train/prediction``, ``train/encoder``, ``train/consistency``, ``train/choice``, and ``train/alpha``.
+    In validation and test (here ``val/``), of the free-running network:
+
+    - ``val/loss``, ``val/task_loss``, ``val/regularization``, ``val/prediction``, ``val/choice``;
+    - ``val/accuracy``: share of right choices; ``val/accuracy/<group>`` for each of ``group_names``, NaN for one
+      without a trial;
+    - ``val/accuracy_forced``: the same with teacher forcing by ``alpha``, as choices were read in the reference;
+    - ``val/rate_correlation``, ``val/tuning_correlation`` (with groups), ``val/cv_correlation``,
+      ``val/fano_correlation``: Pearson's r of data and model, see :class:`SpikeAgreement`.
+
+    The callback :class:`NeuralFit`, with its figures, comes with it, unless the Trainer has one already.
+
+    Args:
+        input_size: K, the number of input channels.
+        output_size: number of choices.
+        num_units: N, the number of recorded units.
+        hidden_size: M, the number of units of the network, at least 2.
+        nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M).
+        self_connections: see :class:`ALRNN`.
+        init: see :class:`ALRNN`.
+        initial_state: see :class:`ALRNN`.
+        backend: see :class:`ALRNN`.
+        observation: "poisson", or with a dispersion of each unit "negative_binomial" or "generalized_poisson".
+        alpha: α, the strength of teacher forcing, from 0 (none) to 1.
+        alpha_end: α at the end of the annealing; ``None`` keeps it as it is.
+        alpha_epochs: epochs in which α goes linearly from ``alpha`` to ``alpha_end``, where it stays; with
+            ``alpha_end`` only.
+        interval: bins from one forced state to the next.
+        prediction_weight: weight of the prediction term.
+        encoder_weight: weight of the encoder term.
+        consistency_weight: weight of the consistency term.
+        choice_weight: weight of the choice term.
+        mar_strength: τ, the strength of the regularisation; 0 for none.
+        mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
+        group_names: names of the conditions in ``NeuralBatch.group``; ``None`` for none.
+        optimizer: called with the parameters.
+        encoder_lr: learning rate of the encoder, the observation model and the choice's readout; ``None`` for that of
+            the ``optimizer``.
+        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+
+    Raises:
+        ValueError: if a size or an option is out of range.
+
+    Example:
+        >>> model = ALRNNNeural(input_size=8, output_size=2, num_units=29)
+        >>> model(torch.randn(4, 40, 8)).rates.shape
+        torch.Size([4, 40, 29])
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); the forcing: Hess et al., ICML 2023 (arXiv:2306.04406).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        num_units: int,
+        hidden_size: int = 6,
+        nonlinear_units: int = 1,
+        self_connections: SelfConnections = "nonlinear",
+        init: Init = "gaussian",
+        initial_state: InitialState = "zeros",
+        backend: Backend = "auto",
+        observation: ObservationName = "poisson",
+        alpha: float = 0.5,
+        alpha_end: float | None = None,
+        alpha_epochs: int | None = None,
+        interval: int = 1,
+        prediction_weight: float = 0.15,
+        encoder_weight: float = 0.15,
+        consistency_weight: float = 1e-5,
+        choice_weight: float = 6.0,
+        mar_strength: float = 0.0,
+        mar_units: int | None = None,
+        group_names: list[str] | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        encoder_lr: float | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        if output_size < 2:
+            raise ValueError(f"output_size must be at least 2 (choices), got {output_size}")
+        if observation not in get_args(ObservationName):
+            choices = ", ".join(map(repr, get_args(ObservationName)))
+            raise ValueError(f"observation must be one of {choices}, got {observation!r}")
+        for name, value in (("alpha", alpha), ("alpha_end", alpha if alpha_end is None else alpha_end)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 (free running) and 1, got {value}")
+        if (alpha_end is None) != (alpha_epochs is None) or (alpha_epochs is not None and alpha_epochs < 1):
+            raise ValueError(
+                "annealing needs both alpha_end and alpha_epochs (at least 1), and a constant alpha neither; "
+                f"got alpha_end={alpha_end}, alpha_epochs={alpha_epochs}"
+            )
+        if interval < 1:
+            raise ValueError(f"interval must be at least 1 bin, got {interval}")
+        weights = {
+            "prediction": prediction_weight,
+            "encoder": encoder_weight,
+            "consistency": consistency_weight,
+            "choice": choice_weight,
+        }
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise ValueError(f"{name}_weight must not be negative, got {weight}")
+        if encoder_lr is not None and not encoder_lr >= 0:
+            raise ValueError(f"encoder_lr must not be negative, got {encoder_lr}")
+        check_regularization(mar_strength, mar_units, hidden_size)
+        self.weights = weights
+        self.alpha = alpha
+        self.alpha_end = alpha if alpha_end is None else alpha_end
+        self.alpha_epochs = 1 if alpha_epochs is None else alpha_epochs
+        self.interval = interval
+        self.mar_strength = mar_strength
+        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
+        self.group_names = group_names
+        self.encoder_lr = encoder_lr
+
+        self.core = ALRNN(
+            input_size,
+            hidden_size,
+            nonlinear_units,
+            self_connections=self_connections,
+            init=init,
+            initial_state=initial_state,
+            backend=backend,
+        )
+        self.encoder = SpikeEncoder(num_units, hidden_size)
+        self.observation = _OBSERVATIONS[observation](hidden_size, num_units)
+        self.readout = LinearReadout(hidden_size, output_size)
+
+        # checkpoints hold plain values only, so that they load with weights_only=True
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self._keep_own_hyperparameters()
+
+        names = group_names or []
+        self.train_metrics = nn.ModuleDict(self.configure_losses())
+        self.val_metrics = nn.ModuleDict(self.configure_losses(_FREE_TERMS) | self.configure_metrics())
+        self.test_metrics = nn.ModuleDict(self.configure_losses(_FREE_TERMS) | self.configure_metrics())
+        self.val_trials = TrialAccuracy(names)
+        self.test_trials = TrialAccuracy(names)
+        self.val_spikes = SpikeAgreement(num_units, len(names))
+        self.test_spikes = SpikeAgreement(num_units, len(names))
+
+    def configure_losses(self, terms: Sequence[str] = _TERMS) -> dict[str, Metric]:
+        """The loss and its parts, of which it is the sum also over an epoch of trials of different lengths."""
+        weights = [self.weights[term] for term in terms]
+        return {
+            "loss": WeightedSum([*weights, 1.0]),
+            "task_loss": WeightedSum(weights),
+            "regularization": WeightedMean(),
+            **{term: WeightedMean() for term in terms},
+        }
+
+    def configure_metrics(self) -> dict[str, Metric]:
+        """Metrics of validation and test beyond the losses and those over trials and spikes, by name."""
+        return {"accuracy_forced": WeightedMean()}
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """The checkpoints of :class:`SequenceModule`, and :class:`NeuralFit`."""
+        given = any(isinstance(callback, NeuralFit) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [*super().configure_callbacks(), *([] if given else [NeuralFit()])]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The AL-RNN's parameters, and all others with their own learning rate."""
+        core = set(self.core.parameters())
+        rest: dict[str, Any] = {"params": [parameter for parameter in self.parameters() if parameter not in core]}
+        if self.encoder_lr is not None:
+            rest["lr"] = self.encoder_lr
+        return [{"params": list(self.core.parameters())}, rest]
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> NeuralPrediction:
+        """Run freely.
+
+        Args:
+            inputs: shape ``(batch, time, K)``.
+            lengths: valid bins of each trial, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        """
+        states, last = self.core(inputs, lengths=lengths)
+        outputs = self.readout(last)
+        if lengths is None:
+            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
+        valid = valid_steps(lengths, states.shape[1]).unsqueeze(-1)
+        rates = torch.where(valid, self.observation.mean(states), 0.0)
+        return NeuralPrediction(outputs, outputs.argmax(dim=-1), rates, states, lengths)
+
+    def alpha_at(self, epoch: int) -> float:
+        """The strength of teacher forcing in an epoch, counted from 0."""
+        return self.alpha + (self.alpha_end - self.alpha) * min(epoch / self.alpha_epochs, 1.0)
+
+    def regularization(self) -> Tensor:
+        """τ times the manifold-attractor penalty."""
+        if self.mar_strength == 0:
+            return torch.zeros((), device=self.device)
+        return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
+
+    def predict_step(self, batch: NeuralBatch, batch_idx: int) -> NeuralPrediction:
+        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
+
+    def on_train_epoch_start(self) -> None:
+        self.log("train/alpha", self.alpha_at(self.current_epoch), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def _step(self, stage: Stage, batch: NeuralBatch) -> dict[str, Any]:
+        _check_batch(batch, self.observation.readout.out_features)
+        terms, output = self._forced_terms(batch) if stage == "train" else self._free_terms(stage, batch)
+        regularization = self.regularization()
+        loss = sum((self.weights[name] * value for name, (value, _) in terms.items()), start=regularization)
+        if stage == "train":
+            self._note_divergence(loss)
+        self._log(stage, batch, terms, regularization)
+        return {"loss": loss, **output, "lengths": batch.lengths} | (
+            {} if batch.group is None else {"group": batch.group}
+        )
+
+    def _forced_terms(self, batch: NeuralBatch) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+        """The terms of the loss in training, each with its weight in the mean, and the states."""
+        encoded, states, last = self._forced(batch, self.alpha_at(self.current_epoch))
+        bins = valid_steps(batch.lengths, states.shape[1])
+        trials = bins.new_tensor(len(last), dtype=torch.float32)
+        terms = {
+            "prediction": _mean(-self.observation.log_prob(batch.spikes, states), bins),
+            "encoder": _mean(-self.observation.log_prob(batch.spikes, encoded), bins),
+            "consistency": _mean((states - encoded).square(), bins),
+            "choice": (functional.cross_entropy(self.readout(last), batch.targets), trials),
+        }
+        return terms, {"states": states.detach()}
+
+    def _free_terms(
+        self, stage: Stage, batch: NeuralBatch
+    ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+        """The same in evaluation, of the free-running network; accuracies and rates are accumulated."""
+        outputs, classes, rates, states, lengths = self(batch.inputs, batch.lengths)
+        bins = valid_steps(lengths, states.shape[1])
+        trials = bins.new_tensor(len(outputs), dtype=torch.float32)
+        terms = {
+            "prediction": _mean(-self.observation.log_prob(batch.spikes, states), bins),
+            "choice": (functional.cross_entropy(outputs, batch.targets), trials),
+        }
+        right = (classes == batch.targets).long()
+        forced = self.readout(self._forced(batch, self.alpha)[2]).argmax(dim=-1)
+        getattr(self, f"{stage}_trials").update(right, torch.ones_like(right), batch.group)
+        getattr(self, f"{stage}_spikes").update(
+            batch.spikes, rates, self.observation.variance(states), lengths, batch.group
+        )
+        self._metrics(stage)["accuracy_forced"].update((forced == batch.targets).float().mean(), trials)
+        return terms, {"states": states.detach()}
+
+    def _forced(self, batch: NeuralBatch, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+        """ẑ, z and z at each trial's own last bin, under teacher forcing."""
+        encoded = self.encoder(batch.spikes, batch.lengths)
+        states, last = generalized_teacher_forcing(
+            self.core, batch.inputs, encoded, alpha=alpha, interval=self.interval, lengths=batch.lengths
+        )
+        return encoded, states, last
+
+    @torch.no_grad()
+    def _log(
+        self, stage: Stage, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor
+    ) -> None:
+        metrics = self._metrics(stage)
+        values, weights = (torch.stack(column) for column in zip(*terms.values(), strict=True))
+        trials = terms["choice"][1]
+        metrics["task_loss"].update(values, weights)
+        metrics["loss"].update(torch.stack((*values, regularization)), torch.stack((*weights, trials)))
+        metrics["regularization"].update(regularization, trials)
+        for name, (value, weight) in terms.items():
+            metrics[name].update(value, weight)
+        self._log_metrics(stage, len(batch.inputs))
+
+    def _log_epoch(self, stage: Stage) -> None:
+        for metric in (getattr(self, f"{stage}_trials"), getattr(self, f"{stage}_spikes")):
+            for name, value in metric.compute().items():
+                # equal on all processes already; sync_dist makes the keys known to every one of them
+                self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+            metric.reset()
+
+
+def _mean(values: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum over the last dimension of values ``(batch, time, …)``, its mean over valid bins, and their number."""
+    weight = bins.sum().to(values.dtype)
+    return torch.where(bins, values.sum(dim=-1), 0.0).sum() / weight, weight.float()
+
+
+def _check_batch(batch: object, num_units: int) -> None:
+    if not isinstance(batch, NeuralBatch):
+        raise TypeError(
+            f"a batch must be a lightning_alrnn.NeuralBatch(inputs, spikes, targets, lengths), got "
+            f"{type(batch).__name__}: use a DataModule with spikes, or let the loader's collate_fn return one"
+        )
+    expected = (*batch.inputs.shape[:2], num_units)
+    if tuple(batch.spikes.shape) != expected or not batch.spikes.is_floating_point():
+        raise ValueError(
+            f"spikes must be float counts of shape (batch, time, N) = {expected}, got {batch.spikes.dtype} of shape "
+            f"{tuple(batch.spikes.shape)}"
+        )
+    if tuple(batch.targets.shape) != expected[:1] or batch.targets.is_floating_point():
+        raise ValueError(
+            f"targets must be int64 choices of shape (batch,) = {expected[:1]}, got {batch.targets.dtype} of shape "
+            f"{tuple(batch.targets.shape)}"
+        )

@@ -1,0 +1,130 @@
+"""Generalised teacher forcing: a trajectory that is pulled towards given states as it runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.scan import ScanOutput, scan, step
+
+
+def generalized_teacher_forcing(
+    rnn: ALRNN,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float,
+    interval: int = 1,
+    state: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> ScanOutput:
+    r"""Run an AL-RNN whose state is moved towards a target state at every ``interval``-th step.
+
+    .. math::
+        z_t = F(\tilde z_{t-1}, s_t), \qquad
+        \tilde z_t = (1 - α) z_t + α \hat z_t \text{ where } t \text{ is a multiple of the interval, else } z_t
+
+    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. What is returned is z, the state as the network
+    itself made it, before it is moved: z_t depends on the targets of earlier steps alone. With α=0 the network runs
+    freely, with α=1 it starts from the target at every forced step.
+
+    With ``interval=1`` the forced states follow an AL-RNN of their own, with (1−α)A, (1−α)W and the drive
+    (1−α)(C s_t + h) + α ẑ_t: one scan gives z̃, and one batched step z. With longer intervals there is one scan for
+    each interval.
+
+    Args:
+        rnn: the layer.
+        inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where the layer's ``input_size`` is
+            ``None``.
+        targets: ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
+        alpha: α, between 0 and 1.
+        interval: steps from one forced state to the next, at least 1.
+        state: z_0, shape ``(batch, M)``; ``None`` starts as the layer's ``initial_state`` says.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+    Returns:
+        ``states``, z_1 … z_T, shape ``(batch, time, M)``, zero past a sequence's length, and ``last``, z at each
+        sequence's own last step, shape ``(batch, M)``.
+
+    Raises:
+        ValueError: if α or the interval is out of range, or a shape does not fit.
+        TypeError: if inputs and parameters differ in dtype.
+
+    Example:
+        >>> rnn = ALRNN(input_size=2, hidden_size=4, nonlinear_units=1)
+        >>> inputs, targets = torch.randn(3, 10, 2), torch.randn(3, 10, 4)
+        >>> forced = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.3, interval=5)
+        >>> torch.allclose(forced.states[:, :5], rnn(inputs).states[:, :5])  # nothing is forced before step 5
+        True
+
+    Reference:
+        Hess, Monfared, Brenner & Durstewitz, "Generalized Teacher Forcing for Learning Chaotic Dynamics", ICML 2023
+        (arXiv:2306.04406).
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie between 0 (free running) and 1, got {alpha}")
+    if interval < 1:
+        raise ValueError(f"interval must be at least 1 step, got {interval}")
+    rnn.check_inputs(inputs, state, lengths)
+    batch, time = inputs.shape[:2]
+    if targets.shape != (batch, time, rnn.hidden_size):
+        raise ValueError(
+            f"targets must have shape (batch, time, hidden_size) = {(batch, time, rnn.hidden_size)}, "
+            f"got {tuple(targets.shape)}"
+        )
+    if alpha == 0 or interval >= time:  # z_T itself is not read again
+        return rnn(inputs, state, lengths)  # type: ignore[no-any-return]
+
+    # the recurrence runs in float32 at least, as in ALRNN.forward
+    with torch.autocast(inputs.device.type, enabled=False):
+        dtype = torch.promote_types(rnn.W.dtype, torch.float32)
+        diagonal, W, h = rnn.diagonal().to(dtype), rnn.W.to(dtype), rnn.h.to(dtype)
+        inputs, targets = inputs.to(dtype), targets.to(dtype)
+        drive = inputs + h if rnn.C is None else functional.linear(inputs, rnn.C.to(dtype), h)
+        start = (rnn.start(batch) if state is None else state).to(dtype)
+        if lengths is not None:
+            lengths = lengths.to(inputs.device)
+        if interval == 1:
+            keep = 1 - alpha
+            # the last step's target would only move a state that nothing follows
+            forced = scan(
+                torch.lerp(drive[:, :-1], targets[:, :-1], alpha),
+                start,
+                diagonal=keep * diagonal,
+                W=keep * W,
+                C=None,
+                h=torch.zeros_like(h),
+                nonlinear_units=rnn.nonlinear_units,
+                lengths=None if lengths is None else (lengths - 1).clamp(min=1),
+                backend=rnn.backend,
+            ).states
+            before = torch.cat((start.unsqueeze(1), forced), dim=1)
+            states = step(before, drive, diagonal, W, rnn.nonlinear_units)
+        else:
+            parts = []
+            for first in range(0, time, interval):
+                driven = drive[:, first : first + interval]
+                part = scan(
+                    driven,
+                    start,
+                    diagonal=diagonal,
+                    W=W,
+                    C=None,
+                    h=torch.zeros_like(h),
+                    nonlinear_units=rnn.nonlinear_units,
+                    # at least 1, which every backend takes; what comes of it past a sequence's length is dropped below
+                    lengths=None if lengths is None else (lengths - first).clamp(1, driven.shape[1]),
+                    backend=rnn.backend,
+                ).states
+                parts.append(part)
+                start = torch.lerp(part[:, -1], targets[:, first + part.shape[1] - 1], alpha)
+            states = torch.cat(parts, dim=1)
+        if lengths is None:
+            last = states[:, -1]
+        else:
+            last = states[torch.arange(batch, device=states.device), lengths - 1]
+            states = torch.where(valid_steps(lengths, time).unsqueeze(-1), states, 0.0)
+        return ScanOutput(states.to(rnn.W.dtype), last.to(rnn.W.dtype))

@@ -1,0 +1,207 @@
+"""Observation models: how spike counts come about from states."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_alrnn.nn.readout import LinearReadout
+
+_LOWEST_RATE = 1e-6
+_GREATEST_SPREAD = 0.95
+
+
+class Observation(nn.Module):
+    r"""Base of the observation models: counts x_t of N units that depend on the state z_t alone.
+
+    .. math:: μ_t = \mathrm{softplus}(D z_t + b) + 10^{-6}
+
+    is the mean count a bin; how counts scatter around it is the subclass's matter. The small constant keeps the
+    logarithm of a rate finite.
+
+    Args:
+        hidden_size: M, the width of the states.
+        num_units: N, the number of observed units.
+
+    Attributes:
+        readout: D and b, a :class:`LinearReadout`.
+
+    Raises:
+        ValueError: if a size is less than 1.
+    """
+
+    def __init__(self, hidden_size: int, num_units: int) -> None:
+        super().__init__()
+        for name, value in (("hidden_size (M)", hidden_size), ("num_units (N)", num_units)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.readout = LinearReadout(hidden_size, num_units)
+
+    def mean(self, z: Tensor) -> Tensor:
+        """Mean count of each unit in a bin: states ``(…, M)`` to ``(…, N)``."""
+        return functional.softplus(self.readout(z)) + _LOWEST_RATE
+
+    def log_prob(self, counts: Tensor, z: Tensor) -> Tensor:
+        """Logarithm of the probability of counts.
+
+        Args:
+            counts: whole numbers from 0, shape ``(…, N)``.
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            log p(x_n | z) of each unit, shape ``(…, N)``.
+        """
+        return self.log_prob_of(counts, self.mean(z))
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Variance of the count of each unit in a bin, given the state: states ``(…, M)`` to ``(…, N)``."""
+        return self.variance_of(self.mean(z))
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw counts.
+
+        Args:
+            z: states, shape ``(…, M)``.
+            generator: where the random numbers come from, on the device of ``z``; ``None`` for torch's own.
+
+        Returns:
+            Whole numbers as floats, shape ``(…, N)``.
+        """
+        return self.sample_of(self.mean(z), generator)
+
+    @abstractmethod
+    def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
+        """As :meth:`log_prob`, from the mean counts ``(…, N)``."""
+
+    @abstractmethod
+    def variance_of(self, mean: Tensor) -> Tensor:
+        """As :meth:`variance`, from the mean counts ``(…, N)``."""
+
+    @abstractmethod
+    def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """As :meth:`sample`, from the mean counts ``(…, N)``."""
+
+
+class PoissonObservation(Observation):
+    r"""Poisson counts: p(x) = μ^x e^{−μ} / x!, variance μ.
+
+    Args:
+        hidden_size: M, the width of the states.
+        num_units: N, the number of observed units.
+
+    Example:
+        >>> observation = PoissonObservation(hidden_size=6, num_units=29)
+        >>> z = torch.randn(4, 10, 6)
+        >>> observation.log_prob(observation.sample(z), z).shape
+        torch.Size([4, 10, 29])
+    """
+
+    def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
+        return counts * mean.log() - mean - torch.lgamma(counts + 1)
+
+    def variance_of(self, mean: Tensor) -> Tensor:
+        return mean
+
+    def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.poisson(mean, generator)
+
+
+class NegativeBinomialObservation(Observation):
+    r"""Negative binomial counts: Poisson counts whose rate is Gamma distributed; variance μ + μ²/r.
+
+    .. math:: p(x) = \frac{Γ(x+r)}{Γ(r)\,x!} \Big(\frac{r}{r+μ}\Big)^r \Big(\frac{μ}{r+μ}\Big)^x
+
+    r > 0 is learned for each unit, from r = 10 on; the larger, the closer to Poisson.
+
+    Args:
+        hidden_size: M, the width of the states.
+        num_units: N, the number of observed units.
+
+    Attributes:
+        log_r: ln r, shape ``(N,)``.
+
+    Example:
+        >>> observation = NegativeBinomialObservation(hidden_size=6, num_units=29)
+        >>> z = torch.randn(4, 6)
+        >>> bool((observation.variance(z) > observation.mean(z)).all())
+        True
+    """
+
+    def __init__(self, hidden_size: int, num_units: int) -> None:
+        super().__init__(hidden_size, num_units)
+        self.log_r = nn.Parameter(torch.full((num_units,), math.log(10.0)))
+
+    def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
+        r = self.log_r.exp()
+        binomial = torch.lgamma(counts + r) - torch.lgamma(r) - torch.lgamma(counts + 1)
+        # r ln(r/(r+μ)) and x ln(μ/(r+μ)), without differences of large numbers where r ≫ μ
+        return binomial - r * torch.log1p(mean / r) + counts * (mean.log() - torch.log(r + mean))
+
+    def variance_of(self, mean: Tensor) -> Tensor:
+        return mean + mean.square() * torch.exp(-self.log_r)
+
+    def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        r = self.log_r.exp()
+        # torch.distributions.Gamma draws by the same function, but takes no generator
+        gamma = torch._standard_gamma(r.expand_as(mean).contiguous(), generator)
+        return torch.poisson(gamma * (mean / r), generator)
+
+
+class GeneralizedPoissonObservation(Observation):
+    r"""Generalised Poisson counts (Consul & Jain); variance μ/(1−λ)², a Fano factor that does not depend on the rate.
+
+    .. math:: p(x) = \frac{θ (θ + λx)^{x-1} e^{-θ-λx}}{x!}, \qquad θ = μ (1 - λ)
+
+    λ is learned for each unit, from 0.05 on. It is held within 0 < λ < 0.95 as 0.95 times a sigmoid: there the
+    probabilities sum to 1, and the variance, at most 400 μ, stays finite. λ=0 is Poisson. Of negative λ, for counts
+    that scatter less than Poisson, the formula is a distribution only when it is cut off at a count that depends on the
+    rate, and its sum is not 1; they are left out.
+
+    Args:
+        hidden_size: M, the width of the states.
+        num_units: N, the number of observed units.
+
+    Attributes:
+        logit: the sigmoid's argument, shape ``(N,)``.
+
+    Example:
+        >>> observation = GeneralizedPoissonObservation(hidden_size=6, num_units=29)
+        >>> observation.spread().shape
+        torch.Size([29])
+
+    Reference:
+        Consul & Jain, "A Generalization of the Poisson Distribution", Technometrics 15:791 (1973).
+    """
+
+    def __init__(self, hidden_size: int, num_units: int) -> None:
+        super().__init__(hidden_size, num_units)
+        start = 0.05 / _GREATEST_SPREAD
+        self.logit = nn.Parameter(torch.full((num_units,), math.log(start / (1 - start))))
+
+    def spread(self) -> Tensor:
+        """λ of each unit, shape ``(N,)``."""
+        return _GREATEST_SPREAD * torch.sigmoid(self.logit)
+
+    def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
+        spread = self.spread()
+        theta = mean * (1 - spread)
+        shifted = theta + spread * counts
+        return theta.log() + (counts - 1) * shifted.log() - shifted - torch.lgamma(counts + 1)
+
+    def variance_of(self, mean: Tensor) -> Tensor:
+        return mean / (1 - self.spread()).square()
+
+    def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw counts as the size of a family: Poisson(θ) founders, each member with Poisson(λ) children."""
+        spread = self.spread().expand_as(mean)
+        generation = torch.poisson(mean * (1 - spread), generator)
+        counts = generation.clone()
+        while bool(generation.any()):  # λ < 1: every family dies out
+            generation = torch.poisson(generation * spread, generator)
+            counts += generation
+        return counts

@@ -1,0 +1,409 @@
+"""Speech Commands from small archives and folders of the official layout."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import tarfile
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lightning_alrnn.datamodules import SpeechCommands, speech_commands
+from lightning_alrnn.datamodules.base import SPLITS, Split
+from lightning_alrnn.datamodules.mfcc import mfcc
+from lightning_alrnn.datamodules.speech_commands import ARCHIVE, OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
+
+SPEAKERS: dict[str, Split] = {"0a": "train", "1b": "val", "2c": "test", "3d": "train"}
+WORDS = (*TEN_WORDS, "bed", "zero")
+SETTINGS: dict[str, Any] = {"hop_length": 2_000, "n_mfcc": 5, "n_mels": 8, "cache_dir": "cache"}
+
+Clips = dict[str, NDArray[np.int16]]
+
+
+def make_clips() -> Clips:
+    """A clip of each word by each speaker."""
+    rng = np.random.default_rng(0)
+    names = [f"{word}/{speaker}_nohash_0.wav" for word in WORDS for speaker in SPEAKERS]
+    return {name: (3_000 * rng.normal(size=16_000)).astype(np.int16) for name in names}
+
+
+def wav(samples: NDArray[Any], rate: int = 16_000, channels: int = 1) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((channels, 2, rate, 0, "NONE", ""))
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def make_files(clips: Clips) -> dict[str, bytes]:
+    """All files by name, with what is to be passed over among them."""
+    files = {name: wav(samples) for name, samples in clips.items()}
+    for name, split in (("validation_list.txt", "val"), ("testing_list.txt", "test")):
+        lines = [clip for clip in clips if SPEAKERS[clip.partition("/")[2][:2]] == split]
+        files[name] = "".join(f"{line}\n" for line in lines).encode()
+    noise = {"_background_noise_/pink.wav": wav(np.ones(9)), "README.md": b"", "go/._0a_nohash_0.wav": b"a Mac's own"}
+    return {**files, **noise}
+
+
+def write_archive(files: dict[str, bytes], folder: Path = Path("data")) -> Path:
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / ARCHIVE, "w:gz", compresslevel=1) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return folder / ARCHIVE
+
+
+def write_folder(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def clips() -> Clips:
+    return make_clips()
+
+
+@pytest.fixture
+def files(clips: Clips) -> dict[str, bytes]:
+    return make_files(clips)
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")} if folder.exists() else set()
+
+
+def names_of(split: Split, words: tuple[str, ...] = TEN_WORDS) -> list[str]:
+    """The clips of a split, in the order of their names."""
+    names = [f"{word}/{speaker}_nohash_0.wav" for word in words for speaker, part in SPEAKERS.items() if part == split]
+    return sorted(names)
+
+
+@pytest.mark.parametrize("archive", [True, False])
+@pytest.mark.parametrize("words", [TEN_WORDS, ("bed", "zero")])
+def test_features_splits_and_classes(
+    clips: Clips, files: dict[str, bytes], archive: bool, words: tuple[str, ...]
+) -> None:
+    if archive:
+        write_archive(files)
+    else:
+        write_folder(files, Path("data"))
+    data = SpeechCommands(words="ten" if words == TEN_WORDS else ["zero", "bed"], **SETTINGS)
+    assert (data.input_size, data.output_size, data.class_names) == (5, len(words), sorted(words))
+    assert (data.objective, data.target_step) == ("classification", "last")
+    data.prepare_data()
+    waveforms = {name: torch.from_numpy(samples / 32_768).float() for name, samples in clips.items()}
+    raw = {name: mfcc(waveform, 16_000, 5, 8, 400, 2_000).double() for name, waveform in waveforms.items()}
+    train = torch.stack([raw[name] for name in names_of("train", words)]).flatten(0, 1)
+    mean = train.mean(dim=0)
+    std = (train - mean).square().mean().sqrt()
+    for split in SPLITS:
+        batch = data.build(split)
+        assert len(batch.inputs) == len(data.dataset(split)) == len(words) * (2 if split == "train" else 1)
+        expected = torch.stack([(raw[name] - mean) / std for name in names_of(split, words)])
+        assert batch.inputs.dtype == torch.float32
+        # stored as float16: eleven bits of numbers around 400
+        assert torch.allclose(batch.inputs.double() * std, expected * std, atol=0.3)
+        assert [sorted(words)[target] for target in batch.targets] == [
+            name.partition("/")[0] for name in names_of(split, words)
+        ]
+        assert batch.lengths.tolist() == [9] * len(batch.inputs)
+    inputs = data.build("train").inputs.flatten(0, 1)
+    assert inputs.mean(dim=0).abs().max() < 1e-5
+    assert float(inputs.square().mean()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("below", ["", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02"])
+def test_archive_and_folder_are_the_same(files: dict[str, bytes], below: str) -> None:
+    # in an archive the lists may come last, and the clips in any order
+    write_archive(dict(sorted(files.items(), reverse=True)), Path("archive"))
+    write_folder(files, Path("folder") / below)
+    first = SpeechCommands(data_dir="archive", **SETTINGS)
+    second = SpeechCommands(data_dir=Path("folder"), **SETTINGS)
+    for split in SPLITS:
+        for one, other in zip(first.build(split)[:3], second.build(split)[:3], strict=True):
+            assert torch.equal(one, other)  # type: ignore[arg-type]
+
+
+def one_clip(samples: NDArray[Any], rate: int = 16_000, channels: int = 1, **settings: Any) -> torch.Tensor:
+    """The features, as stored, of a clip beside others."""
+    files = make_files({name: np.zeros(16_000, np.int16) for name in make_clips()})
+    files["go/0a_nohash_0.wav"] = wav(samples, rate, channels)
+    write_archive(files)
+    data = SpeechCommands(**({**settings, "cache_dir": "cache"} if settings else SETTINGS))
+    dataset = data.dataset("train")
+    row = names_of("train").index("go/0a_nohash_0.wav")
+    assert isinstance(dataset, ClipDataset)
+    return dataset[row].inputs[0] * dataset._std + dataset._mean
+
+
+@pytest.mark.parametrize("length", [1, 9_000, 15_999, 16_000, 16_001, 40_000])
+def test_clips_are_padded_behind_or_cut(length: int) -> None:
+    samples = (3_000 * np.random.default_rng(1).normal(size=length)).astype(np.int16)
+    whole = np.zeros(16_000, np.int16)
+    whole[: min(length, 16_000)] = samples[:16_000]
+    expected = mfcc(torch.from_numpy(whole / 32_768).float(), 16_000, 5, 8, 400, 2_000)
+    assert torch.allclose(one_clip(samples), expected, atol=0.5)
+
+
+def tone(frequency: float, rate: int) -> NDArray[np.float64]:
+    return 10_000 * np.sin(2 * np.pi * frequency * np.arange(rate) / rate)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
+def test_other_rates_are_converted_with_one_warning(rate: int) -> None:
+    message = f"1 clips in .*{ARCHIVE} were converted to 16000 Hz, the first of them go/0a_nohash_0.wav .{rate} Hz"
+    with pytest.warns(UserWarning, match=message) as warned:
+        converted = one_clip(tone(440, rate), rate, features="raw", decimation=1)[:, 0]
+    assert sum("converted" in str(warning.message) for warning in warned) == 1
+    inside = slice(200, -200)  # a tone does not end smoothly
+    assert np.allclose(converted[inside] * 32_768, tone(440, 16_000)[inside], atol=100)
+
+
+def test_channels_are_averaged() -> None:
+    stereo = np.stack((tone(440, 16_000), np.zeros(16_000)), axis=1)
+    waveform = one_clip(stereo, channels=2, features="raw", decimation=1)[:, 0]
+    assert np.allclose(waveform * 32_768, tone(440, 16_000) / 2, atol=5)
+
+
+@pytest.mark.parametrize(("decimation", "steps"), [(1, 16_000), (4, 4_000), (7, 2_286)])
+def test_raw(decimation: int, steps: int) -> None:
+    data = SpeechCommands(features="raw", decimation=decimation)
+    assert data.input_size == 1
+    low = one_clip(tone(500, 16_000), features="raw", decimation=decimation)
+    assert low.shape == (steps, 1)
+    inside = slice(200, -200)
+    assert np.allclose(low[inside, 0] * 32_768, tone(500, 16_000)[::decimation][inside], atol=100)
+
+
+def test_what_decimation_cannot_carry_is_filtered_out() -> None:
+    high = one_clip(tone(3_500, 16_000), features="raw", decimation=4)  # would be heard at 500 Hz
+    assert high[200:-200].abs().max() * 32_768 < 50
+
+
+def test_the_second_start_computes_nothing(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_archive(files)
+    first = SpeechCommands(**SETTINGS)
+    first.prepare_data()
+    assert len(listing(Path("cache"))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(speech_commands, "read_members", lambda *_: pytest.fail("reads the archive again"))
+        second = SpeechCommands(**SETTINGS)
+        second.prepare_data()
+        second.setup("fit")
+        assert torch.equal(second.build("train").inputs, first.build("train").inputs)
+    for other in ({"hop_length": 1_000}, {"n_mfcc": 4}, {"words": ["go", "no"]}, {"features": "raw"}):
+        before = len(listing(Path("cache")))
+        SpeechCommands(**{**SETTINGS, **other}).prepare_data()
+        assert len(listing(Path("cache"))) == before + 1
+
+
+def test_a_folder_that_changes_is_read_again(files: dict[str, bytes]) -> None:
+    write_folder(files, Path("data"))
+    assert len(SpeechCommands(**SETTINGS).dataset("train")) == 20
+    write_folder({"go/4e_nohash_0.wav": files["go/0a_nohash_0.wav"]}, Path("data"))
+    assert len(SpeechCommands(**SETTINGS).dataset("train")) == 21
+
+
+def test_features_are_mapped_and_not_pickled(files: dict[str, bytes]) -> None:
+    write_archive(files)
+    data = SpeechCommands(**{**SETTINGS, "hop_length": 10})
+    dataset = data.dataset("train")
+    assert isinstance(dataset, ClipDataset)
+    assert isinstance(dataset._features, np.memmap)
+    assert dataset._features.dtype == np.float16
+    assert dataset._features.nbytes > 500_000
+    for original in (dataset, data):
+        assert len(pickle.dumps(original)) < 20_000
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again[3].inputs, dataset[3].inputs)
+    assert torch.equal(pickle.loads(pickle.dumps(data)).build("val").inputs, data.build("val").inputs)
+    in_memory = ClipDataset(np.array(dataset._features), dataset._rows, np.zeros(20, int), *(np.zeros(40),) * 2)
+    assert len(pickle.loads(pickle.dumps(in_memory))) == 20
+
+
+def test_without_a_cache(files: dict[str, bytes]) -> None:
+    write_archive(files)
+    Path("cache").write_text("a file where the folder should be")
+    data = SpeechCommands(**SETTINGS)
+    with pytest.warns(UserWarning, match="speech_commands could not be cached in cache"):
+        data.prepare_data()
+    for split in SPLITS:
+        assert torch.isfinite(data.build(split).inputs).all()
+
+
+def test_silence() -> None:
+    silence = {name: np.zeros(16_000, np.int16) for name in make_clips()}
+    write_archive(make_files(silence))
+    assert (SpeechCommands(**SETTINGS).build("test").inputs == 0).all()
+
+
+def test_a_part_of_the_official_clips_is_taken_with_a_warning(files: dict[str, bytes]) -> None:
+    write_archive(files)
+    data = SpeechCommands(**SETTINGS)
+    with pytest.warns(UserWarning, match="holds 40 of the official 38,546 clips of these words"):
+        data.prepare_data()
+
+
+def test_the_words() -> None:
+    assert SpeechCommands().class_names == list(TEN_WORDS)
+    assert SpeechCommands(words="all").class_names == sorted(OFFICIAL_CLIPS)
+    # Warden 2018, table 1
+    assert (len(OFFICIAL_CLIPS), sum(OFFICIAL_CLIPS.values())) == (35, 105_829)
+
+
+def test_what_a_checkpoint_keeps_is_plain() -> None:
+    data = SpeechCommands(words=["go", "no"], data_dir=Path("somewhere"), cache_dir=Path("else"))
+    assert data.hparams["data_dir"] == "somewhere"
+    assert data.hparams["cache_dir"] == "else"
+    for value in data.hparams.values():
+        assert isinstance(value, (str, int, list, bool, type(None)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"words": "yes"}, r"words must be 'ten', 'all' or a list of two or more .*got 'yes'"),
+        ({"words": ["yes"]}, r"got \['yes'\]"),
+        ({"words": ["yes", "yes"]}, r"got \['yes', 'yes'\]"),
+        ({"words": ["yes", "maybe"]}, r"backward, bed, .*got \['yes', 'maybe'\]"),
+        ({"features": "mel"}, "features must be one of 'mfcc', 'raw', got 'mel'"),
+        ({"hop_length": 0}, "hop_length must be at least 1, got 0"),
+        ({"n_mfcc": 65}, "n_mfcc must not exceed n_mels"),
+        ({"n_mels": 200}, "lower n_mels or raise n_fft"),
+        ({"n_fft": 40_000}, "must have more samples than half a frame"),
+        ({"features": "raw", "decimation": 0}, "decimation must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpeechCommands(**arguments)
+
+
+def test_without_the_data_it_says_where_they_are_expected(tmp_path: Path) -> None:
+    Path("elsewhere/go.wav").parent.mkdir()
+    for data_dir in ("data", "elsewhere"):
+        with pytest.raises(FileNotFoundError) as error:
+            SpeechCommands(data_dir=data_dir, **SETTINGS).prepare_data()
+        for part in (f"{tmp_path}/{data_dir}:", ARCHIVE, "testing_list.txt", "<word>/<speaker>", "download=True"):
+            assert part in str(error.value)
+    assert not Path("cache").exists()
+
+
+def test_download(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def fetch(url: str, path: Path, *, md5: str) -> None:
+        asked.append((url, path, md5))
+        write_archive(files, path.parent)
+
+    monkeypatch.setattr(speech_commands, "fetch", fetch)
+    for _ in range(2):
+        SpeechCommands(download=True, **SETTINGS).prepare_data()
+    url = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+    assert asked == [(url, Path("data") / ARCHIVE, "6b74f3901214cb2c2934e98196829835")]
+
+
+def edit_list(files: dict[str, bytes], name: str, edit: str) -> dict[str, bytes]:
+    return {**files, name: files[name] + edit.encode()}
+
+
+def without(files: dict[str, bytes], pattern: str) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if not re.match(pattern, name)}
+
+
+VAL, TEST = "validation_list.txt", "testing_list.txt"
+DAMAGE = {
+    "a list is missing": (lambda f: without(f, VAL), f"has no {VAL}, which names the clips of the val split"),
+    "the other list is missing": (lambda f: without(f, TEST), f"has no {TEST}"),
+    "a word has no clips": (lambda f: without(f, "go/"), "has no clips of the word 'go', expected go/<speaker>"),
+    "a word has none to train on": (
+        lambda f: without(f, "go/(0a|3d)"),
+        "has no clips of the word 'go' to train on, all are in its lists",
+    ),
+    "a list names what is not there": (
+        lambda f: edit_list(f, TEST, "go/5f_nohash_1.wav\nno/5f_nohash_1.wav\n"),
+        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*take those lines out",
+    ),
+    "a clip is in both lists": (
+        lambda f: edit_list(f, TEST, "go/1b_nohash_0.wav\n"),
+        f"go/1b_nohash_0.wav is in both lists of .*, {VAL} and {TEST}",
+    ),
+    "a list is empty": (lambda f: {**f, VAL: b"\n"}, f"{VAL} in .* names no clip of these words"),
+    "a list is something else": (lambda f: {**f, VAL: b"<html>\xff</html>"}, f"{VAL} in .* names no clip"),
+    "a clip is cut off": (
+        lambda f: {**f, "no/3d_nohash_0.wav": f["no/3d_nohash_0.wav"][:-9]},
+        "no/3d_nohash_0.wav in .* must be a WAV file .*cut off",
+    ),
+    "a clip is something else": (
+        lambda f: {**f, "no/1b_nohash_0.wav": b"hello"},
+        "no/1b_nohash_0.wav in .* must be a WAV file",
+    ),
+}
+
+
+@pytest.mark.parametrize("archive", [True, False])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_wrong_is_named(files: dict[str, bytes], damage: str, archive: bool) -> None:
+    break_, message = DAMAGE[damage]
+    files = break_(files)  # type: ignore[no-untyped-call]
+    if archive:
+        write_archive(files)
+    else:
+        write_folder(files, Path("data"))
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        SpeechCommands(**SETTINGS).prepare_data()
+    assert f"data/{ARCHIVE}" in str(error.value) if archive else "data" in str(error.value)
+    assert listing(Path("cache")) == set()
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, -3])
+def test_a_truncated_archive(files: dict[str, bytes], keep: float) -> None:
+    path = write_archive(files)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is no complete tar archive .*remove it and fetch it again"):
+        SpeechCommands(**SETTINGS).prepare_data()
+    assert listing(Path("cache")) == set()
+
+
+def test_a_corrupted_archive(files: dict[str, bytes]) -> None:
+    path = write_archive(files)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"data/{ARCHIVE} "):
+        SpeechCommands(**SETTINGS).prepare_data()
+    assert listing(Path("cache")) == set()
+
+
+def test_a_clip_twice(files: dict[str, bytes]) -> None:
+    path = write_archive(files)
+    with tarfile.open("data/plain.tar", "w") as tar:
+        for _ in range(2):
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    Path("data/plain.tar").replace(path)
+    with pytest.raises(ValueError, match="holds a clip twice"):
+        SpeechCommands(**SETTINGS).prepare_data()
+
+
+def test_an_unpacking_that_broke_off_is_not_taken_for_the_whole(files: dict[str, bytes]) -> None:
+    write_archive(files)
+    write_folder(dict(list(files.items())[:20]), Path("data/speech_commands_v0.02"))
+    with pytest.raises(FileNotFoundError, match=r"data/speech_commands_v0\.02 has no"):
+        SpeechCommands(**SETTINGS).prepare_data()

@@ -1,0 +1,109 @@
+"""WAV files, against the samples that were written and against SciPy's reader."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_alrnn.datamodules.wav import read_wav
+
+
+def wav_bytes(data: bytes, width: int = 2, channels: int = 1, rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((channels, width, rate, 0, "NONE", ""))
+        writer.writeframes(data)
+    return file.getvalue()
+
+
+@given(
+    width=st.sampled_from([1, 2, 3, 4]),
+    channels=st.integers(1, 3),
+    frames=st.integers(1, 5),
+    rate=st.integers(1, 2**31 - 1),
+    data=st.data(),
+)
+def test_every_width(width: int, channels: int, frames: int, rate: int, data: st.DataObject) -> None:
+    half = 2 ** (8 * width - 1)
+    count = channels * frames
+    samples = data.draw(st.lists(st.integers(-half, half - 1), min_size=count, max_size=count))
+    shift = 128 if width == 1 else 0  # single bytes are stored without a sign
+    content = b"".join((sample + shift).to_bytes(width, "little", signed=width > 1) for sample in samples)
+    recording = read_wav(wav_bytes(content, width, channels, min(rate, 2**31 // (channels * width))), "a.wav")
+    assert recording.samples.dtype == np.float32
+    expected = [sum(samples[i : i + channels]) / channels / half for i in range(0, count, channels)]
+    np.testing.assert_allclose(recording.samples, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", "<i4"])
+def test_against_scipy(dtype: str) -> None:
+    info = np.iinfo(dtype)
+    samples = np.random.default_rng(0).integers(info.min, info.max, (50, 2), dtype=dtype, endpoint=True)
+    file = io.BytesIO()
+    scipy.io.wavfile.write(file, 44_100, samples)
+    recording = read_wav(file.getvalue(), "a.wav")
+    assert recording.rate == 44_100
+    middle = 128 if dtype == "u1" else 0
+    expected = (samples.mean(axis=1) - middle) / 2 ** (8 * info.dtype.itemsize - 1)
+    np.testing.assert_allclose(recording.samples, expected, atol=1e-6)
+
+
+def test_other_chunks_are_passed_over() -> None:
+    content = wav_bytes(b"\0\x40" * 3)
+    note = b"LIST" + struct.pack("<I", 5) + b"hello\0"  # padded to an even size
+    at = content.index(b"data")
+    size = struct.unpack("<I", content[4:8])[0] + len(note)
+    content = content[:4] + struct.pack("<I", size) + content[8:at] + note + content[at:]
+    assert read_wav(content, "a.wav").samples.tolist() == [0.5] * 3
+
+
+def test_the_extensible_header() -> None:
+    header = struct.pack("<HHIIHHHHIH", 0xFFFE, 1, 8_000, 24_000, 3, 24, 22, 24, 4, 1) + bytes(14)
+    body = b"WAVEfmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", 3) + b"\0\0\x80"
+    recording = read_wav(b"RIFF" + struct.pack("<I", len(body)) + body, "a.wav")
+    assert (recording.samples.tolist(), recording.rate) == ([-1.0], 8_000)
+
+
+FLOATS = io.BytesIO()
+scipy.io.wavfile.write(FLOATS, 16_000, np.zeros(4, np.float32))
+GOOD = wav_bytes(bytes(200))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "does not begin like one"),
+        (b"<html>not found</html>", "does not begin like one"),
+        (GOOD[:30], "has no samples: it is damaged"),
+        (GOOD.replace(b"fmt ", b"fact"), "has no header: it is damaged"),
+        (GOOD[:-50], "its header tells of 200 bytes of sound, but it holds 150: it is empty or cut off"),
+        (wav_bytes(b""), "its header tells of 0 bytes of sound, but it holds 0: it is empty or cut off"),
+        (FLOATS.getvalue(), "got format 3 with 32 bits a sample, 1 channels and 16000 Hz: convert it to 16-bit PCM"),
+        (GOOD[:34] + struct.pack("<H", 64) + GOOD[36:], "got format 1 with 64 bits a sample"),
+        (GOOD[:24] + bytes(4) + GOOD[28:], "and 0 Hz"),
+    ],
+)
+def test_what_cannot_be_read_is_named(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^go/one.wav must be a WAV file of 8, 16, 24 or 32-bit PCM.*{message}"):
+        read_wav(content, "go/one.wav")
+
+
+@given(st.integers(0, len(GOOD)), st.binary(max_size=20), st.integers(0, 60))
+def test_damage_is_either_harmless_or_named(cut: int, other: bytes, at: int) -> None:
+    content = (GOOD[:at] + other + GOOD[at + len(other) :])[:cut]
+    try:
+        recording = read_wav(content, "go/one.wav")
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = "go/one.wav must be a WAV file"
+        assert np.isfinite(recording.samples).all()
+        assert recording.rate > 0
+    assert message.startswith("go/one.wav must be a WAV file")

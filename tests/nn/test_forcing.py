@@ -1,0 +1,166 @@
+"""Generalised teacher forcing against a plain Python loop."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_alrnn.nn import ALRNN, available_backends, generalized_teacher_forcing
+
+B, T, K, M = 5, 11, 3, 6
+
+
+def made(nonlinear: int, dtype: torch.dtype = torch.float64, width: int | None = K, **options: object) -> ALRNN:
+    torch.manual_seed(nonlinear)
+    rnn = ALRNN(width, M, nonlinear, **options)  # type: ignore[arg-type]
+    with torch.no_grad():
+        rnn.W.normal_(std=0.7 / M**0.5)
+        rnn.h.normal_(std=0.5)
+        rnn.A.normal_(std=0.5)
+        if rnn.C is not None:
+            rnn.C.normal_()
+    return rnn.to(dtype)
+
+
+def drawn(dtype: torch.dtype = torch.float64, time: int = T, width: int = K) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shapes = (B, time, width), (B, time, M), (B, M)
+    inputs, targets, state = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+    return inputs, targets, state, torch.tensor([time, 1, max(time - 3, 1), max(time // 2, 1), time])
+
+
+def loop(
+    rnn: ALRNN, inputs: Tensor, targets: Tensor, alpha: float, interval: int, state: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One trial and one step at a time, as the equations stand."""
+    states, last = torch.zeros_like(targets), []
+    rows = []
+    for b in range(len(inputs)):
+        z, row = state[b], []
+        for t in range(1, int(lengths[b]) + 1):
+            made_state = rnn.step(z, inputs[b, t - 1])
+            row.append(made_state)
+            z = (1 - alpha) * made_state + alpha * targets[b, t - 1] if t % interval == 0 else made_state
+        last.append(row[-1])
+        rows.append(torch.cat((torch.stack(row), states[b, len(row) :])))
+    return torch.stack(rows), torch.stack(last)
+
+
+@pytest.mark.parametrize("nonlinear", [0, 2, M])
+@pytest.mark.parametrize("padded", [False, True])
+def test_equals_the_loop(nonlinear: int, padded: bool) -> None:
+    rnn = made(nonlinear)
+    inputs, targets, state, lengths = drawn()
+    if not padded:
+        lengths = torch.full((B,), T)
+    weights = torch.randn(B, T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for alpha, interval in product((0.0, 0.3, 1.0), (1, 2, 3, 10, 11, 40)):
+        found, expected = [], []
+        for kind, into in (("op", found), ("loop", expected)):
+            leaves = [tensor.clone().requires_grad_() for tensor in (inputs, targets, state)]
+            rnn.zero_grad()
+            if kind == "op":
+                given = lengths if padded else None
+                states, last = generalized_teacher_forcing(
+                    rnn, leaves[0], leaves[1], alpha=alpha, interval=interval, state=leaves[2], lengths=given
+                )
+            else:
+                states, last = loop(rnn, leaves[0], leaves[1], alpha, interval, leaves[2], lengths)
+            ((states * weights).sum() + last.square().sum()).backward()
+            grads = [leaf.grad for leaf in leaves] + [parameter.grad for parameter in rnn.parameters()]
+            into += [states.detach(), last.detach(), *(torch.zeros(()) if grad is None else grad for grad in grads)]
+        for one, other in zip(found, expected, strict=True):
+            if other.ndim == 0 and one.ndim:  # no target was read
+                other = torch.zeros_like(one)
+            if one.ndim == 0 and other.ndim:
+                one = torch.zeros_like(other)
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+@pytest.mark.parametrize("interval", [1, 4])
+def test_every_backend(backend: str, interval: int) -> None:
+    rnn = made(2, torch.float32, backend=backend)
+    inputs, targets, state, lengths = drawn(torch.float32)
+    found = generalized_teacher_forcing(
+        rnn, inputs, targets, alpha=0.4, interval=interval, state=state, lengths=lengths
+    )
+    expected = loop(rnn, inputs, targets, 0.4, interval, state, lengths)
+    torch.testing.assert_close(found.states, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.last, expected[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_one_step_and_one_trial(interval: int) -> None:
+    rnn = made(2)
+    inputs, targets, state, _ = drawn(time=1)
+    found = generalized_teacher_forcing(rnn, inputs[:1], targets[:1], alpha=1.0, interval=interval, state=state[:1])
+    torch.testing.assert_close(found.states[:, 0], rnn.step(state[:1], inputs[:1, 0]))
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_inputs_that_are_added_directly_and_a_learned_start(interval: int) -> None:
+    rnn = made(2, width=None, initial_state="learned")
+    assert rnn.z0 is not None
+    with torch.no_grad():
+        rnn.z0.normal_()
+    inputs, targets, _, lengths = drawn(width=M)
+    found = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, lengths=lengths)
+    expected = loop(rnn, inputs, targets, 0.4, interval, rnn.z0.expand(B, -1), lengths)
+    torch.testing.assert_close(found.states, expected[0], rtol=1e-12, atol=1e-12)
+    found.last.sum().backward()
+    assert rnn.z0.grad is not None
+    assert float(rnn.z0.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_what_stands_in_the_padding_does_not_matter(interval: int) -> None:
+    rnn = made(2)
+    with torch.no_grad():
+        rnn.W.mul_(50)  # states that are run on would overflow
+    inputs, targets, state, lengths = drawn(time=300)
+    lengths = lengths.clamp(max=3)
+    found = []
+    for filling in (0.0, 1e3):
+        filled = torch.where(torch.arange(300) < lengths[:, None], 0.0, filling)[..., None]
+        rnn.zero_grad()
+        output = generalized_teacher_forcing(
+            rnn, inputs + filled, targets + filled, alpha=0.1, interval=interval, state=state, lengths=lengths
+        )
+        output.states.square().sum().backward()
+        found.append((output.states.detach(), rnn.W.grad))
+    for one, other in zip(*found, strict=True):
+        assert one is not None
+        assert bool(torch.isfinite(one).all())
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_half_precision_runs_the_recurrence_in_float32() -> None:
+    rnn = made(2, torch.float32)
+    inputs, targets, state, _ = drawn(torch.float32)
+    for interval in (1, 3):
+        expected = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, state=state)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, state=state)
+        assert torch.equal(found.states, expected.states)
+
+
+def test_wrong_arguments() -> None:
+    rnn = made(2)
+    inputs, targets, state, lengths = drawn()
+    for alpha in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="alpha must lie between 0"):
+            generalized_teacher_forcing(rnn, inputs, targets, alpha=alpha)
+    with pytest.raises(ValueError, match="interval must be at least 1 step, got 0"):
+        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, interval=0)
+    with pytest.raises(ValueError, match=r"targets must have shape .* = \(5, 11, 6\), got \(5, 10, 6\)"):
+        generalized_teacher_forcing(rnn, inputs, targets[:, 1:], alpha=0.5)
+    with pytest.raises(ValueError, match="lengths must lie between 1"):
+        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, lengths=lengths - 1)
+    with pytest.raises(ValueError, match="state must have shape"):
+        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, state=state[1:])
+    with pytest.raises(TypeError, match="inputs must have the dtype"):
+        generalized_teacher_forcing(rnn, inputs.float(), targets, alpha=0.5)
