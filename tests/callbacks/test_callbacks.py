@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -314,6 +315,28 @@ def test_more_units_than_are_searched_exhaustively() -> None:
     trainer = Trainer(logger=False, callbacks=[FixedPoints(exhaustive_max_nonlinear_units=2)], **QUIET)
     (logged,) = trainer.validate(model(3), data(), verbose=False)
     assert logged["fixed_points/complete"] == 0
+    with pytest.raises(ValueError, match="time_budget must not be negative, got -1"):
+        FixedPoints(time_budget=-1.0)
+
+
+def test_the_search_keeps_to_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many regimes there are to search, no batch is begun once the time is over."""
+    module = importlib.import_module("lightning_alrnn.analysis.sign_iteration")
+    batches: list[int] = []
+    solve = module._solve
+
+    def count(reduced: Any, codes: Any) -> Any:
+        batches.append(len(codes))
+        return solve(reduced, codes)
+
+    monkeypatch.setattr(module, "_solve", count)
+    monkeypatch.setattr(module, "_BATCH_ELEMENTS", 1)
+    for budget, most in ((0.0, 1), (60.0, 10_000)):
+        batches.clear()
+        bounded = FixedPoints(exhaustive_max_nonlinear_units=2, time_budget=budget)
+        Trainer(logger=False, callbacks=[bounded], **QUIET).validate(model(3), data(), verbose=False)
+        assert 1 <= len(batches) <= most
+    assert len(batches) > 1
 
 
 def test_fixed_points_under_a_constant_input() -> None:
