@@ -1,0 +1,734 @@
+"""What the runs of a sweep say: is nonlinearity needed, how much of it is enough, and what do further units do?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_alrnn.sweep.statistics import (
+    Interval,
+    bootstrap_band,
+    depends_on_column,
+    find_split,
+    fisher_fewer,
+    holm,
+    not_worse,
+    seeds_needed,
+    wilson_interval,
+    worse_than_best,
+)
+
+TRAIN_SIZE = "data.train_size"
+
+_ERRORS = {"loss", "mse", "mae", "rmse", "error", "perplexity", "regularization"}
+_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss", "loss")
+_UNIT_KEYS = ("regime/visited", "regime/effective", "units/active")
+
+_HALF, _SHARE_TOLERANCE = 0.5, 0.1
+
+Value = str | int | float | bool | None
+
+
+class Run(NamedTuple):
+    """A run of a sweep, as far as the verdict looks at it.
+
+    Attributes:
+        core: "ALRNN", or the core of a baseline.
+        nonlinear_units: P; ``None`` for a baseline.
+        seed: seed of the run.
+        settings: what else was varied, such as ``{"data.train_size": 100, "model.init": "gaussian"}``.
+        metrics: by key, those of the best weights: ``test/…``, ``val/…``, ``regime/…`` and so on. Empty where the run
+            failed.
+        diverged: whether it failed because training diverged. Such a run counts as one that does not solve the task.
+        hidden_size: M, where it is known.
+    """
+
+    core: str
+    nonlinear_units: int | None
+    seed: int
+    settings: Mapping[str, Value]
+    metrics: Mapping[str, float]
+    diverged: bool = False
+    hidden_size: int | None = None
+
+
+class Rules(NamedTuple):
+    """By which rules scores are judged.
+
+    Attributes:
+        score: key of the metric.
+        higher_is_better: its direction.
+        threshold: from where on a run counts as one that solves the task, or ``None`` where there is no such point.
+        threshold_rule: where that comes from.
+        tolerance: how much worse does not count.
+        tolerance_rule: where that comes from.
+        alpha: family-wise level of the tests.
+    """
+
+    score: str
+    higher_is_better: bool
+    threshold: float | None
+    threshold_rule: str
+    tolerance: float
+    tolerance_rule: str
+    alpha: float
+
+    def solves(self, score: float) -> bool:
+        """Whether a score lies on the better side of the threshold."""
+        if self.threshold is None:
+            return False
+        return score >= self.threshold if self.higher_is_better else score <= self.threshold
+
+    @property
+    def sign(self) -> float:
+        """What a score is multiplied by so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+
+class Units(NamedTuple):
+    """The runs with one number of nonlinear units.
+
+    Attributes:
+        nonlinear_units: P.
+        setting: what else was varied, as chosen for this P by validation.
+        scores: of the setting's runs, by seed.
+        mean: their mean.
+        low: lower limit of its bootstrap band (95 %).
+        high: upper limit.
+        best: the best score of any seed and setting.
+        capable: whether any seed and setting solves the task; ``None`` without a threshold.
+        attempts: how many runs that is of.
+        solved: how many of the setting's runs solve it; ``None`` without a threshold.
+        tried: how many runs the setting has, those that diverged among them.
+        solved_low: lower limit of the share (Wilson, 95 %).
+        solved_high: upper limit.
+        solved_mean: mean score of the runs that solve it; NaN where there is none.
+        less_reliable_p: p-value of solving it no less often than all other P together (Fisher's exact test, adjusted
+            over P by Holm's method).
+        worse_p: p-value of being no worse than the best of the others beyond the tolerance (adjusted by Holm's method).
+        not_worse_p: p-value of being worse than another beyond the tolerance (adjusted by Holm's method); with a
+            threshold, over the runs that solve the task.
+        sufficient: whether this P is shown to be enough, see :class:`Claims`.
+        regimes: mean number of regimes visited; NaN where it is not logged.
+        effective_regimes: mean of 2^entropy of the occupancy.
+        active: mean number of nonlinear units that switch.
+        active_runs: the number in each run.
+        regimes_runs: the number of regimes in each run.
+    """
+
+    nonlinear_units: int
+    setting: Mapping[str, Value]
+    scores: Mapping[int, float]
+    mean: float
+    low: float
+    high: float
+    best: float
+    capable: bool | None
+    attempts: int
+    solved: int | None
+    tried: int
+    solved_low: float
+    solved_high: float
+    solved_mean: float
+    less_reliable_p: float
+    worse_p: float
+    not_worse_p: float
+    sufficient: bool
+    regimes: float
+    effective_regimes: float
+    active: float
+    active_runs: tuple[float, ...]
+    regimes_runs: tuple[float, ...]
+
+
+class Baseline(NamedTuple):
+    """The runs with another core.
+
+    Attributes:
+        core: its name.
+        setting: what else was varied, as chosen by validation.
+        scores: by seed.
+        mean: their mean.
+        low: lower limit of its bootstrap band (95 %).
+        high: upper limit.
+        solved: how many solve the task; ``None`` without a threshold.
+        tried: how many runs there are, those that diverged among them.
+    """
+
+    core: str
+    setting: Mapping[str, Value]
+    scores: Mapping[int, float]
+    mean: float
+    low: float
+    high: float
+    solved: int | None
+    tried: int
+
+
+class Claims(NamedTuple):
+    """What is claimed, and why.
+
+    Attributes:
+        nonlinearity_needed: whether the linear network (P=0) falls short of the best; ``None`` if that cannot be told.
+        smallest_sufficient: the smallest P that is shown to be enough, or ``None``. It is one that is not worse than
+            any other beyond the tolerance. Where there is a threshold this is asked of the runs that solve the task,
+            and P must solve it in at least half of its runs and in a share at most 0.1 below that of any other P.
+        sparse_beats_full: whether fewer nonlinear units do better than P=M, beyond the tolerance; ``None`` if that
+            cannot be told or P=M was not run.
+        reasons: a sentence for each of the three.
+        linear_p: p-value of P=0 being no worse than the best beyond the tolerance; ``None`` if not tested.
+        full_p: that of P=M; ``None`` if not tested.
+        seeds: the seeds that have a score at every P: those that are compared.
+        enough_seeds: whether there are enough for any claim.
+    """
+
+    nonlinearity_needed: bool | None
+    smallest_sufficient: int | None
+    sparse_beats_full: bool | None
+    reasons: tuple[str, str, str]
+    linear_p: float | None
+    full_p: float | None
+    seeds: tuple[int, ...]
+    enough_seeds: bool
+
+
+class SizeVerdict(NamedTuple):
+    """The verdict for one size of training data.
+
+    Attributes:
+        train_size: number of training sequences, ``None`` where it was not varied.
+        claims: what is claimed.
+        units: the runs, by P.
+        baselines: the other cores.
+        hidden_size: M, or ``None`` where it is unknown or differs.
+    """
+
+    train_size: int | None
+    claims: Claims
+    units: tuple[Units, ...]
+    baselines: tuple[Baseline, ...]
+    hidden_size: int | None
+
+
+class Dependence(NamedTuple):
+    """How the verdict depends on something else that was varied.
+
+    Attributes:
+        axis: its key, such as "model.init".
+        claims: the claims by level, the other axes chosen by validation.
+        solved: runs that solve the task and all runs, by level, over all P; ``None`` without a threshold.
+        means: mean score by level, over all P and seeds.
+        p_value: p-value of the score not depending on it (adjusted by Holm's method over the axes); ``None`` where no
+            seed has a run for each.
+        answer_differs: whether levels disagree on a claim that both make.
+    """
+
+    axis: str
+    claims: Mapping[str, Claims]
+    solved: Mapping[str, tuple[int, int]] | None
+    means: Mapping[str, float]
+    p_value: float | None
+    answer_differs: bool
+
+
+class Verdict(NamedTuple):
+    """What a sweep says.
+
+    Attributes:
+        rules: by which rules.
+        sizes: the verdict for each size of training data, in order; the last is the sweep's own.
+        dependence: on what else that was varied it depends, at the largest size.
+        finished: number of runs with a score.
+        diverged: number of runs that diverged.
+    """
+
+    rules: Rules
+    sizes: tuple[SizeVerdict, ...]
+    dependence: tuple[Dependence, ...]
+    finished: int
+    diverged: int
+
+    @property
+    def claims(self) -> Claims:
+        """The claims at the largest size of training data."""
+        return self.sizes[-1].claims
+
+    @property
+    def nonlinearity_needed(self) -> bool | None:
+        """Whether the linear network falls short; ``None`` if that cannot be told."""
+        return self.claims.nonlinearity_needed
+
+    @property
+    def smallest_sufficient(self) -> int | None:
+        """The smallest P shown to be enough, or ``None``."""
+        return self.claims.smallest_sufficient
+
+
+def higher_is_better(key: str) -> bool:
+    """Whether a metric is one that should be high, judged by its name: ``test/mse`` and losses should be low.
+
+    Example:
+        >>> higher_is_better("test/accuracy"), higher_is_better("test/task_loss")
+        (True, False)
+    """
+    return not _ERRORS & set(re.split(r"[/_]", key.lower()))
+
+
+def choose_score(runs: Sequence[Run]) -> str:
+    """The metric by which runs are judged where none is named.
+
+    The first that every run has of the test's ``sequence_accuracy`` (left out where it is 0 in all of them),
+    ``accuracy``, ``mse``, ``task_loss`` and ``loss``.
+
+    Raises:
+        ValueError: if they have none of these.
+    """
+    scored = [run for run in runs if run.metrics]
+    for name in _SCORES:
+        key = f"test/{name}"
+        values = [run.metrics.get(key) for run in scored]
+        if values and all(value is not None for value in values) and (name != "sequence_accuracy" or any(values)):
+            return key
+    raise ValueError(
+        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in _SCORES)} in each of "
+        f"them, found {_known_keys(scored)}; name one with --score"
+    )
+
+
+def judge(
+    runs: Sequence[Run],
+    score: str | None = None,
+    solved: float | None = None,
+    tolerance: float | None = None,
+    alpha: float = 0.05,
+) -> Verdict:
+    """Come to a verdict on the runs of a sweep.
+
+    Args:
+        runs: the runs, those that diverged among them.
+        score: key of the metric, with or without ``test/``; ``None`` for :func:`choose_score`. It should be low if its
+            name says that it is an error or a loss.
+        solved: the score from which on a run solves the task; ``None`` to look for two peaks (:func:`find_split`).
+        tolerance: how much worse does not count; ``None`` for 0.02 of a share such as the accuracy, and for 5 % of the
+            error of the best constant prediction.
+        alpha: family-wise level of each claim.
+
+    Returns:
+        The verdict; claims that the runs do not bear out are ``None``.
+
+    Raises:
+        ValueError: if there is no run of an AL-RNN with a score, or an argument is out of range.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    rules = _rules(runs, score, solved, tolerance, alpha)
+    scored = [run for run in runs if rules.score in run.metrics]
+    usable = [run for run in runs if rules.score in run.metrics or run.diverged]
+    if not any(run.nonlinear_units is not None for run in scored):
+        raise ValueError("there is no finished run of an ALRNN to judge")
+    by_size: dict[Value, list[Run]] = defaultdict(list)
+    for run in usable:
+        by_size[run.settings.get(TRAIN_SIZE)].append(run)
+    judged = {size: of_size for size, of_size in by_size.items() if _columns(of_size, rules)}
+    ordered = sorted(judged, key=lambda size: -1.0 if size is None else float(size))
+    sizes = tuple(_judge_size(judged[size], size, rules) for size in ordered)
+    return Verdict(
+        rules,
+        sizes,
+        _dependence(judged[ordered[-1]], rules),
+        finished=len(scored),
+        diverged=len(usable) - len(scored),
+    )
+
+
+def _rules(
+    runs: Sequence[Run], score: str | None, solved: float | None, tolerance: float | None, alpha: float
+) -> Rules:
+    scored = [run for run in runs if run.metrics]
+    if not scored:
+        raise ValueError("there is no finished run to judge")
+    key = choose_score(scored) if score is None else score if "/" in score else f"test/{score}"
+    values = [run.metrics[key] for run in scored if key in run.metrics]
+    if not values:
+        raise ValueError(f"no run has the metric {key!r}; there are {_known_keys(scored)}")
+    upward = higher_is_better(key)
+    if tolerance is not None:
+        tolerance_rule = "as stated"
+    elif upward:
+        tolerance, tolerance_rule = 0.02, "0.02 of a share"
+    else:
+        constants = [run.metrics["test/constant_mse"] for run in scored if "test/constant_mse" in run.metrics]
+        if key == "test/mse" and constants and max(constants) > 0:
+            tolerance, tolerance_rule = 0.05 * max(constants), "5 % of the error of the best constant prediction"
+        else:
+            span = max(values) - min(values)
+            tolerance = 0.05 * span if span > 0 else 1e-12
+            tolerance_rule = "5 % of the distance between the best and the worst run"
+    if solved is not None:
+        rule = "as stated"
+    else:
+        split = find_split([value if upward else -value for value in values])
+        if split is None:
+            rule = "none: the scores of all runs have one peak"
+        else:
+            solved = split.threshold if upward else -split.threshold
+            rule = (
+                f"found: the midpoint between two peaks of {split.above} better and {split.below} worse runs, the gap "
+                + ("without spread inside them" if math.isnan(split.gap) else f"{split.gap:.1f} standard deviations")
+            )
+    return Rules(key, upward, solved, rule, tolerance, tolerance_rule, alpha)
+
+
+def _judge_size(runs: Sequence[Run], size: Value, rules: Rules) -> SizeVerdict:
+    columns = _columns(runs, rules)
+    widths = {run.hidden_size for run in runs if run.nonlinear_units is not None}
+    hidden_size = widths.pop() if len(widths) == 1 else None
+    chosen = {units: _choose_setting(of_units, rules) for units, of_units in columns.items()}
+    claims, worse, not_worse_p, sufficient = _claim(columns, chosen, hidden_size, rules)
+    solved = {units: _count_solved(_with(columns[units], chosen[units]), rules) for units in columns}
+    less = _less_reliable(list(solved.values()))
+    units = tuple(
+        _units(
+            p,
+            columns[p],
+            chosen[p],
+            rules,
+            solved[p],
+            (less[index], worse.get(p, math.nan), not_worse_p.get(p, math.nan)),
+            p in sufficient,
+        )
+        for index, p in enumerate(columns)
+    )
+    cores: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.nonlinear_units is None:
+            cores[run.core].append(run)
+    baselines = tuple(
+        _baseline(core, own, rules) for core, own in sorted(cores.items()) if any(rules.score in r.metrics for r in own)
+    )
+    return SizeVerdict(None if size is None else int(size), claims, units, baselines, hidden_size)
+
+
+def _claim(
+    columns: Mapping[int, Sequence[Run]],
+    chosen: Mapping[int, Mapping[str, Value]],
+    hidden_size: int | None,
+    rules: Rules,
+) -> tuple[Claims, dict[int, float], dict[int, float], set[int]]:
+    """The claims, for each P the p-values of being and of not being worse than the best, and which P are enough."""
+    scores = {p: _scores(_with(columns[p], chosen[p]), rules) for p in columns}
+    # a P with few scores, as most of its runs diverged or are not done, must not keep the others from being compared
+    units = [p for p in columns if 2 * len(scores[p]) > max(map(len, scores.values()))]
+    seeds = sorted(set.intersection(*(set(scores[p]) for p in units)))
+    if len(units) < 2:
+        reason = f"Only P={units[0]} was run often enough: there is nothing to compare it with."
+        return Claims(None, None, None, (reason,) * 3, None, None, tuple(seeds), False), {}, {}, set()
+    needed = seeds_needed(len(units), rules.alpha)
+    if len(seeds) < needed:
+        reason = (
+            f"Not enough seeds to tell: {len(seeds)} with a score at each of the {len(units)} P, and a claim needs "
+            f"at least {needed} at the level {rules.alpha:g}."
+        )
+        return Claims(None, None, None, (reason,) * 3, None, None, tuple(seeds), False), {}, {}, set()
+
+    table = rules.sign * np.array([[scores[p][seed] for p in units] for seed in seeds])
+    comparisons = [worse_than_best(table, column, rules.tolerance) for column in range(len(units))]
+    worse = dict(zip(units, holm([comparison.p_value for comparison in comparisons]).tolist(), strict=True))
+    # among the runs that solve the task, where there is such a thing: whether they do is asked beside
+    solving = table >= rules.sign * rules.threshold if rules.threshold is not None else np.full(table.shape, True)
+    shown = not_worse(np.where(solving, table, np.nan), rules.tolerance, rules.alpha).p_values.tolist()
+    not_worse_p = dict(zip(units, shown, strict=True))
+    sufficient = {p for p in units if not_worse_p[p] <= rules.alpha}
+    if rules.threshold is not None:
+        counts = {p: _count_solved(_with(columns[p], chosen[p]), rules) for p in units}
+        shares = {p: solved / tried for p, (solved, tried) in counts.items()}
+        least = max(_HALF, max(shares.values()) - _SHARE_TOLERANCE)
+        sufficient = {p for p in sufficient if shares[p] >= least}
+
+    smallest = min(sufficient, default=None)
+    linear, linear_p = None, None
+    linear_reason = "P=0 was not run (often enough): whether nonlinearity is needed cannot be told."
+    if 0 in units:
+        linear_p = comparisons[0].p_value
+        linear, linear_reason = _is_needed(columns[0], table, units, linear_p, not_worse_p[0], rules)
+    full, full_reason, full_p = _beats_full(table, units, hidden_size, sufficient, rules)
+    beyond = f"beyond the tolerance of {rules.tolerance:.3g}"
+    if smallest is None:
+        enough_reason = (
+            f"No P is shown to be enough, that is, not worse than any other {beyond}, with {len(seeds)} seeds."
+        )
+        if rules.threshold is not None and max(shares.values()) < _HALF:
+            enough_reason = "No P is shown to be enough: none solves the task in half of its runs."
+    else:
+        enough_reason = (
+            f"P={smallest} is enough: the smallest that is not worse than any other {beyond} "
+            f"(p = {not_worse_p[smallest]:.2g}, {len(seeds)} seeds)"
+        )
+        if rules.threshold is not None:
+            solved, tried = counts[smallest]
+            low, high = wilson_interval(solved, tried)
+            enough_reason += (
+                f" where it solves the task, which it does in {solved} of {tried} runs (95 %: {low:.0%} to {high:.0%})"
+            )
+        enough_reason += "."
+    reasons = (linear_reason, enough_reason, full_reason)
+    claims = Claims(linear, smallest, full, reasons, linear_p, full_p, tuple(seeds), True)
+    return claims, worse, not_worse_p, sufficient
+
+
+def _is_needed(
+    linear: Sequence[Run],
+    table: NDArray[np.float64],
+    units: Sequence[int],
+    worse_p: float,
+    not_worse_p: float,
+    rules: Rules,
+) -> tuple[bool | None, str]:
+    """Whether the linear network falls short, and why."""
+    means = rules.sign * table.mean(axis=0)
+    best = int(np.argmax(table.mean(axis=0)))
+    shown = f"mean {_short(rules.score)} {means[0]:.3g} at P=0, {means[best]:.3g} at the best, P={units[best]}"
+    if rules.threshold is not None:
+        solved, tried = _count_solved(linear, rules)
+        if solved:
+            more = "" if worse_p > rules.alpha else " Nonlinear units make it more reliable or better."
+            return False, (
+                f"Nonlinearity is not needed: a linear network can solve the task, {solved} of {tried} runs "
+                f"with P=0 do ({shown}).{more}"
+            )
+    if worse_p <= rules.alpha:
+        incapable = f", and none of its {len(linear)} runs solves the task" if rules.threshold is not None else ""
+        return True, (
+            f"Nonlinearity is needed: the linear network is worse than the best beyond the tolerance of "
+            f"{rules.tolerance:.3g} (p = {worse_p:.2g}){incapable} ({shown})."
+        )
+    if not_worse_p <= rules.alpha and rules.threshold is None:
+        return False, (
+            f"Nonlinearity is not needed: the linear network is not worse than any other P beyond the tolerance of "
+            f"{rules.tolerance:.3g} (p = {not_worse_p:.2g}; {shown})."
+        )
+    return None, (
+        f"Not enough seeds to tell whether nonlinearity is needed ({len(table)} seeds; {shown}; p = {worse_p:.2g} for "
+        f"a difference beyond the tolerance of {rules.tolerance:.3g}, p = {not_worse_p:.2g} for none)."
+    )
+
+
+def _beats_full(
+    table: NDArray[np.float64],
+    units: Sequence[int],
+    hidden_size: int | None,
+    sufficient: set[int],
+    rules: Rules,
+) -> tuple[bool | None, str, float | None]:
+    """Whether fewer nonlinear units do better than P=M, why, and the p-value."""
+    if hidden_size is None or hidden_size not in units:
+        return None, "P=M was not run (often enough): whether few nonlinear units beat all cannot be told.", None
+    full = units.index(hidden_size)
+    compared = worse_than_best(table, full, rules.tolerance)
+    means = rules.sign * table.mean(axis=0)
+    shown = (
+        f"mean {_short(rules.score)} {means[full]:.3g} at P=M={units[full]}, {means[compared.best]:.3g} at "
+        f"P={units[compared.best]}, the best of the others"
+    )
+    if compared.p_value <= rules.alpha:
+        return True, f"Few nonlinear units beat all (p = {compared.p_value:.2g}; {shown}).", compared.p_value
+    if units[full] in sufficient:
+        return False, f"Few nonlinear units do not beat all beyond the tolerance ({shown}).", compared.p_value
+    return None, f"Not enough seeds to tell whether few nonlinear units beat all ({shown}).", compared.p_value
+
+
+def _units(
+    p: int,
+    runs: Sequence[Run],
+    setting: Mapping[str, Value],
+    rules: Rules,
+    solved: tuple[int, int],
+    p_values: tuple[float, float, float],
+    sufficient: bool,
+) -> Units:
+    own = _with(runs, setting)
+    scores = _scores(own, rules)
+    low, high = _band(list(scores.values()))
+    everything = [run.metrics[rules.score] for run in runs if rules.score in run.metrics]
+    count, tried = solved
+    interval = wilson_interval(count, tried) if rules.threshold is not None else Interval(math.nan, math.nan)
+    solving = [score for score in scores.values() if rules.solves(score)]
+    logged = [[value for run in own if (value := _logged(run.metrics, key)) is not None] for key in _UNIT_KEYS]
+    regimes, effective, active = logged
+    return Units(
+        nonlinear_units=p,
+        setting=setting,
+        scores=scores,
+        mean=_mean(list(scores.values())),
+        low=low,
+        high=high,
+        best=max(everything, key=lambda score: rules.sign * score),
+        capable=None if rules.threshold is None else any(map(rules.solves, everything)),
+        attempts=len(runs),
+        solved=None if rules.threshold is None else count,
+        tried=tried,
+        solved_low=interval.low,
+        solved_high=interval.high,
+        solved_mean=_mean(solving),
+        less_reliable_p=math.nan if rules.threshold is None else p_values[0],
+        worse_p=p_values[1],
+        not_worse_p=p_values[2],
+        sufficient=sufficient,
+        regimes=_mean(regimes),
+        effective_regimes=_mean(effective),
+        active=_mean(active),
+        active_runs=tuple(active),
+        regimes_runs=tuple(regimes),
+    )
+
+
+def _baseline(core: str, runs: Sequence[Run], rules: Rules) -> Baseline:
+    setting = _choose_setting(runs, rules)
+    own = _with(runs, setting)
+    scores = _scores(own, rules)
+    low, high = _band(list(scores.values()))
+    count, tried = _count_solved(own, rules)
+    solved = None if rules.threshold is None else count
+    return Baseline(core, setting, scores, _mean(list(scores.values())), low, high, solved, tried)
+
+
+def _dependence(runs: Sequence[Run], rules: Rules) -> tuple[Dependence, ...]:
+    """For each axis that was varied beside P, seed, core and size: what its levels say."""
+    own = [run for run in runs if run.nonlinear_units is not None]
+    found = []
+    for axis in sorted({key for run in own for key in run.settings} - {TRAIN_SIZE}):
+        levels = _ordered({run.settings.get(axis) for run in own})
+        if len(levels) < 2:
+            continue
+        by_level = {level: [run for run in own if run.settings.get(axis) == level] for level in levels}
+        claims: dict[str, Claims] = {}
+        solved: dict[str, tuple[int, int]] = {}
+        means: dict[str, float] = {}
+        for level, of_level in by_level.items():
+            columns = _columns(of_level, rules)
+            if not columns:
+                continue
+            chosen = {p: _choose_setting(of_units, rules) for p, of_units in columns.items()}
+            widths = {run.hidden_size for run in of_level}
+            claims[str(level)] = _claim(columns, chosen, widths.pop() if len(widths) == 1 else None, rules)[0]
+            solved[str(level)] = _count_solved(of_level, rules)
+            means[str(level)] = _mean([run.metrics[rules.score] for run in of_level if rules.score in run.metrics])
+        answers = [
+            {getattr(claim, name) for claim in claims.values()} - {None}
+            for name in ("nonlinearity_needed", "smallest_sufficient", "sparse_beats_full")
+        ]
+        found.append(
+            Dependence(
+                axis,
+                claims,
+                None if rules.threshold is None else solved,
+                means,
+                _axis_p_value(own, axis, levels, rules),
+                any(len(answer) > 1 for answer in answers),
+            )
+        )
+    tested = [index for index, one in enumerate(found) if one.p_value is not None]
+    adjusted = holm([found[index].p_value or 0.0 for index in tested])
+    for index, p_value in zip(tested, adjusted.tolist(), strict=True):
+        found[index] = found[index]._replace(p_value=p_value)
+    return tuple(found)
+
+
+def _axis_p_value(runs: Sequence[Run], axis: str, levels: Sequence[Value], rules: Rules) -> float | None:
+    """Whether scores depend on an axis, within P and whatever else was varied; only seeds with all runs count."""
+    cells: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    for run in runs:
+        rest = (run.nonlinear_units, *sorted((key, str(v)) for key, v in run.settings.items() if key != axis))
+        if rules.score in run.metrics:
+            cells[(run.settings.get(axis), rest)][run.seed] = run.metrics[rules.score]
+    groups = {rest for _, rest in cells}
+    complete = [rest for rest in sorted(groups, key=str) if all((level, rest) in cells for level in levels)]
+    if not complete:
+        return None
+    seeds = sorted(set.intersection(*(set(cells[(level, rest)]) for level in levels for rest in complete)))
+    if not seeds:
+        return None
+    table = [[[cells[(level, rest)][seed] for rest in complete] for level in levels] for seed in seeds]
+    return depends_on_column(table)
+
+
+def _columns(runs: Sequence[Run], rules: Rules) -> dict[int, list[Run]]:
+    """The AL-RNN's runs by P, in order; a P without any score is left out."""
+    columns: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.nonlinear_units is not None:
+            columns[run.nonlinear_units].append(run)
+    return {p: columns[p] for p in sorted(columns) if any(rules.score in run.metrics for run in columns[p])}
+
+
+def _choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
+    """Of what else was varied, the setting with the best mean score in validation, among those with most scores."""
+    key = rules.score.replace("test/", "val/", 1)
+    if any(rules.score in run.metrics and key not in run.metrics for run in runs):
+        key = rules.score
+    by_setting: dict[str, tuple[Mapping[str, Value], list[float]]] = {}
+    for run in runs:
+        if rules.score in run.metrics:
+            name = repr(sorted(run.settings.items()))
+            by_setting.setdefault(name, (run.settings, []))[1].append(rules.sign * run.metrics[key])
+    most = max(len(values) for _, values in by_setting.values())
+    complete = {name: entry for name, entry in by_setting.items() if len(entry[1]) == most}
+    return max(sorted(complete.items()), key=lambda item: _mean(item[1][1]))[1][0]
+
+
+def _less_reliable(solved: Sequence[tuple[int, int]]) -> list[float]:
+    """For each P the p-value of solving the task no less often than the others together."""
+    total, tried = (sum(numbers) for numbers in zip(*solved, strict=True))
+    return [float(p) for p in holm([fisher_fewer(k, n, total - k, tried - n) for k, n in solved])]
+
+
+def _with(runs: Sequence[Run], setting: Mapping[str, Value]) -> list[Run]:
+    return [run for run in runs if dict(run.settings) == dict(setting)]
+
+
+def _scores(runs: Sequence[Run], rules: Rules) -> dict[int, float]:
+    found = {run.seed: run.metrics[rules.score] for run in runs if rules.score in run.metrics}
+    return {seed: found[seed] for seed in sorted(found) if math.isfinite(found[seed])}
+
+
+def _count_solved(runs: Sequence[Run], rules: Rules) -> tuple[int, int]:
+    return sum(rules.score in run.metrics and rules.solves(run.metrics[rules.score]) for run in runs), len(runs)
+
+
+def _band(scores: Sequence[float]) -> tuple[float, float]:
+    if len(scores) < 2:
+        return math.nan, math.nan
+    band = bootstrap_band(np.array(scores)[:, None])
+    return float(band.low[0]), float(band.high[0])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _logged(metrics: Mapping[str, float], key: str) -> float | None:
+    """A metric of the callbacks; of a model with several networks, that of the first."""
+    if key in metrics:
+        return metrics[key]
+    return next((metrics[name] for name in metrics if name.endswith(f"/{key}")), None)
+
+
+def _ordered(values: set[Value]) -> list[Value]:
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    return sorted(values, key=(lambda value: (float(value or 0), "")) if numbers else (lambda value: (0.0, str(value))))
+
+
+def _short(key: str) -> str:
+    return key.replace("test/", "test ", 1)
+
+
+def _known_keys(runs: Sequence[Run]) -> str:
+    return ", ".join(sorted({key for run in runs for key in run.metrics if key.startswith("test/")})) or "none"
