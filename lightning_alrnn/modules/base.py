@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
@@ -155,6 +155,11 @@ def check_regularization(mar_strength: float, mar_units: int | None, hidden_size
 
 def check_is_batch(batch: object) -> None:
     """Raise ``TypeError`` unless it is a :class:`SequenceBatch`."""
+    if isinstance(batch, NeuralBatch):
+        raise TypeError(
+            "a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got a NeuralBatch, which holds "
+            "spikes: use ALRNNNeural for it, or a DataModule without spikes"
+        )
     if not isinstance(batch, SequenceBatch):
         raise TypeError(
             f"a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got {type(batch).__name__}: "

@@ -374,8 +374,9 @@ def _mean(values: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 def _check_batch(batch: object, num_units: int) -> None:
     if not isinstance(batch, NeuralBatch):
         raise TypeError(
-            f"a batch must be a lightning_alrnn.NeuralBatch(inputs, spikes, targets, lengths), got "
-            f"{type(batch).__name__}: use a DataModule with spikes, or let the loader's collate_fn return one"
+            "a batch must be a lightning_alrnn.NeuralBatch(inputs, spikes, targets, lengths), got "
+            f"{type(batch).__name__}: use a DataModule with spikes, such as StimulusSelection(neural=True), or let the "
+            "loader's collate_fn return one"
         )
     expected = (*batch.inputs.shape[:2], num_units)
     if tuple(batch.spikes.shape) != expected or not batch.spikes.is_floating_point():

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks import RegimeOccupancy
-from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.datamodules import Addition, StimulusSelection
 from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNModule, SequencePrediction
 from lightning_alrnn.nn import ALRNN, ImageEncoder, manifold_attractor_penalty
@@ -479,3 +479,9 @@ def test_the_last_checkpoint_is_that_of_the_last_epoch_however_good() -> None:
     folder = Path(trainer.log_dir or "") / "checkpoints"
     assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 2
     assert Path(trainer.checkpoint_callback.best_model_path).name.startswith("best-")  # type: ignore[union-attr]
+
+
+def test_spikes_are_sent_to_the_module_for_them() -> None:
+    batch = StimulusSelection(neural=True, train_size=8, val_size=8, test_size=8).build("val")
+    with pytest.raises(TypeError, match="got a NeuralBatch, which holds spikes: use ALRNNNeural"):
+        ALRNNModule(8, 3).validation_step(batch, 0)
