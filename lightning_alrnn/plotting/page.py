@@ -1,0 +1,154 @@
+"""A report as one HTML file that needs nothing else: text, tables and figures."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from lightning_alrnn.plotting.style import encode_png, render
+
+_DPI = 160
+_CSS = """
+:root { color-scheme: light; }
+body { margin: 2.5rem auto; padding: 0 1.25rem; max-width: 62rem; background: #fff; color: #1a1a1a;
+  font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid #ddd; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; }
+p { max-width: 46rem; margin: .6rem 0; }
+p.lead { color: #555; margin-top: 0; }
+p.answer { font-size: 1.1rem; border-left: 4px solid #0072B2; padding: .1rem 0 .1rem .9rem; }
+nav { margin: 1rem 0; font-size: .95rem; }
+nav a { margin-right: 1.1rem; color: #0072B2; text-decoration: none; }
+figure { margin: 1.2rem 0; }
+figure img { max-width: 100%; height: auto; }
+figcaption, caption { color: #555; font-size: .88rem; text-align: left; max-width: 46rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+caption { padding-bottom: .4rem; }
+th, td { padding: .28rem .8rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e6e6e6; }
+th { font-weight: 600; white-space: nowrap; }
+code, pre { font: .88em ui-monospace, Menlo, Consolas, monospace; }
+pre { background: #f6f6f6; padding: .7rem .9rem; overflow-x: auto; }
+"""
+
+
+class Page:
+    """An HTML page that is written from top to bottom; all text is escaped.
+
+    Args:
+        title: of the page.
+        lead: a line below it.
+
+    Example:
+        >>> page = Page("Report", "of nothing")
+        >>> page.section("How well does it do?")
+        >>> page.table(("metric", "value"), [("accuracy", "0.95")])
+        >>> "<td>0.95</td>" in page.html()
+        True
+    """
+
+    def __init__(self, title: str, lead: str = "") -> None:
+        self.title = title
+        self._parts = [f"<h1>{escape(title)}</h1>"]
+        if lead:
+            self._parts.append(f'<p class="lead">{escape(lead)}</p>')
+        self._contents = len(self._parts)
+        self._sections: list[str] = []
+
+    def section(self, title: str) -> None:
+        """Begin a section, which the list of contents names."""
+        self._sections.append(title)
+        self._parts.append(f'<h2 id="section-{len(self._sections)}">{escape(title)}</h2>')
+
+    def subsection(self, title: str) -> None:
+        """Begin a part of a section."""
+        self._parts.append(f"<h3>{escape(title)}</h3>")
+
+    def text(self, paragraph: str, *, answer: bool = False) -> None:
+        """Add a paragraph; ``answer`` sets it off, as the sentence that answers the section's question."""
+        attribute = ' class="answer"' if answer else ""
+        self._parts.append(f"<p{attribute}>{escape(paragraph)}</p>")
+
+    def code(self, text: str) -> None:
+        """Add lines to be read as they are, such as a command or a traceback."""
+        self._parts.append(f"<pre>{escape(text)}</pre>")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
+        """Add a table."""
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        above = f"<caption>{escape(caption)}</caption>" if caption else ""
+        self._parts.append(
+            f'<div class="scroll"><table>{above}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+        )
+
+    def figure(self, figure: Figure, caption: str) -> None:
+        """Add a figure, held within the page, with what it shows."""
+        width = round(96 * figure.get_size_inches()[0])
+        data = b64encode(encode_png(render(figure, dpi=_DPI))).decode()
+        self._parts.append(
+            f'<figure><img width="{width}" alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+
+    def html(self) -> str:
+        """The page."""
+        links = "".join(
+            f'<a href="#section-{number}">{escape(title)}</a>' for number, title in enumerate(self._sections, start=1)
+        )
+        parts = list(self._parts)
+        if links:
+            parts.insert(self._contents, f"<nav>{links}</nav>")
+        body = "\n".join(parts)
+        return (
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>{_CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
+        )
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: under a temporary name, which is then renamed.
+
+    Args:
+        path: of the file; missing folders are made.
+        content: text, written as UTF-8, or bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp gives its files to their owner alone
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes.
+
+    Args:
+        figure: the figure.
+        path: of the files, without a suffix.
+    """
+    write_file(path.with_name(f"{path.name}.png"), encode_png(render(figure, dpi=_DPI)))
+    drawing = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    write_file(path.with_name(f"{path.name}.svg"), drawing.getvalue())
