@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+from lightning_alrnn.analyze import analyze
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
@@ -110,7 +111,11 @@ def main(args: Sequence[str] | None = None) -> None:
         _print_configs(arguments[1:])
         return
     try:
-        run_cli(arguments)
+        if arguments[:1] == ["analyze"]:
+            written = analyze(arguments[1:])
+            _write(f"report   {written.folder / 'report.html'}\nnumbers  {written.folder / 'report.json'}")
+        else:
+            run_cli(arguments)
     except (ValueError, TypeError, OSError) as error:
         own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
         if own is None:

@@ -214,7 +214,7 @@ class ALRNNModule(SequenceModule):
             ValueError: if the encoder changes the number of steps and there is a target at every one of them, or it
                 does not say what becomes of the lengths.
         """
-        encoded, lengths = self._encode(inputs, lengths)
+        encoded, lengths = self.encode(inputs, lengths)
         if isinstance(self.core, ALRNN):
             states, last = self.core(encoded, lengths=lengths)
         else:
@@ -230,8 +230,19 @@ class ALRNNModule(SequenceModule):
         classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
         return SequencePrediction(outputs, states, lengths, classes)
 
-    def _encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the core takes, and the lengths that it has."""
+    def encode(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What the core takes, and the lengths that it has.
+
+        Args:
+            inputs: shape ``(batch, time, K)``, or what the encoder takes.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+        Returns:
+            Shape ``(batch, steps, width)``, and lengths within it; the inputs themselves where there is no encoder.
+
+        Raises:
+            ValueError: as :meth:`forward`.
+        """
         if self.encoder is None:
             return inputs, lengths
         encoded = self.encoder(inputs, lengths=lengths) if self._encoder_takes_lengths else self.encoder(inputs)

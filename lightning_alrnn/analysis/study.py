@@ -1,0 +1,305 @@
+"""All that there is to say of a trained network from its parameters and the sequences it ran over, in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.cycles import CycleSet, cycles
+from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.lyapunov import lyapunov_spectrum
+from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
+from lightning_alrnn.analysis.primitives import (
+    Gating,
+    Integration,
+    Routing,
+    Transients,
+    gating,
+    input_gain,
+    integration,
+    routing,
+    transients,
+)
+from lightning_alrnn.analysis.regimes import (
+    DwellTimes,
+    GroupOccupancy,
+    RegimeCounts,
+    RegimeSharing,
+    RegimeSummary,
+    TransitionGraph,
+    count_regimes,
+    count_regimes_by_group,
+    dwell_times,
+    regime_sharing,
+    summarize_regimes,
+    transition_graph,
+)
+from lightning_alrnn.analysis.settling import Settling, settle
+from lightning_alrnn.analysis.spectrum import (
+    PrincipalComponents,
+    RegimeSpectrum,
+    principal_angle,
+    principal_components,
+    regime_spectrum,
+)
+from lightning_alrnn.analysis.transients import InputMemory, Nonnormality, input_memory, nonnormality
+from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
+from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN
+
+_REGIMES = 8
+_MODES = 4
+_PERIODS = (2, 3, 4)
+_STARTS = 64
+_MOST_GROUPS = 8
+_TARGET_BINS = 4
+_LONGEST_MEMORY = 200
+
+
+class Sequences(NamedTuple):
+    """What a network was given and what it made of it; all tensors on the CPU.
+
+    Attributes:
+        inputs: s_1 … s_T as the recurrent layer takes them, shape ``(batch, time, K)``.
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        outputs: readout at each sequence's last step, shape ``(batch, outputs)``.
+        targets: what the outputs should be there: int64 classes of shape ``(batch,)`` or values ``(batch, outputs)``.
+        group: condition of each sequence, int64 of shape ``(batch,)``, or ``None``.
+    """
+
+    inputs: Tensor
+    states: Tensor
+    lengths: Tensor
+    outputs: Tensor
+    targets: Tensor
+    group: Tensor | None
+
+
+class Study(NamedTuple):
+    """What was found. Entries that could not be computed are missing, and ``refused`` says why.
+
+    Attributes:
+        regimes: counts of regimes and transitions.
+        summary: number of regimes, entropy and switches.
+        units: duty cycle and switching of each nonlinear unit.
+        dwell: how long regimes last.
+        transitions: which regime follows which.
+        by_group: occupancy of the regimes in each condition; ``None`` without conditions.
+        sharing: how far conditions share regimes; ``None`` without.
+        constant_inputs: the inputs that fixed points were looked for under, each of shape ``(K,)``, by name.
+        fixed_points: those under each, by the same names.
+        settling: where trajectories go from their last states when the input is zero.
+        cycles: those under the input zero, by period.
+        lyapunov: largest Lyapunov exponent of the settled trajectories, in nats a step; NaN where all diverge.
+        modes: the slowest modes of the most visited regimes.
+        line: how much like a line attractor these regimes are.
+        spectrum: eigenvalues of the most visited regimes, and the slowest mode.
+        components: principal components of the states.
+        slow_angle: degrees between the leading one and the slowest mode.
+        nonnormality: of these regimes.
+        memory: how much an input counts some steps later.
+        readout: the direction of the outputs that varies most, shape ``(outputs,)``.
+        output_row: D of that output, shape ``(M,)``.
+        gains: ∂y_T/∂s_t of it, shape ``(batch, time, K)``.
+        gating: whether units gate.
+        integration: whether slow modes hold the answer.
+        routing: whether conditions take different ways.
+        transients: whether the answer comes from regimes that are passed through.
+        refused: what could not be computed, and why, by name.
+    """
+
+    regimes: RegimeCounts
+    summary: RegimeSummary
+    units: UnitStatistics
+    dwell: DwellTimes
+    transitions: TransitionGraph
+    by_group: GroupOccupancy | None
+    sharing: RegimeSharing | None
+    constant_inputs: dict[str, Tensor]
+    fixed_points: dict[str, FixedPointSet]
+    settling: Settling | None
+    cycles: dict[int, CycleSet]
+    lyapunov: float
+    modes: SlowModes
+    line: LineAttractorScore
+    spectrum: RegimeSpectrum
+    components: PrincipalComponents
+    slow_angle: float
+    nonnormality: Nonnormality
+    memory: InputMemory
+    readout: Tensor
+    output_row: Tensor
+    gains: Tensor
+    gating: Gating
+    integration: Integration
+    routing: Routing | None
+    transients: Transients | None
+    refused: dict[str, str]
+
+
+def study(
+    rnn: ALRNN,
+    sequences: Sequences,
+    readout_weight: Tensor,
+    group_names: list[str] | None = None,
+    *,
+    time_limit: float = 10.0,
+    seed: int = 0,
+    progress: Callable[[str], Any] = lambda part: None,
+) -> Study:
+    """Look at a trained network from all sides.
+
+    Args:
+        rnn: the network.
+        sequences: what it ran over.
+        readout_weight: D of its outputs y = D z + b, shape ``(outputs, M)``.
+        group_names: of the conditions.
+        time_limit: seconds that each search for fixed points or cycles may take.
+        seed: seed of all draws.
+        progress: called with the name of each part before it is computed.
+
+    Raises:
+        ValueError: if a parameter or a state is not finite, or a shape does not fit.
+
+    Example:
+        >>> from lightning_alrnn.datamodules import Addition
+        >>> _ = torch.manual_seed(0)
+        >>> batch = Addition(sequence_length=10, test_size=20).build("test")
+        >>> rnn, readout = ALRNN(2, 6, 2), torch.nn.Linear(6, 1)
+        >>> states = rnn(batch.inputs)[0].detach()
+        >>> run = Sequences(batch.inputs, states, batch.lengths, readout(states[:, -1]).detach(), batch.targets, None)
+        >>> found = study(rnn, run, readout.weight)
+        >>> found.summary.possible_log2, sorted(found.fixed_points), found.refused
+        (2, ['mean', 'zero'], {})
+    """
+    units, size = rnn.nonlinear_units, rnn.hidden_size
+    states, lengths, group = sequences.states, sequences.lengths, sequences.group
+    refused: dict[str, str] = {}
+
+    progress("regimes")
+    regimes = count_regimes(states, units, lengths)
+    by_group = None if group is None else count_regimes_by_group(states, units, group, lengths)
+    codes = regimes.codes[:_REGIMES]
+
+    progress("fixed points")
+    constant = constant_inputs(sequences, group_names)
+    points: dict[str, FixedPointSet] = {}
+    for name, value in constant.items():
+        try:
+            found = fixed_points(
+                rnn,
+                value,
+                visited=regimes.codes[:1000],
+                readout=lambda z: z @ readout_weight.double().T,
+                time_limit=time_limit,
+                seed=seed,
+            )
+            points[name] = cast(FixedPointSet, found)  # of one input
+        except ValueError as error:
+            refused[f"fixed points under the input {name}"] = str(error)
+    settling = None
+    lyapunov, rings = math.nan, dict[int, CycleSet]()
+    if "zero" in points:
+        progress("cycles")
+        ends = states[torch.arange(len(states)), lengths - 1][:_STARTS]
+        settling = settle(rnn, ends, points["zero"])
+        tails = settling.tail[~settling.diverged]
+        if len(tails):
+            lyapunov = float(lyapunov_spectrum(rnn, tails, count=1).mean[0])
+        for period in _PERIODS:
+            try:
+                seeds = tails if len(tails) else None
+                rings[period] = cycles(rnn, period, seed_states=seeds, time_limit=time_limit, seed=seed)
+            except ValueError as error:
+                refused[f"cycles of period {period}"] = str(error)
+
+    progress("modes")
+    components = principal_components(states, lengths)
+    spectrum = regime_spectrum(rnn, regimes, 2 * _REGIMES)
+    angle = principal_angle(components.directions[0], spectrum.slowest.directions)
+    direction = leading_output(sequences.outputs)
+    row = direction @ readout_weight.detach().cpu().double()
+    memory = input_memory(
+        rnn, states, min(states.shape[1] - 1, _LONGEST_MEMORY), lengths, readout_weight.detach().cpu()
+    )
+
+    progress("computational primitives")
+    gains = input_gain(rnn, states, row, lengths)
+    rest = points.get("zero")
+    return Study(
+        regimes=regimes,
+        summary=summarize_regimes(regimes),
+        units=unit_activity(states, units, lengths),
+        dwell=dwell_times(states, units, lengths),
+        transitions=transition_graph(states, units, lengths),
+        by_group=by_group,
+        sharing=None if by_group is None else regime_sharing(by_group),
+        constant_inputs=constant,
+        fixed_points=points,
+        settling=settling,
+        cycles=rings,
+        lyapunov=lyapunov,
+        modes=slow_modes(rnn, codes, min(_MODES, size), readout_weight.detach().cpu()),
+        line=line_attractor_score(rnn, codes, states[valid_steps(lengths, states.shape[1])]),
+        spectrum=spectrum,
+        components=components,
+        slow_angle=angle,
+        nonnormality=nonnormality(rnn, codes),
+        memory=memory,
+        readout=direction,
+        output_row=row,
+        gains=gains,
+        gating=gating(rnn, sequences.inputs, states, gains, lengths, seed=seed),
+        integration=integration(rnn, states, gains, row, lengths, seed=seed),
+        routing=None if group is None else routing(rnn, states, gains, group, lengths, seed=seed),
+        transients=None
+        if rest is None
+        else transients(rnn, states, target_bins(sequences.targets, direction), rest, lengths, seed=seed),
+        refused=refused,
+    )
+
+
+def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) -> dict[str, Tensor]:
+    """Inputs under which to look for fixed points: zero, the mean over all steps, and that of each condition.
+
+    Conditions are left out where there are more than eight, and whatever does not differ from an input before it.
+    """
+    valid = valid_steps(sequences.lengths, sequences.inputs.shape[1])
+    inputs = sequences.inputs.double()
+    named = {"zero": torch.zeros(inputs.shape[2], dtype=torch.float64), "mean": inputs[valid].mean(dim=0)}
+    if sequences.group is not None:
+        groups = torch.unique(sequences.group[sequences.group >= 0]).tolist()
+        for index in groups if len(groups) <= _MOST_GROUPS else []:
+            name = f"mean of {group_names[index] if group_names else f'condition {index}'}"
+            named[name] = inputs[valid & (sequences.group == index).unsqueeze(1)].mean(dim=0)
+    kept: dict[str, Tensor] = {}
+    for name, value in named.items():
+        if not any(torch.allclose(value, other) for other in kept.values()):
+            kept[name] = value
+    return kept
+
+
+def leading_output(outputs: Tensor) -> Tensor:
+    """The direction in which outputs ``(n, outputs)`` vary most, ``(outputs,)``, of length 1, the largest entry positive.
+
+    Example:
+        >>> leading_output(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist()
+        [1.0, 0.0]
+    """
+    values = outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])
+    direction: Tensor = torch.linalg.svd(values - values.mean(dim=0), full_matrices=False)[2][0]
+    return direction * (1.0 if float(direction[direction.abs().argmax()]) > 0 else -1.0)
+
+
+def target_bins(targets: Tensor, direction: Tensor) -> Tensor:
+    """Classes as they are; values along a direction of the outputs by their quartiles; int64 of shape ``(batch,)``."""
+    if not targets.is_floating_point():
+        return targets
+    values = targets.double().reshape(len(targets), -1) @ direction
+    share = torch.arange(1, _TARGET_BINS, dtype=torch.float64) / _TARGET_BINS
+    return torch.bucketize(values, torch.quantile(values, share))

@@ -1,0 +1,258 @@
+"""``alrnn analyze``: read a trained network, and write what was found as a report."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_alrnn.analysis.study import Sequences, study
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.report import Performance, Source, write_report
+
+_MOST_NUMBERS = 2**25
+"""States and inputs that are held, 128 MB in float32."""
+
+_DESCRIPTION = """\
+Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its slow modes, and what
+its nonlinear units do. Writes report.html (figures, tables and text in one file), report.json (every number) and the
+figures as PNG and SVG."""
+
+_EXAMPLE = """\
+example:
+  alrnn fit --config addition_quick
+  alrnn analyze --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
+
+All further options are those of `alrnn test`, such as --data.init_args.sequence_length 200."""
+
+
+class SequenceCollector(Callback):
+    """Keeps some of the test sequences, and what the network makes of them, for ``alrnn analyze``.
+
+    Args:
+        max_sequences: how many, spread evenly over the test split; fewer where they are long.
+
+    Attributes:
+        sequences: what was kept, after the test.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
+    """
+
+    def __init__(self, max_sequences: int = 512) -> None:
+        super().__init__()
+        if max_sequences < 2:
+            raise ValueError(f"max_sequences must be at least 2, got {max_sequences}")
+        self.max_sequences = max_sequences
+        self._kept: list[Sequences] = []
+        self._seen = 0
+        self._chosen: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, ALRNNModule):
+            raise MisconfigurationException(
+                f"alrnn analyze reads networks trained as ALRNNModule, got {type(pl_module).__name__}: its regimes, "
+                "units and fixed points are logged by the callbacks RegimeOccupancy, ActiveUnits, FixedPoints and "
+                "Spectrum"
+            )
+        if not isinstance(pl_module.core, ALRNN):
+            raise MisconfigurationException(
+                f"alrnn analyze reads the regimes of an ALRNN, but core is {type(pl_module.core).__name__}, which has "
+                "none: give it a checkpoint trained with core='ALRNN'"
+            )
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._kept, self._seen, self._chosen = [], 0, None
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: SequenceBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, ALRNNModule)
+        states, lengths = outputs["states"], outputs["lengths"]
+        if self._chosen is None:
+            self._chosen = _spread(_size(trainer), self._limit(states, pl_module))
+        index = torch.arange(self._seen, self._seen + len(states))
+        rows = torch.isin(index, self._chosen).nonzero()[:, 0].to(states.device)
+        self._seen += len(states)
+        if len(rows) == 0:
+            return
+        encoded, _ = pl_module.encode(batch.inputs[rows], batch.lengths[rows])
+        last = torch.arange(len(rows), device=states.device), lengths[rows] - 1
+        targets = batch.targets[rows]
+        if pl_module.target_step == "every":
+            targets = targets[last]
+        kept = Sequences(
+            encoded,
+            states[rows],
+            lengths[rows],
+            pl_module.readout(states[rows][last]),
+            targets,
+            None if batch.group is None else batch.group[rows],
+        )
+        self._kept.append(Sequences(*(None if field is None else field.detach().cpu() for field in kept)))  # type: ignore[arg-type]
+
+    @property
+    def sequences(self) -> Sequences:
+        """What was kept, padded to the same number of steps."""
+        steps = max(part.states.shape[1] for part in self._kept)
+        fields = []
+        for name, values in zip(Sequences._fields, zip(*self._kept, strict=True), strict=True):
+            if values[0] is None:
+                fields.append(None)
+            elif name in ("inputs", "states"):
+                padded = [value.new_zeros(len(value), steps, value.shape[2]) for value in values]
+                for whole, value in zip(padded, values, strict=True):
+                    whole[:, : value.shape[1]] = value
+                fields.append(torch.cat(padded))
+            else:
+                fields.append(torch.cat(values))
+        return Sequences(*fields)  # type: ignore[arg-type]
+
+    def _limit(self, states: Tensor, pl_module: ALRNNModule) -> int:
+        assert isinstance(pl_module.core, ALRNN)
+        width = states.shape[2] + (pl_module.core.input_size or states.shape[2])
+        return max(2, min(self.max_sequences, _MOST_NUMBERS // (states.shape[1] * width)))
+
+
+class Found(NamedTuple):
+    """What ``alrnn analyze`` wrote.
+
+    Attributes:
+        folder: where it lies.
+        report: what ``report.json`` holds.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def analyze(arguments: Sequence[str]) -> Found:
+    """Run ``alrnn analyze``.
+
+    Args:
+        arguments: as on the command line, after ``alrnn analyze``.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        MisconfigurationException: if the checkpoint is not one of an ALRNNModule with an ALRNN.
+        SystemExit: if an option is wrong, and after ``--help``.
+
+    Example:
+        >>> analyze(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    checkpoint: Path = options.ckpt_path
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"--ckpt_path {checkpoint}: no such file. Checkpoints lie in <log directory>/checkpoints, such as "
+            "runs/Addition/version_0/checkpoints/last.ckpt"
+        )
+    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    folder: Path = options.output_dir or run / "analysis"
+    config = options.config or (run / "config.yaml" if (run / "config.yaml").is_file() else None)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    from lightning_alrnn.cli import run_cli  # cli dispatches to this module
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+        cli = run_cli(
+            [
+                "test",
+                *(() if config is None else ("--config", str(config))),
+                "--ckpt_path",
+                str(checkpoint),
+                "--trainer.logger=false",
+                "--trainer.enable_checkpointing=false",
+                "--trainer.devices=1",
+                "--trainer.num_nodes=1",
+                "--trainer.strategy=auto",
+                f"--trainer.default_root_dir={folder}",
+                f"--trainer.callbacks={__name__}.SequenceCollector",
+                f"--trainer.callbacks.max_sequences={options.max_sequences}",
+                *rest,
+            ]
+        )
+    model: Any = cli.model
+    collector = next(callback for callback in cli.trainer.callbacks if isinstance(callback, SequenceCollector))
+    sequences = collector.sequences
+    names = model.group_names or getattr(cli.datamodule, "group_names", None)
+    with tqdm(total=4, desc="analyze", leave=False) as bar:
+
+        def progress(part: str) -> None:
+            bar.set_postfix_str(part)
+            bar.update()
+
+        found = study(
+            model.core.cpu().double(),
+            sequences,
+            model.readout.weight.detach().cpu(),
+            names,
+            time_limit=options.time_limit,
+            progress=progress,
+        )
+    performance = Performance(
+        {name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
+        model.objective,
+        getattr(cli.datamodule, "class_names", None),
+        names,
+    )
+    source = Source(
+        checkpoint=str(checkpoint),
+        config=None if config is None else str(config),
+        data=type(cli.datamodule).__name__,
+        epoch=int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)),
+    )
+    return Found(folder, write_report(folder, found, sequences, performance, source))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "alrnn analyze",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt_path", type=Path, required=True, help="the checkpoint")
+    parser.add_argument("--config", type=Path, help="its configuration; default: the config.yaml of its log directory")
+    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis in its log directory")
+    parser.add_argument(
+        "--max_sequences", type=int, default=512, help="how many test sequences to look at (default: 512)"
+    )
+    parser.add_argument(
+        "--time_limit", type=float, default=10.0, help="seconds each search for fixed points or cycles may take"
+    )
+    return parser
+
+
+def _size(trainer: Trainer) -> int | None:
+    """How many sequences the test has, where that is known."""
+    dataset = getattr(trainer.test_dataloaders, "dataset", None)
+    try:
+        return len(dataset)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _spread(size: int | None, limit: int) -> Tensor:
+    """Indices of up to ``limit`` of ``size`` sequences, spread evenly; the first ones where the size is not known."""
+    if size is None or size <= limit:
+        return torch.arange(limit)
+    return torch.linspace(0, size - 1, limit, dtype=torch.float64).round().long()

@@ -1,0 +1,92 @@
+"""Which regime each sequence is in, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from lightning_alrnn.analysis.regimes import bitcode, regimes
+from lightning_alrnn.plotting.style import REGIME_COLOURS, new_figure
+
+_MOST_ROWS = 200
+_LABEL_BITS = 16
+
+
+def plot_regime_raster(
+    states: Tensor,
+    nonlinear_units: int,
+    lengths: Tensor | None = None,
+    group: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """The regime of each sequence at each step, a row a sequence, by condition.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        group: condition or class of each sequence, by which rows are sorted, int64 of shape ``(batch,)``; or ``None``.
+        names: of the conditions; ``None`` for their indices.
+
+    Returns:
+        Figure with up to 200 sequences; the seven most visited regimes have a colour each, the others are grey, and
+        steps past a sequence's length are white.
+    """
+    rows = torch.arange(len(states))
+    if group is not None:
+        order = torch.argsort(group.cpu(), stable=True)
+        rows = order[torch.linspace(0, len(order) - 1, min(len(order), _MOST_ROWS)).round().long()]
+    rows = rows[:_MOST_ROWS]
+    valid = None if lengths is None else lengths.cpu()
+    found = regimes(states.cpu(), nonlinear_units, valid)
+    coloured = min(len(REGIME_COLOURS), len(found.codes))
+    labels = found.labels[rows].clone()
+    past = labels < 0
+    if valid is not None:
+        past = torch.arange(labels.shape[1]) >= valid[rows].unsqueeze(1)
+    labels[(labels >= coloured) | (labels < 0)] = len(REGIME_COLOURS)
+    labels[past] = len(REGIME_COLOURS) + 1
+
+    figure = new_figure(8.4, min(2.2 + 0.025 * len(rows), 6.0))
+    axes = figure.subplots()
+    palette = ListedColormap([*REGIME_COLOURS, "#C8C8C8", "white"])
+    axes.imshow(labels.numpy(), cmap=palette, vmin=-0.5, vmax=palette.N - 0.5, aspect="auto", interpolation="nearest")
+    axes.set_xlabel("step")
+    axes.set_ylabel("sequence")
+    if group is not None:
+        owners = group.cpu()[rows].numpy()
+        bounds = np.flatnonzero(np.diff(owners)) + 0.5
+        for bound in bounds:
+            axes.axhline(bound, color="black", linewidth=1.0)
+        edges = np.concatenate(([-0.5], bounds, [len(rows) - 0.5]))
+        middles = (edges[:-1] + edges[1:]) / 2
+        present = owners[np.clip(middles.round().astype(int), 0, len(owners) - 1)]
+        texts = [
+            str(names[index]) if names is not None and 0 <= index < len(names) else str(index) for index in present
+        ]
+        axes.set_yticks(middles, [text[:24].replace("$", r"\$") for text in texts], fontsize=8)
+        axes.set_ylabel("")
+    handles = []
+    for rank in range(coloured):
+        code = bitcode(found.codes[rank])
+        name = code if 0 < len(code) <= _LABEL_BITS else f"rank {rank + 1}"
+        handles.append(Patch(color=REGIME_COLOURS[rank], label=f"{name}  {float(found.occupancy[rank]):.0%}"))
+    if found.visited > coloured:
+        rest = 1 - float(found.occupancy[:coloured].sum())
+        handles.append(Patch(color="#C8C8C8", label=f"{found.visited - coloured} others  {rest:.0%}"))
+    axes.legend(
+        handles=handles,
+        title="regime, share of steps",
+        frameon=False,
+        fontsize=8,
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )
+    return figure

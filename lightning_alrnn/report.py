@@ -1,0 +1,632 @@
+"""What ``alrnn analyze`` writes: report.html, report.json, and the figures as PNG and SVG."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.regimes import bitcode
+from lightning_alrnn.analysis.study import Sequences, Study
+from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
+from lightning_alrnn.plotting.page import Page, save_figure, write_file
+from lightning_alrnn.plotting.performance import plot_confusion, plot_values
+from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
+from lightning_alrnn.plotting.raster import plot_regime_raster
+from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
+from lightning_alrnn.plotting.spectrum import plot_spectrum
+
+_MOST_ROWS = 20
+_LONGEST_CODE = 24
+_TRAJECTORIES = 64
+_LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
+_PRIMITIVES = ("gating", "integration", "routing", "transients")
+_NAMES = {
+    "gating": "gating",
+    "integration": "integration",
+    "routing": "rule-dependent routing",
+    "transients": "memory-dependent transients",
+}
+
+
+class Performance(NamedTuple):
+    """How well the network does.
+
+    Attributes:
+        metrics: what the test logged, by key.
+        objective: "classification" or "regression".
+        class_names: names of the classes, or ``None``.
+        group_names: names of the conditions, or ``None``.
+    """
+
+    metrics: dict[str, float]
+    objective: str
+    class_names: list[str] | None
+    group_names: list[str] | None
+
+
+class Source(NamedTuple):
+    """What was looked at.
+
+    Attributes:
+        checkpoint: path.
+        config: path of the configuration, or ``None``.
+        data: name of the DataModule.
+        epoch: in which the checkpoint was written, counted from 0; −1 if it does not say.
+    """
+
+    checkpoint: str
+    config: str | None
+    data: str
+    epoch: int
+
+
+def write_report(
+    folder: Path, study: Study, sequences: Sequences, performance: Performance, source: Source
+) -> dict[str, Any]:
+    """Write report.html, report.json and the folder ``figures``.
+
+    Args:
+        folder: where to.
+        study: what was found.
+        sequences: on what.
+        performance: how well the network does.
+        source: which network it is.
+
+    Returns:
+        What report.json holds.
+    """
+    figures: dict[str, Figure] = {}
+    page = Page(
+        f"What the network does: {source.data}",
+        f"M = {sequences.states.shape[2]} units, P = {study.summary.possible_log2} of them nonlinear, "
+        f"{sequences.inputs.shape[2]} inputs; {source.checkpoint}",
+    )
+    writer = _Writer(page, figures)
+    _summary(page, study, performance)
+    _performance(writer, sequences, performance)
+    _regimes(writer, study, sequences, performance)
+    _attractors(writer, study, sequences)
+    _modes(writer, study, sequences)
+    _units(writer, study, performance)
+    _method(page, study, sequences, source)
+    report = {
+        "source": source._asdict(),
+        "versions": _versions(),
+        "performance": performance._asdict(),
+        "sequences": len(sequences.states),
+        "primitives": {_NAMES[name]: getattr(getattr(study, name), "found", None) for name in _PRIMITIVES},
+        "study": to_json(study),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / "figures" / name)
+    write_file(folder / "report.json", json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+    write_file(folder / "report.html", page.html())
+    return report
+
+
+def to_json(value: Any) -> Any:
+    """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
+
+    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out.
+
+    Example:
+        >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
+        {'tau': [1.0, 'inf'], 'p': None}
+    """
+    if isinstance(value, Tensor):
+        return to_json(value.tolist())
+    if hasattr(value, "_asdict"):
+        return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
+    if isinstance(value, dict):
+        return {str(name): to_json(field) for name, field in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    if isinstance(value, complex):
+        return {"re": to_json(value.real), "im": to_json(value.imag)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+class _Writer:
+    """A page, and the figures that go both into it and into files."""
+
+    def __init__(self, page: Page, figures: dict[str, Figure]) -> None:
+        self.page = page
+        self._figures = figures
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        self._figures[name] = figure
+        self.page.figure(figure, caption)
+
+
+def _summary(page: Page, study: Study, performance: Performance) -> None:
+    found = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None)]
+    absent = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None) is False]
+    words = f"Found, each beyond chance: {', '.join(found)}." if found else "No computational primitive was found."
+    if absent:
+        words += f" Looked for and not found: {', '.join(absent)}."
+    page.text(words, answer=True)
+    page.text(_switching(study))
+
+
+def _performance(writer: _Writer, sequences: Sequences, performance: Performance) -> None:
+    page = writer.page
+    page.section("How well does it do?")
+    targets, outputs = sequences.targets, sequences.outputs
+    if performance.objective == "classification":
+        counts = torch.bincount(targets, minlength=outputs.shape[1])
+        page.text(
+            f"{_headline(performance.metrics)} Always giving the most frequent answer would be right in "
+            f"{float(counts.max()) / len(targets):.1%} of the {len(targets)} sequences that are looked at here.",
+            answer=True,
+        )
+        names = performance.class_names or [str(index) for index in range(outputs.shape[1])]
+        figure = plot_confusion(outputs.argmax(dim=1), targets, names)
+        writer.figure("performance", figure, "What each class was taken for, at the last step of the sequences.")
+    else:
+        spread = float(targets.double().var(dim=0, correction=0).mean())
+        page.text(
+            f"{_headline(performance.metrics)} Always giving the mean of the targets would have a mean squared error "
+            f"of {spread:.3g} on the {len(targets)} sequences that are looked at here.",
+            answer=True,
+        )
+        first = int(targets.double().var(dim=0).argmax())
+        caption = "Answer and target at the last step of each sequence"
+        if targets.shape[1] > 1:
+            caption += f", for output {first}, whose target varies most"
+        writer.figure("performance", plot_values(outputs[:, first], targets[:, first]), f"{caption}.")
+    rows = [(name, _number(value)) for name, value in performance.metrics.items()]
+    page.table(("metric", "value"), rows, "All metrics of the test, over the whole test split.")
+
+
+def _regimes(writer: _Writer, study: Study, sequences: Sequences, performance: Performance) -> None:
+    page = writer.page
+    page.section("Which units switch, and which regimes?")
+    page.text(_switching(study), answer=True)
+    if study.summary.possible_log2 == 0:
+        return
+    rows = []
+    for index, code in enumerate(study.regimes.codes[:_MOST_ROWS]):
+        share = float(study.regimes.counts[index]) / max(study.regimes.steps, 1)
+        rows.append(
+            (
+                str(index + 1),
+                _code(code),
+                f"{share:.1%}",
+                str(int(study.dwell.visits[index])),
+                _number(float(study.dwell.mean[index])),
+                str(int(study.dwell.longest[index])),
+            )
+        )
+    page.table(
+        ("rank", "regime", "share of steps", "stretches", "mean dwell time (steps)", "longest (steps)"),
+        rows,
+        "The most visited regimes. Of a stretch that begins or ends with its sequence the dwell time is not known: the "
+        "mean is that of the others.",
+    )
+    writer.figure("units", plot_units(study.units), "How often each nonlinear unit is on, and how often it switches.")
+    writer.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
+    group = sequences.group
+    by_class = group is None and not sequences.targets.is_floating_point()
+    caption = "The regime at each step" + (
+        ", by true class." if by_class else ", by condition." if group is not None else "."
+    )
+    raster = plot_regime_raster(
+        sequences.states,
+        study.summary.possible_log2,
+        sequences.lengths,
+        sequences.targets if by_class else group,
+        performance.class_names if by_class else performance.group_names,
+    )
+    writer.figure("regime_raster", raster, caption)
+    if study.by_group is not None and study.sharing is not None:
+        names = _group_names(study.by_group.groups, performance.group_names)
+        writer.figure(
+            "regimes_by_condition", plot_group_regimes(study.by_group, names), "Where each condition spends its steps."
+        )
+        writer.figure("regime_sharing", plot_regime_sharing(study.sharing, names), "How far conditions share regimes.")
+
+
+def _attractors(writer: _Writer, study: Study, sequences: Sequences) -> None:
+    page = writer.page
+    page.section("What are the attractors?")
+    rest = study.fixed_points.get("zero")
+    if rest is None:
+        page.text(
+            f"Fixed points could not be listed: {study.refused.get('fixed points under the input zero')}", answer=True
+        )
+        return
+    stable = rest.stability.count("stable")
+    page.text(
+        f"With the input held at zero there {_are(len(rest.z) + len(rest.continua), 'fixed point')}, {stable} of them "
+        f"stable. {_claim(rest)}",
+        answer=True,
+    )
+    if study.settling is not None:
+        page.text(_settling(study))
+    rows = [
+        (
+            name,
+            str(len(found.z)),
+            *(str(found.stability.count(kind)) for kind in ("stable", "saddle", "unstable", "marginal")),
+            str(len(found.continua)),
+            str(found.index_sum),
+            found.certificate,
+        )
+        for name, found in study.fixed_points.items()
+    ]
+    page.table(
+        ("input", "points", "stable", "saddle", "unstable", "marginal", "continua", "index sum", "how sure"),
+        rows,
+        "Fixed points under inputs that are held constant. The index sum is 1 for a complete list where all "
+        "trajectories stay bounded.",
+    )
+    if len(rest.z):
+        page.table(
+            ("regime", "stability", "slowest decay (steps)", "max |λ|", "visited", "on a border", "readout"),
+            [_point(rest, index) for index in range(min(len(rest.z), _MOST_ROWS))],
+            f"Fixed points under the input zero{_of(len(rest.z))}.",
+        )
+    if study.cycles:
+        page.table(
+            ("period", "cycles", "stable", "how sure"),
+            [
+                (str(period), str(len(found.z)), str(found.stability.count("stable")), found.certificate)
+                for period, found in study.cycles.items()
+            ],
+            "Cycles under the input zero.",
+        )
+    writer.figure(
+        "fixed_points",
+        plot_eigenvalues(rest, study.spectrum.eigenvalues),
+        "Eigenvalues of the fixed points and of the most visited regimes: a mode decays inside the unit circle.",
+    )
+    states, lengths = sequences.states[:_TRAJECTORIES], sequences.lengths[:_TRAJECTORIES]
+    writer.figure(
+        "state_space",
+        plot_state_space(states, lengths, rest),
+        "Trajectories, and the fixed points under the input zero, in the plane of the leading principal components.",
+    )
+
+
+def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
+    page = writer.page
+    page.section("What are the slow modes?")
+    slowest = study.spectrum.slowest
+    share = float(study.components.share[0])
+    page.text(
+        f"The slowest mode of the most visited regime has λ = {_complex(slowest.eigenvalue)}, and "
+        f"{_timescale(slowest.timescale)}. The leading principal component holds {share:.0%} of the states' variance and "
+        f"lies {study.slow_angle:.0f}° from it (a random direction: {_random_angle(sequences.states.shape[2]):.0f}°).",
+        answer=True,
+    )
+    steps = float(sequences.lengths.double().median())
+    occupancy = study.integration.occupancy
+    rows = []
+    for index, code in enumerate(study.line.codes):
+        rows.append(
+            (
+                _code(code),
+                f"{float(occupancy[index]):.1%}",
+                _number(float(study.line.timescale[index])),
+                "decays or holds" if bool(study.line.decays[index]) else "grows",
+                _number(float(study.line.ratio[index])),
+                _number(float(study.line.variance[index])),
+                _number(float(study.nonnormality.henrici[index])),
+                _number(float(study.nonnormality.max_growth[index])),
+            )
+        )
+    page.table(
+        (
+            "regime",
+            "share of steps",
+            "|τ₁| (steps)",
+            "slowest mode",
+            "|τ₁|/|τ₂|",
+            "variance along it",
+            "Henrici",
+            "max ‖Jⁿ‖",
+        ),
+        rows,
+        "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says how far "
+        "the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow.",
+    )
+    writer.figure(
+        "slow_modes",
+        plot_slow_modes(study.modes, occupancy, steps),
+        "Timescales of the slowest modes, how well inputs reach them, and how well the readout sees them.",
+    )
+    writer.figure(
+        "spectrum",
+        plot_spectrum(study.spectrum, study.components),
+        "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode.",
+    )
+    writer.figure(
+        "input_memory",
+        plot_memory(study.memory, study.nonnormality),
+        "How much an input counts some steps later, and how much perturbations grow within a regime.",
+    )
+
+
+def _units(writer: _Writer, study: Study, performance: Performance) -> None:
+    page = writer.page
+    page.section("What do the units do?")
+    page.text(
+        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it; the "
+        "p-values are those of permutation tests."
+    )
+    _gating(writer, study)
+    _integration(page, study)
+    _routing(writer, study, performance)
+    _transients(page, study)
+
+
+def _gating(writer: _Writer, study: Study) -> None:
+    page, found = writer.page, study.gating
+    page.subsection("Gating")
+    if found.found is None:
+        page.text("No nonlinear unit switches, so none can be a gate: a linear network has no gates.")
+        return
+    if found.gates:
+        rows = []
+        for unit, control, gated in found.gates[:_MOST_ROWS]:
+            low, high = found.controlled[control, gated].tolist()
+            rows.append(
+                (
+                    str(unit),
+                    f"input {control}",
+                    f"{float(found.locking[unit, control]):.2f} (chance {float(found.locking_null[unit, control]):.3f}, "
+                    f"p = {float(found.locking_p[unit, control]):.3f})",
+                    f"input {gated}",
+                    f"{float(found.gain_on[unit, gated]):.3g} / {float(found.gain_off[unit, gated]):.3g} "
+                    f"(p = {float(found.contrast_p[unit, gated]):.3f})",
+                    f"{low:.3g} / {high:.3g}",
+                )
+            )
+        unit, control, gated = found.gates[0]
+        low, high = found.controlled[control, gated].tolist()
+        page.text(
+            f"Found. Unit {unit} switches with input {control}; input {gated} counts {high:.3g} for the answer where input "
+            f"{control} is high and {low:.3g} where it is low.",
+            answer=True,
+        )
+        page.table(
+            (
+                "unit",
+                "controlled by",
+                "locking I/H",
+                "gates",
+                "its |∂y/∂s|, unit on / off",
+                "controlling input low / high",
+            ),
+            rows,
+            "Gates: units that are locked to an input and let through at least twice as much of some input in one "
+            "position as in the other. Chance: the inputs of other trials.",
+        )
+    else:
+        page.text("Not found: no unit is both locked to an input and lets through clearly more when on than when off.")
+    writer.figure("gating", plot_gating(found), "Locking of units to inputs, and what the gates make of the inputs.")
+
+
+def _integration(page: Page, study: Study) -> None:
+    found = study.integration
+    page.subsection("Integration")
+    page.text(
+        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.0f} steps, half "
+        f"a sequence. The first half of the sequences has {found.early:.0%} of the inputs' effect on the answer (a network "
+        "that keeps all it is given: about 50%).",
+        answer=found.found,
+    )
+    rows = [
+        (
+            _code(code),
+            f"{float(found.occupancy[index]):.1%}",
+            str(int(found.slow[index])),
+            _number(float(found.share[index])),
+            _number(float(found.share_null[index])),
+            _number(float(found.share_p[index])),
+        )
+        for index, code in enumerate(found.codes)
+    ]
+    page.table(
+        ("regime", "share of steps", "slow modes", "share of the answer in them", "in as many others", "p"),
+        rows,
+        "The part of the answer's variance that the slow modes of a regime carry, and the median of as many modes drawn "
+        "at random. It is below 0 where the other modes cancel it.",
+    )
+
+
+def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
+    page, found = writer.page, study.routing
+    page.subsection("Rule-dependent routing")
+    if found is None or found.found is None:
+        page.text("The data have no conditions (SequenceBatch.group) to be told apart.")
+        return
+    names = _group_names(found.groups, performance.group_names)
+    channel = int(torch.where(found.difference_p <= 0.05, found.difference, -1.0).argmax())
+    effect = ", ".join(f"{name} {float(found.gain[row, channel]):.3g}" for row, name in enumerate(names[:8]))
+    page.text(
+        f"{'Found' if found.found else 'Not found'}. The conditions' occupancy of the regimes differs by "
+        f"{found.occupancy_js:.3f} bits (chance {found.occupancy_null:.3f}, p = {found.occupancy_p:.3f}). Input {channel} "
+        f"counts for the answer: {effect} (difference {float(found.difference[channel]):.2f}, chance "
+        f"{float(found.difference_null[channel]):.2f}, p = {float(found.difference_p[channel]):.3f}). In a linear network "
+        "it counts the same in every condition.",
+        answer=bool(found.found),
+    )
+    order = np.argsort(-found.difference.nan_to_num(0.0).numpy(), kind="stable")[:_MOST_ROWS]
+    page.table(
+        ("input", *names[:8], "difference", "chance", "p"),
+        [
+            (
+                f"input {index}",
+                *(f"{float(value):.3g}" for value in found.gain[:8, index]),
+                f"{float(found.difference[index]):.2f}",
+                f"{float(found.difference_null[index]):.2f}",
+                f"{float(found.difference_p[index]):.3f}",
+            )
+            for index in order.tolist()
+        ],
+        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|).",
+    )
+    writer.figure("routing", plot_routing(found, names), "What each input counts for the answer in each condition.")
+
+
+def _transients(page: Page, study: Study) -> None:
+    found = study.transients
+    page.subsection("Memory-dependent transients")
+    if found is None or found.found is None:
+        page.text("No unit switches before the response, or there are no different answers to be told apart.")
+        return
+    page.text(
+        f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, {found.outside:.0%} of "
+        f"the steps lie in regimes without a fixed point (units' bits exchanged: {found.outside_null:.0%}). The regime "
+        f"before the response tells {found.memory:.0%} of what the target is (targets exchanged: {found.memory_null:.0%}, "
+        f"p = {found.memory_p:.3f}). Perturbations grow up to {found.growth:.3g}-fold within the visited regimes; with "
+        f"orthogonal modes of the same eigenvalues it would be {found.growth_normal:.3g}-fold.",
+        answer=found.found,
+    )
+
+
+def _method(page: Page, study: Study, sequences: Sequences, source: Source) -> None:
+    page.section("How this was measured")
+    page.text(
+        f"{len(sequences.states)} sequences of the test split of {source.data}, spread evenly over it; the metrics are "
+        "those of all. Analysis is in float64. The answer y is the direction of the outputs that varies most, at each "
+        "sequence's last step."
+    )
+    for name, reason in study.refused.items():
+        page.text(f"Not computed: {name}. {reason}")
+    lines = [f"checkpoint  {source.checkpoint} (epoch {source.epoch})", f"config      {source.config}"]
+    page.code("\n".join([*lines, *(f"{name:<20}{value}" for name, value in _versions().items())]))
+
+
+def _switching(study: Study) -> str:
+    summary, units = study.summary, study.units
+    if summary.possible_log2 == 0:
+        return "The network is linear (P = 0): there is one regime."
+    text = (
+        f"{units.active} of {summary.possible_log2} nonlinear units switch ({units.always_on} always on, "
+        f"{units.always_off} always off). The network visits {summary.visited} of 2^{summary.possible_log2} regimes, "
+        f"effectively {summary.effective:.1f}; the most frequent holds {summary.top_occupancy:.0%} of the steps"
+    )
+    if summary.switch_rate > 0:
+        text += f", and the regime changes every {1 / summary.switch_rate:.1f} steps"
+    return f"{text}."
+
+
+def _settling(study: Study) -> str:
+    assert study.settling is not None
+    found = study.settling
+    batch = len(found.period)
+    parts = []
+    for index in torch.unique(found.at_point[found.at_point >= 0]).tolist():
+        code = _code(study.fixed_points["zero"].code[index])
+        parts.append(f"{int((found.at_point == index).sum())} at the fixed point in regime {code or '(linear)'}")
+    unlisted = int(((found.period == 1) & (found.at_point < 0)).sum())
+    if unlisted:
+        parts.append(f"{unlisted} at rest elsewhere, such as on a continuum of fixed points")
+    for period in torch.unique(found.period[found.period > 1]).tolist():
+        parts.append(f"{int((found.period == period).sum())} on a cycle of period {period}")
+    if bool(found.diverged.any()):
+        parts.append(f"{int(found.diverged.sum())} have grown beyond all bounds")
+    moving = int(((found.period == 0) & ~found.diverged).sum())
+    if moving:
+        parts.append(f"{moving} are still moving without a period of up to 64 steps")
+    text = (
+        f"Of {batch} trajectories that run on from their last state with the input at zero, after {found.steps} steps: "
+    )
+    text += "; ".join(parts) + "."
+    if not math.isnan(study.lyapunov):
+        text += f" Their largest Lyapunov exponent is {study.lyapunov:.3g} nats a step."
+    return text
+
+
+def _point(found: FixedPointSet, index: int) -> tuple[str, ...]:
+    decaying = found.timescales[index][found.timescales[index] >= 0]
+    values = [] if found.readout is None else found.readout[index].flatten().tolist()
+    return (
+        _code(found.code[index]),
+        found.stability[index]
+        + (f", {int(found.unstable_dimensions[index])} unstable" if found.stability[index] == "saddle" else ""),
+        _number(float(decaying.max())) if len(decaying) else "–",
+        f"{float(found.eigenvalues[index].abs().max()):.4f}",
+        "yes" if bool(found.visited[index]) else "no",
+        "yes" if bool(found.on_border[index]) else "no",
+        ", ".join(f"{value:.2f}" for value in values[:4]) + (" …" if len(values) > 4 else ""),
+    )
+
+
+def _claim(found: FixedPointSet) -> str:
+    if found.complete:
+        return f"All {found.regimes_searched} regimes were searched: there are no others."
+    if found.box is not None:
+        return f"The list is complete within |z| ≤ {found.box:.3g} of the nonlinear units."
+    return "The search started from visited and random regimes: there may be others."
+
+
+def _headline(metrics: dict[str, float]) -> str:
+    for key, text in (
+        ("test/sequence_accuracy", "{:.1%} of the sequences are right at every step."),
+        ("test/accuracy", "{:.1%} are right."),
+        ("test/mse", "The mean squared error is {:.3g}."),
+    ):
+        if key in metrics and math.isfinite(metrics[key]):
+            return text.format(metrics[key])
+    return "The test logged no score."
+
+
+def _group_names(groups: Tensor, names: list[str] | None) -> list[str]:
+    return [names[index] if names else f"condition {index}" for index in groups.tolist()]
+
+
+def _code(code: Tensor) -> str:
+    text = bitcode(code)
+    return text if len(text) <= _LONGEST_CODE else f"{text[: _LONGEST_CODE - 1]}… ({int(code.sum())} of {len(text)} on)"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.4g}"
+
+
+def _complex(value: complex) -> str:
+    return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
+
+
+def _timescale(steps: float) -> str:
+    if math.isinf(steps):
+        return "holds its value"
+    return f"{'grows' if steps < 0 else 'decays'} within {abs(steps):.3g} steps"
+
+
+def _random_angle(size: int) -> float:
+    """Median angle in degrees between a line and a random direction in ``size`` dimensions, roughly."""
+    return math.degrees(math.acos(min(1.0, 0.6745 / math.sqrt(size))))
+
+
+def _are(count: int, noun: str) -> str:
+    return f"is 1 {noun}" if count == 1 else f"are {count} {noun}s"
+
+
+def _of(count: int) -> str:
+    return f": the first {_MOST_ROWS} of {count}" if count > _MOST_ROWS else ""
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lightning-alrnn", "torch", "pytorch-lightning", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
