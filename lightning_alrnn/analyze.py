@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -111,7 +111,7 @@ class SequenceCollector(Callback):
     def sequences(self) -> Sequences:
         """What was kept, padded to the same number of steps."""
         steps = max(part.states.shape[1] for part in self._kept)
-        fields = []
+        fields: list[Tensor | None] = []
         for name, values in zip(Sequences._fields, zip(*self._kept, strict=True), strict=True):
             if values[0] is None:
                 fields.append(None)
@@ -171,7 +171,9 @@ def analyze(arguments: Sequence[str]) -> Found:
     from lightning_alrnn.cli import run_cli  # cli dispatches to this module
 
     with warnings.catch_warnings():
+        # advice on speed and on callbacks that a test does not need
         warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
         cli = run_cli(
             [
                 "test",
@@ -189,8 +191,8 @@ def analyze(arguments: Sequence[str]) -> Found:
                 *rest,
             ]
         )
-    model: Any = cli.model
-    collector = next(callback for callback in cli.trainer.callbacks if isinstance(callback, SequenceCollector))
+    model, trainer = cast(ALRNNModule, cli.model), cast(Any, cli.trainer)
+    collector = next(callback for callback in trainer.callbacks if isinstance(callback, SequenceCollector))
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
     with tqdm(total=4, desc="analyze", leave=False) as bar:
@@ -200,7 +202,7 @@ def analyze(arguments: Sequence[str]) -> Found:
             bar.update()
 
         found = study(
-            model.core.cpu().double(),
+            cast(ALRNN, model.core).cpu().double(),
             sequences,
             model.readout.weight.detach().cpu(),
             names,
@@ -208,7 +210,7 @@ def analyze(arguments: Sequence[str]) -> Found:
             progress=progress,
         )
     performance = Performance(
-        {name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
+        {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
         model.objective,
         getattr(cli.datamodule, "class_names", None),
         names,

@@ -308,8 +308,9 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     share = float(study.components.share[0])
     page.text(
         f"The slowest mode of the most visited regime has λ = {_complex(slowest.eigenvalue)}, and "
-        f"{_timescale(slowest.timescale)}. The leading principal component holds {share:.0%} of the states' variance and "
-        f"lies {study.slow_angle:.0f}° from it (a random direction: {_random_angle(sequences.states.shape[2]):.0f}°).",
+        f"{_timescale(slowest.timescale)}. The leading principal component holds {share:.0%} of the states' variance "
+        f"and lies {study.slow_angle:.0f}° from it (a random direction: "
+        f"{_random_angle(sequences.states.shape[2]):.0f}°).",
         answer=True,
     )
     steps = float(sequences.lengths.double().median())
@@ -340,8 +341,8 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
             "max ‖Jⁿ‖",
         ),
         rows,
-        "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says how far "
-        "the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow.",
+        "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says how "
+        "far the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow.",
     )
     writer.figure(
         "slow_modes",
@@ -387,7 +388,8 @@ def _gating(writer: _Writer, study: Study) -> None:
                 (
                     str(unit),
                     f"input {control}",
-                    f"{float(found.locking[unit, control]):.2f} (chance {float(found.locking_null[unit, control]):.3f}, "
+                    f"{float(found.locking[unit, control]):.2f} "
+                    f"(chance {float(found.locking_null[unit, control]):.3f}, "
                     f"p = {float(found.locking_p[unit, control]):.3f})",
                     f"input {gated}",
                     f"{float(found.gain_on[unit, gated]):.3g} / {float(found.gain_off[unit, gated]):.3g} "
@@ -398,8 +400,8 @@ def _gating(writer: _Writer, study: Study) -> None:
         unit, control, gated = found.gates[0]
         low, high = found.controlled[control, gated].tolist()
         page.text(
-            f"Found. Unit {unit} switches with input {control}; input {gated} counts {high:.3g} for the answer where input "
-            f"{control} is high and {low:.3g} where it is low.",
+            f"Found. Unit {unit} switches with input {control}; input {gated} counts {high:.3g} for the answer where "
+            f"input {control} is high and {low:.3g} where it is low.",
             answer=True,
         )
         page.table(
@@ -424,9 +426,9 @@ def _integration(page: Page, study: Study) -> None:
     found = study.integration
     page.subsection("Integration")
     page.text(
-        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.0f} steps, half "
-        f"a sequence. The first half of the sequences has {found.early:.0%} of the inputs' effect on the answer (a network "
-        "that keeps all it is given: about 50%).",
+        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.0f} "
+        f"steps, half a sequence. The first half of the sequences has {found.early:.0%} of the inputs' effect on the "
+        "answer (a network that keeps all it is given: about 50%).",
         answer=found.found,
     )
     rows = [
@@ -443,8 +445,8 @@ def _integration(page: Page, study: Study) -> None:
     page.table(
         ("regime", "share of steps", "slow modes", "share of the answer in them", "in as many others", "p"),
         rows,
-        "The part of the answer's variance that the slow modes of a regime carry, and the median of as many modes drawn "
-        "at random. It is below 0 where the other modes cancel it.",
+        "The part of the answer's variance that the slow modes of a regime carry, and the median of as many modes "
+        "drawn at random. It is below 0 where the other modes cancel it.",
     )
 
 
@@ -457,12 +459,14 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
     names = _group_names(found.groups, performance.group_names)
     channel = int(torch.where(found.difference_p <= 0.05, found.difference, -1.0).argmax())
     effect = ", ".join(f"{name} {float(found.gain[row, channel]):.3g}" for row, name in enumerate(names[:8]))
+    difference, chance, p = (
+        float(field[channel]) for field in (found.difference, found.difference_null, found.difference_p)
+    )
     page.text(
         f"{'Found' if found.found else 'Not found'}. The conditions' occupancy of the regimes differs by "
-        f"{found.occupancy_js:.3f} bits (chance {found.occupancy_null:.3f}, p = {found.occupancy_p:.3f}). Input {channel} "
-        f"counts for the answer: {effect} (difference {float(found.difference[channel]):.2f}, chance "
-        f"{float(found.difference_null[channel]):.2f}, p = {float(found.difference_p[channel]):.3f}). In a linear network "
-        "it counts the same in every condition.",
+        f"{found.occupancy_js:.3f} bits (chance {found.occupancy_null:.3f}, p = {found.occupancy_p:.3f}). Input "
+        f"{channel} counts for the answer: {effect} (difference {difference:.2f}, chance {chance:.2f}, p = {p:.3f}). "
+        "In a linear network it counts the same in every condition.",
         answer=bool(found.found),
     )
     order = np.argsort(-found.difference.nan_to_num(0.0).numpy(), kind="stable")[:_MOST_ROWS]
@@ -490,11 +494,12 @@ def _transients(page: Page, study: Study) -> None:
         page.text("No unit switches before the response, or there are no different answers to be told apart.")
         return
     page.text(
-        f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, {found.outside:.0%} of "
-        f"the steps lie in regimes without a fixed point (units' bits exchanged: {found.outside_null:.0%}). The regime "
-        f"before the response tells {found.memory:.0%} of what the target is (targets exchanged: {found.memory_null:.0%}, "
-        f"p = {found.memory_p:.3f}). Perturbations grow up to {found.growth:.3g}-fold within the visited regimes; with "
-        f"orthogonal modes of the same eigenvalues it would be {found.growth_normal:.3g}-fold.",
+        f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, "
+        f"{found.outside:.0%} of the steps lie in regimes without a fixed point (units' bits exchanged: "
+        f"{found.outside_null:.0%}). The regime before the response tells {found.memory:.0%} of what the target is "
+        f"(targets exchanged: {found.memory_null:.0%}, p = {found.memory_p:.3f}). Perturbations grow up to "
+        f"{found.growth:.3g}-fold within the visited regimes; with orthogonal modes of the same eigenvalues it would "
+        f"be {found.growth_normal:.3g}-fold.",
         answer=found.found,
     )
 
@@ -601,7 +606,7 @@ def _number(value: float) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _complex(value: complex) -> str:
@@ -611,7 +616,7 @@ def _complex(value: complex) -> str:
 def _timescale(steps: float) -> str:
     if math.isinf(steps):
         return "holds its value"
-    return f"{'grows' if steps < 0 else 'decays'} within {abs(steps):.3g} steps"
+    return f"{'grows' if steps < 0 else 'decays'} within {_number(abs(steps))} steps"
 
 
 def _random_angle(size: int) -> float:

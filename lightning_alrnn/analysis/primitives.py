@@ -96,7 +96,7 @@ class Integration(NamedTuple):
         share: 1 − Var(y − y_slow) / Var(y) of y = D z_T, with y_slow = D Σ v_j u_jᴴ z_T over the slow modes; float64
             of shape ``(n,)``, below 0 where the others cancel it. NaN without slow modes.
         share_null: its median over sets of as many modes drawn at random.
-        share_p: share of these draws that reach it, times the number of regimes.
+        share_p: share of these draws that reach it, times the number of regimes that are tested; NaN for the others.
         early: share of Σ_t |∂y/∂s_t| that the first half of the sequences has: a half where the network integrates,
             near 0 where it forgets.
         steps: what half a sequence is, in steps.
@@ -379,13 +379,15 @@ def integration(
         measured = 1 - rest.var(dim=0, correction=0) / variance
         shares.append(float(measured[0]))
         nulls.append(float(measured[1:].median()))
-        p_values.append(min(1.0, len(codes) * float(_p_values(measured[0], measured[1:]))))
+        p_values.append(float(_p_values(measured[0], measured[1:])))
 
     sizes = gains.detach().cpu().double().abs().sum(dim=2)
     first = torch.arange(time) < (lengths // 2).unsqueeze(1)
     early = float((sizes * first).sum() / sizes.sum()) if float(sizes.sum()) > 0 else math.nan
     share, share_p = torch.tensor(shares).double(), torch.tensor(p_values).double()
-    held = (occupancy >= _LEAST_OCCUPANCY) & (share >= 0.5) & (share_p <= alpha)
+    tested = (occupancy >= _LEAST_OCCUPANCY) & ~share_p.isnan()
+    share_p = torch.where(tested, (share_p * tested.sum()).clamp(max=1.0), math.nan)
+    held = (share >= 0.5) & (share_p <= alpha)
     found = bool(held.any()) and early >= _LEAST_EARLY
     return Integration(
         found, codes, occupancy, slow.sum(dim=1), share, torch.tensor(nulls).double(), share_p, early, steps

@@ -285,7 +285,13 @@ def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) 
 
 
 def leading_output(outputs: Tensor) -> Tensor:
-    """The direction in which outputs ``(n, outputs)`` vary most, ``(outputs,)``, of length 1, the largest entry positive.
+    """The direction in which outputs vary most, of length 1, its largest entry positive.
+
+    Args:
+        outputs: shape ``(…, outputs)``.
+
+    Returns:
+        float64 of shape ``(outputs,)``.
 
     Example:
         >>> leading_output(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist()
