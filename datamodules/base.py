@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -120,32 +120,52 @@ class EpochSampler(DistributedSampler[int]):
         num_replicas: number of processes.
         rank: which of them this is.
         seed: seed of the data.
+
+    Attributes:
+        skip: how many sequences of this process the next pass leaves out, as a resumed epoch does.
     """
 
     dataset: SequenceDataset | EpochDataset
 
     def __init__(self, dataset: SequenceDataset | EpochDataset, num_replicas: int, rank: int, seed: int) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+        self.skip = 0
 
     def __iter__(self) -> Iterator[int]:
-        epoch, size = self.epoch, len(self.dataset)
+        epoch, size, skip = self.epoch, len(self.dataset), self.skip
         self.epoch += 1
+        self.skip = 0
         # a stream of its own, beside those that draw_trials takes for the splits
         order = np.random.default_rng((self.seed, len(SPLITS), epoch)).permutation(size)
         if isinstance(self.dataset, EpochDataset):
             order += epoch * size
-        yield from np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist()
+        yield from np.resize(order, self.total_size)[self.rank :: self.num_replicas][skip:].tolist()
 
 
-class _LateLoader(DataLoader[AnyBatch]):
-    """Asks the sampler at the first batch, not before.
+class _TrainLoader(DataLoader[AnyBatch]):
+    """Asks the sampler at the first batch, not before, and goes on within an epoch.
 
     Lightning makes the first epoch's iterator before it sets the epoch, and worker processes fetch ahead as soon as
-    there is one: a resumed run would train on the wrong epoch.
+    there is one: a resumed run would train on the wrong epoch. The state, which Lightning puts into checkpoints, is the
+    number of batches given in this epoch.
     """
 
+    sampler: EpochSampler
+    _given = 0
+    _resume_at = 0
+
     def __iter__(self) -> Iterator[AnyBatch]:  # type: ignore[override]
-        yield from super().__iter__()
+        self._given, self._resume_at = self._resume_at, 0
+        self.sampler.skip = self._given * cast(int, self.batch_size)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._resume_at = state["batches"] if state["batches"] < len(self) else 0
 
 
 def collate(batch: _Batch) -> _Batch:
@@ -271,7 +291,7 @@ class SequenceDataModule(LightningDataModule):
         elif 1 < world_size <= len(dataset):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
-        loader: type[DataLoader[AnyBatch]] = _LateLoader if split == "train" else DataLoader
+        loader: type[DataLoader[AnyBatch]] = _TrainLoader if split == "train" else DataLoader
         return loader(
             dataset,
             batch_size=self.batch_size,
@@ -279,6 +299,8 @@ class SequenceDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate,
+            # torch's own generator is the training's: what is drawn from it must not depend on how often loaders start
+            generator=torch.Generator(),
         )
 
 

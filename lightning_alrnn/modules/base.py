@@ -8,18 +8,21 @@ from inspect import signature
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
+from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
 
+_CHECKPOINT_STEPS = 1000
 _PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
 
 
@@ -49,6 +52,11 @@ class SequenceModule(LightningModule):
     def _step(self, stage: Stage, batch: Any) -> dict[str, Any]:
         """The loss of a batch and what callbacks look at."""
 
+    def setup(self, stage: str) -> None:
+        # what an epoch's metrics have summed up goes into checkpoints, for a run that is resumed within it
+        for metric in self._metrics("train").values():
+            metric.persistent(True)
+
     def configure_losses(self) -> dict[str, Metric]:
         """Running means of the loss and its parts, logged in every stage."""
         return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
@@ -77,15 +85,28 @@ class SequenceModule(LightningModule):
         }
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the best and the last weights where the Trainer would have kept the last alone."""
+        """Keep the best and the last weights where the Trainer would have kept the last alone, and resume exactly.
+
+        ``last.ckpt`` is written at the end of each epoch, every 1,000 steps and when SIGTERM stops the run.
+        """
         checkpoints = self.trainer.checkpoint_callbacks
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return []
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
-            return [ModelCheckpoint(save_last=True)]
+            return [ExactResume()]
         # one with save_last=True writes last.ckpt only when it writes another best one
-        best = ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}")
-        return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
+        last: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
+        kept = [
+            ExactResume(),
+            _StepCheckpoint(**last, every_n_train_steps=_CHECKPOINT_STEPS, save_on_exception=True),
+            ModelCheckpoint(**last),
+        ]
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
+            return kept
+        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *kept]
+
+    def on_train_epoch_start(self) -> None:
+        # a checkpoint from the end of an epoch holds that epoch's sums; within an epoch this is not called on resuming
+        for metric in self._metrics("train").values():
+            metric.reset()
 
     def on_validation_epoch_start(self) -> None:
         self._stop_if_diverged()
@@ -143,6 +164,23 @@ class SequenceModule(LightningModule):
     def _stop_if_diverged(self) -> None:
         if self.trainer.strategy.reduce_boolean_decision(bool(self._diverged), all=False):
             raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
+
+
+class _StepCheckpoint(ModelCheckpoint):
+    """Writes every so many steps, and between two on SIGTERM; not on an error, which may have broken the weights.
+
+    Nor between the last step of an epoch and its end, from where Lightning would resume without its validation.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException) and not trainer.is_last_batch:
+            super().on_exception(trainer, pl_module, exception)
 
 
 def check_regularization(mar_strength: float, mar_units: int | None, hidden_size: int) -> None:
