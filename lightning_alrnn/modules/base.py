@@ -52,11 +52,6 @@ class SequenceModule(LightningModule):
     def _step(self, stage: Stage, batch: Any) -> dict[str, Any]:
         """The loss of a batch and what callbacks look at."""
 
-    def setup(self, stage: str) -> None:
-        # what an epoch's metrics have summed up goes into checkpoints, for a run that is resumed within it
-        for metric in self._metrics("train").values():
-            metric.persistent(True)
-
     def configure_losses(self) -> dict[str, Metric]:
         """Running means of the loss and its parts, logged in every stage."""
         return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
@@ -102,11 +97,6 @@ class SequenceModule(LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
             return kept
         return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *kept]
-
-    def on_train_epoch_start(self) -> None:
-        # a checkpoint from the end of an epoch holds that epoch's sums; within an epoch this is not called on resuming
-        for metric in self._metrics("train").values():
-            metric.reset()
 
     def on_validation_epoch_start(self) -> None:
         self._stop_if_diverged()

@@ -1,0 +1,95 @@
+"""A run that is killed and resumed ends as one that never stopped: same weights, metrics and logged steps."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SCRIPT = Path(__file__).parent / "resume_script.py"
+STEPS = 10  # an epoch
+
+
+def run(folder: Path, processes: int, kill: int = 999, checkpoint: Path | None = None) -> int:
+    arguments = [str(folder), str(processes), str(kill), *(() if checkpoint is None else (str(checkpoint),))]
+    with (folder.parent / f"{folder.name}.txt").open("w") as output:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, str(SCRIPT), *arguments], stdout=output, stderr=output, env=environment, timeout=120
+        )
+    return done.returncode
+
+
+def last(folder: Path) -> Path:
+    return folder / "log" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(last(folder), weights_only=True)
+    return content
+
+
+def logged(folder: Path) -> dict[tuple[str, str], str]:
+    """What the CSV file of the last process has, by key and step."""
+    with (folder / "log" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {
+        (key, row["step"]): value
+        for row in rows
+        for key, value in row.items()
+        if value and key not in ("step", "epoch")
+    }
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "log" / "version_0"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != "hp_metric"
+    }
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run(folder, request.param) == 0
+    return folder, request.param
+
+
+@pytest.mark.parametrize("kill", [17, -20], ids=["in mid-epoch", "before validation"])
+def test_a_killed_run_resumes_exactly(uninterrupted: tuple[Path, int], kill: int, tmp_path: Path) -> None:
+    whole, processes = uninterrupted
+    if processes > 1 and kill < 0:
+        pytest.skip("the place in the epoch does not depend on the processes")
+    folder = tmp_path / "run"
+    assert run(folder, processes, kill) == -signal.SIGKILL
+    resumed_at = load(folder)["global_step"]
+    assert resumed_at % STEPS > 0  # between two epochs it would show little
+    (folder / "log" / "version_0" / "metrics.csv").unlink(missing_ok=True)
+    assert run(folder, processes, checkpoint=last(folder)) == 0
+
+    expected, found = load(whole), load(folder)
+    assert found["global_step"] == expected["global_step"] == 3 * STEPS
+    tolerance = 0.0 if processes == 1 else 1e-6
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
+    later = {place: value for place, value in logged(whole).items() if int(place[1]) >= resumed_at}
+    assert logged(folder).keys() == later.keys()
+    for place, value in later.items():
+        assert float(logged(folder)[place]) == pytest.approx(float(value), abs=tolerance), place
+    # TensorBoard drops the steps that were taken twice
+    shown = curves(folder)
+    assert shown.keys() == curves(whole).keys()
+    for tag, points in curves(whole).items():
+        assert [step for step, _ in shown[tag]] == [step for step, _ in points]
+        assert [value for _, value in shown[tag]] == pytest.approx([value for _, value in points], abs=tolerance)
