@@ -100,6 +100,7 @@ TASKS = {
         (0, 10),
         "accuracy",
         "test accuracy",
+        seeds=1,
         shown=("spectrum/slowest_eigenvalue_real", "spectrum/pc1_angle"),
         folder="imdb",
     ),
