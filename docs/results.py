@@ -88,8 +88,6 @@ TASKS = {
         options=(
             "--trainer.max_epochs=10",
             "--model.init_args.lr_scheduler.init_args.T_max=10",
-            "--model.init_args.optimizer.init_args.lr=0.0003",
-            "--model.init_args.mar_strength=0.01",
         ),
         folder="mnist",
         title="10 epochs",
@@ -102,6 +100,7 @@ TASKS = {
         (0, 10),
         "accuracy",
         "test accuracy",
+        seeds=1,
         shown=("spectrum/slowest_eigenvalue_real", "spectrum/pc1_angle"),
         folder="imdb",
     ),

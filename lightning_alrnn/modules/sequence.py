@@ -86,6 +86,7 @@ class ALRNNModule(SequenceModule):
         self_connections: see :class:`ALRNN`.
         init: see :class:`ALRNN`.
         initial_state: see :class:`ALRNN`.
+        initial_coupling: see :class:`ALRNN`.
         backend: see :class:`ALRNN`.
         objective: "classification" or "regression".
         target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
@@ -122,6 +123,7 @@ class ALRNNModule(SequenceModule):
         self_connections: SelfConnections = "nonlinear",
         init: Init = "gaussian",
         initial_state: InitialState = "zeros",
+        initial_coupling: float = 0.9,
         backend: Backend = "auto",
         objective: Objective = "classification",
         target_step: TargetStep = "last",
@@ -176,6 +178,7 @@ class ALRNNModule(SequenceModule):
                 self_connections=self_connections,
                 init=init,
                 initial_state=initial_state,
+                initial_coupling=initial_coupling,
                 backend=backend,
             )
         else:

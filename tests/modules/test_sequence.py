@@ -311,6 +311,12 @@ def test_lengths_after_an_encoder(core: str) -> None:
     assert model(inputs).lengths.tolist() == [5] * 4
 
 
+def test_the_core_starts_with_the_self_coupling_asked_for() -> None:
+    model = ALRNNModule(2, 3, 8, 3, init="near_identity", initial_coupling=1.0)
+    assert isinstance(model.core, ALRNN)
+    assert torch.equal(model.core.regime_matrix(torch.ones(3)), torch.eye(8))
+
+
 def test_encoders_that_do_not_fit() -> None:
     inputs, lengths = torch.randn(2, 6, 2), torch.tensor([6, 6])
     with pytest.raises(ValueError, match=r"targets at every step need an encoder that keeps the .* makes 3 of 6"):

@@ -158,7 +158,16 @@ def test_near_identity_init(nonlinear: int, self_connections: str) -> None:
     torch.manual_seed(0)
     rnn = ALRNN(2, 50, nonlinear, init="near_identity", self_connections=self_connections)  # type: ignore[arg-type]
     eigenvalues = torch.linalg.eigvals(rnn.regime_matrix(torch.ones(nonlinear)).detach())
-    assert float((eigenvalues - 0.9).abs().max()) < 0.16
+    assert 0.08 < float((eigenvalues - 0.9).abs().max()) < 0.16
+
+
+@pytest.mark.parametrize("coupling", [0.0, 0.98, 1.0])
+def test_near_identity_init_with_another_self_coupling(coupling: float) -> None:
+    torch.manual_seed(0)
+    rnn = ALRNN(2, 50, 10, init="near_identity", initial_coupling=coupling)
+    eigenvalues = torch.linalg.eigvals(rnn.regime_matrix(torch.ones(10)).detach())
+    radius = 1 - coupling  # of the disc they fill by the circular law; with 1 all are 1
+    assert 0.8 * radius <= float((eigenvalues - coupling).abs().max()) < 1.6 * radius + 1e-6
 
 
 def test_initial_states() -> None:
@@ -207,6 +216,7 @@ def test_half_precision_runs_the_recurrence_in_float32() -> None:
         ({"self_connections": "none"}, "self_connections must be one of"),
         ({"initial_state": "ones"}, "initial_state must be one of"),
         ({"initial_radius": 0.0}, "initial_radius must be positive"),
+        ({"initial_coupling": 1.1}, "initial_coupling must lie between 0 and 1, got 1.1"),
         ({"backend": "cuda"}, "backend must be one of 'auto', 'eager', 'fused'"),
     ],
 )
