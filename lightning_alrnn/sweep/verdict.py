@@ -31,7 +31,7 @@ _ERRORS = {"loss", "mse", "mae", "rmse", "nll", "error", "distance", "divergence
 _SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss", "loss")
 _UNIT_KEYS = ("regime/visited", "regime/effective", "units/active")
 
-_HALF, _SHARE_TOLERANCE = 0.5, 0.1
+_HALF, _FEWEST, _SHARE_TOLERANCE = 0.5, 3, 0.1
 
 Value = str | int | float | bool | None
 
@@ -100,7 +100,8 @@ class Units(NamedTuple):
         nonlinear_units: P.
         setting: what else was varied, as chosen for this P by validation, among the settings tried at every P.
         scores: of the setting's runs, by seed; empty where all of them diverged.
-        mean: their mean.
+        other_scores: of the runs with other settings.
+        mean: mean of the setting's scores.
         low: lower limit of its bootstrap band (95 %).
         high: upper limit.
         best: the best score of any seed and setting; NaN where all runs diverged.
@@ -127,6 +128,7 @@ class Units(NamedTuple):
     nonlinear_units: int
     setting: Mapping[str, Value]
     scores: Mapping[int, float]
+    other_scores: tuple[float, ...]
     mean: float
     low: float
     high: float
@@ -180,8 +182,8 @@ class Claims(NamedTuple):
         nonlinearity_needed: whether the linear network (P=0) falls short of the best; ``None`` if that cannot be told.
         smallest_sufficient: the smallest P that is shown to be enough, or ``None``. It is one that is not worse than
             any other beyond the tolerance. Where there is a threshold this is asked of the reliable P alone, those that
-            solve the task in at least half of their runs and in a share at most 0.1 below that of any other P, and of
-            their runs that solve it.
+            solve the task in at least half of their runs and in 3 or more, and of their runs that solve it; and the
+            share that solves it must be at most 0.1 below that of any other P. If one P alone is reliable, it is enough.
         sparse_beats_full: whether fewer nonlinear units do better than P=M, beyond the tolerance; ``None`` if that
             cannot be told or P=M was not run.
         reasons: a sentence for each of the three.
@@ -280,6 +282,48 @@ class Verdict(NamedTuple):
         """The smallest P shown to be enough, or ``None``."""
         return self.claims.smallest_sufficient
 
+    @property
+    def answer(self) -> str:
+        """The claims at the largest size of training data, in a sentence or two."""
+        size = self.sizes[-1]
+        said = _answer(size.claims, size.hidden_size)
+        if len(self.sizes) > 1:
+            said = f"With {size.train_size} training sequences: {said[0].lower()}{said[1:]}"
+        fewer = [str(one.train_size) for one in self.sizes if one.claims.sparse_beats_full]
+        if fewer:
+            where = f" with {_listed(fewer)} training sequences" if len(self.sizes) > 1 else ""
+            said += f" Few nonlinear units beat all of them{where}."
+        depends = [one.axis for one in self.dependence if one.answer_differs]
+        if depends:
+            said += f" The answer depends on {_listed(depends)}."
+        return said
+
+
+def _answer(claims: Claims, hidden_size: int | None) -> str:
+    smallest = claims.smallest_sufficient
+    units = f"P={smallest}" + (f" of M={hidden_size}" if hidden_size is not None else "")
+    if not claims.enough_seeds:
+        return claims.reasons[0]
+    if claims.nonlinearity_needed is None:
+        if smallest is None:
+            return "Not enough seeds to tell whether nonlinearity is needed, nor how much of it is enough."
+        return f"{units} is enough; not enough seeds to tell whether nonlinearity is needed at all."
+    if claims.nonlinearity_needed:
+        return "Nonlinearity is needed" + (
+            "; how much of it is enough cannot be told." if smallest is None else f", and {units} is enough."
+        )
+    if smallest == 0:
+        return "Nonlinearity is not needed: the linear network, P=0, is enough."
+    return "Nonlinearity is not needed: a linear network can solve the task. " + (
+        "No P is shown to do so reliably."
+        if smallest is None
+        else f"The smallest P that does so reliably is {smallest}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
 
 def higher_is_better(key: str) -> bool:
     """Whether a metric is one that should be high, judged by its name: ``test/mse`` and losses should be low.
@@ -376,10 +420,10 @@ def _score_key(runs: Sequence[Run], score: str | None) -> str:
 
 
 def _without_infinite(run: Run, key: str) -> Run:
-    """A run whose score is not finite is one that diverged."""
+    """A run without what is not finite; one whose score is not finite is one that diverged."""
     if run.diverged or not math.isfinite(run.metrics[key]):
         return run._replace(metrics={}, diverged=True)
-    return run
+    return run._replace(metrics={name: value for name, value in run.metrics.items() if math.isfinite(value)})
 
 
 def _rules(runs: Sequence[Run], key: str, solved: float | None, tolerance: float | None, alpha: float) -> Rules:
@@ -476,16 +520,21 @@ def _claim(
     worse = dict(zip(units, holm([comparison.p_value for comparison in comparisons]).tolist(), strict=True))
     counts = {p: _count_solved(_with(columns[p], chosen[p]), rules) for p in units}
     shares = {p: solved / tried for p, (solved, tried) in counts.items()}
+    reliable = set(units)
     held = table
     if rules.threshold is not None:
         # among the runs that solve the task, where there is such a thing, and the P that do so often enough: how often
         # is asked beside, and the few solutions of one that seldom does would tell nothing
-        least = max(_HALF, max(shares.values()) - _SHARE_TOLERANCE)
-        reliable = [shares[p] >= least for p in units]
-        held = np.where((table >= rules.sign * rules.threshold) & reliable, table, np.nan)
+        reliable = {p for p in units if shares[p] >= _HALF and counts[p][0] >= _FEWEST}
+        solving = table >= rules.sign * rules.threshold
+        held = np.where(solving & np.array([p in reliable for p in units]), table, np.nan)
     shown = not_worse(held, rules.tolerance, rules.alpha).p_values.tolist()
-    not_worse_p = dict(zip(units, shown, strict=True))
+    not_worse_p = {p: p_value if p in reliable else math.nan for p, p_value in zip(units, shown, strict=True)}
     sufficient = {p for p in units if not_worse_p[p] <= rules.alpha}
+    if rules.threshold is not None:
+        sufficient = {p for p in sufficient if shares[p] >= max(shares.values()) - _SHARE_TOLERANCE}
+    if len(reliable) == 1:  # nothing to compare it with
+        sufficient, not_worse_p = reliable, dict.fromkeys(units, math.nan)
 
     smallest = min(sufficient, default=None)
     linear, linear_p = None, None
@@ -496,23 +545,24 @@ def _claim(
     full, full_reason, full_p = _beats_full(table, columns, units, hidden_size, sufficient, rules, sizes)
     beyond = f"beyond the tolerance of {rules.tolerance:.3g}"
     whom = " reliable one" if rules.threshold is not None else ""
-    if smallest is None:
+    if not reliable:
+        enough_reason = "No P is shown to be enough: none solves the task in half of its runs and in 3 or more."
+    elif smallest is None:
         enough_reason = (
             f"No P is shown to be enough, that is, not worse than any other{whom} {beyond}, with {len(seeds)} seeds."
         )
-        if rules.threshold is not None and max(shares.values()) < _HALF:
-            enough_reason = "No P is shown to be enough: none solves the task in half of its runs."
+    elif len(reliable) == 1:
+        enough_reason = f"P={smallest} is enough: it alone solves the task in half of its runs and in 3 or more"
     else:
         enough_reason = (
             f"P={smallest} is enough: the smallest that is not worse than any other{whom} {beyond} "
             f"(p = {not_worse_p[smallest]:.2g}, {len(seeds)} seeds)"
         )
+    if smallest is not None:
         if rules.threshold is not None:
             solved, tried = counts[smallest]
             low, high = wilson_interval(solved, tried)
-            enough_reason += (
-                f" where it solves the task, which it does in {solved} of {tried} runs (95 %: {low:.0%} to {high:.0%})"
-            )
+            enough_reason += f"; it solves the task in {solved} of {tried} runs (95 %: {low:.0%} to {high:.0%})"
         enough_reason += "."
     reasons = (linear_reason, enough_reason, full_reason)
     claims = Claims(linear, smallest, full, reasons, linear_p, full_p, tuple(units), tuple(seeds), True)
@@ -617,6 +667,11 @@ def _units(
         nonlinear_units=p,
         setting=setting,
         scores=scores,
+        other_scores=tuple(
+            run.metrics[rules.score]
+            for run in runs
+            if rules.score in run.metrics and dict(run.settings) != dict(setting)
+        ),
         mean=_mean(list(scores.values())),
         low=low,
         high=high,
