@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
 from lightning_alrnn.sweep.verdict import SizeVerdict, Units, Verdict
@@ -81,27 +82,22 @@ def _draw_scores(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
     tidy(axes)
     last = verdict.sizes[-1]
     _choose_scale(axes, verdict)
+    several = len(verdict.sizes) > 1
     for index, size in enumerate(verdict.sizes):
         colour, marker = _SERIES[index % len(_SERIES)]
         shift = _shift(index, len(verdict.sizes))
-        place = np.array([grid.index(units.nonlinear_units) for units in size.units]) + shift
-        axes.fill_between(
-            place,
-            [units.low for units in size.units],
-            [units.high for units in size.units],
-            color=colour,
-            alpha=0.18,
-            lw=0,
-        )
-        label = f"{size.train_size} training sequences" if len(verdict.sizes) > 1 else "mean, 95 % band"
-        axes.plot(place, [units.mean for units in size.units], color=colour, marker=marker, ms=3, lw=1.4, label=label)
-        for x, units in zip(place, size.units, strict=True):
-            scores = list(units.scores.values())
+        scored = [units for units in size.units if units.scores]
+        place = np.array([grid.index(units.nonlinear_units) for units in scored]) + shift
+        low, high = [units.low for units in scored], [units.high for units in scored]
+        axes.fill_between(place, low, high, color=colour, alpha=0.18, lw=0)
+        label = f"{size.train_size} training sequences{_enough(size)}" if several else "mean, 95 % band"
+        axes.plot(place, [units.mean for units in scored], color=colour, marker=marker, ms=3, lw=1.4, label=label)
+        for units in size.units:
+            x = grid.index(units.nonlinear_units) + shift
+            scores, others = list(units.scores.values()), units.other_scores
             axes.scatter(_jittered(x, len(scores), verdict), scores, s=13, c=colour, marker=marker, alpha=0.65, lw=0)
-            others = units.other_scores
-            axes.scatter(
-                _jittered(x, len(others), verdict), others, s=15, marker=marker, fc="none", ec=colour, alpha=0.6, lw=0.6
-            )
+            jittered = _jittered(x, len(others), verdict)
+            axes.scatter(jittered, others, s=15, marker=marker, fc="none", ec=colour, alpha=0.6, lw=0.6)
     labels = []
     for line, baseline in zip(_cycle(_LINES, len(last.baselines)), last.baselines, strict=True):
         if not math.isnan(baseline.low):
@@ -117,10 +113,24 @@ def _draw_scores(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
     _write_beside(axes, labels)
     _mark_diverged(axes, verdict, grid)
     _mark_sufficient(axes, verdict.sizes, grid)
-    axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)")
-    axes.set_xlabel("nonlinear units P")
-    if len(verdict.sizes) > 1:
-        axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1.07), borderpad=0)
+    axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)", fontsize=9)
+    axes.set_xlabel("nonlinear units P", fontsize=9)
+    _write_legend(axes, verdict)
+
+
+def _write_legend(axes: Axes, verdict: Verdict) -> None:
+    """Names of the curves, and of the points that no curve goes through; none where there is nothing to tell apart."""
+    handles, labels = axes.get_legend_handles_labels()
+    if any(units.other_scores for size in verdict.sizes for units in size.units):
+        handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=GREY))
+        labels.append("runs with other settings")
+    if len(labels) > 1:
+        axes.legend(handles, labels, frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 1.06))
+
+
+def _enough(size: SizeVerdict) -> str:
+    smallest = size.claims.smallest_sufficient
+    return "" if smallest is None else f", P={smallest} is enough"
 
 
 def _draw_solved(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
@@ -209,18 +219,19 @@ def _mark_diverged(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
 
 
 def _mark_sufficient(axes: Axes, sizes: Sequence[SizeVerdict], grid: Sequence[int]) -> None:
-    """A line at each P that is the smallest sufficient one, with the sizes that it is so for."""
-    where: dict[int, list[str]] = {}
-    for size in sizes:
-        if size.claims.smallest_sufficient is not None:
-            where.setdefault(size.claims.smallest_sufficient, []).append(str(size.train_size))
-    for p, names in where.items():
-        place = grid.index(p)
-        axes.axvline(place, color="black", lw=0.8, ls=":", zorder=0)
-        text = f"P={p} is enough" if len(sizes) == 1 else f"P={p} is enough at\n{', '.join(names)}"
-        # at the ends the text would leave the axes
-        side = "left" if place == 0 else "right" if place == len(grid) - 1 else "center"
-        axes.text(place, 1.01, text, fontsize=8, ha=side, va="bottom", transform=axes.get_xaxis_transform())
+    """A line at the smallest sufficient P of each size; with several the legend says what it is."""
+    for index, size in enumerate(sizes):
+        smallest = size.claims.smallest_sufficient
+        if smallest is None:
+            continue
+        place = grid.index(smallest) + _shift(index, len(sizes))
+        colour = "black" if len(sizes) == 1 else _SERIES[index % len(_SERIES)][0]
+        axes.axvline(place, color=colour, lw=0.9, ls=":", zorder=0)
+        if len(sizes) == 1:
+            # at the ends the text would leave the axes
+            side = "left" if place == 0 else "right" if place == len(grid) - 1 else "center"
+            text = f"P={smallest} is enough"
+            axes.text(place, 1.01, text, fontsize=8, ha=side, va="bottom", transform=axes.get_xaxis_transform())
 
 
 def _write_beside(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:

@@ -183,7 +183,7 @@ class Claims(NamedTuple):
         smallest_sufficient: the smallest P that is shown to be enough, or ``None``. It is one that is not worse than
             any other beyond the tolerance. Where there is a threshold this is asked of the reliable P alone, those that
             solve the task in at least half of their runs and in 3 or more, and of their runs that solve it; and the
-            share that solves it must be at most 0.1 below that of any other P. If one P alone is reliable, it is enough.
+            share that solves it must be at most 0.1 below that of any other P. A P that alone is reliable is enough.
         sparse_beats_full: whether fewer nonlinear units do better than P=M, beyond the tolerance; ``None`` if that
             cannot be told or P=M was not run.
         reasons: a sentence for each of the three.
@@ -234,8 +234,10 @@ class Dependence(NamedTuple):
         means: mean score by level, over the matched P.
         p_value: p-value of the score not depending on it (adjusted by Holm's method over the axes); ``None`` where no
             seed has a run for each.
-        answer_differs: whether levels disagree on a claim that both make.
-        claims_differ: whether there is a claim that is made at one level and not, or another, at another level.
+        answer_differs: whether levels contradict each other on whether nonlinearity is needed, or on whether few
+            nonlinear units beat all.
+        claims_differ: whether any claim, or what is claimed, is not the same at all levels. Of itself it is no sign that
+            the levels differ, as a claim may be missed by chance.
     """
 
     axis: str
@@ -293,9 +295,12 @@ class Verdict(NamedTuple):
         if fewer:
             where = f" with {_listed(fewer)} training sequences" if len(self.sizes) > 1 else ""
             said += f" Few nonlinear units beat all of them{where}."
-        depends = [one.axis for one in self.dependence if one.answer_differs]
-        if depends:
-            said += f" The answer depends on {_listed(depends)}."
+        differs = [one.axis for one in self.dependence if one.answer_differs]
+        told = [one.axis for one in self.dependence if one.claims_differ and not one.answer_differs]
+        if differs:
+            said += f" The answer depends on {_listed(differs)}."
+        if told:
+            said += f" What can be told depends on {_listed(told)}."
         return said
 
 
@@ -738,7 +743,8 @@ def _dependence(runs: Sequence[Run], rules: Rules) -> tuple[Dependence, ...]:
                     for level, of_level in cells.items()
                 },
                 _axis_p_value(matched, axis, levels, rules),
-                answer_differs=any(len(answer - {None}) > 1 for answer in answers),
+                # not of the smallest P: that one level shows a smaller one does not say that it is too small at another
+                answer_differs=any(len(answer - {None}) > 1 for answer in (answers[0], answers[2])),
                 claims_differ=any(len(answer) > 1 for answer in answers),
             )
         )
