@@ -236,8 +236,8 @@ class Dependence(NamedTuple):
             seed has a run for each.
         answer_differs: whether levels contradict each other on whether nonlinearity is needed, or on whether few
             nonlinear units beat all.
-        claims_differ: whether any claim, or what is claimed, is not the same at all levels. Of itself it is no sign that
-            the levels differ, as a claim may be missed by chance.
+        claims_differ: whether any claim is not the same at all levels. Of itself it is no sign that the levels differ,
+            as a claim may be missed by chance.
     """
 
     axis: str
