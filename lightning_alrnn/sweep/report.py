@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ from lightning_alrnn.plotting.page import Page, save_figure, write_file
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep.statistics import seeds_needed
 from lightning_alrnn.sweep.store import Record, read_records
-from lightning_alrnn.sweep.verdict import Claims, Dependence, SizeVerdict, Units, Value, Verdict, judge
+from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Claims, Dependence, Run, SizeVerdict, Units, Value, Verdict, judge
 
 _CLAIMS = ("nonlinearity_needed", "smallest_sufficient", "sparse_beats_full")
 _NONE = "–"
+_WIDTH = 100
 
 
 class Uncounted(NamedTuple):
@@ -122,15 +124,20 @@ def format_verdict(verdict: Verdict) -> str:
     Args:
         verdict: the verdict.
     """
-    lines = [f"{verdict.rules.score}, {_direction(verdict)}; {_counted(verdict)}"]
+    rules = verdict.rules
+    lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]
+    if rules.threshold is not None:
+        lines.append(f"solved: {_bound(verdict)} ({rules.threshold_rule})")
+    lines += [f"tolerance: {_number(rules.tolerance)} ({rules.tolerance_rule})", ""]
     for size in verdict.sizes:
         if len(verdict.sizes) > 1:
-            lines.append(f"\n{size.train_size} training sequences")
+            lines.append(f"{size.train_size} training sequences")
         header, rows = _score_table(verdict, size)
-        lines += _aligned(header, rows)
-    lines += ["", verdict.answer]
+        lines += [*_aligned(header, rows), ""]
+    lines += [*textwrap.wrap(verdict.answer, _WIDTH)]
     if verdict.claims.enough_seeds:
-        lines += [f"- {reason}" for reason in verdict.claims.reasons]
+        for reason in verdict.claims.reasons:
+            lines += textwrap.wrap(reason, _WIDTH, initial_indent="- ", subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -180,8 +187,8 @@ def _write_scores(page: Page, verdict: Verdict) -> None:
             page.subsection(f"{size.train_size} training sequences")
         page.table(*_score_table(verdict, size))
     page.text(
-        f"Enough: shown to be no worse than any other P beyond the tolerance of {_number(verdict.rules.tolerance)}. A P "
-        "that is not said to be enough may be so: more seeds would tell."
+        f"Enough: shown to be no worse than any other P beyond the tolerance of {_number(verdict.rules.tolerance)}, as "
+        "the rules below say. A P that is not shown to be enough may be so: more seeds would tell."
     )
 
 
@@ -192,9 +199,9 @@ def _write_reliability(page: Page, verdict: Verdict) -> None:
         page.text(f"Not asked: there is no score from which on a run solves the task ({rules.threshold_rule}).")
         return
     page.text(
-        f"A run solves the task if its score is {_bound(verdict)} ({rules.threshold_rule}). A P is capable if any of its "
-        "runs does, whatever the seed and the settings; otherwise it may be unable, or may not have been trained well. "
-        "It is reliable as far as most of its runs do."
+        f"A run solves the task if its score is {_bound(verdict)} ({rules.threshold_rule}). A P is capable if any of "
+        "its runs does, whatever the seed and the settings. If none does, it may be unable, or no run trained well. How "
+        "reliable it is says the share of runs, with the chosen setting, that do."
     )
     for size in verdict.sizes:
         if len(verdict.sizes) > 1:
@@ -204,9 +211,7 @@ def _write_reliability(page: Page, verdict: Verdict) -> None:
             [
                 (
                     str(units.nonlinear_units),
-                    f"{'yes' if units.capable else 'in none'} of {units.attempts} runs"
-                    if not units.capable
-                    else f"yes, {units.attempts} runs",
+                    "yes" if units.capable else f"in none of {units.attempts} runs",
                     f"{units.solved}/{units.tried}",
                     _share(units.solved_low, units.solved_high),
                     _number(units.solved_mean),
@@ -256,7 +261,9 @@ def _write_sizes(page: Page, verdict: Verdict) -> None:
             for size in verdict.sizes
         ],
     )
-    page.text("The answer above is that at the largest size. Each size is judged by the same threshold and tolerance.")
+    page.text(
+        "The answer above is that at the largest size. All sizes are judged by the threshold and tolerance of the largest."
+    )
 
 
 def _write_baselines(page: Page, verdict: Verdict) -> None:
@@ -310,24 +317,24 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
     page.text(f"Threshold from which on a run solves the task: {threshold} ({rules.threshold_rule}).")
     page.text(f"Tolerance, how much worse does not count: {_number(rules.tolerance)} ({rules.tolerance_rule}).")
     page.text(
-        "Whether nonlinearity is needed: P=0 against the best of the others, paired by seed, by a permutation test that "
-        "takes into account that the best was picked. It is needed if P=0 is worse by more than the tolerance and, where "
-        "there is a threshold, none of its runs, whatever the settings, solves the task. It is not needed if one does, or "
-        "without a threshold if P=0 is shown to be no worse than any other."
+        "Whether nonlinearity is needed: P=0 against the best of the others, paired by seed, by a permutation test "
+        "that takes into account that the best was picked. It is needed if P=0 is worse by more than the tolerance "
+        "and, where there is a threshold, none of its runs, whatever the settings, solves the task. It is not needed "
+        "if one does, or without a threshold if P=0 is shown to be no worse than any other."
     )
     page.text(
         "Which P is enough: one-sided t-tests on the differences within seeds, against each other P; all of them must "
         "show that less than the tolerance is lacking, and the p-values are adjusted over P by Holm's method. With a "
-        "threshold only runs that solve the task are compared, and only P that solve it in at least half of their runs "
-        "and in 3 or more; one that is enough must also solve it in a share at most 0.1 below that of any other."
+        "threshold only runs that solve the task are compared, and only P that solve it in at least half of their "
+        "runs and in 3 or more; one that is enough must also solve it in a share at most 0.1 below that of any other."
     )
     page.text(
-        "Whether few nonlinear units beat all: P=M against the best of the others, by the same permutation test, at the "
-        "level divided by the number of sizes."
+        "Whether few nonlinear units beat all: P=M against the best of the others, by the same permutation test, at "
+        "the level divided by the number of sizes."
     )
     page.text(
-        "A seed counts where it has a score at every P compared; a P with less than half as many scores as the one with "
-        "most is not compared. Where something else was varied, each P takes the setting with the best mean in "
+        "A seed counts where it has a score at every P compared; a P with less than half as many scores as the one "
+        "with most is not compared. Where something else was varied, each P takes the setting with the best mean in "
         "validation, among those that were tried at every P."
     )
     for size in verdict.sizes:
@@ -348,8 +355,8 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
                 )
                 for units in size.units
             ],
-            "Both adjusted over P by Holm's method. The claims on P=0 and P=M are single questions: their p-values above "
-            "are not adjusted.",
+            "Both adjusted over P by Holm's method. The claims on P=0 and P=M are single questions: their p-values "
+            "above are not adjusted.",
         )
 
 
@@ -471,7 +478,7 @@ def _why_nothing(root: Path, records: Sequence[Record]) -> str:
     return said
 
 
-def _as_run(record: Record) -> Any:
+def _as_run(record: Record) -> Run:
     """A run for the verdict; one that is not done has no metrics yet."""
     return record.run if record.status == "done" else record.run._replace(metrics={}, diverged=False)
 
@@ -495,7 +502,7 @@ def _bound(verdict: Verdict) -> str:
 
 
 def _setting(setting: Mapping[str, Value]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted(setting.items())) or _NONE
+    return ", ".join(f"{key}={value}" for key, value in sorted(setting.items()) if key != TRAIN_SIZE) or _NONE
 
 
 def _number(value: float) -> str:
