@@ -200,8 +200,8 @@ def _write_reliability(page: Page, verdict: Verdict) -> None:
         return
     page.text(
         f"A run solves the task if its score is {_bound(verdict)} ({rules.threshold_rule}). A P is capable if any of "
-        "its runs does, whatever the seed and the settings. If none does, it may be unable, or no run trained well. How "
-        "reliable it is says the share of runs, with the chosen setting, that do."
+        "its runs does, whatever the seed and the settings. If none does, it may be unable, or none trained well. The "
+        "share of runs, with the chosen setting, that do says how reliable it is."
     )
     for size in verdict.sizes:
         if len(verdict.sizes) > 1:
@@ -261,9 +261,7 @@ def _write_sizes(page: Page, verdict: Verdict) -> None:
             for size in verdict.sizes
         ],
     )
-    page.text(
-        "The answer above is that at the largest size. All sizes are judged by the threshold and tolerance of the largest."
-    )
+    page.text("The answer above is that at the largest size, whose threshold and tolerance all sizes are judged by.")
 
 
 def _write_baselines(page: Page, verdict: Verdict) -> None:

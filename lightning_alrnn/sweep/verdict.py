@@ -544,10 +544,11 @@ def _claim(
     smallest = min(sufficient, default=None)
     linear, linear_p = None, None
     linear_reason = f"{_absent(0, columns)}: whether nonlinearity is needed cannot be told."
+    means = {p: _mean(list(scores[p].values())) for p in units}  # of all seeds, as the tables have them
     if 0 in units:
         linear_p = comparisons[0].p_value
-        linear, linear_reason = _is_needed(columns[0], table, units, linear_p, not_worse_p[0], rules)
-    full, full_reason, full_p = _beats_full(table, columns, units, hidden_size, sufficient, rules, sizes)
+        linear, linear_reason = _is_needed(columns[0], means, len(seeds), linear_p, not_worse_p[0], rules)
+    full, full_reason, full_p = _beats_full(table, columns, means, hidden_size, sufficient, rules, sizes)
     beyond = f"beyond the tolerance of {rules.tolerance:.3g}"
     whom = " reliable one" if rules.threshold is not None else ""
     if not reliable:
@@ -576,16 +577,15 @@ def _claim(
 
 def _is_needed(
     linear: Sequence[Run],
-    table: NDArray[np.float64],
-    units: Sequence[int],
+    means: Mapping[int, float],
+    seeds: int,
     worse_p: float,
     not_worse_p: float,
     rules: Rules,
 ) -> tuple[bool | None, str]:
     """Whether the linear network falls short, and why."""
-    means = rules.sign * table.mean(axis=0)
-    best = int(np.argmax(table.mean(axis=0)))
-    shown = f"mean {_short(rules.score)} {means[0]:.3g} at P=0, {means[best]:.3g} at the best, P={units[best]}"
+    best = max(means, key=lambda p: rules.sign * means[p])
+    shown = f"mean {_short(rules.score)} {means[0]:.3g} at P=0, {means[best]:.3g} at the best, P={best}"
     if rules.threshold is not None:
         solved, tried = _count_solved(linear, rules)
         if solved:
@@ -606,7 +606,7 @@ def _is_needed(
             f"{rules.tolerance:.3g} (p = {not_worse_p:.2g}; {shown})."
         )
     return None, (
-        f"Not enough seeds to tell whether nonlinearity is needed ({len(table)} seeds; {shown}; p = {worse_p:.2g} for "
+        f"Not enough seeds to tell whether nonlinearity is needed ({seeds} seeds; {shown}; p = {worse_p:.2g} for "
         f"a difference beyond the tolerance of {rules.tolerance:.3g}, p = {not_worse_p:.2g} for none)."
     )
 
@@ -614,7 +614,7 @@ def _is_needed(
 def _beats_full(
     table: NDArray[np.float64],
     columns: Mapping[int, Sequence[Run]],
-    units: Sequence[int],
+    means: Mapping[int, float],
     hidden_size: int | None,
     sufficient: set[int],
     rules: Rules,
@@ -624,21 +624,20 @@ def _beats_full(
 
     It is looked for at each size of data, so that the level is divided among them.
     """
-    if hidden_size is None or hidden_size not in units:
+    if hidden_size is None or hidden_size not in means:
         absent = "M is unknown or differs" if hidden_size is None else _absent(hidden_size, columns, "=M")
         return None, f"{absent}: whether few nonlinear units beat all cannot be told.", None
-    full = units.index(hidden_size)
-    compared = worse_than_best(table, full, rules.tolerance)
-    means = rules.sign * table.mean(axis=0)
+    p_value = worse_than_best(table, list(means).index(hidden_size), rules.tolerance).p_value
+    best = max((p for p in means if p != hidden_size), key=lambda p: rules.sign * means[p])
     shown = (
-        f"mean {_short(rules.score)} {means[full]:.3g} at P=M={units[full]}, {means[compared.best]:.3g} at "
-        f"P={units[compared.best]}, the best of the others"
+        f"mean {_short(rules.score)} {means[hidden_size]:.3g} at P=M={hidden_size}, {means[best]:.3g} at P={best}, the "
+        f"best of the others"
     )
-    if compared.p_value <= rules.alpha / sizes:
-        return True, f"Few nonlinear units beat all (p = {compared.p_value:.2g}; {shown}).", compared.p_value
-    if units[full] in sufficient:
-        return False, f"Few nonlinear units do not beat all beyond the tolerance ({shown}).", compared.p_value
-    return None, f"Not enough seeds to tell whether few nonlinear units beat all ({shown}).", compared.p_value
+    if p_value <= rules.alpha / sizes:
+        return True, f"Few nonlinear units beat all (p = {p_value:.2g}; {shown}).", p_value
+    if hidden_size in sufficient:
+        return False, f"Few nonlinear units do not beat all beyond the tolerance ({shown}).", p_value
+    return None, f"Not enough seeds to tell whether few nonlinear units beat all (p = {p_value:.2g}; {shown}).", p_value
 
 
 def _absent(p: int, columns: Mapping[int, Sequence[Run]], name: str = "") -> str:

@@ -17,7 +17,8 @@ example:
   alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 3 --output_dir runs/sweep
   alrnn verdict runs/sweep
 
-With too few seeds no claim is made. docs/verdict.md says what each claim means and by which test it is made."""
+What is left out is found from the scores, and named in the answer. With too few seeds no claim is made.
+docs/verdict.md says what each claim means and by which test it is made."""
 
 
 def run_verdict(arguments: Sequence[str]) -> None:
@@ -38,12 +39,8 @@ def run_verdict(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="of the sweep, its --output_dir")
-    parser.add_argument(
-        "--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse; found if left out"
-    )
-    parser.add_argument(
-        "--solved", metavar="X", type=float, help="score from which on a run solves the task; found if left out"
-    )
+    parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
+    parser.add_argument("--solved", metavar="X", type=float, help="score from which on a run solves the task")
     parser.add_argument("--tolerance", metavar="X", type=float, help="how much worse than the best does not count")
     parser.add_argument("--alpha", metavar="X", type=float, default=0.05, help="level of the claims (0.05)")
     given = parser.parse_args(arguments)
