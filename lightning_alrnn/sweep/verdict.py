@@ -312,7 +312,7 @@ def _answer(claims: Claims, hidden_size: int | None) -> str:
     if claims.nonlinearity_needed is None:
         if smallest is None:
             return "Not enough seeds to tell whether nonlinearity is needed, nor how much of it is enough."
-        return f"{units} is enough; not enough seeds to tell whether nonlinearity is needed at all."
+        return f"{units} is enough; whether nonlinearity is needed at all cannot be told."
     if claims.nonlinearity_needed:
         return "Nonlinearity is needed" + (
             "; how much of it is enough cannot be told." if smallest is None else f", and {units} is enough."
@@ -322,7 +322,7 @@ def _answer(claims: Claims, hidden_size: int | None) -> str:
     return "Nonlinearity is not needed: a linear network can solve the task. " + (
         "No P is shown to do so reliably."
         if smallest is None
-        else f"The smallest P that does so reliably is {smallest}."
+        else f"The smallest P shown to do so reliably is {smallest}."
     )
 
 
