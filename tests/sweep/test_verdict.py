@@ -345,7 +345,8 @@ def test_claims_cite_the_means_of_the_table() -> None:
          "Nonlinearity is needed; how much of it is enough cannot be told."),
         ({p: [0.95] * 5 for p in (0, 1, 10)}, None, "Nonlinearity is not needed: the linear network, P=0, is enough."),
         ({**NEAR_IDENTITY, 0: [0.95] + [0.5] * 4}, None,
-         "Nonlinearity is not needed: a linear network can solve the task. The smallest P shown to do so reliably is 1."),
+         "Nonlinearity is not needed: a linear network can solve the task. The smallest P shown to do so reliably is "
+         "1."),
         (GAUSSIAN, None, "Not enough seeds to tell whether nonlinearity is needed, nor how much of it is enough."),
         ({1: [0.95] * 5, 2: [0.95] * 5}, None,
          "P=1 of M=10 is enough; whether nonlinearity is needed at all cannot be told."),
