@@ -504,11 +504,13 @@ def _setting(setting: Mapping[str, Value]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else _NONE
+    if not math.isfinite(value):
+        return _NONE
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}" if math.isfinite(low) else _NONE
+    return f"{_number(low)} to {_number(high)}" if math.isfinite(low) else _NONE
 
 
 def _share(low: float, high: float) -> str:
