@@ -33,6 +33,12 @@ def plot_verdict(verdict: Verdict) -> Figure:
         its 95 % bootstrap band, the baselines' means and bands at the largest size, the threshold and the smallest
         sufficient P. Below, as far as there are any, the share of runs that solve the task with its 95 % Wilson
         interval, the regimes visited and the active units. P is spaced by rank.
+
+    Example:
+        >>> from lightning_alrnn.sweep.verdict import Run, judge
+        >>> figure = plot_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9}) for p in (0, 1, 5)]))
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['0', '1', '5']
     """
     grid = sorted({units.nonlinear_units for size in verdict.sizes for units in size.units})
     lower = _lower_panels(verdict)

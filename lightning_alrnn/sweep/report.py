@@ -123,6 +123,17 @@ def format_verdict(verdict: Verdict) -> str:
 
     Args:
         verdict: the verdict.
+
+    Example:
+        >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
+        test/accuracy, higher is better; 2 runs with a score
+        tolerance: 0.02 (0.02 of a share)
+        <BLANKLINE>
+        P  runs  mean  95 % band  best  enough
+        0  1/1   0.9   –          0.9   –
+        5  1/1   0.95  –          0.95  –
+        <BLANKLINE>
+        Not enough seeds to tell: 1 with a score at each of the 2 P, and a claim needs at least 5 at the level 0.05.
     """
     rules = verdict.rules
     lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]

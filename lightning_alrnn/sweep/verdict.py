@@ -385,6 +385,13 @@ def judge(
 
     Raises:
         ValueError: if there is no run of an AL-RNN with a score, or an argument is out of range.
+
+    Example:
+        >>> scores = {0: [0.5, 0.52, 0.51], 1: [0.9, 0.91, 0.9], 5: [0.9, 0.91, 0.91]}
+        >>> runs = [Run("ALRNN", p, seed, {}, {"test/accuracy": x}) for p in scores for seed, x in enumerate(scores[p])]
+        >>> verdict = judge(runs)
+        >>> verdict.nonlinearity_needed, verdict.smallest_sufficient
+        (True, 1)
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
