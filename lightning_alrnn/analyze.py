@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from lightning_alrnn.analysis.study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
@@ -168,8 +170,6 @@ def analyze(arguments: Sequence[str]) -> Found:
     config = options.config or (run / "config.yaml" if (run / "config.yaml").is_file() else None)
     folder.mkdir(parents=True, exist_ok=True)
 
-    from lightning_alrnn.cli import run_cli  # cli dispatches to this module
-
     with warnings.catch_warnings():
         # advice on speed and on callbacks that a test does not need
         warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
@@ -222,6 +222,12 @@ def analyze(arguments: Sequence[str]) -> Found:
         epoch=int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)),
     )
     return Found(folder, write_report(folder, found, sequences, performance, source))
+
+
+def run_analyze(arguments: Sequence[str]) -> None:
+    """Run ``alrnn analyze``, and say where the report is."""
+    found = analyze(arguments)
+    sys.stdout.write(f"report   {found.folder / 'report.html'}\nnumbers  {found.folder / 'report.json'}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

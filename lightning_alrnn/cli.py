@@ -1,4 +1,4 @@
-"""The ``alrnn`` command: fit, validate, test and predict through LightningCLI, and the configurations shipped."""
+"""The ``alrnn`` command: fit, validate, test and predict through LightningCLI, and what stands beside them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
-from lightning_alrnn.analyze import analyze
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
+_COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
+    "analyze": "lightning_alrnn.analyze:run_analyze",
+    "configs": "lightning_alrnn.cli:print_configs",
+    "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
+}
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
@@ -107,13 +111,9 @@ def main(args: Sequence[str] | None = None) -> None:
         >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    if arguments[:1] == ["configs"]:
-        _print_configs(arguments[1:])
-        return
     try:
-        if arguments[:1] == ["analyze"]:
-            written = analyze(arguments[1:])
-            _write(f"report   {written.folder / 'report.html'}\nnumbers  {written.folder / 'report.json'}")
+        if arguments and arguments[0] in _COMMANDS:
+            resolve_name(_COMMANDS[arguments[0]])(arguments[1:])
         else:
             run_cli(arguments)
     except (ValueError, TypeError, OSError) as error:
@@ -141,7 +141,7 @@ def run_cli(args: Sequence[str]) -> ALRNNCLI:
             parser_kwargs={
                 "prog": "alrnn",
                 "description": "Train and look at Almost-Linear RNNs. `alrnn configs` lists the configurations that "
-                "come with the package; `alrnn fit --config NAME` runs one.",
+                "come with the package; `alrnn fit --config NAME` runs one; `alrnn verdict` judges a sweep.",
             },
         )
 
@@ -215,9 +215,10 @@ def _config_path(value: str) -> str:
     return value
 
 
-def _print_configs(arguments: list[str]) -> None:
+def print_configs(arguments: Sequence[str]) -> None:
+    """Run ``alrnn configs``: list the configurations that come with the package."""
     if arguments:
-        if arguments == ["--help"] or arguments == ["-h"]:
+        if list(arguments) in (["--help"], ["-h"]):
             _write("usage: alrnn configs\n\nList the configurations that come with the package.")
             return
         _fail(f"alrnn configs takes no arguments, got {' '.join(arguments)}")

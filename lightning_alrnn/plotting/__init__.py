@@ -5,6 +5,7 @@ from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
 from lightning_alrnn.plotting.spectrum import plot_spectrum
+from lightning_alrnn.plotting.sweep import plot_verdict
 
 __all__ = [
     "ExampleTrial",
@@ -18,4 +19,5 @@ __all__ = [
     "plot_spike_agreement",
     "plot_state_space",
     "plot_units",
+    "plot_verdict",
 ]

@@ -6,12 +6,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_alrnn.sweep.statistics import (
+    MIN_SCORES,
     Interval,
     bootstrap_band,
     depends_on_column,
@@ -26,11 +27,11 @@ from lightning_alrnn.sweep.statistics import (
 
 TRAIN_SIZE = "data.train_size"
 
-_ERRORS = {"loss", "mse", "mae", "rmse", "error", "perplexity", "regularization"}
+_ERRORS = {"loss", "mse", "mae", "rmse", "nll", "error", "distance", "divergence", "perplexity", "regularization"}
 _SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss", "loss")
 _UNIT_KEYS = ("regime/visited", "regime/effective", "units/active")
 
-_HALF, _SHARE_TOLERANCE = 0.5, 0.1
+_HALF, _FEWEST, _SHARE_TOLERANCE = 0.5, 3, 0.1
 
 Value = str | int | float | bool | None
 
@@ -45,7 +46,8 @@ class Run(NamedTuple):
         settings: what else was varied, such as ``{"data.train_size": 100, "model.init": "gaussian"}``.
         metrics: by key, those of the best weights: ``test/…``, ``val/…``, ``regime/…`` and so on. Empty where the run
             failed.
-        diverged: whether it failed because training diverged. Such a run counts as one that does not solve the task.
+        diverged: whether it failed because training diverged. Such a run counts as one that does not solve the task,
+            and so does one whose score is not finite.
         hidden_size: M, where it is known.
     """
 
@@ -96,12 +98,13 @@ class Units(NamedTuple):
 
     Attributes:
         nonlinear_units: P.
-        setting: what else was varied, as chosen for this P by validation.
-        scores: of the setting's runs, by seed.
-        mean: their mean.
+        setting: what else was varied, as chosen for this P by validation, among the settings tried at every P.
+        scores: of the setting's runs, by seed; empty where all of them diverged.
+        other_scores: of the runs with other settings.
+        mean: mean of the setting's scores.
         low: lower limit of its bootstrap band (95 %).
         high: upper limit.
-        best: the best score of any seed and setting.
+        best: the best score of any seed and setting; NaN where all runs diverged.
         capable: whether any seed and setting solves the task; ``None`` without a threshold.
         attempts: how many runs that is of.
         solved: how many of the setting's runs solve it; ``None`` without a threshold.
@@ -113,7 +116,7 @@ class Units(NamedTuple):
             over P by Holm's method).
         worse_p: p-value of being no worse than the best of the others beyond the tolerance (adjusted by Holm's method).
         not_worse_p: p-value of being worse than another beyond the tolerance (adjusted by Holm's method); with a
-            threshold, over the runs that solve the task.
+            threshold, over the runs that solve the task and the P that are reliable, see :class:`Claims`.
         sufficient: whether this P is shown to be enough, see :class:`Claims`.
         regimes: mean number of regimes visited; NaN where it is not logged.
         effective_regimes: mean of 2^entropy of the occupancy.
@@ -125,6 +128,7 @@ class Units(NamedTuple):
     nonlinear_units: int
     setting: Mapping[str, Value]
     scores: Mapping[int, float]
+    other_scores: tuple[float, ...]
     mean: float
     low: float
     high: float
@@ -177,14 +181,16 @@ class Claims(NamedTuple):
     Attributes:
         nonlinearity_needed: whether the linear network (P=0) falls short of the best; ``None`` if that cannot be told.
         smallest_sufficient: the smallest P that is shown to be enough, or ``None``. It is one that is not worse than
-            any other beyond the tolerance. Where there is a threshold this is asked of the runs that solve the task,
-            and P must solve it in at least half of its runs and in a share at most 0.1 below that of any other P.
+            any other beyond the tolerance. Where there is a threshold this is asked of the reliable P alone, those that
+            solve the task in at least half of their runs and in 3 or more, and of their runs that solve it; and the
+            share that solves it must be at most 0.1 below that of any other P. A P that alone is reliable is enough.
         sparse_beats_full: whether fewer nonlinear units do better than P=M, beyond the tolerance; ``None`` if that
             cannot be told or P=M was not run.
         reasons: a sentence for each of the three.
         linear_p: p-value of P=0 being no worse than the best beyond the tolerance; ``None`` if not tested.
         full_p: that of P=M; ``None`` if not tested.
-        seeds: the seeds that have a score at every P: those that are compared.
+        compared: the P that are compared: those with a score for at least half as many seeds as the P with most.
+        seeds: the seeds that have a score at every one of them.
         enough_seeds: whether there are enough for any claim.
     """
 
@@ -194,6 +200,7 @@ class Claims(NamedTuple):
     reasons: tuple[str, str, str]
     linear_p: float | None
     full_p: float | None
+    compared: tuple[int, ...]
     seeds: tuple[int, ...]
     enough_seeds: bool
 
@@ -222,19 +229,25 @@ class Dependence(NamedTuple):
     Attributes:
         axis: its key, such as "model.init".
         claims: the claims by level, the other axes chosen by validation.
-        solved: runs that solve the task and all runs, by level, over all P; ``None`` without a threshold.
-        means: mean score by level, over all P and seeds.
+        matched: the P that have runs at every level, all else being equal.
+        solved: runs that solve the task and all runs, by level, over the matched P; ``None`` without a threshold.
+        means: mean score by level, over the matched P.
         p_value: p-value of the score not depending on it (adjusted by Holm's method over the axes); ``None`` where no
             seed has a run for each.
-        answer_differs: whether levels disagree on a claim that both make.
+        answer_differs: whether levels contradict each other on whether nonlinearity is needed, or on whether few
+            nonlinear units beat all.
+        claims_differ: whether any claim is not the same at all levels. Of itself it is no sign that the levels differ,
+            as a claim may be missed by chance.
     """
 
     axis: str
     claims: Mapping[str, Claims]
+    matched: tuple[int, ...]
     solved: Mapping[str, tuple[int, int]] | None
     means: Mapping[str, float]
     p_value: float | None
     answer_differs: bool
+    claims_differ: bool
 
 
 class Verdict(NamedTuple):
@@ -246,6 +259,7 @@ class Verdict(NamedTuple):
         dependence: on what else that was varied it depends, at the largest size.
         finished: number of runs with a score.
         diverged: number of runs that diverged.
+        without_score: number of the others, which failed in some other way or are not done; they count for nothing.
     """
 
     rules: Rules
@@ -253,6 +267,7 @@ class Verdict(NamedTuple):
     dependence: tuple[Dependence, ...]
     finished: int
     diverged: int
+    without_score: int
 
     @property
     def claims(self) -> Claims:
@@ -268,6 +283,51 @@ class Verdict(NamedTuple):
     def smallest_sufficient(self) -> int | None:
         """The smallest P shown to be enough, or ``None``."""
         return self.claims.smallest_sufficient
+
+    @property
+    def answer(self) -> str:
+        """The claims at the largest size of training data, in a sentence or two."""
+        size = self.sizes[-1]
+        said = _answer(size.claims, size.hidden_size)
+        if len(self.sizes) > 1:
+            said = f"With {size.train_size} training sequences: {said[0].lower()}{said[1:]}"
+        fewer = [str(one.train_size) for one in self.sizes if one.claims.sparse_beats_full]
+        if fewer:
+            where = f" with {_listed(fewer)} training sequences" if len(self.sizes) > 1 else ""
+            said += f" Few nonlinear units beat all of them{where}."
+        differs = [one.axis for one in self.dependence if one.answer_differs]
+        told = [one.axis for one in self.dependence if one.claims_differ and not one.answer_differs]
+        if differs:
+            said += f" The answer depends on {_listed(differs)}."
+        if told:
+            said += f" What can be told depends on {_listed(told)}."
+        return said
+
+
+def _answer(claims: Claims, hidden_size: int | None) -> str:
+    smallest = claims.smallest_sufficient
+    units = f"P={smallest}" + (f" of M={hidden_size}" if hidden_size is not None else "")
+    if not claims.enough_seeds:
+        return claims.reasons[0]
+    if claims.nonlinearity_needed is None:
+        if smallest is None:
+            return "Not enough seeds to tell whether nonlinearity is needed, nor how much of it is enough."
+        return f"{units} is enough; whether nonlinearity is needed at all cannot be told."
+    if claims.nonlinearity_needed:
+        return "Nonlinearity is needed" + (
+            "; how much of it is enough cannot be told." if smallest is None else f", and {units} is enough."
+        )
+    if smallest == 0:
+        return "Nonlinearity is not needed: the linear network, P=0, is enough."
+    return "Nonlinearity is not needed: a linear network can solve the task. " + (
+        "No P is shown to do so reliably."
+        if smallest is None
+        else f"The smallest P shown to do so reliably is {smallest}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def higher_is_better(key: str) -> bool:
@@ -311,73 +371,101 @@ def judge(
     """Come to a verdict on the runs of a sweep.
 
     Args:
-        runs: the runs, those that diverged among them.
+        runs: the runs, those that diverged among them. Those of baselines are shown beside and bear on no claim.
         score: key of the metric, with or without ``test/``; ``None`` for :func:`choose_score`. It should be low if its
             name says that it is an error or a loss.
         solved: the score from which on a run solves the task; ``None`` to look for two peaks (:func:`find_split`).
-        tolerance: how much worse does not count; ``None`` for 0.02 of a share such as the accuracy, and for 5 % of the
-            error of the best constant prediction.
-        alpha: family-wise level of each claim.
+        tolerance: how much worse does not count; ``None`` for 0.02 of a share such as the accuracy, for 5 % of the
+            error of the best constant prediction, and for other scores 5 % of the distance between the medians of the
+            best and the worst P.
+        alpha: family-wise level of each claim; that few nonlinear units beat all is one claim over all sizes.
 
     Returns:
         The verdict; claims that the runs do not bear out are ``None``.
 
     Raises:
         ValueError: if there is no run of an AL-RNN with a score, or an argument is out of range.
+
+    Example:
+        >>> scores = {0: [0.5, 0.52, 0.51], 1: [0.9, 0.91, 0.9], 5: [0.9, 0.91, 0.91]}
+        >>> runs = [Run("ALRNN", p, seed, {}, {"test/accuracy": x}) for p in scores for seed, x in enumerate(scores[p])]
+        >>> verdict = judge(runs)
+        >>> verdict.nonlinearity_needed, verdict.smallest_sufficient
+        (True, 1)
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
-    rules = _rules(runs, score, solved, tolerance, alpha)
-    scored = [run for run in runs if rules.score in run.metrics]
-    usable = [run for run in runs if rules.score in run.metrics or run.diverged]
-    if not any(run.nonlinear_units is not None for run in scored):
-        raise ValueError("there is no finished run of an ALRNN to judge")
+    if not any(run.nonlinear_units is not None and run.metrics for run in runs):
+        raise ValueError(f"there is no finished run of an ALRNN to judge, among {len(runs)} runs")
+    key = _score_key(runs, score)
+    if not any(run.nonlinear_units is not None and math.isfinite(run.metrics.get(key, math.nan)) for run in runs):
+        raise ValueError(f"there is no run of an ALRNN with a finite {key} to judge")
+    usable = [_without_infinite(run, key) for run in runs if run.diverged or key in run.metrics]
     by_size: dict[Value, list[Run]] = defaultdict(list)
     for run in usable:
         by_size[run.settings.get(TRAIN_SIZE)].append(run)
-    judged = {size: of_size for size, of_size in by_size.items() if _columns(of_size, rules)}
+    judged = {size: of_size for size, of_size in by_size.items() if _is_scored(_columns(of_size), key)}
     ordered = sorted(judged, key=lambda size: -1.0 if size is None else float(size))
-    sizes = tuple(_judge_size(judged[size], size, rules) for size in ordered)
+    rules = _rules(judged[ordered[-1]], key, solved, tolerance, alpha)
+    sizes = tuple(_judge_size(judged[size], size, rules, len(judged)) for size in ordered)
+    diverged = sum(key not in run.metrics for run in usable)
     return Verdict(
         rules,
         sizes,
         _dependence(judged[ordered[-1]], rules),
-        finished=len(scored),
-        diverged=len(usable) - len(scored),
+        finished=len(usable) - diverged,
+        diverged=diverged,
+        without_score=len(runs) - len(usable),
     )
 
 
-def _rules(
-    runs: Sequence[Run], score: str | None, solved: float | None, tolerance: float | None, alpha: float
-) -> Rules:
-    scored = [run for run in runs if run.metrics]
-    if not scored:
-        raise ValueError("there is no finished run to judge")
-    key = choose_score(scored) if score is None else score if "/" in score else f"test/{score}"
-    values = [run.metrics[key] for run in scored if key in run.metrics]
-    if not values:
-        raise ValueError(f"no run has the metric {key!r}; there are {_known_keys(scored)}")
+def _score_key(runs: Sequence[Run], score: str | None) -> str:
+    own = [run for run in runs if run.nonlinear_units is not None]
+    if score is None:
+        return choose_score(own)
+    key = score if "/" in score else f"test/{score}"
+    if not any(key in run.metrics for run in own):
+        raise ValueError(f"no run has the metric {key!r}; there are {_known_keys(own)}")
+    return key
+
+
+def _without_infinite(run: Run, key: str) -> Run:
+    """A run without what is not finite; one whose score is not finite is one that diverged."""
+    if run.diverged or not math.isfinite(run.metrics[key]):
+        return run._replace(metrics={}, diverged=True)
+    return run._replace(metrics={name: value for name, value in run.metrics.items() if math.isfinite(value)})
+
+
+def _rules(runs: Sequence[Run], key: str, solved: float | None, tolerance: float | None, alpha: float) -> Rules:
+    """The rules, found from runs of one size: with several, how much data there is would make peaks of its own."""
+    columns = _columns(runs)
+    scores = {p: [run.metrics[key] for run in own if key in run.metrics] for p, own in columns.items()}
+    values = [score for own in scores.values() for score in own]
     upward = higher_is_better(key)
+    constants = [run.metrics["test/constant_mse"] for run in runs if run.metrics.get("test/constant_mse", 0.0) > 0]
     if tolerance is not None:
         tolerance_rule = "as stated"
-    elif upward:
+    elif upward and min(values) >= 0 and max(values) <= 1:
         tolerance, tolerance_rule = 0.02, "0.02 of a share"
+    elif key == "test/mse" and constants:
+        tolerance, tolerance_rule = 0.05 * max(constants), "5 % of the error of the best constant prediction"
     else:
-        constants = [run.metrics["test/constant_mse"] for run in scored if "test/constant_mse" in run.metrics]
-        if key == "test/mse" and constants and max(constants) > 0:
-            tolerance, tolerance_rule = 0.05 * max(constants), "5 % of the error of the best constant prediction"
-        else:
-            span = max(values) - min(values)
-            tolerance = 0.05 * span if span > 0 else 1e-12
-            tolerance_rule = "5 % of the distance between the best and the worst run"
+        medians = [float(np.median(own)) for own in scores.values() if own]
+        span = max(medians) - min(medians)
+        tolerance = 0.05 * span if span > 0 else 1e-12
+        tolerance_rule = "5 % of the distance between the medians of the best and the worst P"
     if solved is not None:
         rule = "as stated"
     else:
         split = find_split([value if upward else -value for value in values])
         if split is None:
-            rule = "none: the scores of all runs have one peak"
+            rule = (
+                "none: the scores have one peak"
+                if len(values) >= MIN_SCORES
+                else f"none: with {len(values)} scores two peaks cannot be told from one"
+            )
         else:
             solved = split.threshold if upward else -split.threshold
             rule = (
@@ -387,12 +475,11 @@ def _rules(
     return Rules(key, upward, solved, rule, tolerance, tolerance_rule, alpha)
 
 
-def _judge_size(runs: Sequence[Run], size: Value, rules: Rules) -> SizeVerdict:
-    columns = _columns(runs, rules)
-    widths = {run.hidden_size for run in runs if run.nonlinear_units is not None}
-    hidden_size = widths.pop() if len(widths) == 1 else None
-    chosen = {units: _choose_setting(of_units, rules) for units, of_units in columns.items()}
-    claims, worse, not_worse_p, sufficient = _claim(columns, chosen, hidden_size, rules)
+def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> SizeVerdict:
+    columns = _columns(runs)
+    hidden_size = _hidden_size(runs)
+    chosen, _ = _choose_settings(columns, rules)
+    claims, worse, not_worse_p, sufficient = _claim(columns, hidden_size, rules, sizes)
     solved = {units: _count_solved(_with(columns[units], chosen[units]), rules) for units in columns}
     less = _less_reliable(list(solved.values()))
     units = tuple(
@@ -418,84 +505,94 @@ def _judge_size(runs: Sequence[Run], size: Value, rules: Rules) -> SizeVerdict:
 
 
 def _claim(
-    columns: Mapping[int, Sequence[Run]],
-    chosen: Mapping[int, Mapping[str, Value]],
-    hidden_size: int | None,
-    rules: Rules,
+    columns: Mapping[int, Sequence[Run]], hidden_size: int | None, rules: Rules, sizes: int
 ) -> tuple[Claims, dict[int, float], dict[int, float], set[int]]:
     """The claims, for each P the p-values of being and of not being worse than the best, and which P are enough."""
+    chosen, alike = _choose_settings(columns, rules)
     scores = {p: _scores(_with(columns[p], chosen[p]), rules) for p in columns}
     # a P with few scores, as most of its runs diverged or are not done, must not keep the others from being compared
-    units = [p for p in columns if 2 * len(scores[p]) > max(map(len, scores.values()))]
+    most = max(map(len, scores.values()))
+    units = [p for p in columns if scores[p] and 2 * len(scores[p]) >= most]
     seeds = sorted(set.intersection(*(set(scores[p]) for p in units)))
+    reason = None
     if len(units) < 2:
-        reason = f"Only P={units[0]} was run often enough: there is nothing to compare it with."
-        return Claims(None, None, None, (reason,) * 3, None, None, tuple(seeds), False), {}, {}, set()
-    needed = seeds_needed(len(units), rules.alpha)
-    if len(seeds) < needed:
+        reason = f"Only P={units[0]} has scores enough: there is nothing to compare it with."
+    elif not alike:
+        reason = "There is no setting of what else was varied that every P was run with: they cannot be compared."
+    elif len(seeds) < seeds_needed(len(units), rules.alpha):
         reason = (
             f"Not enough seeds to tell: {len(seeds)} with a score at each of the {len(units)} P, and a claim needs "
-            f"at least {needed} at the level {rules.alpha:g}."
+            f"at least {seeds_needed(len(units), rules.alpha)} at the level {rules.alpha:g}."
         )
-        return Claims(None, None, None, (reason,) * 3, None, None, tuple(seeds), False), {}, {}, set()
+    if reason is not None:
+        return Claims(None, None, None, (reason,) * 3, None, None, tuple(units), tuple(seeds), False), {}, {}, set()
 
     table = rules.sign * np.array([[scores[p][seed] for p in units] for seed in seeds])
     comparisons = [worse_than_best(table, column, rules.tolerance) for column in range(len(units))]
     worse = dict(zip(units, holm([comparison.p_value for comparison in comparisons]).tolist(), strict=True))
-    # among the runs that solve the task, where there is such a thing: whether they do is asked beside
-    solving = table >= rules.sign * rules.threshold if rules.threshold is not None else np.full(table.shape, True)
-    shown = not_worse(np.where(solving, table, np.nan), rules.tolerance, rules.alpha).p_values.tolist()
-    not_worse_p = dict(zip(units, shown, strict=True))
+    counts = {p: _count_solved(_with(columns[p], chosen[p]), rules) for p in units}
+    shares = {p: solved / tried for p, (solved, tried) in counts.items()}
+    reliable = set(units)
+    held = table
+    if rules.threshold is not None:
+        # among the runs that solve the task, where there is such a thing, and the P that do so often enough: how often
+        # is asked beside, and the few solutions of one that seldom does would tell nothing
+        reliable = {p for p in units if shares[p] >= _HALF and counts[p][0] >= _FEWEST}
+        solving = table >= rules.sign * rules.threshold
+        held = np.where(solving & np.array([p in reliable for p in units]), table, np.nan)
+    shown = not_worse(held, rules.tolerance, rules.alpha).p_values.tolist()
+    not_worse_p = {p: p_value if p in reliable else math.nan for p, p_value in zip(units, shown, strict=True)}
     sufficient = {p for p in units if not_worse_p[p] <= rules.alpha}
     if rules.threshold is not None:
-        counts = {p: _count_solved(_with(columns[p], chosen[p]), rules) for p in units}
-        shares = {p: solved / tried for p, (solved, tried) in counts.items()}
-        least = max(_HALF, max(shares.values()) - _SHARE_TOLERANCE)
-        sufficient = {p for p in sufficient if shares[p] >= least}
+        sufficient = {p for p in sufficient if shares[p] >= max(shares.values()) - _SHARE_TOLERANCE}
+    if len(reliable) == 1:  # nothing to compare it with
+        sufficient, not_worse_p = reliable, dict.fromkeys(units, math.nan)
 
     smallest = min(sufficient, default=None)
     linear, linear_p = None, None
-    linear_reason = "P=0 was not run (often enough): whether nonlinearity is needed cannot be told."
+    linear_reason = f"{_absent(0, columns)}: whether nonlinearity is needed cannot be told."
+    means = {p: _mean(list(scores[p].values())) for p in units}  # of all seeds, as the tables have them
     if 0 in units:
         linear_p = comparisons[0].p_value
-        linear, linear_reason = _is_needed(columns[0], table, units, linear_p, not_worse_p[0], rules)
-    full, full_reason, full_p = _beats_full(table, units, hidden_size, sufficient, rules)
+        linear, linear_reason = _is_needed(columns[0], means, len(seeds), linear_p, not_worse_p[0], rules)
+    full, full_reason, full_p = _beats_full(table, columns, means, hidden_size, sufficient, rules, sizes)
     beyond = f"beyond the tolerance of {rules.tolerance:.3g}"
-    if smallest is None:
+    whom = " reliable one" if rules.threshold is not None else ""
+    if not reliable:
+        enough_reason = "No P is shown to be enough: none solves the task in half of its runs and in 3 or more."
+    elif smallest is None:
         enough_reason = (
-            f"No P is shown to be enough, that is, not worse than any other {beyond}, with {len(seeds)} seeds."
+            f"No P is shown to be enough, that is, not worse than any other{whom} {beyond}, with {len(seeds)} seeds."
         )
-        if rules.threshold is not None and max(shares.values()) < _HALF:
-            enough_reason = "No P is shown to be enough: none solves the task in half of its runs."
+    elif len(reliable) == 1:
+        enough_reason = f"P={smallest} is enough: it alone solves the task in half of its runs and in 3 or more"
     else:
         enough_reason = (
-            f"P={smallest} is enough: the smallest that is not worse than any other {beyond} "
+            f"P={smallest} is enough: the smallest that is not worse than any other{whom} {beyond} "
             f"(p = {not_worse_p[smallest]:.2g}, {len(seeds)} seeds)"
         )
+    if smallest is not None:
         if rules.threshold is not None:
             solved, tried = counts[smallest]
             low, high = wilson_interval(solved, tried)
-            enough_reason += (
-                f" where it solves the task, which it does in {solved} of {tried} runs (95 %: {low:.0%} to {high:.0%})"
-            )
+            enough_reason += f"; it solves the task in {solved} of {tried} runs (95 %: {low:.0%} to {high:.0%})"
         enough_reason += "."
     reasons = (linear_reason, enough_reason, full_reason)
-    claims = Claims(linear, smallest, full, reasons, linear_p, full_p, tuple(seeds), True)
+    claims = Claims(linear, smallest, full, reasons, linear_p, full_p, tuple(units), tuple(seeds), True)
     return claims, worse, not_worse_p, sufficient
 
 
 def _is_needed(
     linear: Sequence[Run],
-    table: NDArray[np.float64],
-    units: Sequence[int],
+    means: Mapping[int, float],
+    seeds: int,
     worse_p: float,
     not_worse_p: float,
     rules: Rules,
 ) -> tuple[bool | None, str]:
     """Whether the linear network falls short, and why."""
-    means = rules.sign * table.mean(axis=0)
-    best = int(np.argmax(table.mean(axis=0)))
-    shown = f"mean {_short(rules.score)} {means[0]:.3g} at P=0, {means[best]:.3g} at the best, P={units[best]}"
+    best = max(means, key=lambda p: rules.sign * means[p])
+    shown = f"mean {_short(rules.score)} {means[0]:.3g} at P=0, {means[best]:.3g} at the best, P={best}"
     if rules.threshold is not None:
         solved, tried = _count_solved(linear, rules)
         if solved:
@@ -516,33 +613,47 @@ def _is_needed(
             f"{rules.tolerance:.3g} (p = {not_worse_p:.2g}; {shown})."
         )
     return None, (
-        f"Not enough seeds to tell whether nonlinearity is needed ({len(table)} seeds; {shown}; p = {worse_p:.2g} for "
+        f"Not enough seeds to tell whether nonlinearity is needed ({seeds} seeds; {shown}; p = {worse_p:.2g} for "
         f"a difference beyond the tolerance of {rules.tolerance:.3g}, p = {not_worse_p:.2g} for none)."
     )
 
 
 def _beats_full(
     table: NDArray[np.float64],
-    units: Sequence[int],
+    columns: Mapping[int, Sequence[Run]],
+    means: Mapping[int, float],
     hidden_size: int | None,
     sufficient: set[int],
     rules: Rules,
+    sizes: int,
 ) -> tuple[bool | None, str, float | None]:
-    """Whether fewer nonlinear units do better than P=M, why, and the p-value."""
-    if hidden_size is None or hidden_size not in units:
-        return None, "P=M was not run (often enough): whether few nonlinear units beat all cannot be told.", None
-    full = units.index(hidden_size)
-    compared = worse_than_best(table, full, rules.tolerance)
-    means = rules.sign * table.mean(axis=0)
+    """Whether fewer nonlinear units do better than P=M, why, and the p-value.
+
+    It is looked for at each size of data, so that the level is divided among them.
+    """
+    if hidden_size is None or hidden_size not in means:
+        absent = "M is unknown or differs" if hidden_size is None else _absent(hidden_size, columns, "=M")
+        return None, f"{absent}: whether few nonlinear units beat all cannot be told.", None
+    p_value = worse_than_best(table, list(means).index(hidden_size), rules.tolerance).p_value
+    best = max((p for p in means if p != hidden_size), key=lambda p: rules.sign * means[p])
     shown = (
-        f"mean {_short(rules.score)} {means[full]:.3g} at P=M={units[full]}, {means[compared.best]:.3g} at "
-        f"P={units[compared.best]}, the best of the others"
+        f"mean {_short(rules.score)} {means[hidden_size]:.3g} at P=M={hidden_size}, {means[best]:.3g} at P={best}, the "
+        f"best of the others"
     )
-    if compared.p_value <= rules.alpha:
-        return True, f"Few nonlinear units beat all (p = {compared.p_value:.2g}; {shown}).", compared.p_value
-    if units[full] in sufficient:
-        return False, f"Few nonlinear units do not beat all beyond the tolerance ({shown}).", compared.p_value
-    return None, f"Not enough seeds to tell whether few nonlinear units beat all ({shown}).", compared.p_value
+    if p_value <= rules.alpha / sizes:
+        return True, f"Few nonlinear units beat all (p = {p_value:.2g}; {shown}).", p_value
+    if hidden_size in sufficient:
+        return False, f"Few nonlinear units do not beat all beyond the tolerance ({shown}).", p_value
+    return None, f"Not enough seeds to tell whether few nonlinear units beat all (p = {p_value:.2g}; {shown}).", p_value
+
+
+def _absent(p: int, columns: Mapping[int, Sequence[Run]], name: str = "") -> str:
+    """Why a P is not compared."""
+    if p not in columns:
+        return f"P{name}={p} was not run"
+    if not any(run.metrics for run in columns[p]):
+        return f"P{name}={p} diverged in all of its {len(columns[p])} runs"
+    return f"P{name}={p} has too few scores"
 
 
 def _units(
@@ -567,10 +678,15 @@ def _units(
         nonlinear_units=p,
         setting=setting,
         scores=scores,
+        other_scores=tuple(
+            run.metrics[rules.score]
+            for run in runs
+            if rules.score in run.metrics and dict(run.settings) != dict(setting)
+        ),
         mean=_mean(list(scores.values())),
         low=low,
         high=high,
-        best=max(everything, key=lambda score: rules.sign * score),
+        best=max(everything, key=lambda score: rules.sign * score, default=math.nan),
         capable=None if rules.threshold is None else any(map(rules.solves, everything)),
         attempts=len(runs),
         solved=None if rules.threshold is None else count,
@@ -610,29 +726,32 @@ def _dependence(runs: Sequence[Run], rules: Rules) -> tuple[Dependence, ...]:
             continue
         by_level = {level: [run for run in own if run.settings.get(axis) == level] for level in levels}
         claims: dict[str, Claims] = {}
-        solved: dict[str, tuple[int, int]] = {}
-        means: dict[str, float] = {}
         for level, of_level in by_level.items():
-            columns = _columns(of_level, rules)
-            if not columns:
-                continue
-            chosen = {p: _choose_setting(of_units, rules) for p, of_units in columns.items()}
-            widths = {run.hidden_size for run in of_level}
-            claims[str(level)] = _claim(columns, chosen, widths.pop() if len(widths) == 1 else None, rules)[0]
-            solved[str(level)] = _count_solved(of_level, rules)
-            means[str(level)] = _mean([run.metrics[rules.score] for run in of_level if rules.score in run.metrics])
+            columns = _columns(of_level)
+            if _is_scored(columns, rules.score):
+                claims[str(level)] = _claim(columns, _hidden_size(of_level), rules, 1)[0]
+        matched = _matched(own, axis, levels)
+        cells = {level: [run for run in matched if run.settings.get(axis) == level] for level in levels}
         answers = [
-            {getattr(claim, name) for claim in claims.values()} - {None}
+            {getattr(claim, name) for claim in claims.values()}
             for name in ("nonlinearity_needed", "smallest_sufficient", "sparse_beats_full")
         ]
         found.append(
             Dependence(
                 axis,
                 claims,
-                None if rules.threshold is None else solved,
-                means,
-                _axis_p_value(own, axis, levels, rules),
-                any(len(answer) > 1 for answer in answers),
+                tuple(sorted({run.nonlinear_units for run in matched if run.nonlinear_units is not None})),
+                None
+                if rules.threshold is None
+                else {str(level): _count_solved(of_level, rules) for level, of_level in cells.items()},
+                {
+                    str(level): _mean([run.metrics[rules.score] for run in of_level if run.metrics])
+                    for level, of_level in cells.items()
+                },
+                _axis_p_value(matched, axis, levels, rules),
+                # not of the smallest P: that one level shows a smaller one does not say that it is too small at another
+                answer_differs=any(len(answer - {None}) > 1 for answer in (answers[0], answers[2])),
+                claims_differ=any(len(answer) > 1 for answer in answers),
             )
         )
     tested = [index for index, one in enumerate(found) if one.p_value is not None]
@@ -642,31 +761,69 @@ def _dependence(runs: Sequence[Run], rules: Rules) -> tuple[Dependence, ...]:
     return tuple(found)
 
 
-def _axis_p_value(runs: Sequence[Run], axis: str, levels: Sequence[Value], rules: Rules) -> float | None:
-    """Whether scores depend on an axis, within P and whatever else was varied; only seeds with all runs count."""
-    cells: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+def _matched(runs: Sequence[Run], axis: str, levels: Sequence[Value]) -> list[Run]:
+    """The runs that have others like them, in P and all other settings, at every level of an axis."""
+    there: dict[str, set[Value]] = defaultdict(set)
     for run in runs:
-        rest = (run.nonlinear_units, *sorted((key, str(v)) for key, v in run.settings.items() if key != axis))
+        there[_rest(run, axis)].add(run.settings.get(axis))
+    return [run for run in runs if len(there[_rest(run, axis)]) == len(levels)]
+
+
+def _rest(run: Run, axis: str) -> str:
+    return repr((run.nonlinear_units, sorted((key, value) for key, value in run.settings.items() if key != axis)))
+
+
+def _axis_p_value(runs: Sequence[Run], axis: str, levels: Sequence[Value], rules: Rules) -> float | None:
+    """Whether scores depend on an axis, within P and whatever else was varied, over the seeds that have all runs."""
+    cells: dict[str, dict[tuple[Value, int], float]] = defaultdict(dict)
+    for run in runs:
         if rules.score in run.metrics:
-            cells[(run.settings.get(axis), rest)][run.seed] = run.metrics[rules.score]
-    groups = {rest for _, rest in cells}
-    complete = [rest for rest in sorted(groups, key=str) if all((level, rest) in cells for level in levels)]
-    if not complete:
+            cells[_rest(run, axis)][(run.settings.get(axis), run.seed)] = run.metrics[rules.score]
+    # a cell in which most runs diverged must not keep the others from being compared
+    most = max(map(len, cells.values()), default=0)
+    kept = [cell for _, cell in sorted(cells.items()) if 2 * len(cell) >= most]
+    seeds = sorted(
+        seed for seed in {run.seed for run in runs} if all((level, seed) in cell for cell in kept for level in levels)
+    )
+    if not kept or not seeds:
         return None
-    seeds = sorted(set.intersection(*(set(cells[(level, rest)]) for level in levels for rest in complete)))
-    if not seeds:
-        return None
-    table = [[[cells[(level, rest)][seed] for rest in complete] for level in levels] for seed in seeds]
-    return depends_on_column(table)
+    table = [[[cell[(level, seed)] for cell in kept] for level in levels] for seed in seeds]
+    return depends_on_column(table, paired=math.factorial(len(levels)) ** (1 - len(seeds)) <= rules.alpha)
 
 
-def _columns(runs: Sequence[Run], rules: Rules) -> dict[int, list[Run]]:
-    """The AL-RNN's runs by P, in order; a P without any score is left out."""
+def _columns(runs: Sequence[Run]) -> dict[int, list[Run]]:
+    """The AL-RNN's runs by P, in order."""
     columns: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         if run.nonlinear_units is not None:
             columns[run.nonlinear_units].append(run)
-    return {p: columns[p] for p in sorted(columns) if any(rules.score in run.metrics for run in columns[p])}
+    return {p: columns[p] for p in sorted(columns)}
+
+
+def _is_scored(columns: Mapping[int, Sequence[Run]], key: str) -> bool:
+    return any(key in run.metrics for own in columns.values() for run in own)
+
+
+def _hidden_size(runs: Sequence[Run]) -> int | None:
+    widths = {run.hidden_size for run in runs if run.nonlinear_units is not None}
+    return widths.pop() if len(widths) == 1 else None
+
+
+def _choose_settings(columns: Mapping[int, Sequence[Run]], rules: Rules) -> tuple[dict[int, Mapping[str, Value]], bool]:
+    """A setting for each P, and whether each P had the same ones to choose from.
+
+    Where P differ in what was tried, those tried at all of them are chosen from: more tries would be more chances.
+    """
+    tried = {p: {_name(run.settings) for run in own} for p, own in columns.items()}
+    common = set.intersection(*tried.values())
+    chosen = {}
+    for p, own in columns.items():
+        chosen[p] = _choose_setting([run for run in own if not common or _name(run.settings) in common], rules)
+    return chosen, bool(common)
+
+
+def _name(setting: Mapping[str, Value]) -> str:
+    return repr(sorted(setting.items()))
 
 
 def _choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
@@ -676,12 +833,12 @@ def _choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
         key = rules.score
     by_setting: dict[str, tuple[Mapping[str, Value], list[float]]] = {}
     for run in runs:
+        values = by_setting.setdefault(_name(run.settings), (run.settings, []))[1]
         if rules.score in run.metrics:
-            name = repr(sorted(run.settings.items()))
-            by_setting.setdefault(name, (run.settings, []))[1].append(rules.sign * run.metrics[key])
+            values.append(rules.sign * run.metrics[key])
     most = max(len(values) for _, values in by_setting.values())
     complete = {name: entry for name, entry in by_setting.items() if len(entry[1]) == most}
-    return max(sorted(complete.items()), key=lambda item: _mean(item[1][1]))[1][0]
+    return max(sorted(complete.items()), key=lambda item: _mean(item[1][1]) if most else 0.0)[1][0]
 
 
 def _less_reliable(solved: Sequence[tuple[int, int]]) -> list[float]:
@@ -696,7 +853,7 @@ def _with(runs: Sequence[Run], setting: Mapping[str, Value]) -> list[Run]:
 
 def _scores(runs: Sequence[Run], rules: Rules) -> dict[int, float]:
     found = {run.seed: run.metrics[rules.score] for run in runs if rules.score in run.metrics}
-    return {seed: found[seed] for seed in sorted(found) if math.isfinite(found[seed])}
+    return {seed: found[seed] for seed in sorted(found)}
 
 
 def _count_solved(runs: Sequence[Run], rules: Rules) -> tuple[int, int]:

@@ -148,6 +148,19 @@ def test_dependence_on_a_column_within_groups() -> None:
     assert depends_on_column(scores) < 0.05
 
 
+def test_unpaired_dependence_by_enumeration() -> None:
+    scores = np.array([[0.1, 0.4], [0.2, 0.25], [0.33, 0.3]])
+    flat = scores.ravel()
+    observed = abs(scores.mean(axis=0) @ [1, -1])
+    splits = [flat[list(chosen)].mean() - np.delete(flat, chosen).mean() for chosen in combinations(range(6), 3)]
+    exact = float(np.mean(np.abs(splits) >= observed - 1e-12))
+    assert 0.1 < exact < 0.5
+    assert depends_on_column(scores, draws=20_000, paired=False) == pytest.approx(exact, abs=0.01)
+    # runs of one seed and column stay together: a second group that is the same changes nothing
+    twice = np.stack([scores, scores], axis=-1)
+    assert depends_on_column(twice, draws=20_000, paired=False) == pytest.approx(exact, abs=0.01)
+
+
 def test_bootstrap_band() -> None:
     rng = np.random.default_rng(3)
     scores = rng.normal(loc=[0.0, 3.0], size=(40, 2))
@@ -207,9 +220,11 @@ def test_false_alarms_of_not_worse_are_as_stated(draw, seeds: int, columns: int)
     assert alarms <= ALLOWED
 
 
-def test_false_alarms_of_depends_on_column_are_as_stated() -> None:
+@pytest.mark.parametrize(("seeds", "paired"), [(6, True), (4, False)])
+def test_false_alarms_of_depends_on_column_are_as_stated(seeds: int, paired: bool) -> None:
     rng = np.random.default_rng(0)
-    alarms = sum(
-        depends_on_column(rng.normal(size=(6, 2, 3)), draws=299, seed=trial) <= 0.05 for trial in range(TRIALS)
-    )
+    alarms = 0
+    for trial in range(TRIALS):
+        scores = 0.5 * rng.normal(size=(seeds, 1, 1)) + rng.normal(size=(seeds, 2, 3))  # seeds make scores alike
+        alarms += depends_on_column(scores, draws=299, seed=trial, paired=paired) <= 0.05
     assert alarms <= ALLOWED
