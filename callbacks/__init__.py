@@ -8,6 +8,7 @@ if __name__ != "lightning_alrnn.callbacks":
 
 from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
+from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
@@ -18,6 +19,7 @@ from lightning_alrnn.callbacks.spectrum import Spectrum
 
 __all__ = [
     "ActiveUnits",
+    "DivergenceGuard",
     "ExactResume",
     "FixedPoints",
     "LengthAccuracy",

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
+from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.metrics.mean import WeightedMean
 
@@ -41,8 +42,6 @@ class SequenceModule(LightningModule):
         super().__init__()
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
-        self.register_buffer("_diverged", torch.tensor(False), persistent=False)
-        self._diverged: Tensor
 
     @abstractmethod
     def regularization(self) -> Tensor:
@@ -80,17 +79,20 @@ class SequenceModule(LightningModule):
         }
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the best and the last weights where the Trainer would have kept the last alone, and resume exactly.
+        """Keep the best and the last weights where the Trainer keeps the last alone; resume exactly; stop divergence.
 
         ``last.ckpt`` is written at the end of each epoch, every 1,000 steps and when SIGTERM stops the run.
         """
         checkpoints = self.trainer.checkpoint_callbacks
+        given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        guards = [] if any(isinstance(callback, DivergenceGuard) for callback in given) else [DivergenceGuard()]
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return [ExactResume()]
+            return [ExactResume(), *guards]
         # one with save_last=True writes last.ckpt only when it writes another best one
         last: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
         kept = [
             ExactResume(),
+            *guards,
             _StepCheckpoint(**last, every_n_train_steps=_CHECKPOINT_STEPS, save_on_exception=True),
             ModelCheckpoint(**last),
         ]
@@ -98,18 +100,12 @@ class SequenceModule(LightningModule):
             return kept
         return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *kept]
 
-    def on_validation_epoch_start(self) -> None:
-        self._stop_if_diverged()
-
     def on_validation_epoch_end(self) -> None:
         # the last update may have broken the weights after the last training loss; no checkpoint may hold them
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             value = self._metrics("val")["task_loss"].compute()
             if not bool(torch.isfinite(value)):
-                raise FloatingPointError(_diverged_message("val/task_loss", self.trainer.current_epoch))
-
-    def on_train_epoch_end(self) -> None:
-        self._stop_if_diverged()
+                raise FloatingPointError(f"val/task_loss is not finite in epoch {self.trainer.current_epoch}: {REMEDY}")
 
     def _keep_own_hyperparameters(self) -> None:
         """Forget what LightningCLI linked from the data and a checkpoint could not hand to this class."""
@@ -125,8 +121,6 @@ class SequenceModule(LightningModule):
         task_loss = (elements * weight).sum() / torch.where(total > 0, total, 1.0)
         regularization = self.regularization()
         loss = task_loss + regularization
-        if stage == "train":
-            self._note_divergence(loss)
         return {"loss": loss, "task_loss": task_loss, "regularization": regularization}
 
     def _log_metrics(self, stage: Stage, batch_size: int) -> None:
@@ -142,18 +136,6 @@ class SequenceModule(LightningModule):
 
     def _metrics(self, stage: Stage) -> dict[str, Metric]:
         return dict(getattr(self, f"{stage}_metrics").items())
-
-    def _note_divergence(self, loss: Tensor) -> None:
-        alone = self._trainer is None or self._trainer.world_size == 1  # a step may be called without a Trainer
-        if loss.device.type == "cpu" and alone:
-            if not bool(torch.isfinite(loss)):
-                raise FloatingPointError(_diverged_message("train/loss", self.current_epoch))
-        else:  # looking at the value would halt the device, or leave the other processes waiting: once an epoch
-            self._diverged |= ~torch.isfinite(loss.detach())
-
-    def _stop_if_diverged(self) -> None:
-        if self.trainer.strategy.reduce_boolean_decision(bool(self._diverged), all=False):
-            raise FloatingPointError(_diverged_message("train/loss", self.trainer.current_epoch))
 
 
 class _StepCheckpoint(ModelCheckpoint):
@@ -207,12 +189,4 @@ def _is_lightnings_default(checkpoint: Callback) -> bool:
         and not checkpoint.save_weights_only
         and not checkpoint.verbose
         and checkpoint.auto_insert_metric_name
-    )
-
-
-def _diverged_message(name: str, epoch: int) -> str:
-    return (
-        f"{name} is not finite in epoch {epoch}: training has diverged and stops. Usual causes: the learning rate is "
-        "too high (lower the optimizer's lr), gradients explode (set the Trainer's gradient_clip_val, e.g. 1.0), or "
-        "the start is unstable (init='near_identity', or a smaller hidden_size). Checkpoints of earlier epochs are kept"
     )

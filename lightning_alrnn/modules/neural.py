@@ -295,8 +295,6 @@ class ALRNNNeural(SequenceModule):
         terms, output = self._forced_terms(batch) if stage == "train" else self._free_terms(stage, batch)
         regularization = self.regularization()
         loss = sum((self.weights[name] * value for name, (value, _) in terms.items()), start=regularization)
-        if stage == "train":
-            self._note_divergence(loss)
         self._log(stage, batch, terms, regularization)
         return {"loss": loss, **output, "lengths": batch.lengths} | (
             {} if batch.group is None else {"group": batch.group}

@@ -1,0 +1,130 @@
+"""Training that diverges stops with the reason, before a weight is broken, or goes back and on with a lower rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.callbacks import DivergenceGuard, divergence_guard
+from lightning_alrnn.datamodules import Addition
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+def data(steps: int = 10) -> Addition:
+    return Addition(sequence_length=steps, train_size=64, val_size=16, test_size=16, batch_size=16)
+
+
+def model(**options: Any) -> ALRNNModule:
+    seed_everything(0, verbose=False)
+    return ALRNNModule(2, 1, 6, 3, objective="regression", mar_strength=0.0, **options)
+
+
+def unstable() -> ALRNNModule:
+    """A network whose regimes all have spectral radius 1.5."""
+    made = model()
+    with torch.no_grad():
+        made.core.A.zero_()  # type: ignore[operator,union-attr]
+        made.core.W.copy_(1.5 * torch.eye(6))  # type: ignore[operator,union-attr]
+        made.core.h.fill_(1.0)  # type: ignore[operator,union-attr]
+    return made
+
+
+class Break(Callback):
+    """Makes the gradient of one step infinite, or the loss NaN."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        self.step, self.times = step, times
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step >= self.step and self.times:
+            self.times -= 1
+            gradient = pl_module.readout.weight.grad  # type: ignore[union-attr]
+            assert isinstance(gradient, Tensor)
+            gradient.fill_(math.inf)
+
+
+def test_an_unstable_network_stops_at_once_and_says_why(tmp_path: Path) -> None:
+    made = unstable()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    trainer = Trainer(max_epochs=1, logger=CSVLogger(tmp_path), gradient_clip_val=1.0, **QUIET)
+    message = r"epoch 0, step 0 \(norm of the gradient .*, spectral radius .* 1\.5\).*lr.*gradient_clip_val.*init="
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.fit(made, data(1000))
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_states_beyond_the_limit_stop_training() -> None:
+    made = unstable()
+    guard = DivergenceGuard(max_state=10.0, max_gradient_norm=math.inf, every_n_steps=2)
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=[guard], **QUIET)
+    with pytest.raises(FloatingPointError, match=r"the largest state is \d+.* in epoch 0, step 2"):
+        trainer.fit(made, data(12))
+
+
+def test_restore_goes_back_and_halves_the_rate() -> None:
+    made = model(
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 1.0),
+    )
+    guard = DivergenceGuard("restore")
+    trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False, callbacks=[guard, Break(step=6)], **QUIET)
+    with pytest.warns(UserWarning, match=r"gradient's norm is not finite.*rate is now 0\.005 \(restore 1 of 5\)"):
+        trainer.fit(made, data())
+    assert guard.restores == 1
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.005
+    assert all(bool(torch.isfinite(value).all()) for value in made.state_dict().values())
+
+
+def test_restore_gives_up_in_the_end() -> None:
+    guard = DivergenceGuard("restore", max_restores=2)
+    callbacks = [guard, Break(step=2, times=10)]
+    trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    with (
+        pytest.warns(UserWarning, match=r"restore [12] of 2"),
+        pytest.raises(FloatingPointError, match="the gradient's norm is not finite"),
+    ):
+        trainer.fit(model(), data())
+    assert guard.restores == 2
+
+
+def test_on_a_device_values_are_read_every_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergence_guard, "_seen_at_once", lambda trainer: False)
+    guard = DivergenceGuard(every_n_steps=3)
+    callbacks = [guard, Break(step=0, times=1)]
+    trainer = Trainer(max_epochs=2, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    with pytest.raises(FloatingPointError, match="is not finite in epoch 0, step 3"):
+        trainer.fit(model(), data())
+
+
+def test_modules_add_a_guard_unless_there_is_one() -> None:
+    for given in ([], [DivergenceGuard("restore")]):
+        trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=given, **QUIET)
+        trainer.fit(model(), data())
+        guards = [callback for callback in trainer.callbacks if isinstance(callback, DivergenceGuard)]  # type: ignore[attr-defined]
+        assert [guard.action for guard in guards] == ["restore" if given else "stop"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"action": "wait"}, {"max_state": 0.0}, {"max_gradient_norm": -1.0}, {"every_n_steps": 0}, {"max_restores": -1}],
+)
+def test_arguments_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        DivergenceGuard(**options)
