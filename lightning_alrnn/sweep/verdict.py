@@ -466,6 +466,8 @@ def _rules(runs: Sequence[Run], key: str, solved: float | None, tolerance: float
                 if len(values) >= MIN_SCORES
                 else f"none: with {len(values)} scores two peaks cannot be told from one"
             )
+        elif _seeds_decide(runs, key, split.threshold if upward else -split.threshold):
+            rule = "none: the scores have two peaks, but it is the seed that decides on which side a run lies"
         else:
             solved = split.threshold if upward else -split.threshold
             rule = (
@@ -473,6 +475,16 @@ def _rules(runs: Sequence[Run], key: str, solved: float | None, tolerance: float
                 + ("without spread inside them" if math.isnan(split.gap) else f"{split.gap:.1f} standard deviations")
             )
     return Rules(key, upward, solved, rule, tolerance, tolerance_rule, alpha)
+
+
+def _seeds_decide(runs: Sequence[Run], key: str, threshold: float) -> bool:
+    """Whether most seeds have all their runs on one side: then the peaks are those of the data a seed draws."""
+    sides: dict[int, list[bool]] = defaultdict(list)
+    for run in runs:
+        if run.nonlinear_units is not None and key in run.metrics:
+            sides[run.seed].append(run.metrics[key] > threshold)
+    several = [side for side in sides.values() if len(side) > 1]
+    return 2 * sum(len(set(side)) > 1 for side in several) < len(several)
 
 
 def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> SizeVerdict:

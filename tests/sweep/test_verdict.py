@@ -300,6 +300,16 @@ def test_the_threshold_is_found_at_the_largest_size() -> None:
     assert verdict.answer.startswith("With 1000 training sequences: nonlinearity is not needed")
 
 
+def test_peaks_of_the_seeds_are_no_threshold() -> None:
+    """Measured on addition after 3 epochs: nothing is learnt, and the data of one seed have less variance."""
+    curve = {0: [0.1699, 0.1674, 0.1558], 1: [0.1682, 0.1685, 0.1560], 2: [0.1690, 0.1685, 0.1558]}
+    verdict = judge(runs(curve, "test/mse"))
+    assert verdict.rules.threshold is None
+    assert "it is the seed that decides" in verdict.rules.threshold_rule
+    assert verdict.nonlinearity_needed is None
+    assert judge(runs(curve, "test/mse"), tolerance=0.01).nonlinearity_needed is False
+
+
 def test_the_level_is_divided_among_the_sizes() -> None:
     # with two P and 5 seeds no p-value is below 1/32
     curve = {2: around(0.95, 0.002, 5, 0), 10: around(0.8, 0.002, 5, 1)}
