@@ -1,0 +1,310 @@
+"""What a sweep leaves on the disk: a record for each run, tables made from them, and claims on runs.
+
+    folder/sweep.json             what all runs share, and what was varied
+    folder/runs/NAME/record.json  a run: its place in the sweep, its state and its metrics
+    folder/runs/NAME/claim        locked by the process that runs it
+    folder/results.csv, .parquet  a row for each run
+
+Files are replaced as a whole: whoever reads meets the old one or the new one, also after a power cut. Processes on one
+machine keep out of each other's way by locks that end with the process. On a network file system this holds where it
+passes on ``flock`` (NFS of version 4, Lustre mounted with ``-o flock``).
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from lightning_alrnn.sweep.verdict import Run, Value
+
+Status = Literal["running", "done", "failed"]
+
+RECORD = "record.json"
+_CLAIM = "claim"
+
+
+class Record(NamedTuple):
+    """A run of a sweep, as far as it has come.
+
+    Attributes:
+        name: of the run, and of its folder.
+        run: what the verdict looks at.
+        status: "running", also where it was interrupted; "done", also where training diverged, as it would again;
+            or "failed".
+        tracebacks: one for each attempt that failed, the last one last.
+        seconds: wall time of the last attempt, from training to test; NaN while it runs.
+        epochs: how many it was trained for.
+        resumed: whether the last attempt went on from a checkpoint of another.
+        started: when the last attempt began, UTC, ISO 8601.
+        finished: when it ended; "" while it runs.
+        host: name of the machine.
+        commit: git commit of the directory that the sweep was started in, with "+" behind it where that has changes;
+            "" where it is none of git's.
+        versions: of the packages that matter, by name.
+        config_hash: of everything that the run was configured with, but for paths.
+        log_dir: TensorBoard's folder, relative to the sweep's.
+        checkpoint: best weights, relative to the sweep's folder; "" until they are known.
+    """
+
+    name: str
+    run: Run
+    status: Status
+    tracebacks: tuple[str, ...] = ()
+    seconds: float = math.nan
+    epochs: int = 0
+    resumed: bool = False
+    started: str = ""
+    finished: str = ""
+    host: str = ""
+    commit: str = ""
+    versions: Mapping[str, str] = {}
+    config_hash: str = ""
+    log_dir: str = ""
+    checkpoint: str = ""
+
+    @property
+    def error(self) -> str:
+        """Last line of the last traceback; "" if no attempt failed."""
+        return self.tracebacks[-1].strip().splitlines()[-1] if self.tracebacks else ""
+
+
+def run_folder(folder: Path, name: str) -> Path:
+    """Folder of a run."""
+    return folder / "runs" / name
+
+
+def read_runs(folder: str | os.PathLike[str]) -> list[Run]:
+    """The finished runs of a sweep, those that diverged among them: what the verdict reads.
+
+    Args:
+        folder: of the sweep.
+
+    Returns:
+        Runs by core, P, settings and seed; metrics that are not finite are left out.
+
+    Raises:
+        ValueError: if there is no sweep in the folder.
+    """
+    runs = [record.run for record in read_records(folder) if record.status == "done"]
+    return [
+        run._replace(metrics={key: value for key, value in run.metrics.items() if math.isfinite(value)}) for run in runs
+    ]
+
+
+def read_records(folder: str | os.PathLike[str]) -> list[Record]:
+    """All runs of a sweep that have begun.
+
+    A record that cannot be read, as it was edited or the disk is broken, is warned of and left out: the sweep runs it
+    again.
+
+    Args:
+        folder: of the sweep.
+
+    Returns:
+        Records by core, P, settings and seed.
+
+    Raises:
+        ValueError: if there is no sweep in the folder.
+    """
+    root = Path(folder)
+    if not (root / "runs").is_dir():
+        raise ValueError(
+            f"{root} holds no sweep: expected the folder {root / 'runs'}, which `alrnn sweep --output_dir {root}` makes"
+        )
+    found = [read_record(root, path.parent.name) for path in (root / "runs").glob(f"*/{RECORD}")]
+    return sorted((record for record in found if record is not None), key=_order)
+
+
+def read_record(folder: Path, name: str) -> Record | None:
+    """The record of a run; ``None`` where there is none, or, with a warning, where it cannot be read."""
+    path = run_folder(folder, name) / RECORD
+    try:
+        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        warnings.warn(f"{path} cannot be read and counts as not run: {error!r}", stacklevel=2)
+        return None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of a run, in place of an earlier one."""
+    content = record._asdict() | {"run": record.run._asdict()}
+    content["seconds"] = _or_none(record.seconds)
+    content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
+    path = run_folder(folder, record.name) / RECORD
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def write_tables(folder: Path) -> None:
+    """Make results.csv and results.parquet from the records."""
+    with locked(folder / ".tables"):  # so that what was read last is written last
+        columns = _columns(read_records(folder))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        write_atomically(folder / "results.csv", text.getvalue().encode())
+        sink = io.BytesIO()
+        parquet.write_table(pa.table(columns), sink)
+        write_atomically(folder / "results.parquet", sink.getvalue())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it, at any time, meets all of it or what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, after waiting for whoever has it."""
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Claim:
+    """The right to run a run: a locked file. It ends when it is given back or its process ends, however that ends.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = run_folder(folder, name) / _CLAIM
+        self._file: IO[str] | None = None
+
+    def take(self) -> bool:
+        """Take it; ``False`` if another has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} {os.getpid()}\n")
+        file.flush()
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def holder(self) -> tuple[str, int] | None:
+        """Machine and process that have it; ``None`` if nobody has."""
+        try:
+            with self._path.open("r", encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    host, _, process = file.read().strip().partition(" ")
+                    return (host, int(process)) if process.isdigit() else ("", 0)
+        except FileNotFoundError:
+            pass
+        return None
+
+
+def _from_json(content: Mapping[str, Any]) -> Record:
+    values = dict(content)
+    run = dict(values.pop("run"))
+    run["metrics"] = {key: _or_nan(value) for key, value in run["metrics"].items()}
+    values["seconds"] = _or_nan(values["seconds"])
+    values["tracebacks"] = tuple(values["tracebacks"])
+    return Record(run=Run(**run), **values)
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    run = record.run
+    units = -1 if run.nonlinear_units is None else run.nonlinear_units
+    settings = tuple((key, _sortable(value)) for key, value in sorted(run.settings.items()))
+    return (run.core != "ALRNN", run.core, units, settings, run.seed)
+
+
+def _sortable(value: Value) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return not number, float(value) if isinstance(value, int | float) else 0.0, "" if number else str(value)
+
+
+def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """The table: a list for each column."""
+    fixed: dict[str, Callable[[Record], Any]] = {
+        "name": lambda record: record.name,
+        "status": lambda record: record.status,
+        "core": lambda record: record.run.core,
+        "nonlinear_units": lambda record: record.run.nonlinear_units,
+        "seed": lambda record: record.run.seed,
+        "hidden_size": lambda record: record.run.hidden_size,
+        "diverged": lambda record: record.run.diverged,
+    }
+    columns = {key: [get(record) for record in records] for key, get in fixed.items()}
+    for key in _keys(record.run.settings for record in records):
+        columns[key] = _of_one_type([record.run.settings.get(key) for record in records])
+    for key in _keys(record.run.metrics for record in records):
+        values = [record.run.metrics.get(key) for record in records]
+        columns[key] = [None if value is None else float(value) for value in values]
+    rest = ("epochs", "resumed", "started", "finished", "host", "commit", "config_hash", "log_dir", "checkpoint")
+    columns["seconds"] = [_or_none(record.seconds) for record in records]
+    columns |= {key: [getattr(record, key) for record in records] for key in rest}
+    for key in _keys(record.versions for record in records):
+        columns[f"version/{key}"] = [record.versions.get(key) for record in records]
+    columns["error"] = [record.error for record in records]
+    return columns
+
+
+def _keys(mappings: Iterator[Mapping[str, Any]] | Any) -> list[str]:
+    """All keys, in the order of their first appearance."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """Values as text where they are of several types, which no column of a table can hold."""
+    types = {type(value) for value in values if value is not None}
+    if types <= {int, float} or len(types) < 2:
+        return values
+    return [None if value is None else str(value) for value in values]
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
