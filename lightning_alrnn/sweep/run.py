@@ -1,0 +1,216 @@
+"""One run of a sweep: ``alrnn fit``, then ``alrnn validate`` and ``alrnn test`` with the best weights."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning_alrnn
+from lightning_alrnn.cli import ALRNNCLI, run_cli
+from lightning_alrnn.sweep.plan import Spec, config_hash, differences, read_config, shared
+from lightning_alrnn.sweep.store import (
+    Claim,
+    Record,
+    read_record,
+    run_folder,
+    write_record,
+    write_tables,
+)
+from lightning_alrnn.sweep.verdict import Run
+
+_EVALUATION = "best"
+_PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scipy")
+
+
+class Surroundings(NamedTuple):
+    """What the runs of a sweep have in common.
+
+    Attributes:
+        folder: of the sweep, absolute.
+        varied: keys of what is varied.
+        configs: by core, what its runs share.
+        commit: git commit of the directory in which the sweep was started.
+    """
+
+    folder: Path
+    varied: tuple[str, ...]
+    configs: Mapping[str, Mapping[str, Any]]
+    commit: str
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The run was stopped from outside; started again, it goes on from its last checkpoint."""
+
+
+def do_run(surroundings: Surroundings, spec: Spec) -> None:
+    """Do a run, unless it is done or another process is at it, and record what became of it.
+
+    An error of the run is recorded and not raised. Where a run has several processes, each of them calls this.
+
+    Raises:
+        Interrupted: if the run was stopped from outside, as by Ctrl-C or by SLURM.
+    """
+    claim = Claim(surroundings.folder, spec.name)
+    if not claim.take():
+        return
+    try:
+        record = _begin(surroundings, spec)
+        if record is not None:
+            write_record(surroundings.folder, _attempt(surroundings, spec, record))
+            write_tables(surroundings.folder)
+    finally:
+        claim.release()
+
+
+def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
+    """Note that a run begins, in a folder from which the rest of a failed attempt is gone; ``None`` if it is done."""
+    folder = surroundings.folder
+    before = read_record(folder, spec.name)
+    if before is not None and before.status == "done":
+        return None
+    interrupted = before is not None and before.status == "running"
+    if not interrupted:  # what failed once would fail again if it went on from what it left
+        for left in ("checkpoints", "figures", _EVALUATION):
+            shutil.rmtree(run_folder(folder, spec.name) / left, ignore_errors=True)
+        for path in run_folder(folder, spec.name).glob("events.out.tfevents.*"):
+            path.unlink()
+    record = Record(
+        name=spec.name,
+        run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
+        status="running",
+        tracebacks=() if before is None else before.tracebacks,
+        resumed=interrupted and _last_checkpoint(folder, spec.name).is_file(),
+        started=_now(),
+        host=socket.gethostname(),
+        commit=surroundings.commit,
+        versions=_versions(),
+        log_dir=str(run_folder(Path(), spec.name)),
+    )
+    write_record(folder, record)
+    return record
+
+
+def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
+    """The record of a run once it has been tried."""
+    start = time.perf_counter()
+    try:
+        record = _fit_and_test(surroundings, spec, record)
+        return record._replace(status="done", seconds=time.perf_counter() - start, finished=_now())
+    except (KeyboardInterrupt, Interrupted):
+        raise Interrupted(f"{spec.name} was interrupted") from None
+    except SystemExit as stopped:
+        if stopped.code != 2:  # Lightning ends so on Ctrl-C, and submitit when SLURM takes the node away
+            raise Interrupted(f"{spec.name} was interrupted") from None
+        error: BaseException = stopped
+    except Exception as raised:
+        error = raised
+    diverged = isinstance(error, FloatingPointError)
+    return record._replace(
+        run=record.run._replace(diverged=diverged, metrics={}),
+        status="done" if diverged else "failed",
+        tracebacks=(*record.tracebacks, "".join(traceback.format_exception(error))),
+        seconds=time.perf_counter() - start,
+        finished=_now(),
+    )
+
+
+def _fit_and_test(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
+    folder = surroundings.folder
+    config = read_config(spec.arguments)
+    changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
+    if changed:
+        raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
+    size = config.get("model.hidden_size")
+    record = record._replace(
+        run=record.run._replace(hidden_size=size if isinstance(size, int) else None), config_hash=config_hash(config)
+    )
+    write_record(folder, record)
+
+    last = _last_checkpoint(folder, spec.name)
+    going_on = [f"--ckpt_path={last}"] if record.resumed else []
+    fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on])
+    epochs = fitted.trainer.current_epoch
+    best = Path(_best_checkpoint(fitted))
+    del fitted  # with its data
+
+    metrics: dict[str, float] = {}
+    logging = _logging(folder / "runs", spec.name, _EVALUATION)
+    for command in ("validate", "test"):
+        # their arguments say the same as the checkpoint's
+        evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"])
+        metrics |= {key: float(value) for key, value in evaluated.trainer.callback_metrics.items()}
+    _log_hparams(evaluated, spec, metrics)
+    inside = best.resolve().is_relative_to(folder.resolve())
+    return record._replace(
+        run=record.run._replace(metrics=metrics),
+        epochs=epochs,
+        checkpoint=str(best.resolve().relative_to(folder.resolve()) if inside else best),
+    )
+
+
+def _log_hparams(evaluated: ALRNNCLI, spec: Spec, metrics: Mapping[str, float]) -> None:
+    """Put the run into TensorBoard's HPARAMS tab: what is varied, with the metrics that were logged beside it."""
+    varied: dict[str, Any] = {"core": spec.core, "seed": spec.seed, **spec.settings}
+    if spec.nonlinear_units is not None:
+        varied["nonlinear_units"] = spec.nonlinear_units
+    logger: Any = evaluated.trainer.logger
+    logger.log_hyperparams(varied, {key: value for key, value in metrics.items() if math.isfinite(value)})
+    logger.finalize("success")
+
+
+def _best_checkpoint(fitted: ALRNNCLI) -> str:
+    checkpoint: Any = fitted.trainer.checkpoint_callback
+    path = "" if checkpoint is None else checkpoint.best_model_path or checkpoint.last_model_path
+    if not path:
+        raise RuntimeError(
+            "training left no checkpoint to test: a sweep needs one, so leave --trainer.enable_checkpointing as it is"
+        )
+    return str(path)
+
+
+def _last_checkpoint(folder: Path, name: str) -> Path:
+    return run_folder(folder, name) / "checkpoints" / "last.ckpt"
+
+
+def _logging(save_dir: Path, name: str, version: str) -> list[str]:
+    """Where a run logs. It is listed among the hyper-parameters at its end, with metrics, and not before."""
+    prefix = "--trainer.logger.init_args"
+    return [
+        f"{prefix}.save_dir={save_dir}",
+        f"{prefix}.name={name}",
+        f"{prefix}.version={version}",
+        f"{prefix}.default_hp_metric=false",
+    ]
+
+
+def find_commit() -> str:
+    """Git commit of the present directory, with "+" behind it where files differ; "" where there is none."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""  # no git, or no repository
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {"lightning-alrnn": lightning_alrnn.__version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
