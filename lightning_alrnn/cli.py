@@ -110,7 +110,12 @@ def main(args: Sequence[str] | None = None) -> None:
         _print_configs(arguments[1:])
         return
     try:
-        run_cli(arguments)
+        if arguments[:1] == ["sweep"]:
+            from lightning_alrnn.sweep.command import sweep  # it needs this module
+
+            sweep(arguments[1:])
+        else:
+            run_cli(arguments)
     except (ValueError, TypeError, OSError) as error:
         own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
         if own is None:
@@ -136,7 +141,7 @@ def run_cli(args: Sequence[str]) -> ALRNNCLI:
             parser_kwargs={
                 "prog": "alrnn",
                 "description": "Train and look at Almost-Linear RNNs. `alrnn configs` lists the configurations that "
-                "come with the package; `alrnn fit --config NAME` runs one.",
+                "come with the package; `alrnn fit --config NAME` runs one, `alrnn sweep` many.",
             },
         )
 

@@ -49,6 +49,14 @@ _IRRELEVANT = (
     "trainer.logger",
 )
 _LONGEST_NAME = 120
+# of jsonargparse's messages
+_NOISE = (
+    "- Expected a <class 'NoneType'>",
+    "Does not validate against any of the Union subtypes",
+    "Errors:",
+    "Given value",
+    "Subtypes:",
+)
 
 
 class Spec(NamedTuple):
@@ -199,7 +207,7 @@ def make_plan(
         configs[core] = shared(config, varied)
         for seed in seeds:
             seeded = [_option(SEED, seed), *([_option(DATA_SEED, seed)] if DATA_SEED in varied - {*grid} else [])]
-            for *values, p in product(*own.values(), units):
+            for values, p in product(product(*own.values()), units):
                 settings = dict(zip(own, values, strict=True))
                 options = [_option(key, value) for key, value in settings.items()]
                 options += [] if p is None else [_option(UNITS, p)]
@@ -251,7 +259,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in sorted({*old, *new}):
         if key not in old or key not in new or old[key] != new[key]:
-            there, now = (str(config[key]) if key in config else "absent" for config in (old, new))
+            there, now = (json.dumps(config[key]) if key in config else "absent" for config in (old, new))
             lines.append(f"{key}: {there} there, {now} now")
     return lines
 
@@ -264,7 +272,9 @@ def _read_base(arguments: Sequence[str], core: str) -> tuple[list[str], dict[str
         if not is_alrnn(core):
             build_core(core, 1, 1)  # knows the names that there are
         base.append(_option(CORE, core))
-        config = read_config(base)
+    if config.get("trainer.devices") == "auto":
+        base.append("--trainer.devices=1")
+    config = read_config(base)
     logger = config.get("trainer.logger.class_path", config.get("trainer.logger"))
     if str(logger).rpartition(".")[2] != "TensorBoardLogger":
         raise ValueError(f"a sweep logs with TensorBoardLogger, and the configuration names {logger}: leave it out")
@@ -390,6 +400,8 @@ def _check_unique(values: list[Any], option: str) -> list[Any]:
 
 
 def _reason(message: str) -> str:
-    """What jsonargparse says, without the usage that comes before it."""
+    """What jsonargparse says, without the usage before it and the types that did not fit by themselves."""
     _, found, reason = message.partition("error: ")
-    return (reason if found else message).strip()
+    lines = [line.strip() for line in (reason if found else message).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(_NOISE)]
+    return " ".join(kept)

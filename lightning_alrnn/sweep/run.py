@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,12 +24,16 @@ from lightning_alrnn.sweep.store import (
     Record,
     read_record,
     run_folder,
+    write_atomically,
     write_record,
     write_tables,
 )
 from lightning_alrnn.sweep.verdict import Run
 
 _EVALUATION = "best"
+_PATIENCE = 600
+# what the first of several processes tells the others: whether to resume, or, with nothing to do, neither
+_DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
 _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scipy")
 
 
@@ -53,7 +57,21 @@ class Interrupted(Exception):  # noqa: N818
     """The run was stopped from outside; started again, it goes on from its last checkpoint."""
 
 
-def do_run(surroundings: Surroundings, spec: Spec) -> None:
+class Task(NamedTuple):
+    """One of the processes of a run.
+
+    Attributes:
+        rank: its number; the first alone records what becomes of the run.
+        processes: how many there are.
+        job: name of the job that they make up, another one after each requeue.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    job: str = ""
+
+
+def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> None:
     """Do a run, unless it is done or another process is at it, and record what became of it.
 
     An error of the run is recorded and not raised. Where a run has several processes, each of them calls this.
@@ -61,16 +79,34 @@ def do_run(surroundings: Surroundings, spec: Spec) -> None:
     Raises:
         Interrupted: if the run was stopped from outside, as by Ctrl-C or by SLURM.
     """
-    claim = Claim(surroundings.folder, spec.name)
-    if not claim.take():
+    task = task or Task()
+    if task.rank > 0:
+        _follow(surroundings, spec, task)
         return
+    claim = Claim(surroundings.folder, spec.name)
+    record = None
     try:
-        record = _begin(surroundings, spec)
+        record = _begin(surroundings, spec) if claim.take() else None
+        if task.processes > 1:
+            write_atomically(_decision(surroundings.folder, spec, task), _DECISIONS[record and record.resumed])
         if record is not None:
             write_record(surroundings.folder, _attempt(surroundings, spec, record))
             write_tables(surroundings.folder)
     finally:
         claim.release()
+
+
+def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
+    """Do what the first process of the run has decided."""
+    path = _decision(surroundings.folder, spec, task)
+    until = time.monotonic() + _PATIENCE
+    while not path.is_file():
+        if time.monotonic() > until:
+            raise RuntimeError(f"{spec.name}: process {task.rank} has waited for process 0 for {_PATIENCE} s in vain")
+        time.sleep(0.1)
+    decision = path.read_bytes()
+    if decision != _DECISIONS[None]:
+        _fit_and_test(surroundings, spec, resume=decision == _DECISIONS[True])
 
 
 def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
@@ -87,7 +123,7 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
             path.unlink()
     record = Record(
         name=spec.name,
-        run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
+        run=_run(spec),
         status="running",
         tracebacks=() if before is None else before.tracebacks,
         resumed=interrupted and _last_checkpoint(folder, spec.name).is_file(),
@@ -105,8 +141,8 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     """The record of a run once it has been tried."""
     start = time.perf_counter()
     try:
-        record = _fit_and_test(surroundings, spec, record)
-        return record._replace(status="done", seconds=time.perf_counter() - start, finished=_now())
+        found = _fit_and_test(surroundings, spec, record.resumed)
+        return record._replace(**found, status="done", seconds=time.perf_counter() - start, finished=_now())
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted(f"{spec.name} was interrupted") from None
     except SystemExit as stopped:
@@ -117,7 +153,7 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         error = raised
     diverged = isinstance(error, FloatingPointError)
     return record._replace(
-        run=record.run._replace(diverged=diverged, metrics={}),
+        run=record.run._replace(diverged=diverged),
         status="done" if diverged else "failed",
         tracebacks=(*record.tracebacks, "".join(traceback.format_exception(error))),
         seconds=time.perf_counter() - start,
@@ -125,20 +161,16 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     )
 
 
-def _fit_and_test(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
+def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[str, Any]:
+    """What the record holds of a run that came to its end."""
     folder = surroundings.folder
     config = read_config(spec.arguments)
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
         raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
-    size = config.get("model.hidden_size")
-    record = record._replace(
-        run=record.run._replace(hidden_size=size if isinstance(size, int) else None), config_hash=config_hash(config)
-    )
-    write_record(folder, record)
 
     last = _last_checkpoint(folder, spec.name)
-    going_on = [f"--ckpt_path={last}"] if record.resumed else []
+    going_on = [f"--ckpt_path={last}"] if resume else []
     fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on])
     epochs = fitted.trainer.current_epoch
     best = Path(_best_checkpoint(fitted))
@@ -151,12 +183,13 @@ def _fit_and_test(surroundings: Surroundings, spec: Spec, record: Record) -> Rec
         evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"])
         metrics |= {key: float(value) for key, value in evaluated.trainer.callback_metrics.items()}
     _log_hparams(evaluated, spec, metrics)
-    inside = best.resolve().is_relative_to(folder.resolve())
-    return record._replace(
-        run=record.run._replace(metrics=metrics),
-        epochs=epochs,
-        checkpoint=str(best.resolve().relative_to(folder.resolve()) if inside else best),
-    )
+    size = config.get("model.hidden_size")
+    return {
+        "run": _run(spec)._replace(metrics=metrics, hidden_size=size if isinstance(size, int) else None),
+        "epochs": epochs,
+        "config_hash": config_hash(config),
+        "checkpoint": os.path.relpath(best, folder),
+    }
 
 
 def _log_hparams(evaluated: ALRNNCLI, spec: Spec, metrics: Mapping[str, float]) -> None:
@@ -177,6 +210,15 @@ def _best_checkpoint(fitted: ALRNNCLI) -> str:
             "training left no checkpoint to test: a sweep needs one, so leave --trainer.enable_checkpointing as it is"
         )
     return str(path)
+
+
+def _run(spec: Spec) -> Run:
+    """A run without its metrics."""
+    return Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {})
+
+
+def _decision(folder: Path, spec: Spec, task: Task) -> Path:
+    return run_folder(folder, spec.name) / f"decision-{task.job}"
 
 
 def _last_checkpoint(folder: Path, name: str) -> Path:
