@@ -161,6 +161,8 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
         )
     units = [] if options.nonlinear_units is None else parse_counts(options.nonlinear_units, "--nonlinear_units")
     grid = parse_grid(options.grid)
+    if options.train_size is not None and TRAIN_SIZE in grid:
+        raise ValueError(f"--train_size and --grid {TRAIN_SIZE}=… are the same: leave one of them out")
     if options.train_size is not None:
         grid = {TRAIN_SIZE: [*parse_counts(options.train_size, "--train_size")], **grid}
     for name in ("jobs", "time", "nodes"):

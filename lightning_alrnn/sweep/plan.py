@@ -16,7 +16,7 @@ import yaml
 
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import build_core
-from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Value
+from lightning_alrnn.sweep.verdict import Value
 
 UNITS = "model.nonlinear_units"
 CORE = "model.core"
@@ -28,13 +28,8 @@ _ALRNN_ONLY = {
     f"model.{name}"
     for name in ("backend", "init", "initial_state", "input_matrix", "mar_strength", "mar_units", "self_connections")
 }
-_OWN_OPTIONS = {
-    UNITS: "--nonlinear_units 0,1,5",
-    CORE: "--core ALRNN,GRU",
-    SEED: "--seeds 5",
-    TRAIN_SIZE: "--train_size 100,300",
-}
-_FORBIDDEN = {
+_OWN_OPTIONS = {UNITS: "--nonlinear_units 0,1,5", CORE: "--core ALRNN,GRU", SEED: "--seeds 5"}
+_SET_BY_SWEEP = {
     **_OWN_OPTIONS,
     "ckpt_path": "nothing: an interrupted run goes on from its last checkpoint by itself",
     "trainer.logger": "--output_dir: each run logs to a folder in there",
@@ -297,11 +292,11 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _check_free(arguments: Sequence[str], grid: Mapping[str, Sequence[Value]]) -> None:
     """Raise ``ValueError`` where an option would undo what the sweep sets itself."""
     for key in _given(arguments):
-        for head, instead in _FORBIDDEN.items():
-            if _under(key, [head]) and (head != TRAIN_SIZE or TRAIN_SIZE in grid):
+        for head, instead in _SET_BY_SWEEP.items():
+            if _under(key, [head]):
                 raise ValueError(f"--{key} is set by the sweep itself: use {instead}")
         if key in grid:
-            raise ValueError(f"--{key} is given as one value and varied in --grid: leave one of them out")
+            raise ValueError(f"--{key} has one value there and is varied: leave one of them out")
 
 
 def _given(arguments: Sequence[str]) -> list[str]:

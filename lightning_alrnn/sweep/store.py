@@ -18,8 +18,8 @@ import io
 import json
 import math
 import os
+import secrets
 import socket
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,14 +167,12 @@ def write_tables(folder: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that whoever reads it, at any time, meets all of it or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -302,9 +300,3 @@ def _or_none(value: float) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
