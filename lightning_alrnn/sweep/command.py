@@ -265,7 +265,7 @@ def _table(folder: Path, records: Sequence[Record]) -> str:
     """Mean, standard deviation and number of scores, a row for each core and P and setting."""
     finished = [record.run for record in records if record.status == "done"]
     if not any(run.metrics for run in finished):
-        return "no run has come to its end"
+        return "no run has a score"
     kept = [run for run in read_runs(folder) if run.metrics]
     score = choose_score(kept)
     rows: dict[tuple[str, ...], list[float]] = defaultdict(list)

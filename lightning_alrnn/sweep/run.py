@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import traceback
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -141,8 +142,16 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     """The record of a run once it has been tried."""
     start = time.perf_counter()
     try:
+        record = _configured(surroundings, spec, record)
+        write_record(surroundings.folder, record)
         found = _fit_and_test(surroundings, spec, record.resumed)
-        return record._replace(**found, status="done", seconds=time.perf_counter() - start, finished=_now())
+        return record._replace(
+            run=record.run._replace(metrics=found.pop("metrics")),
+            **found,
+            status="done",
+            seconds=time.perf_counter() - start,
+            finished=_now(),
+        )
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted(f"{spec.name} was interrupted") from None
     except SystemExit as stopped:
@@ -161,17 +170,25 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     )
 
 
-def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[str, Any]:
-    """What the record holds of a run that came to its end."""
-    folder = surroundings.folder
+def _configured(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
+    """The record with what the run's configuration says, which must still be the sweep's."""
     config = read_config(spec.arguments)
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
         raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
+    size = config.get("model.hidden_size")
+    run = record.run._replace(hidden_size=size if isinstance(size, int) else None)
+    return record._replace(run=run, config_hash=config_hash(config))
 
+
+def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[str, Any]:
+    """What the record holds of a run that came to its end."""
+    folder = surroundings.folder
     last = _last_checkpoint(folder, spec.name)
     going_on = [f"--ckpt_path={last}"] if resume else []
-    fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of what is resumed
+        fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on])
     epochs = fitted.trainer.current_epoch
     best = Path(_best_checkpoint(fitted))
     del fitted  # with its data
@@ -183,13 +200,7 @@ def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[
         evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"])
         metrics |= {key: float(value) for key, value in evaluated.trainer.callback_metrics.items()}
     _log_hparams(evaluated, spec, metrics)
-    size = config.get("model.hidden_size")
-    return {
-        "run": _run(spec)._replace(metrics=metrics, hidden_size=size if isinstance(size, int) else None),
-        "epochs": epochs,
-        "config_hash": config_hash(config),
-        "checkpoint": os.path.relpath(best, folder),
-    }
+    return {"metrics": metrics, "epochs": epochs, "checkpoint": os.path.relpath(best, folder)}
 
 
 def _log_hparams(evaluated: ALRNNCLI, spec: Spec, metrics: Mapping[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -47,8 +46,7 @@ def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
     try:
         main(["sweep", *INLINE, *base, *options])
     except SystemExit as stopped:
-        assert isinstance(stopped.code, int)
-        return stopped.code
+        return int(stopped.code or 0)
     return 0
 
 
@@ -58,7 +56,7 @@ def record(name: str) -> Record:
     return found
 
 
-def tested(name: str) -> int:
+def times_tested(name: str) -> int:
     """How often a run was tested: how many processes wrote a test's metrics beside it."""
     logs = (FOLDER / "runs" / name / "best").glob("events.*")
     return sum("test/mse" in EventAccumulator(str(log)).Reload().Tags()["scalars"] for log in logs) // 2
@@ -200,14 +198,6 @@ def test_divergence_is_a_result() -> None:
     assert record("ALRNN-P0-seed0") == diverged
 
 
-def test_a_configuration_that_changes_on_the_way_stops_its_runs() -> None:
-    assert sweep("--nonlinear_units=0", "--seeds=1") == 0
-    path = FOLDER / "runs" / "ALRNN-P0-seed0" / "record.json"
-    path.unlink()
-    content = json.loads((FOLDER / "sweep.json").read_text())
-    assert content["configs"]["ALRNN"]["data.sequence_length"] == 6
-
-
 def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "pause").touch()
     options = [
@@ -241,7 +231,7 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
     assert [record.status for record in records] == ["done"] * 3
     assert [record.tracebacks for record in records] == [()] * 3
     assert [record.epochs for record in records] == [2] * 3
-    assert [tested(record.name) for record in records] == [1] * 3
+    assert [times_tested(record.name) for record in records] == [1] * 3
     # the first went on from its checkpoint; the second was finished by the worker that lost its parent
     assert records[0].resumed
     assert not records[1].resumed
