@@ -28,13 +28,13 @@ from lightning_alrnn.sweep.executors import (
     slurm_jobs,
 )
 from lightning_alrnn.sweep.plan import Plan, differences, is_alrnn, make_plan, parse_counts, parse_grid, parse_seeds
-from lightning_alrnn.sweep.run import Interrupted, Surroundings, find_commit
+from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.store import (
     Record,
     locked,
     read_record,
     read_records,
-    read_runs,
+    run_folder,
     write_atomically,
     write_tables,
 )
@@ -91,7 +91,7 @@ def sweep(arguments: Sequence[str]) -> None:
     try:
         with _sigterm_as_interrupt():
             _do(options, plan, surroundings)
-    except (KeyboardInterrupt, Interrupted):
+    except KeyboardInterrupt:
         write_tables(folder)
         _say_interrupted(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
@@ -107,23 +107,24 @@ def finish(folder: Path, plan: Plan) -> bool:
     Returns:
         Whether a run is missing, as it failed or was interrupted.
     """
-    names = {spec.name for spec in plan.runs}
-    records = [record for record in read_records(folder) if record.name in names]
-    _write(_table(folder, records))
-    missing = [record for record in records if record.status != "done"]
-    for record in missing:
-        reason = record.error if record.status == "failed" else _last_words(folder, record)
-        _write(f"{record.status if record.status == 'failed' else 'stopped'}: {record.name}: {reason}")
-    absent = len(names) - len(records)
-    if missing or absent:
+    records = {record.name: record for record in read_records(folder)}
+    names = [spec.name for spec in plan.runs]
+    _write(_table([records[name] for name in names if name in records]))
+    missing = [name for name in names if name not in records or records[name].status != "done"]
+    for name in missing:
+        if name in records and records[name].status == "failed":
+            _write(f"failed: {name}: {records[name].error}")
+        else:
+            _write(f"stopped: {name}: {_last_words(folder, name)}")
+    if missing:
         _write(
-            f"{len(missing) + absent} of {len(names)} runs are missing; the same command again tries them anew. "
-            f"Tracebacks stand in {folder}/runs/NAME/record.json, output in {folder}/runs/NAME/job."
+            f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks stand "
+            f"in {folder}/runs/NAME/record.json, what processes wrote in {folder}/runs/NAME/job (SLURM: {folder}/jobs)."
         )
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     # the verdict goes here: write_verdict(folder) of lightning_alrnn.sweep.report
-    return bool(missing or absent)
+    return bool(missing)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,13 +179,14 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     if options.nodes:
         defaults.append(f"--trainer.num_nodes={options.nodes}")
     plan = make_plan([*defaults, *shared], units, parse_seeds(options.seeds), cores, grid)
-    if options.executor == "local":
-        for config in plan.configs.values():
-            if config.get("trainer.devices") not in (1, "1") or config.get("trainer.num_nodes") != 1:
-                raise ValueError(
-                    f"--executor local gives each run one device, got --trainer.devices={config['trainer.devices']}: "
-                    "use --executor slurm, or --executor inline for one run after the other on several"
-                )
+    for config in plan.configs.values():
+        one = config.get("trainer.devices") in (1, "1") and config.get("trainer.num_nodes") in (1, "1")
+        if options.executor != "slurm" and not one:
+            raise ValueError(
+                f"--executor {options.executor} gives each run one device, got --trainer.devices "
+                f"{config.get('trainer.devices')} and --trainer.num_nodes {config.get('trainer.num_nodes')}: runs on "
+                "several need --executor slurm"
+            )
     return plan
 
 
@@ -245,8 +247,7 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
             )
             run_slurm(surroundings, undone, slurm, report)
         else:
-            accelerators = {str(config.get("trainer.accelerator")) for config in plan.configs.values()}
-            jobs = options.jobs or default_jobs(accelerators.pop())
+            jobs = options.jobs or default_jobs(plan.accelerator)
             run_local(surroundings, undone, Local(jobs), report)
 
 
@@ -261,13 +262,16 @@ def _say_interrupted(folder: Path, plan: Plan) -> None:
         sys.stderr.write(f"Jobs stay in SLURM's queue; to end them: scancel {' '.join(jobs)}\n")
 
 
-def _table(folder: Path, records: Sequence[Record]) -> str:
+def _table(records: Sequence[Record]) -> str:
     """Mean, standard deviation and number of scores, a row for each core and P and setting."""
     finished = [record.run for record in records if record.status == "done"]
-    if not any(run.metrics for run in finished):
+    scored = [run for run in finished if run.metrics]
+    if not scored:
         return "no run has a score"
-    kept = [run for run in read_runs(folder) if run.metrics]
-    score = choose_score(kept)
+    try:
+        score = choose_score(scored)
+    except ValueError as error:
+        return str(error)
     rows: dict[tuple[str, ...], list[float]] = defaultdict(list)
     diverged: dict[tuple[str, ...], int] = defaultdict(int)
     axes = sorted({key for run in finished for key in run.settings})
@@ -289,9 +293,9 @@ def _table(folder: Path, records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _last_words(folder: Path, record: Record) -> str:
+def _last_words(folder: Path, name: str) -> str:
     """The end of what a process wrote that ended without a word to the sweep."""
-    logs = sorted((folder / record.log_dir / "job").glob("*_log.err"), key=lambda path: path.stat().st_mtime)
+    logs = sorted((run_folder(folder, name) / "job").glob("*_log.err"), key=lambda path: path.stat().st_mtime)
     lines = [line for line in logs[-1].read_text(errors="replace").splitlines() if line.strip()] if logs else []
     return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
 

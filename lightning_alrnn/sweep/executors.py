@@ -124,6 +124,10 @@ def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, r
         ValueError: if this is no machine from which jobs can be submitted.
     """
     folder = surroundings.folder
+    try:
+        executor = submitit.SlurmExecutor(folder / "jobs")
+    except RuntimeError as error:
+        raise ValueError(f"--executor slurm: {error} Use it where `sbatch` and `srun` are found") from None
     undone = [spec for spec in specs if not _is_done(folder, spec)]
     queued: dict[str, Job] = {}
     new: list[Spec] = []
@@ -135,10 +139,6 @@ def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, r
         else:
             new.append(spec)
     if new:
-        try:
-            executor = submitit.SlurmExecutor(folder / "jobs")
-        except RuntimeError as error:
-            raise ValueError(f"--executor slurm: {error} Use it where `sbatch` and `srun` are found") from None
         executor.update_parameters(**_slurm_parameters(slurm))
         with executor.batch():
             jobs = [executor.submit(_Call(surroundings, spec)) for spec in new]

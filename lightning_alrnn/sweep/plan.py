@@ -80,12 +80,14 @@ class Plan(NamedTuple):
     Attributes:
         runs: in the order in which they are started: all of the first seed, then all of the second.
         varied: keys of what is varied beside core, P and ``seed_everything``.
-        configs: by core, what all runs with it share: a value for each key.
+        configs: by core, what all runs with it share, as far as it bears on the result: a value for each key.
+        accelerator: what they run on, as the Trainer has it.
     """
 
     runs: tuple[Spec, ...]
     varied: tuple[str, ...]
     configs: Mapping[str, Mapping[str, Any]]
+    accelerator: str
 
 
 def parse_counts(text: str, option: str) -> list[int]:
@@ -208,7 +210,8 @@ def make_plan(
                 options += [] if p is None else [_option(UNITS, p)]
                 name = _name(core, p, seed, settings)
                 by_seed[seed].append(Spec(name, core, p, seed, settings, (*base, *seeded, *options)))
-    return Plan(tuple(spec for specs in by_seed.values() for spec in specs), tuple(sorted(varied)), configs)
+    runs = tuple(spec for specs in by_seed.values() for spec in specs)
+    return Plan(runs, tuple(sorted(varied)), configs, str(config.get("trainer.accelerator")))
 
 
 def is_alrnn(core: str) -> bool:

@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from submitit.core.utils import UncompletedJobError
+
 import lightning_alrnn
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.sweep.plan import Spec, config_hash, differences, read_config, shared
@@ -54,7 +56,7 @@ class Surroundings(NamedTuple):
     commit: str
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(KeyboardInterrupt):
     """The run was stopped from outside; started again, it goes on from its last checkpoint."""
 
 
@@ -117,10 +119,13 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
     if before is not None and before.status == "done":
         return None
     interrupted = before is not None and before.status == "running"
-    if not interrupted:  # what failed once would fail again if it went on from what it left
-        for left in ("checkpoints", "figures", _EVALUATION):
-            shutil.rmtree(run_folder(folder, spec.name) / left, ignore_errors=True)
-        for path in run_folder(folder, spec.name).glob("events.out.tfevents.*"):
+    own = run_folder(folder, spec.name)
+    # what failed once would fail again if it went on from what it left
+    for left in (own / _EVALUATION, *(() if interrupted else (own / "checkpoints", own / "figures"))):
+        if left.exists():
+            shutil.rmtree(left)
+    if not interrupted:
+        for path in own.glob("events.out.tfevents.*"):
             path.unlink()
     record = Record(
         name=spec.name,
@@ -152,10 +157,10 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
             seconds=time.perf_counter() - start,
             finished=_now(),
         )
-    except (KeyboardInterrupt, Interrupted):
+    except (KeyboardInterrupt, UncompletedJobError):  # the latter by submitit, in a job that SLURM will not requeue
         raise Interrupted(f"{spec.name} was interrupted") from None
     except SystemExit as stopped:
-        if stopped.code != 2:  # Lightning ends so on Ctrl-C, and submitit when SLURM takes the node away
+        if stopped.code != 2:  # Lightning ends so on Ctrl-C, and submitit where it has requeued the job
             raise Interrupted(f"{spec.name} was interrupted") from None
         error: BaseException = stopped
     except Exception as raised:

@@ -20,6 +20,7 @@ import math
 import os
 import secrets
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -203,11 +204,12 @@ class Claim:
         """Take it; ``False`` if another has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if not _try_lock(file, fcntl.LOCK_SH):
+                file.close()
+                return False
+            fcntl.flock(file, fcntl.LOCK_UN)  # somebody looked who has it, which takes a moment
+            time.sleep(0.01)
         file.truncate(0)
         file.write(f"{socket.gethostname()} {os.getpid()}\n")
         file.flush()
@@ -224,14 +226,20 @@ class Claim:
         """Machine and process that have it; ``None`` if nobody has."""
         try:
             with self._path.open("r", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    host, _, process = file.read().strip().partition(" ")
-                    return (host, int(process)) if process.isdigit() else ("", 0)
+                if _try_lock(file, fcntl.LOCK_SH):
+                    return None
+                host, _, process = file.read().strip().partition(" ")
         except FileNotFoundError:
-            pass
-        return None
+            return None
+        return (host, int(process)) if process.isdigit() else ("", 0)  # it may just be about to write it
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _from_json(content: Mapping[str, Any]) -> Record:

@@ -30,7 +30,16 @@ TINY = [
     "--trainer.log_every_n_steps=1",
     "--model.hidden_size=6",
 ]
-# one callback that logs and draws nothing, for the tests that look at nothing of it
+# figures take longer than such runs
+MEASURED = [
+    *TINY,
+    "--trainer.callbacks=RegimeOccupancy",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=ActiveUnits",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=FixedPoints",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+]
 PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", "--trainer.callbacks.figure_every_n_epochs=0"]
 INLINE = ["--output_dir=swept", "--executor=inline"]
 FOLDER = Path("swept")
@@ -64,7 +73,7 @@ def times_tested(name: str) -> int:
 
 def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--nonlinear_units=0,2", "--seeds=1", "--grid", "model.init=near_identity")
-    assert sweep(*options, "--core=ALRNN,GRU", base=TINY) == 0
+    assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
     printed = capsys.readouterr().out
     assert "results.parquet" in printed
     assert "tensorboard --logdir" in printed
@@ -116,14 +125,14 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
 
     # again: nothing is left to do, and P and seeds may be added
     before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
-    assert sweep(*options, "--core=ALRNN,GRU", base=TINY) == 0
+    assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
     assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
 
     # but nothing else
     capsys.readouterr()
-    assert sweep(*options, "--trainer.max_epochs=3", base=TINY) == 2
+    assert sweep(*options, "--trainer.max_epochs=3", base=MEASURED) == 2
     assert "holds another sweep. trainer.max_epochs: 2 there, 3 now" in capsys.readouterr().err
-    assert sweep("--nonlinear_units=0,2", "--seeds=1", base=TINY) == 2
+    assert sweep("--nonlinear_units=0,2", "--seeds=1", base=MEASURED) == 2
     assert "varied: data.seed, model.init there, data.seed now" in capsys.readouterr().err
 
 

@@ -165,6 +165,7 @@ def test_a_configuration_s_hash_and_differences() -> None:
         (["--nonlinear_units=0", "--seeds=3"], "required: --output_dir"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--gpus=2"], "--gpus is for --executor slurm"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--jobs=0"], "--jobs must be at least 1"),
+        (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--trainer.devices=2"], "need --executor slurm"),
     ],
 )
 def test_wrong_options_of_the_command(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
