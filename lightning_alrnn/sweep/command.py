@@ -30,6 +30,7 @@ from lightning_alrnn.sweep.executors import (
 from lightning_alrnn.sweep.plan import Plan, differences, is_alrnn, make_plan, parse_counts, parse_grid, parse_seeds
 from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.store import (
+    Claim,
     Record,
     locked,
     read_record,
@@ -112,14 +113,16 @@ def finish(folder: Path, plan: Plan) -> bool:
     _write(_table([records[name] for name in names if name in records]))
     missing = [name for name in names if name not in records or records[name].status != "done"]
     for name in missing:
-        if name in records and records[name].status == "failed":
+        if holder := Claim(folder, name).holder():
+            _write(f"running: {name}: by another sweep, on {holder[0]}")
+        elif name in records and records[name].status == "failed":
             _write(f"failed: {name}: {records[name].error}")
         else:
             _write(f"stopped: {name}: {_last_words(folder, name)}")
     if missing:
         _write(
-            f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks stand "
-            f"in {folder}/runs/NAME/record.json, what processes wrote in {folder}/runs/NAME/job (SLURM: {folder}/jobs)."
+            f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
+            f"{folder}/runs/NAME/record.json; what processes wrote: {folder}/runs/NAME/job, with SLURM {folder}/jobs"
         )
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
