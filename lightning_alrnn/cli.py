@@ -25,6 +25,7 @@ _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum"
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
     "analyze": "lightning_alrnn.analyze:run_analyze",
     "configs": "lightning_alrnn.cli:print_configs",
+    "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
 }
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
@@ -141,7 +142,8 @@ def run_cli(args: Sequence[str]) -> ALRNNCLI:
             parser_kwargs={
                 "prog": "alrnn",
                 "description": "Train and look at Almost-Linear RNNs. `alrnn configs` lists the configurations that "
-                "come with the package; `alrnn fit --config NAME` runs one; `alrnn verdict` judges a sweep.",
+                "come with the package; `alrnn fit --config NAME` runs one, `alrnn sweep` many, `alrnn verdict` says "
+                "what these tell, `alrnn analyze` what one network does.",
             },
         )
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
+from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
-from lightning_alrnn.plotting.page import Page, save_figure, write_file
+from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
 from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
 from lightning_alrnn.plotting.raster import plot_regime_raster

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
@@ -13,6 +11,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.style import encode_png, render
 
 _DPI = 160
@@ -114,30 +113,6 @@ class Page:
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>{_CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
         )
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, which is then renamed.
-
-    Args:
-        path: of the file; missing folders are made.
-        content: text, written as UTF-8, or bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp gives its files to their owner alone
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def save_figure(figure: Figure, path: Path) -> None:

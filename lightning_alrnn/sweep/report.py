@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_alrnn.plotting.page import Page, save_figure, write_file
+from lightning_alrnn.files import write_file
+from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep.statistics import seeds_needed
 from lightning_alrnn.sweep.store import Record, read_records

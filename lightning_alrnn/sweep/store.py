@@ -19,7 +19,7 @@ import json
 import math
 import os
 import socket
-import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +29,7 @@ from typing import IO, Any, Literal, NamedTuple
 import pyarrow as pa
 from pyarrow import parquet
 
+from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.verdict import Run, Value
 
 Status = Literal["running", "done", "failed"]
@@ -147,7 +148,7 @@ def write_record(folder: Path, record: Record) -> None:
     content["seconds"] = _or_none(record.seconds)
     content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
     path = run_folder(folder, record.name) / RECORD
-    write_atomically(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    write_file(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def write_tables(folder: Path) -> None:
@@ -158,27 +159,10 @@ def write_tables(folder: Path) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-        write_atomically(folder / "results.csv", text.getvalue().encode())
+        write_file(folder / "results.csv", text.getvalue().encode())
         sink = io.BytesIO()
         parquet.write_table(pa.table(columns), sink)
-        write_atomically(folder / "results.parquet", sink.getvalue())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it, at any time, meets all of it or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        write_file(folder / "results.parquet", sink.getvalue())
 
 
 @contextmanager
@@ -205,11 +189,12 @@ class Claim:
         """Take it; ``False`` if another has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if not _try_lock(file, fcntl.LOCK_SH):
+                file.close()
+                return False
+            fcntl.flock(file, fcntl.LOCK_UN)  # somebody looked who has it, which takes a moment
+            time.sleep(0.01)
         file.truncate(0)
         file.write(f"{socket.gethostname()} {os.getpid()}\n")
         file.flush()
@@ -226,14 +211,20 @@ class Claim:
         """Machine and process that have it; ``None`` if nobody has."""
         try:
             with self._path.open("r", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    host, _, process = file.read().strip().partition(" ")
-                    return (host, int(process)) if process.isdigit() else ("", 0)
+                if _try_lock(file, fcntl.LOCK_SH):
+                    return None
+                host, _, process = file.read().strip().partition(" ")
         except FileNotFoundError:
-            pass
-        return None
+            return None
+        return (host, int(process)) if process.isdigit() else ("", 0)  # it may just be about to write it
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _from_json(content: Mapping[str, Any]) -> Record:
@@ -302,9 +293,3 @@ def _or_none(value: float) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

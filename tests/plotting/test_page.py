@@ -1,18 +1,15 @@
-"""A report: what is put in comes out, escaped, in one file that needs no other; files are whole or not there."""
+"""A report: what is put in comes out, escaped, in one file that needs no other."""
 
 from __future__ import annotations
 
-import os
-import stat
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from lightning_alrnn.plotting.page import Page, save_figure, write_file
+from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.style import new_figure
 
 
@@ -64,27 +61,6 @@ def test_the_page_needs_nothing_else() -> None:
     assert images[0].startswith("data:image/png;base64,")
     assert reader.texts["figcaption"] == ["a line <b>"]
     assert reader.texts["a"] == ["One", "Two"]
-
-
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new" / "report.html"
-    write_file(path, "first")
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_file(path, "second")
-    assert path.read_text() == "first"
-    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
-
-
-def test_a_file_is_as_readable_as_others(tmp_path: Path) -> None:
-    (tmp_path / "other").write_text("")
-    write_file(tmp_path / "report", b"bytes")
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("other", "report")}
-    assert len(modes) == 1
 
 
 def test_figures_as_png_and_svg(tmp_path: Path) -> None:

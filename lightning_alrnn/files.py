@@ -1,0 +1,32 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that whoever reads it, at any time, meets all of it or what was there before.
+
+    It is written under a name of its own beside it, brought to the disk, and then renamed.
+
+    Args:
+        path: of the file; missing folders are made.
+        content: text, written as UTF-8, or bytes.
+
+    Raises:
+        OSError: if it cannot be written; what was there before is still there, and nothing half-written is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

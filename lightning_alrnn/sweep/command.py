@@ -1,0 +1,338 @@
+"""``alrnn sweep``: read the options, keep the folder consistent, do the runs, say what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from lightning_alrnn.files import write_file
+from lightning_alrnn.sweep.executors import (
+    Local,
+    Slurm,
+    default_jobs,
+    run_inline,
+    run_local,
+    run_slurm,
+    slurm_jobs,
+)
+from lightning_alrnn.sweep.plan import Plan, differences, is_alrnn, make_plan, parse_counts, parse_grid, parse_seeds
+from lightning_alrnn.sweep.report import format_verdict, write_verdict
+from lightning_alrnn.sweep.run import Surroundings, find_commit
+from lightning_alrnn.sweep.store import (
+    Claim,
+    Record,
+    locked,
+    read_record,
+    read_records,
+    run_folder,
+    write_tables,
+)
+from lightning_alrnn.sweep.verdict import TRAIN_SIZE, choose_score
+
+_USAGE = "alrnn sweep --config TASK --nonlinear_units P,P,… --seeds N --output_dir FOLDER [options]"
+_HELP = f"""usage: {_USAGE}
+
+Fit and test every combination of P, seeds and what else is varied, each as `alrnn fit` and `alrnn test` would.
+
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5,10,25,50 --seeds 3 --output_dir sweeps/addition
+
+The same command again goes on where it stopped: runs that are done are kept, failed ones tried anew.
+
+what is varied
+  --nonlinear_units P,P     numbers of nonlinear units, from 0 (linear) to --model.hidden_size
+  --seeds N | S,S           number of seeds, from 0 on, or the seeds themselves; a seed draws weights and data
+                            (--data.seed 0 keeps the data the same for all)
+  --train_size N,N          numbers of training sequences (--data.train_size)
+  --core NAME,NAME          ALRNN (default) and baselines: RNN, GRU, LSTM
+  --grid KEY=V,V …          anything else, such as model.init=gaussian,near_identity model.optimizer.lr=0.001,0.01
+what is the same for all runs
+  --config TASK …           these and all further options are those of `alrnn fit`, such as --trainer.max_epochs 20
+where
+  --output_dir FOLDER       results.csv, results.parquet and a folder for each run (TensorBoard's too)
+  --executor NAME           local (default): processes of this machine, a thread each; slurm: a job array;
+                            inline: one after the other in this process
+  --jobs N                  runs at a time (local: one a core, or one a GPU; slurm: as many as it lets)
+  --partition NAME --time MINUTES --gpus N --nodes N     of a run (slurm; 60 minutes and no GPU on one node by default)
+  --slurm KEY=VALUE …       further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
+"""
+_INTERRUPTED = 130
+_LISTED_DIFFERENCES = 8
+
+
+def sweep(arguments: Sequence[str]) -> None:
+    """Run ``alrnn sweep``.
+
+    Args:
+        arguments: what stands behind ``alrnn sweep``.
+
+    Raises:
+        ValueError: if an option is wrong, or the folder holds another sweep.
+        SystemExit: with 130 if it was interrupted, and with 1 if a run failed.
+    """
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(_HELP)
+        return
+    options, shared = _parser().parse_known_args(list(arguments))
+    plan = _plan(options, shared)
+    folder = Path(options.output_dir).resolve()
+    _enter(folder, plan)
+    surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit())
+    try:
+        with _sigterm_as_interrupt():
+            _do(options, plan, surroundings)
+    except KeyboardInterrupt:
+        write_tables(folder)
+        _say_interrupted(folder, plan)
+        raise SystemExit(_INTERRUPTED) from None
+    write_tables(folder)
+    failed = finish(folder, plan)
+    if failed:
+        raise SystemExit(1)
+
+
+def finish(folder: Path, plan: Plan) -> bool:
+    """Say what came out of a sweep.
+
+    Returns:
+        Whether a run is missing, as it failed or was interrupted.
+    """
+    records = {record.name: record for record in read_records(folder)}
+    names = [spec.name for spec in plan.runs]
+    _write(_table([records[name] for name in names if name in records]))
+    missing = [name for name in names if name not in records or records[name].status != "done"]
+    for name in missing:
+        if holder := Claim(folder, name).holder():
+            _write(f"running: {name}: by another sweep, on {holder[0]}")
+        elif name in records and records[name].status == "failed":
+            _write(f"failed: {name}: {records[name].error}")
+        else:
+            _write(f"stopped: {name}: {_last_words(folder, name)}")
+    if missing:
+        _write(
+            f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
+            f"{folder}/runs/NAME/record.json; what processes wrote: {folder}/runs/NAME/job, with SLURM {folder}/jobs"
+        )
+    _write(f"results:      {folder / 'results.csv'} and results.parquet")
+    _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
+    try:
+        _write("\n" + format_verdict(write_verdict(folder)))
+        _write(f"verdict:      {folder / 'verdict.html'}")
+    except ValueError as error:  # no run has a score
+        _write(f"no verdict:   {error}")
+    return bool(missing)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="alrnn sweep", usage=_USAGE, add_help=False, allow_abbrev=False)
+    parser.add_argument("--nonlinear_units")
+    parser.add_argument("--seeds", required=True)
+    parser.add_argument("--train_size")
+    parser.add_argument("--core", default="ALRNN")
+    parser.add_argument("--grid", nargs="+", action="extend", default=[])
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--executor", choices=("local", "slurm", "inline"), default="local")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--partition")
+    parser.add_argument("--time", type=int)
+    parser.add_argument("--gpus", type=int)
+    parser.add_argument("--nodes", type=int)
+    parser.add_argument("--slurm", nargs="+", action="extend", default=[])
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """Leave it to ``alrnn`` to say what is wrong, as for all commands."""
+        raise ValueError(f"{message}; see alrnn sweep --help")
+
+
+def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
+    """The runs that the options ask for."""
+    cores = [core.strip() for core in options.core.split(",")]
+    if any(map(is_alrnn, cores)) != (options.nonlinear_units is not None):
+        raise ValueError(
+            "--nonlinear_units 0,1,5 is missing: which numbers of nonlinear units?"
+            if options.nonlinear_units is None
+            else f"--nonlinear_units is for the core ALRNN, got --core {options.core}"
+        )
+    units = [] if options.nonlinear_units is None else parse_counts(options.nonlinear_units, "--nonlinear_units")
+    grid = parse_grid(options.grid)
+    if options.train_size is not None and TRAIN_SIZE in grid:
+        raise ValueError(f"--train_size and --grid {TRAIN_SIZE}=… are the same: leave one of them out")
+    if options.train_size is not None:
+        grid = {TRAIN_SIZE: [*parse_counts(options.train_size, "--train_size")], **grid}
+    for name in ("jobs", "time", "nodes"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.executor != "slurm":
+        given = [name for name in ("partition", "time", "gpus", "nodes", "slurm") if getattr(options, name)]
+        if given:
+            raise ValueError(f"--{given[0]} is for --executor slurm, got --executor {options.executor}")
+    defaults = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    if options.gpus:
+        defaults += ["--trainer.accelerator=gpu", f"--trainer.devices={options.gpus}"]
+    if options.nodes:
+        defaults.append(f"--trainer.num_nodes={options.nodes}")
+    plan = make_plan([*defaults, *shared], units, parse_seeds(options.seeds), cores, grid)
+    for config in plan.configs.values():
+        one = config.get("trainer.devices") in (1, "1") and config.get("trainer.num_nodes") in (1, "1")
+        if options.executor != "slurm" and not one:
+            raise ValueError(
+                f"--executor {options.executor} gives each run one device, got --trainer.devices "
+                f"{config.get('trainer.devices')} and --trainer.num_nodes {config.get('trainer.num_nodes')}: runs on "
+                "several need --executor slurm"
+            )
+    return plan
+
+
+def _enter(folder: Path, plan: Plan) -> None:
+    """Make the folder, or see that the sweep in there is the same but for its cores, P, seeds and values.
+
+    Raises:
+        ValueError: if it is another sweep; the message says in what.
+    """
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    path = folder / "sweep.json"
+    with locked(folder / ".sweep"):
+        there: dict[str, Any] = {"varied": list(plan.varied), "configs": {}}
+        if path.is_file():
+            there = json.loads(path.read_text(encoding="utf-8"))
+        found = []
+        if there["varied"] != list(plan.varied):
+            found = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]
+        now = json.loads(json.dumps(plan.configs))
+        for core in now.keys() & there["configs"].keys() if not found else ():
+            found += [line for line in differences(there["configs"][core], now[core]) if line not in found]
+        if found:
+            more = len(found) - _LISTED_DIFFERENCES
+            listed = "; ".join(found[:_LISTED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+            raise ValueError(
+                f"{folder} holds another sweep. {listed}. Use another --output_dir, or these options again; cores, P, "
+                "seeds and further values of what is varied may be added"
+            )
+        content = {"varied": list(plan.varied), "configs": there["configs"] | now}
+        write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
+    """Do the runs, with a progress bar."""
+    done = [spec for spec in plan.runs if _status(surroundings.folder, spec.name) == "done"]
+    names = {spec.name for spec in done}
+    undone = [spec for spec in plan.runs if spec.name not in names]
+    if not undone:
+        return
+    with tqdm(total=len(plan.runs), initial=len(done), unit="run", smoothing=0, dynamic_ncols=True) as bar:
+        bar.refresh()
+
+        def report(name: str) -> None:
+            if (status := _status(surroundings.folder, name)) != "done":
+                bar.write(f"{name}: {'failed' if status == 'failed' else 'stopped before its end'}", file=sys.stderr)
+            bar.update()
+
+        if options.executor == "inline":
+            run_inline(surroundings, undone, report)
+        elif options.executor == "slurm":
+            slurm = Slurm(
+                options.partition,
+                options.time or 60,
+                options.gpus or 0,
+                options.nodes or 1,
+                options.jobs,
+                _pairs(options.slurm),
+            )
+            run_slurm(surroundings, undone, slurm, report)
+        else:
+            jobs = options.jobs or default_jobs(plan.accelerator)
+            run_local(surroundings, undone, Local(jobs), report)
+
+
+def _say_interrupted(folder: Path, plan: Plan) -> None:
+    count = sum(_status(folder, spec.name) == "done" for spec in plan.runs)
+    jobs = slurm_jobs(folder, plan.runs)
+    sys.stderr.write(
+        f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done and kept. The same command again goes "
+        "on, each run from its last checkpoint.\n"
+    )
+    if jobs:
+        sys.stderr.write(f"Jobs stay in SLURM's queue; to end them: scancel {' '.join(jobs)}\n")
+
+
+def _table(records: Sequence[Record]) -> str:
+    """Mean, standard deviation and number of scores, a row for each core and P and setting."""
+    finished = [record.run for record in records if record.status == "done"]
+    scored = [run for run in finished if run.metrics]
+    if not scored:
+        return "no run has a score"
+    try:
+        score = choose_score(scored)
+    except ValueError as error:
+        return str(error)
+    rows: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    diverged: dict[tuple[str, ...], int] = defaultdict(int)
+    axes = sorted({key for run in finished for key in run.settings})
+    for run in finished:
+        units = "" if run.nonlinear_units is None else str(run.nonlinear_units)
+        row = (run.core, units, *(str(run.settings.get(key, "")) for key in axes))
+        value = run.metrics.get(score, math.nan)
+        rows[row] += [value] if math.isfinite(value) else []
+        diverged[row] += run.diverged
+    head = ("core", "P", *axes, score, "sd", "n")
+    cells = [head]
+    for row, values in rows.items():
+        mean = f"{statistics.fmean(values):.4g}" if values else "–"
+        deviation = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "–"
+        count = str(len(values)) + (f" (+{diverged[row]} diverged)" if diverged[row] else "")
+        cells.append((*row, mean, deviation, count))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines)
+
+
+def _last_words(folder: Path, name: str) -> str:
+    """The end of what a process wrote that ended without a word to the sweep."""
+    logs = sorted((run_folder(folder, name) / "job").glob("*_log.err"), key=lambda path: path.stat().st_mtime)
+    lines = [line for line in logs[-1].read_text(errors="replace").splitlines() if line.strip()] if logs else []
+    return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
+
+
+def _status(folder: Path, name: str) -> str | None:
+    record = read_record(folder, name)
+    return None if record is None else record.status
+
+
+def _pairs(items: Sequence[str]) -> Mapping[str, str]:
+    wrong = [item for item in items if not item.partition("=")[2]]
+    if wrong:
+        raise ValueError(f"--slurm must be KEY=VALUE, such as account=lab, got {wrong[0]!r}")
+    return {key.lstrip("-"): value for key, _, value in (item.partition("=") for item in items)}
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: the runs' processes would not notice that this one is gone."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + os.linesep)

@@ -1,0 +1,248 @@
+"""``alrnn sweep`` as a user types it: runs, restarts, failures, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+
+from lightning_alrnn.cli import main
+from lightning_alrnn.sweep.store import Claim, Record, read_record, read_records, read_runs
+
+TINY = [
+    "--data=Addition",
+    "--data.sequence_length=6",
+    "--data.train_size=32",
+    "--data.val_size=16",
+    "--data.test_size=16",
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--trainer.log_every_n_steps=1",
+    "--model.hidden_size=6",
+]
+# figures take longer than such runs
+MEASURED = [
+    *TINY,
+    "--trainer.callbacks=RegimeOccupancy",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=ActiveUnits",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=FixedPoints",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+]
+PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", "--trainer.callbacks.figure_every_n_epochs=0"]
+INLINE = ["--output_dir=swept", "--executor=inline"]
+FOLDER = Path("swept")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
+    """The exit code of a sweep."""
+    try:
+        main(["sweep", *INLINE, *base, *options])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def record(name: str) -> Record:
+    found = read_record(FOLDER, name)
+    assert found is not None
+    return found
+
+
+def times_tested(name: str) -> int:
+    """How often a run was tested: how many processes wrote a test's metrics beside it."""
+    logs = (FOLDER / "runs" / name / "best").glob("events.*")
+    return sum("test/mse" in EventAccumulator(str(log)).Reload().Tags()["scalars"] for log in logs) // 2
+
+
+def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--nonlinear_units=0,2", "--seeds=1", "--grid", "model.init=near_identity")
+    assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
+    printed = capsys.readouterr().out
+    assert "results.parquet" in printed
+    assert "tensorboard --logdir" in printed
+
+    runs = read_runs(FOLDER)
+    assert [(run.core, run.nonlinear_units, run.seed) for run in runs] == [
+        ("ALRNN", 0, 0),
+        ("ALRNN", 2, 0),
+        ("GRU", None, 0),
+    ]
+    linear, nonlinear, baseline = runs
+    assert linear.settings == {"model.init": "near_identity"}
+    assert baseline.settings == {}
+    assert linear.hidden_size == baseline.hidden_size == 6
+    assert {"test/mse", "val/mse", "regime/visited", "regime/effective", "units/active", "fixed_points/total"} <= set(
+        nonlinear.metrics
+    )
+    assert linear.metrics["regime/visited"] == 1
+    assert {"test/mse", "val/mse"} <= set(baseline.metrics)
+    assert f"{nonlinear.metrics['test/mse']:.4g}" in printed
+
+    done = record("ALRNN-P2-seed0-init=near_identity")
+    assert done.status == "done"
+    assert done.epochs == 2
+    assert done.seconds > 0
+    assert done.versions["torch"]
+    assert len(done.config_hash) == 16
+    assert (FOLDER / done.checkpoint).name.startswith("best-epoch=")
+    assert list((FOLDER / done.log_dir).glob("events*"))
+    assert (FOLDER / done.log_dir / "config.yaml").is_file()
+    table = parquet.read_table(FOLDER / "results.parquet").to_pydict()
+    assert table["test/mse"] == [run.metrics["test/mse"] for run in runs]
+    assert table["status"] == ["done"] * 3
+
+    # HPARAMS: what was varied, and the metrics that were logged in the same folder
+    events = EventAccumulator(str(FOLDER / done.log_dir / "best")).Reload()
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    values = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert values["nonlinear_units"].number_value == 2
+    assert values["seed"].number_value == 0
+    assert values["model.init"].string_value == "near_identity"
+    content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    infos = metadata.parse_experiment_plugin_data(content).metric_infos
+    assert {"test/mse", "regime/visited"} <= {info.name.tag for info in infos}
+    assert events.Scalars("test/mse")[-1].value == pytest.approx(nonlinear.metrics["test/mse"])
+    # and no other session, which would show no metric of the test
+    training = EventAccumulator(str(FOLDER / done.log_dir)).Reload()
+    assert not [tag for tag in training.Tags()["scalars"] if tag.startswith("hp_metric")]
+
+    # again: nothing is left to do, and P and seeds may be added
+    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
+    assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
+    assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
+
+    # but nothing else
+    capsys.readouterr()
+    assert sweep(*options, "--trainer.max_epochs=3", base=MEASURED) == 2
+    assert "holds another sweep. trainer.max_epochs: 2 there, 3 now" in capsys.readouterr().err
+    assert sweep("--nonlinear_units=0,2", "--seeds=1", base=MEASURED) == 2
+    assert "varied: data.seed, model.init there, data.seed now" in capsys.readouterr().err
+
+
+def test_the_run_of_a_sweep_is_that_of_fit() -> None:
+    assert sweep("--nonlinear_units=2", "--seeds=3,") == 0
+    swept = record("ALRNN-P2-seed3")
+    for command in ("fit", "test"):
+        options = ["--model.nonlinear_units=2", "--seed_everything=3", "--data.seed=3", "--trainer.logger.version=a"]
+        best = [f"--ckpt_path={path}" for path in Path("runs").rglob("best-*.ckpt")]
+        main([command, *PLAIN, *options, *best])
+    events = EventAccumulator("runs/Addition/a").Reload()
+    assert events.Scalars("test/mse")[-1].value == pytest.approx(swept.run.metrics["test/mse"], rel=1e-6)
+
+
+def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("how").write_text("error")
+    breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
+    options = ("--nonlinear_units=0,2", "--seeds=1", *breaking)
+    assert sweep(*options, base=TINY) == 1
+    printed = capsys.readouterr().out
+    assert "failed: ALRNN-P0-seed0: RuntimeError: no space left" in printed
+    assert "1 of 2 runs are missing" in printed
+    failed = record("ALRNN-P0-seed0")
+    assert failed.status == "failed"
+    assert "misbehaving.py" in failed.tracebacks[0]
+    assert [run.nonlinear_units for run in read_runs(FOLDER)] == [2]
+
+    assert sweep(*options, base=TINY) == 0
+    again = record("ALRNN-P0-seed0")
+    assert again.status == "done"
+    assert not again.resumed
+    assert len(again.tracebacks) == 1  # what went wrong before is not forgotten
+    assert again.epochs == 2
+
+
+def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("how").write_text("interrupt")
+    breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
+    options = ("--nonlinear_units=0", "--seeds=1", *breaking)
+    assert sweep(*options, base=TINY) == 130
+    assert "0 of 1 runs are done" in capsys.readouterr().err
+    assert record("ALRNN-P0-seed0").status == "running"
+    assert Claim(FOLDER, "ALRNN-P0-seed0").holder() is None
+
+    assert sweep(*options, base=TINY) == 0
+    resumed = record("ALRNN-P0-seed0")
+    assert resumed.resumed
+    assert resumed.epochs == 2
+    assert resumed.tracebacks == ()
+    # the epochs before it are not trained again
+    events = EventAccumulator(str(FOLDER / resumed.log_dir)).Reload()
+    assert [event.step for event in events.Scalars("val/mse")] == [1, 3]
+
+    # killed between training and test: nothing is left to train
+    interrupted = resumed._replace(status="running")
+    path = FOLDER / "runs" / resumed.name / "record.json"
+    path.write_text(path.read_text().replace('"status": "done"', f'"status": "{interrupted.status}"'))
+    assert sweep(*options, base=TINY) == 0
+    assert record(resumed.name).run.metrics == pytest.approx(resumed.run.metrics)
+
+
+def test_divergence_is_a_result() -> None:
+    options = ("--nonlinear_units=0", "--seeds=1", "--model.optimizer=SGD", "--model.optimizer.lr=1e30")
+    assert sweep(*options) == 0
+    (run,) = read_runs(FOLDER)
+    assert run.diverged
+    assert run.metrics == {}
+    assert run.hidden_size == 6
+    diverged = record("ALRNN-P0-seed0")
+    assert "training has diverged" in diverged.error
+    assert sweep(*options) == 0  # it is not tried again
+    assert record("ALRNN-P0-seed0") == diverged
+
+
+def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pause").touch()
+    options = [
+        *INLINE[:1],
+        *TINY,
+        "--nonlinear_units=0,1,2",
+        "--seeds=1",
+        "--trainer.callbacks=misbehaving.Pausing",
+        f"--trainer.callbacks.folder={tmp_path}",
+    ]
+    helpers = Path(__file__).parents[1] / "helpers"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--jobs=2"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as parent:
+        until = time.monotonic() + 120
+        while len(list(tmp_path.glob("reached-*"))) < 2:
+            assert parent.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        killed, orphan = (Claim(FOLDER, f"ALRNN-P{p}-seed0").holder() for p in (0, 1))
+        assert killed is not None
+        assert orphan is not None
+        os.kill(killed[1], signal.SIGKILL)
+        parent.kill()
+    # the third was begun by nobody, or its worker ends like any other
+    (tmp_path / "pause").unlink()
+    main(["sweep", *options, "--executor=inline"])
+
+    records = read_records(FOLDER)
+    assert [record.run.nonlinear_units for record in records] == [0, 1, 2]
+    assert [record.status for record in records] == ["done"] * 3
+    assert [record.tracebacks for record in records] == [()] * 3
+    assert [record.epochs for record in records] == [2] * 3
+    assert [times_tested(record.name) for record in records] == [1] * 3
+    # the first went on from its checkpoint; the second was finished by the worker that lost its parent
+    assert records[0].resumed
+    assert not records[1].resumed
+    assert len(list((FOLDER / records[1].log_dir).glob("events*"))) == 1
+    assert parquet.read_table(FOLDER / "results.parquet").num_rows == 3

@@ -1,0 +1,226 @@
+"""Where and when the runs of a sweep are done."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import submitit
+
+from lightning_alrnn.sweep import executors
+from lightning_alrnn.sweep.executors import Slurm, default_jobs
+from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.run import Surroundings
+from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record
+from lightning_alrnn.sweep.verdict import Run
+
+
+class World:
+    """A sweep whose runs end after a few looks at them; it records how many were going on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.surroundings = Surroundings(folder, (), {}, "")
+        self.folder = folder
+        self.going = 0
+        self.most = 0
+        self.started: list[str] = []
+        self.slots: set[int] = set()
+        self.reported: list[str] = []
+        self.cancelled: list[str] = []
+
+    def start(self, spec: Spec, slot: int) -> _Job:
+        assert slot not in self.slots
+        self.slots.add(slot)
+        self.going += 1
+        self.most = max(self.most, self.going)
+        self.started.append(spec.name)
+        return _Job(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
+
+    def work_off(self, specs: Sequence[Spec], slots: int) -> None:
+        executors._work_off(self.surroundings, specs, self.start, slots, self.reported.append)
+
+
+class _Job:
+    def __init__(self, world: World, spec: Spec, slot: int, looks: int) -> None:
+        self.world, self.spec, self.slot, self.looks = world, spec, slot, looks
+
+    def done(self) -> bool:
+        if self.looks == 0:
+            self.world.going -= 1
+            self.world.slots.discard(self.slot)
+            write_record(self.world.folder, done(self.spec))
+        self.looks -= 1
+        return self.looks < 0
+
+    def cancel(self) -> None:
+        self.world.cancelled.append(self.spec.name)
+        self.looks = 0
+
+
+def spec(seed: int) -> Spec:
+    return Spec(f"run{seed}", "ALRNN", 0, seed, {}, ())
+
+
+def done(spec: Spec) -> Record:
+    return Record(spec.name, Run("ALRNN", 0, spec.seed, {}, {"test/mse": 1.0}), "done")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(executors, "_POLL_SECONDS", 0.001)
+    return World(tmp_path)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 40])
+def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: World, slots: int) -> None:
+    specs = [spec(seed) for seed in range(20)]
+    write_record(world.folder, done(specs[3]))
+    world.work_off(specs, slots)
+    assert world.started == [one.name for one in specs if one.seed != 3]
+    assert sorted(world.reported) == sorted(one.name for one in specs)
+    assert world.most == min(slots, 19)
+
+
+def test_a_run_that_another_sweep_is_doing_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, stopped = Claim(world.folder, "run0"), Claim(world.folder, "run1")
+    assert ended.take()
+    assert stopped.take()
+    steps: Iterator[int] = iter(range(1000))
+
+    def sleep(seconds: float) -> None:
+        step = next(steps)
+        if step == 5:  # the one is done by who had it
+            write_record(world.folder, done(spec(0)))
+            ended.release()
+        if step == 10:  # the other is not
+            stopped.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    world.work_off([spec(seed) for seed in range(3)], slots=3)
+    # the two that go on count: there is room for one more
+    assert world.started == ["run2", "run1"]
+    assert sorted(world.reported) == ["run0", "run1", "run2"]
+
+
+def test_no_room_beside_another_sweep_s_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Claim(world.folder, "run0")
+    assert claim.take()
+    steps = iter(range(1000))
+
+    def sleep(seconds: float) -> None:
+        if next(steps) == 5:
+            assert world.started == []
+            claim.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    world.work_off([spec(0), spec(1)], slots=1)
+    assert sorted(world.started) == ["run0", "run1"]
+
+
+def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(1000))
+
+    def sleep(seconds: float) -> None:
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(random.Random, "randint", lambda self, low, high: 10)
+    with pytest.raises(KeyboardInterrupt):
+        world.work_off([spec(seed) for seed in range(5)], slots=2)
+    assert world.started == world.cancelled == ["run0", "run1"]
+
+
+def test_a_process_of_submitit_is_ended(tmp_path: Path) -> None:
+    executor = submitit.LocalExecutor(tmp_path)
+    with executors._errors_to(tmp_path / "errors.log"):
+        job = executor.submit(time.sleep, 600)
+    while not list(tmp_path.glob("*_log.out")):
+        time.sleep(0.05)
+    executors._end([job])
+    assert job.done()
+    assert job._process is not None
+    assert job._process.wait() != 0
+
+
+def test_errors_go_to_a_file_and_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with executors._errors_to(tmp_path / "log"):
+        os.write(2, b"noise\n")
+    os.write(2, b"heard\n")
+    assert (tmp_path / "log").read_text() == "noise\n"
+    assert capfd.readouterr().err == "heard\n"
+
+
+def test_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with executors._one_thread():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with executors._one_thread():
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for given, expected in (("", [0, 1]), ("3,5", [3, 5]), ("GPU-1a,GPU-2b", [0, 1])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert executors._visible_gpus() == expected
+    assert default_jobs("auto") == 2
+    assert default_jobs("cpu") == len(os.sched_getaffinity(0))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert default_jobs("auto") == len(os.sched_getaffinity(0))
+
+
+def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for name, script in {
+        "sbatch": f'cat "$1" > {tmp_path}/script; echo Submitted batch job 17',
+        "srun": "exit 0",
+        "squeue": f"cat {tmp_path}/queue 2>/dev/null || exit 0",
+    }.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(executors, "_POLL_SECONDS", 0.001)
+    folder = tmp_path / "swept"
+    specs = [spec(seed) for seed in range(3)]
+    write_record(folder, done(specs[1]))
+    reported: list[str] = []
+    slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
+    executors.run_slurm(Surroundings(folder, (), {}, ""), specs, slurm, reported.append)
+    flags = set((tmp_path / "script").read_text().splitlines())
+    assert {
+        "#SBATCH --array=0-1%2",  # what is done is not submitted
+        "#SBATCH --partition=gpu",
+        "#SBATCH --time=90",
+        "#SBATCH --nodes=3",
+        "#SBATCH --gpus-per-node=2",
+        "#SBATCH --ntasks-per-node=2",
+        "#SBATCH --account=lab",
+        "#SBATCH --cpus-per-task=4",
+    } <= flags
+    assert sorted(reported) == ["run0", "run2"]
+    assert executors.slurm_jobs(folder, specs) == ["17_0", "17_1"]
+
+    # while the jobs are in the queue they are not submitted again
+    (tmp_path / "script").unlink()
+    (tmp_path / "queue").write_text("PENDING\n")
+    monkeypatch.setattr(executors, "_watch", lambda running, report: reported.extend(sorted(running)))
+    executors.run_slurm(Surroundings(folder, (), {}, ""), specs, slurm, reported.append)
+    assert reported[2:] == ["run0", "run2"]
+    assert not (tmp_path / "script").exists()
+
+
+def test_slurm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    slurm = Slurm(None, 60, 0, 1, None, {})
+    with pytest.raises(ValueError, match=r"--executor slurm: .*srun"):
+        executors.run_slurm(Surroundings(tmp_path, (), {}, ""), [spec(0)], slurm, lambda name: None)
+    assert read_record(tmp_path, "run0") is None

@@ -1,0 +1,66 @@
+"""One run of a sweep."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lightning_alrnn.sweep.plan import make_plan
+from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit
+from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
+from lightning_alrnn.sweep.verdict import Run
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_configuration_that_changes_on_the_way_stops_its_runs(tmp_path: Path) -> None:
+    config = Path("task.yaml")
+    config.write_text("data: {class_path: Addition, init_args: {sequence_length: 6}}\n")
+    plan = make_plan([f"--config={config}"], [0], [0])
+    config.write_text("data: {class_path: Addition, init_args: {sequence_length: 7}}\n")
+    do_run(Surroundings(tmp_path, plan.varied, plan.configs, ""), plan.runs[0])
+    record = read_record(tmp_path, "ALRNN-P0-seed0")
+    assert record is not None
+    assert record.status == "failed"
+    assert "changed since the sweep began: data.sequence_length: 6 there, 7 now" in record.error
+
+
+def test_what_is_done_or_claimed_is_left_alone(tmp_path: Path) -> None:
+    plan = make_plan(["--data=Addition"], [0], [0])
+    surroundings = Surroundings(tmp_path, plan.varied, plan.configs, "")
+    claim = Claim(tmp_path, plan.runs[0].name)
+    assert claim.take()
+    do_run(surroundings, plan.runs[0])
+    assert read_record(tmp_path, plan.runs[0].name) is None
+    claim.release()
+
+    done = Record(plan.runs[0].name, Run("ALRNN", 0, 0, {}, {"test/mse": 0.5}), "done")
+    write_record(tmp_path, done)
+    do_run(surroundings, plan.runs[0])
+    record = read_record(tmp_path, plan.runs[0].name)
+    assert record is not None
+    assert record.run == done.run
+
+    # of several processes the first tells the others that there is nothing to do
+    do_run(surroundings, plan.runs[0], Task(0, 2, "17-0"))
+    do_run(surroundings, plan.runs[0], Task(1, 2, "17-0"))
+    assert (run_folder(tmp_path, plan.runs[0].name) / "decision-17-0").read_bytes() == b"skip"
+
+
+def test_the_commit_of_the_present_directory() -> None:
+    assert find_commit() == ""
+    name = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    Path("file").touch()
+    for arguments in (("init", "-q"), ("add", "file"), (*name, "commit", "-q", "-m", "first")):
+        subprocess.run(["git", *arguments], check=True)
+    commit = find_commit()
+    assert len(commit) == 40
+    Path("another").touch()
+    assert find_commit() == commit
+    Path("file").write_text("changed")
+    assert find_commit() == f"{commit}+"
