@@ -15,6 +15,7 @@ from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
+from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.callbacks.spectrum import Spectrum
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PeriodicCallback",
     "PredictionWriter",
     "RegimeOccupancy",
+    "SignalsAtStepEnd",
     "Spectrum",
     "StatesCallback",
 ]

@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+from lightning_alrnn.slurm import follow_slurm
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
@@ -56,6 +57,7 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
+        follow_slurm(config, self.subcommand)
         given = config.trainer.get("callbacks") or []
         if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
             given = config.trainer.callbacks = [given]
