@@ -19,7 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
-from lightning_alrnn.slurm import follow_slurm
+from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
 _REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
@@ -57,7 +57,6 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
-        follow_slurm(config, self.subcommand)
         given = config.trainer.get("callbacks") or []
         if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
             given = config.trainer.callbacks = [given]
@@ -70,6 +69,11 @@ class ALRNNCLI(LightningCLI):
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
             config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
+
+    def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        with slurm_folders(config, self.subcommand):  # not for config.yaml: another job's folder is another one
+            super().instantiate_classes()
 
 
 def shipped_configs() -> dict[str, Path]:

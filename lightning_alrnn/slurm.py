@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +13,43 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 _LOGGERS = ("TensorBoardLogger", "CSVLogger")
 
 
-def follow_slurm(config: Any, command: str | None) -> None:
+@contextmanager
+def slurm_folders(config: Any, command: str | None) -> Iterator[None]:
     """Let a run under SLURM have a folder of its own, the same one after a requeue, and go on from there.
 
     Lightning numbers the folders of its loggers, so that a requeued job would begin another curve. It keeps the
     checkpoints for requeueing in the current directory, where one job would find those of another.
 
     Args:
-        config: of the command, changed in place: the logger's version, the Trainer's ``default_root_dir`` and
-            ``ckpt_path``, each where the user has not set it.
+        config: of the command. Within the context the logger's version, the Trainer's ``default_root_dir`` and
+            ``ckpt_path`` are set where the user has not set them; behind it they are as the user had them.
         command: of LightningCLI.
     """
     logger = config.trainer.get("logger")
-    if "SLURM_NTASKS" not in os.environ or not hasattr(logger, "class_path"):
-        return  # that variable is what Lightning knows SLURM by
-    if logger.class_path.rpartition(".")[2] not in _LOGGERS:
+    known = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in _LOGGERS
+    if "SLURM_NTASKS" not in os.environ or not known:  # that variable is what Lightning knows SLURM by
+        yield
         return
-    options = logger.init_args
-    if options.get("version") is None:
-        options.version = step_name()
-    if options.version is None:
-        return
-    version = options.version if isinstance(options.version, str) else f"version_{options.version}"
-    folder = Path(options.save_dir, options.get("name") or "", version)
-    if config.trainer.get("default_root_dir") is None:
-        config.trainer.default_root_dir = str(folder)
-    requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    if command == "fit" and requeued and config.get("ckpt_path") is None:
-        newest = newest_checkpoint(folder, Path(config.trainer.default_root_dir))
-        config.ckpt_path = None if newest is None else str(newest)
+    given = (logger.init_args.get("version"), config.trainer.get("default_root_dir"), config.get("ckpt_path"))
+    version = step_name() if given[0] is None else given[0]
+    if version is not None:
+        options = logger.init_args
+        options.version = version
+        log_dir = Path(options.save_dir, options.get("name") or "", str(version))
+        if not isinstance(version, str):
+            log_dir = log_dir.with_name(f"version_{version}")
+        if given[1] is None:
+            config.trainer.default_root_dir = str(log_dir)
+        requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        if command == "fit" and requeued and given[2] is None:
+            newest = newest_checkpoint(log_dir, Path(config.trainer.default_root_dir))
+            config.ckpt_path = None if newest is None else str(newest)
+    try:
+        yield
+    finally:
+        logger.init_args.version, config.trainer.default_root_dir = given[:2]
+        if command == "fit":
+            config.ckpt_path = given[2]
 
 
 def step_name() -> str | None:

@@ -1,0 +1,223 @@
+"""On a running SLURM cluster: ``python -m pytest -m slurm tests/slurm``, which takes minutes.
+
+Jobs read and write pytest's temporary folder. Where nodes do not share it, name one that they share: ``--basetemp``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.slurm
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 300
+STEPS = 10  # an epoch
+EPOCHS = 3
+PAUSE = 14  # steps are done; the signal comes in the middle of the next one
+CONFIG = f"""
+seed_everything: 1
+model:
+  class_path: ALRNNModule
+  init_args:
+    hidden_size: 8
+    nonlinear_units: 3
+    initial_state: uniform
+data:
+  class_path: Addition
+  init_args:
+    sequence_length: 10
+    train_size: {16 * STEPS}
+    val_size: 32
+    test_size: 32
+    batch_size: 16
+trainer:
+  accelerator: cpu
+  max_epochs: {EPOCHS}
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("sinfo") is None:
+        pytest.skip("SLURM is not installed: there is no sinfo")
+    nodes = subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True)
+    if nodes.returncode or not nodes.stdout.strip():
+        pytest.skip(f"no SLURM cluster is running: sinfo says {(nodes.stderr or nodes.stdout).strip()!r}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.2)
+
+
+def control(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+class Job:
+    """A batch script with one ``alrnn fit`` in it."""
+
+    def __init__(self, folder: Path, tasks: int = 1, pause: bool = False) -> None:
+        self.folder = folder
+        folder.mkdir()
+        callbacks = [{"class_path": "RegimeOccupancy"}]
+        if pause:
+            callbacks.append({"class_path": "pause.Pause", "init_args": {"step": PAUSE}})
+        (folder / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(callbacks)}\n")
+        several = f"--trainer.devices {tasks} --trainer.strategy ddp --data.init_args.batch_size {16 // tasks}"
+        (folder / "job.sh").write_text(
+            "#!/bin/bash\n"
+            f"#SBATCH --ntasks-per-node={tasks} --time=10 --signal=SIGUSR1@60 --requeue\n"
+            "#SBATCH --output=output.txt --open-mode=append\n"
+            f"srun {sys.executable} -m lightning_alrnn fit --config task.yaml {several if tasks > 1 else ''}\n"
+        )
+        self.id = control("sbatch", "--parsable", "--chdir", str(folder), str(folder / "job.sh")).strip()
+        self.log_dir = folder / "runs" / "Addition" / f"job_{self.id}"
+
+    @property
+    def output(self) -> str:
+        path = self.folder / "output.txt"
+        return path.read_text() if path.is_file() else ""
+
+    @property
+    def state(self) -> str:
+        found = control("scontrol", "show", "job", self.id, "--oneliner")
+        return found.partition("JobState=")[2].split()[0]
+
+    @property
+    def restarts(self) -> int:
+        return int(control("scontrol", "show", "job", self.id, "--oneliner").partition("Restarts=")[2].split()[0])
+
+    def wait_until_paused(self) -> None:
+        reached = self.folder / "reached"
+        wait_for(lambda: reached.is_file() or self.state not in ("PENDING", "RUNNING"), "the pause")
+        assert reached.is_file(), self.output
+
+    def go_on(self) -> None:
+        time.sleep(1)  # the signal is on its way
+        (self.folder / "go").touch()
+
+    def wait_for_restart(self) -> None:
+        def waits() -> bool:
+            return self.restarts == 1 and self.state == "PENDING"
+
+        wait_for(waits, "the job to be requeued")
+        control("scontrol", "update", f"JobId={self.id}", "StartTime=now")  # SLURM would wait for two minutes
+
+    def end(self) -> str:
+        wait_for(lambda: self.state not in ("PENDING", "RUNNING", "COMPLETING"), "the job's end")
+        return self.state
+
+    def last(self) -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(self.log_dir / "checkpoints" / "last.ckpt", weights_only=True)
+        return content
+
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        events = EventAccumulator(str(self.log_dir), size_guidance={"scalars": 0})
+        events.Reload()
+        tags = events.Tags()["scalars"]
+        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Job]:
+    """The job that nothing stops, by its number of tasks."""
+    jobs: dict[int, Job] = {}
+
+    def get(tasks: int) -> Job:
+        if tasks not in jobs:
+            jobs[tasks] = Job(tmp_path_factory.mktemp("whole") / "job", tasks)
+            assert jobs[tasks].end() == "COMPLETED", jobs[tasks].output
+        return jobs[tasks]
+
+    return get
+
+
+def test_two_tasks_are_one_run(uninterrupted: Callable[[int], Job]) -> None:
+    one, two = uninterrupted(1), uninterrupted(2)
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in two.output
+    assert one.last()["global_step"] == two.last()["global_step"] == STEPS * EPOCHS
+    steps_of_one = {tag: [step for step, _ in points] for tag, points in one.curves().items()}
+    assert {tag: [step for step, _ in points] for tag, points in two.curves().items()} == steps_of_one
+    assert [path.name for path in two.log_dir.parent.iterdir()] == [two.log_dir.name]  # the second logs nowhere else
+
+
+@pytest.mark.parametrize("tasks", [1, 2], ids=["one task", "two tasks"])
+@pytest.mark.parametrize("by", ["SIGUSR1", "requeue"])
+def test_a_requeued_job_goes_on(by: str, tasks: int, uninterrupted: Callable[[int], Job], tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", tasks, pause=True)
+    job.wait_until_paused()
+    if by == "SIGUSR1":  # what --signal sends before the time is over
+        control("scancel", "--signal=USR1", job.id)
+    else:  # what an administrator or a job of higher priority does
+        control("scontrol", "requeue", job.id)
+    job.go_on()
+    job.wait_for_restart()
+    assert job.end() == "COMPLETED", job.output
+
+    assert [path.name for path in job.log_dir.glob("hpc_ckpt_*")] == (["hpc_ckpt_1.ckpt"] if by == "SIGUSR1" else [])
+    assert "Restoring states from the checkpoint" in job.output
+    assert [path.name for path in job.log_dir.parent.iterdir()] == [job.log_dir.name]
+    whole = uninterrupted(tasks)
+    expected, found = whole.last(), job.last()
+    assert found["global_step"] == expected["global_step"] == STEPS * EPOCHS
+    tolerance = 0.0 if tasks == 1 else 1e-6
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
+    shown = job.curves()
+    assert shown.keys() == whole.curves().keys()
+    for tag, points in whole.curves().items():  # no gap, and no step twice
+        assert [step for step, _ in shown[tag]] == [step for step, _ in points], tag
+        assert [value for _, value in shown[tag]] == pytest.approx([value for _, value in points], abs=tolerance), tag
+
+
+@pytest.mark.parametrize("tasks", [1, 2], ids=["one task", "two tasks"])
+def test_a_cancelled_job_leaves_a_checkpoint(tasks: int, tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", tasks, pause=True)
+    job.wait_until_paused()
+    control("scancel", job.id)
+    job.go_on()
+    assert job.end() == "CANCELLED", job.output
+    assert "SIGTERMException" in job.output
+    assert PAUSE < job.last()["global_step"] < STEPS * EPOCHS
+
+
+def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=0,3"]
+    command += ["--seeds=1", "--output_dir=sweep", "--executor=slurm", "--time=10"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "sweep"
+    with (folder / "results.csv").open() as file:
+        assert {(row["nonlinear_units"], row["status"]) for row in csv.DictReader(file)} == {("0", "done"), ("3", "done")}
+    jobs = sorted(path.read_text() for path in folder.glob("runs/*/slurm_job"))
+    array = jobs[0].partition("_")[0]
+    assert jobs == [f"{array}_0", f"{array}_1"]
+    assert json.loads((folder / "verdict.json").read_text())["nonlinearity_needed"] is None  # with one seed
+
+    records = {path: path.read_bytes() for path in folder.glob("runs/*/record.json")}
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in folder.glob("runs/*/record.json")} == records
+    assert sorted(path.read_text() for path in folder.glob("runs/*/slurm_job")) == jobs
