@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,15 @@ def control(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def state_of(job: str) -> str:
+    return control("scontrol", "show", "job", job, "--oneliner").partition("JobState=")[2].split()[0]
+
+
+def end_of(job: str) -> str:
+    wait_for(lambda: state_of(job) not in ("PENDING", "RUNNING", "COMPLETING"), "the job's end")
+    return state_of(job)
+
+
 class Job:
     """A batch script with one ``alrnn fit`` in it."""
 
@@ -101,8 +111,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        found = control("scontrol", "show", "job", self.id, "--oneliner")
-        return found.partition("JobState=")[2].split()[0]
+        return state_of(self.id)
 
     @property
     def restarts(self) -> int:
@@ -125,8 +134,7 @@ class Job:
         control("scontrol", "update", f"JobId={self.id}", "StartTime=now")  # SLURM would wait for two minutes
 
     def end(self) -> str:
-        wait_for(lambda: self.state not in ("PENDING", "RUNNING", "COMPLETING"), "the job's end")
-        return self.state
+        return end_of(self.id)
 
     def last(self) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(self.log_dir / "checkpoints" / "last.ckpt", weights_only=True)
@@ -135,7 +143,7 @@ class Job:
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         events = EventAccumulator(str(self.log_dir), size_guidance={"scalars": 0})
         events.Reload()
-        tags = events.Tags()["scalars"]
+        tags = [tag for tag in events.Tags()["scalars"] if tag != "hp_metric"]  # -1, once at each start of a process
         return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
@@ -221,3 +229,61 @@ def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in folder.glob("runs/*/record.json")} == records
     assert sorted(path.read_text() for path in folder.glob("runs/*/slurm_job")) == jobs
+
+
+def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
+    callbacks = [{"class_path": "pause.Pause", "init_args": {"step": PAUSE}}]
+    (tmp_path / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(callbacks)}\n")
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=3"]
+    command += ["--seeds=1", "--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
+        wait_for((tmp_path / "reached").is_file, "the pause")
+        (own,) = (tmp_path / "sweep" / "runs").iterdir()
+        job = (own / "slurm_job").read_text()
+        control("scancel", "--signal=USR2", job)  # the signal that submitit asks SLURM for
+        time.sleep(1)
+        (tmp_path / "go").touch()
+        wait_for(lambda: "PENDING" in control("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the requeue")
+        control("scontrol", "update", f"JobId={job}", "StartTime=now")
+        said, _ = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 0, said
+    record = json.loads((own / "record.json").read_text())
+    assert (record["status"], record["resumed"], record["tracebacks"]) == ("done", True, [])
+
+
+PAGE = ROOT / "docs" / "cluster.md"
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+CUT_DOWN = {  # to two cores
+    r"source ~/venv/bin/activate": "",
+    r"#SBATCH --gpus-per-node=4\n": "",
+    r"--nodes=2": "--nodes=1",
+    r"--ntasks-per-node=4": "--ntasks-per-node=2",
+    r"--cpus-per-task=4": "--cpus-per-task=1",
+    r"--cpus-per-task=32": "--cpus-per-task=2",
+    r"--trainer.accelerator gpu": "--trainer.accelerator cpu",
+    r"--trainer.devices 4": "--trainer.devices 2",
+    r"--trainer.num_nodes 2": "--trainer.num_nodes 1",
+    r"--config addition(_quick)?": "--config task.yaml",
+    r"--nonlinear_units 0,1,2,5,10 --seeds 5": "--nonlinear_units 0,3 --seeds 1",
+}
+
+
+@pytest.mark.parametrize("number", range(len(SCRIPTS)))
+def test_the_page_has_scripts_that_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = SCRIPTS[number]
+    for pattern, replacement in CUT_DOWN.items():
+        script = re.sub(pattern, replacement, script)
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "alrnn"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m lightning_alrnn "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(command.parent), os.environ["PATH"]]))
+    (tmp_path / "task.yaml").write_text(CONFIG)
+    (tmp_path / "script.sh").write_text(script)
+    job = control("sbatch", "--parsable", "--chdir", str(tmp_path), str(tmp_path / "script.sh")).strip()
+    assert end_of(job) == "COMPLETED", (tmp_path / f"slurm-{job}.out").read_text()
+    if "alrnn sweep" in script:
+        assert (tmp_path / "sweeps" / "addition" / "verdict.json").is_file()
+    else:
+        last = torch.load(tmp_path / f"runs/Addition/job_{job}/checkpoints/last.ckpt", weights_only=True)
+        assert last["global_step"] == STEPS * EPOCHS // 2  # two processes
