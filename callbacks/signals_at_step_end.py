@@ -17,9 +17,9 @@ _LIGHTNING = "pytorch_lightning.trainer.connectors.signal_connector"
 class SignalsAtStepEnd(Callback):
     """Puts off what Lightning does on SIGUSR1 and SIGTERM until all processes have ended the same step.
 
-    On SIGUSR1, under SLURM, Lightning writes a checkpoint and requeues the job; on SIGTERM it stops. It does so wherever
-    the signal meets it. In the middle of a step that checkpoint would hold weights of one step and a loader's position
-    of another. Of several processes, one would wait for the checkpoint and another for the gradients, for ever.
+    On SIGUSR1, under SLURM, Lightning writes a checkpoint and requeues the job; on SIGTERM it stops. It does so
+    wherever the signal meets it. In the middle of a step that checkpoint would hold weights of one step and a loader's
+    position of another. Of several processes, one would wait for the checkpoint, another for the gradients: for ever.
 
     With several processes they ask each other after each step whether one of them was signalled. Lightning does so too.
     A signal that comes during validation waits for its end, so SLURM must send it early enough

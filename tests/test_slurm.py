@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 
 from lightning_alrnn.cli import ALRNNCLI, run_cli
-from lightning_alrnn.slurm import newest_checkpoint, step_name
+from lightning_alrnn.slurm import newest_checkpoint, slurm_folders, step_name
 
-FIT = (
-    "fit --data Addition --data.init_args.train_size=8 --data.init_args.val_size=8 --data.init_args.sequence_length=5 "
-    "--model.init_args.hidden_size=4 --model.init_args.nonlinear_units=2 --trainer.accelerator=cpu "
-    "--trainer.max_epochs=1 --trainer.enable_progress_bar=false --trainer.log_every_n_steps=1 --trainer.callbacks=[]"
-).split()
+FIT = [
+    "fit",
+    "--data=Addition",
+    "--data.init_args.sequence_length=5",
+    "--data.init_args.train_size=8",
+    "--data.init_args.val_size=8",
+    "--model.init_args.hidden_size=4",
+    "--model.init_args.nonlinear_units=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.callbacks=[]",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.max_epochs=1",
+]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
@@ -86,15 +97,37 @@ def test_a_requeued_job_goes_on_from_its_newest_checkpoint(monkeypatch: pytest.M
     assert fit(f"--ckpt_path={own}").trainer.ckpt_path == own
 
 
-def test_what_the_user_says_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def config(
+    version: Any = None, root: str | None = None, checkpoint: str | None = None, logger: str = "CSV"
+) -> Namespace:
+    options = Namespace(save_dir="runs", name="Addition", version=version)
+    trainer = Namespace(
+        logger=Namespace(class_path=f"pytorch_lightning.loggers.{logger}Logger", init_args=options),
+        default_root_dir=root,
+    )
+    return Namespace(trainer=trainer, ckpt_path=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("given", "version", "root"),
+    [
+        (config(), "job_17", "runs/Addition/job_17"),
+        (config(version="mine"), "mine", "runs/Addition/mine"),
+        (config(version=3), 3, "runs/Addition/version_3"),
+        (config(root="there"), "job_17", "there"),
+        (config(logger="Wandb"), None, None),  # whose version is something else
+    ],
+)
+def test_what_the_user_says_stays(
+    given: Namespace, version: str | None, root: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch)
-    trainer = fit("--trainer.logger.init_args.version=mine").trainer
-    assert Path(str(trainer.log_dir)) == Path(trainer.default_root_dir) == Path("runs", "Addition", "mine")
-    trainer = fit("--trainer.default_root_dir=there").trainer
-    assert trainer.default_root_dir == "there"
-    trainer = fit("--trainer.logger.init_args.version=3").trainer
-    assert Path(trainer.default_root_dir) == Path("runs", "Addition", "version_3")
-    assert fit("--trainer.logger=false").trainer.default_root_dir == str(Path.cwd())
+    before = given.clone()
+    with slurm_folders(given, "fit"):
+        assert given.trainer.logger.init_args.version == version
+        assert given.trainer.default_root_dir == root
+        assert given.ckpt_path is None
+    assert given == before
 
 
 def test_without_slurm_folders_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,9 @@ def fit(folder: Path, *callbacks: Callback, checkpoint: Path | None = None) -> d
         (STEPS, "on_validation_batch_start", STEPS),
     ],
 )
-def test_the_checkpoint_is_one_of_a_whole_step(step: int, hook: str, saved: int, tmp_path: Path, requeued: Path) -> None:
+def test_the_checkpoint_is_one_of_a_whole_step(
+    step: int, hook: str, saved: int, tmp_path: Path, requeued: Path
+) -> None:
     whole = fit(tmp_path / "whole")
     fit(tmp_path / "run", Signal(step, hook))  # goes on until SLURM ends it, here to its end
     assert requeued.read_text().split() == ["requeue", "17"]

@@ -218,7 +218,10 @@ def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     folder = tmp_path / "sweep"
     with (folder / "results.csv").open() as file:
-        assert {(row["nonlinear_units"], row["status"]) for row in csv.DictReader(file)} == {("0", "done"), ("3", "done")}
+        assert {(row["nonlinear_units"], row["status"]) for row in csv.DictReader(file)} == {
+            ("0", "done"),
+            ("3", "done"),
+        }
     jobs = sorted(path.read_text() for path in folder.glob("runs/*/slurm_job"))
     array = jobs[0].partition("_")[0]
     assert jobs == [f"{array}_0", f"{array}_1"]
