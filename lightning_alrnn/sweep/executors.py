@@ -291,6 +291,8 @@ def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
         "nodes": slurm.nodes,
         "ntasks_per_node": max(slurm.gpus, 1),
         "additional_parameters": dict(slurm.more),
+        # since version 22.05 srun does not take it from sbatch
+        "setup": ['[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'],
     }
     if slurm.partition is not None:
         parameters["partition"] = slurm.partition

@@ -51,6 +51,7 @@ trainer:
   enable_progress_bar: false
   enable_model_summary: false
 """
+PAUSED = [{"class_path": "pause.Pause", "init_args": {"step": PAUSE}}]
 
 
 @pytest.fixture(autouse=True)
@@ -87,19 +88,19 @@ def end_of(job: str) -> str:
 class Job:
     """A batch script with one ``alrnn fit`` in it."""
 
-    def __init__(self, folder: Path, tasks: int = 1, pause: bool = False) -> None:
+    def __init__(self, folder: Path, tasks: int = 1, pause: bool = False, more: str = "") -> None:
         self.folder = folder
-        folder.mkdir()
-        callbacks = [{"class_path": "RegimeOccupancy"}]
-        if pause:
-            callbacks.append({"class_path": "pause.Pause", "init_args": {"step": PAUSE}})
+        self.tasks = tasks
+        folder.mkdir(exist_ok=True)
+        callbacks = [{"class_path": "RegimeOccupancy"}, *(PAUSED if pause else [])]
         (folder / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(callbacks)}\n")
-        several = f"--trainer.devices {tasks} --trainer.strategy ddp --data.init_args.batch_size {16 // tasks}"
+        if tasks > 1:
+            more += f" --trainer.devices {tasks} --trainer.strategy ddp --data.init_args.batch_size {16 // tasks}"
         (folder / "job.sh").write_text(
             "#!/bin/bash\n"
             f"#SBATCH --ntasks-per-node={tasks} --time=10 --signal=SIGUSR1@60 --requeue\n"
             "#SBATCH --output=output.txt --open-mode=append\n"
-            f"srun {sys.executable} -m lightning_alrnn fit --config task.yaml {several if tasks > 1 else ''}\n"
+            f"srun {sys.executable} -m lightning_alrnn fit --config task.yaml {more}\n"
         )
         self.id = control("sbatch", "--parsable", "--chdir", str(folder), str(folder / "job.sh")).strip()
         self.log_dir = folder / "runs" / "Addition" / f"job_{self.id}"
@@ -147,6 +148,20 @@ class Job:
         return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
+def check_same(job: Job, whole: Job) -> None:
+    """Check that a job that was stopped ended as one that was not: no gap in its curves, and no step twice."""
+    expected, found = whole.last(), job.last()
+    assert found["global_step"] == expected["global_step"] == STEPS * EPOCHS
+    tolerance = 0.0 if whole.tasks == 1 else 1e-6
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
+    shown = job.curves()
+    assert shown.keys() == whole.curves().keys()
+    for tag, points in whole.curves().items():
+        assert [step for step, _ in shown[tag]] == [step for step, _ in points], tag
+        assert [value for _, value in shown[tag]] == pytest.approx([value for _, value in points], abs=tolerance), tag
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Job]:
     """The job that nothing stops, by its number of tasks."""
@@ -186,28 +201,22 @@ def test_a_requeued_job_goes_on(by: str, tasks: int, uninterrupted: Callable[[in
     assert [path.name for path in job.log_dir.glob("hpc_ckpt_*")] == (["hpc_ckpt_1.ckpt"] if by == "SIGUSR1" else [])
     assert "Restoring states from the checkpoint" in job.output
     assert [path.name for path in job.log_dir.parent.iterdir()] == [job.log_dir.name]
-    whole = uninterrupted(tasks)
-    expected, found = whole.last(), job.last()
-    assert found["global_step"] == expected["global_step"] == STEPS * EPOCHS
-    tolerance = 0.0 if tasks == 1 else 1e-6
-    for name, value in expected["state_dict"].items():
-        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
-    shown = job.curves()
-    assert shown.keys() == whole.curves().keys()
-    for tag, points in whole.curves().items():  # no gap, and no step twice
-        assert [step for step, _ in shown[tag]] == [step for step, _ in points], tag
-        assert [value for _, value in shown[tag]] == pytest.approx([value for _, value in points], abs=tolerance), tag
+    check_same(job, uninterrupted(tasks))
 
 
 @pytest.mark.parametrize("tasks", [1, 2], ids=["one task", "two tasks"])
-def test_a_cancelled_job_leaves_a_checkpoint(tasks: int, tmp_path: Path) -> None:
+def test_a_cancelled_job_can_be_continued(tasks: int, uninterrupted: Callable[[int], Job], tmp_path: Path) -> None:
     job = Job(tmp_path / "job", tasks, pause=True)
     job.wait_until_paused()
     control("scancel", job.id)
     job.go_on()
     assert job.end() == "CANCELLED", job.output
-    assert "SIGTERMException" in job.output
     assert PAUSE < job.last()["global_step"] < STEPS * EPOCHS
+
+    last = job.log_dir / "checkpoints" / "last.ckpt"
+    again = Job(job.folder, tasks, more=f"--trainer.logger.init_args.version job_{job.id} --ckpt_path {last}")
+    assert again.end() == "COMPLETED", again.output
+    check_same(job, uninterrupted(tasks))
 
 
 def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
@@ -235,8 +244,7 @@ def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
 
 
 def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
-    callbacks = [{"class_path": "pause.Pause", "init_args": {"step": PAUSE}}]
-    (tmp_path / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(callbacks)}\n")
+    (tmp_path / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(PAUSED)}\n")
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=3"]
     command += ["--seeds=1", "--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
@@ -271,22 +279,54 @@ CUT_DOWN = {  # to two cores
 }
 
 
+class Script:
+    """A script of the page, cut down to two cores."""
+
+    def __init__(self, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.text = SCRIPTS[number]
+        for pattern, replacement in CUT_DOWN.items():
+            self.text = re.sub(pattern, replacement, self.text)
+        command = folder / "bin" / "alrnn"
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m lightning_alrnn "$@"\n')
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", os.pathsep.join([str(command.parent), os.environ["PATH"]]))
+        (folder / "task.yaml").write_text(CONFIG)
+
+    def submit(self) -> str:
+        (self.folder / "script.sh").write_text(self.text)
+        return control("sbatch", "--parsable", "--chdir", str(self.folder), str(self.folder / "script.sh")).strip()
+
+    def output(self, job: str) -> str:
+        return (self.folder / f"slurm-{job}.out").read_text()
+
+
 @pytest.mark.parametrize("number", range(len(SCRIPTS)))
 def test_the_page_has_scripts_that_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = SCRIPTS[number]
-    for pattern, replacement in CUT_DOWN.items():
-        script = re.sub(pattern, replacement, script)
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "alrnn"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m lightning_alrnn "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join([str(command.parent), os.environ["PATH"]]))
-    (tmp_path / "task.yaml").write_text(CONFIG)
-    (tmp_path / "script.sh").write_text(script)
-    job = control("sbatch", "--parsable", "--chdir", str(tmp_path), str(tmp_path / "script.sh")).strip()
-    assert end_of(job) == "COMPLETED", (tmp_path / f"slurm-{job}.out").read_text()
-    if "alrnn sweep" in script:
+    script = Script(number, tmp_path, monkeypatch)
+    job = script.submit()
+    assert end_of(job) == "COMPLETED", script.output(job)
+    if "alrnn sweep" in script.text:
         assert (tmp_path / "sweeps" / "addition" / "verdict.json").is_file()
     else:
         last = torch.load(tmp_path / f"runs/Addition/job_{job}/checkpoints/last.ckpt", weights_only=True)
         assert last["global_step"] == STEPS * EPOCHS // 2  # two processes
+
+
+def test_a_sweep_within_a_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (number,) = (number for number, text in enumerate(SCRIPTS) if "alrnn sweep" in text)
+    script = Script(number, tmp_path, monkeypatch)
+    (tmp_path / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(PAUSED)}\n")
+    job = script.submit()
+    wait_for((tmp_path / "reached").is_file, "the pause")
+    control("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:SIGUSR1 does
+    time.sleep(1)
+    (tmp_path / "go").touch()
+    wait_for(lambda: state_of(job) == "PENDING", "the requeue")
+    control("scontrol", "update", f"JobId={job}", "StartTime=now")
+    assert end_of(job) == "COMPLETED", script.output(job)
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("sweeps/addition/runs/*/record.json")]
+    assert [record["status"] for record in records] == ["done", "done"]
+    assert any(record["resumed"] for record in records)
+    assert not any(record["tracebacks"] for record in records)

@@ -214,6 +214,7 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "#SBATCH --account=lab",
         "#SBATCH --cpus-per-task=4",
     } <= flags
+    assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
     assert sorted(reported) == ["run0", "run2"]
     assert executors.slurm_jobs(folder, specs) == ["17_0", "17_1"]
 
