@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parents[2]
+SUBMITTED: list[str] = []
 PATIENCE = 300
 STEPS = 10  # an epoch
 EPOCHS = 3
@@ -55,7 +56,7 @@ PAUSED = [{"class_path": "pause.Pause", "init_args": {"step": PAUSE}}]
 
 
 @pytest.fixture(autouse=True)
-def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if shutil.which("sinfo") is None:
         pytest.skip("SLURM is not installed: there is no sinfo")
     nodes = subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True)
@@ -63,6 +64,9 @@ def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(f"no SLURM cluster is running: sinfo says {(nodes.stderr or nodes.stdout).strip()!r}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    subprocess.run(["scancel", "--quiet", *SUBMITTED], check=False)  # what a test that failed has left
+    SUBMITTED.clear()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -74,6 +78,12 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def control(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def submit(script: Path) -> str:
+    job = control("sbatch", "--parsable", "--chdir", str(script.parent), str(script)).strip()
+    SUBMITTED.append(job)
+    return job
 
 
 def state_of(job: str) -> str:
@@ -102,7 +112,7 @@ class Job:
             "#SBATCH --output=output.txt --open-mode=append\n"
             f"srun {sys.executable} -m lightning_alrnn fit --config task.yaml {more}\n"
         )
-        self.id = control("sbatch", "--parsable", "--chdir", str(folder), str(folder / "job.sh")).strip()
+        self.id = submit(folder / "job.sh")
         self.log_dir = folder / "runs" / "Addition" / f"job_{self.id}"
 
     @property
@@ -251,6 +261,7 @@ def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
         wait_for((tmp_path / "reached").is_file, "the pause")
         (own,) = (tmp_path / "sweep" / "runs").iterdir()
         job = (own / "slurm_job").read_text()
+        SUBMITTED.append(job)
         control("scancel", "--signal=USR2", job)  # the signal that submitit asks SLURM for
         time.sleep(1)
         (tmp_path / "go").touch()
@@ -295,8 +306,9 @@ class Script:
         (folder / "task.yaml").write_text(CONFIG)
 
     def submit(self) -> str:
-        (self.folder / "script.sh").write_text(self.text)
-        return control("sbatch", "--parsable", "--chdir", str(self.folder), str(self.folder / "script.sh")).strip()
+        path = self.folder / "script.sh"
+        path.write_text(self.text)
+        return submit(path)
 
     def output(self, job: str) -> str:
         return (self.folder / f"slurm-{job}.out").read_text()
