@@ -161,7 +161,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     """The runs that the options ask for."""
-    cores = [core.strip() for core in options.core.split(",")]
+    cores = list(dict.fromkeys(core.strip() for core in options.core.split(",")))
     if any(map(is_alrnn, cores)) != (options.nonlinear_units is not None):
         raise ValueError(
             "--nonlinear_units 0,1,5 is missing: which numbers of nonlinear units?"
