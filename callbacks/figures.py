@@ -1,4 +1,4 @@
-"""Figures to PNG files and to every logger that takes images."""
+"""Figures to PNG files and to every logger that takes images, and texts to those that take texts."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
             path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_png(image))
+
+
+def log_text(trainer: Trainer, name: str, text: str) -> None:
+    """Write a text to every logger that takes texts by ``add_text`` (TensorBoard), from the first process.
+
+    As for figures, nothing is written under ``fast_dev_run``.
+    """
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        experiment: Any = logger.experiment  # type: ignore[attr-defined]
+        if hasattr(experiment, "add_text"):
+            experiment.add_text(name, text, global_step=trainer.global_step)
 
 
 def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:

@@ -6,12 +6,9 @@ import math
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
 from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.metrics.moments import StateMoments
-from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
@@ -68,18 +65,11 @@ class Spectrum(StatesCallback):
         Williams, Golub, Ganguli & Sussillo, NeurIPS 2019 (arXiv:1906.10720).
     """
 
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
-        # Apple's MPS has no float64
-        self._moments = StateMoments(rnn.hidden_size).to("cpu" if device.type == "mps" else device)
-
-    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        self._counter.update(states, lengths)
-        self._moments.update(states, lengths)
+    needs = ("regimes", "moments")
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        regimes = self._counter.regimes()
-        self.components: PrincipalComponents = self._moments.components()
+        regimes = self.totals.regimes()
+        self.components: PrincipalComponents = self.totals.components()
         self.result: RegimeSpectrum | None = None
         if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
             # stopping a network that has diverged is up to the LightningModule

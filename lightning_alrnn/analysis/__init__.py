@@ -59,6 +59,7 @@ from lightning_alrnn.analysis.spectrum import (
     regime_spectrum,
     slowest_mode,
 )
+from lightning_alrnn.analysis.tracking import FixedPointMatch, FixedPointPlaces, match_fixed_points, places
 from lightning_alrnn.analysis.transients import (
     InputMemory,
     Nonnormality,
@@ -74,6 +75,8 @@ __all__ = [
     "CycleContinuum",
     "CycleSet",
     "DwellTimes",
+    "FixedPointMatch",
+    "FixedPointPlaces",
     "FixedPointSet",
     "GroupOccupancy",
     "InputMemory",
@@ -114,8 +117,10 @@ __all__ = [
     "line_attractor_score",
     "linearise",
     "lyapunov_spectrum",
+    "match_fixed_points",
     "nonnormality",
     "pearson",
+    "places",
     "principal_angle",
     "principal_components",
     "propagate",

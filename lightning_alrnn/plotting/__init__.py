@@ -1,6 +1,6 @@
 """Figures drawn from results: matplotlib ``Figure`` objects, no pyplot and no global state."""
 
-from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
 from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
@@ -17,5 +17,6 @@ __all__ = [
     "plot_spectrum",
     "plot_spike_agreement",
     "plot_state_space",
+    "plot_tracking",
     "plot_units",
 ]

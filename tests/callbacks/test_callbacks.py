@@ -42,9 +42,14 @@ SHARING_KEYS = {"regime/sharing_jaccard", "regime/sharing_js"}
 UNIT_KEYS = {f"units/{name}" for name in ["active", "always_on", "always_off", "mean_duty"]}
 FIXED_POINT_KEYS = {
     f"fixed_points/{name}"
-    for name in ["total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale"]
+    for name in "total stable saddle unstable marginal complete max_modulus slowest_timescale "
+    "born died changed_stability bifurcation".split()
 }
-FIGURES = {"regime/occupancy", "units/duty_cycle", "fixed_points/eigenvalues", "fixed_points/state_space"}
+FIGURES = {
+    "regime/occupancy",
+    "units/duty_cycle",
+    *(f"fixed_points/{name}" for name in ["eigenvalues", "state_space", "tracking"]),
+}
 
 
 def all_three(**options: Any) -> list[Callback]:
