@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
+from torch import Tensor
 
 from lightning_alrnn.plotting.style import encode_png, render
 
@@ -50,6 +51,34 @@ def log_text(trainer: Trainer, name: str, text: str) -> None:
         experiment: Any = logger.experiment  # type: ignore[attr-defined]
         if hasattr(experiment, "add_text"):
             experiment.add_text(name, text, global_step=trainer.global_step)
+
+
+def log_embedding(
+    trainer: Trainer, name: str, points: Tensor, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write points to every logger that takes embeddings by ``add_embedding`` (TensorBoard), from the first process.
+
+    As for figures, nothing is written under ``fast_dev_run``.
+
+    Args:
+        trainer: the Trainer.
+        name: of the embedding.
+        points: shape ``(points, M)``.
+        header: names of the columns of ``rows``.
+        rows: what is known of each point.
+    """
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        experiment: Any = logger.experiment  # type: ignore[attr-defined]
+        if hasattr(experiment, "add_embedding"):
+            experiment.add_embedding(
+                points.cpu(),
+                list(map(list, rows)),
+                global_step=trainer.global_step,
+                tag=name,
+                metadata_header=list(header),
+            )
 
 
 def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:

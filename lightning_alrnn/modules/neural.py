@@ -298,7 +298,7 @@ class ALRNNNeural(SequenceModule):
         if stage == "train":
             self._note_divergence(loss)
         self._log(stage, batch, terms, regularization)
-        return {"loss": loss, **output, "lengths": batch.lengths} | (
+        return {"loss": loss, **output, "lengths": batch.lengths, "targets": batch.targets} | (
             {} if batch.group is None else {"group": batch.group}
         )
 

@@ -165,12 +165,13 @@ def plot_tracking(
     values = np.array([y for line in lines.values() for _, y in line])
     values = np.abs(values[np.isfinite(values)])
     if len(values) and values.max() > 30 * max(np.median(values), 1e-12):
-        top.set_yscale("symlog", linthresh=max(float(np.median(values)), 1e-12))
+        top.set_yscale("symlog", linthresh=max(float(np.median(values)), 1e-12), linscale=2)
     top.set_ylabel("along component 1")
     bottom.set_ylabel("number")
     bottom.set_ylim(bottom=0)
     bottom.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    bottom.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
     bottom.set_xlabel("epoch")
     count = len(bifurcations)
     top.set_title(

@@ -42,9 +42,8 @@ SHARING_KEYS = {"regime/sharing_jaccard", "regime/sharing_js"}
 UNIT_KEYS = {f"units/{name}" for name in ["active", "always_on", "always_off", "mean_duty"]}
 FIXED_POINT_KEYS = {
     f"fixed_points/{name}"
-    for name in "total stable saddle unstable marginal complete max_modulus slowest_timescale "
-    "born died changed_stability bifurcation".split()
-}
+    for name in ["total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale"]
+} | {f"fixed_points/{name}" for name in ["born", "died", "changed_stability", "bifurcation"]}
 FIGURES = {
     "regime/occupancy",
     "units/duty_cycle",
