@@ -76,7 +76,7 @@ def log_embedding(
                 points.cpu(),
                 list(map(list, rows)),
                 global_step=trainer.global_step,
-                tag=name,
+                tag=name.replace("/", "_"),
                 metadata_header=list(header),
             )
 

@@ -45,8 +45,9 @@ class Spectrum(StatesCallback):
 
     For comparison, a direction drawn at random in 100 dimensions lies at about 84° from a mode.
 
-    The figure ``spectrum/slowest_mode`` shows the eigenvalues against the unit circle, and the principal components
-    with what the slowest mode has of each. See :class:`StatesCallback` for what the LightningModule has to return.
+    The figure ``spectrum/slowest_mode`` shows the eigenvalues of those regimes against the unit circle, the timescales
+    of their modes, and the principal components with what the slowest mode has of each. See :class:`StatesCallback` for
+    what the LightningModule has to return.
 
     Args:
         every_n_epochs: epochs between two evaluations.
@@ -54,7 +55,8 @@ class Spectrum(StatesCallback):
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Attributes:
-        result: the :class:`RegimeSpectrum` of the last evaluation; ``None`` where a parameter is not finite.
+        result: the :class:`RegimeSpectrum` of the last evaluation, with the eigenvalues and timescales of each regime;
+            ``None`` where a parameter is not finite.
         components: the :class:`PrincipalComponents` of the states.
 
     Raises:
