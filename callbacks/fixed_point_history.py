@@ -55,7 +55,7 @@ class FixedPointHistory:
 
     Attributes:
         evaluations: the evaluations so far. Memory is bounded: where they come to more than 20,000 numbers, every
-            second one is dropped.
+            second one is dropped, and from then on every second one kept, beside the last.
         bifurcations: epochs of the bifurcations, the last 1000.
     """
 
@@ -68,6 +68,8 @@ class FixedPointHistory:
         self.bifurcations: list[int] = []
         self._last: FixedPointPlaces | None = None
         self._next = 0
+        self._count = 0  # evaluations; those that are kept are the multiples of the stride, and the last
+        self._stride = 1
         self._direction: Tensor | None = None
 
     def add(
@@ -86,6 +88,9 @@ class FixedPointHistory:
         if self.evaluations and step <= self.evaluations[-1].step:
             self.clear()
         identities, changes = self._identify(points, counts, float(components.variance.sum().sqrt()))
+        if self._count > 0 and (self._count - 1) % self._stride:
+            self.evaluations.pop()  # it was kept for being the last
+        self._count += 1
         direction = components.directions[0]
         if self._direction is not None and float(direction @ self._direction) < 0:
             direction = -direction  # the sign of a component is arbitrary
@@ -99,7 +104,11 @@ class FixedPointHistory:
             self.bifurcations = [*self.bifurcations, epoch][-_MOST_EVENTS:]
         self._last, self._direction = points, direction
         while len(self.evaluations) > 2 and self._size() > _MOST_NUMBERS:
-            self.evaluations = [*self.evaluations[:-1:2], self.evaluations[-1]]
+            self._stride *= 2
+            last = self.evaluations[-1]
+            self.evaluations = (
+                [*self.evaluations[:-1:2], last] if len(self.evaluations) % 2 == 0 else self.evaluations[::2]
+            )
         return changes
 
     def state_dict(self) -> dict[str, Any]:
@@ -112,6 +121,8 @@ class FixedPointHistory:
             ],
             "bifurcations": list(self.bifurcations),
             "next": self._next,
+            "count": self._count,
+            "stride": self._stride,
             "direction": None if self._direction is None else self._direction.tolist(),
             "z": None if last is None else last.z.tolist(),
             "code": None if last is None else ["".join("01"[bit] for bit in row) for row in last.code.int().tolist()],
@@ -125,6 +136,7 @@ class FixedPointHistory:
             for epoch, step, identities, letters, coordinates, counts, bifurcation in state["evaluations"]
         ]
         self.bifurcations, self._next = list(state["bifurcations"]), state["next"]
+        self._count, self._stride = state["count"], state["stride"]
         if state["direction"] is not None:
             self._direction = torch.tensor(state["direction"], dtype=torch.float64)
             bits = [[letter == "1" for letter in row] for row in state["code"]]
