@@ -181,6 +181,6 @@ def _style(rank: int) -> tuple[str, str]:
 def _name(index: int, names: Sequence[str] | None) -> str:
     if index < 0:
         return "none"
-    name = str(names[index]) if names is not None and index < len(names) else str(index)
+    name = " ".join(str(names[index]).split()) if names is not None and index < len(names) else str(index)
     name = name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
     return name.replace("$", r"\$")

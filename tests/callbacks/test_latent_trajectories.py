@@ -35,8 +35,8 @@ def data(size: int = 60, time: int = 7, **options: Any) -> Arrays:
         targets=[["no", "yes\tor", "so"][index % 3] for index in range(size)],
         lengths=torch.randint(1, time + 1, (size,), generator=generator),
         train_index=range(4),
-        val_index=range(4, size),
-        test_index=[0],
+        val_index=range(4, size - 1),
+        test_index=[size - 1],
         batch_size=8,
         **options,
     )

@@ -40,8 +40,8 @@ def data(size: int = 24) -> Arrays:
         targets=torch.randint(0, 3, (size,), generator=generator),
         lengths=torch.randint(2, 8, (size,), generator=generator),
         train_index=range(4),
-        val_index=range(4, size),
-        test_index=[0],
+        val_index=range(4, size - 1),
+        test_index=[size - 1],
         batch_size=4,
     )
 
@@ -125,8 +125,8 @@ def test_regression_at_every_step_counts_the_mask() -> None:
         targets=torch.randn(12, 7, 3, generator=generator),
         mask=mask,
         train_index=range(2),
-        val_index=range(2, 12),
-        test_index=[0],
+        val_index=range(2, 11),
+        test_index=[11],
         batch_size=4,
     )
     made, callback = model(objective="regression", target_step="every"), UnitAblation()
