@@ -32,7 +32,7 @@ class PeriodicCallback(Callback):
         prefix: what is put before the names of scalars and figures.
     """
 
-    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, prefix: str = "") -> None:
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, prefix: str = "") -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
@@ -102,7 +102,7 @@ class StatesCallback(PeriodicCallback):
 
     needs: tuple[str, ...] = ()
 
-    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, module: str | None = None) -> None:
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, prefix="" if module is None else f"{module}/")
         self.module = module
         self._rnn: ALRNN | None = None

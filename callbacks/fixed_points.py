@@ -97,7 +97,7 @@ class FixedPoints(StatesCallback):
         max_visited: int = 1000,
         time_budget: float = 0.05,
         every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 10,
+        figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)

@@ -75,7 +75,7 @@ class UnitAblation(PeriodicCallback):
         sequences: int = 256,
         threshold: float = 0.1,
         every_n_epochs: int = 10,
-        figure_every_n_epochs: int = 10,
+        figure_every_n_epochs: int = 50,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if sequences < 1:
