@@ -141,7 +141,7 @@ def main() -> None:
     text = (
         f"Callbacks in milliseconds, minimum (median): scalars in an epoch of the addition task (B={BATCH}, T={STEPS}, "
         f"M={HIDDEN}, {BATCHES} batches and 1000 sequences of validation), share of the epoch without them (of ten for "
-        "UnitAblation); all figures of a callback, share of the epochs between two of them by default, of a second each."
+        "UnitAblation); all figures of a callback, share of the epochs of a second each between two of them by default."
     )
     save("callbacks", text, ["what", "P", "epoch without", "epoch with", "callbacks", "share"], rows, data)
 

@@ -147,12 +147,12 @@ def test_weights_that_are_not_finite() -> None:
 def test_every_tenth_epoch_and_the_last() -> None:
     logger = CSVLogger("csv", name=None)
     trainer = Trainer(max_epochs=12, logger=logger, callbacks=[UnitAblation(sequences=2)], **QUIET)
-    trainer.fit(model(), data())
+    trainer.fit(model().train(), data())
     rows = [row.split(",") for row in (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()]
     column, epoch = rows[0].index("ablation/silence_max"), rows[0].index("epoch")
     assert [int(row[epoch]) for row in rows[1:] if row[column]] == [9, 11]
-    drawn = {path.name for path in (Path(logger.log_dir) / "figures").iterdir()}
-    assert drawn == {f"ablation_units-epoch={epoch:03d}.png" for epoch in (9, 11)}
+    drawn = [path.name for path in (Path(logger.log_dir) / "figures").iterdir()]
+    assert drawn == ["ablation_units-epoch=011.png"]
 
 
 class Other(LightningModule):
