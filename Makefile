@@ -23,6 +23,7 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/fixed_points.py
+	$(BIN)/python benchmarks/callbacks.py
 	$(BIN)/python benchmarks/readme.py
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c

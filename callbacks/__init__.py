@@ -11,17 +11,20 @@ from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
 from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
+from lightning_alrnn.callbacks.latent_trajectories import LatentTrajectories
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
 from lightning_alrnn.callbacks.spectrum import Spectrum
+from lightning_alrnn.callbacks.unit_ablation import UnitAblation
 
 __all__ = [
     "ActiveUnits",
     "DivergenceGuard",
     "ExactResume",
     "FixedPoints",
+    "LatentTrajectories",
     "LengthAccuracy",
     "NeuralFit",
     "PeriodicCallback",
@@ -29,4 +32,5 @@ __all__ = [
     "RegimeOccupancy",
     "Spectrum",
     "StatesCallback",
+    "UnitAblation",
 ]

@@ -21,13 +21,14 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
-_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
     "analyze": "lightning_alrnn.analyze:run_analyze",
     "configs": "lightning_alrnn.cli:print_configs",
     "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
 }
+_STATES_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories")
+_REGIME_CALLBACKS = (*_STATES_CALLBACKS, "UnitAblation")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
@@ -163,7 +164,7 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
     """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
     repeated = []
     for callback in given:
-        if callback.class_path.rpartition(".")[2] in _REGIME_CALLBACKS and callback.init_args.get("module") is None:
+        if callback.class_path.rpartition(".")[2] in _STATES_CALLBACKS and callback.init_args.get("module") is None:
             for name in networks:
                 repeated.append(copy.deepcopy(callback))
                 repeated[-1].init_args.module = name

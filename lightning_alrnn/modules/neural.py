@@ -296,7 +296,7 @@ class ALRNNNeural(SequenceModule):
         regularization = self.regularization()
         loss = sum((self.weights[name] * value for name, (value, _) in terms.items()), start=regularization)
         self._log(stage, batch, terms, regularization)
-        return {"loss": loss, **output, "lengths": batch.lengths} | (
+        return {"loss": loss, **output, "lengths": batch.lengths, "targets": batch.targets} | (
             {} if batch.group is None else {"group": batch.group}
         )
 
