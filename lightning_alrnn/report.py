@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.special import betaincinv
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.primitives import ALPHA, DRAWS
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
@@ -182,7 +184,7 @@ def _performance(writer: _Writer, sequences: Sequences, performance: Performance
             f"of {spread:.3g} on the {len(targets)} sequences that are looked at here.",
             answer=True,
         )
-        first = int(targets.double().var(dim=0).argmax())
+        first = int(targets.double().var(dim=0, correction=0).argmax())
         caption = "Answer and target at the last step of each sequence"
         if targets.shape[1] > 1:
             caption += f", for output {first}, whose target varies most"
@@ -306,13 +308,17 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     page.section("What are the slow modes?")
     slowest = study.spectrum.slowest
     share = float(study.components.share[0])
-    page.text(
+    text = (
         f"The slowest mode of the most visited regime has λ = {_complex(slowest.eigenvalue)}, and "
-        f"{_timescale(slowest.timescale)}. The leading principal component holds {share:.0%} of the states' variance "
-        f"and lies {study.slow_angle:.0f}° from it (a random direction: "
-        f"{_random_angle(sequences.states.shape[2]):.0f}°).",
-        answer=True,
+        f"{_timescale(slowest.timescale)}."
     )
+    if share > 0:
+        by_chance = _random_angle(sequences.states.shape[2], len(slowest.directions))
+        text += (
+            f" The leading principal component holds {share:.0%} of the states' variance and lies "
+            f"{study.slow_angle:.0f}° from it (a random direction: {by_chance:.0f}°)."
+        )
+    page.text(text, answer=True)
     steps = float(sequences.lengths.double().median())
     occupancy = study.integration.occupancy
     rows = []
@@ -356,7 +362,7 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     )
     writer.figure(
         "input_memory",
-        plot_memory(study.memory, study.nonnormality),
+        plot_memory(study.memory, study.nonnormality, [f"input {index}" for index in study.memory_channels.tolist()]),
         "How much an input counts some steps later, and how much perturbations grow within a regime.",
     )
 
@@ -365,8 +371,9 @@ def _units(writer: _Writer, study: Study, performance: Performance) -> None:
     page = writer.page
     page.section("What do the units do?")
     page.text(
-        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it; the "
-        "p-values are those of permutation tests."
+        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it. "
+        f"p is the share of {DRAWS} draws of chance that reach the measure, the measure itself counted among them: "
+        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough."
     )
     _gating(writer, study)
     _integration(page, study)
@@ -399,11 +406,18 @@ def _gating(writer: _Writer, study: Study) -> None:
             )
         unit, control, gated = found.gates[0]
         low, high = found.controlled[control, gated].tolist()
-        page.text(
-            f"Found. Unit {unit} switches with input {control}; input {gated} counts {high:.3g} for the answer where "
-            f"input {control} is high and {low:.3g} where it is low.",
-            answer=True,
-        )
+        if control == gated:
+            effect = (
+                f"and lets through more of the same input in one position than in the other: "
+                f"{float(found.gain_on[unit, gated]):.3g} when on, {float(found.gain_off[unit, gated]):.3g} when off. "
+                "No unit lets through one input by another one's leave"
+            )
+        else:
+            effect = (
+                f"and input {gated} counts {high:.3g} for the answer where input {control} is high and {low:.3g} where "
+                "it is low"
+            )
+        page.text(f"Found. Unit {unit} switches with input {control}, {effect}.", answer=True)
         page.table(
             (
                 "unit",
@@ -426,9 +440,9 @@ def _integration(page: Page, study: Study) -> None:
     found = study.integration
     page.subsection("Integration")
     page.text(
-        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.0f} "
-        f"steps, half a sequence. The first half of the sequences has {found.early:.0%} of the inputs' effect on the "
-        "answer (a network that keeps all it is given: about 50%).",
+        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.3g} "
+        f"steps, half a sequence. The first half of the sequences has {_percent(found.early)} of the inputs' effect on "
+        "the answer (a network that keeps all it is given: about 50%).",
         answer=found.found,
     )
     rows = [
@@ -443,10 +457,11 @@ def _integration(page: Page, study: Study) -> None:
         for index, code in enumerate(found.codes)
     ]
     page.table(
-        ("regime", "share of steps", "slow modes", "share of the answer in them", "in as many others", "p"),
+        ("regime", "share of steps", "slow modes", "share of the answer in them", "by chance", "p"),
         rows,
-        "The part of the answer's variance that the slow modes of a regime carry, and the median of as many modes "
-        "drawn at random. It is below 0 where the other modes cancel it.",
+        "The part of the answer's variance that the slow modes of a regime carry, and by chance: the median of as many "
+        "directions drawn at random. It is below 0 where the other modes cancel it. p is that of all regimes with 5% "
+        "of the steps together.",
     )
 
 
@@ -454,10 +469,11 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
     page, found = writer.page, study.routing
     page.subsection("Rule-dependent routing")
     if found is None or found.found is None:
-        page.text("The data have no conditions (SequenceBatch.group) to be told apart.")
+        count = "no conditions (SequenceBatch.group)" if found is None or len(found.groups) == 0 else "one condition"
+        page.text(f"Not looked for: the sequences have {count}, and at least two are needed to be told apart.")
         return
     names = _group_names(found.groups, performance.group_names)
-    channel = int(torch.where(found.difference_p <= 0.05, found.difference, -1.0).argmax())
+    channel = int(torch.where(found.difference_p <= ALPHA, found.difference, -1.0).argmax())
     effect = ", ".join(f"{name} {float(found.gain[row, channel]):.3g}" for row, name in enumerate(names[:8]))
     difference, chance, p = (
         float(field[channel]) for field in (found.difference, found.difference_null, found.difference_p)
@@ -482,7 +498,8 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
             )
             for index in order.tolist()
         ],
-        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|).",
+        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|). Chance: the "
+        "conditions exchanged among the trials.",
     )
     writer.figure("routing", plot_routing(found, names), "What each input counts for the answer in each condition.")
 
@@ -490,8 +507,11 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
 def _transients(page: Page, study: Study) -> None:
     found = study.transients
     page.subsection("Memory-dependent transients")
-    if found is None or found.found is None:
-        page.text("No unit switches before the response, or there are no different answers to be told apart.")
+    if found.found is None:
+        page.text(
+            "Not looked for: no unit switches before the response, there are no different answers to be told apart, or "
+            "the fixed points could not be listed."
+        )
         return
     page.text(
         f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, "
@@ -609,6 +629,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.0%}"
+
+
 def _complex(value: complex) -> str:
     return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
 
@@ -619,9 +643,11 @@ def _timescale(steps: float) -> str:
     return f"{'grows' if steps < 0 else 'decays'} within {_number(abs(steps))} steps"
 
 
-def _random_angle(size: int) -> float:
-    """Median angle in degrees between a line and a random direction in ``size`` dimensions, roughly."""
-    return math.degrees(math.acos(min(1.0, 0.6745 / math.sqrt(size))))
+def _random_angle(size: int, dimensions: int) -> float:
+    """Median angle in degrees between a random direction and a subspace: cos² is Beta(k/2, (M−k)/2) distributed."""
+    if dimensions >= size:
+        return 0.0
+    return math.degrees(math.acos(math.sqrt(float(betaincinv(dimensions / 2, (size - dimensions) / 2, 0.5)))))
 
 
 def _are(count: int, noun: str) -> str:
