@@ -21,8 +21,8 @@ from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
 
-_MOST_NUMBERS = 2**25
-"""States and inputs that are held, 128 MB in float32."""
+_MOST_NUMBERS = 2**24
+"""States and inputs that are held, 64 MB in float32; analysis takes some twenty times as much."""
 
 _DESCRIPTION = """\
 Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its slow modes, and what

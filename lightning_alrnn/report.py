@@ -21,7 +21,7 @@ from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
-from lightning_alrnn.plotting.page import Page, save_figure, write_file
+from lightning_alrnn.plotting.page import Page, write_file
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
 from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
 from lightning_alrnn.plotting.raster import plot_regime_raster
@@ -29,6 +29,7 @@ from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sha
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 _MOST_ROWS = 20
+_MOST_LISTED = 1000
 _LONGEST_CODE = 24
 _TRAJECTORIES = 64
 _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
@@ -88,31 +89,30 @@ def write_report(
     Returns:
         What report.json holds.
     """
-    figures: dict[str, Figure] = {}
     page = Page(
         f"What the network does: {source.data}",
         f"M = {sequences.states.shape[2]} units, P = {study.summary.possible_log2} of them nonlinear, "
         f"{sequences.inputs.shape[2]} inputs; {source.checkpoint}",
     )
-    writer = _Writer(page, figures)
-    _summary(page, study, performance)
+    writer = _Writer(page, folder / "figures")
+    _summary(page, study)
     _performance(writer, sequences, performance)
     _regimes(writer, study, sequences, performance)
     _attractors(writer, study, sequences)
     _modes(writer, study, sequences)
     _units(writer, study, performance)
     _method(page, study, sequences, source)
-    report = {
-        "source": source._asdict(),
-        "versions": _versions(),
-        "performance": performance._asdict(),
-        "sequences": len(sequences.states),
-        "primitives": {_NAMES[name]: getattr(getattr(study, name), "found", None) for name in _PRIMITIVES},
-        "study": to_json(study),
-    }
-    for name, figure in figures.items():
-        save_figure(figure, folder / "figures" / name)
-    write_file(folder / "report.json", json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+    report: dict[str, Any] = to_json(
+        {
+            "source": source,
+            "versions": _versions(),
+            "performance": performance,
+            "sequences": len(sequences.states),
+            "primitives": {_NAMES[name]: _found(study, name) for name in _PRIMITIVES},
+            "study": study,
+        }
+    )
+    write_file(folder / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_file(folder / "report.html", page.html())
     return report
 
@@ -120,14 +120,17 @@ def write_report(
 def to_json(value: Any) -> Any:
     """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
 
-    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out.
+    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
+    and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
 
     Example:
         >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
         {'tau': [1.0, 'inf'], 'p': None}
     """
     if isinstance(value, Tensor):
-        return to_json(value.tolist())
+        kept = value[(slice(_MOST_LISTED),) * value.ndim].detach()
+        plain = not kept.is_complex() and bool(torch.isfinite(kept).all())
+        return kept.tolist() if plain else to_json(kept.tolist())
     if hasattr(value, "_asdict"):
         return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
     if isinstance(value, dict):
@@ -144,18 +147,22 @@ def to_json(value: Any) -> Any:
 class _Writer:
     """A page, and the figures that go both into it and into files."""
 
-    def __init__(self, page: Page, figures: dict[str, Figure]) -> None:
+    def __init__(self, page: Page, folder: Path) -> None:
         self.page = page
-        self._figures = figures
+        self._folder = folder
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
-        self._figures[name] = figure
-        self.page.figure(figure, caption)
+        self.page.figure(figure, caption, self._folder / name)
 
 
-def _summary(page: Page, study: Study, performance: Performance) -> None:
-    found = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None)]
-    absent = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None) is False]
+def _found(study: Study, name: str) -> bool | None:
+    found: bool | None = getattr(getattr(study, name), "found", None)
+    return found
+
+
+def _summary(page: Page, study: Study) -> None:
+    found = [_NAMES[name] for name in _PRIMITIVES if _found(study, name)]
+    absent = [_NAMES[name] for name in _PRIMITIVES if _found(study, name) is False]
     words = f"Found, each beyond chance: {', '.join(found)}." if found else "No computational primitive was found."
     if absent:
         words += f" Looked for and not found: {', '.join(absent)}."
@@ -220,7 +227,7 @@ def _regimes(writer: _Writer, study: Study, sequences: Sequences, performance: P
     )
     writer.figure("units", plot_units(study.units), "How often each nonlinear unit is on, and how often it switches.")
     writer.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
-    group = sequences.group
+    group = None if study.by_group is None else sequences.group
     by_class = group is None and not sequences.targets.is_floating_point()
     caption = "The regime at each step" + (
         ", by true class." if by_class else ", by condition." if group is not None else "."

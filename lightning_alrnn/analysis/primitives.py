@@ -367,7 +367,8 @@ def integration(
     z = states.detach().cpu().double()
     ends = z[torch.arange(batch), lengths - 1]
     row = readout_weight.detach().cpu().double()
-    covariance = torch.atleast_2d(torch.cov(ends.T, correction=0))
+    apart = ends - ends.mean(dim=0)
+    covariance = apart.T @ apart / batch
     variance = float(row @ covariance @ row)
     varies = variance > 1e-12 * float((ends @ row).square().mean())
     visited = count_regimes(z, units, lengths)
@@ -398,14 +399,12 @@ def integration(
     sizes = gains.detach().cpu().double().abs().sum(dim=2)
     first = torch.arange(time) < (lengths // 2).unsqueeze(1)
     early = float((sizes * first).sum() / sizes.sum()) if float(sizes.sum()) > 0 else math.nan
-    share, share_p = torch.tensor(shares).double(), torch.tensor(p_values).double()
+    share, null, share_p = (torch.tensor(values, dtype=torch.float64) for values in (shares, nulls, p_values))
     tested = (occupancy >= _LEAST_OCCUPANCY) & ~share_p.isnan()
     share_p = torch.where(tested, (share_p * tested.sum()).clamp(max=1.0), math.nan)
     held = (share >= 0.5) & (share_p <= alpha)
     found = bool(held.any()) and early >= _LEAST_EARLY
-    return Integration(
-        found, codes, occupancy, slow.sum(dim=1), share, torch.tensor(nulls).double(), share_p, early, steps
-    )
+    return Integration(found, codes, occupancy, slow.sum(dim=1), share, null, share_p, early, steps)
 
 
 def routing(
@@ -479,7 +478,7 @@ def routing(
     differences = torch.stack([value for _, _, value in drawn])
     # rounding alone must not make a difference
     difference = difference.where(difference > 1e-9, 0.0)
-    js_p = float(_p_values(torch.tensor(js).double(), js_by_chance))
+    js_p = float(_p_values(torch.tensor(js, dtype=torch.float64), js_by_chance))
     difference_p = _p_values(difference, differences.max(dim=1).values)
     apart = js_p <= alpha and js >= _LEAST_ROUTING
     found = apart and bool(((difference_p <= alpha) & (difference >= _LEAST_CONTRAST)).any())
@@ -563,7 +562,7 @@ def transients(
     answers = torch.unique(targets, return_inverse=True)[1]
     memory = _information(labels, answers)
     drawn = [_information(labels, answers[order]) for order in _orders(_blocks(lengths), draws, seed)]
-    memory_p = float(_p_values(torch.tensor(memory).double(), torch.tensor(drawn).double()))
+    memory_p = float(_p_values(*(torch.tensor(value, dtype=torch.float64) for value in (memory, drawn))))
     found: bool | None = outside >= 0.5 and memory_p <= alpha and memory >= _LEAST_LOCKING
     if not bool((some.any(dim=0) & (~some).any(dim=0)).any()) or math.isnan(memory) or not fixed:
         found = None

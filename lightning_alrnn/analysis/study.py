@@ -186,6 +186,8 @@ def study(
     """
     units, size = rnn.nonlinear_units, rnn.hidden_size
     states, lengths, group = sequences.states, sequences.lengths, sequences.group
+    if group is not None and not bool((group >= 0).any()):
+        group = None
     refused: dict[str, str] = {}
     weight = readout_weight.detach().cpu().double()
     for name, value in (*rnn.named_parameters(), ("of the readout", readout_weight)):

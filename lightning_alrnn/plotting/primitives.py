@@ -69,7 +69,7 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
 
     Args:
         found: the measures.
-        names: of the conditions; ``None`` for their indices.
+        names: of the conditions in ``found.groups``; ``None`` for their indices.
         channels: names of the inputs; ``None`` for their indices.
 
     Returns:
@@ -83,8 +83,7 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
     axes = tidy(figure.subplots())
     width = 0.8 / max(len(gain), 1)
     for row, values in enumerate(gain):
-        index = int(found.groups[row])
-        label = str(index) if names is None else names[index]
+        label = str(int(found.groups[row])) if names is None else names[row]
         place = np.arange(len(shown)) + (row - (len(gain) - 1) / 2) * width
         axes.bar(place, values[shown], width, color=REGIME_COLOURS[row], label=label[:24].replace("$", r"\$"))
     axes.axhline(0, color="black", linewidth=0.8)
