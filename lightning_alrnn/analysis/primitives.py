@@ -49,7 +49,7 @@ _LEAST_TRIALS = 0.1
 _LEAST_BLOCK = 16
 _MOST_PRODUCTS = 2**26
 _MOST_COMPARED = 1000
-_MOST_SOLVED = 300
+_MOST_SOLVED = 100
 _LEAST_LOCKING = 0.1
 _LEAST_CONTRAST = 1 / 3
 _LEAST_ROUTING = 0.1
@@ -63,7 +63,7 @@ class Gating(NamedTuple):
 
     Attributes:
         found: whether a unit is locked to a channel and lets through at least twice as much of some channel in one
-            position as in the other, both beyond chance; ``None`` where no unit switches.
+            position as in the other, both beyond chance; ``None`` where no unit is both on and off.
         locking: I(b; s) / H(b) of each unit's bit b at a step and each channel's input s at the same step, float64 of
             shape ``(P, K)``: 0 (independent) to 1 (the input says where the unit is). Inputs of more than eight values
             are taken by quartiles, and a value that a tenth of the steps have by itself. NaN for a unit that never
@@ -165,7 +165,7 @@ class Transients(NamedTuple):
         found: whether most steps before the response lie in regimes without a fixed point, and the regime there tells
             the target beyond chance; ``None`` where no unit switches, there is nothing to tell, or ``fixed`` is empty.
         outside: share of the steps before the response in regimes that hold no fixed point, under none of the inputs
-            that are looked at. Where the lists of fixed points are not complete, 300 of these steps are looked at one
+            that are looked at. Where the lists of fixed points are not complete, 100 of these steps are looked at one
             by one. NaN where ``fixed`` is empty.
         outside_null: the same where each unit's bits are exchanged among those steps by themselves.
         memory: I(regime; target) / H(target), the regime that of the last step before the response.
