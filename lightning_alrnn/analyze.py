@@ -25,9 +25,9 @@ _MOST_NUMBERS = 2**24
 """States and inputs that are held, 64 MB in float32; analysis takes some twenty times as much."""
 
 _DESCRIPTION = """\
-Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its slow modes, and what
-its nonlinear units do. Writes report.html (figures, tables and text in one file), report.json (every number) and the
-figures as PNG and SVG."""
+Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its
+slow modes, and what its nonlinear units do. Writes report.html (figures, tables and text in one
+file), report.json (the numbers) and the figures as PNG and SVG. docs/analysis.md explains them."""
 
 _EXAMPLE = """\
 example:
@@ -232,12 +232,12 @@ def _parser() -> argparse.ArgumentParser:
         "alrnn analyze",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
         allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=Path, required=True, help="the checkpoint")
-    parser.add_argument("--config", type=Path, help="its configuration; default: the config.yaml of its log directory")
-    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis in its log directory")
+    parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
+    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis, in its log directory")
     parser.add_argument(
         "--max_sequences", type=int, default=512, help="how many test sequences to look at (default: 512)"
     )
@@ -245,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         "--time_limit",
         type=float,
         default=10.0,
-        help="seconds to search for fixed points, and for cycles (default: 10)",
+        help="seconds to look for fixed points, and for cycles (default: 10)",
     )
     return parser
 

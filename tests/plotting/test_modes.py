@@ -7,7 +7,7 @@ import pytest
 import torch
 from networks import build
 
-from lightning_alrnn.analysis import input_memory, nonnormality, slow_modes
+from lightning_alrnn.analysis import count_regimes, input_memory, nonnormality, slow_modes
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.style import render
@@ -47,7 +47,7 @@ def test_figures_of_modes_draw(hidden: int, units: int, channels: int, gain: flo
         rnn.W.normal_(std=gain / hidden**0.5)
         rnn.A.zero_()
     states = torch.randn(3, 5, hidden)
-    codes = torch.unique((states[..., hidden - units :] > 0).flatten(0, 1), dim=0)[:8]
+    codes = count_regimes(states, units).codes[:8]
     modes = slow_modes(rnn, codes, min(4, hidden))
     for figure in (
         plot_slow_modes(modes, torch.full((len(codes),), 0.1), 5.0),
