@@ -20,7 +20,7 @@ from studies import written
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-]
+)
 OFFLINE = ("--proxy-server=127.0.0.1:9", "--host-resolver-rules=MAP * ~NOTFOUND")
 MEASURE = """<script>addEventListener("load", () => {
   const images = [...document.images].map(image => [image.naturalWidth, image.getBoundingClientRect().width]);

@@ -159,6 +159,7 @@ def save_figure(figure: Figure, path: Path) -> bytes:
     """
     image = encode_png(render(figure, dpi=_DPI))
     write_file(path.with_name(f"{path.name}.png"), image)
+    figure.set_layout_engine("none")  # the drawing has the layout of the image; finding it again costs as much
     drawing = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": path.name}):
         figure.savefig(drawing, format="svg", metadata={"Date": None})
