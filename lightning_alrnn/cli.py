@@ -13,9 +13,10 @@ from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
@@ -118,18 +119,19 @@ def main(args: Sequence[str] | None = None) -> None:
             resolve_name(_COMMANDS[arguments[0]])(arguments[1:])
         else:
             run_cli(arguments)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
         if own is None:
             raise
         _fail(str(own))
 
 
-def run_cli(args: Sequence[str]) -> ALRNNCLI:
+def run_cli(args: Sequence[str], save_config: bool = True) -> ALRNNCLI:
     """Run a command of :class:`ALRNNCLI` and return it, with its ``trainer``, ``model`` and ``datamodule``.
 
     Args:
         args: the arguments, such as ``["fit", "--config", "digits"]``.
+        save_config: whether to write the configuration into the log directory.
     """
     with _command_line(resolve_configs(args)):
         return ALRNNCLI(
@@ -139,6 +141,7 @@ def run_cli(args: Sequence[str]) -> ALRNNCLI:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            save_config_callback=SaveConfigCallback if save_config else None,
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={
                 "prog": "alrnn",
