@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_alrnn.cli import main, resolve_configs, run_cli, shipped_configs
 
@@ -372,3 +373,16 @@ def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("lightning_alrnn.cli.run_cli", fails)
     with pytest.raises(ValueError, match="not ours"):
         main(["fit"])
+
+
+def test_callbacks_that_are_not_on_by_default() -> None:
+    write_scan()
+    given = ["--trainer.callbacks+=LatentTrajectories", "--trainer.callbacks+=UnitAblation"]
+    logged = set(run_cli(["fit", *TINY, *given]).trainer.callback_metrics)
+    assert {"latent/pc1_variance", "ablation/silence_max", "fixed_points/bifurcation", "regime/visited"} <= logged
+    logged = set(run_cli(["fit", *TINY, *given, "--model.core=torch.nn.GRU"]).trainer.callback_metrics)
+    assert not any(key.startswith(("latent", "ablation")) for key in logged)
+    logged = set(run_cli(["fit", *SCAN, *given[:1]]).trainer.callback_metrics)
+    assert {"encoder/latent/pc1_variance", "decoder/latent/pc1_variance"} <= logged
+    with pytest.raises(MisconfigurationException, match="ALRNNSeq2Seq does not: use ALRNNModule"):
+        run_cli(["fit", *SCAN, *given])
