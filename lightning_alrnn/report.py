@@ -387,7 +387,8 @@ def _units(writer: _Writer, study: Study, performance: Performance) -> None:
     page.text(
         "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it. "
         f"p is the share of {DRAWS} draws of chance that reach the measure, the measure itself counted among them: "
-        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough."
+        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough. It "
+        "is about the answers that the network gives, right or wrong."
     )
     _gating(writer, study)
     _integration(page, study)
@@ -605,8 +606,9 @@ def _settling(study: Study) -> str:
     batch = len(found.period)
     parts = []
     for index in torch.unique(found.at_point[found.at_point >= 0]).tolist():
-        code = _code(study.fixed_points["zero"].code[index])
-        parts.append(f"{int((found.at_point == index).sum())} at the fixed point in regime {code or '(linear)'}")
+        code = study.fixed_points["zero"].code[index]
+        where = f" in regime {_code(code)}" if len(code) else ""
+        parts.append(f"{int((found.at_point == index).sum())} at the fixed point{where}")
     unlisted = int(((found.period == 1) & (found.at_point < 0)).sum())
     if unlisted:
         parts.append(f"{unlisted} at rest elsewhere, such as on a continuum of fixed points")
@@ -642,6 +644,8 @@ def _point(found: FixedPointSet, index: int) -> tuple[str, ...]:
 
 
 def _claim(found: FixedPointSet) -> str:
+    if found.complete and found.code.shape[1] == 0:
+        return "A linear network has no others."
     if found.complete:
         return f"All {found.regimes_searched} regimes were searched: there are no others."
     if found.box is not None:
@@ -665,7 +669,7 @@ def _group_names(groups: Tensor, names: list[str] | None) -> list[str]:
 
 
 def _code(code: Tensor) -> str:
-    text = bitcode(code)
+    text = bitcode(code) or "linear"
     return text if len(text) <= _LONGEST_CODE else f"{text[: _LONGEST_CODE - 1]}… ({int(code.sum())} of {len(text)} on)"
 
 
