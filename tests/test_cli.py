@@ -38,7 +38,7 @@ def test_fit_with_nothing_but_the_data() -> None:
     folder = Path("runs/Addition/version_0")
     assert list(folder.glob("events*"))
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best-epoch=000.ckpt", "last.ckpt"}
-    assert len(list((folder / "figures").iterdir())) == 4
+    assert len(list((folder / "figures").iterdir())) == 5
     assert (folder / "config.yaml").is_file()
 
 
@@ -124,7 +124,7 @@ def test_sequence_to_sequence() -> None:
     for group in ("regime/visited", "units/active", "fixed_points/total"):
         assert {f"encoder/{group}", f"decoder/{group}"} <= set(logged)
     folder = Path("runs/SCAN/version_0")
-    assert len(list((folder / "figures").iterdir())) == 9
+    assert len(list((folder / "figures").iterdir())) == 11
 
     # what was run is what was saved: each network with callbacks of its own
     saved = yaml.safe_load((folder / "config.yaml").read_text())
