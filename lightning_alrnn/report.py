@@ -481,7 +481,9 @@ def _gating(writer: _Writer, study: Study) -> None:
             "position as in the other. Chance: the inputs of other trials.",
         )
     else:
-        page.text("Not found: no unit is both locked to an input and lets through clearly more when on than when off.")
+        page.text(
+            "Not found: no unit is locked to an input and lets through clearly more in one position than in the other."
+        )
     writer.figure("gating", plot_gating(found), "Locking of units to inputs, and what the gates make of the inputs.")
 
 
