@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.nn.alrnn import ALRNN
 
-_LAYOUT = {  # of TensorBoard's Custom Scalars: group, chart, regular expressions of keys
+_LAYOUT: dict[
+    str, dict[str, list[Any]]
+] = {  # of TensorBoard's Custom Scalars: group, chart, regular expressions of keys
     "task": {
         "loss": ["Multiline", [r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$"]],
         "score": ["Multiline", [r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$"]],
@@ -61,19 +67,31 @@ class Dashboard(Callback):
     the first process alone.
     """
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    _laid_out = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._laid_out = False
         for logger in _tensorboards(trainer):
-            logger.experiment.add_custom_scalars(_LAYOUT)
             logger.experiment.add_text("model card", model_card(trainer, pl_module), trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self._laid_out:
+            return
+        self._laid_out = True  # by now it is known what is logged
+        keys = [*trainer.callback_metrics, *(f"train/{name}" for name in ("loss", "task_loss"))]
+        for logger in _tensorboards(trainer):
+            logger.experiment.add_custom_scalars(_layout(keys))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         for logger in _tensorboards(trainer):
-            logger.log_hyperparams(_plain(_hyperparameters(trainer, pl_module)), finite)
-            logger.save()
+            # the logger's own log_hyperparams would write each metric once more, at step 0
+            writer: Any = logger.experiment
+            for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
+                writer.file_writer.add_summary(summary)
+            writer.flush()
         _write(run_summary(trainer, metrics))
 
 
@@ -93,16 +111,18 @@ def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
         rows.append(("optimizer", f"{type(optimizer).__name__}, lr {', '.join(f'{rate:g}' for rate in rates)}"))
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     if data is not None:
-        options = ", ".join(f"{name}={value}" for name, value in sorted(data.hparams.items()) if value is not None)
+        options = ", ".join(
+            f"{name}={value}" for name, value in sorted(_own(data.hparams).items()) if value is not None
+        )
         rows.append(("data", f"{type(data).__name__}({options})"))
     rows.append(("precision, devices", f"{trainer.precision}, {trainer.world_size}"))
-    rows.append(("command", f"`{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`"))
+    program = Path(sys.argv[0]).name
+    rows.append(("command", f"`{shlex.join(['alrnn' if program == '__main__.py' else program, *sys.argv[1:]])}`"))
     packages = ("lightning-alrnn", "torch", "pytorch-lightning")
     rows.append(("versions", ", ".join(f"{name} {version(name)}" for name in packages)))
     equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
     head = f"**{type(pl_module).__name__}**" + (f": {equation}" if _networks(pl_module) else "")
-    table = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in rows)
-    return f"{head}\n\n| | |\n|---|---|\n{table}\n"
+    return "\n".join([head, "", *(f"- **{name}**: {value}" for name, value in rows)]) + "\n"
 
 
 def run_summary(trainer: Trainer, metrics: dict[str, float]) -> str:
@@ -179,13 +199,31 @@ def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
 
 
 def _hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Those of model and data that are plain values."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    own = {} if data is None else {f"data/{name}": value for name, value in data.hparams.items()}
-    return {**pl_module.hparams, **own}
+    given = _own(pl_module.hparams)
+    if data is not None:
+        given |= {f"data/{name}": value for name, value in _own(data.hparams).items()}
+    return {name: value for name, value in given.items() if isinstance(value, bool | int | float | str)}
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
+def _own(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what LightningCLI notes for itself."""
+    return {name: value for name, value in hyperparameters.items() if not name.startswith("_")}
+
+
+def _layout(keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts that have something to show."""
+    known = list(keys)
+    shown = {
+        group: {
+            title: chart
+            for title, chart in charts.items()
+            if any(re.search(pattern, key) for pattern in chart[1] for key in known)
+        }
+        for group, charts in _LAYOUT.items()
+    }
+    return {group: charts for group, charts in shown.items() if charts}
 
 
 @rank_zero_only

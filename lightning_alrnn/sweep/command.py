@@ -112,7 +112,8 @@ def finish(folder: Path, plan: Plan) -> bool:
     records = {record.name: record for record in read_records(folder)}
     names = [spec.name for spec in plan.runs]
     kept = [records[name] for name in names if name in records]
-    if any(record.run.settings for record in kept):  # the verdict has a row for each P, in its best setting
+    # the verdict has a row for each P, in its best setting
+    if any(record.run.settings or record.run.nonlinear_units is None for record in kept):
         _write(_table(kept) + "\n")
     missing = [name for name in names if name not in records or records[name].status != "done"]
     for name in missing:

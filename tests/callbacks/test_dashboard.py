@@ -48,13 +48,15 @@ def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
     content = found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     layout = layout_pb2.Layout.FromString(content)
-    assert [category.title for category in layout.category] == ["task", "regimes", "units", "fixed points", "spectrum"]
+    assert [category.title for category in layout.category] == ["task", "regimes", "units", "fixed points"]
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert "score by group" not in charts  # there is no such curve
 
     card = found.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
     for part in (
         "z_t = A z",
         "M = 6, P = 3, K = 2",
-        "| parameters | ",
+        "**parameters**: ",
         "τ = 0.1, M_reg = 3",
         "Adam, lr 0.001",
         "train_size=32",
@@ -65,8 +67,9 @@ def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     values = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
     assert values["nonlinear_units"].number_value == 3
     assert values["data/sequence_length"].number_value == 6
-    last = found.Scalars("val/mse")[-1].value
-    assert last == pytest.approx(float(trainer.callback_metrics["val/mse"]))
+    steps = [event.step for event in found.Scalars("val/mse")]
+    assert steps == [1, 3]  # nothing is logged once more
+    assert found.Scalars("val/mse")[-1].value == pytest.approx(float(trainer.callback_metrics["val/mse"]))
 
     said = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
     assert {"val/mse", "regimes", "active units", "fixed points", "log", "figures", "checkpoint", "next"} <= set(said)
