@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench screenshots
 
 demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (under 6 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
@@ -25,6 +25,10 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/fixed_points.py
 	$(BIN)/python benchmarks/callbacks.py
 	$(BIN)/python benchmarks/readme.py
+
+screenshots: $(INSTALLED)  ## the pictures of README and docs, from real runs (needs Chromium)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	$(BIN)/python docs/screenshots.py
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
 	$(PYTHON) -m venv $(VENV)
