@@ -19,6 +19,7 @@ from torchmetrics import Metric
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
+from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
@@ -87,12 +88,13 @@ class SequenceModule(LightningModule):
         given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         guards = [] if any(isinstance(callback, DivergenceGuard) for callback in given) else [DivergenceGuard()]
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return [ExactResume(), *guards]
+            return [ExactResume(), *guards, SignalsAtStepEnd()]
         # one with save_last=True writes last.ckpt only when it writes another best one
         last: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
         kept = [
             ExactResume(),
             *guards,
+            SignalsAtStepEnd(),
             _StepCheckpoint(**last, every_n_train_steps=_CHECKPOINT_STEPS, save_on_exception=True),
             ModelCheckpoint(**last),
         ]
