@@ -37,6 +37,7 @@ def to_markdown(text: str) -> str:
     """Roles, formulas and tables of a docstring as Markdown has them."""
     text = _MATH.sub(lambda match: _formula(match["formula"]), text)
     text = _ROLE.sub(lambda match: _reference(match["name"]), text)
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)  # as griffe knows them
     text = re.sub(r"(?<=[φΦ])\*", r"\\*", text)  # φ* twice in a line is no emphasis
     return "\n".join(_tables_of(text.split("\n")))
 
