@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ class Logged:
 
 
 @pytest.fixture(scope="module")
-def logged() -> Iterator[Logged]:
+def logged() -> Logged:
     found = Logged()
     with pytest.MonkeyPatch.context() as patch:
         _listen(found, patch)
@@ -73,7 +73,7 @@ def logged() -> Iterator[Logged]:
         _run(_model(every), every, [])
         _run(ALRNNNeural(8, 3, 4, group_names=neural.group_names), neural, [])
         _run(ALRNNSeq2Seq(commands.input_size, commands.output_size, 8, 3, 2), commands, both)
-    yield found
+    return found
 
 
 def _model(data: MultiTask | Copy) -> ALRNNModule:
