@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test lint bench
 
-demo: $(INSTALLED)  ## train on real digits (CPU, about a minute), then print what the network does
+demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (under 6 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## the whole suite

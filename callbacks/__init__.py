@@ -8,6 +8,7 @@ if __name__ != "lightning_alrnn.callbacks":
 
 from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
+from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
@@ -21,6 +22,7 @@ from lightning_alrnn.callbacks.unit_ablation import UnitAblation
 
 __all__ = [
     "ActiveUnits",
+    "Dashboard",
     "DivergenceGuard",
     "ExactResume",
     "FixedPoints",

@@ -18,6 +18,7 @@ from lightning_alrnn.callbacks.totals import StateTotals, share_totals
 from lightning_alrnn.nn.alrnn import ALRNN
 
 _Value = TypeVar("_Value")
+_PROGRESS_BAR = ("regime/visited", "units/active")
 
 
 class PeriodicCallback(Callback):
@@ -60,7 +61,9 @@ class PeriodicCallback(Callback):
             for key, value in self._prefixed(values).items()
         }
         # equal on all processes already; sync_dist makes the keys known to every one of them
-        pl_module.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
+        for key, value in scalars.items():
+            shown = key.endswith(_PROGRESS_BAR)
+            pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=True, prog_bar=shown)
         self._undrawn = self.figure_every_n_epochs > 0
         if self._undrawn and _is_due(trainer, self.figure_every_n_epochs):
             self._draw(trainer)

@@ -15,6 +15,7 @@ from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores, a
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.base import PeriodicCallback, find_alrnn
 from lightning_alrnn.metrics.ablation import AblationSums
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.scan import ScanOutput
 from lightning_alrnn.plotting.ablation import plot_ablation
 
@@ -24,10 +25,11 @@ _KEYS = tuple(
 
 
 @runtime_checkable
-class _Ablatable(Protocol):
+class Ablatable(Protocol):
     """What it takes of a LightningModule: the way from a batch to its loss, by way of the states."""
 
-    judges_trials: bool
+    @property
+    def judges_trials(self) -> bool: ...
 
     def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 
@@ -86,7 +88,7 @@ class UnitAblation(PeriodicCallback):
         self.threshold = threshold
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, _Ablatable):
+        if not isinstance(pl_module, Ablatable):
             raise MisconfigurationException(
                 f"UnitAblation needs a LightningModule that goes from a batch to its task loss as ALRNNModule does, by "
                 f"encode, an ALRNN, read_out and task_loss; {type(pl_module).__name__} does not: use ALRNNModule, or "
@@ -120,7 +122,7 @@ class UnitAblation(PeriodicCallback):
             )
         some = SequenceBatch(*(None if field is None else field[: self._left] for field in batch))  # type: ignore[arg-type]
         self._left -= len(some.inputs)
-        self._sums.update(self._score(cast(_Ablatable, pl_module), some))
+        self._sums.update(score_without_units(cast(Ablatable, pl_module), self._rnn, some))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._due:
@@ -136,18 +138,29 @@ class UnitAblation(PeriodicCallback):
     def figures(self) -> dict[str, Figure]:
         return {"ablation/units": plot_ablation(self.result, self.threshold)}
 
-    @torch.no_grad()
-    def _score(self, module: _Ablatable, batch: SequenceBatch) -> Tensor:
-        inputs, lengths = module.encode(batch.inputs, batch.lengths)
 
-        def score(run: ScanOutput) -> Tensor:
-            outputs = module.read_out(*run)
-            loss, weight = module.task_loss(outputs, batch)
-            right = counted = loss.new_zeros(1)
-            if module.judges_trials:
-                right, counted = module.count_right(outputs, batch, weight)
-            # a step of no weight adds nothing, not even where its loss is infinite
-            weighted = torch.where(weight > 0, loss * weight, 0.0)
-            return torch.stack([part.sum().float() for part in (weighted, weight, right, counted)])
+@torch.no_grad()
+def score_without_units(module: Ablatable, rnn: ALRNN, batch: SequenceBatch) -> Tensor:
+    """Score a batch without each nonlinear unit of a LightningModule.
 
-        return ablation_sums(self._rnn, inputs, score, lengths)
+    Args:
+        module: goes from a batch to its task loss, as :class:`ALRNNModule` does.
+        rnn: its network.
+        batch: the batch.
+
+    Returns:
+        Sums for :func:`~lightning_alrnn.analysis.ablation.ablation_scores`, float64 of shape ``(1 + 2 P, 4)``.
+    """
+    inputs, lengths = module.encode(batch.inputs, batch.lengths)
+
+    def score(run: ScanOutput) -> Tensor:
+        outputs = module.read_out(*run)
+        loss, weight = module.task_loss(outputs, batch)
+        right = counted = loss.new_zeros(1)
+        if module.judges_trials:
+            right, counted = module.count_right(outputs, batch, weight)
+        # a step of no weight adds nothing, not even where its loss is infinite
+        weighted = torch.where(weight > 0, loss * weight, 0.0)
+        return torch.stack([part.sum().float() for part in (weighted, weight, right, counted)])
+
+    return ablation_sums(rnn, inputs, score, lengths)

@@ -24,16 +24,25 @@ def main(folder: Path = FOLDER) -> None:
         print(f"\n{name}: {config} with P = {units}, 3 seeds\n", flush=True)
         options = ["--config", config, "--nonlinear_units", units, "--seeds", "3"]
         sweep([*options, "--output_dir", str(folder / name), "--trainer.enable_progress_bar=false"])
-    print(f"\nboth in {(time.perf_counter() - start) / 60:.1f} minutes\n")
+    seconds = time.perf_counter() - start
+    lines = [_line(name, config, folder / name) for name, (config, _) in TASKS.items()]
+    lines.append(f"{'time':<10}{seconds / 60:.1f} minutes")
+    (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    checkpoint = sorted((folder / "addition" / "runs" / "ALRNN-P5-seed0").rglob("best*.ckpt"))[0]
+    print("\n" + "\n".join(lines) + "\n")
     for name in TASKS:
-        verdict = json.loads((folder / name / "verdict.json").read_text(encoding="utf-8"))
-        words = {True: "yes", False: "no", None: "cannot be told"}
-        print(f"{name:<10}nonlinearity needed: {words[verdict['nonlinearity_needed']]}, ", end="")
-        print(f"smallest sufficient P: {verdict['smallest_sufficient']}")
-        print(f"{'':<10}{folder / name / 'verdict.html'}")
-    checkpoint = next(iter(sorted((folder / "addition").rglob("best*.ckpt"))))
-    print(f"\nTensorBoard        .venv/bin/tensorboard --logdir {folder}")
-    print(f"what a network does  .venv/bin/alrnn analyze --ckpt_path {checkpoint}")
+        print(f"verdict on {name:<11}{folder / name / 'verdict.html'}")
+    print(f"TensorBoard           .venv/bin/tensorboard --logdir {folder}")
+    print(f"what a network does   .venv/bin/alrnn analyze --ckpt_path {checkpoint}")
+
+
+def _line(name: str, config: str, folder: Path) -> str:
+    """A task's verdict in a line."""
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    needed = {True: "needed", False: "not needed", None: "needed or not: cannot be told"}
+    enough = verdict["smallest_sufficient"]
+    claim = f"P={enough} is enough" if enough is not None else "which P is enough cannot be told"
+    return f"{name:<10}nonlinearity is {needed[verdict['nonlinearity_needed']]}; {claim} ({config}, 3 seeds)"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from tqdm import tqdm
 
+from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
 from lightning_alrnn.analysis.study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -47,6 +49,7 @@ class SequenceCollector(Callback):
 
     Attributes:
         sequences: what was kept, after the test.
+        scores: of these sequences, without each nonlinear unit.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
@@ -58,6 +61,7 @@ class SequenceCollector(Callback):
             raise ValueError(f"max_sequences must be at least 2, got {max_sequences}")
         self.max_sequences = max_sequences
         self._kept: list[Sequences] = []
+        self._without: list[Tensor] = []
         self._seen = 0
         self._chosen: Tensor | None = None
 
@@ -75,7 +79,7 @@ class SequenceCollector(Callback):
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._kept, self._seen, self._chosen = [], 0, None
+        self._kept, self._without, self._seen, self._chosen = [], [], 0, None
 
     def on_test_batch_end(
         self,
@@ -95,6 +99,8 @@ class SequenceCollector(Callback):
         self._seen += len(states)
         if len(rows) == 0:
             return
+        some = SequenceBatch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
+        self._without.append(score_without_units(pl_module, cast(ALRNN, pl_module.core), some).cpu())
         encoded, _ = pl_module.encode(batch.inputs[rows], batch.lengths[rows])
         last = torch.arange(len(rows), device=states.device), lengths[rows] - 1
         targets = batch.targets[rows]
@@ -109,6 +115,11 @@ class SequenceCollector(Callback):
             None if batch.group is None else batch.group[rows],
         )
         self._kept.append(Sequences(*(None if field is None else field.detach().cpu() for field in kept)))  # type: ignore[arg-type]
+
+    @property
+    def scores(self) -> AblationScores:
+        """What these sequences score without each nonlinear unit."""
+        return ablation_scores(torch.stack(self._without).sum(dim=0))
 
     @property
     def sequences(self) -> Sequences:
@@ -217,6 +228,7 @@ def analyze(arguments: Sequence[str]) -> Found:
         model.objective,
         getattr(cli.datamodule, "class_names", None),
         names,
+        collector.scores,
     )
     source = Source(
         checkpoint=str(checkpoint),

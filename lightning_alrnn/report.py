@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from scipy.special import betaincinv
 from torch import Tensor
 
+from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.primitives import ALPHA, DRAWS
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
 from lightning_alrnn.files import write_file
+from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.page import Page
@@ -30,6 +32,7 @@ from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sha
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 _MOST_ROWS = 20
+_IMPORTANT = 0.1
 _MOST_LISTED = 1000
 _LONGEST_CODE = 24
 _TRAJECTORIES = 64
@@ -51,12 +54,14 @@ class Performance(NamedTuple):
         objective: "classification" or "regression".
         class_names: names of the classes, or ``None``.
         group_names: names of the conditions, or ``None``.
+        without: how well it does without each nonlinear unit, or ``None`` where that was not tried.
     """
 
     metrics: dict[str, float]
     objective: str
     class_names: list[str] | None
     group_names: list[str] | None
+    without: AblationScores | None = None
 
 
 class Source(NamedTuple):
@@ -378,15 +383,51 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
 def _units(writer: _Writer, study: Study, performance: Performance) -> None:
     page = writer.page
     page.section("What do the units do?")
+    _without(writer, performance)
     page.text(
         "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it. "
         f"p is the share of {DRAWS} draws of chance that reach the measure, the measure itself counted among them: "
-        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough."
+        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough. It "
+        "is about the answers that the network gives, right or wrong."
     )
     _gating(writer, study)
     _integration(page, study)
     _routing(writer, study, performance)
     _transients(page, study)
+
+
+def _without(writer: _Writer, performance: Performance) -> None:
+    page, found = writer.page, performance.without
+    if found is None or not len(found.linearise):
+        return
+    important = found.important(_IMPORTANT)
+    count = int(important.sum())
+    page.text(
+        f"{count} of {len(important)} nonlinear units {'matters' if count == 1 else 'matter'}: without the unit, or "
+        f"without its nonlinearity, the task loss of {found.loss:.3g} grows by more than {_IMPORTANT:.0%}.",
+        answer=True,
+    )
+    judged = not math.isnan(found.accuracy)
+    order = torch.argsort(torch.maximum(found.linearise, found.silence), descending=True, stable=True)[:_MOST_ROWS]
+    page.table(
+        ("unit", "linearised", "silenced", *(("accuracy lost, linearised", "silenced") if judged else ())),
+        [
+            (
+                str(unit),
+                f"+{_number(float(found.linearise[unit]))}",
+                f"+{_number(float(found.silence[unit]))}",
+                *(
+                    (f"{float(found.linearise_accuracy[unit]):.1%}", f"{float(found.silence_accuracy[unit]):.1%}")
+                    if judged
+                    else ()
+                ),
+            )
+            for unit in order.tolist()
+        ],
+        "Increase of the task loss where a unit passes on z itself instead of max(0, z), and where it is held at zero, "
+        f"the units that matter most first{_of(len(important))}. Nothing is trained anew.",
+    )
+    writer.figure("ablation", plot_ablation(found, _IMPORTANT), "What it costs to take each nonlinear unit away.")
 
 
 def _gating(writer: _Writer, study: Study) -> None:
@@ -440,7 +481,9 @@ def _gating(writer: _Writer, study: Study) -> None:
             "position as in the other. Chance: the inputs of other trials.",
         )
     else:
-        page.text("Not found: no unit is both locked to an input and lets through clearly more when on than when off.")
+        page.text(
+            "Not found: no unit is locked to an input and lets through clearly more in one position than in the other."
+        )
     writer.figure("gating", plot_gating(found), "Locking of units to inputs, and what the gates make of the inputs.")
 
 
@@ -565,8 +608,9 @@ def _settling(study: Study) -> str:
     batch = len(found.period)
     parts = []
     for index in torch.unique(found.at_point[found.at_point >= 0]).tolist():
-        code = _code(study.fixed_points["zero"].code[index])
-        parts.append(f"{int((found.at_point == index).sum())} at the fixed point in regime {code or '(linear)'}")
+        code = study.fixed_points["zero"].code[index]
+        where = f" in regime {_code(code)}" if len(code) else ""
+        parts.append(f"{int((found.at_point == index).sum())} at the fixed point{where}")
     unlisted = int(((found.period == 1) & (found.at_point < 0)).sum())
     if unlisted:
         parts.append(f"{unlisted} at rest elsewhere, such as on a continuum of fixed points")
@@ -602,6 +646,8 @@ def _point(found: FixedPointSet, index: int) -> tuple[str, ...]:
 
 
 def _claim(found: FixedPointSet) -> str:
+    if found.complete and found.code.shape[1] == 0:
+        return "A linear network has no others."
     if found.complete:
         return f"All {found.regimes_searched} regimes were searched: there are no others."
     if found.box is not None:
@@ -625,7 +671,7 @@ def _group_names(groups: Tensor, names: list[str] | None) -> list[str]:
 
 
 def _code(code: Tensor) -> str:
-    text = bitcode(code)
+    text = bitcode(code) or "linear"
     return text if len(text) <= _LONGEST_CODE else f"{text[: _LONGEST_CODE - 1]}… ({int(code.sum())} of {len(text)} on)"
 
 

@@ -118,7 +118,8 @@ def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> No
     rest = study["fixed_points"]["zero"]
     assert f"how sure</th></tr></thead>\n<tbody>\n<tr><td>zero</td><td>{len(rest['z'])}</td>" in page
     units = a_report.options["units"]
-    assert (f"All {2**units} regimes were searched: there are no others." in page) == (units < 20)
+    assert (f"All {2**units} regimes were searched: there are no others." in page) == (0 < units < 20)
+    assert ("A linear network has no others." in page) == ("<td>linear</td>" in page) == (units == 0)
     assert ("there may be others" in page) == (units == 20)
     assert rest["certificate"] == ("not certified" if units == 20 else "complete")
     routing = study["routing"]

@@ -69,13 +69,14 @@ class Gating(NamedTuple):
             are taken by quartiles, and a value that a tenth of the steps have by itself. NaN for a unit that never
             switches.
         locking_null: its mean over exchanged trials, of the same shape.
-        locking_p: share of draws whose largest locking reaches it, of the same shape. NaN for a unit that is on, or
-            off, in fewer than a tenth of the trials: too few to tell.
+        locking_p: share of draws in which the largest locking, in standard deviations from its mean over the draws,
+            is as far from it, of the same shape. NaN for a unit that is on, or off, in fewer than a tenth of the
+            trials: too few to tell.
         gain_on: mean |∂y/∂s_t| of each channel over the steps at which the unit is on, y the output, float64 of shape
             ``(P, K)``.
         gain_off: the same where it is off.
         contrast: (gain_on − gain_off) / (gain_on + gain_off), from −1 (lets through only when off) to 1.
-        contrast_p: share of draws whose largest |contrast| reaches it; NaN as in ``locking_p``.
+        contrast_p: the same of |gain_on − gain_off|.
         controlled: mean |∂y/∂s_t| of channel j where channel k is at its lowest and at its highest level, float64 of
             shape ``(K, K, 2)`` with k first: what the gates make of it.
         gates: (unit, controlling channel, gated channel) of those that count: first those that are controlled by
@@ -144,7 +145,8 @@ class Routing(NamedTuple):
             ``(K,)``: 0 where all are equal, 1 where a channel counts as much for one as against another of two
             conditions, or for one only.
         difference_null: its mean over exchanged conditions, of shape ``(K,)``.
-        difference_p: share of draws whose largest difference reaches it, of shape ``(K,)``.
+        difference_p: share of draws in which the largest difference, in standard deviations from its mean over the
+            draws, is as far from it, of shape ``(K,)``.
     """
 
     found: bool | None
@@ -286,28 +288,28 @@ def gating(
     lengths = _lengths(lengths, batch, time)
     block = _blocks(lengths)
     shortest = _shortest(lengths, block)
+    valid, bits = valid_steps(shortest, time), regime_bits(states.detach().cpu(), units)
+    tested = _often(bits, valid)
     columns = _drawn_steps(int(shortest.max()), batch * inputs.shape[2] * max(units, 16), seed)
-    valid = valid_steps(shortest, time)[:, columns]
+    valid = valid[:, columns]
     trials, steps = valid.nonzero(as_tuple=True)
-    on = regime_bits(states.detach().cpu(), units)[:, columns][trials, steps].float()
+    on = bits[:, columns][trials, steps].float()
     levels = _levels(inputs.detach().cpu()[:, columns][trials, steps])
     sizes = gains.detach().cpu()[:, columns][trials, steps].double().abs()
     marks, owner = _marks(levels)
-    tested = _often(on, trials, batch)
 
     locking, both = _locking(on, marks, owner), _gain_by_bit(on, sizes)
     contrast = _contrast(*both)
     place = torch.zeros(valid.shape, dtype=torch.int64)
     place[valid] = torch.arange(len(trials))
-    locked_by_chance, contrast_by_chance, null = [], [], torch.zeros_like(locking)
+    locked, turned = [locking], [both[0] - both[1]]
     for order in _orders(block, draws, seed):
         other = on[place[order[trials], steps]]  # the units of another trial; its steps are as many
-        locked, turned = _locking(other, marks, owner), _contrast(*_gain_by_bit(other, sizes)).abs()
-        null += locked / draws
-        locked_by_chance.append(_largest(locked[tested]))
-        contrast_by_chance.append(_largest(turned[tested]))
-    locking_p = _p_values(locking.where(tested.unsqueeze(1), math.nan), torch.stack(locked_by_chance))
-    contrast_p = _p_values(contrast.abs().where(tested.unsqueeze(1), math.nan), torch.stack(contrast_by_chance))
+        locked.append(_locking(other, marks, owner))
+        turned.append(torch.sub(*_gain_by_bit(other, sizes)))
+    null = torch.stack(locked[1:]).mean(dim=0)
+    locking_p = _p_of_largest(_standardised(locked), tested)
+    contrast_p = _p_of_largest(_standardised(turned).abs(), tested)
     locks = (locking_p <= alpha) & (locking >= _LEAST_LOCKING)
     gated = (contrast_p <= alpha) & (contrast.abs() >= _LEAST_CONTRAST)
     gates = []
@@ -470,16 +472,15 @@ def routing(
         js = regime_sharing(GroupOccupancy(groups, codes, counts, counts.sum(dim=1))).mean_js
         mine = (given == torch.arange(len(groups)).unsqueeze(1)).double()
         mean = (mine @ above) / (mine @ lengths.double()).unsqueeze(1) + overall
-        return js, mean, (mean.max(dim=0).values - mean.min(dim=0).values) / scale
+        apart = (mean.max(dim=0).values - mean.min(dim=0).values) / scale
+        return js, mean, apart.where(apart > 1e-9, 0.0)  # rounding alone must not make a difference
 
     js, mean, difference = separate(member)
     drawn = [separate(member[order]) for order in _orders(torch.zeros(batch), draws, seed)]
     js_by_chance = torch.tensor([value for value, _, _ in drawn], dtype=torch.float64)
     differences = torch.stack([value for _, _, value in drawn])
-    # rounding alone must not make a difference
-    difference = difference.where(difference > 1e-9, 0.0)
     js_p = float(_p_values(torch.tensor(js, dtype=torch.float64), js_by_chance))
-    difference_p = _p_values(difference, differences.max(dim=1).values)
+    difference_p = _p_of_largest(_standardised([difference, *differences]).unsqueeze(1), torch.tensor([True]))[0]
     apart = js_p <= alpha and js >= _LEAST_ROUTING
     found = apart and bool(((difference_p <= alpha) & (difference >= _LEAST_CONTRAST)).any())
     return Routing(
@@ -611,12 +612,11 @@ def _drawn_steps(time: int, products: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(drawn))
 
 
-def _often(on: Tensor, trials: Tensor, batch: int) -> Tensor:
+def _often(bits: Tensor, valid: Tensor) -> Tensor:
     """Which units are on in a tenth of the trials, and off in a tenth; bool of shape ``(P,)``."""
-    counts = torch.zeros(batch, on.shape[1]).index_add(0, trials, on)
-    steps = torch.bincount(trials, minlength=batch).unsqueeze(1)
-    least = max(1.0, _LEAST_TRIALS * batch)
-    return ((counts > 0).sum(dim=0) >= least) & ((counts < steps).sum(dim=0) >= least)
+    inside = valid.unsqueeze(-1)
+    on, off = ((some & inside).any(dim=1).sum(dim=0) for some in (bits, ~bits))
+    return torch.minimum(on, off) >= max(1.0, _LEAST_TRIALS * len(bits))
 
 
 def _levels(inputs: Tensor) -> Tensor:
@@ -679,8 +679,20 @@ def _controlled(levels: Tensor, sizes: Tensor) -> Tensor:
     return torch.stack(ends, dim=-1)
 
 
-def _largest(values: Tensor) -> Tensor:
-    return values.nan_to_num(0.0).max() if values.numel() else torch.zeros((), dtype=torch.float64)
+def _standardised(drawn: list[Tensor]) -> Tensor:
+    """Distance of each draw, the measured one first, from the mean of all, in standard deviations; 0 without any."""
+    values = torch.stack(drawn)
+    apart = values - values.mean(dim=0)
+    deviation = apart.square().mean(dim=0).sqrt()
+    return (apart / deviation).where(deviation > 1e-9 * values.abs().amax(dim=0), 0.0)
+
+
+def _p_of_largest(scores: Tensor, tested: Tensor) -> Tensor:
+    """Share of draws whose largest score reaches that of the first one, ``(P, K)``; NaN for units not tested."""
+    if not bool(tested.any()):
+        return torch.full_like(scores[0], math.nan)
+    largest = scores[1:, tested].amax(dim=(1, 2))
+    return _p_values(scores[0].where(tested.unsqueeze(1), math.nan), largest)
 
 
 def _above_others(gains: Tensor, valid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,10 @@ def finish(folder: Path, plan: Plan) -> bool:
     """
     records = {record.name: record for record in read_records(folder)}
     names = [spec.name for spec in plan.runs]
-    _write(_table([records[name] for name in names if name in records]))
+    kept = [records[name] for name in names if name in records]
+    # the verdict has a row for each P, in its best setting
+    if any(record.run.settings or record.run.nonlinear_units is None for record in kept):
+        _write(_table(kept) + "\n")
     missing = [name for name in names if name not in records or records[name].status != "done"]
     for name in missing:
         if holder := Claim(folder, name).holder():

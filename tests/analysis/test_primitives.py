@@ -180,6 +180,17 @@ def test_many_channels_are_looked_at_in_fewer_steps() -> None:
     assert float(found.locking[0, 7]) == pytest.approx(1.0)
 
 
+def test_a_gate_that_opens_twice_in_a_long_sequence_of_many_channels() -> None:
+    """Of 400 steps a few are looked at, in most trials none at which the gate is open."""
+    inputs = torch.cat((marked(300, 400), torch.rand(300, 400, 60)), dim=-1)
+    states = inputs[..., 1:2] - 0.5
+    gains = torch.zeros_like(inputs, dtype=torch.float64)
+    gains[..., 0] = inputs[..., 1]
+    rnn = build([0.0], [[0.0]], [-0.5], 1, C=np.eye(62)[1:2])
+    found = gating(rnn, inputs, states, gains, draws=40)
+    assert found.gates == [(0, 1, 0)]
+
+
 @pytest.mark.parametrize(
     ("values", "levels"),
     [

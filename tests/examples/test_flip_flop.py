@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ def test_a_three_bit_memory_has_its_27_fixed_points(tmp_path: Path, capsys: pyte
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    found = example.main(tmp_path)
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    try:
+        found = example.main(tmp_path)
+    finally:
+        logger.setLevel(level)  # the example makes it quiet
     assert len(found.z) == 27
     assert found.stability.count("stable") == 8
     assert found.index_sum == 1
