@@ -8,21 +8,26 @@ if __name__ != "lightning_alrnn.callbacks":
 
 from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
+from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
+from lightning_alrnn.callbacks.latent_trajectories import LatentTrajectories
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.callbacks.spectrum import Spectrum
+from lightning_alrnn.callbacks.unit_ablation import UnitAblation
 
 __all__ = [
     "ActiveUnits",
+    "Dashboard",
     "DivergenceGuard",
     "ExactResume",
     "FixedPoints",
+    "LatentTrajectories",
     "LengthAccuracy",
     "NeuralFit",
     "PeriodicCallback",
@@ -31,4 +36,5 @@ __all__ = [
     "SignalsAtStepEnd",
     "Spectrum",
     "StatesCallback",
+    "UnitAblation",
 ]

@@ -41,7 +41,7 @@ class ActiveUnits(StatesCallback):
         self,
         threshold: float = 1e-3,
         every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 10,
+        figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)

@@ -14,9 +14,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_alrnn.callbacks.figures import log_figures
+from lightning_alrnn.callbacks.totals import StateTotals, share_totals
 from lightning_alrnn.nn.alrnn import ALRNN
 
 _Value = TypeVar("_Value")
+_PROGRESS_BAR = ("regime/visited", "units/active")
 
 
 class PeriodicCallback(Callback):
@@ -31,7 +33,7 @@ class PeriodicCallback(Callback):
         prefix: what is put before the names of scalars and figures.
     """
 
-    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, prefix: str = "") -> None:
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, prefix: str = "") -> None:
         super().__init__()
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
@@ -59,7 +61,9 @@ class PeriodicCallback(Callback):
             for key, value in self._prefixed(values).items()
         }
         # equal on all processes already; sync_dist makes the keys known to every one of them
-        pl_module.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
+        for key, value in scalars.items():
+            shown = key.endswith(_PROGRESS_BAR)
+            pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=True, prog_bar=shown)
         self._undrawn = self.figure_every_n_epochs > 0
         if self._undrawn and _is_due(trainer, self.figure_every_n_epochs):
             self._draw(trainer)
@@ -94,9 +98,14 @@ class StatesCallback(PeriodicCallback):
         figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
         module: name of the ALRNN within the LightningModule, where it has several: its path, such as
             "network.encoder", or the end of it, "encoder".
+
+    Attributes:
+        needs: what a subclass reads from :attr:`totals` in :meth:`compute`: "regimes", "moments" or both.
     """
 
-    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 10, module: str | None = None) -> None:
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, prefix="" if module is None else f"{module}/")
         self.module = module
         self._rnn: ALRNN | None = None
@@ -114,11 +123,14 @@ class StatesCallback(PeriodicCallback):
             raise RuntimeError(f"{type(self).__name__} has no ALRNN before setup(trainer, pl_module, stage)")
         return self._rnn
 
-    @abstractmethod
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        """Forget what was accumulated, before an epoch of validation."""
+    @property
+    def totals(self) -> StateTotals:
+        """Regimes and moments of the epoch, shared by all callbacks that look at this ALRNN."""
+        return self._totals
 
-    @abstractmethod
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        """Forget what was accumulated, before an epoch of validation, beyond :attr:`totals`."""
+
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
         """Accumulate a batch: states ``(batch, time, M)``, lengths ``(batch,)``, groups ``(batch,)`` or ``None``."""
 
@@ -136,6 +148,8 @@ class StatesCallback(PeriodicCallback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
+            self._totals = share_totals(self.rnn, pl_module.device)
+            self._totals.want(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
     def on_validation_batch_end(
@@ -148,7 +162,9 @@ class StatesCallback(PeriodicCallback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._due:
-            self.update(*self._states_of(outputs, pl_module))
+            seen = self._states_of(outputs, pl_module)
+            self._totals.update((dataloader_idx, batch_idx), *seen)
+            self.update(*seen)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._due:

@@ -1,14 +1,15 @@
-"""Figures to PNG files and to every logger that takes images."""
+"""Figures to PNG files and to every logger that takes images, and texts to those that take texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
+from torch import Tensor
 
 from lightning_alrnn.plotting.style import encode_png, render
 
@@ -37,6 +38,47 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
             path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_png(image))
+
+
+def log_text(trainer: Trainer, name: str, text: str) -> None:
+    """Write a text to every logger that takes texts by ``add_text`` (TensorBoard), from the first process.
+
+    As for figures, nothing is written under ``fast_dev_run``.
+    """
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        experiment: Any = logger.experiment  # type: ignore[attr-defined]
+        if hasattr(experiment, "add_text"):
+            experiment.add_text(name, text, global_step=trainer.global_step)
+
+
+def log_embedding(
+    trainer: Trainer, name: str, points: Tensor, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write points to every logger that takes embeddings by ``add_embedding`` (TensorBoard), from the first process.
+
+    As for figures, nothing is written under ``fast_dev_run``.
+
+    Args:
+        trainer: the Trainer.
+        name: of the embedding.
+        points: shape ``(points, M)``.
+        header: names of the columns of ``rows``.
+        rows: what is known of each point.
+    """
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for logger in trainer.loggers:
+        experiment: Any = logger.experiment  # type: ignore[attr-defined]
+        if hasattr(experiment, "add_embedding"):
+            experiment.add_embedding(
+                points.cpu(),
+                list(map(list, rows)),
+                global_step=trainer.global_step,
+                tag=name.replace("/", "_"),
+                metadata_header=list(header),
+            )
 
 
 def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:

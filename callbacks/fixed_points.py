@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.analysis.tracking import STABILITIES, places
 from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.callbacks.figures import log_text
+from lightning_alrnn.callbacks.fixed_point_history import MOST_TRACKED, FixedPointHistory
+from lightning_alrnn.metrics.moments import StateMoments
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
 
 _KEYS = tuple(
     f"fixed_points/{name}"
     for name in ("total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale")
 )
+_CHANGES = tuple(f"fixed_points/{name}" for name in ("born", "died", "changed_stability", "bifurcation"))
 _TRAJECTORIES = 64
+_ROWS = 2048
 _REGIMES = 16
 _RESTARTS = 64
 
@@ -38,9 +46,27 @@ class FixedPoints(StatesCallback):
     - ``fixed_points/slowest_timescale``: the longest −1/ln|λ| of their decaying modes, in steps; infinite where a mode
       is marginal, NaN where none decays.
 
+    Fixed points are followed from one evaluation of a training run to the next: one in the same regime is the same one,
+    and one that crossed a switching border is known by its place, see :func:`match_fixed_points`. Logged as well, 0 at
+    the first evaluation and outside of training:
+
+    - ``fixed_points/born``: number of fixed points that were not there at the last evaluation;
+    - ``fixed_points/died``: number of those that are gone. One that jumped farther than half the spread of the states
+      counts as gone and born;
+    - ``fixed_points/changed_stability``: number of those that are still there, but of another stability;
+    - ``fixed_points/bifurcation``: 1 if the number of fixed points of some stability changed, or one changed its own.
+      A text then says what happened, where a logger takes texts (TensorBoard): "epoch 12: 1 stable → 2 stable, 1
+      saddle (born: 2, …)".
+
+    Where ``fixed_points/complete`` is 0, one that is born may be one that was missed before, and one that died may have
+    been missed now. Of more than 256 fixed points 256 are followed, stable ones first, then those in visited regimes.
+    All other keys count every one of them.
+
     The figures ``fixed_points/eigenvalues`` (fixed points, and visited regimes, against the unit circle) and
-    ``fixed_points/state_space`` (leading two principal components, with trajectories) show them. See
-    :class:`StatesCallback` for what the LightningModule has to return.
+    ``fixed_points/state_space`` (leading two principal components, with trajectories) show them;
+    ``fixed_points/tracking`` shows each one over the epochs. See :class:`StatesCallback` for what the LightningModule
+    has to return. Checkpoints hold what was followed, so that a run that is resumed goes on; of a long run the history
+    is thinned out to a few hundred kB.
 
     Args:
         inputs: the constant input s that reaches the ALRNN, one number a channel; ``None`` for zeros.
@@ -54,9 +80,15 @@ class FixedPoints(StatesCallback):
         figure_every_n_epochs: epochs between two figures, 0 for none.
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
+    Attributes:
+        result: the :class:`FixedPointSet` of the last evaluation; ``None`` where a parameter is not finite.
+        history: the :class:`FixedPointHistory` of the run.
+
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
     """
+
+    needs = ("regimes",)
 
     def __init__(
         self,
@@ -65,7 +97,7 @@ class FixedPoints(StatesCallback):
         max_visited: int = 1000,
         time_budget: float = 0.05,
         every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 10,
+        figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)
@@ -77,22 +109,51 @@ class FixedPoints(StatesCallback):
         self.exhaustive_max_nonlinear_units = exhaustive_max_nonlinear_units
         self.max_visited = max_visited
         self.time_budget = time_budget
+        self.history = FixedPointHistory()
+        self._now: tuple[int, int] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        before = self._rnn
+        super().setup(trainer, pl_module, stage)
+        if before is not None and before is not self._rnn:
+            self.history.clear()  # of another network; a checkpoint is loaded after this
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.history.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history.load_state_dict(state_dict)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        self._now = (trainer.current_epoch, trainer.global_step) if fitting else None
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._event: str | None = None
+        super().on_validation_epoch_end(trainer, pl_module)
+        if self._event is not None:
+            log_text(trainer, f"{self.prefix}fixed_points/bifurcation", self._event)
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
+        self._moments = StateMoments(rnn.hidden_size).to("cpu" if device.type == "mps" else device)
         self._trajectories: tuple[Tensor, Tensor] | None = None
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        self._counter.update(states, lengths)
         if self._trajectories is None:
-            self._trajectories = states[:_TRAJECTORIES].cpu(), lengths[:_TRAJECTORIES].cpu()
+            states, lengths = states[:_TRAJECTORIES], lengths[:_TRAJECTORIES]
+            self._trajectories = states.cpu(), lengths.cpu()
+            # the spread of some states is enough to tell near from far
+            stride = -(-states.shape[1] * len(states) // _ROWS)
+            self._moments.update(states[:, ::stride], (lengths + stride - 1) // stride)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
         self.result: FixedPointSet | None = None
+        visited = self.totals.regimes().codes
+        components = self._moments.components()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
             # a network that has diverged has no fixed points to speak of; stopping it is up to the LightningModule
-            return dict.fromkeys(_KEYS, math.nan)
-        visited = self._counter.regimes().codes
+            return dict.fromkeys(_KEYS + _CHANGES, math.nan)
         if rnn.nonlinear_units > self.exhaustive_max_nonlinear_units:
             visited = visited[: self.max_visited]
         found = fixed_points(
@@ -105,16 +166,36 @@ class FixedPoints(StatesCallback):
             max_ghosts=0,
         )
         self.result = cast(FixedPointSet, found)  # of one input
-        self._regimes = eigenvalues_of_regimes(rnn, visited[:_REGIMES])
-        return summarize_fixed_points(self.result)
+        # for the figure, which may be drawn when the weights have moved on
+        C = None if rnn.C is None else rnn.C.detach().clone()
+        A, W, h = (parameter.detach().clone() for parameter in (rnn.A, rnn.W, rnn.h))
+        self._network = A, W, C, h, rnn.nonlinear_units
+        self._visited = visited[:_REGIMES]
+        values = summarize_fixed_points(self.result)
+        return values | self._track(values, components)
 
     def figures(self) -> dict[str, Figure]:
         if self.result is None:
             return {}
-        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._regimes)}
+        regimes = eigenvalues_of_regimes(self._network, self._visited)
+        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, regimes)}
         if self._trajectories is not None:
             drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)
+        if self.history.evaluations:
+            drawn["fixed_points/tracking"] = plot_tracking(
+                self.history.evaluations, self.history.bifurcations, complete=self.result.complete
+            )
         return drawn
+
+    def _track(self, values: dict[str, float], components: PrincipalComponents) -> dict[str, float]:
+        if self._now is None or self.result is None:
+            return dict.fromkeys(_CHANGES, 0.0)
+        counts = [int(values[f"fixed_points/{name}"]) for name in STABILITIES]
+        changes = self.history.add(*self._now, places(self.result, MOST_TRACKED), counts, components)
+        if changes.bifurcation:
+            how = "all regimes searched" if self.result.complete else "not all regimes searched: some may be missed"
+            self._event = f"epoch {self._now[0]}: {changes}; {how}"
+        return dict(zip(_CHANGES, map(float, changes[:4]), strict=True))
 
 
 def summarize_fixed_points(found: FixedPointSet) -> dict[str, float]:

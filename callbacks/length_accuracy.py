@@ -45,7 +45,7 @@ class LengthAccuracy(PeriodicCallback):
         bins: Sequence[int] = (1, 7, 13, 23, 29, 37),
         longest: int = 100,
         every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 10,
+        figure_every_n_epochs: int = 25,
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if not bins or bins[0] < 0 or any(low >= high for low, high in pairwise(bins)):

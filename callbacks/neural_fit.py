@@ -46,7 +46,7 @@ class NeuralFit(StatesCallback):
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN or has no ``observation``.
     """
 
-    def __init__(self, max_steps: int = 100, every_n_epochs: int = 1, figure_every_n_epochs: int = 10) -> None:
+    def __init__(self, max_steps: int = 100, every_n_epochs: int = 1, figure_every_n_epochs: int = 25) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if max_steps < 1:
             raise ValueError(f"max_steps must be at least 1 bin, got {max_steps}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
 
 from lightning_alrnn.analysis.regimes import (
     GroupOccupancy,
@@ -17,7 +15,6 @@ from lightning_alrnn.analysis.regimes import (
     summarize_regimes,
 )
 from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
-from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes
 
@@ -57,21 +54,17 @@ class RegimeOccupancy(StatesCallback):
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
     """
 
+    needs = ("regimes",)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         self._names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
 
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
-
-    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        self._counter.update(states, lengths, group)
-
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        self.result: RegimeCounts = self._counter.regimes()
+        self.result: RegimeCounts = self.totals.regimes()
         values = {f"regime/{name}": value for name, value in summarize_regimes(self.result)._asdict().items()}
         # after the counts of all processes are put together, so that each decides alike whether there are groups
-        groups = self._counter.group_occupancy(None if self._names is None else len(self._names))
+        groups = self.totals.group_occupancy(None if self._names is None else len(self._names))
         self.groups: GroupOccupancy | None = groups if len(groups.groups) else None
         self.sharing: RegimeSharing | None = None
         if self.groups is not None:

@@ -6,12 +6,9 @@ import math
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
 from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.metrics.moments import StateMoments
-from lightning_alrnn.metrics.regimes import RegimeCounter
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
@@ -48,8 +45,9 @@ class Spectrum(StatesCallback):
 
     For comparison, a direction drawn at random in 100 dimensions lies at about 84° from a mode.
 
-    The figure ``spectrum/slowest_mode`` shows the eigenvalues against the unit circle, and the principal components
-    with what the slowest mode has of each. See :class:`StatesCallback` for what the LightningModule has to return.
+    The figure ``spectrum/slowest_mode`` shows the eigenvalues of those regimes against the unit circle, the timescales
+    of their modes, and the principal components with what the slowest mode has of each. See :class:`StatesCallback` for
+    what the LightningModule has to return.
 
     Args:
         every_n_epochs: epochs between two evaluations.
@@ -57,7 +55,8 @@ class Spectrum(StatesCallback):
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Attributes:
-        result: the :class:`RegimeSpectrum` of the last evaluation; ``None`` where a parameter is not finite.
+        result: the :class:`RegimeSpectrum` of the last evaluation, with the eigenvalues and timescales of each regime;
+            ``None`` where a parameter is not finite.
         components: the :class:`PrincipalComponents` of the states.
 
     Raises:
@@ -68,18 +67,11 @@ class Spectrum(StatesCallback):
         Williams, Golub, Ganguli & Sussillo, NeurIPS 2019 (arXiv:1906.10720).
     """
 
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
-        # Apple's MPS has no float64
-        self._moments = StateMoments(rnn.hidden_size).to("cpu" if device.type == "mps" else device)
-
-    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        self._counter.update(states, lengths)
-        self._moments.update(states, lengths)
+    needs = ("regimes", "moments")
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        regimes = self._counter.regimes()
-        self.components: PrincipalComponents = self._moments.components()
+        regimes = self.totals.regimes()
+        self.components: PrincipalComponents = self.totals.components()
         self.result: RegimeSpectrum | None = None
         if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
             # stopping a network that has diverged is up to the LightningModule

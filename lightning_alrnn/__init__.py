@@ -10,11 +10,13 @@ from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks import (
     ActiveUnits,
     FixedPoints,
+    LatentTrajectories,
     LengthAccuracy,
     NeuralFit,
     PredictionWriter,
     RegimeOccupancy,
     Spectrum,
+    UnitAblation,
 )
 from lightning_alrnn.datamodules import (
     SCAN,
@@ -57,6 +59,7 @@ __all__ = [
     "FixedPoints",
     "IMDb",
     "ImageEncoder",
+    "LatentTrajectories",
     "LengthAccuracy",
     "MultiTask",
     "NeuralBatch",
@@ -75,6 +78,7 @@ __all__ = [
     "SpeechEncoder",
     "StimulusSelection",
     "TextEncoder",
+    "UnitAblation",
     "available_backends",
     "count_regimes",
     "fixed_points",

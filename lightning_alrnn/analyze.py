@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,20 +16,22 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from tqdm import tqdm
 
+from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
 from lightning_alrnn.analysis.study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
 
-_MOST_NUMBERS = 2**25
-"""States and inputs that are held, 128 MB in float32."""
+_MOST_NUMBERS = 2**24
+"""States and inputs that are held, 64 MB in float32; analysis takes some twenty times as much."""
 
 _DESCRIPTION = """\
-Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its slow modes, and what
-its nonlinear units do. Writes report.html (figures, tables and text in one file), report.json (every number) and the
-figures as PNG and SVG."""
+Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its
+slow modes, and what its nonlinear units do. Writes report.html (figures, tables and text in one
+file), report.json (the numbers) and the figures as PNG and SVG. docs/analysis.md explains them."""
 
 _EXAMPLE = """\
 example:
@@ -46,6 +49,7 @@ class SequenceCollector(Callback):
 
     Attributes:
         sequences: what was kept, after the test.
+        scores: of these sequences, without each nonlinear unit.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
@@ -57,6 +61,7 @@ class SequenceCollector(Callback):
             raise ValueError(f"max_sequences must be at least 2, got {max_sequences}")
         self.max_sequences = max_sequences
         self._kept: list[Sequences] = []
+        self._without: list[Tensor] = []
         self._seen = 0
         self._chosen: Tensor | None = None
 
@@ -74,7 +79,7 @@ class SequenceCollector(Callback):
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._kept, self._seen, self._chosen = [], 0, None
+        self._kept, self._without, self._seen, self._chosen = [], [], 0, None
 
     def on_test_batch_end(
         self,
@@ -88,12 +93,14 @@ class SequenceCollector(Callback):
         assert isinstance(pl_module, ALRNNModule)
         states, lengths = outputs["states"], outputs["lengths"]
         if self._chosen is None:
-            self._chosen = _spread(_size(trainer), self._limit(states, pl_module))
+            self._chosen = _spread(_size(trainer, len(states)), self._limit(states, pl_module))
         index = torch.arange(self._seen, self._seen + len(states))
         rows = torch.isin(index, self._chosen).nonzero()[:, 0].to(states.device)
         self._seen += len(states)
         if len(rows) == 0:
             return
+        some = SequenceBatch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
+        self._without.append(score_without_units(pl_module, cast(ALRNN, pl_module.core), some).cpu())
         encoded, _ = pl_module.encode(batch.inputs[rows], batch.lengths[rows])
         last = torch.arange(len(rows), device=states.device), lengths[rows] - 1
         targets = batch.targets[rows]
@@ -108,6 +115,11 @@ class SequenceCollector(Callback):
             None if batch.group is None else batch.group[rows],
         )
         self._kept.append(Sequences(*(None if field is None else field.detach().cpu() for field in kept)))  # type: ignore[arg-type]
+
+    @property
+    def scores(self) -> AblationScores:
+        """What these sequences score without each nonlinear unit."""
+        return ablation_scores(torch.stack(self._without).sum(dim=0))
 
     @property
     def sequences(self) -> Sequences:
@@ -168,7 +180,6 @@ def analyze(arguments: Sequence[str]) -> Found:
     run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     folder: Path = options.output_dir or run / "analysis"
     config = options.config or (run / "config.yaml" if (run / "config.yaml").is_file() else None)
-    folder.mkdir(parents=True, exist_ok=True)
 
     with warnings.catch_warnings():
         # advice on speed and on callbacks that a test does not need
@@ -185,17 +196,20 @@ def analyze(arguments: Sequence[str]) -> Found:
                 "--trainer.devices=1",
                 "--trainer.num_nodes=1",
                 "--trainer.strategy=auto",
+                "--trainer.accelerator=auto",  # a network trained on a cluster is read on a laptop
+                "--trainer.precision=32-true",
                 f"--trainer.default_root_dir={folder}",
                 f"--trainer.callbacks={__name__}.SequenceCollector",
                 f"--trainer.callbacks.max_sequences={options.max_sequences}",
                 *rest,
-            ]
+            ],
+            save_config=False,  # the one of the log directory must not be overwritten
         )
     model, trainer = cast(ALRNNModule, cli.model), cast(Any, cli.trainer)
     collector = next(callback for callback in trainer.callbacks if isinstance(callback, SequenceCollector))
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
-    with tqdm(total=4, desc="analyze", leave=False) as bar:
+    with tqdm(total=5, desc="analyze", leave=False) as bar:
 
         def progress(part: str) -> None:
             bar.set_postfix_str(part)
@@ -214,6 +228,7 @@ def analyze(arguments: Sequence[str]) -> Found:
         model.objective,
         getattr(cli.datamodule, "class_names", None),
         names,
+        collector.scores,
     )
     source = Source(
         checkpoint=str(checkpoint),
@@ -235,28 +250,33 @@ def _parser() -> argparse.ArgumentParser:
         "alrnn analyze",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
         allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=Path, required=True, help="the checkpoint")
-    parser.add_argument("--config", type=Path, help="its configuration; default: the config.yaml of its log directory")
-    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis in its log directory")
+    parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
+    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis, in its log directory")
     parser.add_argument(
         "--max_sequences", type=int, default=512, help="how many test sequences to look at (default: 512)"
     )
     parser.add_argument(
-        "--time_limit", type=float, default=10.0, help="seconds each search for fixed points or cycles may take"
+        "--time_limit",
+        type=float,
+        default=10.0,
+        help="seconds to look for fixed points, and for cycles (default: 10)",
     )
     return parser
 
 
-def _size(trainer: Trainer) -> int | None:
+def _size(trainer: Trainer, batch_size: int) -> int | None:
     """How many sequences the test has, where that is known."""
     dataset = getattr(trainer.test_dataloaders, "dataset", None)
     try:
-        return len(dataset)  # type: ignore[arg-type]
+        size = len(dataset)  # type: ignore[arg-type]
     except TypeError:
         return None
+    batches = trainer.num_test_batches[0]  # fewer with limit_test_batches
+    return size if math.isinf(batches) else min(size, int(batches) * batch_size)
 
 
 def _spread(size: int | None, limit: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -13,27 +13,37 @@ from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 from lightning_alrnn.slurm import slurm_folders
 
-_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter")
-_REGIME_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum")
+_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
     "analyze": "lightning_alrnn.analyze:run_analyze",
     "configs": "lightning_alrnn.cli:print_configs",
     "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
 }
+_STATES_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories")
+_REGIME_CALLBACKS = (*_STATES_CALLBACKS, "UnitAblation")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
 class ALRNNCLI(LightningCLI):
-    """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default."""
+    """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
+
+    Args:
+        left_out: names of callbacks to go without, whoever asked for them.
+    """
+
+    def __init__(self, *args: Any, left_out: Collection[str] = (), **kwargs: Any) -> None:
+        self._left_out = left_out
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in _LINKED:
@@ -47,7 +57,7 @@ class ALRNNCLI(LightningCLI):
                 ],
                 "trainer.logger": {
                     "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "runs", "name": None},
+                    "init_args": {"save_dir": "runs", "name": None, "default_hp_metric": False},
                 },
             }
         )
@@ -60,6 +70,9 @@ class ALRNNCLI(LightningCLI):
         given = config.trainer.get("callbacks") or []
         if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
             given = config.trainer.callbacks = [given]
+        if self._left_out:
+            kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in self._left_out]
+            given = config.trainer.callbacks = kept
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):
@@ -123,27 +136,33 @@ def main(args: Sequence[str] | None = None) -> None:
             resolve_name(_COMMANDS[arguments[0]])(arguments[1:])
         else:
             run_cli(arguments)
-    except (ValueError, TypeError, OSError) as error:
+    except BrokenPipeError:  # whoever read the output has seen enough: `alrnn configs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
         if own is None:
             raise
         _fail(str(own))
 
 
-def run_cli(args: Sequence[str]) -> ALRNNCLI:
+def run_cli(args: Sequence[str], save_config: bool = True, left_out: Collection[str] = ()) -> ALRNNCLI:
     """Run a command of :class:`ALRNNCLI` and return it, with its ``trainer``, ``model`` and ``datamodule``.
 
     Args:
         args: the arguments, such as ``["fit", "--config", "digits"]``.
+        save_config: whether to write the configuration into the log directory.
+        left_out: names of callbacks to go without.
     """
     with _command_line(resolve_configs(args)):
         return ALRNNCLI(
             LightningModule,
             LightningDataModule,
+            left_out=left_out,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            save_config_callback=SaveConfigCallback if save_config else None,
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={
                 "prog": "alrnn",
@@ -169,7 +188,7 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
     """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
     repeated = []
     for callback in given:
-        if callback.class_path.rpartition(".")[2] in _REGIME_CALLBACKS and callback.init_args.get("module") is None:
+        if callback.class_path.rpartition(".")[2] in _STATES_CALLBACKS and callback.init_args.get("module") is None:
             for name in networks:
                 repeated.append(copy.deepcopy(callback))
                 repeated[-1].init_args.module = name
@@ -230,10 +249,21 @@ def print_configs(arguments: Sequence[str]) -> None:
             _write("usage: alrnn configs\n\nList the configurations that come with the package.")
             return
         _fail(f"alrnn configs takes no arguments, got {' '.join(arguments)}")
-    known = shipped_configs()
-    width = max(map(len, known))
-    for name, path in known.items():
-        _write(f"{name:<{width}}  {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+    rows: list[tuple[str, ...]] = [("name", "M", "P", "input → target")]
+    for name, path in shipped_configs().items():
+        text = path.read_text(encoding="utf-8")
+        options = yaml.safe_load(text)["model"]["init_args"]
+        units = [_sizes(options, key) for key in ("hidden_size", "nonlinear_units")]
+        rows.append((name, *units, text.splitlines()[1].lstrip("# ")))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _write("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    _write("\nalrnn fit --config NAME runs one; alrnn fit --config NAME --print_config shows all that it sets.")
+
+
+def _sizes(options: dict[str, Any], key: str) -> str:
+    """The value of an option, and the decoder's own where there are two networks."""
+    return " / ".join(str(value) for name, value in options.items() if name.endswith(key)) or "–"
 
 
 def _write(line: str) -> None:

@@ -12,15 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.special import betaincinv
 from torch import Tensor
 
+from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.primitives import ALPHA, DRAWS
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
 from lightning_alrnn.files import write_file
+from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
-from lightning_alrnn.plotting.page import Page, save_figure
+from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
 from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
 from lightning_alrnn.plotting.raster import plot_regime_raster
@@ -28,6 +32,8 @@ from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sha
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 _MOST_ROWS = 20
+_IMPORTANT = 0.1
+_MOST_LISTED = 1000
 _LONGEST_CODE = 24
 _TRAJECTORIES = 64
 _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
@@ -48,12 +54,14 @@ class Performance(NamedTuple):
         objective: "classification" or "regression".
         class_names: names of the classes, or ``None``.
         group_names: names of the conditions, or ``None``.
+        without: how well it does without each nonlinear unit, or ``None`` where that was not tried.
     """
 
     metrics: dict[str, float]
     objective: str
     class_names: list[str] | None
     group_names: list[str] | None
+    without: AblationScores | None = None
 
 
 class Source(NamedTuple):
@@ -87,31 +95,30 @@ def write_report(
     Returns:
         What report.json holds.
     """
-    figures: dict[str, Figure] = {}
     page = Page(
         f"What the network does: {source.data}",
         f"M = {sequences.states.shape[2]} units, P = {study.summary.possible_log2} of them nonlinear, "
         f"{sequences.inputs.shape[2]} inputs; {source.checkpoint}",
     )
-    writer = _Writer(page, figures)
-    _summary(page, study, performance)
+    writer = _Writer(page, folder / "figures")
+    _summary(page, study)
     _performance(writer, sequences, performance)
     _regimes(writer, study, sequences, performance)
     _attractors(writer, study, sequences)
     _modes(writer, study, sequences)
     _units(writer, study, performance)
     _method(page, study, sequences, source)
-    report = {
-        "source": source._asdict(),
-        "versions": _versions(),
-        "performance": performance._asdict(),
-        "sequences": len(sequences.states),
-        "primitives": {_NAMES[name]: getattr(getattr(study, name), "found", None) for name in _PRIMITIVES},
-        "study": to_json(study),
-    }
-    for name, figure in figures.items():
-        save_figure(figure, folder / "figures" / name)
-    write_file(folder / "report.json", json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+    report: dict[str, Any] = to_json(
+        {
+            "source": source,
+            "versions": _versions(),
+            "performance": performance,
+            "sequences": len(sequences.states),
+            "primitives": {_NAMES[name]: _found(study, name) for name in _PRIMITIVES},
+            "study": study,
+        }
+    )
+    write_file(folder / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_file(folder / "report.html", page.html())
     return report
 
@@ -119,14 +126,17 @@ def write_report(
 def to_json(value: Any) -> Any:
     """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
 
-    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out.
+    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
+    and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
 
     Example:
         >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
         {'tau': [1.0, 'inf'], 'p': None}
     """
     if isinstance(value, Tensor):
-        return to_json(value.tolist())
+        kept = value[(slice(_MOST_LISTED),) * value.ndim].detach()
+        plain = not kept.is_complex() and bool(torch.isfinite(kept).all())
+        return kept.tolist() if plain else to_json(kept.tolist())
     if hasattr(value, "_asdict"):
         return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
     if isinstance(value, dict):
@@ -143,18 +153,22 @@ def to_json(value: Any) -> Any:
 class _Writer:
     """A page, and the figures that go both into it and into files."""
 
-    def __init__(self, page: Page, figures: dict[str, Figure]) -> None:
+    def __init__(self, page: Page, folder: Path) -> None:
         self.page = page
-        self._figures = figures
+        self._folder = folder
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
-        self._figures[name] = figure
-        self.page.figure(figure, caption)
+        self.page.figure(figure, caption, self._folder / name)
 
 
-def _summary(page: Page, study: Study, performance: Performance) -> None:
-    found = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None)]
-    absent = [_NAMES[name] for name in _PRIMITIVES if getattr(getattr(study, name), "found", None) is False]
+def _found(study: Study, name: str) -> bool | None:
+    found: bool | None = getattr(getattr(study, name), "found", None)
+    return found
+
+
+def _summary(page: Page, study: Study) -> None:
+    found = [_NAMES[name] for name in _PRIMITIVES if _found(study, name)]
+    absent = [_NAMES[name] for name in _PRIMITIVES if _found(study, name) is False]
     words = f"Found, each beyond chance: {', '.join(found)}." if found else "No computational primitive was found."
     if absent:
         words += f" Looked for and not found: {', '.join(absent)}."
@@ -183,7 +197,7 @@ def _performance(writer: _Writer, sequences: Sequences, performance: Performance
             f"of {spread:.3g} on the {len(targets)} sequences that are looked at here.",
             answer=True,
         )
-        first = int(targets.double().var(dim=0).argmax())
+        first = int(targets.double().var(dim=0, correction=0).argmax())
         caption = "Answer and target at the last step of each sequence"
         if targets.shape[1] > 1:
             caption += f", for output {first}, whose target varies most"
@@ -219,7 +233,7 @@ def _regimes(writer: _Writer, study: Study, sequences: Sequences, performance: P
     )
     writer.figure("units", plot_units(study.units), "How often each nonlinear unit is on, and how often it switches.")
     writer.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
-    group = sequences.group
+    group = None if study.by_group is None else sequences.group
     by_class = group is None and not sequences.targets.is_floating_point()
     caption = "The regime at each step" + (
         ", by true class." if by_class else ", by condition." if group is not None else "."
@@ -307,13 +321,17 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     page.section("What are the slow modes?")
     slowest = study.spectrum.slowest
     share = float(study.components.share[0])
-    page.text(
+    text = (
         f"The slowest mode of the most visited regime has λ = {_complex(slowest.eigenvalue)}, and "
-        f"{_timescale(slowest.timescale)}. The leading principal component holds {share:.0%} of the states' variance "
-        f"and lies {study.slow_angle:.0f}° from it (a random direction: "
-        f"{_random_angle(sequences.states.shape[2]):.0f}°).",
-        answer=True,
+        f"{_timescale(slowest.timescale)}."
     )
+    if share > 0:
+        by_chance = _random_angle(sequences.states.shape[2], len(slowest.directions))
+        text += (
+            f" The leading principal component holds {share:.0%} of the states' variance and lies "
+            f"{study.slow_angle:.0f}° from it (a random direction: {by_chance:.0f}°)."
+        )
+    page.text(text, answer=True)
     steps = float(sequences.lengths.double().median())
     occupancy = study.integration.occupancy
     rows = []
@@ -357,7 +375,7 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     )
     writer.figure(
         "input_memory",
-        plot_memory(study.memory, study.nonnormality),
+        plot_memory(study.memory, study.nonnormality, [f"input {index}" for index in study.memory_channels.tolist()]),
         "How much an input counts some steps later, and how much perturbations grow within a regime.",
     )
 
@@ -365,14 +383,51 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
 def _units(writer: _Writer, study: Study, performance: Performance) -> None:
     page = writer.page
     page.section("What do the units do?")
+    _without(writer, performance)
     page.text(
-        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it; the "
-        "p-values are those of permutation tests."
+        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it. "
+        f"p is the share of {DRAWS} draws of chance that reach the measure, the measure itself counted among them: "
+        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough. It "
+        "is about the answers that the network gives, right or wrong."
     )
     _gating(writer, study)
     _integration(page, study)
     _routing(writer, study, performance)
     _transients(page, study)
+
+
+def _without(writer: _Writer, performance: Performance) -> None:
+    page, found = writer.page, performance.without
+    if found is None or not len(found.linearise):
+        return
+    important = found.important(_IMPORTANT)
+    count = int(important.sum())
+    page.text(
+        f"{count} of {len(important)} nonlinear units {'matters' if count == 1 else 'matter'}: without the unit, or "
+        f"without its nonlinearity, the task loss of {found.loss:.3g} grows by more than {_IMPORTANT:.0%}.",
+        answer=True,
+    )
+    judged = not math.isnan(found.accuracy)
+    order = torch.argsort(torch.maximum(found.linearise, found.silence), descending=True, stable=True)[:_MOST_ROWS]
+    page.table(
+        ("unit", "linearised", "silenced", *(("accuracy lost, linearised", "silenced") if judged else ())),
+        [
+            (
+                str(unit),
+                f"+{_number(float(found.linearise[unit]))}",
+                f"+{_number(float(found.silence[unit]))}",
+                *(
+                    (f"{float(found.linearise_accuracy[unit]):.1%}", f"{float(found.silence_accuracy[unit]):.1%}")
+                    if judged
+                    else ()
+                ),
+            )
+            for unit in order.tolist()
+        ],
+        "Increase of the task loss where a unit passes on z itself instead of max(0, z), and where it is held at zero, "
+        f"the units that matter most first{_of(len(important))}. Nothing is trained anew.",
+    )
+    writer.figure("ablation", plot_ablation(found, _IMPORTANT), "What it costs to take each nonlinear unit away.")
 
 
 def _gating(writer: _Writer, study: Study) -> None:
@@ -400,11 +455,18 @@ def _gating(writer: _Writer, study: Study) -> None:
             )
         unit, control, gated = found.gates[0]
         low, high = found.controlled[control, gated].tolist()
-        page.text(
-            f"Found. Unit {unit} switches with input {control}; input {gated} counts {high:.3g} for the answer where "
-            f"input {control} is high and {low:.3g} where it is low.",
-            answer=True,
-        )
+        if control == gated:
+            effect = (
+                f"and lets through more of the same input in one position than in the other: "
+                f"{float(found.gain_on[unit, gated]):.3g} when on, {float(found.gain_off[unit, gated]):.3g} when off. "
+                "No unit lets through one input by another one's leave"
+            )
+        else:
+            effect = (
+                f"and input {gated} counts {high:.3g} for the answer where input {control} is high and {low:.3g} where "
+                "it is low"
+            )
+        page.text(f"Found. Unit {unit} switches with input {control}, {effect}.", answer=True)
         page.table(
             (
                 "unit",
@@ -419,7 +481,9 @@ def _gating(writer: _Writer, study: Study) -> None:
             "position as in the other. Chance: the inputs of other trials.",
         )
     else:
-        page.text("Not found: no unit is both locked to an input and lets through clearly more when on than when off.")
+        page.text(
+            "Not found: no unit is locked to an input and lets through clearly more in one position than in the other."
+        )
     writer.figure("gating", plot_gating(found), "Locking of units to inputs, and what the gates make of the inputs.")
 
 
@@ -427,9 +491,9 @@ def _integration(page: Page, study: Study) -> None:
     found = study.integration
     page.subsection("Integration")
     page.text(
-        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.0f} "
-        f"steps, half a sequence. The first half of the sequences has {found.early:.0%} of the inputs' effect on the "
-        "answer (a network that keeps all it is given: about 50%).",
+        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.3g} "
+        f"steps, half a sequence. The first half of the sequences has {_percent(found.early)} of the inputs' effect on "
+        "the answer (a network that keeps all it is given: about 50%).",
         answer=found.found,
     )
     rows = [
@@ -444,10 +508,11 @@ def _integration(page: Page, study: Study) -> None:
         for index, code in enumerate(found.codes)
     ]
     page.table(
-        ("regime", "share of steps", "slow modes", "share of the answer in them", "in as many others", "p"),
+        ("regime", "share of steps", "slow modes", "share of the answer in them", "by chance", "p"),
         rows,
-        "The part of the answer's variance that the slow modes of a regime carry, and the median of as many modes "
-        "drawn at random. It is below 0 where the other modes cancel it.",
+        "The part of the answer's variance that the slow modes of a regime carry, and by chance: the median of as many "
+        "directions drawn at random. It is below 0 where the other modes cancel it. p is that of all regimes with 5% "
+        "of the steps together.",
     )
 
 
@@ -455,10 +520,11 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
     page, found = writer.page, study.routing
     page.subsection("Rule-dependent routing")
     if found is None or found.found is None:
-        page.text("The data have no conditions (SequenceBatch.group) to be told apart.")
+        count = "no conditions (SequenceBatch.group)" if found is None or len(found.groups) == 0 else "one condition"
+        page.text(f"Not looked for: the sequences have {count}, and at least two are needed to be told apart.")
         return
     names = _group_names(found.groups, performance.group_names)
-    channel = int(torch.where(found.difference_p <= 0.05, found.difference, -1.0).argmax())
+    channel = int(torch.where(found.difference_p <= ALPHA, found.difference, -1.0).argmax())
     effect = ", ".join(f"{name} {float(found.gain[row, channel]):.3g}" for row, name in enumerate(names[:8]))
     difference, chance, p = (
         float(field[channel]) for field in (found.difference, found.difference_null, found.difference_p)
@@ -483,7 +549,8 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
             )
             for index in order.tolist()
         ],
-        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|).",
+        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|). Chance: the "
+        "conditions exchanged among the trials.",
     )
     writer.figure("routing", plot_routing(found, names), "What each input counts for the answer in each condition.")
 
@@ -491,8 +558,11 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
 def _transients(page: Page, study: Study) -> None:
     found = study.transients
     page.subsection("Memory-dependent transients")
-    if found is None or found.found is None:
-        page.text("No unit switches before the response, or there are no different answers to be told apart.")
+    if found.found is None:
+        page.text(
+            "Not looked for: no unit switches before the response, there are no different answers to be told apart, or "
+            "the fixed points could not be listed."
+        )
         return
     page.text(
         f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, "
@@ -538,8 +608,9 @@ def _settling(study: Study) -> str:
     batch = len(found.period)
     parts = []
     for index in torch.unique(found.at_point[found.at_point >= 0]).tolist():
-        code = _code(study.fixed_points["zero"].code[index])
-        parts.append(f"{int((found.at_point == index).sum())} at the fixed point in regime {code or '(linear)'}")
+        code = study.fixed_points["zero"].code[index]
+        where = f" in regime {_code(code)}" if len(code) else ""
+        parts.append(f"{int((found.at_point == index).sum())} at the fixed point{where}")
     unlisted = int(((found.period == 1) & (found.at_point < 0)).sum())
     if unlisted:
         parts.append(f"{unlisted} at rest elsewhere, such as on a continuum of fixed points")
@@ -575,6 +646,8 @@ def _point(found: FixedPointSet, index: int) -> tuple[str, ...]:
 
 
 def _claim(found: FixedPointSet) -> str:
+    if found.complete and found.code.shape[1] == 0:
+        return "A linear network has no others."
     if found.complete:
         return f"All {found.regimes_searched} regimes were searched: there are no others."
     if found.box is not None:
@@ -598,7 +671,7 @@ def _group_names(groups: Tensor, names: list[str] | None) -> list[str]:
 
 
 def _code(code: Tensor) -> str:
-    text = bitcode(code)
+    text = bitcode(code) or "linear"
     return text if len(text) <= _LONGEST_CODE else f"{text[: _LONGEST_CODE - 1]}… ({int(code.sum())} of {len(text)} on)"
 
 
@@ -608,6 +681,10 @@ def _number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.0%}"
 
 
 def _complex(value: complex) -> str:
@@ -620,9 +697,11 @@ def _timescale(steps: float) -> str:
     return f"{'grows' if steps < 0 else 'decays'} within {_number(abs(steps))} steps"
 
 
-def _random_angle(size: int) -> float:
-    """Median angle in degrees between a line and a random direction in ``size`` dimensions, roughly."""
-    return math.degrees(math.acos(min(1.0, 0.6745 / math.sqrt(size))))
+def _random_angle(size: int, dimensions: int) -> float:
+    """Median angle in degrees between a random direction and a subspace: cos² is Beta(k/2, (M−k)/2) distributed."""
+    if dimensions >= size:
+        return 0.0
+    return math.degrees(math.acos(math.sqrt(float(betaincinv(dimensions / 2, (size - dimensions) / 2, 0.5)))))
 
 
 def _are(count: int, noun: str) -> str:

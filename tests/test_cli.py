@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_alrnn.cli import main, resolve_configs, run_cli, shipped_configs
 
@@ -37,7 +38,7 @@ def test_fit_with_nothing_but_the_data() -> None:
     folder = Path("runs/Addition/version_0")
     assert list(folder.glob("events*"))
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best-epoch=000.ckpt", "last.ckpt"}
-    assert len(list((folder / "figures").iterdir())) == 4
+    assert len(list((folder / "figures").iterdir())) == 5
     assert (folder / "config.yaml").is_file()
 
 
@@ -123,7 +124,7 @@ def test_sequence_to_sequence() -> None:
     for group in ("regime/visited", "units/active", "fixed_points/total"):
         assert {f"encoder/{group}", f"decoder/{group}"} <= set(logged)
     folder = Path("runs/SCAN/version_0")
-    assert len(list((folder / "figures").iterdir())) == 9
+    assert len(list((folder / "figures").iterdir())) == 11
 
     # what was run is what was saved: each network with callbacks of its own
     saved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -372,3 +373,16 @@ def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("lightning_alrnn.cli.run_cli", fails)
     with pytest.raises(ValueError, match="not ours"):
         main(["fit"])
+
+
+def test_callbacks_that_are_not_on_by_default() -> None:
+    write_scan()
+    given = ["--trainer.callbacks+=LatentTrajectories", "--trainer.callbacks+=UnitAblation"]
+    logged = set(run_cli(["fit", *TINY, *given]).trainer.callback_metrics)
+    assert {"latent/pc1_variance", "ablation/silence_max", "fixed_points/bifurcation", "regime/visited"} <= logged
+    logged = set(run_cli(["fit", *TINY, *given, "--model.core=torch.nn.GRU"]).trainer.callback_metrics)
+    assert not any(key.startswith(("latent", "ablation")) for key in logged)
+    logged = set(run_cli(["fit", *SCAN, *given[:1]]).trainer.callback_metrics)
+    assert {"encoder/latent/pc1_variance", "decoder/latent/pc1_variance"} <= logged
+    with pytest.raises(MisconfigurationException, match="ALRNNSeq2Seq does not: use ALRNNModule"):
+        run_cli(["fit", *SCAN, *given])

@@ -4,6 +4,7 @@ Some functions have the name of their module: ``analysis.fixed_points``, ``analy
 are the functions; the modules are imported from, as in ``from lightning_alrnn.analysis.cycles import CycleSet``.
 """
 
+from lightning_alrnn.analysis.ablation import AblationScores, ablated_states, ablation_scores, ablation_sums
 from lightning_alrnn.analysis.cycles import CycleContinuum, CycleSet, cycles
 from lightning_alrnn.analysis.fixed_points import (
     Continuum,
@@ -51,14 +52,17 @@ from lightning_alrnn.analysis.regimes import (
     transition_matrix,
 )
 from lightning_alrnn.analysis.spectrum import (
+    LatentDimensions,
     PrincipalComponents,
     RegimeSpectrum,
     SlowMode,
+    latent_dimensions,
     principal_angle,
     principal_components,
     regime_spectrum,
     slowest_mode,
 )
+from lightning_alrnn.analysis.tracking import FixedPointMatch, FixedPointPlaces, match_fixed_points, places
 from lightning_alrnn.analysis.transients import (
     InputMemory,
     Nonnormality,
@@ -70,15 +74,19 @@ from lightning_alrnn.analysis.transients import (
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
 __all__ = [
+    "AblationScores",
     "Continuum",
     "CycleContinuum",
     "CycleSet",
     "DwellTimes",
+    "FixedPointMatch",
+    "FixedPointPlaces",
     "FixedPointSet",
     "GroupOccupancy",
     "InputMemory",
     "Intervention",
     "InterventionEffect",
+    "LatentDimensions",
     "LineAttractorScore",
     "LyapunovSpectrum",
     "Nonnormality",
@@ -95,6 +103,9 @@ __all__ = [
     "TransitionGraph",
     "UnitStatistics",
     "VirtualFixedPoints",
+    "ablated_states",
+    "ablation_scores",
+    "ablation_sums",
     "bitcode",
     "clamp_regime",
     "count_regimes",
@@ -111,11 +122,14 @@ __all__ = [
     "intervene",
     "intervention_effect",
     "jacobians",
+    "latent_dimensions",
     "line_attractor_score",
     "linearise",
     "lyapunov_spectrum",
+    "match_fixed_points",
     "nonnormality",
     "pearson",
+    "places",
     "principal_angle",
     "principal_components",
     "propagate",

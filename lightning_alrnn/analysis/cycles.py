@@ -217,7 +217,7 @@ def _sequences(system: System, period: int, states: Tensor | None) -> Bools:
     if codes.shape[1] < period or not len(codes):
         return nothing
     windows = np.lib.stride_tricks.sliding_window_view(codes, period, axis=1)  # (batch, windows, P, k)
-    rows = np.moveaxis(windows, -1, 2).reshape(-1, period * system.units)
+    rows = np.moveaxis(windows, -1, 2).reshape(math.prod(windows.shape[:2]), period * system.units)
     _, first, counts = np.unique(np.packbits(rows, axis=1), axis=0, return_index=True, return_counts=True)
     kept: Bools = rows[first[np.argsort(-counts, kind="stable")[:_MOST_SEEDS]]]
     return kept

@@ -75,6 +75,20 @@ class PrincipalComponents(NamedTuple):
     share: Tensor
 
 
+class LatentDimensions(NamedTuple):
+    """How many dimensions states fill, from the variances λ along their principal components.
+
+    Attributes:
+        pc1_variance: share of the variance along the leading component, λ_1 / Σ λ.
+        pc3_variance: share along the leading three.
+        participation_ratio: (Σ λ)² / Σ λ², the effective number of dimensions, 1 to M.
+    """
+
+    pc1_variance: float
+    pc3_variance: float
+    participation_ratio: float
+
+
 def regime_spectrum(rnn: ALRNN, regimes: RegimeCounts, top: int = 16) -> RegimeSpectrum:
     """Eigenvalues and time constants of the most visited regimes, computed in float64.
 
@@ -170,6 +184,18 @@ def principal_components(states: Tensor, lengths: Tensor | None = None) -> Princ
         lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
     count, total, outer = sum_moments(states.double(), lengths)
     return components_of_moments(int(count), total.cpu(), outer.cpu())
+
+
+def latent_dimensions(components: PrincipalComponents) -> LatentDimensions:
+    """How many dimensions the states fill; NaN where they do not vary.
+
+    Example:
+        >>> square = torch.tensor([[[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]]])
+        >>> latent_dimensions(principal_components(square))
+        LatentDimensions(pc1_variance=0.5, pc3_variance=1.0, participation_ratio=2.0)
+    """
+    share = components.share
+    return LatentDimensions(float(share[0]), float(share[:3].sum()), float(1.0 / share.square().sum()))
 
 
 def sum_moments(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -46,6 +46,7 @@ from lightning_alrnn.analysis.spectrum import (
     principal_components,
     regime_spectrum,
 )
+from lightning_alrnn.analysis.system import read_parameters, tensor
 from lightning_alrnn.analysis.transients import InputMemory, Nonnormality, input_memory, nonnormality
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 from lightning_alrnn.batch import valid_steps
@@ -57,7 +58,10 @@ _PERIODS = (2, 3, 4)
 _STARTS = 64
 _MOST_GROUPS = 8
 _TARGET_BINS = 4
+_AT_REST = ("zero", "mean", "before the answer")
 _LONGEST_MEMORY = 200
+_MOST_CHANNELS = 8
+_MOST_OPERATIONS = 2e10
 
 
 class Sequences(NamedTuple):
@@ -102,7 +106,8 @@ class Study(NamedTuple):
         components: principal components of the states.
         slow_angle: degrees between the leading one and the slowest mode.
         nonnormality: of these regimes.
-        memory: how much an input counts some steps later.
+        memory_channels: the inputs that count most for the answer, eight at most, int64.
+        memory: how much each of them counts some steps later.
         readout: the direction of the outputs that varies most, shape ``(outputs,)``.
         output_row: D of that output, shape ``(M,)``.
         gains: ∂y_T/∂s_t of it, shape ``(batch, time, K)``.
@@ -131,6 +136,7 @@ class Study(NamedTuple):
     components: PrincipalComponents
     slow_angle: float
     nonnormality: Nonnormality
+    memory_channels: Tensor
     memory: InputMemory
     readout: Tensor
     output_row: Tensor
@@ -138,7 +144,7 @@ class Study(NamedTuple):
     gating: Gating
     integration: Integration
     routing: Routing | None
-    transients: Transients | None
+    transients: Transients
     refused: dict[str, str]
 
 
@@ -159,12 +165,13 @@ def study(
         sequences: what it ran over.
         readout_weight: D of its outputs y = D z + b, shape ``(outputs, M)``.
         group_names: of the conditions.
-        time_limit: seconds that each search for fixed points or cycles may take.
+        time_limit: seconds that the searches for fixed points may take together, and those for cycles.
         seed: seed of all draws.
         progress: called with the name of each part before it is computed.
 
     Raises:
-        ValueError: if a parameter or a state is not finite, or a shape does not fit.
+        ValueError: if a parameter or a state is not finite, the network is so unstable that the effect of its inputs
+            overflows, or a shape does not fit.
 
     Example:
         >>> from lightning_alrnn.datamodules import Addition
@@ -175,11 +182,25 @@ def study(
         >>> run = Sequences(batch.inputs, states, batch.lengths, readout(states[:, -1]).detach(), batch.targets, None)
         >>> found = study(rnn, run, readout.weight)
         >>> found.summary.possible_log2, sorted(found.fixed_points), found.refused
-        (2, ['mean', 'zero'], {})
+        (2, ['before the answer', 'mean', 'zero'], {})
     """
     units, size = rnn.nonlinear_units, rnn.hidden_size
     states, lengths, group = sequences.states, sequences.lengths, sequences.group
+    if group is not None and not bool((group >= 0).any()):
+        group = None
     refused: dict[str, str] = {}
+    weight = readout_weight.detach().cpu().double()
+    for name, value in (*rnn.named_parameters(), ("of the readout", readout_weight)):
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"parameter {name} has NaN or infinite entries: training has diverged, take an earlier one"
+            )
+    broken = int((~torch.isfinite(states).all(dim=2).all(dim=1)).sum())
+    if broken:
+        raise ValueError(
+            f"the states of {broken} of {len(states)} sequences are not finite: the network is unstable, and they "
+            "overflow; give shorter sequences, or a checkpoint of a stable network"
+        )
 
     progress("regimes")
     regimes = count_regimes(states, units, lengths)
@@ -195,8 +216,8 @@ def study(
                 rnn,
                 value,
                 visited=regimes.codes[:1000],
-                readout=lambda z: z @ readout_weight.double().T,
-                time_limit=time_limit,
+                readout=lambda z: z @ weight.T,
+                time_limit=time_limit / len(constant),
                 seed=seed,
             )
             points[name] = cast(FixedPointSet, found)  # of one input
@@ -214,7 +235,7 @@ def study(
         for period in _PERIODS:
             try:
                 seeds = tails if len(tails) else None
-                rings[period] = cycles(rnn, period, seed_states=seeds, time_limit=time_limit, seed=seed)
+                rings[period] = cycles(rnn, period, seed_states=seeds, time_limit=time_limit / len(_PERIODS), seed=seed)
             except ValueError as error:
                 refused[f"cycles of period {period}"] = str(error)
 
@@ -223,14 +244,16 @@ def study(
     spectrum = regime_spectrum(rnn, regimes, 2 * _REGIMES)
     angle = principal_angle(components.directions[0], spectrum.slowest.directions)
     direction = leading_output(sequences.outputs)
-    row = direction @ readout_weight.detach().cpu().double()
-    memory = input_memory(
-        rnn, states, min(states.shape[1] - 1, _LONGEST_MEMORY), lengths, readout_weight.detach().cpu()
-    )
+    row = direction @ weight
+    gains = input_gain(rnn, states, row, lengths)
+    if not bool(torch.isfinite(gains).all()):
+        raise ValueError(
+            f"the effect of an input overflows within {states.shape[1]} steps: the network is too unstable to be "
+            "analysed; give shorter sequences, or a checkpoint of a stable network"
+        )
+    channels = gains.abs().sum(dim=(0, 1)).argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
 
     progress("computational primitives")
-    gains = input_gain(rnn, states, row, lengths)
-    rest = points.get("zero")
     return Study(
         regimes=regimes,
         summary=summarize_regimes(regimes),
@@ -244,34 +267,60 @@ def study(
         settling=settling,
         cycles=rings,
         lyapunov=lyapunov,
-        modes=slow_modes(rnn, codes, min(_MODES, size), readout_weight.detach().cpu()),
+        modes=slow_modes(rnn, codes, min(_MODES, size), weight),
         line=line_attractor_score(rnn, codes, states[valid_steps(lengths, states.shape[1])]),
         spectrum=spectrum,
         components=components,
         slow_angle=angle,
         nonnormality=nonnormality(rnn, codes),
-        memory=memory,
+        memory_channels=channels,
+        memory=_memory(rnn, states, lengths, weight, channels),
         readout=direction,
         output_row=row,
         gains=gains,
         gating=gating(rnn, sequences.inputs, states, gains, lengths, seed=seed),
         integration=integration(rnn, states, gains, row, lengths, seed=seed),
         routing=None if group is None else routing(rnn, states, gains, group, lengths, seed=seed),
-        transients=None
-        if rest is None
-        else transients(rnn, states, target_bins(sequences.targets, direction), rest, lengths, seed=seed),
+        transients=transients(
+            rnn,
+            states,
+            target_bins(sequences.targets, direction),
+            [(constant[name], points[name]) for name in _AT_REST if name in points],
+            lengths,
+            seed=seed,
+        ),
         refused=refused,
     )
 
 
 def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) -> dict[str, Tensor]:
-    """Inputs under which to look for fixed points: zero, the mean over all steps, and that of each condition.
+    """Inputs under which to look for fixed points.
 
+    They are zero, the mean over all steps, that over the last tenth of each sequence, and that of each condition.
     Conditions are left out where there are more than eight, and whatever does not differ from an input before it.
+
+    Args:
+        sequences: what the network was given.
+        group_names: of the conditions; ``None`` for their indices.
+
+    Returns:
+        float64 of shape ``(K,)`` each, by name.
+
+    Example:
+        >>> inputs = torch.tensor([[[1.0], [3.0]]])
+        >>> nothing = torch.zeros(1, 2, 1)
+        >>> run = Sequences(inputs, nothing, torch.tensor([2]), nothing[:, 0], nothing[:, 0], None)
+        >>> {name: value.tolist() for name, value in constant_inputs(run).items()}
+        {'zero': [0.0], 'mean': [2.0], 'before the answer': [3.0]}
     """
     valid = valid_steps(sequences.lengths, sequences.inputs.shape[1])
+    late = valid & ~valid_steps((0.9 * sequences.lengths).floor().long(), sequences.inputs.shape[1])
     inputs = sequences.inputs.double()
-    named = {"zero": torch.zeros(inputs.shape[2], dtype=torch.float64), "mean": inputs[valid].mean(dim=0)}
+    named = {
+        "zero": torch.zeros(inputs.shape[2], dtype=torch.float64),
+        "mean": inputs[valid].mean(dim=0),
+        "before the answer": inputs[late].mean(dim=0),
+    }
     if sequences.group is not None:
         groups = torch.unique(sequences.group[sequences.group >= 0]).tolist()
         for index in groups if len(groups) <= _MOST_GROUPS else []:
@@ -282,6 +331,18 @@ def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) 
         if not any(torch.allclose(value, other) for other in kept.values()):
             kept[name] = value
     return kept
+
+
+def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channels: Tensor) -> InputMemory:
+    """Of some channels, over as many sequences as keep the number of operations within bounds."""
+    lags = min(states.shape[1] - 1, _LONGEST_MEMORY)
+    cost = states.shape[1] * len(channels) * states.shape[2] ** 2 * (lags + 1)
+    count = max(1, min(len(states), int(_MOST_OPERATIONS / cost)))
+    some = torch.linspace(0, len(states) - 1, count).round().long()
+    parameters = read_parameters(rnn)
+    picked = tensor(parameters.C[:, channels.numpy()])
+    network = rnn.A.detach(), rnn.W.detach(), picked, rnn.h.detach(), rnn.nonlinear_units
+    return input_memory(network, states[some], lags, lengths[some], weight)
 
 
 def leading_output(outputs: Tensor) -> Tensor:

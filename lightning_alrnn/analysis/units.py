@@ -48,8 +48,8 @@ def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[
     """
     valid = valid_steps(lengths, states.shape[1])
     bits = regime_bits(states, nonlinear_units)
-    on = (bits & valid.unsqueeze(-1)).sum(dim=(0, 1))
-    switches = ((bits[:, 1:] ^ bits[:, :-1]) & valid[:, 1:].unsqueeze(-1)).sum(dim=(0, 1))
+    on = _count(bits, valid)
+    switches = _count(bits[:, 1:] ^ bits[:, :-1], valid[:, 1:])
     return on, switches, valid.sum(), valid[:, 1:].sum()
 
 
@@ -88,3 +88,9 @@ def unit_activity(
         lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
     on, switches, steps, moves = count_units(states, lengths, nonlinear_units)
     return unit_statistics(on, switches, int(steps), int(moves), threshold)
+
+
+def _count(bits: Tensor, valid: Tensor) -> Tensor:
+    """How often each bit ``(batch, time, P)`` is set in valid steps ``(batch, time)``: a product, not a slow sum."""
+    dtype = torch.float32 if valid.numel() < 2**24 else torch.float64  # in which the counts are exact
+    return (valid.flatten().to(dtype) @ bits.flatten(0, 1).to(dtype)).long()

@@ -1,5 +1,6 @@
 """Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`), and criteria."""
 
+from lightning_alrnn.metrics.ablation import AblationSums
 from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
 from lightning_alrnn.metrics.length import LengthCounter
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
@@ -11,6 +12,7 @@ from lightning_alrnn.metrics.units import UnitActivity
 
 __all__ = [
     "CRITERIA",
+    "AblationSums",
     "ConditionAverages",
     "LengthCounter",
     "RegimeCounter",

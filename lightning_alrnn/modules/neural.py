@@ -296,7 +296,7 @@ class ALRNNNeural(SequenceModule):
         regularization = self.regularization()
         loss = sum((self.weights[name] * value for name, (value, _) in terms.items()), start=regularization)
         self._log(stage, batch, terms, regularization)
-        return {"loss": loss, **output, "lengths": batch.lengths} | (
+        return {"loss": loss, **output, "lengths": batch.lengths, "targets": batch.targets} | (
             {} if batch.group is None else {"group": batch.group}
         )
 
@@ -341,6 +341,7 @@ class ALRNNNeural(SequenceModule):
         )
         return encoded, states, last
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
         self, stage: Stage, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor

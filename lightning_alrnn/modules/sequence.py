@@ -65,6 +65,9 @@ class ALRNNModule(SequenceModule):
     - ``val/sequence_accuracy``: share of sequences with every counted step right, under classification at every step;
     - ``val/mse``: mean squared error, under regression.
 
+    For callbacks, a step returns a dict with ``"loss"``, ``"states"`` and ``"lengths"``, with groups ``"group"``, and
+    under classification at the last step ``"targets"``, the classes.
+
     Without a ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the
     last one (``last.ckpt``) are kept.
 
@@ -227,7 +230,7 @@ class ALRNNModule(SequenceModule):
             else:
                 last = states[torch.arange(len(states), device=states.device), lengths - 1]
                 states = states * valid_steps(lengths, states.shape[1]).unsqueeze(-1)
-        outputs = self.readout(last if self.target_step == "last" else states)
+        outputs = self.read_out(states, last)
         if lengths is None:
             lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
         classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
@@ -265,6 +268,11 @@ class ALRNNModule(SequenceModule):
                 "how many of them are valid"
             )
         return encoded, lengths
+
+    def read_out(self, states: Tensor, last: Tensor) -> Tensor:
+        """The outputs, from states ``(batch, time, M)`` or those at each sequence's own last step ``(batch, M)``."""
+        outputs: Tensor = self.readout(last if self.target_step == "last" else states)
+        return outputs
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """The task's own loss.
@@ -342,8 +350,13 @@ class ALRNNModule(SequenceModule):
         losses = self._losses(stage, elements, weight)
         self._log(stage, batch, prediction, losses, weight)
         output = {"loss": losses["loss"], "states": prediction.states.detach(), "lengths": prediction.lengths}
-        return output if batch.group is None else {**output, "group": batch.group}
+        if batch.group is not None:
+            output["group"] = batch.group
+        if self.objective == "classification" and self.target_step == "last":
+            output["targets"] = batch.targets
+        return output
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
         self,
@@ -363,16 +376,17 @@ class ALRNNModule(SequenceModule):
                 outputs, targets = outputs[counted], targets[counted]
             for name in metrics.keys() - losses.keys():
                 metrics[name].update(outputs, targets)
-            if self._judges_trials:
+            if self.judges_trials:
                 self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
         self._log_metrics(stage, len(batch.inputs))
 
     @property
-    def _judges_trials(self) -> bool:
+    def judges_trials(self) -> bool:
+        """Whether predictions are right or wrong, see :meth:`count_right`."""
         return self.objective == "classification" or self.criterion is not None
 
     def _log_trials(self, stage: Stage) -> None:
-        if not self._judges_trials:
+        if not self.judges_trials:
             return
         accuracy = self._trials(stage)
         for name, value in accuracy.compute().items():

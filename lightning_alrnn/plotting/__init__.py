@@ -1,14 +1,18 @@
 """Figures drawn from results: matplotlib ``Figure`` objects, no pyplot and no global state."""
 
-from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
+from lightning_alrnn.plotting.ablation import plot_ablation
+from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
 from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 from lightning_alrnn.plotting.sweep import plot_verdict
+from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories
 
 __all__ = [
     "ExampleTrial",
+    "Trajectory",
+    "plot_ablation",
     "plot_eigenvalues",
     "plot_group_regimes",
     "plot_length_accuracy",
@@ -18,6 +22,8 @@ __all__ = [
     "plot_spectrum",
     "plot_spike_agreement",
     "plot_state_space",
+    "plot_tracking",
+    "plot_trajectories",
     "plot_units",
     "plot_verdict",
 ]

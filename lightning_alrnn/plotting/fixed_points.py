@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.plotting.style import BLUE, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
+
+_MARKED = 200
+"""Bifurcations that are marked, the last ones."""
 
 
 def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Figure:
@@ -113,6 +121,66 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if components == 2 else "")
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_tracking(
+    evaluations: Sequence[TrackedFixedPoints], bifurcations: Sequence[int] = (), *, complete: bool = True
+) -> Figure:
+    """Where each fixed point is over the epochs of training, and how many there are.
+
+    Args:
+        evaluations: the tracked fixed points of each evaluation, at least one.
+        bifurcations: epochs in which their number or stability changed.
+        complete: whether all fixed points were found; else the title says that there may be more.
+
+    Returns:
+        Figure with the coordinate of each along the states' leading principal component (top; a line joins what is the
+        same fixed point, and the scale is linear near 0 and logarithmic beyond where one lies far out) and numbers of
+        fixed points by stability (bottom). Epochs with a bifurcation are dashed.
+    """
+    figure = new_figure(7.2, 4.6)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
+    epochs = np.array([one.epoch for one in evaluations], dtype=float)
+    lines: dict[int, list[tuple[float, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for one in evaluations:
+        for identity, stability, coordinate in zip(one.identities, one.stability, one.coordinates, strict=True):
+            lines.setdefault(identity, []).append((one.epoch, coordinate))
+            points.setdefault(stability, []).append((one.epoch, coordinate))
+    for axes in (top, bottom):
+        tidy(axes)
+        for epoch in bifurcations[-_MARKED:]:
+            axes.axvline(epoch, color=GREY, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
+    top.add_collection(LineCollection(list(lines.values()), colors=GREY, linewidths=0.8, zorder=1))
+    for name, (colour, marker) in STABILITY_STYLE.items():
+        if name in points:
+            size = 5.0 if len(points[name]) <= 100 else 3.0
+            x, y = np.array(points[name]).T
+            top.plot(x, y, marker, color=colour, markersize=size, markeredgewidth=0, label=name, zorder=2)
+        counts = np.array([one.counts[list(STABILITY_STYLE).index(name)] for one in evaluations])
+        if counts.any():
+            bottom.step(epochs, counts, where="mid", color=colour, linewidth=1.4)
+            bottom.plot(epochs, counts, marker, color=colour, markersize=3, clip_on=False)
+    values = np.array([y for line in lines.values() for _, y in line])
+    values = np.abs(values[np.isfinite(values)])
+    if len(values) and values.max() > 30 * max(np.median(values), 1e-12):
+        top.set_yscale("symlog", linthresh=max(float(np.median(values)), 1e-12), linscale=2)
+    top.set_ylabel("along component 1")
+    bottom.set_ylabel("number")
+    bottom.set_ylim(bottom=0)
+    bottom.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    bottom.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    bottom.set_xlabel("epoch")
+    count = len(bifurcations)
+    top.set_title(
+        f"{len(lines)} fixed point{'' if len(lines) == 1 else 's'} followed, "
+        f"{count} bifurcation{'' if count == 1 else 's'}{'' if complete else ' (there may be more)'}",
+        fontsize=10,
+    )
+    if points:
+        top.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

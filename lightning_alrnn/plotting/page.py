@@ -90,10 +90,17 @@ class Page:
             f'<div class="scroll"><table>{above}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
         )
 
-    def figure(self, figure: Figure, caption: str) -> None:
-        """Add a figure, held within the page, with what it shows."""
+    def figure(self, figure: Figure, caption: str, path: Path | None = None) -> None:
+        """Add a figure, held within the page, with what it shows.
+
+        Args:
+            figure: the figure.
+            caption: what it shows.
+            path: of files without a suffix that it is written to as well, as by :func:`save_figure`; or ``None``.
+        """
         width = round(96 * figure.get_size_inches()[0])
-        data = b64encode(encode_png(render(figure, dpi=_DPI))).decode()
+        image = encode_png(render(figure, dpi=_DPI)) if path is None else save_figure(figure, path)
+        data = b64encode(image).decode()
         self._parts.append(
             f'<figure><img width="{width}" alt="{escape(caption)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -115,15 +122,21 @@ class Page:
         )
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> bytes:
     """Write a figure as ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes.
 
     Args:
         figure: the figure.
         path: of the files, without a suffix.
+
+    Returns:
+        What the PNG file holds.
     """
-    write_file(path.with_name(f"{path.name}.png"), encode_png(render(figure, dpi=_DPI)))
+    image = encode_png(render(figure, dpi=_DPI))
+    write_file(path.with_name(f"{path.name}.png"), image)
+    figure.set_layout_engine("none")  # the drawing has the layout of the image; finding it again costs as much
     drawing = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": path.name}):
         figure.savefig(drawing, format="svg", metadata={"Date": None})
     write_file(path.with_name(f"{path.name}.svg"), drawing.getvalue())
+    return image

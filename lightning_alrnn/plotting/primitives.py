@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_alrnn.analysis.primitives import Gating, Routing
+from lightning_alrnn.analysis.primitives import ALPHA, Gating, Routing
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, REGIME_COLOURS, new_figure, tidy
 
 _MOST = 20
@@ -38,7 +38,7 @@ def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
     rows = np.sort(np.argsort(-locking.max(axis=1), kind="stable")[:_MOST])
     columns = np.sort(np.argsort(-locking.max(axis=0), kind="stable")[:_MOST])
     image = left.imshow(locking[np.ix_(rows, columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    beyond = (found.locking_p <= 0.05).numpy()[np.ix_(rows, columns)]
+    beyond = (found.locking_p <= ALPHA).numpy()[np.ix_(rows, columns)]
     y, x = np.nonzero(beyond)
     left.plot(x, y, "o", color=ORANGE, markerfacecolor="none", markersize=9, label="beyond chance")
     left.set_xticks(
@@ -69,7 +69,7 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
 
     Args:
         found: the measures.
-        names: of the conditions; ``None`` for their indices.
+        names: of the conditions in ``found.groups``; ``None`` for their indices.
         channels: names of the inputs; ``None`` for their indices.
 
     Returns:
@@ -83,13 +83,12 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
     axes = tidy(figure.subplots())
     width = 0.8 / max(len(gain), 1)
     for row, values in enumerate(gain):
-        index = int(found.groups[row])
-        label = str(index) if names is None else names[index]
+        label = str(int(found.groups[row])) if names is None else names[row]
         place = np.arange(len(shown)) + (row - (len(gain) - 1) / 2) * width
         axes.bar(place, values[shown], width, color=REGIME_COLOURS[row], label=label[:24].replace("$", r"\$"))
     axes.axhline(0, color="black", linewidth=0.8)
     labels = [f"input {index}" if channels is None else channels[index] for index in shown]
-    beyond = (found.difference_p <= 0.05).numpy()[shown]
+    beyond = (found.difference_p <= ALPHA).numpy()[shown]
     axes.set_xticks(
         range(len(shown)),
         [f"{label}{' *' if star else ''}" for label, star in zip(labels, beyond, strict=True)],

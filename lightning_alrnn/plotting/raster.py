@@ -31,7 +31,8 @@ def plot_regime_raster(
         states: z_1 … z_T, shape ``(batch, time, M)``.
         nonlinear_units: P.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        group: condition or class of each sequence, by which rows are sorted, int64 of shape ``(batch,)``; or ``None``.
+        group: condition or class of each sequence, by which rows are sorted, int64 of shape ``(batch,)``, below 0 for
+            none; or ``None``.
         names: of the conditions; ``None`` for their indices.
 
     Returns:
@@ -67,9 +68,7 @@ def plot_regime_raster(
         edges = np.concatenate(([-0.5], bounds, [len(rows) - 0.5]))
         middles = (edges[:-1] + edges[1:]) / 2
         present = owners[np.clip(middles.round().astype(int), 0, len(owners) - 1)]
-        texts = [
-            str(names[index]) if names is not None and 0 <= index < len(names) else str(index) for index in present
-        ]
+        texts = ["none" if index < 0 else str(index) if names is None else names[index] for index in present]
         axes.set_yticks(middles, [text[:24].replace("$", r"\$") for text in texts], fontsize=8)
         axes.set_ylabel("")
     handles = []

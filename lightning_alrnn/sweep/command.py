@@ -111,7 +111,10 @@ def finish(folder: Path, plan: Plan) -> bool:
     """
     records = {record.name: record for record in read_records(folder)}
     names = [spec.name for spec in plan.runs]
-    _write(_table([records[name] for name in names if name in records]))
+    kept = [records[name] for name in names if name in records]
+    # the verdict has a row for each P, in its best setting
+    if any(record.run.settings or record.run.nonlinear_units is None for record in kept):
+        _write(_table(kept) + "\n")
     missing = [name for name in names if name not in records or records[name].status != "done"]
     for name in missing:
         if holder := Claim(folder, name).holder():
@@ -161,7 +164,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     """The runs that the options ask for."""
-    cores = [core.strip() for core in options.core.split(",")]
+    cores = list(dict.fromkeys(core.strip() for core in options.core.split(",")))
     if any(map(is_alrnn, cores)) != (options.nonlinear_units is not None):
         raise ValueError(
             "--nonlinear_units 0,1,5 is missing: which numbers of nonlinear units?"

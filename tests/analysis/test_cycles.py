@@ -198,3 +198,10 @@ def test_errors_say_what_is_wrong() -> None:
         rnn.h.fill_(math.nan)
     with pytest.raises(ValueError, match="parameter h must be finite"):
         cycles(rnn, 2)
+
+
+def test_trajectories_of_a_linear_network() -> None:
+    turning = networks.build(np.zeros(0), [[0.0, -0.9], [0.9, 0.0]], [1.0, 0.0], 0)
+    found = cycles(turning, 4, seed_states=torch.randn(3, 9, 2))
+    assert found.certificate == "complete"
+    assert len(found.z) == 0

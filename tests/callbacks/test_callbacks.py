@@ -43,8 +43,12 @@ UNIT_KEYS = {f"units/{name}" for name in ["active", "always_on", "always_off", "
 FIXED_POINT_KEYS = {
     f"fixed_points/{name}"
     for name in ["total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale"]
+} | {f"fixed_points/{name}" for name in ["born", "died", "changed_stability", "bifurcation"]}
+FIGURES = {
+    "regime/occupancy",
+    "units/duty_cycle",
+    *(f"fixed_points/{name}" for name in ["eigenvalues", "state_space", "tracking"]),
 }
-FIGURES = {"regime/occupancy", "units/duty_cycle", "fixed_points/eigenvalues", "fixed_points/state_space"}
 
 
 def all_three(**options: Any) -> list[Callback]:

@@ -84,7 +84,8 @@ def test_keys_figures_and_state_keys_are_kept_apart() -> None:
     groups = {tuple(key.split("/")[:2]) for key in trainer.callback_metrics if key.count("/") == 2}
     assert groups == {(name, group) for name in UNITS for group in ("regime", "units", "fixed_points")}
     drawn = {path.name for path in (Path(logger.log_dir) / "figures").iterdir()}
-    figures = ("regime_occupancy", "units_duty_cycle", "fixed_points_eigenvalues", "fixed_points_state_space")
+    figures = ["regime_occupancy", "units_duty_cycle"]
+    figures += [f"fixed_points_{name}" for name in ("eigenvalues", "state_space", "tracking")]
     assert drawn == {f"{name}_{figure}-epoch=000.png" for name in UNITS for figure in figures} | {
         "val_accuracy_by_length-epoch=000.png"
     }

@@ -221,12 +221,3 @@ def test_scalars_lie_on_the_device_of_the_module(monkeypatch: pytest.MonkeyPatch
     watched.on_validation_epoch_end(trainer, made)
     assert set(logged) == KEYS
     assert all(value.device.type == "meta" for value in logged.values())
-
-
-def test_a_device_without_float64_leaves_the_sums_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Spectrum()
-    watched.reset(ALRNN(2, 4, 0), torch.device("meta"))
-    assert watched._moments.outer.device.type == "meta"
-    monkeypatch.setattr("lightning_alrnn.metrics.regimes.RegimeCounter.to", lambda self, device: self)
-    watched.reset(ALRNN(2, 4, 0), torch.device("mps"))
-    assert watched._moments.outer.device.type == "cpu"

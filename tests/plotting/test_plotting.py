@@ -7,14 +7,18 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
+from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.analysis.units import unit_activity
 from lightning_alrnn.metrics import ConditionAverages, SpikeAgreement
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting import (
     ExampleTrial,
+    Trajectory,
+    plot_ablation,
     plot_eigenvalues,
     plot_group_regimes,
     plot_length_accuracy,
@@ -24,6 +28,8 @@ from lightning_alrnn.plotting import (
     plot_spectrum,
     plot_spike_agreement,
     plot_state_space,
+    plot_tracking,
+    plot_trajectories,
     plot_units,
 )
 from lightning_alrnn.plotting.style import encode_png, render
@@ -219,3 +225,63 @@ def test_points_of_spike_agreement_are_the_rates() -> None:
     np.testing.assert_allclose(np.asarray(line.get_xdata()), found.rates.flatten().numpy())
     np.testing.assert_allclose(np.asarray(line.get_ydata()), found.expected_rates.flatten().numpy())
     assert "mean counts a bin, r = " in figure.axes[0].get_title()
+
+
+def test_tracked_points_lines_and_counts() -> None:
+    def one(epoch: int, identities: list[int], stability: list[str], coordinates: list[float]) -> TrackedFixedPoints:
+        counts = [stability.count(name) for name in ("stable", "saddle", "unstable", "marginal")]
+        return TrackedFixedPoints(epoch, epoch, identities, stability, coordinates, counts, epoch == 1)
+
+    seen = [one(0, [0], ["stable"], [1.0]), one(1, [0, 1], ["saddle", "stable"], [1.5, 2.0])]
+    figure = plot_tracking(seen, [1])
+    top, bottom = figure.axes
+    (segments,) = (lines.get_segments() for lines in top.collections)  # type: ignore[attr-defined]
+    assert [segment.tolist() for segment in segments] == [[[0, 1], [1, 1.5]], [[1, 2]]]
+    by_label = {line.get_label(): line for line in top.lines}
+    assert np.asarray(by_label["stable"].get_xydata()).tolist() == [[0, 1], [1, 2]]
+    assert np.asarray(by_label["saddle"].get_xydata()).tolist() == [[1, 1.5]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in bottom.lines[2::2]] == [[1, 1], [0, 1]]
+    assert top.get_title() == "2 fixed points followed, 1 bifurcation"
+    assert render(figure).std() > 5
+    far = seen[1]._replace(coordinates=[1.5, 1e9])
+    assert plot_tracking([seen[0], far], complete=False).axes[0].get_yscale() == "symlog"
+    render(plot_tracking([TrackedFixedPoints(3, 3, [], [], [], [0, 0, 0, 0], False)]))
+
+
+@pytest.mark.parametrize(("nonlinear", "hidden"), [(0, 1), (2, 2), (14, 20)])
+@pytest.mark.parametrize("labels", [1, 30])
+def test_figures_of_trajectories_draw(nonlinear: int, hidden: int, labels: int) -> None:
+    torch.manual_seed(0)
+    states = torch.randn(40, 6, hidden)
+    steps = torch.arange(1, 7)
+    seen = [Trajectory(one, steps, index % labels, index % 3 - 1) for index, one in enumerate(states)]
+    names = [f"{index}: a name that is far too long for $an axis" for index in range(labels)]
+    figure = plot_trajectories(seen, principal_components(states), nonlinear, names)
+    assert [axes.get_title().split(",")[0] for axes in figure.axes] == ["by class", "by group", "by regime"]
+    image = render(figure)
+    assert max(image.shape) < 2200
+    assert image.std() > 5
+    plain = [one._replace(class_index=-1, group_index=-1) for one in seen]
+    render(plot_trajectories(plain, principal_components(states), nonlinear))
+
+
+def test_points_of_regimes_are_coloured_by_them() -> None:
+    states = torch.tensor([[1.0, 2.0], [-1.0, 2.0], [-1.0, -2.0], [3.0, 2.0]])
+    axes = plot_trajectories([Trajectory(states, torch.arange(1, 5))], principal_components(states[None]), 2).axes[1]
+    counts = {str(line.get_label()).split()[0]: len(np.asarray(line.get_xdata())) for line in axes.lines}
+    assert counts == {"11": 2, "01": 1, "00": 1}
+
+
+@pytest.mark.parametrize("units", [0, 1, 60])
+@pytest.mark.parametrize("loss", [0.5, 0.0, np.nan])
+def test_bars_of_ablation(units: int, loss: float) -> None:
+    increase = torch.linspace(0, 1, units).double()
+    endless = increase.clone()
+    endless[-1:] = np.inf
+    for accuracy in (0.9, np.nan):
+        scores = AblationScores(loss, increase, endless, accuracy, increase / 2, increase / 3)
+        figure = plot_ablation(scores)
+        assert len(figure.axes) == (1 if np.isnan(accuracy) else 2)
+        heights = [bar.get_height() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
+        assert heights[:units] == increase.tolist()
+        assert render(figure).std() > 2

@@ -1,0 +1,150 @@
+"""What the callbacks cost: their scalars in an epoch of the addition task, and one figure of each.
+
+An epoch is 100 training batches of 128 sequences (T=100, M=50) and a validation of 1000, in ``Trainer.fit``.
+"default" is RegimeOccupancy, ActiveUnits and FixedPoints; "all" adds Spectrum and LatentTrajectories, which share the
+counts and moments of the states. The share is the time within the callbacks' hooks, of the epoch without them: epochs
+differ by more than the callbacks cost. A figure is drawn and encoded as PNG, in the network that was trained.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from common import arguments, cell, measure, save, summary
+from pytorch_lightning import Callback, Trainer
+
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LatentTrajectories,
+    RegimeOccupancy,
+    Spectrum,
+    UnitAblation,
+)
+from lightning_alrnn.callbacks.base import PeriodicCallback
+from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.plotting.style import encode_png, render
+
+BATCH, STEPS, HIDDEN, BATCHES = 128, 100, 50, 100
+_HOOKS = ("on_validation_epoch_start", "on_validation_batch_end", "on_validation_epoch_end")
+SETS: dict[str, tuple[type[PeriodicCallback], ...]] = {
+    "none": (),
+    "default": (RegimeOccupancy, ActiveUnits, FixedPoints),
+    "all": (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories),
+}
+
+
+class Epochs(Callback):
+    """Milliseconds of each epoch, with its validation, and of the callbacks' hooks in it."""
+
+    def __init__(self) -> None:
+        self.epochs: list[float] = []
+        self.hooks: list[float] = []
+        self.spent = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: object) -> None:
+        self._start, self.spent = time.perf_counter(), 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: object) -> None:
+        self.epochs.append(1e3 * (time.perf_counter() - self._start))
+        self.hooks.append(1e3 * self.spent)
+
+    def watch(self, callback: Callback) -> None:
+        """Add up the time within a callback's hooks."""
+        for name in _HOOKS:
+            setattr(callback, name, self._timed(getattr(callback, name)))
+
+    def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
+        @wraps(hook)
+        def run(*args: Any, **kwargs: Any) -> None:
+            start = time.perf_counter()
+            hook(*args, **kwargs)
+            self.spent += time.perf_counter() - start
+
+        return run
+
+
+def fit(nonlinear: int, kinds: tuple[type[PeriodicCallback], ...], epochs: int) -> tuple[Epochs, list[Any], Trainer]:
+    """Train for some epochs, after one that warms up."""
+    watch, callbacks = Epochs(), [kind(figure_every_n_epochs=0) for kind in kinds]
+    for callback in callbacks:
+        watch.watch(callback)
+    trainer = Trainer(
+        max_epochs=epochs + 1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[*callbacks, watch],
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    torch.manual_seed(0)
+    trainer.fit(
+        ALRNNModule(2, 1, HIDDEN, nonlinear, objective="regression", optimizer=partial(torch.optim.Adam, lr=3e-3)),
+        Addition(sequence_length=STEPS, train_size=BATCHES * BATCH, val_size=1000, test_size=1, batch_size=BATCH),
+    )
+    return watch, callbacks, trainer
+
+
+def draw(callback: PeriodicCallback) -> None:
+    """Draw and encode all figures of a callback."""
+    for figure in callback.figures().values():
+        encode_png(render(figure))
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = arguments(__doc__, repeats=3)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    data, rows = [], []
+    for nonlinear in (5, 50):
+        epochs: dict[str, list[float]] = {name: [] for name in SETS}
+        hooks: dict[str, list[float]] = {name: [] for name in SETS}
+        for _ in range(options.repeats):
+            for name, kinds in SETS.items():
+                watch, *_ = fit(nonlinear, kinds, epochs=3)
+                epochs[name] += watch.epochs[1:]
+                hooks[name] += watch.hooks[1:]
+        plain = summary(epochs["none"])
+        for name in list(SETS)[1:]:
+            found = {"epoch": summary(epochs[name]), "callbacks": summary(hooks[name]), "without": plain}
+            share = found["callbacks"]["median"] / plain["median"]
+            data.append({"P": nonlinear, "what": name, "milliseconds": found, "share": share})
+            cells = [cell(found[key]) for key in ("without", "epoch", "callbacks")]
+            rows.append([f"scalars, {name}", str(nonlinear), *cells, f"{share:.1%}"])
+        ablation = summary([fit(nonlinear, (UnitAblation,), epochs=1)[0].hooks[-1] for _ in range(options.repeats)])
+        share = ablation["median"] / plain["median"] / 10  # it is evaluated every ten epochs
+        data.append({"P": nonlinear, "what": "ablation", "milliseconds": ablation, "share": share})
+        rows.append(["scalars, UnitAblation", str(nonlinear), "", "", cell(ablation), f"{share:.1%}"])
+        every = (*SETS["all"], UnitAblation)
+        _, callbacks, trainer = fit(nonlinear, every, epochs=1)
+        for callback in callbacks:  # what a figure needs is kept only where there are figures
+            callback.figure_every_n_epochs = 10
+        trainer.validate(trainer.lightning_module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+        kinds_of = {kind.__name__: kind for kind in every}
+        figures = measure({type(callback).__name__: partial(draw, callback) for callback in callbacks}, 5)
+        for name, value in figures.items():
+            share = value["median"] / (1e3 * kinds_of[name]().figure_every_n_epochs)
+            data.append({"P": nonlinear, "what": name, "milliseconds": value, "share": share})
+            rows.append([f"figures, {name}", str(nonlinear), "", "", cell(value), f"{share:.1%}"])
+    text = (
+        f"Callbacks in milliseconds, minimum (median): scalars in an epoch of the addition task (B={BATCH}, T={STEPS}, "
+        f"M={HIDDEN}, {BATCHES} batches and 1000 sequences of validation), share of the epoch without them (of ten for "
+        "UnitAblation); all figures of a callback, share of the epochs of a second each between two of them by default."
+    )
+    save("callbacks", text, ["what", "P", "epoch without", "epoch with", "callbacks", "share"], rows, data)
+
+
+if __name__ == "__main__":
+    main()

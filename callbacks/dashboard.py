@@ -1,0 +1,232 @@
+"""What TensorBoard shows of a run beyond its curves, and what the terminal says at its end."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.tensorboard.summary import hparams
+
+from lightning_alrnn.nn.alrnn import ALRNN
+
+_LAYOUT: dict[
+    str, dict[str, list[Any]]
+] = {  # of TensorBoard's Custom Scalars: group, chart, regular expressions of keys
+    "task": {
+        "loss": ["Multiline", [r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$"]],
+        "score": ["Multiline", [r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$"]],
+        "score by group": ["Multiline", [r"^val/accuracy/.+"]],
+    },
+    "regimes": {
+        "number": ["Multiline", [r"regime/visited$", r"regime/effective$"]],
+        "switches a step, share of the most frequent": [
+            "Multiline",
+            [r"regime/switch_rate$", r"regime/top_occupancy$"],
+        ],
+        "shared by groups": ["Multiline", [r"regime/sharing_jaccard$", r"regime/sharing_js$"]],
+    },
+    "units": {
+        "number": ["Multiline", [r"units/active$", r"units/always_on$", r"units/always_off$"]],
+        "duty cycle": ["Multiline", [r"units/mean_duty$"]],
+        "loss without a unit": ["Multiline", [r"ablation/(linearise|silence)_(max|mean)$"]],
+    },
+    "fixed points": {
+        "number": ["Multiline", [rf"fixed_points/{kind}$" for kind in ("stable", "saddle", "unstable", "marginal")]],
+        "born and died": ["Multiline", [r"fixed_points/born$", r"fixed_points/died$", r"fixed_points/bifurcation$"]],
+        "slowest timescale (steps)": ["Multiline", [r"fixed_points/slowest_timescale$"]],
+        "largest |λ|": ["Multiline", [r"fixed_points/max_modulus$"]],
+    },
+    "spectrum": {
+        "slowest timescale (steps)": ["Multiline", [r"spectrum/slowest_timescale$"]],
+        "largest |λ|": ["Multiline", [r"spectrum/max_modulus$"]],
+        "angle of PC 1 to the slowest mode (degrees)": ["Multiline", [r"spectrum/pc1_angle$"]],
+    },
+}
+_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss")
+
+
+class Dashboard(Callback):
+    """Fills TensorBoard's tabs, and ends ``fit`` with a summary on the terminal.
+
+    In TensorBoard: *Custom Scalars* groups the curves by task, regimes, units, fixed points and spectrum; *Text* has a
+    card of the model (equation with its sizes, number of parameters, regularisation, optimizer, data, command,
+    versions); *HPARAMS* has the hyper-parameters with the last value of each metric. Nothing is logged anew.
+
+    At the end of ``fit`` the terminal shows the score, the regimes, units and fixed points of the last validation,
+    where the log, the checkpoints and the figures are, and the command that reads the network. All of it is written by
+    the first process alone.
+    """
+
+    _laid_out = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._laid_out = False
+        for logger in _tensorboards(trainer):
+            logger.experiment.add_text("model card", model_card(trainer, pl_module), trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self._laid_out:
+            return
+        self._laid_out = True  # by now it is known what is logged
+        keys = [*trainer.callback_metrics, *(f"train/{name}" for name in ("loss", "task_loss"))]
+        for logger in _tensorboards(trainer):
+            logger.experiment.add_custom_scalars(_layout(keys))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        for logger in _tensorboards(trainer):
+            # the logger's own log_hyperparams would write each metric once more, at step 0
+            writer: Any = logger.experiment
+            for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
+                writer.file_writer.add_summary(summary)
+            writer.flush()
+        _write(run_summary(trainer, metrics))
+
+
+def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
+    """What was trained on what, in Markdown."""
+    rows: list[tuple[str, str]] = []
+    for path, rnn in _networks(pl_module):
+        width = rnn.hidden_size if rnn.input_size is None else rnn.input_size
+        rows.append((path or "network", f"M = {rnn.hidden_size}, P = {rnn.nonlinear_units}, K = {width}"))
+    count = sum(parameter.numel() for parameter in pl_module.parameters())
+    rows.append(("parameters", f"{count:,}"))
+    strength = getattr(pl_module, "mar_strength", None)
+    if strength is not None:
+        rows.append(("regularisation", f"τ = {strength:g}, M_reg = {getattr(pl_module, 'mar_units', None)}"))
+    for optimizer in trainer.optimizers:
+        rates = sorted({group["lr"] for group in optimizer.param_groups})
+        rows.append(("optimizer", f"{type(optimizer).__name__}, lr {', '.join(f'{rate:g}' for rate in rates)}"))
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if data is not None:
+        options = ", ".join(
+            f"{name}={value}" for name, value in sorted(_own(data.hparams).items()) if value is not None
+        )
+        rows.append(("data", f"{type(data).__name__}({options})"))
+    rows.append(("precision, devices", f"{trainer.precision}, {trainer.world_size}"))
+    program = Path(sys.argv[0]).name
+    rows.append(("command", f"`{shlex.join(['alrnn' if program == '__main__.py' else program, *sys.argv[1:]])}`"))
+    packages = ("lightning-alrnn", "torch", "pytorch-lightning")
+    rows.append(("versions", ", ".join(f"{name} {version(name)}" for name in packages)))
+    equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
+    head = f"**{type(pl_module).__name__}**" + (f": {equation}" if _networks(pl_module) else "")
+    return "\n".join([head, "", *(f"- **{name}**: {value}" for name, value in rows)]) + "\n"
+
+
+def run_summary(trainer: Trainer, metrics: dict[str, float]) -> str:
+    """What came out of a run, in lines for the terminal.
+
+    Args:
+        trainer: after ``fit``.
+        metrics: the last value of each key.
+    """
+    rows: list[tuple[str, str]] = []
+    for score in _SCORES:
+        if f"val/{score}" in metrics:
+            best: Any = trainer.checkpoint_callback
+            name = Path(getattr(best, "best_model_path", "") or "").stem
+            rows.append((f"val/{score}", f"{metrics[f'val/{score}']:.4g}" + (f" (best: {name})" if name else "")))
+            break
+    for key in sorted(metrics):
+        prefix, found, _ = key.rpartition("regime/visited")
+        if found:
+            rows += _network_rows(prefix, metrics)
+    folder = trainer.log_dir
+    if trainer.loggers and folder is not None:
+        rows.append(("log", str(folder)))
+        if (Path(folder) / "figures").is_dir():
+            rows.append(("figures", str(Path(folder) / "figures")))
+    last = _last_checkpoint(trainer)
+    if last is not None:
+        rows.append(("checkpoint", str(last)))
+        if any(key.endswith("regime/visited") for key in metrics):
+            rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(last))}"))
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str]]:
+    units = metrics.get(f"{prefix}regime/possible_log2", math.nan)
+    rows = []
+    regimes, effective = metrics[f"{prefix}regime/visited"], metrics.get(f"{prefix}regime/effective", math.nan)
+    rows.append((f"{prefix}regimes", f"{regimes:.0f} of 2^{units:.0f}, effectively {effective:.1f}"))
+    if f"{prefix}units/active" in metrics:
+        rows.append((f"{prefix}active units", f"{metrics[f'{prefix}units/active']:.0f} of {units:.0f}"))
+    total = metrics.get(f"{prefix}fixed_points/total", math.nan)
+    if math.isfinite(total):
+        kinds = [
+            f"{metrics[f'{prefix}fixed_points/{kind}']:.0f} {kind}"
+            for kind in ("stable", "saddle", "unstable", "marginal")
+            if metrics.get(f"{prefix}fixed_points/{kind}")
+        ]
+        more = "" if metrics.get(f"{prefix}fixed_points/complete") else "; there may be more"
+        rows.append((f"{prefix}fixed points", f"{total:.0f}" + (f" ({', '.join(kinds)}{more})" if kinds else "")))
+    return rows
+
+
+def _last_checkpoint(trainer: Trainer) -> Path | None:
+    for callback in trainer.checkpoint_callbacks:
+        path = getattr(callback, "best_model_path", "")
+        if path and Path(path).name.startswith("best"):
+            return Path(path)
+    for callback in trainer.checkpoint_callbacks:
+        path = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
+        if path:
+            return Path(path)
+    return None
+
+
+def _networks(pl_module: LightningModule) -> list[tuple[str, ALRNN]]:
+    return [(path, module) for path, module in pl_module.named_modules() if isinstance(module, ALRNN)]
+
+
+def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Those of model and data that are plain values."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    given = _own(pl_module.hparams)
+    if data is not None:
+        given |= {f"data/{name}": value for name, value in _own(data.hparams).items()}
+    return {name: value for name, value in given.items() if isinstance(value, bool | int | float | str)}
+
+
+def _own(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what LightningCLI notes for itself."""
+    return {name: value for name, value in hyperparameters.items() if not name.startswith("_")}
+
+
+def _layout(keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts that have something to show."""
+    known = list(keys)
+    shown = {
+        group: {
+            title: chart
+            for title, chart in charts.items()
+            if any(re.search(pattern, key) for pattern in chart[1] for key in known)
+        }
+        for group, charts in _LAYOUT.items()
+    }
+    return {group: charts for group, charts in shown.items() if charts}
+
+
+@rank_zero_only
+def _write(text: str) -> None:
+    if text:
+        sys.stdout.write(f"\n{text}\n")

@@ -1,0 +1,185 @@
+"""What became of each fixed point over the epochs, small enough for a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.analysis.tracking import (
+    STABILITIES,
+    FixedPointPlaces,
+    TrackedFixedPoints,
+    match_fixed_points,
+)
+
+MOST_TRACKED = 256
+"""Fixed points of an evaluation that are tracked."""
+
+_MOST_NUMBERS = 20_000
+"""Entries of a history, with six for an evaluation beside its fixed points: a few hundred kB of a checkpoint."""
+
+_MOST_EVENTS = 1000
+
+
+class Changes(NamedTuple):
+    """What changed since the evaluation before.
+
+    Attributes:
+        born: number of tracked fixed points that were not there.
+        died: number of those that are gone.
+        changed_stability: number of those that are still there, but of another stability.
+        bifurcation: whether the number of fixed points of some stability changed, or a tracked one changed its own.
+        before: numbers of all fixed points by stability, in the order of ``STABILITIES``; ``None`` at the first.
+        now: the same at this evaluation.
+    """
+
+    born: int
+    died: int
+    changed_stability: int
+    bifurcation: bool
+    before: list[int] | None
+    now: list[int]
+
+    def __str__(self) -> str:
+        return (
+            f"{_listed(self.before)} → {_listed(self.now)} "
+            f"(born: {self.born}, died: {self.died}, changed stability: {self.changed_stability})"
+        )
+
+
+class FixedPointHistory:
+    """Gives each fixed point an identity that it keeps from evaluation to evaluation.
+
+    Attributes:
+        evaluations: the evaluations so far. Memory is bounded: where they come to more than 20,000 numbers, every
+            second one is dropped, and from then on every second one kept, beside the last.
+        bifurcations: epochs of the bifurcations, the last 1000.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.evaluations: list[TrackedFixedPoints] = []
+        self.bifurcations: list[int] = []
+        self._last: FixedPointPlaces | None = None
+        self._next = 0
+        self._count = 0  # evaluations; those that are kept are the multiples of the stride, and the last
+        self._stride = 1
+        self._direction: Tensor | None = None
+
+    def add(
+        self, epoch: int, step: int, points: FixedPointPlaces, counts: list[int], components: PrincipalComponents
+    ) -> Changes:
+        """Add an evaluation.
+
+        Args:
+            epoch: of training.
+            step: number of updates by then. One that is not beyond the last evaluation's begins another run, and the
+                history anew.
+            points: at most ``MOST_TRACKED`` fixed points.
+            counts: of all fixed points by stability, in the order of ``STABILITIES``.
+            components: principal components of the states.
+        """
+        if self.evaluations and step <= self.evaluations[-1].step:
+            self.clear()
+        identities, changes = self._identify(points, counts, float(components.variance.sum().sqrt()))
+        if self._count > 0 and (self._count - 1) % self._stride:
+            self.evaluations.pop()  # it was kept for being the last
+        self._count += 1
+        direction = components.directions[0]
+        if self._direction is not None and float(direction @ self._direction) < 0:
+            direction = -direction  # the sign of a component is arbitrary
+        coordinates = ((points.z - components.mean) @ direction).tolist()
+        self.evaluations.append(
+            TrackedFixedPoints(
+                epoch, step, identities, list(points.stability), coordinates, counts, changes.bifurcation
+            )
+        )
+        if changes.bifurcation:
+            self.bifurcations = [*self.bifurcations, epoch][-_MOST_EVENTS:]
+        self._last, self._direction = points, direction
+        while len(self.evaluations) > 2 and self._size() > _MOST_NUMBERS:
+            self._stride *= 2
+            last = self.evaluations[-1]
+            self.evaluations = (
+                [*self.evaluations[:-1:2], last] if len(self.evaluations) % 2 == 0 else self.evaluations[::2]
+            )
+        return changes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists, from which :meth:`load_state_dict` makes the same history."""
+        last = self._last
+        return {
+            "evaluations": [
+                [*one[:3], _letters(one.stability), one.coordinates, one.counts, int(one.bifurcation)]
+                for one in self.evaluations
+            ],
+            "bifurcations": list(self.bifurcations),
+            "next": self._next,
+            "count": self._count,
+            "stride": self._stride,
+            "direction": None if self._direction is None else self._direction.tolist(),
+            "z": None if last is None else last.z.tolist(),
+            "code": None if last is None else ["".join("01"[bit] for bit in row) for row in last.code.int().tolist()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.clear()
+        self.evaluations = [
+            TrackedFixedPoints(epoch, step, identities, _names(letters), coordinates, counts, bool(bifurcation))
+            for epoch, step, identities, letters, coordinates, counts, bifurcation in state["evaluations"]
+        ]
+        self.bifurcations, self._next = list(state["bifurcations"]), state["next"]
+        self._count, self._stride = state["count"], state["stride"]
+        if state["direction"] is not None:
+            self._direction = torch.tensor(state["direction"], dtype=torch.float64)
+            bits = [[letter == "1" for letter in row] for row in state["code"]]
+            width = len(bits[0]) if bits else 0
+            self._last = FixedPointPlaces(
+                torch.tensor(state["z"], dtype=torch.float64).view(-1, len(self._direction)),
+                torch.tensor(bits, dtype=torch.bool).view(len(bits), width),
+                self.evaluations[-1].stability,
+            )
+
+    def _identify(self, points: FixedPointPlaces, counts: list[int], scale: float) -> tuple[list[int], Changes]:
+        """The identity of each, new ones for those that were not there."""
+        before = self._last
+        if before is None or len(before.z) == 0 or len(points.z) == 0:
+            died = 0 if before is None else len(before.z)
+            born = 0 if before is None else len(points.z)
+            identities = list(range(self._next, self._next + len(points.z)))
+            changed = 0
+        else:
+            match = match_fixed_points(before, points, scale=scale)
+            identities = [-1] * len(points.z)
+            for old, new in match.pairs.tolist():
+                identities[new] = self.evaluations[-1].identities[old]
+            for offset, new in enumerate(match.born.tolist()):
+                identities[new] = self._next + offset
+            died, born, changed = len(match.died), len(match.born), int(match.changed_stability.sum())
+        self._next = max([self._next - 1, *identities]) + 1
+        last = self.evaluations[-1].counts if self.evaluations else None
+        bifurcation = last is not None and (last != counts or changed > 0)
+        return identities, Changes(born, died, changed, bifurcation, last, counts)
+
+    def _size(self) -> int:
+        return sum(6 + 2 * len(one.identities) for one in self.evaluations)
+
+
+def _letters(stability: list[str]) -> str:
+    return "".join(str(STABILITIES.index(name)) for name in stability)
+
+
+def _names(letters: str) -> list[str]:
+    return [STABILITIES[int(letter)] for letter in letters]
+
+
+def _listed(counts: list[int] | None) -> str:
+    named = [f"{count} {name}" for count, name in zip(counts or (), STABILITIES, strict=False) if count]
+    return ", ".join(named) or "none"

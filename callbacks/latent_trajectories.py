@@ -1,0 +1,166 @@
+"""Where trajectories run, in the plane of their principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from lightning_alrnn.analysis.spectrum import PrincipalComponents, latent_dimensions
+from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
+from lightning_alrnn.callbacks.figures import log_embedding
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories, regime_names
+
+_SEQUENCES = 128
+_OF_EACH_LABEL = 16
+_LOOKED_AT = 2048
+_STEPS = 200
+_ROWS = 5000
+
+
+class LatentTrajectories(StatesCallback):
+    """Shows the states in the plane of their leading principal components, and logs how many dimensions they fill.
+
+    Logged every epoch of validation, over all valid steps and all processes:
+
+    - ``latent/pc1_variance``: share of the states' variance along their leading principal component, 0 to 1;
+    - ``latent/pc3_variance``: share along the leading three;
+    - ``latent/participation_ratio``: (Σ λ)² / Σ λ² of the variances λ along the components, the effective number of
+      dimensions, from 1 (a line) to M (the same variance along each).
+
+    All are NaN where states do not vary. The figure ``latent/trajectories`` shows up to 128 sequences of the first
+    process, from its first 2048 the first 16 of each class and group, up to 200 steps of each; coloured by class and by
+    group where there are any (else by time), and beside it by regime.
+
+    Groups are as in :class:`RegimeOccupancy`. Classes are ``"targets"``, int64 of shape ``(batch,)``, in what
+    ``validation_step`` returns, as in :class:`ALRNNModule` under classification at the last step; the DataModule has
+    their names in ``class_names``. Beyond that see :class:`StatesCallback`.
+
+    Args:
+        embeddings: write the states of those sequences, 5000 at most, for TensorBoard's projector, each with its class,
+            group, regime, sequence and step: after the last evaluation of a training run, and after each other
+            validation. Other loggers get none.
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
+
+    Attributes:
+        components: the :class:`PrincipalComponents` of the states at the last evaluation.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+    """
+
+    needs = ("moments",)
+
+    def __init__(
+        self,
+        embeddings: bool = False,
+        every_n_epochs: int = 1,
+        figure_every_n_epochs: int = 25,
+        module: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        self.embeddings = embeddings
+        self._keeps = False
+        self._kept: list[Trajectory] = []
+        self._targets: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        datamodule = getattr(trainer, "datamodule", None)
+        self._group_names = find_group_names(datamodule, pl_module)
+        self._class_names: Sequence[str] | None = getattr(datamodule, "class_names", None)
+
+    def reset(self, rnn: ALRNN, device: torch.device) -> None:
+        self._kept = []
+        self._labels: dict[tuple[int, int], int] = {}
+        self._looked_at = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._keeps = trainer.is_global_zero and (self.figure_every_n_epochs > 0 or self.embeddings)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        targets = self._own(outputs, "targets")
+        one_each = isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+        self._targets = targets if one_each else None  # for `update`, which is handed no more than the states
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        if not self._keeps or len(self._kept) >= _SEQUENCES or self._looked_at >= _LOOKED_AT:
+            return
+        self._looked_at += len(states)
+        none = [-1] * len(states)
+        classes = none if self._targets is None else self._targets.tolist()
+        groups = none if group is None else group.tolist()
+        steps = lengths.tolist()
+        for row, label in enumerate(zip(classes, groups, strict=True)):
+            seen = self._labels.get(label, 0)
+            if len(self._kept) < _SEQUENCES and (seen < _OF_EACH_LABEL or label == (-1, -1)):
+                self._labels[label] = seen + 1
+                stride = -(-steps[row] // _STEPS)
+                at = torch.arange(steps[row] - 1, -1, -stride).flip(0)  # the last step among them
+                self._kept.append(Trajectory(states[row, at.to(states.device)].cpu(), at + 1, *label))
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        self.components: PrincipalComponents = self.totals.components()
+        return {f"latent/{name}": value for name, value in latent_dimensions(self.components)._asdict().items()}
+
+    def figures(self) -> dict[str, Figure]:
+        if not self._kept:
+            return {}
+        drawn = plot_trajectories(
+            self._kept, self.components, self.rnn.nonlinear_units, self._class_names, self._group_names
+        )
+        return {"latent/trajectories": drawn}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._write_embedding(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._write_embedding(trainer)
+
+    def _write_embedding(self, trainer: Trainer) -> None:
+        if not self.embeddings or not self._kept:
+            return
+        stride = -(-sum(len(kept.states) for kept in self._kept) // _ROWS)
+        states = torch.cat([kept.states for kept in self._kept])[::stride]
+        rows = [
+            [
+                _name(kept.class_index, self._class_names),
+                _name(kept.group_index, self._group_names),
+                regime,
+                str(sequence),
+                str(step),
+            ]
+            for sequence, kept in enumerate(self._kept)
+            for regime, step in zip(
+                regime_names(kept.states, self.rnn.nonlinear_units), kept.steps.tolist(), strict=True
+            )
+        ][::stride]
+        header = ["class", "group", "regime", "sequence", "step"]
+        log_embedding(trainer, f"{self.prefix}latent/states", states, header, rows)
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    """The name of a class or group, without what would end a cell of a table; "none" below 0."""
+    if index < 0:
+        return "none"
+    return " ".join(str(names[index]).split()) if names is not None and index < len(names) else str(index)

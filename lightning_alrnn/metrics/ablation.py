@@ -1,0 +1,44 @@
+"""Sums of scores without each unit, over batches and processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class AblationSums(Metric):
+    """Adds up what :func:`~lightning_alrnn.analysis.ablation.ablation_sums` gives.
+
+    Args:
+        nonlinear_units: P.
+
+    Example:
+        >>> sums = AblationSums(nonlinear_units=0)
+        >>> sums.update(torch.tensor([[1.0, 2.0, 1.0, 2.0]]))
+        >>> sums.update(torch.tensor([[2.0, 2.0, 0.0, 2.0]]))
+        >>> sums.total_of_all().tolist()
+        [[3.0, 4.0, 1.0, 4.0]]
+    """
+
+    full_state_update = False
+
+    total: Tensor
+
+    def __init__(self, nonlinear_units: int) -> None:
+        super().__init__()
+        shape = (1 + 2 * nonlinear_units, 4)
+        self.add_state("total", default=torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, sums: Tensor) -> None:
+        """Add the sums of a batch, shape ``(1 + 2 P, 4)``."""
+        self.total += sums.to(self.total)
+
+    def compute(self) -> Tensor:
+        """The sums so far."""
+        return self.total
+
+    def total_of_all(self) -> Tensor:
+        """The sums of all batches and processes, on the CPU. Call it on every process."""
+        with self.sync_context():
+            return self.total.cpu().clone()

@@ -1,0 +1,186 @@
+"""Figures of trajectories in the plane of their leading principal components."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_alrnn.analysis.regimes import bitcode, regime_bits
+from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
+
+_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442", "black")
+_MARKERS = ("o", "^", "s")  # each colour again with the next marker
+_LABEL_CHARACTERS = 12
+_NAME_CHARACTERS = 16
+
+
+class Trajectory(NamedTuple):
+    """Some states of one sequence.
+
+    Attributes:
+        states: shape ``(steps, M)``.
+        steps: which steps they are, from 1, int64 of shape ``(steps,)``.
+        class_index: its class, −1 for none.
+        group_index: its group, −1 for none.
+    """
+
+    states: Tensor
+    steps: Tensor
+    class_index: int = -1
+    group_index: int = -1
+
+
+def plot_trajectories(
+    trajectories: Sequence[Trajectory],
+    components: PrincipalComponents,
+    nonlinear_units: int,
+    class_names: Sequence[str] | None = None,
+    group_names: Sequence[str] | None = None,
+) -> Figure:
+    """Trajectories in the plane of the states' leading principal components, by class, group and regime.
+
+    Args:
+        trajectories: at least one.
+        components: principal components, of these states or of more.
+        nonlinear_units: P.
+        class_names: of the classes; ``None`` for their numbers.
+        group_names: of the groups; ``None`` for their numbers.
+
+    Returns:
+        Figure with a panel each for class and group where any trajectory has one, or else for time; and one for the
+        regime of each state, the seven most frequent told apart. Large marks are the last steps.
+    """
+    by: list[tuple[str, list[int], Sequence[str] | None]] = []
+    for title, indices, names in (
+        ("class", [one.class_index for one in trajectories], class_names),
+        ("group", [one.group_index for one in trajectories], group_names),
+    ):
+        if max(indices) >= 0:
+            by.append((title, indices, names))
+    panels = max(len(by), 1) + 1
+    figure = new_figure(4.4 * panels, 4.3)
+    axes = figure.subplots(1, panels, sharex=True, sharey=True)
+    planes = [_project(one.states, components) for one in trajectories]
+    for panel, (title, indices, names) in zip(axes, by, strict=False):
+        _by_label(panel, planes, indices, names)
+        panel.set_title(f"by {title}", fontsize=10)
+    if not by:
+        _by_time(figure, axes[0], planes, trajectories)
+    _by_regime(axes[-1], planes, trajectories, nonlinear_units)
+    share = np.nan_to_num(components.share.numpy())
+    for panel in axes:
+        tidy(panel)
+        panel.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
+    axes[0].set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(share) > 1 else "")
+    return figure
+
+
+def regime_names(states: Tensor, nonlinear_units: int) -> list[str]:
+    """What the regime of each state ``(steps, M)`` is called: bits (hexadecimal above P=12), or "linear" for P=0."""
+    codes = map(bitcode, regime_bits(states, nonlinear_units))
+    if nonlinear_units == 0:
+        return ["linear"] * len(states)
+    if nonlinear_units <= _LABEL_CHARACTERS:
+        return list(codes)
+    return [f"0x{int(code, 2):0{-(-nonlinear_units // 4)}x}" for code in codes]
+
+
+def _project(states: Tensor, components: PrincipalComponents) -> NDArray[np.float64]:
+    """Coordinates in the plane, ``(steps, 2)``."""
+    directions = components.directions[:2]
+    # a component's sign is arbitrary: its largest entry is made positive, so that figures of different epochs agree
+    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+    plane = (states.double() - components.mean) @ (directions * largest.sign()).T
+    points: NDArray[np.float64] = plane.numpy()
+    return points if points.shape[1] == 2 else np.column_stack((points, np.zeros(len(points))))
+
+
+def _by_label(
+    axes: Axes, planes: Sequence[NDArray[np.float64]], labels: Sequence[int], names: Sequence[str] | None
+) -> None:
+    common = [label for label, _ in Counter(labels).most_common(len(_COLOURS) * len(_MARKERS))]
+    styles = {label: _style(rank) for rank, label in enumerate(sorted(common))}
+    colours = [styles.get(label, (GREY, ""))[0] for label in labels]
+    axes.add_collection(LineCollection(planes, colors=colours, linewidths=0.7, alpha=0.5, zorder=1))
+    ends = np.array([plane[-1] for plane in planes])
+    for label, (colour, marker) in styles.items():
+        x, y = ends[[other == label for other in labels]].T
+        name = _name(label, names)
+        axes.plot(x, y, marker, color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.4, label=name)
+    if len(rest := set(labels) - styles.keys()):
+        axes.plot([], [], "o", color=GREY, label=f"{len(rest)} others")
+    _legend(axes, len(styles))
+
+
+def _by_time(
+    figure: Figure, axes: Axes, planes: Sequence[NDArray[np.float64]], trajectories: Sequence[Trajectory]
+) -> None:
+    axes.add_collection(LineCollection(planes, colors="0.85", linewidths=0.6, zorder=1))
+    x, y = np.concatenate(planes).T
+    time = np.concatenate([one.steps.numpy() for one in trajectories])
+    shades = axes.scatter(x, y, c=time, s=5, cmap="viridis", linewidths=0, zorder=2, rasterized=True)
+    figure.colorbar(shades, ax=axes, label="step", shrink=0.8)
+    axes.set_title("by time", fontsize=10)
+
+
+def _by_regime(
+    axes: Axes, planes: Sequence[NDArray[np.float64]], trajectories: Sequence[Trajectory], nonlinear_units: int
+) -> None:
+    names = [name for one in trajectories for name in regime_names(one.states, nonlinear_units)]
+    counts = Counter(names)
+    shown = [name for name, _ in counts.most_common(7)]
+    x, y = np.concatenate(planes).T
+    axes.add_collection(LineCollection(planes, colors="0.85", linewidths=0.6, zorder=1))
+    of_state = np.array(names)
+    rest = ~np.isin(of_state, shown)
+    if rest.any():
+        axes.plot(x[rest], y[rest], "o", color=GREY, markersize=2, markeredgewidth=0, label=f"{len(counts) - 7} others")
+    for rank, name in reversed(list(enumerate(shown))):
+        chosen = of_state == name
+        label = f"{name if nonlinear_units <= _LABEL_CHARACTERS else rank + 1} ({chosen.mean():.0%})"
+        axes.plot(x[chosen], y[chosen], "o", color=_COLOURS[rank], markersize=2.2, markeredgewidth=0, label=label)
+    axes.set_title(f"by regime, {len(counts)} visited", fontsize=10)
+    _legend(axes, len(shown) + 1, reverse=True)
+
+
+def _legend(axes: Axes, entries: int, *, reverse: bool = False) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if reverse:
+        handles, labels = handles[::-1], labels[::-1]
+    lines = [handle for handle in handles if isinstance(handle, Line2D)]  # which all of them are
+    large = [
+        Line2D([], [], linestyle="", marker=line.get_marker(), color=line.get_color(), markersize=5) for line in lines
+    ]
+    axes.legend(
+        large,
+        labels,
+        frameon=False,
+        fontsize=7,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=min(max(entries, 1), 4),
+        columnspacing=1.0,
+        handletextpad=0.2,
+    )
+
+
+def _style(rank: int) -> tuple[str, str]:
+    return _COLOURS[rank % len(_COLOURS)], _MARKERS[rank // len(_COLOURS)]
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    if index < 0:
+        return "none"
+    name = " ".join(str(names[index]).split()) if names is not None and index < len(names) else str(index)
+    name = name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
+    return name.replace("$", r"\$")

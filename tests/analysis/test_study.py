@@ -1,0 +1,163 @@
+"""All of an analysis in one call: at every edge it answers, or says clearly why it cannot."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from networks import build, flip_flop
+
+from lightning_alrnn.analysis.study import Sequences, Study, constant_inputs, leading_output, study, target_bins
+from lightning_alrnn.nn import ALRNN
+
+
+def sequences(
+    rnn: ALRNN, batch: int = 20, steps: int = 8, outputs: int = 1, lengths: Any = None, group: Any = None
+) -> tuple[Sequences, torch.Tensor]:
+    torch.manual_seed(0)
+    inputs = torch.randn(batch, steps, rnn.input_size or rnn.hidden_size, dtype=rnn.W.dtype)
+    lengths = torch.full((batch,), steps) if lengths is None else torch.tensor(lengths)
+    with torch.no_grad():
+        states = rnn(inputs, lengths=lengths).states
+    weight = torch.randn(outputs, rnn.hidden_size, dtype=rnn.W.dtype)
+    ends = states[torch.arange(batch), lengths - 1]
+    group = None if group is None else torch.tensor(group)
+    return Sequences(inputs, states, lengths, ends @ weight.T, torch.randn(batch, outputs), group), weight
+
+
+def network(inputs: int | None, hidden: int, units: int, gain: float = 0.8) -> ALRNN:
+    torch.manual_seed(0)
+    rnn = ALRNN(inputs, hidden, units)
+    with torch.no_grad():
+        rnn.W.normal_(std=gain / hidden**0.5)
+        rnn.h.normal_(std=0.3)
+        if rnn.C is not None:
+            rnn.C.normal_()
+    return rnn
+
+
+def look(rnn: ALRNN, **options: Any) -> Study:
+    return study(rnn, *sequences(rnn, **options), ["a", "b", "c", "d"], time_limit=1.0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "hidden", "units", "options"),
+    [
+        (2, 6, 3, {}),
+        (2, 6, 0, {"group": [0, 1] * 10}),
+        (2, 6, 6, {"group": [0, 1, 3, -1] * 5}),
+        (1, 1, 1, {"batch": 2, "steps": 1}),
+        (1, 1, 0, {"batch": 1, "steps": 1, "group": [0]}),
+        (2, 4, 2, {"batch": 1, "steps": 6, "group": [-1]}),
+        (2, 4, 2, {"batch": 3, "steps": 6, "lengths": [1, 6, 3], "outputs": 30}),
+        (None, 4, 2, {}),
+    ],
+)
+def test_every_edge_has_an_answer(inputs: int | None, hidden: int, units: int, options: dict[str, Any]) -> None:
+    found = look(network(inputs, hidden, units), **options)
+    assert found.refused == {}
+    varies = (found.units.duty > 0) & (found.units.duty < 1)
+    assert (found.gating.found is None) == (not varies.any())
+    group = options.get("group")
+    present = sorted({index for index in group or [] if index >= 0})
+    assert (found.routing is None) == (present == [])
+    if found.routing is not None:
+        assert found.routing.groups.tolist() == present
+    assert found.gains.shape[2] == (inputs or hidden)
+    assert all(points.complete for points in found.fixed_points.values())
+
+
+def test_a_memory_is_read() -> None:
+    rnn = flip_flop(2)
+    found = look(rnn, batch=40, steps=20)
+    rest = found.fixed_points["zero"]
+    assert (len(rest.z), rest.stability.count("stable"), rest.complete) == (9, 4, True)
+    assert found.settling is not None
+    assert {rest.stability[index] for index in found.settling.at_point.tolist()} == {"stable"}
+    assert found.lyapunov == pytest.approx(math.log(0.5), abs=0.01)
+    assert {period: len(cycles.z) for period, cycles in found.cycles.items()} == {2: 0, 3: 0, 4: 0}
+
+
+def test_weights_that_are_not_numbers_are_refused() -> None:
+    rnn = network(2, 4, 2)
+    data, weight = sequences(rnn)
+    with torch.no_grad():
+        rnn.W[0, 0] = math.nan
+    with pytest.raises(ValueError, match="parameter W has NaN or infinite entries: training has diverged"):
+        study(rnn, data, weight)
+    with pytest.raises(ValueError, match="parameter of the readout has NaN"):
+        study(network(2, 4, 2), data, weight * math.inf)
+
+
+def test_states_that_overflow_are_refused() -> None:
+    rnn = network(2, 4, 2, gain=30.0)
+    with pytest.raises(ValueError, match=r"the states of 20 of 20 sequences are not finite: the network is unstable"):
+        look(rnn, steps=90)
+
+
+def test_effects_that_overflow_are_refused() -> None:
+    rnn = build([0.0], [[50.0, 0.0], [0.0, 0.5]], [0.0, 0.0], 1, C=[[0.0, 1.0], [1.0, 0.0]])
+    inputs = torch.zeros(3, 250, 2)
+    states = torch.zeros(3, 250, 2)  # it stays where it is, on the edge
+    data = Sequences(inputs, states, torch.full((3,), 250), torch.zeros(3, 1), torch.zeros(3, 1), None)
+    with pytest.raises(ValueError, match="the effect of an input overflows within 250 steps"):
+        study(rnn, data, torch.ones(1, 2))
+
+
+def test_an_unstable_network_is_read_while_its_states_are_finite() -> None:
+    found = look(network(2, 4, 2, gain=3.0), steps=12)
+    assert found.settling is not None
+    assert found.settling.diverged.all()
+    assert math.isnan(found.lyapunov)
+
+
+@pytest.mark.parametrize("units", [64, 120])
+def test_many_units_come_to_an_end_and_claim_nothing(units: int) -> None:
+    found = look(network(3, units + 10, units), batch=30, steps=10)
+    assert found.gating.locking.shape == (units, 3)
+    for points in found.fixed_points.values():
+        assert not points.complete
+        assert points.certificate == "not certified"
+
+
+def test_constant_inputs() -> None:
+    rnn = network(2, 4, 2)
+    data, _ = sequences(rnn, lengths=[8, 3] * 10, group=[0, 2] * 10)
+    data.inputs[1::2, 3:] = 1e6  # padding counts for nothing
+    named = constant_inputs(data, ["a", "b", "c"])
+    assert list(named) == ["zero", "mean", "before the answer", "mean of a", "mean of c"]
+    assert not named["zero"].any()
+    late = torch.cat((data.inputs[::2, 7], data.inputs[1::2, 2])).double()
+    torch.testing.assert_close(named["before the answer"], late.mean(dim=0))
+    torch.testing.assert_close(named["mean of c"], data.inputs[1::2, :3].double().mean(dim=(0, 1)))
+    assert list(constant_inputs(data._replace(group=torch.arange(20)))) == ["zero", "mean", "before the answer"]
+    assert list(constant_inputs(data._replace(inputs=torch.zeros(20, 8, 2)))) == ["zero"]
+
+
+def test_the_memory_is_of_the_channels_that_count_most() -> None:
+    rnn = network(12, 5, 2)
+    with torch.no_grad():
+        rnn.C[:, 3] *= 100
+        rnn.C[:, 7] *= 100
+        rnn.C[:, [0, 1, 4, 5]] = 0
+    found = look(rnn)
+    assert found.memory_channels.tolist() == [2, 3, 6, 7, 8, 9, 10, 11]
+    assert found.memory.states.shape == (8, 8)
+    torch.testing.assert_close(found.memory.states[0], rnn.C.detach().double().norm(dim=0)[found.memory_channels])
+
+
+def test_the_leading_output() -> None:
+    torch.manual_seed(0)
+    direction = torch.tensor([0.6, -0.8])
+    outputs = torch.randn(50, 1) * direction + 3.0
+    torch.testing.assert_close(leading_output(outputs), -direction.double(), atol=1e-6, rtol=0)
+    assert float(leading_output(torch.ones(5, 3)).norm()) == pytest.approx(1.0)
+
+
+def test_bins_of_targets() -> None:
+    assert target_bins(torch.tensor([2, 0]), torch.ones(1)).tolist() == [2, 0]
+    values = torch.arange(8.0).unsqueeze(1)
+    assert target_bins(values, torch.ones(1).double()).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(target_bins(torch.ones(8, 1), torch.ones(1).double()).unique()) == 1

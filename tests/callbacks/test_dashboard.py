@@ -1,0 +1,95 @@
+"""What TensorBoard's tabs hold after a run, read from its event files, and what the terminal says at its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
+from lightning_alrnn.callbacks.dashboard import _LAYOUT
+from lightning_alrnn.datamodules import Addition
+
+QUIET: dict[str, Any] = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+    "devices": 1,
+}
+
+
+def fit(folder: Path, **options: Any) -> Trainer:
+    data = Addition(sequence_length=6, train_size=32, val_size=16, test_size=16, batch_size=16)
+    model = ALRNNModule(2, 1, 6, 3, objective="regression")
+    logger = TensorBoardLogger(folder, "run", 0, default_hp_metric=False)
+    callbacks = [RegimeOccupancy(), ActiveUnits(), FixedPoints(), Dashboard()]
+    trainer = Trainer(max_epochs=2, logger=logger, callbacks=callbacks, **QUIET, **options)
+    trainer.fit(model, data)
+    return trainer
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder / "run" / "version_0"), size_guidance={"tensors": 0})
+    found.Reload()
+    return found
+
+
+def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(tmp_path)
+    found = events(tmp_path)
+
+    content = found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    assert [category.title for category in layout.category] == ["task", "regimes", "units", "fixed points"]
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert "score by group" not in charts  # there is no such curve
+
+    card = found.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
+    for part in (
+        "z_t = A z",
+        "M = 6, P = 3, K = 2",
+        "**parameters**: ",
+        "τ = 0.1, M_reg = 3",
+        "Adam, lr 0.001",
+        "train_size=32",
+    ):
+        assert part in card
+
+    start = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    values = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
+    assert values["nonlinear_units"].number_value == 3
+    assert values["data/sequence_length"].number_value == 6
+    steps = [event.step for event in found.Scalars("val/mse")]
+    assert steps == [1, 3]  # nothing is logged once more
+    assert found.Scalars("val/mse")[-1].value == pytest.approx(float(trainer.callback_metrics["val/mse"]))
+
+    said = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    assert {"val/mse", "regimes", "active units", "fixed points", "log", "figures", "checkpoint", "next"} <= set(said)
+    assert said["regimes"].strip().startswith(f"{int(trainer.callback_metrics['regime/visited'])} of 2^3")
+    assert Path(said["checkpoint"].strip()).is_file()
+    assert said["next"].strip().startswith("alrnn analyze --ckpt_path ")
+
+
+def test_every_curve_of_the_layout_names_what_is_logged(tmp_path: Path) -> None:
+    fit(tmp_path)
+    keys = events(tmp_path).Tags()["scalars"]
+    # what other tasks, and callbacks that are not on by default, log
+    others = ("accuracy", "sharing", "ablation", "spectrum")
+    for charts in _LAYOUT.values():
+        for _, patterns in charts.values():
+            for pattern in patterns:
+                if not any(other in pattern for other in others):
+                    assert any(re.search(pattern, key) for key in keys), pattern
+
+
+def test_nothing_is_said_of_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, fast_dev_run=True)
+    assert capsys.readouterr().out == ""

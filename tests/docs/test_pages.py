@@ -1,0 +1,271 @@
+"""What README and docs tell a reader to type: Python runs, commands and YAML are understood, links lead somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningCLI
+
+import lightning_alrnn
+from lightning_alrnn import analyze, datamodules, modules
+from lightning_alrnn.cli import _COMMANDS, main, shipped_configs
+from lightning_alrnn.sweep import command, verdict_command
+
+ROOT = Path(__file__).parents[2]
+FRAGMENTS = ROOT / "docs" / "results"
+PAGES = [
+    ROOT / "README.md",
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.is_relative_to(FRAGMENTS)),
+]
+PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
+OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # what may stand there as "…"
+
+
+class Block(NamedTuple):
+    """A fenced block, and what stands between it and the one before."""
+
+    language: str
+    text: str
+    gap: str
+
+
+def blocks(page: str) -> list[Block]:
+    found, end = [], 0
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL):
+        found.append(Block(match[1], match[2], page[end : match.start()]))
+        end = match.end()
+    return found
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Those in blocks without a language, and those within a sentence."""
+    lines = [line for block in blocks(page) if not block.language for line in block.text.split("\n")]
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    for line in [*lines, *re.findall(r"`([^`]+)`", prose)]:
+        if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
+            yield shlex.split(line, comments=True)
+
+
+def _id(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _of(pages: list[Path], holds: Callable[[str], bool] = lambda text: True) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", [path for path in pages if holds(path.read_text(encoding="utf-8"))], ids=_id)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """What the pages take for there: the reader's own data, and word vectors."""
+    inputs = np.random.default_rng(0).normal(size=(40, 5, 2)).astype("float32")
+    np.savez(tmp_path / "mine.npz", inputs=inputs, targets=np.arange(40) % 2)
+    (tmp_path / "glove.6B.100d.txt").write_text("the" + " 0.1" * 100 + "\n", encoding="utf-8")
+    return tmp_path
+
+
+@_of(PAGES, lambda text: "```python" in text)
+def test_python_runs(
+    path: Path, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of a page one after the other, in one epoch; what is shown as their output is their output."""
+    found = blocks(path.read_text(encoding="utf-8"))
+    original = Trainer.__init__
+
+    def one_epoch(self: Trainer, **options: Any) -> None:
+        original(self, **options | {"max_epochs": 1, "enable_progress_bar": False, "accelerator": "cpu"})
+
+    monkeypatch.setattr(Trainer, "__init__", one_epoch)
+    names: dict[str, Any] = {"__name__": path.stem}
+    for block, following in zip(found, [*found[1:], None], strict=True):
+        if block.language != "python":
+            continue
+        capsys.readouterr()
+        exec(compile(block.text, _id(path), "exec"), names)
+        if following is not None and not following.language and not following.gap.strip():
+            assert capsys.readouterr().out == following.text
+
+
+@_of(PAGES, lambda text: "```yaml" in text or any(commands(text)))
+def test_commands_are_understood(path: Path, files: Path, parse: Callable[[list[str]], None]) -> None:
+    page = path.read_text(encoding="utf-8")
+    for block in blocks(page):
+        if block.language == "yaml":
+            (files / "mine.yaml").write_text(block.text, encoding="utf-8")
+            parse(["fit", "--config", "digits", "--config", "mine.yaml"])
+    for words in commands(page):
+        filled = [PLACEHOLDERS.get(word, word) for word in words]
+        filled = [OMITTED[filled[at - 1]] if word == "…" else word for at, word in enumerate(filled)]
+        if filled[0] == "alrnn":
+            parse(filled[1:])
+        elif filled[0] == "make":
+            assert re.search(rf"^{filled[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        elif filled[0] == "python":
+            assert (ROOT / filled[1]).is_file(), filled
+        elif filled[0] == "pip":
+            assert all((ROOT / word).exists() for word in filled[2:] if re.search(r"\.|/", word)), filled
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], None]:
+    """Take a command as far as it goes without running: model and data are made, sweeps planned."""
+    made: list[str] = []
+
+    def stop(self: LightningCLI, subcommand: str | None) -> None:
+        made.append(subcommand or "")
+
+    monkeypatch.setattr(LightningCLI, "instantiate_trainer", lambda self, **options: None)
+    monkeypatch.setattr(LightningCLI, "_run_subcommand", stop)
+    monkeypatch.setattr(verdict_command, "write_verdict", lambda *given: None)
+    monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")
+
+    def understood(arguments: list[str]) -> None:
+        name, *rest = arguments
+        asks = {"--help", "--print_config", "-h"} & set(rest)
+        if not rest:  # a command by its name
+            assert name in {*_COMMANDS, "fit", "validate", "test", "predict"}
+        elif name == "sweep" and not asks:
+            command._plan(*command._parser().parse_known_args(rest))
+        elif name == "analyze" and not asks:
+            analyze._parser().parse_known_args(rest)
+        elif asks:
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+            assert ended.value.code == 0
+        else:
+            main(arguments)
+            assert name == "verdict" or made.pop() == name
+        capsys.readouterr()
+
+    return understood
+
+
+def test_a_wrong_option_is_not_understood(files: Path, parse: Callable[[list[str]], None]) -> None:
+    for wrong in (
+        ["fit", "--config", "digits", "--model.no_such", "1"],
+        ["fit", "--config", "copy_quick", "--data.lag", "3"],  # of another variant
+        ["verdict", "runs", "--no_such", "1"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parse(wrong)
+        assert ended.value.code == 2
+    with pytest.raises(ValueError, match="no_such"):
+        parse(
+            [
+                "sweep",
+                "--config",
+                "digits",
+                "--nonlinear_units",
+                "0",
+                "--seeds",
+                "1",
+                "--output_dir",
+                "a",
+                "--no_such=1",
+            ]
+        )
+
+
+def _own_options() -> set[str]:
+    """All options of the commands but those of models, data and the Trainer."""
+    text = command._HELP + inspect.getsource(verdict_command) + inspect.getsource(analyze)
+    return {
+        *re.findall(r"--([a-z_]+)", text),
+        "config",
+        "model",
+        "data",
+        "seed_everything",
+        "ckpt_path",
+        "print_config",
+    }
+
+
+@_of(PAGES)
+def test_options_exist(path: Path) -> None:
+    """Those that are named in passing; the commands are looked at above."""
+    known = {"trainer": set(inspect.signature(Trainer).parameters)}
+    for kind, package in (("data", datamodules), ("model", modules)):
+        classes = [getattr(package, name) for name in package.__all__]
+        known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
+    own = _own_options() | {"help", "data_dir"}
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(r"`([^`]+)`", prose):
+        for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)", code):
+            kind, _, rest = option.partition(".")
+            if rest and not rest.isupper():
+                assert rest.partition(".")[0] in known[kind], option
+            elif not rest:
+                assert option in own | known.keys(), option
+
+
+SETTINGS = [
+    (path.stem, *row)
+    for path in sorted((ROOT / "docs" / "tasks").glob("*.md"))
+    for row in re.findall(
+        r"^\| `(\w+)` \| (\d+) \| ([\d and]+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$",
+        path.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+]
+
+
+def test_every_configuration_is_on_a_page() -> None:
+    assert sorted(row[1] for row in SETTINGS) == sorted(shipped_configs())
+
+
+@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row[1])
+def test_settings_are_those_of_the_configuration(row: tuple[str, ...]) -> None:
+    _, name, size, units, init, strength, rate, epochs = row
+    config = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
+    options = config["model"]["init_args"]
+    defaults = inspect.signature(getattr(modules, config["model"]["class_path"])).parameters
+    assert int(size) == options["hidden_size"]
+    assert [int(count) for count in units.split(" and ")] == [
+        options[key] for key in ("nonlinear_units", "decoder_nonlinear_units") if key in options
+    ]
+    assert init == options.get("init", defaults["init"].default)
+    assert float(strength) == options.get("mar_strength", defaults["mar_strength"].default)
+    assert float(rate) == options["optimizer"]["init_args"]["lr"]
+    assert int(epochs) == config["trainer"]["max_epochs"]
+
+
+def test_the_api_has_every_public_name() -> None:
+    pages = [*(ROOT / "docs" / "api").glob("*.md"), *(ROOT / "docs" / "tasks").glob("*.md")]
+    shown = [name for path in pages for name in re.findall(r"^::: (\S+)$", path.read_text("utf-8"), flags=re.MULTILINE)]
+    assert len(set(shown)) == len(shown)
+    public = set()
+    for name in ("nn", "modules", "datamodules", "callbacks", "metrics", "analysis", "plotting"):
+        package = __import__(f"lightning_alrnn.{name}", fromlist=["__all__"])
+        public |= {f"lightning_alrnn.{name}.{member}" for member in package.__all__}
+    assert public <= set(shown)
+    kept = {path.rpartition(".")[2] for path in shown}
+    assert set(lightning_alrnn.__all__) <= kept
+    assert set(shown) - public == {"lightning_alrnn.SequenceBatch", "lightning_alrnn.NeuralBatch"}
+
+
+def _anchors(path: Path) -> set[str]:
+    """Of the headings of a page, as Markdown makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    plain = [unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode() for heading in headings]
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in plain}
+
+
+@_of([*PAGES, ROOT / "CHANGELOG.md"])
+def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        where = (path.parent / target) if target else path
+        assert where.exists(), link
+        assert not anchor or anchor in _anchors(where), link

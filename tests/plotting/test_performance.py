@@ -1,0 +1,44 @@
+"""Figures of how well a network does: they show the numbers given, at every edge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_alrnn.plotting.performance import plot_confusion, plot_values
+from lightning_alrnn.plotting.style import render
+
+
+def test_cells_are_shares_of_the_true_class() -> None:
+    figure = plot_confusion(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), ["a", "b", "never"])
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 0]])
+    assert axes.get_title() == "75.0% of 4 right"
+    assert [text.get_text() for text in axes.texts[:2]] == ["0.50", "0.50"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "never"]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "answer")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 35, 300])
+def test_confusion_draws(classes: int) -> None:
+    torch.manual_seed(0)
+    given, wanted = torch.randint(classes, (2, 50))
+    image = render(plot_confusion(given, wanted, [f"class ${index}" for index in range(classes)]))
+    assert max(image.shape) < 2200
+    assert image.std() > 5
+
+
+def test_points_are_answers_and_targets() -> None:
+    axes = plot_values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])).axes[0]
+    points = next(line for line in axes.lines if line.get_marker() == ".")
+    assert np.asarray(points.get_xdata()).tolist() == [1.0, 4.0]
+    assert np.asarray(points.get_ydata()).tolist() == [1.0, 2.0]
+    assert axes.get_title() == "mean squared error 2, always the mean 2.2"
+
+
+@pytest.mark.parametrize("count", [1, 5000])
+def test_values_draw(count: int) -> None:
+    torch.manual_seed(0)
+    assert render(plot_values(torch.randn(count), torch.randn(count))).std() > 2
+    render(plot_values(torch.zeros(count), torch.zeros(count)))

@@ -1,0 +1,234 @@
+"""``alrnn analyze`` from a checkpoint to its report."""
+
+from __future__ import annotations
+
+import json
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import LightningModule, Trainer
+
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.analysis.study import study
+from lightning_alrnn.analyze import SequenceCollector, _parser, _spread, analyze
+from lightning_alrnn.cli import main, run_cli
+from lightning_alrnn.datamodules import Addition
+
+QUICK = [
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks=RegimeOccupancy",
+]
+SMALL = ["--data.train_size=32", "--data.val_size=16", "--data.test_size=24"]
+ADDITION = ["--data=Addition", "--data.sequence_length=7", *SMALL]
+
+
+def fit(folder: Path, *options: str) -> Path:
+    """Train for a moment; the checkpoint."""
+    with chdir(folder):
+        run_cli(["fit", *options, *QUICK])
+    (path,) = folder.glob("runs/*/version_0/checkpoints/last.ckpt")
+    return path
+
+
+@pytest.fixture(scope="module")
+def addition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ("--model.hidden_size=6", "--model.nonlinear_units=2")
+    return fit(tmp_path_factory.mktemp("addition"), *ADDITION, *sizes)
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Figures are left out; what they would be drawn from is kept."""
+    kept: list[Any] = []
+
+    def keep(*arguments: Any) -> dict[str, Any]:
+        kept.append(arguments)
+        return {}
+
+    monkeypatch.setattr("lightning_alrnn.analyze.write_report", keep)
+    return kept
+
+
+def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = (addition.parents[1] / "config.yaml").read_text()
+    main(["analyze", "--ckpt_path", str(addition)])
+    folder = addition.parents[1] / "analysis"
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", "figures"}
+    assert f"report   {folder / 'report.html'}" in capsys.readouterr().out
+    report = json.loads((folder / "report.json").read_text())
+    assert report["source"] == {
+        "checkpoint": str(addition),
+        "config": str(addition.parents[1] / "config.yaml"),
+        "data": "Addition",
+        "epoch": 0,
+    }
+    assert report["sequences"] == 24
+    assert set(report["performance"]["metrics"]) >= {"test/mse", "test/loss"}
+    assert report["study"]["summary"]["possible_log2"] == 2
+    assert len(report["study"]["output_row"]) == 6
+    assert (addition.parents[1] / "config.yaml").read_text() == config
+
+
+def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_report: list[Any]) -> None:
+    analyze(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
+    folder, found, kept, performance, _ = no_report[0]
+    assert folder == Path("out")
+    assert kept.states.shape == (10, 7, 6)
+    cli = run_cli(["test", "--config", str(addition.parents[1] / "config.yaml"), "--ckpt_path", str(addition)])
+    batch = cli.datamodule.build("test")
+    chosen = torch.linspace(0, 23, 10).round().long()
+    torch.testing.assert_close(kept.inputs, batch.inputs[chosen])
+    torch.testing.assert_close(kept.targets, batch.targets[chosen])
+    with torch.no_grad():
+        prediction, whole = cli.model(batch.inputs[chosen]), cli.model(batch.inputs)
+    torch.testing.assert_close(kept.outputs, prediction.outputs)
+    torch.testing.assert_close(kept.states, prediction.states)
+    assert found.gains.shape == (10, 7, 2)
+    torch.testing.assert_close(found.output_row, cli.model.readout.weight.detach()[0].double())
+    # the metrics are those of the whole split
+    error = float((whole.outputs - batch.targets).square().mean())
+    assert performance.metrics["test/mse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_other_data_than_it_was_trained_on(addition: Path, no_report: list[Any]) -> None:
+    longer = ["--data.init_args.sequence_length=11", "--trainer.limit_test_batches=1"]
+    analyze(["--ckpt_path", str(addition), "--max_sequences", "5", "--output_dir", "out", *longer])
+    assert no_report[0][2].states.shape == (5, 11, 6)  # spread over the one batch
+
+
+def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any], tmp_path: Path) -> None:
+    alone = tmp_path / "alone.ckpt"
+    alone.write_bytes(addition.read_bytes())
+    config = addition.parents[1] / "config.yaml"
+    found = analyze(["--ckpt_path", str(alone), "--config", str(config)])
+    assert found.folder == tmp_path / "analysis"
+    assert no_report[0][4].config == str(config)
+    analyze(["--ckpt_path", str(alone), "--data=Addition", "--data.sequence_length=5", "--data.test_size=8"])
+    assert no_report[1][4].config is None
+    assert no_report[1][2].states.shape == (8, 5, 6)
+
+
+def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) -> None:
+    sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
+    path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes)
+    analyze(["--ckpt_path", str(path), "--time_limit", "1"])
+    _, found, kept, performance, _ = no_report[0]
+    assert set(kept.group.tolist()) == {0, 1}
+    assert performance.group_names == ["normal", "inverted"]
+    assert found.routing.groups.tolist() == [0, 1]
+    assert {"mean of normal", "mean of inverted"} <= set(found.constant_inputs)
+    assert found.gating.locking.shape[0] == 70
+
+
+def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> None:
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(3, 10, 120)
+    for name, values in (
+        ("inputs", generator.integers(0, 7, (120, 9))),
+        ("targets", generator.integers(0, 3, (120, 9))),
+        ("lengths", lengths),
+    ):
+        np.save(tmp_path / f"{name}.npy", values)
+    data = ["--data=Arrays", *(f"--data.{name}={tmp_path / name}.npy" for name in ("inputs", "targets", "lengths"))]
+    model = [
+        "--model.encoder=torch.nn.Embedding",
+        "--model.encoder.num_embeddings=7",
+        "--model.encoder.embedding_dim=5",
+        "--model.hidden_size=5",
+        "--model.nonlinear_units=2",
+        "--model.input_matrix=identity",
+    ]
+    path = fit(tmp_path, *data, *model)
+    analyze(["--ckpt_path", str(path)])
+    _, found, kept, performance, _ = no_report[0]
+    assert kept.inputs.shape == (18, int(kept.lengths.max()), 5)  # what the core takes, not tokens
+    assert kept.targets.shape == (18,)  # of each sequence's last step
+    assert kept.outputs.shape == (18, 3)
+    assert performance.objective == "classification"
+    assert found.gains.shape == kept.inputs.shape
+
+
+class Halving(torch.nn.Module):
+    """Takes every other step."""
+
+    output_size = 2
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[:, ::2]
+
+    def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        return (lengths + 1) // 2
+
+
+def test_an_encoder_that_changes_the_number_of_steps() -> None:
+    data = Addition(sequence_length=7, train_size=8, val_size=8, test_size=8, batch_size=3)
+    model = ALRNNModule(2, 1, hidden_size=4, nonlinear_units=2, objective="regression", encoder=Halving())
+    collector = SequenceCollector()
+    trainer = Trainer(callbacks=[collector], logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.test(model, data, verbose=False)
+    kept = collector.sequences
+    assert kept.inputs.shape == (8, 4, 2)
+    assert kept.states.shape == (8, 4, 4)
+    assert kept.lengths.tolist() == [4] * 8
+    found = study(model.core.double(), kept, model.readout.weight)
+    assert found.gains.shape == (8, 4, 2)
+
+
+def test_a_module_of_another_kind() -> None:
+    with pytest.raises(MisconfigurationException, match="networks trained as ALRNNModule, got LightningModule: its"):
+        SequenceCollector().setup(Trainer(logger=False), LightningModule(), "test")
+
+
+def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["analyze", "--ckpt_path", "runs/none.ckpt"])
+    assert stop.value.code == 2
+    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints lie in <log directory>/checkpoints" in (
+        capsys.readouterr().err
+    )
+    assert not Path("runs").exists()
+
+
+def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = fit(tmp_path, *ADDITION, "--model.core=GRU")
+    with pytest.raises(SystemExit):
+        main(["analyze", "--ckpt_path", str(path)])
+    assert "reads the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err
+    assert not (path.parents[1] / "analysis").exists()
+
+
+def test_a_network_that_is_no_number(
+    addition: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = torch.load(addition, weights_only=True)
+    broken["state_dict"]["core.W"][0, 0] = torch.nan
+    torch.save(broken, tmp_path / "broken.ckpt")
+    config = str(addition.parents[1] / "config.yaml")
+    with pytest.raises(SystemExit):
+        main(["analyze", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--config", config])
+    assert "parameter W has NaN or infinite entries" in capsys.readouterr().err
+
+
+def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = _parser().format_help().splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    assert any("alrnn analyze --ckpt_path runs/" in line for line in lines)
+
+
+def test_sequences_are_spread_over_the_split() -> None:
+    assert _spread(5, 9).tolist()[:5] == [0, 1, 2, 3, 4]
+    assert _spread(101, 5).tolist() == [0, 25, 50, 75, 100]
+    assert _spread(None, 3).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="max_sequences must be at least 2, got 1"):
+        SequenceCollector(1)

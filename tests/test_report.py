@@ -1,0 +1,139 @@
+"""A report: strict JSON with every number, one page that needs nothing else, and each figure in both."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from base64 import b64decode
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+import torch
+from studies import written
+
+from lightning_alrnn.report import _MOST_LISTED, _random_angle, to_json
+
+
+def load(path: Path) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+class Pair(NamedTuple):
+    numbers: torch.Tensor
+    gains: torch.Tensor
+
+
+def test_results_become_json() -> None:
+    value = {
+        2: Pair(torch.tensor([1.0, math.inf, -math.inf, math.nan]), torch.zeros(9)),
+        "λ": torch.tensor([1 + 2j]),
+        "codes": torch.tensor([[True, False]]),
+        "none": None,
+        "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(3),
+    }
+    assert to_json(value) == {
+        "2": {"numbers": [1.0, "inf", "-inf", None]},
+        "λ": [{"re": 1.0, "im": 2.0}],
+        "codes": [[True, False]],
+        "none": None,
+        "empty": [],
+        "scalar": 3,
+    }
+    json.dumps(to_json(value), allow_nan=False)
+
+
+def test_long_lists_end() -> None:
+    assert to_json(torch.arange(5000)) == list(range(_MOST_LISTED))
+    assert len(to_json(torch.zeros(2, 5000))[1]) == _MOST_LISTED
+
+
+class Written(NamedTuple):
+    folder: Path
+    report: dict[str, Any]
+    page: str
+    options: dict[str, Any]
+
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"units": 3, "group": [0, 1] * 10},
+    {"units": 0, "batch": 1, "group": [0]},
+    {"units": 2, "group": [1, 3, -1, 3] * 5, "classes": 4, "metrics": {"test/accuracy": 0.5}},
+    {"units": 20, "hidden": 21, "metrics": {"test/mse": math.nan}},
+)
+
+
+@pytest.fixture(scope="module", params=range(len(OPTIONS)))
+def a_report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder, options = tmp_path_factory.mktemp("report"), OPTIONS[request.param]
+    report = written(folder, **options)
+    return Written(folder, report, (folder / "report.html").read_text(encoding="utf-8"), options)
+
+
+def test_a_report_is_whole(a_report: Written) -> None:
+    folder, report, page, options = a_report
+    assert load(folder / "report.json") == report
+    assert list(report) == ["source", "versions", "performance", "sequences", "primitives", "study"]
+    assert report["study"]["refused"] == {}
+    assert report["source"]["checkpoint"] == "run/best.ckpt"
+
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:image/png;base64,|#section-)""", page)
+    assert not re.search(r"https?://|@import|url\(|<script|<link", page)
+    assert "<rule>" not in page  # names are escaped
+    assert not re.search(r"\bnan\b", page)
+    embedded = [b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    figures = sorted((folder / "figures").glob("*.png"))
+    assert sorted(embedded) == sorted(path.read_bytes() for path in figures)
+    assert {path.with_suffix(".svg") for path in figures} == set((folder / "figures").glob("*.svg"))
+    names = {path.stem for path in figures}
+    assert {"performance", "fixed_points", "state_space", "slow_modes", "spectrum", "input_memory"} <= names
+    assert ("regimes" in names) == ("gating" in names) == (options["units"] > 0)
+    assert ("routing" in names) == (len({index for index in options.get("group", []) if index >= 0}) > 1)
+
+
+def test_the_page_answers_in_order(a_report: Written) -> None:
+    assert re.findall(r"<h2[^>]*>([^<]+)", a_report.page) == [
+        "How well does it do?",
+        "Which units switch, and which regimes?",
+        "What are the attractors?",
+        "What are the slow modes?",
+        "What do the units do?",
+        "How this was measured",
+    ]
+    assert re.findall(r"<h3>([^<]+)", a_report.page) == [
+        "Gating",
+        "Integration",
+        "Rule-dependent routing",
+        "Memory-dependent transients",
+    ]
+
+
+def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> None:
+    study, page = a_report.report["study"], a_report.page
+    rest = study["fixed_points"]["zero"]
+    assert f"how sure</th></tr></thead>\n<tbody>\n<tr><td>zero</td><td>{len(rest['z'])}</td>" in page
+    units = a_report.options["units"]
+    assert (f"All {2**units} regimes were searched: there are no others." in page) == (0 < units < 20)
+    assert ("A linear network has no others." in page) == ("<td>linear</td>" in page) == (units == 0)
+    assert ("there may be others" in page) == (units == 20)
+    assert rest["certificate"] == ("not certified" if units == 20 else "complete")
+    routing = study["routing"]
+    if routing is not None and routing["found"] is not None:
+        assert f"differs by {routing['occupancy_js']:.3f} bits" in page
+        assert f"p = {routing['occupancy_p']:.3f}" in page
+    found = a_report.report["primitives"]
+    assert found["gating"] is study["gating"]["found"]
+    assert list(found) == ["gating", "integration", "rule-dependent routing", "memory-dependent transients"]
+
+
+@pytest.mark.parametrize(("size", "dimensions"), [(2, 1), (3, 1), (50, 1), (5, 2)])
+def test_the_angle_of_a_random_direction(size: int, dimensions: int) -> None:
+    directions = torch.randn(40000, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cosine = directions[:, :dimensions].norm(dim=1) / directions.norm(dim=1)
+    assert _random_angle(size, dimensions) == pytest.approx(math.degrees(math.acos(float(cosine.median()))), abs=0.7)
+    assert _random_angle(dimensions, dimensions) == 0.0
