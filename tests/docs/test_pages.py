@@ -49,7 +49,8 @@ def blocks(page: str) -> list[Block]:
 
 def commands(page: str) -> Iterator[list[str]]:
     """Those in blocks without a language, and those within a sentence."""
-    lines = [line for block in blocks(page) if not block.language for line in block.text.split("\n")]
+    shown = [block.text.replace("\\\n", " ") for block in blocks(page) if not block.language]
+    lines = [line for text in shown for line in text.split("\n")]
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
     for line in [*lines, *re.findall(r"`([^`]+)`", prose)]:
         if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
@@ -197,6 +198,8 @@ def test_options_exist(path: Path) -> None:
         classes = [getattr(package, name) for name in package.__all__]
         known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
     own = _own_options() | {"help", "data_dir"}
+    if path.stem == "cluster":
+        own |= {"cpus", "mem", "nodes", "ntasks", "signal"}  # SLURM's, as far as their first hyphen
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
         for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)", code):
