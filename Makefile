@@ -11,10 +11,11 @@ demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (under 6 mi
 test: $(INSTALLED)  ## the whole suite
 	$(BIN)/python -m pytest -q
 
-lint: $(INSTALLED)  ## ruff, formatting, types
+lint: $(INSTALLED)  ## ruff, formatting, types, and that the docs build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of README.md
 	$(BIN)/python benchmarks/recurrence.py
