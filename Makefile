@@ -3,13 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-slow lint bench screenshots
 
 demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (under 6 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-test: $(INSTALLED)  ## the whole suite
+test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM
 	$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)  ## what takes long: 10,000 steps, failing processes, long sequences, a full disk
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(INSTALLED)  ## ruff, formatting, types, and that the docs build
 	$(BIN)/ruff check .
@@ -26,6 +29,10 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/fixed_points.py
 	$(BIN)/python benchmarks/callbacks.py
 	$(BIN)/python benchmarks/readme.py
+
+screenshots: $(INSTALLED)  ## the pictures of README and docs, from real runs (needs Chromium)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	$(BIN)/python docs/screenshots.py
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
 	$(PYTHON) -m venv $(VENV)

@@ -17,6 +17,7 @@ from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
+from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.callbacks.spectrum import Spectrum
 from lightning_alrnn.callbacks.unit_ablation import UnitAblation
 
@@ -32,6 +33,7 @@ __all__ = [
     "PeriodicCallback",
     "PredictionWriter",
     "RegimeOccupancy",
+    "SignalsAtStepEnd",
     "Spectrum",
     "StatesCallback",
     "UnitAblation",

@@ -20,6 +20,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
@@ -81,6 +82,11 @@ class ALRNNCLI(LightningCLI):
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
             config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
+
+    def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        with slurm_folders(config, self.subcommand):  # not for config.yaml: another job's folder is another one
+            super().instantiate_classes()
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -8,9 +8,11 @@ from inspect import signature
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -19,6 +21,7 @@ from torchmetrics import Metric
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
+from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
@@ -36,12 +39,23 @@ class SequenceModule(LightningModule):
     Args:
         optimizer: called with the parameters.
         lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+
+    Raises:
+        MisconfigurationException: in ``setup``, under FSDP.
     """
 
     def __init__(self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None) -> None:
         super().__init__()
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
+
+    def setup(self, stage: str) -> None:
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise MisconfigurationException(
+                f"{type(self).__name__} does not run under FSDP: each process would hold a slice of A, W and h, which "
+                "the callbacks and the divergence guard read whole. These networks fit on any device: use "
+                "strategy='ddp'"
+            )
 
     @abstractmethod
     def regularization(self) -> Tensor:
@@ -87,12 +101,13 @@ class SequenceModule(LightningModule):
         given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         guards = [] if any(isinstance(callback, DivergenceGuard) for callback in given) else [DivergenceGuard()]
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return [ExactResume(), *guards]
+            return [ExactResume(), *guards, SignalsAtStepEnd()]
         # one with save_last=True writes last.ckpt only when it writes another best one
         last: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
         kept = [
             ExactResume(),
             *guards,
+            SignalsAtStepEnd(),
             _StepCheckpoint(**last, every_n_train_steps=_CHECKPOINT_STEPS, save_on_exception=True),
             ModelCheckpoint(**last),
         ]

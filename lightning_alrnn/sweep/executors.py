@@ -105,7 +105,7 @@ def run_local(surroundings: Surroundings, specs: Sequence[Spec], local: Local, r
         executor = submitit.LocalExecutor(run_folder(surroundings.folder, spec.name) / "job")
         own = [gpus[slot % len(gpus)]] if gpus else []
         executor.update_parameters(timeout_min=_MINUTES_WITHOUT_END, gpus_per_node=len(own), visible_gpus=own)
-        with _one_thread(), _errors_to(surroundings.folder / "controllers.log"):
+        with _alone(), _errors_to(surroundings.folder / "controllers.log"):
             job: Job = executor.submit(_Call(surroundings, spec))
         return job
 
@@ -291,6 +291,8 @@ def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
         "nodes": slurm.nodes,
         "ntasks_per_node": max(slurm.gpus, 1),
         "additional_parameters": dict(slurm.more),
+        # since version 22.05 srun does not take it from sbatch
+        "setup": ['[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'],
     }
     if slurm.partition is not None:
         parameters["partition"] = slurm.partition
@@ -310,16 +312,19 @@ def _visible_gpus() -> list[int]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that are started have one thread each, unless the user says otherwise."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _alone() -> Iterator[None]:
+    """Let processes that are started have one thread each, unless the user says otherwise, and none of SLURM's tasks.
+
+    In an allocation with several tasks Lightning would expect as many processes of each run.
+    """
+    names = ("OMP_NUM_THREADS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["OMP_NUM_THREADS"] = before.get("OMP_NUM_THREADS", "1")
     try:
         yield
     finally:
         del os.environ["OMP_NUM_THREADS"]
+        os.environ.update(before)
 
 
 @contextmanager

@@ -157,12 +157,20 @@ def test_errors_go_to_a_file_and_back(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
-    with executors._one_thread():
+    with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "1"
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with executors._one_thread():
+    with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_tasks_of_an_allocation_are_none_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with executors._alone():
+        assert "SLURM_NTASKS" not in os.environ
+    assert os.environ["SLURM_NTASKS"] == "4"
 
 
 def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +214,7 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "#SBATCH --account=lab",
         "#SBATCH --cpus-per-task=4",
     } <= flags
+    assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
     assert sorted(reported) == ["run0", "run2"]
     assert executors.slurm_jobs(folder, specs) == ["17_0", "17_1"]
 
