@@ -28,6 +28,17 @@ PAGES = [
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.is_relative_to(FRAGMENTS)),
 ]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
+OF_OTHERS = {
+    "ntasks",
+    "signal",
+    "time",
+    "mem",
+    "requeue",
+    "nodes",
+    "format",
+    "logdir",
+    "pty",
+}  # of SLURM and TensorBoard
 OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # what may stand there as "…"
 
 
@@ -48,10 +59,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def commands(page: str) -> Iterator[list[str]]:
-    """Those in blocks without a language, and those within a sentence."""
-    lines = [line for block in blocks(page) if not block.language for line in block.text.split("\n")]
+    """Those in blocks of the shell, or without a language, and those within a sentence."""
+    shell = "".join(block.text for block in blocks(page) if block.language in ("", "bash", "sh"))
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    for line in [*lines, *re.findall(r"`([^`]+)`", prose)]:
+    for line in [*shell.replace("\\\n", "").split("\n"), *re.findall(r"`([^`]+)`", prose)]:
+        line = line.removeprefix("srun ").removesuffix(" &")
         if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
             yield shlex.split(line, comments=True)
 
@@ -204,10 +216,10 @@ def test_options_exist(path: Path) -> None:
     for kind, package in (("data", datamodules), ("model", modules)):
         classes = [getattr(package, name) for name in package.__all__]
         known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
-    own = _own_options() | {"help", "data_dir"}
+    own = _own_options() | OF_OTHERS | {"help", "data_dir"}
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
-        for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)", code):
+        for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)(?![\w-])", code):
             kind, _, rest = option.replace(".init_args", "").partition(".")
             if rest and not rest.isupper():
                 assert rest.partition(".")[0] in known[kind], option
