@@ -14,10 +14,11 @@ test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or 
 test-slow: $(INSTALLED)  ## what takes long: 10,000 steps, failing processes, long sequences, a full disk
 	$(BIN)/python -m pytest -q -m slow
 
-lint: $(INSTALLED)  ## ruff, formatting, types
+lint: $(INSTALLED)  ## ruff, formatting, types, and that the docs build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of README.md
 	$(BIN)/python benchmarks/recurrence.py

@@ -28,6 +28,17 @@ PAGES = [
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.is_relative_to(FRAGMENTS)),
 ]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
+OF_OTHERS = {
+    "ntasks",
+    "signal",
+    "time",
+    "mem",
+    "requeue",
+    "nodes",
+    "format",
+    "logdir",
+    "pty",
+}  # of SLURM and TensorBoard
 OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # what may stand there as "…"
 
 
@@ -48,11 +59,11 @@ def blocks(page: str) -> list[Block]:
 
 
 def commands(page: str) -> Iterator[list[str]]:
-    """Those in blocks without a language, and those within a sentence."""
-    shown = [block.text.replace("\\\n", " ") for block in blocks(page) if not block.language]
-    lines = [line for text in shown for line in text.split("\n")]
+    """Those in blocks of the shell, or without a language, and those within a sentence."""
+    shell = "".join(block.text for block in blocks(page) if block.language in ("", "bash", "sh"))
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    for line in [*lines, *re.findall(r"`([^`]+)`", prose)]:
+    for line in [*shell.replace("\\\n", "").split("\n"), *re.findall(r"`([^`]+)`", prose)]:
+        line = line.removeprefix("srun ").removesuffix(" &")
         if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
             yield shlex.split(line, comments=True)
 
@@ -104,8 +115,12 @@ def test_commands_are_understood(path: Path, files: Path, parse: Callable[[list[
             (files / "mine.yaml").write_text(block.text, encoding="utf-8")
             parse(["fit", "--config", "digits", "--config", "mine.yaml"])
     for words in commands(page):
-        filled = [PLACEHOLDERS.get(word, word) for word in words]
-        filled = [OMITTED[filled[at - 1]] if word == "…" else word for at, word in enumerate(filled)]
+        filled: list[str] = []
+        for word in words:
+            omitted = OMITTED.get(filled[-1], "") if word == "…" and filled else ""
+            filled += (
+                [omitted] if omitted else ["--config", "digits"] if word == "…" else [PLACEHOLDERS.get(word, word)]
+            )
         if filled[0] == "alrnn":
             parse(filled[1:])
         elif filled[0] == "make":
@@ -124,14 +139,18 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     def stop(self: LightningCLI, subcommand: str | None) -> None:
         made.append(subcommand or "")
 
-    monkeypatch.setattr(LightningCLI, "instantiate_trainer", lambda self, **options: None)
+    for method in ("instantiate_trainer", "_add_instantiators"):  # what only a run needs takes most of the time
+        monkeypatch.setattr(LightningCLI, method, lambda self: None)
     monkeypatch.setattr(LightningCLI, "_run_subcommand", stop)
+    subcommands = LightningCLI.subcommands()
     monkeypatch.setattr(verdict_command, "write_verdict", lambda *given: None)
     monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")
 
     def understood(arguments: list[str]) -> None:
         name, *rest = arguments
         asks = {"--help", "--print_config", "-h"} & set(rest)
+        only = {key: value for key, value in subcommands.items() if key == ("fit" if name == "sweep" else name)}
+        monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: only or subcommands))
         if not rest:  # a command by its name
             assert name in {*_COMMANDS, "fit", "validate", "test", "predict"}
         elif name == "sweep" and not asks:
@@ -197,13 +216,11 @@ def test_options_exist(path: Path) -> None:
     for kind, package in (("data", datamodules), ("model", modules)):
         classes = [getattr(package, name) for name in package.__all__]
         known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
-    own = _own_options() | {"help", "data_dir"}
-    if path.stem == "cluster":
-        own |= {"cpus", "mem", "nodes", "ntasks", "signal"}  # SLURM's, as far as their first hyphen
+    own = _own_options() | OF_OTHERS | {"help", "data_dir"}
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
-        for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)", code):
-            kind, _, rest = option.partition(".")
+        for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)(?![\w-])", code):
+            kind, _, rest = option.replace(".init_args", "").partition(".")
             if rest and not rest.isupper():
                 assert rest.partition(".")[0] in known[kind], option
             elif not rest:

@@ -1,0 +1,80 @@
+"""The examples run, and print what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pytorch_lightning import Trainer
+
+from lightning_alrnn import Addition, ALRNNModule
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # they silence Lightning's advice themselves, as a user would
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_log_as_it_was() -> Iterator[None]:
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def test_own_data(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = load("own_data").main(epochs=30)
+    assert scores["test/accuracy"] > 0.85
+    printed = capsys.readouterr().out
+    assert f"test accuracy     {scores['test/accuracy']:.3f}" in printed
+    assert re.search(r"^active units      [12] of 2$", printed, flags=re.MULTILINE)
+    shares = re.findall(r"^  [01]{2} +(0\.\d+|1\.000)$", printed, flags=re.MULTILINE)
+    assert 2 <= len(shares) <= 4
+    assert sum(map(float, shares)) == pytest.approx(1.0, abs=2e-3)
+    assert re.search(r"^  same  ", printed, flags=re.MULTILINE)
+    assert re.search(r"^  opposite  ", printed, flags=re.MULTILINE)
+
+
+def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
+    logged = load("own_module").main(epochs=12)
+    assert logged["val/accuracy"] > 0.7
+    printed = capsys.readouterr().out
+    for key in ("regime/visited", "units/active", "fixed_points/total", "spectrum/pc1_angle", "latent/pc1_variance"):
+        assert re.search(rf"^{key} +[\d.]+$", printed, flags=re.MULTILINE)
+
+
+def test_read_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Addition(sequence_length=50, train_size=256, val_size=64)
+    model = ALRNNModule(2, 1, hidden_size=8, nonlinear_units=2, objective="regression", init="near_identity")
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    capsys.readouterr()
+    load("read_network").main(str(tmp_path / "last.ckpt"))
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"test error [\d.e+-]+", printed[0])
+    assert [line.partition(" with ")[2] for line in printed[1:3]] == [
+        f"nonlinear unit {unit} made linear" for unit in (0, 1)
+    ]
+    assert re.fullmatch(r"regime [01]{2}: [\d.]+% of the steps; slowest modes \S+, \S+ steps", printed[3])
+    assert printed[-1].startswith("fixed points (complete): ")
+
+
+def test_reading_takes_twenty_lines() -> None:
+    source = (EXAMPLES / "read_network.py").read_text(encoding="utf-8")
+    body = source.partition('"""Print what')[2].partition("if __name__")[0].split("\n")[1:]
+    assert sum(bool(line.strip()) for line in body) <= 20
