@@ -83,6 +83,7 @@ class Dashboard(Callback):
             logger.experiment.add_custom_scalars(_layout(keys))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        directory = trainer.log_dir  # a broadcast: every process takes part
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -92,7 +93,7 @@ class Dashboard(Callback):
             for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)
             writer.flush()
-        _write(run_summary(trainer, metrics))
+        _write(run_summary(trainer, metrics, directory))
 
 
 def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
@@ -125,12 +126,13 @@ def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
     return "\n".join([head, "", *(f"- **{name}**: {value}" for name, value in rows)]) + "\n"
 
 
-def run_summary(trainer: Trainer, metrics: dict[str, float]) -> str:
+def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | None) -> str:
     """What came out of a run, in lines for the terminal.
 
     Args:
         trainer: after ``fit``.
         metrics: the last value of each key.
+        directory: of the log, or ``None``.
     """
     rows: list[tuple[str, str]] = []
     for score in _SCORES:
@@ -143,11 +145,10 @@ def run_summary(trainer: Trainer, metrics: dict[str, float]) -> str:
         prefix, found, _ = key.rpartition("regime/visited")
         if found:
             rows += _network_rows(prefix, metrics)
-    folder = trainer.log_dir
-    if trainer.loggers and folder is not None:
-        rows.append(("log", str(folder)))
-        if (Path(folder) / "figures").is_dir():
-            rows.append(("figures", str(Path(folder) / "figures")))
+    if trainer.loggers and directory is not None:
+        rows.append(("log", directory))
+        if (Path(directory) / "figures").is_dir():
+            rows.append(("figures", str(Path(directory) / "figures")))
     last = _last_checkpoint(trainer)
     if last is not None:
         rows.append(("checkpoint", str(last)))

@@ -128,8 +128,8 @@ def test_sequence_to_sequence() -> None:
 
     # what was run is what was saved: each network with callbacks of its own
     saved = yaml.safe_load((folder / "config.yaml").read_text())
-    watched = [(c["class_path"], c["init_args"].get("module")) for c in saved["trainer"]["callbacks"]]
-    assert len(watched) == len(set(watched)) == 7
+    watched = [(c["class_path"], c.get("init_args", {}).get("module")) for c in saved["trainer"]["callbacks"]]
+    assert len(watched) == len(set(watched)) == 8
     again = run_cli(["fit", f"--config={folder}/config.yaml"])
     assert set(again.trainer.callback_metrics) == set(logged)
 
@@ -262,14 +262,16 @@ def test_two_processes_from_the_command_line() -> None:
 
 def test_configs_are_listed_with_their_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
     main(["configs"])
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines, blank, advice = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "M", "P", "input", "→", "target"]
     assert [line.split()[0] for line in lines] == sorted(shipped_configs())
     assert {"addition", "addition_quick", "digits"} <= set(shipped_configs())
     for line in lines:
-        assert len(line.split()) > 3
+        assert line.split()[1].isdigit()
+        assert " → " in line
         assert "#" not in line
-    with pytest.raises(SystemExit):
-        main(["configs", "more"])
+        assert len(line) <= 120
+    assert (blank, "alrnn fit --config NAME" in advice) == ("", True)
 
 
 def test_unknown_config_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

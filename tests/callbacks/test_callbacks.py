@@ -517,7 +517,7 @@ def test_scalars_lie_on_the_device_of_the_module(
     outputs = made.validation_step(data().build("val"), 0)
     watched.on_validation_batch_end(trainer, made, outputs, None, 0)
     monkeypatch.setattr(type(made), "device", torch.device("meta"))
-    monkeypatch.setattr(made, "log_dict", lambda values, **options: logged.update(values))
+    monkeypatch.setattr(made, "log", lambda key, value, **options: logged.update({key: value}))
     watched.on_validation_epoch_end(trainer, made)
     assert logged
     assert all(value.device.type == "meta" for value in logged.values())
