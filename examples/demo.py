@@ -14,7 +14,7 @@ from pathlib import Path
 from lightning_alrnn.sweep.command import sweep
 
 FOLDER = Path("runs/demo")
-TASKS = {"addition": ("addition_quick", "0,1,5"), "digits": ("digits", "0,2,10,50")}
+TASKS = {"addition": ("addition_quick", "0,1,5"), "digits": ("digits", "0,2,10")}
 
 
 def main(folder: Path = FOLDER) -> None:
