@@ -83,16 +83,19 @@ class Dashboard(Callback):
             logger.experiment.add_custom_scalars(_layout(keys))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        summary = run_summary(trainer, metrics)  # with the log directory, a broadcast: every process takes part
+        if not trainer.is_global_zero:
+            return
         for logger in _tensorboards(trainer):
             # the logger's own log_hyperparams would write each metric once more, at step 0
             writer: Any = logger.experiment
             for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)
             writer.flush()
-        _write(run_summary(trainer, metrics))
+        _write(summary)
 
 
 def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
