@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -170,8 +169,6 @@ class _Call:
         self.spec = spec
 
     def __call__(self) -> None:
-        # what a script has put into the background ignores SIGINT, and so would the runs that a sweep ends by it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         place = submitit.JobEnvironment()
         job = f"{place.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
         do_run(self.surroundings, self.spec, Task(place.global_rank, place.num_tasks, job))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import submitit
@@ -166,18 +164,6 @@ def test_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPat
     with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "3"
-
-
-def test_a_run_can_be_interrupted_also_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = SimpleNamespace(job_id="1", global_rank=0, num_tasks=1)
-    monkeypatch.setattr(submitit, "JobEnvironment", lambda: place)
-    monkeypatch.setattr(executors, "do_run", lambda *given: signal.raise_signal(signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            executors._Call(Surroundings(Path(), (), {}, ""), spec(0))()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_the_tasks_of_an_allocation_are_none_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
