@@ -91,7 +91,7 @@ def sweep(arguments: Sequence[str]) -> None:
     _enter(folder, plan)
     surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit())
     try:
-        with _sigterm_as_interrupt():
+        with _signals_as_interrupt():
             _do(options, plan, surroundings)
     except KeyboardInterrupt:
         write_tables(folder)
@@ -324,17 +324,21 @@ def _pairs(items: Sequence[str]) -> Mapping[str, str]:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C: the runs' processes would not notice that this one is gone."""
+def _signals_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: the runs' processes would not notice that this one is gone.
+
+    And on SIGINT in any case: what a script puts into the background ignores it, and so would the runs.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(line: str) -> None:

@@ -93,3 +93,16 @@ def test_every_curve_of_the_layout_names_what_is_logged(tmp_path: Path) -> None:
 def test_nothing_is_said_of_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, fast_dev_run=True)
     assert capsys.readouterr().out == ""
+
+
+def test_every_process_takes_part_in_finding_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = fit(tmp_path)
+    asked: list[Any] = []
+    monkeypatch.setattr(trainer.strategy, "broadcast", lambda value, src=0: asked.append(value) or value)
+    monkeypatch.setattr(Trainer, "is_global_zero", False)
+    capsys.readouterr()
+    Dashboard().on_fit_end(trainer, trainer.lightning_module)
+    assert asked  # else the first process would wait for this one
+    assert not capsys.readouterr().out
