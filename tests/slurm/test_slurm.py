@@ -142,6 +142,7 @@ class Job:
             return self.restarts == 1 and self.state == "PENDING"
 
         wait_for(waits, "the job to be requeued")
+        assert PAUSE < self.last()["global_step"] < STEPS * EPOCHS
         control("scontrol", "update", f"JobId={self.id}", "StartTime=now")  # SLURM would wait for two minutes
 
     def end(self) -> str:
