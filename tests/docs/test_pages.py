@@ -266,6 +266,7 @@ def test_the_api_has_every_public_name() -> None:
     for name in ("nn", "modules", "datamodules", "callbacks", "metrics", "analysis", "plotting"):
         package = __import__(f"lightning_alrnn.{name}", fromlist=["__all__"])
         public |= {f"lightning_alrnn.{name}.{member}" for member in package.__all__}
+    shown = [name.replace("nn.scan.scan", "nn.scan") for name in shown]  # by itself it is the module
     assert public <= set(shown)
     kept = {path.rpartition(".")[2] for path in shown}
     assert set(lightning_alrnn.__all__) <= kept
@@ -289,3 +290,20 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
         where = (path.parent / target) if target else path
         assert where.exists(), link
         assert not anchor or anchor in _anchors(where), link
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on small data
+def test_the_tutorial_leads_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its data, its configuration in one epoch, and its first commands, which find what those before them wrote."""
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    found = blocks(page)
+    exec(compile(found[0].text, "tutorial.md", "exec"), {})
+    config = next(block.text for block in found if block.language == "yaml")
+    (tmp_path / "mine.yaml").write_text(config.replace("max_epochs: 30", "max_epochs: 1"), encoding="utf-8")
+    for name in ("fit", "test", "analyze"):
+        main(next(words[1:] for words in commands(page) if words[1] == name and len(words) > 2))
+    assert (tmp_path / "runs" / "Arrays" / "version_0" / "analysis" / "report.html").is_file()
+    folders = re.findall(r"writes into `([\w/]+)`", " ".join(page.split()))
+    assert folders
+    for name in re.findall(r"\(`(\w+[/.]\w*)`\)", page):
+        assert (tmp_path / folders[0] / name).exists()

@@ -1,0 +1,59 @@
+"""Docstrings, written in reST, become Markdown; formulas become MathML."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "docs" / "markup.py"
+
+
+@pytest.fixture(scope="module")
+def markup() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("markup", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables(markup: ModuleType) -> None:
+    text = (
+        "Before.\n\n"
+        "======  ==========\n"
+        "task    answer\n"
+        "======  ==========\n"
+        "Go      θ, or θ+π\n"
+        "        if anti\n"
+        "Fixate\n"
+        "======  ==========\n\n"
+        "After."
+    )
+    assert markup.to_markdown(text) == (
+        "Before.\n\n| task | answer |\n|---|---|\n| Go | θ, or θ+π if anti |\n| Fixate |  |\n\nAfter."
+    )
+
+
+def test_names_are_linked_where_the_site_has_them(markup: ModuleType) -> None:
+    assert markup.to_markdown("See :class:`ALRNN`, :func:`~lightning_alrnn.analysis.cycles`.") == (
+        'See <autoref identifier="lightning_alrnn.ALRNN" optional><code>ALRNN</code></autoref>, '
+        '<autoref identifier="lightning_alrnn.analysis.cycles" optional><code>cycles</code></autoref>.'
+    )
+
+
+def test_formulas(markup: ModuleType) -> None:
+    formula = markup.to_markdown("One line.\n\n.. math::\n    z_t = A z_{t-1}, \\qquad\n    h\n\nText.")
+    before, drawn, after = formula.split("\n\n")
+    assert (before, after) == ("One line.", "Text.")
+    assert drawn.startswith("<math ")
+    assert drawn.count("<msub>") == 2
+    assert markup.on_page_markdown("a\n\n```math\nx^2\n```\n").startswith("a\n\n<math ")
+
+
+def test_examples_are_named_as_griffe_knows_them(markup: ModuleType) -> None:
+    assert markup.to_markdown("Example:\n    >>> 1\n    1") == "Examples:\n    >>> 1\n    1"
+    assert markup.to_markdown("φ*(z) and φ*(x)") == "φ\\*(z) and φ\\*(x)"
