@@ -11,8 +11,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -36,12 +37,23 @@ class SequenceModule(LightningModule):
     Args:
         optimizer: called with the parameters.
         lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+
+    Raises:
+        MisconfigurationException: in ``setup``, under FSDP.
     """
 
     def __init__(self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None) -> None:
         super().__init__()
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
+
+    def setup(self, stage: str) -> None:
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise MisconfigurationException(
+                f"{type(self).__name__} does not run under FSDP: each process would hold a slice of A, W and h, which "
+                "the callbacks and the divergence guard read whole. These networks fit on any device: use "
+                "strategy='ddp'"
+            )
 
     @abstractmethod
     def regularization(self) -> Tensor:

@@ -1,0 +1,208 @@
+"""A job of one or more processes, for test_processes.py: job_script.py FOLDER PROCESSES [FAILING_RANK WHERE].
+
+Every module is trained, validated, tested and predicts. Each process writes what it saw to FOLDER/seen-RANK.json. With
+FAILING_RANK, one process meets an error instead, in training ("train") or in validation ("val").
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.strategies import DDPStrategy
+
+from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, valid_steps
+from lightning_alrnn.callbacks import (
+    ActiveUnits,
+    FixedPoints,
+    LatentTrajectories,
+    LengthAccuracy,
+    NeuralFit,
+    PredictionWriter,
+    RegimeOccupancy,
+    Spectrum,
+    UnitAblation,
+)
+from lightning_alrnn.datamodules import SequenceDataModule
+from lightning_alrnn.datamodules.base import SPLITS, Split
+
+TIME, UNITS = 6, 5
+LOOK = (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories)
+MODULES = ("sequence", "seq2seq", "neural")
+
+
+class Sequences(SequenceDataModule):
+    """Sequences for one of the modules; those of validation and test have lengths of their own."""
+
+    input_size = 2
+    output_size = 3
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(self, kind: str, sizes: tuple[int, int, int], batch_size: int) -> None:
+        super().__init__(batch_size=batch_size, num_workers=0, seed=0)
+        self.kind, self.sizes = kind, sizes
+        self.group_names = None if kind == "seq2seq" else ["left", "right"]
+
+    def build(self, split: Split) -> AnyBatch:
+        size = self.sizes[SPLITS.index(split)]
+        generator = torch.Generator().manual_seed(SPLITS.index(split))
+        lengths = torch.full((size,), TIME)
+        if split != "train":  # a mean over batches of the same size is then the mean over all, as gradients need it
+            lengths = torch.randint(1, TIME + 1, (size,), generator=generator)
+        group = torch.arange(size) % 2
+        if self.kind == "seq2seq":
+            targets = torch.randint(0, 2, (size, 4), generator=generator)
+            targets[:, -1] = 2  # <end>
+            return SequenceBatch(torch.randint(0, 5, (size, TIME), generator=generator), targets, lengths)
+        valid = valid_steps(lengths, TIME).unsqueeze(-1)
+        inputs = torch.randn(size, TIME, 2, generator=generator) * valid
+        targets = torch.randint(0, 3, (size,), generator=generator)
+        if self.kind == "sequence":
+            return SequenceBatch(inputs, targets, lengths, None, group)
+        spikes = torch.poisson(torch.ones(size, TIME, UNITS), generator) * valid
+        return NeuralBatch(inputs, spikes, targets, lengths, group)
+
+
+def build(kind: str) -> LightningModule:
+    seed_everything(0, verbose=False)
+    if kind == "sequence":
+        return ALRNNModule(2, 3, 6, 3, init="near_identity", group_names=["left", "right"])
+    if kind == "seq2seq":
+        return ALRNNSeq2Seq(5, 3, 6, 3, 2, embedding_size=4, init="near_identity")
+    made = ALRNNNeural(2, 3, UNITS, init="near_identity", group_names=["left", "right"])
+    torch.nn.init.normal_(made.observation.readout.weight)  # rates all but constant would all but leave out r
+    return made
+
+
+class Count(Callback):
+    """How often each hook was called, and how many sequences it was given."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.sequences: Counter[str] = Counter()
+
+    def _batch(self, stage: str, batch: Any) -> None:
+        self.calls[f"{stage}_batch"] += 1
+        self.sequences[stage] += len(batch.inputs)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+        self._batch("train", batch)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._batch("val", batch)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+        self._batch("test", batch)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._batch("predict", batch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.calls["train_epoch"] += 1
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.calls["val_epoch"] += 1
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.calls["test_epoch"] += 1
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.calls["predict_epoch"] += 1
+
+
+class Fail(Callback):
+    """An error on one process alone."""
+
+    def __init__(self, rank: int, where: str) -> None:
+        self.rank, self.where = rank, where
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self.where == "train" and trainer.global_rank == self.rank and trainer.global_step == 2:
+            raise RuntimeError(f"only process {self.rank} fails")
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self.where == "val" and trainer.global_rank == self.rank:
+            raise RuntimeError(f"only process {self.rank} fails")
+
+
+def watching(kind: str) -> list[Callback]:
+    """All callbacks that fit a module."""
+    networks: tuple[str | None, ...] = ("encoder", "decoder") if kind == "seq2seq" else (None,)
+    found: list[Callback] = [look(figure_every_n_epochs=0, module=network) for network in networks for look in LOOK]
+    if kind == "neural":
+        found.append(NeuralFit(figure_every_n_epochs=0))
+    if kind == "seq2seq":
+        found.append(LengthAccuracy(figure_every_n_epochs=0))
+    return [*found, *([UnitAblation(every_n_epochs=1, figure_every_n_epochs=0)] if kind == "sequence" else []), PredictionWriter()]
+
+
+def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callback]) -> Trainer:
+    # a collective that nobody joins ends after this time, not after gloo's half hour
+    several = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+    return Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy=several if processes > 1 else "auto",
+        max_epochs=2,
+        num_sanity_val_steps=0,
+        logger=CSVLogger(folder, name, 0),
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def run(folder: Path, processes: int) -> None:
+    """Train, validate, test and predict with each module."""
+    seen: dict[str, Any] = {}
+    rank = 0
+    for kind in MODULES:
+        count = Count()
+        trainer = trainer_for(folder, kind, processes, [*watching(kind), count])
+        module, data = build(kind), Sequences(kind, (16, 7, 5), 4 // processes)
+        own = seen[kind] = {"metrics": {}}
+        for stage in ("fit", "validate", "test"):
+            getattr(trainer, stage)(module, data, **({} if stage == "fit" else {"verbose": False}))
+            own["metrics"][stage] = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            own.setdefault("steps", trainer.global_step)
+        trainer.predict(module, data)
+        rank = trainer.global_rank
+        own |= {"calls": dict(count.calls), "sequences": dict(count.sequences)}
+        own["weights"] = torch.cat([value.flatten() for value in module.state_dict().values()]).tolist()
+        # 17 sequences do not divide by two
+        odd = trainer_for(folder, f"{kind}-odd", processes, [])
+        odd.fit(build(kind), Sequences(kind, (17, 7, 5), 4 // processes))
+        own["odd_steps"] = odd.global_step
+    (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
+
+
+def fail(folder: Path, processes: int, rank: int, where: str) -> None:
+    """Train until one of the processes meets an error."""
+    trainer = trainer_for(folder, "failing", processes, [Fail(rank, where)])
+    trainer.fit(build("sequence"), Sequences("sequence", (16, 7, 5), 2))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    if len(sys.argv) > 3:
+        fail(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    else:
+        run(Path(sys.argv[1]), int(sys.argv[2]))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()  # left to the interpreter's end, gloo's threads can abort it

@@ -1,0 +1,138 @@
+"""Two processes do together what one does alone, and end when one of them meets an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
+
+SCRIPT = Path(__file__).with_name("job_script.py")
+BATCHES = {"train": 8, "val": 6, "test": 2, "predict": 2}  # two epochs, each with a validation, and one validation more
+MODULES = ["sequence", "seq2seq", "neural"]
+
+
+def run(folder: Path, processes: int, *arguments: str) -> tuple[int, str]:
+    """Run the job as a user would, and return its exit code and what it said. It is killed after two minutes."""
+    folder.mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "output.txt").open("w") as output:
+        command = [sys.executable, str(SCRIPT), str(folder), str(processes), *arguments]
+        done = subprocess.run(command, stdout=output, stderr=output, env=environment, timeout=120, check=False)
+    return done.returncode, (folder / "output.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The folder of a job of one process and of one of two."""
+    folders = {processes: tmp_path_factory.mktemp("jobs") / str(processes) for processes in (1, 2)}
+    for processes, folder in folders.items():
+        code, said = run(folder, processes)
+        assert code == 0, said[-3000:]
+    return folders
+
+
+def read(folder: Path, rank: int, module: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / f"seen-{rank}.json").read_text())[module]
+    return content
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_steps_metrics_and_weights_are_those_of_one_process(jobs: dict[int, Path], module: str) -> None:
+    alone, ranks = read(jobs[1], 0, module), [read(jobs[2], rank, module) for rank in (0, 1)]
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+    for rank in ranks:
+        assert (rank["steps"], rank["odd_steps"]) == (alone["steps"], alone["odd_steps"]) == (2 * 4, 2 * 5)
+        np.testing.assert_allclose(rank["weights"], alone["weights"], rtol=0, atol=1e-5)
+        for stage, expected in alone["metrics"].items():
+            found = rank["metrics"][stage]
+            assert list(found) == list(expected)
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True), stage
+    keys = {key for stage in alone["metrics"].values() for key in stage}
+    prefix = "encoder/" if module == "seq2seq" else ""
+    assert {"train/loss", "val/task_loss", "test/task_loss", f"{prefix}regime/visited"} <= keys
+    assert math.isfinite(alone["metrics"]["test"]["test/loss"])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_sequence_is_seen_once_and_every_hook_called_as_often(jobs: dict[int, Path], module: str) -> None:
+    """7 sequences of validation and 5 of test do not divide by two: nobody may see one twice."""
+    alone, ranks = read(jobs[1], 0, module), [read(jobs[2], rank, module) for rank in (0, 1)]
+    for stage, sequences in {"train": 2 * 16, "val": 3 * 7, "test": 5, "predict": 5}.items():
+        assert alone["sequences"][stage] == sum(rank["sequences"][stage] for rank in ranks) == sequences
+        # a process whose share of the last batch is empty has a batch less
+        assert alone["calls"][f"{stage}_batch"] == max(rank["calls"][f"{stage}_batch"] for rank in ranks)
+        assert alone["calls"][f"{stage}_batch"] == BATCHES[stage]
+        for rank in ranks:
+            assert rank["calls"][f"{stage}_epoch"] == alone["calls"][f"{stage}_epoch"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_predictions_together_are_those_of_one_process(jobs: dict[int, Path], module: str) -> None:
+    with np.load(jobs[1] / module / "version_0" / "predictions.npz") as content:
+        alone = dict(content)
+    shares = []
+    for rank in (0, 1):
+        with np.load(jobs[2] / module / "version_0" / f"predictions-rank={rank}.npz") as content:
+            shares.append(dict(content))
+    order = np.concatenate([share["index"] for share in shares]).argsort()
+    np.testing.assert_array_equal(alone["index"], range(5))
+    for name, expected in alone.items():
+        steps = max(share[name].shape[1] if share[name].ndim > 1 else 0 for share in shares)
+        padded = [
+            np.pad(share[name], [(0, 0), (0, steps - share[name].shape[1]), *[(0, 0)] * (share[name].ndim - 2)])
+            if share[name].ndim > 1
+            else share[name]
+            for share in shares
+        ]
+        np.testing.assert_allclose(np.concatenate(padded)[order], expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rank", "where"),
+    [(1, "train"), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(0, "train"), (0, "val"), (1, "val")])],
+)
+def test_an_error_of_one_process_ends_them_all(rank: int, where: str, tmp_path: Path) -> None:
+    """The job ends by itself, not by the time limit of the test."""
+    code, said = run(tmp_path / "job", 2, str(rank), where)
+    assert code != 0
+    assert f"only process {rank} fails" in said
+    # the process that the first one started ends, too, if a moment later
+    for _ in range(300):
+        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+@pytest.mark.parametrize(
+    "module", [ALRNNModule(2, 3), ALRNNSeq2Seq(5, 3), ALRNNNeural(2, 3, 4)], ids=lambda made: type(made).__name__
+)
+def test_fsdp_is_refused(module: LightningModule) -> None:
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    module.trainer = trainer
+    module.setup("fit")
+    # the Trainer itself takes it with a GPU only
+    trainer._accelerator_connector.strategy = FSDPStrategy()
+    with pytest.raises(MisconfigurationException, match=r"does not run under FSDP: .* use strategy='ddp'"):
+        module.setup("fit")
