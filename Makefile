@@ -3,13 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench screenshots
+.PHONY: demo test test-slow lint bench screenshots
 
 demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (under 6 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-test: $(INSTALLED)  ## the whole suite
+test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM
 	$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)  ## what takes long: 10,000 steps, failing processes, long sequences, a full disk
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(INSTALLED)  ## ruff, formatting, types
 	$(BIN)/ruff check .

@@ -95,7 +95,9 @@ class Count(Callback):
         self.calls[f"{stage}_batch"] += 1
         self.sequences[stage] += len(batch.inputs)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
         self._batch("train", batch)
 
     def on_validation_batch_end(
@@ -103,7 +105,9 @@ class Count(Callback):
     ) -> None:
         self._batch("val", batch)
 
-    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
         self._batch("test", batch)
 
     def on_predict_batch_end(
@@ -147,7 +151,11 @@ def watching(kind: str) -> list[Callback]:
         found.append(NeuralFit(figure_every_n_epochs=0))
     if kind == "seq2seq":
         found.append(LengthAccuracy(figure_every_n_epochs=0))
-    return [*found, *([UnitAblation(every_n_epochs=1, figure_every_n_epochs=0)] if kind == "sequence" else []), PredictionWriter()]
+    return [
+        *found,
+        *([UnitAblation(every_n_epochs=1, figure_every_n_epochs=0)] if kind == "sequence" else []),
+        PredictionWriter(),
+    ]
 
 
 def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callback]) -> Trainer:
