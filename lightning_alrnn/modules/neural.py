@@ -341,6 +341,7 @@ class ALRNNNeural(SequenceModule):
         )
         return encoded, states, last
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
         self, stage: Stage, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor

@@ -215,6 +215,7 @@ class ALRNNSeq2Seq(SequenceModule):
             "target_lengths": target_lengths,
         }
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
         self,

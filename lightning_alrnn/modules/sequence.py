@@ -356,6 +356,7 @@ class ALRNNModule(SequenceModule):
             output["targets"] = batch.targets
         return output
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
         self,

@@ -16,18 +16,20 @@ import pytest
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from tiny_runs import MODULES
 
 from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
 
 SCRIPT = Path(__file__).with_name("job_script.py")
+HELPERS = Path(__file__).parents[1] / "helpers"
 BATCHES = {"train": 8, "val": 6, "test": 2, "predict": 2}  # two epochs, each with a validation, and one validation more
-MODULES = ["sequence", "seq2seq", "neural"]
 
 
 def run(folder: Path, processes: int, *arguments: str) -> tuple[int, str]:
     """Run the job as a user would, and return its exit code and what it said. It is killed after two minutes."""
     folder.mkdir()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     with (folder / "output.txt").open("w") as output:
         command = [sys.executable, str(SCRIPT), str(folder), str(processes), *arguments]
         done = subprocess.run(command, stdout=output, stderr=output, env=environment, timeout=120, check=False)

@@ -1,0 +1,58 @@
+"""Tiny data and networks for each of the LightningModules."""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning import LightningModule, seed_everything
+
+from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, valid_steps
+from lightning_alrnn.datamodules import SequenceDataModule
+from lightning_alrnn.datamodules.base import SPLITS, Split
+
+TIME, UNITS = 6, 5
+MODULES = ("sequence", "seq2seq", "neural")
+
+
+class Sequences(SequenceDataModule):
+    """Sequences for one of the modules; those of validation and test have lengths of their own."""
+
+    input_size = 2
+    output_size = 3
+    objective = "classification"
+    target_step = "last"
+
+    def __init__(self, kind: str, sizes: tuple[int, int, int], batch_size: int) -> None:
+        super().__init__(batch_size=batch_size, num_workers=0, seed=0)
+        self.kind, self.sizes = kind, sizes
+        self.group_names = None if kind == "seq2seq" else ["left", "right"]
+
+    def build(self, split: Split) -> AnyBatch:
+        size = self.sizes[SPLITS.index(split)]
+        generator = torch.Generator().manual_seed(SPLITS.index(split))
+        lengths = torch.full((size,), TIME)
+        if split != "train":  # a mean over batches of the same size is then the mean over all, as gradients need it
+            lengths = torch.randint(1, TIME + 1, (size,), generator=generator)
+        group = torch.arange(size) % 2
+        if self.kind == "seq2seq":
+            targets = torch.randint(0, 2, (size, 4), generator=generator)
+            targets[:, -1] = 2  # <end>
+            return SequenceBatch(torch.randint(0, 5, (size, TIME), generator=generator), targets, lengths)
+        valid = valid_steps(lengths, TIME).unsqueeze(-1)
+        inputs = torch.randn(size, TIME, 2, generator=generator) * valid
+        targets = torch.randint(0, 3, (size,), generator=generator)
+        if self.kind == "sequence":
+            return SequenceBatch(inputs, targets, lengths, None, group)
+        spikes = torch.poisson(torch.ones(size, TIME, UNITS), generator) * valid
+        return NeuralBatch(inputs, spikes, targets, lengths, group)
+
+
+def build(kind: str) -> LightningModule:
+    seed_everything(0, verbose=False)
+    if kind == "sequence":
+        return ALRNNModule(2, 3, 6, 3, init="near_identity", group_names=["left", "right"])
+    if kind == "seq2seq":
+        return ALRNNSeq2Seq(5, 3, 6, 3, 2, embedding_size=4, init="near_identity")
+    made = ALRNNNeural(2, 3, UNITS, init="near_identity", group_names=["left", "right"])
+    torch.nn.init.normal_(made.observation.readout.weight)  # rates all but constant would all but leave out r
+    return made
