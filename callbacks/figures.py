@@ -11,6 +11,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.style import encode_png, render
 
 
@@ -36,8 +37,7 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
             _log_image(logger, name, image, figure, trainer.global_step)
         if directory is not None:
             path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(image))
+            write_file(path, encode_png(image))
 
 
 def log_text(trainer: Trainer, name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
+
+from lightning_alrnn.files import write_file
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -55,8 +58,9 @@ class PredictionWriter(BasePredictionWriter):
         index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
         rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
         path = Path(directory) / f"predictions{rank}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, index=index, **arrays)  # type: ignore[arg-type]
+        content = BytesIO()
+        np.savez(content, index=index, **arrays)  # type: ignore[arg-type]
+        write_file(path, content.getbuffer())
         rank_zero_info(f"Predictions of {len(index)} sequences: {path}")
 
 

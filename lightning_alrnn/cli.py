@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -20,6 +21,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
@@ -28,6 +30,10 @@ _COMMANDS = {  # those that LightningCLI does not have; imported when they are c
     "configs": "lightning_alrnn.cli:print_configs",
     "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
+}
+_SURROUNDINGS = {  # of errors that are the machine's, not a program's: the disk is full, a folder may not be written to
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG),
 }
 _STATES_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories")
 _REGIME_CALLBACKS = (*_STATES_CALLBACKS, "UnitAblation")
@@ -61,6 +67,21 @@ class ALRNNCLI(LightningCLI):
                 },
             }
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        path = config.get("ckpt_path")
+        if path is None or path in ("best", "last", "hpc") or path.startswith("registry") or "://" in path:
+            return
+        # LightningCLI is about to take the model's arguments from it
+        written = read_checkpoint(path).get("hyper_parameters", {}).get("_class_path")
+        asked = config.model.class_path
+        if written is not None and written != asked and _names_model(sys.argv[1:]):
+            raise ValueError(
+                f"{path} was written by {written.rpartition('.')[2]}, which is not the model asked for, "
+                f"{asked.rpartition('.')[2]}: leave --model out, or take another checkpoint"
+            )
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -138,11 +159,11 @@ def main(args: Sequence[str] | None = None) -> None:
             run_cli(arguments)
     except BrokenPipeError:  # whoever read the output has seen enough: `alrnn configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
-        own = None if os.environ.get("ALRNN_TRACEBACK") else _own_error(error)
-        if own is None:
+    except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, MisconfigurationException) as error:
+        message = None if os.environ.get("ALRNN_TRACEBACK") else _message(error)
+        if message is None:
             raise
-        _fail(str(own))
+        _fail(message)
 
 
 def run_cli(args: Sequence[str], save_config: bool = True, left_out: Collection[str] = ()) -> ALRNNCLI:
@@ -197,6 +218,18 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
     return repeated
 
 
+def _message(error: BaseException) -> str | None:
+    """What to say of an error in a line; ``None`` where it is none of this package's, nor of what it runs on."""
+    own = _own_error(error)
+    if own is not None:
+        return str(own)
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        return str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
+        return " ".join(str(error).split())
+    return None
+
+
 def _own_error(error: BaseException | None) -> BaseException | None:
     """The error of this package behind one that was raised: it says what to do, and a traceback would bury it."""
     while error is not None:
@@ -239,6 +272,11 @@ def _config_path(value: str) -> str:
         return str(known[value])
     if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
         _fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+    try:
+        if Path(value).is_file():
+            Path(value).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        _fail(f"--config {value}: no text in UTF-8, so no YAML ({error})")
     return value
 
 

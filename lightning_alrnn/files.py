@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 
-def write_file(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes | memoryview) -> None:
     """Write a file so that whoever reads it, at any time, meets all of it or what was there before.
 
     It is written under a name of its own beside it, brought to the disk, and then renamed.
@@ -27,6 +27,8 @@ def write_file(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk, say, which does not tell where
+            error.filename, error.filename2 = os.fspath(path), None
         raise

@@ -12,6 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -22,6 +23,7 @@ from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
 from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
+from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
 
 Stage = Literal["train", "val", "test"]
@@ -50,12 +52,15 @@ class SequenceModule(LightningModule):
         self._lr_scheduler = lr_scheduler
 
     def setup(self, stage: str) -> None:
-        if isinstance(self.trainer.strategy, FSDPStrategy):
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDPStrategy):
             raise MisconfigurationException(
                 f"{type(self).__name__} does not run under FSDP: each process would hold a slice of A, W and h, which "
                 "the callbacks and the divergence guard read whole. These networks fit on any device: use "
                 "strategy='ddp'"
             )
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = WholeCheckpointIO()
 
     @abstractmethod
     def regularization(self) -> Tensor:

@@ -1,0 +1,100 @@
+"""Checkpoints that are written whole, and looked at before anything is taken from them."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from lightning_alrnn.files import write_file
+
+_NEEDED = ("state_dict", "pytorch-lightning_version")
+
+
+def _to_cpu(storage: Any, location: str) -> Any:
+    return storage
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint so that its file is whole at any time, whatever happens to the process or the disk.
+
+    Lightning writes it to the folder for temporary files and moves it from there. Where that is another disk, moving is
+    copying: on a full disk, or of a process that is killed, half a file takes the place of the last good one.
+
+    What it reads is looked at first, see :func:`read_checkpoint`, unless the Trainer is told ``weights_only=False``.
+
+    The LightningModules of this package put it in the place of Lightning's own. Paths with a protocol
+    (``s3://bucket/last.ckpt``) are left to Lightning.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_file(Path(path), content.getbuffer())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = _to_cpu, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        if weights_only is False or "://" in str(path) or map_location is not _to_cpu:
+            return super().load_checkpoint(path, map_location, weights_only)
+        return read_checkpoint(path)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint of Lightning, of which nothing can run code.
+
+    Args:
+        path: of a file on this machine.
+
+    Returns:
+        What it holds, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no checkpoint of Lightning, is damaged, or holds more than numbers, texts, tensors
+            and their collections.
+
+    Example:
+        >>> read_checkpoint("runs/Addition/version_0/checkpoints/last.ckpt")["epoch"]  # doctest: +SKIP
+        49
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file. Checkpoints lie in <log directory>/checkpoints, such as "
+            "runs/Addition/version_0/checkpoints/last.ckpt"
+        )
+    if not zipfile.is_zipfile(path):  # whose table of contents is at its end
+        raise ValueError(
+            f"{path} ({Path(path).stat().st_size} bytes) is no checkpoint, or only the beginning of one: take another, "
+            "such as best-….ckpt or last.ckpt of its folder"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch checks no sums
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise ValueError(f"{path} is damaged ({damaged}): take another checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that holds something else may lead to
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
+        raise ValueError(
+            f"{path} holds other things than numbers, texts and tensors, or is no checkpoint. It is not loaded, as "
+            f"that could run code that somebody put there ({reason})"
+        ) from error
+    missing = [name for name in _NEEDED if name not in content] if isinstance(content, dict) else _NEEDED
+    if missing:
+        raise ValueError(
+            f"{path} is no checkpoint of Lightning: it lacks {' and '.join(missing)}. Weights alone are loaded by "
+            "module.load_state_dict(torch.load(path, weights_only=True))"
+        )
+    return content  # type: ignore[no-any-return]
