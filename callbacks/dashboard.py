@@ -86,7 +86,7 @@ class Dashboard(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        summary = run_summary(trainer, metrics)  # with the log directory, a broadcast: every process takes part
+        lines = run_summary(trainer, metrics)  # with the log directory, a broadcast: every process takes part
         if not trainer.is_global_zero:
             return
         for logger in _tensorboards(trainer):
@@ -95,7 +95,7 @@ class Dashboard(Callback):
             for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)
             writer.flush()
-        _write(summary)
+        _write(lines)
 
 
 def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
