@@ -199,7 +199,15 @@ def test_options_exist(path: Path) -> None:
         known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
     own = _own_options() | {"help", "data_dir"}
     if path.stem == "cluster":
-        own |= {"cpus", "format", "mem", "nodes", "ntasks", "signal"}  # SLURM's, as far as their first hyphen
+        own |= {
+            "cpus",
+            "format",
+            "mem",
+            "nodes",
+            "ntasks",
+            "requeue",
+            "signal",
+        }  # SLURM's, as far as their first hyphen
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
         for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)", code):
