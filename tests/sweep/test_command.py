@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from lightning_alrnn.cli import main
-from lightning_alrnn.sweep import command
+from lightning_alrnn.sweep.command import _signals_as_interrupt
 from lightning_alrnn.sweep.store import Claim, Record, read_record, read_records, read_runs
 
 TINY = [
@@ -252,7 +252,7 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
 def test_sigint_ends_a_sweep_in_the_background() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's script sets it behind `&`
     try:
-        with pytest.raises(KeyboardInterrupt), command._signals_as_interrupt():
+        with pytest.raises(KeyboardInterrupt), _signals_as_interrupt():
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
