@@ -17,7 +17,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 
 import lightning_alrnn
-from lightning_alrnn import analyze, datamodules, modules
+from lightning_alrnn import analyze, cli, datamodules, modules
 from lightning_alrnn.cli import _COMMANDS, main, shipped_configs
 from lightning_alrnn.sweep import command, verdict_command
 
@@ -142,6 +142,8 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     for method in ("instantiate_trainer", "_add_instantiators"):  # what only a run needs takes most of the time
         monkeypatch.setattr(LightningCLI, method, lambda self: None)
     monkeypatch.setattr(LightningCLI, "_run_subcommand", stop)
+    # the pages name checkpoints of runs that were not made here
+    monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
     subcommands = LightningCLI.subcommands()
     monkeypatch.setattr(verdict_command, "write_verdict", lambda *given: None)
     monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")

@@ -140,10 +140,10 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_run_of_a_sweep_is_that_of_fit() -> None:
     assert sweep("--nonlinear_units=2", "--seeds=3,") == 0
     swept = record("ALRNN-P2-seed3")
-    for command in ("fit", "test"):
+    for subcommand in ("fit", "test"):
         options = ["--model.nonlinear_units=2", "--seed_everything=3", "--data.seed=3", "--trainer.logger.version=a"]
         best = [f"--ckpt_path={path}" for path in Path("runs").rglob("best-*.ckpt")]
-        main([command, *PLAIN, *options, *best])
+        main([subcommand, *PLAIN, *options, *best])
     events = EventAccumulator("runs/Addition/a").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(swept.run.metrics["test/mse"], rel=1e-6)
 
