@@ -144,7 +144,7 @@ def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
-    """NaN, infinity, objects, negative strides, no rows, one class, lengths of 0 and T + 1: several at once, or none."""
+    """NaN, infinity, objects, negative strides, no rows, one class, lengths of 0 and T + 1: some, or none."""
     rng = np.random.default_rng(seed)  # hypothesis's own draws are mostly of what is refused at first sight
     count, steps, width = (int(rng.choice(sizes)) for sizes in ([0, 1, 6, 9, 12, 12], [0, 1, 3, 5, 5], [0, 1, 2, 3, 3]))
     kind = str(rng.choice([*("f4", "f8", "i8", "?") * 4, "O", "U3", "c8", "M8[s]"]))
