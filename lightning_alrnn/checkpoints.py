@@ -24,7 +24,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint so that its file is whole at any time, whatever happens to the process or the disk.
 
     Lightning writes it to the folder for temporary files and moves it from there. Where that is another disk, moving is
-    copying: on a full disk, or of a process that is killed, half a file takes the place of the last good one.
+    copying into place, and a process that is killed meanwhile leaves half a file where the last good one was.
 
     What it reads is looked at first, see :func:`read_checkpoint`, unless the Trainer is told ``weights_only=False``.
 

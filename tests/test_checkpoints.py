@@ -183,7 +183,7 @@ class FillDisk(Callback):
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
-    """A disk other than that of temporary files: Lightning's own way of writing would spoil the last good one here."""
+    """And one other than that of temporary files."""
     with pytest.raises(OSError, match=r"No space left on device: .*\.ckpt"):
         fit(small_disk, 3, [FillDisk(small_disk)])
     last = small_disk / "checkpoints" / "last.ckpt"

@@ -1,0 +1,218 @@
+"""Hostile and awkward input at the command line: one clear line and an exit code, or the right result."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
+from lightning_alrnn.cli import main, run_cli
+from lightning_alrnn.datamodules import Arrays
+
+DATA = [
+    "--data=Addition",
+    "--data.sequence_length=6",
+    "--data.train_size=32",
+    "--data.val_size=16",
+    "--data.test_size=16",
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
+FIT = ["fit", *DATA, "--trainer.max_epochs=1", "--model.hidden_size=6"]
+CHECKPOINT = Path("runs/Addition/version_0/checkpoints/last.ckpt")
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line of what the command said; it ended with exit code 2 and no traceback."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    main(FIT)
+    whole, content = CHECKPOINT.read_bytes(), torch.load(CHECKPOINT, weights_only=True)
+    Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    Path("text.ckpt").write_text("hello")
+    torch.save(content["state_dict"], "weights.ckpt")
+    torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
+    cases = {"cut": "only the beginning", "text": "is no checkpoint", "weights": "lacks state_dict"}
+    for name, message in {**cases, "absent": "no such file", "size": "size mismatch for core.W"}.items():
+        for command in (["test", *DATA], [*FIT, "--trainer.max_epochs=2"], ["analyze", *DATA]):
+            said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
+            assert "alrnn: error: " in said
+            assert message in said
+    said = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
+    assert "was written by ALRNNModule, which is not the model asked for, ALRNNSeq2Seq" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("modle:\n  hidden_size: 3\n", "modle"),
+        ("model:\n  init_args:\n    hiden_size: 3\n", "hiden_size"),
+        ("model:\n  init_args:\n    hidden_size: many\n", "many"),
+        ("trainer:\n  max_epochs: soon\n", "soon"),
+        ("model: [\n", "Problems parsing config"),
+        ("- 1\n- 2\n", "Unexpected config"),
+        ("", "Unexpected config"),
+        ("data:\n  class_path: os.system\n", "not correspond to a subclass of LightningDataModule"),
+        ("trainer:\n  callbacks:\n    - class_path: NoSuch\n", "NoSuch"),
+        ("model: !!python/object/apply:os.system ['touch code-ran']\n", "could not determine a constructor"),
+        (b"\x00\xff\xfe", "no text in UTF-8"),
+    ],
+)
+def test_configurations_that_are_none(content: str | bytes, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert message in refused([*FIT, "--config=mine.yaml"], capsys)
+    assert not Path("code-ran").exists()
+    assert not Path("runs").exists()
+
+
+def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("a file where the folder should be")
+    for option in (["--trainer.logger.save_dir=taken"], ["--trainer.default_root_dir=taken", "--trainer.logger=false"]):
+        said = refused([*FIT, *option], capsys)
+        assert "alrnn: error: " in said
+        assert "taken" in said.splitlines()[-1]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A disk that cannot be written to, not even by root."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_read_only_disk(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused([*FIT, f"--trainer.logger.save_dir={read_only}"], capsys)
+    assert said.splitlines()[-1].startswith("alrnn: error: [Errno 30] Read-only file system: ")
+
+
+def test_divergence_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused([*FIT, "--model.optimizer=SGD", "--model.optimizer.lr=1e30", "--trainer.max_epochs=5"], capsys)
+    assert "training has diverged" in said.splitlines()[-1]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+def test_two_runs_in_one_folder() -> None:
+    """The later one's checkpoints and configuration are whole; TensorBoard has a file of each."""
+    one = [*FIT, "--trainer.logger.version=0"]
+    main(one)
+    main([*one, "--model.nonlinear_units=2", "--trainer.max_epochs=2"])
+    content = torch.load(CHECKPOINT, weights_only=True)
+    assert (content["epoch"], content["hyper_parameters"]["nonlinear_units"]) == (1, 2)
+    assert "nonlinear_units: 2" in Path("runs/Addition/version_0/config.yaml").read_text()
+    assert len(list(Path("runs/Addition/version_0").glob("events*"))) >= 2
+
+
+def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run_cli([*FIT, "--trainer.max_epochs=3"]).trainer.callback_metrics
+    now, jumps = time.time(), itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now - 3600.0 * next(jumps))
+    cli = run_cli([*FIT, "--trainer.max_epochs=3"])
+    assert {key: float(value) for key, value in cli.trainer.callback_metrics.items()} == pytest.approx(
+        {key: float(value) for key, value in plain.items()}, nan_ok=True
+    )
+    events = EventAccumulator(str(cli.trainer.log_dir))
+    events.Reload()
+    assert [event.step for event in events.Scalars("val/loss")] == [1, 3, 5]
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
+    """NaN, infinity, objects, negative strides, no rows, one class, lengths of 0 and T + 1: some, or none."""
+    rng = np.random.default_rng(seed)  # hypothesis's own draws are mostly of what is refused at first sight
+    count, steps, width = (int(rng.choice(sizes)) for sizes in ([0, 1, 6, 9, 12, 12], [0, 1, 3, 5, 5], [0, 1, 2, 3, 3]))
+    kind = str(rng.choice([*("f4", "f8", "i8", "?") * 4, "O", "U3", "c8", "M8[s]"]))
+    if kind in ("O", "U3", "c8", "M8[s]"):
+        inputs = np.zeros((count, steps, width), kind)
+    else:
+        inputs = (10 * rng.normal(size=(count, steps, width))).astype(kind)
+    if inputs.size and inputs.dtype.kind == "f" and rng.random() < 0.3:
+        inputs.flat[rng.integers(inputs.size)] = rng.choice([np.nan, np.inf, -np.inf])
+    if rng.random() < 0.5:
+        inputs = inputs[::-1, :, ::-1]
+    targets = rng.integers(-1 if rng.random() < 0.1 else 0, rng.choice([1, 2, 3, 3]), size=count)
+    lengths = None
+    if rng.random() < 0.6:
+        least, most = [(1, steps), (0, steps), (1, steps + 1)][rng.choice([0, 0, 1, 2])]
+        lengths = rng.integers(min(least, most), most + 1, size=count)
+    try:
+        data = Arrays(
+            inputs,
+            targets,
+            lengths,
+            val_fraction=0.3,
+            test_fraction=0.3,
+        )
+        batches = [data.build(split) for split in ("train", "val", "test")]
+    except (ValueError, TypeError):
+        return
+    assert kind in ("f4", "f8", "i8", "?")
+    assert sum(len(batch.inputs) for batch in batches) == count
+    for batch in batches:
+        assert batch.inputs.dtype == torch.float32
+        assert bool(torch.isfinite(batch.inputs).all())
+        assert bool(((batch.lengths >= 1) & (batch.lengths <= steps)).all())
+        assert bool(((batch.targets >= 0) & (batch.targets < data.output_size)).all())
+
+
+def batch_of(steps: int, size: int = 2) -> SequenceBatch:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(size, steps, 1, generator=generator)
+    return SequenceBatch(inputs, torch.arange(size) % 2, torch.full((size,), steps))
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+@pytest.mark.parametrize(("hidden", "nonlinear"), [(1, 0), (1, 1), (4, 2)])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_smallest_networks_and_sequences(hidden: int, nonlinear: int, steps: int) -> None:
+    module = ALRNNModule(1, 2, hidden, nonlinear, init="near_identity")
+    batch = batch_of(steps)
+    module.training_step(batch, 0)["loss"].backward()
+    assert isinstance(module.core, ALRNN)
+    z = torch.zeros(2, hidden)
+    for t in range(steps):
+        z = module.core.step(z, batch.inputs[:, t])
+    torch.testing.assert_close(module(batch.inputs, batch.lengths).states[:, -1], z)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+def test_a_sequence_of_50_000_steps() -> None:
+    """The gradient is that of the sequence's own recurrence: a decay by 0.9 a step."""
+    module = ALRNNModule(1, 2, 4, 2, init="near_identity", mar_strength=0.0)
+    batch = batch_of(50_000)
+    module.training_step(batch, 0)["loss"].backward()
+    assert isinstance(module.core, ALRNN)
+    gradient = module.core.W.grad
+    assert gradient is not None
+    assert bool(torch.isfinite(gradient).all())
+    states = module(batch.inputs, batch.lengths).states
+    # the last 1,000 steps say all there is to say of the last state, as modes decay
+    tail = module(batch.inputs[:, -1000:], torch.full((2,), 1000)).states
+    torch.testing.assert_close(tail[:, -1], states[:, -1], rtol=1e-4, atol=1e-5)
