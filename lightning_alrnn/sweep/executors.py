@@ -266,14 +266,13 @@ def _watch(running: dict[str, Job], report: Report) -> None:
 
 
 def _end(jobs: Sequence[Job]) -> None:
-    """Interrupt what still runs, and wait for it; once more where a process was too young to heed it."""
-    for _ in range(2):
-        left = [job for job in jobs if not job.done()]
-        for job in left:
-            job.cancel()
-        until = time.monotonic() + _ENDING_SECONDS
-        while any(not job.done() for job in left) and time.monotonic() < until:
-            time.sleep(_POLL_SECONDS)
+    """Interrupt what still runs, and wait for it."""
+    left = [job for job in jobs if not job.done()]
+    for job in left:
+        job.cancel()
+    until = time.monotonic() + _ENDING_SECONDS
+    while any(not job.done() for job in left) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
 
 
 def _holder(folder: Path, spec: Spec) -> tuple[str, int] | None:

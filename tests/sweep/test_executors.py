@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -137,8 +138,13 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
 
 def test_a_process_of_submitit_is_ended(tmp_path: Path) -> None:
     executor = submitit.LocalExecutor(tmp_path)
-    with executors._errors_to(tmp_path / "errors.log"):
-        job = executor.submit(time.sleep, 600)
+    # a suite in the background of a script ignores SIGINT, and so would the process that it starts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with executors._errors_to(tmp_path / "errors.log"):
+            job = executor.submit(time.sleep, 600)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while not list(tmp_path.glob("*_log.out")):
         time.sleep(0.05)
     executors._end([job])
