@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.tensorboard.summary import hparams
 
+from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.nn.alrnn import ALRNN
 
 _LAYOUT: dict[
@@ -149,11 +150,11 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
         rows.append(("log", directory))
         if (Path(directory) / "figures").is_dir():
             rows.append(("figures", str(Path(directory) / "figures")))
-    last = _last_checkpoint(trainer)
-    if last is not None:
-        rows.append(("checkpoint", str(last)))
-        if any(key.endswith("regime/visited") for key in metrics):
-            rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(last))}"))
+    checkpoint = _checkpoint(trainer)
+    if checkpoint is not None:
+        rows.append(("checkpoint", str(checkpoint)))
+        if isinstance(trainer.lightning_module, Ablatable) and _networks(trainer.lightning_module):  # as analyze asks
+            rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(checkpoint))}"))
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -177,7 +178,8 @@ def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str
     return rows
 
 
-def _last_checkpoint(trainer: Trainer) -> Path | None:
+def _checkpoint(trainer: Trainer) -> Path | None:
+    """The best one, or the last one where none is kept as the best."""
     for callback in trainer.checkpoint_callbacks:
         path = getattr(callback, "best_model_path", "")
         if path and Path(path).name.startswith("best"):

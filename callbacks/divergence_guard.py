@@ -96,11 +96,11 @@ class DivergenceGuard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.restores = state_dict["restores"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._keep(trainer, pl_module)  # a run that is resumed within an epoch does not begin one
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # what this epoch starts from has been looked at; on the first one it is the start
-        if self.action == "restore":
-            optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-            self._good = copy.deepcopy({"weights": pl_module.state_dict(), "optimizers": optimizers})
+        self._keep(trainer, pl_module)  # what this epoch starts from has been looked at
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._note("train/loss", loss.detach())
@@ -130,6 +130,11 @@ class DivergenceGuard(Callback):
         self._look(trainer, pl_module)
         self._states = None
 
+    def _keep(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.action == "restore":
+            optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+            self._good = copy.deepcopy({"weights": pl_module.state_dict(), "optimizers": optimizers})
+
     def _note(self, name: str, value: Tensor) -> None:
         """Keep the worst of each: NaN is worse than any number, as ``maximum`` has it."""
         value = value.abs().float()
@@ -153,12 +158,12 @@ class DivergenceGuard(Callback):
         pl_module.load_state_dict(self._good["weights"])
         rates = []
         for optimizer, state in zip(trainer.optimizers, self._good["optimizers"], strict=True):
-            now = [group["lr"] for group in optimizer.param_groups]
+            # "initial_lr" is what schedulers go by
+            names = ("lr", "initial_lr")
+            now = [{name: group[name] for name in names if name in group} for group in optimizer.param_groups]
             optimizer.load_state_dict(copy.deepcopy(state))
-            for group, rate in zip(optimizer.param_groups, now, strict=True):
-                group["lr"] = rate / 2
-                if "initial_lr" in group:
-                    group["initial_lr"] /= 2**self.restores
+            for group, before in zip(optimizer.param_groups, now, strict=True):
+                group.update({name: rate / 2 for name, rate in before.items()})
                 rates.append(group["lr"])
         for config in trainer.lr_scheduler_configs:
             scheduler: Any = config.scheduler

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
@@ -90,6 +91,36 @@ def test_restore_goes_back_and_halves_the_rate() -> None:
     assert guard.restores == 1
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.005
     assert all(bool(torch.isfinite(value).all()) for value in made.state_dict().values())
+
+
+def test_each_restore_halves_the_rates_once() -> None:
+    """Also what schedulers go by, where the weights that are restored are of an epoch after the first restore."""
+    made = model(
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0),
+    )
+    guard = DivergenceGuard("restore")
+    callbacks = [guard, Break(step=2), Break(step=9)]  # 4 steps an epoch
+    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    with pytest.warns(UserWarning, match=r"restore [12] of 5"):
+        trainer.fit(made, data())
+    assert guard.restores == 2
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["lr"], group["initial_lr"]) == (0.0025, 0.0025)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`:UserWarning")  # the other callbacks' states
+def test_restore_where_a_run_is_resumed_within_an_epoch(tmp_path: Path) -> None:
+    """Lightning begins no epoch there."""
+    checkpoint = ModelCheckpoint(tmp_path, "step", every_n_train_steps=2)
+    stop = Trainer(max_steps=2, logger=False, callbacks=[checkpoint], **QUIET)
+    stop.fit(model(), data())
+    guard = DivergenceGuard("restore")
+    callbacks = [guard, Break(step=3)]
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    with pytest.warns(UserWarning, match="restore 1 of 5"):
+        trainer.fit(model(), data(), ckpt_path=str(tmp_path / "step.ckpt"), weights_only=True)
+    assert guard.restores == 1
 
 
 def test_restore_gives_up_in_the_end() -> None:
