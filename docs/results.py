@@ -208,9 +208,9 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
         for units in values:
             found = [run["metrics"][key] for run in runs if run["P"] == units]
             head = f"{units}, {further[key]}" if key in further else f"{units}"
-            lines.append(
-                f"| {head} | " + " | ".join(f"{score:.3g}" for score in [*found, sum(found) / len(found)]) + " |"
-            )
+            digits = 4 if key in task.shown else 3  # an eigenvalue of 1.003 is not 1
+            cells = " | ".join(f"{score:.{digits}g}" for score in [*found, sum(found) / len(found)])
+            lines.append(f"| {head} | {cells} |")
     lines += ["", f"![{task.label} against P, and over training](results/{name}.png)"]
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw(name, runs)
