@@ -178,7 +178,7 @@ class FixedPoints(StatesCallback):
         if self.result is None:
             return {}
         regimes = eigenvalues_of_regimes(self._network, self._visited)
-        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, regimes)}
+        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._visited, regimes)}
         if self._trajectories is not None:
             drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)
         if self.history.evaluations:

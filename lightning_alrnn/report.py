@@ -305,7 +305,7 @@ def _attractors(writer: _Writer, study: Study, sequences: Sequences) -> None:
         )
     writer.figure(
         "fixed_points",
-        plot_eigenvalues(rest, study.spectrum.eigenvalues),
+        plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues),
         "Eigenvalues of the fixed points and of the most visited regimes: a mode decays inside the unit circle.",
     )
     states, lengths = sequences.states[:_TRAJECTORIES], sequences.lengths[:_TRAJECTORIES]
@@ -375,7 +375,12 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
     )
     writer.figure(
         "input_memory",
-        plot_memory(study.memory, study.nonnormality, [f"input {index}" for index in study.memory_channels.tolist()]),
+        plot_memory(
+            study.memory,
+            study.nonnormality,
+            study.modes.codes,
+            [f"input {index}" for index in study.memory_channels.tolist()],
+        ),
         "How much an input counts some steps later, and how much perturbations grow within a regime.",
     )
 

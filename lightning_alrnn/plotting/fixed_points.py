@@ -14,23 +14,25 @@ from torch import Tensor
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.plotting.regime_colours import draw_regime_eigenvalues
 from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
 
 _MARKED = 200
 """Bifurcations that are marked, the last ones."""
 
 
-def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Figure:
+def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenvalues: Tensor | None = None) -> Figure:
     """Eigenvalues against the unit circle.
 
     A mode λ decays where it lies inside the circle, grows outside, and holds its value on it.
 
     Args:
         found: the fixed points.
-        regimes: eigenvalues of the visited regimes' matrices, most frequent first, complex of shape ``(regimes, M)``.
+        codes: visited regimes, most frequent first, bool of shape ``(regimes, P)``.
+        eigenvalues: of their matrices, complex of shape ``(regimes, M)``.
 
     Returns:
-        Figure with the fixed points' eigenvalues (left) and the regimes' (right).
+        Figure with the fixed points' eigenvalues (left) and the regimes' (right, each regime in its colour).
     """
     figure = new_figure(9.0, 4.4)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -50,22 +52,12 @@ def plot_eigenvalues(found: FixedPointSet, regimes: Tensor | None = None) -> Fig
     if count:
         left.legend(frameon=False, fontsize=8)
 
-    if regimes is not None and len(regimes):
-        points = regimes.cpu().numpy().ravel()
-        rank = np.repeat(np.arange(len(regimes)), regimes.shape[1])
-        scatter = right.scatter(
-            points.real,
-            points.imag,
-            c=rank,
-            s=12,
-            cmap="viridis_r",
-            vmin=0,
-            vmax=max(len(regimes) - 1, 1),
+    if codes is not None and eigenvalues is not None and len(codes):
+        draw_regime_eigenvalues(right, codes, eigenvalues)
+        right.legend(
+            frameon=False, fontsize=8, title="regime", title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
         )
-        figure.colorbar(scatter, ax=right, label="regime (0 = most frequent)", shrink=0.85)
-        right.set_title(
-            f"{len(regimes)} most visited regimes" if len(regimes) > 1 else "the visited regime", fontsize=10
-        )
+        right.set_title(f"{len(codes)} most visited regimes" if len(codes) > 1 else "the visited regime", fontsize=10)
     return figure
 
 

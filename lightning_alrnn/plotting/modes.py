@@ -11,7 +11,8 @@ from torch import Tensor
 from lightning_alrnn.analysis.modes import SlowModes
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.transients import InputMemory, Nonnormality
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, REGIME_COLOURS, new_figure, tidy
+from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, new_figure, tidy
 
 _MOST_CHANNELS = 6
 _LABEL_BITS = 12
@@ -76,12 +77,15 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
     return figure
 
 
-def plot_memory(found: InputMemory, modes: Nonnormality, channels: Sequence[str] | None = None) -> Figure:
+def plot_memory(
+    found: InputMemory, modes: Nonnormality, codes: Tensor, channels: Sequence[str] | None = None
+) -> Figure:
     """How much inputs count some steps later, and how much perturbations grow in the visited regimes.
 
     Args:
         found: memory of the inputs.
-        modes: growth in the most visited regimes.
+        modes: growth in some regimes.
+        codes: these regimes, most visited first, bool of shape ``(n, P)``.
         channels: names of the inputs; ``None`` for their indices.
 
     Returns:
@@ -94,7 +98,7 @@ def plot_memory(found: InputMemory, modes: Nonnormality, channels: Sequence[str]
     order = np.argsort(-np.nan_to_num(values).sum(axis=0))[:_MOST_CHANNELS]
     for place, channel in enumerate(sorted(order)):
         name = f"input {channel}" if channels is None else channels[channel]
-        tidy(left).plot(found.lags.numpy(), values[:, channel], color=REGIME_COLOURS[place], label=name)
+        tidy(left).plot(found.lags.numpy(), values[:, channel], color=SERIES_COLOURS[place], label=name)
     left.set_xlabel("lag (steps)")
     left.set_ylabel("r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
     left.set_ylim(bottom=0)
@@ -102,8 +106,9 @@ def plot_memory(found: InputMemory, modes: Nonnormality, channels: Sequence[str]
     left.legend(frameon=False, fontsize=8)
     growth = modes.growth.numpy()
     finite = np.where(np.isfinite(growth), growth, np.nan)
-    for rank in range(min(len(growth), len(REGIME_COLOURS))):
-        tidy(right).plot(finite[rank], color=REGIME_COLOURS[rank], linewidth=1.2, label=f"rank {rank + 1}")
+    for rank, (code, colour) in enumerate(zip(codes, regime_colours(codes), strict=True)):
+        if colour != OTHERS:
+            tidy(right).plot(finite[rank], color=colour, linewidth=1.4, label=regime_label(code, rank + 1))
     right.axhline(1.0, color=GREY, linewidth=0.8)
     right.set_yscale("log")
     right.set_xlabel("n (steps in the regime)")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_alrnn.analysis.primitives import ALPHA, Gating, Routing
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, REGIME_COLOURS, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, SERIES_COLOURS, new_figure, tidy
 
 _MOST = 20
 
@@ -78,14 +78,14 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
     """
     difference = found.difference.nan_to_num(0.0).numpy()
     shown = np.sort(np.argsort(-difference, kind="stable")[:8])
-    gain = found.gain.numpy()[: len(REGIME_COLOURS)]
+    gain = found.gain.numpy()[: len(SERIES_COLOURS)]
     figure = new_figure(max(5.0, 1.6 + 0.9 * len(shown)), 3.6)
     axes = tidy(figure.subplots())
     width = 0.8 / max(len(gain), 1)
     for row, values in enumerate(gain):
         label = str(int(found.groups[row])) if names is None else names[row]
         place = np.arange(len(shown)) + (row - (len(gain) - 1) / 2) * width
-        axes.bar(place, values[shown], width, color=REGIME_COLOURS[row], label=label[:24].replace("$", r"\$"))
+        axes.bar(place, values[shown], width, color=SERIES_COLOURS[row], label=label[:24].replace("$", r"\$"))
     axes.axhline(0, color="black", linewidth=0.8)
     labels = [f"input {index}" if channels is None else channels[index] for index in shown]
     beyond = (found.difference_p <= ALPHA).numpy()[shown]

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode, regimes
-from lightning_alrnn.plotting.style import REGIME_COLOURS, new_figure
+from lightning_alrnn.analysis.regimes import regimes
+from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
+from lightning_alrnn.plotting.style import new_figure
 
 _MOST_ROWS = 200
-_LABEL_BITS = 16
 
 
 def plot_regime_raster(
@@ -36,8 +36,8 @@ def plot_regime_raster(
         names: of the conditions; ``None`` for their indices.
 
     Returns:
-        Figure with up to 200 sequences; the seven most visited regimes have a colour each, the others are grey, and
-        steps past a sequence's length are white.
+        Figure with up to 200 sequences; most visited regimes have a colour each, the others are grey, and steps past
+        a sequence's length are white.
     """
     rows = torch.arange(len(states))
     if group is not None:
@@ -46,17 +46,20 @@ def plot_regime_raster(
     rows = rows[:_MOST_ROWS]
     valid = None if lengths is None else lengths.cpu()
     found = regimes(states.cpu(), nonlinear_units, valid)
-    coloured = min(len(REGIME_COLOURS), len(found.codes))
+    colours = regime_colours(found.codes)
+    coloured = [rank for rank, colour in enumerate(colours) if colour != OTHERS]
     labels = found.labels[rows].clone()
     past = labels < 0
     if valid is not None:
         past = torch.arange(labels.shape[1]) >= valid[rows].unsqueeze(1)
-    labels[(labels >= coloured) | (labels < 0)] = len(REGIME_COLOURS)
-    labels[past] = len(REGIME_COLOURS) + 1
+    place = torch.full((len(colours) + 1,), len(coloured))  # the last for those that are not listed, labelled -1
+    place[coloured] = torch.arange(len(coloured))
+    labels = place[labels]
+    labels[past] = len(coloured) + 1
 
     figure = new_figure(8.4, min(2.2 + 0.025 * len(rows), 6.0))
     axes = figure.subplots()
-    palette = ListedColormap([*REGIME_COLOURS, "#C8C8C8", "white"])
+    palette = ListedColormap([*(colours[rank] for rank in coloured), OTHERS, "white"])
     axes.imshow(labels.numpy(), cmap=palette, vmin=-0.5, vmax=palette.N - 0.5, aspect="auto", interpolation="nearest")
     axes.set_xlabel("step")
     axes.set_ylabel("sequence")
@@ -72,13 +75,12 @@ def plot_regime_raster(
         axes.set_yticks(middles, [text[:24].replace("$", r"\$") for text in texts], fontsize=8)
         axes.set_ylabel("")
     handles = []
-    for rank in range(coloured):
-        code = bitcode(found.codes[rank])
-        name = code if 0 < len(code) <= _LABEL_BITS else f"rank {rank + 1}"
-        handles.append(Patch(color=REGIME_COLOURS[rank], label=f"{name}  {float(found.occupancy[rank]):.0%}"))
-    if found.visited > coloured:
-        rest = 1 - float(found.occupancy[:coloured].sum())
-        handles.append(Patch(color="#C8C8C8", label=f"{found.visited - coloured} others  {rest:.0%}"))
+    for rank in coloured:
+        name = regime_label(found.codes[rank], rank + 1)
+        handles.append(Patch(color=colours[rank], label=f"{name}  {float(found.occupancy[rank]):.0%}"))
+    if found.visited > len(coloured):
+        rest = 1 - float(found.occupancy[coloured].sum())
+        handles.append(Patch(color=OTHERS, label=f"{found.visited - len(coloured)} others  {rest:.0%}"))
     axes.legend(
         handles=handles,
         title="regime, share of steps",

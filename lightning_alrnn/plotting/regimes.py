@@ -25,6 +25,7 @@ from lightning_alrnn.analysis.regimes import (
     transition_matrix,
 )
 from lightning_alrnn.analysis.units import UnitStatistics
+from lightning_alrnn.plotting.regime_colours import regime_colours
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
 
 _LABEL_CHARACTERS = 12
@@ -41,7 +42,7 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
 
     Returns:
         Figure with sorted occupancy (left; bitcodes as labels where they fit, ranks elsewhere) and the transition
-        matrix (right; from row to column).
+        matrix (right; from row to column, each row's regime marked in its colour).
     """
     figure = new_figure(9.5, 4.4)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
@@ -51,7 +52,8 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
     labels, name = _regime_labels(found.codes[:shown])
 
     occupancy = found.counts[:shown].double().numpy() / max(found.steps, 1)
-    tidy(left).bar(np.arange(shown), occupancy, color=BLUE, width=0.8)
+    colours = regime_colours(found.codes[:shown])
+    tidy(left).bar(np.arange(shown), occupancy, color=colours, width=0.8)
     if len(found.codes) > shown:
         note = f"the {shown} shown hold {occupancy.sum():.0%} of steps"
         left.text(1.0, 0.98, note, ha="right", va="top", transform=left.transAxes, fontsize=8, color=GREY)
@@ -68,6 +70,7 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
     fits = shown * max(len(label) for label in labels) <= 80 if labels else False
     right.set_xticks(range(shown), labels if fits else [""] * shown, rotation=90, fontsize=7, family="monospace")
     right.set_yticks(range(shown), labels, fontsize=7, family="monospace")
+    _mark(right, colours)
     right.set_xlabel("to" if fits else "to (same order)")
     right.set_ylabel("from")
     right.set_title(f"transitions, {summary.switch_rate:.3f} switches a step", fontsize=10)
@@ -189,6 +192,14 @@ def _group_labels(groups: Tensor, names: Sequence[str] | None) -> list[str]:
     labels = map(str, groups.tolist()) if names is None else names
     short = [label if len(label) <= _NAME_CHARACTERS else label[: _NAME_CHARACTERS - 1] + "…" for label in labels]
     return [label.replace("$", r"\$") for label in short]  # else matplotlib reads a formula
+
+
+def _mark(axes: Axes, colours: Sequence[str]) -> None:
+    """A square in the colour of each row's regime, between the rows and their labels."""
+    if colours:
+        beside, rows = np.full(len(colours), -0.025), np.arange(len(colours))
+        axes.scatter(beside, rows, s=18, c=colours, marker="s", transform=axes.get_yaxis_transform(), clip_on=False)
+        axes.tick_params(axis="y", length=0, pad=9)
 
 
 def _label(axis: Axis, labels: Sequence[str], **options: Any) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle
+from lightning_alrnn.plotting.regime_colours import draw_regime_eigenvalues
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, PURPLE, RED, draw_unit_circle, new_figure, tidy
 
 _COMPONENTS = 10
@@ -24,7 +25,8 @@ def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Fig
         components: principal components of the states.
 
     Returns:
-        Figure with the eigenvalues against the unit circle (left; those of the slowest mode ringed); of the ten leading
+        Figure with the eigenvalues against the unit circle (left; those of the slowest mode ringed, each regime in its
+        colour); of the ten leading
         components, the share of the variance (bars) and cos² of the angle to the slowest mode (points), which add up to
         1 over all components, or to 2 where the mode is a complex pair (middle); and the timescales of each regime's
         modes, those of a tenth of a step or more (right; a mode that holds its value has a square at the top).
@@ -35,20 +37,7 @@ def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Fig
     draw_unit_circle(left)
     left.set_ylabel("Im λ")
     count, size = found.eigenvalues.shape
-    order = slice(None, None, -1)  # the most visited on top
-    points = found.eigenvalues.numpy()[order].ravel()
-    shades = left.scatter(
-        points.real,
-        points.imag,
-        c=np.repeat(found.occupancy.numpy()[order], size),
-        s=8,
-        alpha=0.8,
-        cmap="viridis_r",
-        vmin=0,
-        vmax=float(found.occupancy[0]),
-        zorder=2,
-    )
-    figure.colorbar(shades, ax=left, label="share of steps in the regime", shrink=0.85)
+    draw_regime_eigenvalues(left, found.codes, found.eigenvalues, found.occupancy)
     slowest = found.slowest.eigenvalue
     ring = [slowest] if slowest.imag == 0 else [slowest, slowest.conjugate()]
     label = f"slowest mode: {_number(slowest)}, {_time(found.slowest.timescale)}"
@@ -63,7 +52,22 @@ def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Fig
         label=label,
         zorder=3,
     )
-    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    handles, labels = left.get_legend_handles_labels()
+    left.add_artist(
+        left.legend(
+            handles[-1:], labels[-1:], frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13)
+        )
+    )
+    left.legend(
+        handles[:-1],
+        labels[:-1],
+        frameon=False,
+        fontsize=8,
+        title="regime, share of steps",
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
     held = float(found.occupancy.sum())
     left.set_title(
         f"the {count} most visited regimes, {held:.0%} of steps" if count > 1 else "the most visited regime",

@@ -22,8 +22,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#7F7F7F",
 )
 
-REGIME_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442")
-"""Of the most visited regimes, in that order; and of other series of a few."""
+SERIES_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442")
+"""Of series of a few; a regime has a colour of its own, see :mod:`lightning_alrnn.plotting.regime_colours`."""
 
 STABILITY_STYLE = {  # colour and marker, so that the classes can also be told in grey
     "stable": (GREEN, "o"),

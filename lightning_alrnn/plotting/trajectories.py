@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -14,8 +15,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode, regime_bits
+from lightning_alrnn.analysis.regimes import bitcode, regime_bits, regimes
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442", "black")
@@ -58,7 +60,7 @@ def plot_trajectories(
 
     Returns:
         Figure with a panel each for class and group where any trajectory has one, or else for time; and one for the
-        regime of each state, the seven most frequent told apart. Large marks are the last steps.
+        regime of each state, the most frequent told apart. Large marks are the last steps.
     """
     by: list[tuple[str, list[int], Sequence[str] | None]] = []
     for title, indices, names in (
@@ -136,21 +138,22 @@ def _by_time(
 def _by_regime(
     axes: Axes, planes: Sequence[NDArray[np.float64]], trajectories: Sequence[Trajectory], nonlinear_units: int
 ) -> None:
-    names = [name for one in trajectories for name in regime_names(one.states, nonlinear_units)]
-    counts = Counter(names)
-    shown = [name for name, _ in counts.most_common(7)]
+    found = regimes(torch.cat([one.states for one in trajectories]).unsqueeze(0), nonlinear_units)
+    labels = found.labels[0].numpy()
+    colours = regime_colours(found.codes)
+    coloured = [rank for rank, colour in enumerate(colours) if colour != OTHERS]
     x, y = np.concatenate(planes).T
     axes.add_collection(LineCollection(planes, colors="0.85", linewidths=0.6, zorder=1))
-    of_state = np.array(names)
-    rest = ~np.isin(of_state, shown)
+    rest = ~np.isin(labels, coloured)
     if rest.any():
-        axes.plot(x[rest], y[rest], "o", color=GREY, markersize=2, markeredgewidth=0, label=f"{len(counts) - 7} others")
-    for rank, name in reversed(list(enumerate(shown))):
-        chosen = of_state == name
-        label = f"{name if nonlinear_units <= _LABEL_CHARACTERS else rank + 1} ({chosen.mean():.0%})"
-        axes.plot(x[chosen], y[chosen], "o", color=_COLOURS[rank], markersize=2.2, markeredgewidth=0, label=label)
-    axes.set_title(f"by regime, {len(counts)} visited", fontsize=10)
-    _legend(axes, len(shown) + 1, reverse=True)
+        label = f"{found.visited - len(coloured)} others"
+        axes.plot(x[rest], y[rest], "o", color=OTHERS, markersize=2, markeredgewidth=0, label=label)
+    for rank in reversed(coloured):
+        chosen = labels == rank
+        label = f"{regime_label(found.codes[rank], rank + 1)} ({chosen.mean():.0%})"
+        axes.plot(x[chosen], y[chosen], "o", color=colours[rank], markersize=2.2, markeredgewidth=0, label=label)
+    axes.set_title(f"by regime, {found.visited} visited", fontsize=10)
+    _legend(axes, len(coloured) + 1, reverse=True)
 
 
 def _legend(axes: Axes, entries: int, *, reverse: bool = False) -> None:

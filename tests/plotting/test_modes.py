@@ -31,7 +31,7 @@ def test_points_are_timescales_and_cosines() -> None:
 def test_lines_are_memory_and_growth() -> None:
     rnn = build(np.zeros(0), [[0.5]], [0.0], 0, C=[[2.0]])
     memory = input_memory(rnn, torch.zeros(1, 4, 1), 3)
-    left, right = plot_memory(memory, nonnormality(rnn, torch.zeros(1, 0)), ["marker"]).axes
+    left, right = plot_memory(memory, nonnormality(rnn, torch.zeros(1, 0)), torch.zeros(1, 0), ["marker"]).axes
     assert np.asarray(left.lines[0].get_ydata()).tolist() == [2.0, 1.0, 0.5, 0.25]
     assert left.get_legend().get_texts()[0].get_text() == "marker"
     assert left.get_ylabel() == "r.m.s. of ∂z/∂s"
@@ -51,7 +51,7 @@ def test_figures_of_modes_draw(hidden: int, units: int, channels: int, gain: flo
     modes = slow_modes(rnn, codes, min(4, hidden))
     for figure in (
         plot_slow_modes(modes, torch.full((len(codes),), 0.1), 5.0),
-        plot_memory(input_memory(rnn, states, 4), nonnormality(rnn, codes)),
+        plot_memory(input_memory(rnn, states, 4), nonnormality(rnn, codes), codes),
     ):
         image = render(figure)
         assert max(image.shape) < 2200

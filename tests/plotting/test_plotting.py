@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from matplotlib.legend import Legend
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
@@ -55,7 +56,7 @@ def test_all_figures_draw(hidden: int, nonlinear: int, batch: int, time: int) ->
     for figure in (
         plot_regimes(regimes),
         plot_units(unit_activity(states, nonlinear)),
-        plot_eigenvalues(points, eigenvalues_of_regimes(rnn, regimes.codes)),
+        plot_eigenvalues(points, regimes.codes, eigenvalues_of_regimes(rnn, regimes.codes)),
         plot_eigenvalues(points),
         plot_state_space(states, lengths, points),
         plot_spectrum(regime_spectrum(rnn, regimes), principal_components(states)),
@@ -164,7 +165,8 @@ def test_bars_and_points_of_the_slowest_mode() -> None:
     np.testing.assert_allclose(points, [0, 1, 0], atol=1e-12)
     assert "90.0°" in right.get_title()
     assert [float(x) for x in np.asarray(left.lines[-1].get_xdata())] == pytest.approx([0.9])
-    assert left.get_legend().get_texts()[0].get_text() == "slowest mode: λ = 0.9000, decays in 9.49 steps"  # type: ignore[union-attr]
+    slowest, *_ = (one for one in left.get_children() if isinstance(one, Legend))
+    assert slowest.get_texts()[0].get_text() == "slowest mode: λ = 0.9000, decays in 9.49 steps"
 
 
 @pytest.mark.parametrize(

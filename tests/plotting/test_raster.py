@@ -15,7 +15,7 @@ ON, OFF = [1.0], [-1.0]
 def test_rows_are_sorted_by_condition_and_padding_is_white() -> None:
     states = torch.tensor([[ON, ON, ON], [OFF, ON, ON], [ON, ON, OFF]])
     axes = plot_regime_raster(states, 1, torch.tensor([3, 1, 3]), torch.tensor([1, 0, 1]), ["first", "second"]).axes[0]
-    np.testing.assert_array_equal(axes.images[0].get_array(), [[1, 8, 8], [0, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[1, 3, 3], [0, 0, 0], [0, 0, 1]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1  71%", "0  29%"]
 
@@ -31,9 +31,9 @@ def test_rare_regimes_are_grey() -> None:
     figure = plot_regime_raster(torch.randn(30, 20, 5), 5)
     axes = figure.axes[0]
     shown = np.asarray(axes.images[0].get_array())
-    assert set(np.unique(shown)) == set(range(8))
+    assert set(np.unique(shown)) == set(range(9))
     last = axes.get_legend().get_texts()[-1].get_text()
-    assert last == f"25 others  {(shown == 7).mean():.0%}"
+    assert last == f"24 others  {(shown == 8).mean():.0%}"
 
 
 @pytest.mark.parametrize(("batch", "time", "units"), [(1, 1, 0), (1, 1, 1), (600, 3, 0), (600, 30, 100)])

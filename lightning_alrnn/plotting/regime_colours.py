@@ -1,0 +1,106 @@
+"""A colour for each regime, the same in every figure, epoch and run."""
+
+from __future__ import annotations
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from lightning_alrnn.analysis.regimes import bitcode
+
+OTHERS = "#BDBDBD"
+"""The colour of regimes that have none of their own."""
+
+_LABEL_BITS = 12
+
+# Dark and light shades of tab20 without grey and pink. What a unit adds to a colour's number (by exclusive or) is such
+# that regimes which differ in one or two of up to 15 units never share a colour (a code of distance 3), nor do those
+# that differ in up to three of up to 8 units (distance 4).
+_HUES = (0, 1, 2, 3, 4, 5, 8, 9)
+_OF_UNIT = (1, 2, 4, 8, 7, 11, 13, 14, 3, 5, 6, 9, 10, 12, 15)
+
+
+def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
+    """The colours of some regimes in a figure.
+
+    A regime's colour follows from its code alone, so that it is the same in all figures, at all epochs and after a
+    resume. There are 16: eight hues, dark where an even number of the first eight nonlinear units are on and light
+    where an odd number are, so that a switch of one of them is a change from dark to light. Where two regimes of a
+    figure would share one, the one that comes first has it and the other is grey: no colour stands for two regimes.
+
+    Args:
+        codes: the regimes, most visited first, bool of shape ``(regimes, P)``.
+        most: how many of them are coloured.
+
+    Returns:
+        A colour each, in hexadecimal; ``OTHERS`` for those that have none of their own.
+
+    Example:
+        >>> import torch
+        >>> regime_colours(torch.tensor([[True, True], [False, True]]))
+        ['#d62728', '#98df8a']
+    """
+    palette = matplotlib.colormaps["tab20"]
+    weights = torch.tensor([_OF_UNIT[unit % len(_OF_UNIT)] for unit in range(codes.shape[1])], dtype=torch.int64)
+    digits = weights.unsqueeze(1) >> torch.arange(4) & 1  # (P, 4)
+    numbers = (codes.cpu().long() @ digits % 2) @ (1 << torch.arange(4))
+    colours = []
+    taken: set[int] = set()
+    for number in numbers.tolist():
+        if number in taken or len(taken) == most:
+            colours.append(OTHERS)
+        else:
+            taken.add(number)
+            light = number.bit_count() % 2
+            colours.append(matplotlib.colors.to_hex(palette(2 * _HUES[number & 7] + light)))
+    return colours
+
+
+def regime_label(code: Tensor, rank: int) -> str:
+    """What a regime is called in a figure: its bits, or its rank (from 1) where they do not fit; "linear" for P=0."""
+    if len(code) == 0:
+        return "linear"
+    return bitcode(code) if len(code) <= _LABEL_BITS else f"rank {rank}"
+
+
+def draw_regime_eigenvalues(axes: Axes, codes: Tensor, eigenvalues: Tensor, occupancy: Tensor | None = None) -> None:
+    """Draw the eigenvalues of regimes in the complex plane, each regime in its colour, with labels for a legend.
+
+    Args:
+        axes: where.
+        codes: the regimes, most visited first, bool of shape ``(regimes, P)``.
+        eigenvalues: complex of shape ``(regimes, M)``.
+        occupancy: share of steps in each, shape ``(regimes,)``, which then stands in the labels.
+    """
+    values = eigenvalues.cpu().numpy()
+    colours = regime_colours(codes)
+    rest = [rank for rank, colour in enumerate(colours) if colour == OTHERS]
+    # the most visited on top; labels in the order of the ranks, the others last
+    for rank, (code, colour) in enumerate(zip(codes, colours, strict=True)):
+        if colour != OTHERS:
+            share = "" if occupancy is None else f"  {float(occupancy[rank]):.0%}"
+            label = regime_label(code, rank + 1) + share
+            axes.plot(
+                values[rank].real,
+                values[rank].imag,
+                "o",
+                color=colour,
+                markersize=4,
+                markeredgewidth=0,
+                label=label,
+                zorder=3 - rank / 100,
+            )
+    if rest:
+        points = values[rest].ravel()
+        share = "" if occupancy is None else f"  {float(occupancy[rest].sum()):.0%}"
+        axes.plot(
+            points.real,
+            points.imag,
+            "o",
+            color=OTHERS,
+            markersize=3,
+            markeredgewidth=0,
+            label=f"{len(rest)} others{share}",
+            zorder=2,
+        )
