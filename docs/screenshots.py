@@ -1,4 +1,4 @@
-"""Pictures of TensorBoard and of the reports, from a real run: ``make screenshots``.
+"""Pictures of TensorBoard, a verdict and figures, from real runs: ``make screenshots``.
 
 Fits and sweeps in a temporary folder, starts TensorBoard on what came out, and drives it with Playwright in headless
 Chromium (``pip install playwright``, and Debian's ``chromium``; no browser is downloaded). Writes docs/images/*.png at
@@ -28,13 +28,13 @@ TABS = ("timeseries", "custom_scalars", "images", "text", "hparams")
 
 
 @contextmanager
-def tensorboard(logdir: Path, seconds: float = 90.0) -> Iterator[str]:
-    """A TensorBoard on a port of its own; its address."""
+def tensorboard(folder: Path, logdir: str = ".", seconds: float = 90.0) -> Iterator[str]:
+    """A TensorBoard on a port of its own, started in a folder; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", logdir, "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(int(seconds)):
@@ -85,17 +85,12 @@ def main() -> None:
         command("fit", "--config", "digits", "--trainer.callbacks+=Spectrum", folder=folder)
         sizes = ("--nonlinear_units", "0,1,5", "--seeds", "3", "--output_dir", "sweep")
         command("sweep", "--config", "addition_quick", *sizes, folder=folder)
-        checkpoint = next((folder / "sweep" / "runs" / "ALRNN-P5-seed0").rglob("best*.ckpt"))
-        command("analyze", "--ckpt_path", str(checkpoint), "--output_dir", "analysis", folder=folder)
-        with browser() as page:
-            with tensorboard(folder / "runs") as address:
-                for tab in TABS:
-                    visit(page, address, tab)
-                    page.screenshot(path=IMAGES / f"tensorboard_{tab}.png")
-            for name, path in (("verdict", "sweep/verdict.html"), ("analysis", "analysis/report.html")):
-                page.goto((folder / path).as_uri())
-                page.screenshot(path=IMAGES / f"{name}.png")
-        for figure in ("regime_occupancy", "units_duty_cycle", "fixed_points_eigenvalues", "fixed_points_state_space"):
+        with browser() as page, tensorboard(folder, "runs") as address:
+            for tab in TABS:
+                visit(page, address, tab)
+                page.screenshot(path=IMAGES / f"tensorboard_{tab}.png")
+        shutil.copy(folder / "sweep" / "verdict.png", IMAGES / "verdict.png")
+        for figure in ("regime_occupancy", "units_duty_cycle"):
             last = sorted((folder / "runs").rglob(f"{figure}-epoch=*.png"))[-1]
             shutil.copy(last, IMAGES / f"{figure}.png")
 
