@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ class Dashboard(Callback):
 
     In TensorBoard: *Custom Scalars* groups the curves by task, regimes, units, fixed points and spectrum; *Text* has a
     card of the model (equation with its sizes, number of parameters, regularisation, optimizer, data, command,
-    versions); *HPARAMS* has the hyper-parameters with the last value of each metric. Nothing is logged anew.
+    versions); *HPARAMS* has the hyper-parameters, those that differ among the runs first, with the last value of each
+    metric. Nothing is logged anew.
 
     At the end of ``fit`` the terminal shows the score, the regimes, units and fixed points of the last validation,
     where the log, the checkpoints and the figures are, and the command that reads the network. All of it is written by
@@ -91,7 +93,8 @@ class Dashboard(Callback):
         for logger in _tensorboards(trainer):
             # the logger's own log_hyperparams would write each metric once more, at step 0
             writer: Any = logger.experiment
-            for summary in hparams(_hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
+            _, start, end = hparams(_hyperparameters(trainer, pl_module), metrics)  # type: ignore[no-untyped-call]
+            for summary in (start, end):  # without the first, TensorBoard finds out itself which ones differ
                 writer.file_writer.add_summary(summary)
             writer.flush()
         _write(run_summary(trainer, metrics, directory))
@@ -118,8 +121,7 @@ def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
         )
         rows.append(("data", f"{type(data).__name__}({options})"))
     rows.append(("precision, devices", f"{trainer.precision}, {trainer.world_size}"))
-    program = Path(sys.argv[0]).name
-    rows.append(("command", f"`{shlex.join(['alrnn' if program == '__main__.py' else program, *sys.argv[1:]])}`"))
+    rows.append(("command", f"`{_command()}`"))
     packages = ("lightning-alrnn", "torch", "pytorch-lightning")
     rows.append(("versions", ", ".join(f"{name} {version(name)}" for name in packages)))
     equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
@@ -176,6 +178,19 @@ def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str
         more = "" if metrics.get(f"{prefix}fixed_points/complete") else "; there may be more"
         rows.append((f"{prefix}fixed points", f"{total:.0f}" + (f" ({', '.join(kinds)}{more})" if kinds else "")))
     return rows
+
+
+def _command() -> str:
+    """What was typed: the command line turns the names of configurations that come with the package into paths."""
+    program = Path(sys.argv[0]).name
+    shipped = Path(str(resources.files("lightning_alrnn.configs")))
+    typed = []
+    for argument in sys.argv[1:]:
+        flag, separator, value = argument.rpartition("=")
+        if Path(value).is_relative_to(shipped):
+            value = Path(value).relative_to(shipped).with_suffix("").as_posix()
+        typed.append(flag + separator + value)
+    return shlex.join(["alrnn" if program == "__main__.py" else program, *typed])
 
 
 def _checkpoint(trainer: Trainer) -> Path | None:

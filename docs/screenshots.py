@@ -24,7 +24,7 @@ from typing import Any
 IMAGES = Path(__file__).parent / "images"
 SIZE = {"width": 1280, "height": 800}
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-TABS = ("timeseries", "custom_scalars", "images", "text", "hparams")
+TABS = {"timeseries": "regime/", "custom_scalars": None, "images": "regime|units", "text": "model card"}
 
 
 @contextmanager
@@ -64,11 +64,16 @@ def browser() -> Iterator[Any]:
             chromium.close()
 
 
-def visit(page: Any, address: str, tab: str, milliseconds: int = 5000) -> None:
-    """Open a tab of TensorBoard, and wait until it has drawn."""
+def visit(page: Any, address: str, tab: str, tags: str | None = None) -> None:
+    """Open a tab of TensorBoard, ask for some tags where it has a field for it, and wait until it has drawn."""
     page.goto(f"{address}/#{tab}")
     page.reload()
-    page.wait_for_timeout(milliseconds)
+    page.wait_for_timeout(5000)
+    if tags is not None:
+        role = "combobox" if tab == "timeseries" else "textbox"
+        page.get_by_role(role, name="Filter tags").first.fill(tags)
+        page.keyboard.press("Escape")  # no list of proposals over the charts
+        page.wait_for_timeout(3000)
 
 
 def command(*arguments: str, folder: Path) -> None:
@@ -85,10 +90,14 @@ def main() -> None:
         command("fit", "--config", "digits", "--trainer.callbacks+=Spectrum", folder=folder)
         sizes = ("--nonlinear_units", "0,1,5", "--seeds", "3", "--output_dir", "sweep")
         command("sweep", "--config", "addition_quick", *sizes, folder=folder)
-        with browser() as page, tensorboard(folder, "runs") as address:
-            for tab in TABS:
-                visit(page, address, tab)
-                page.screenshot(path=IMAGES / f"tensorboard_{tab}.png")
+        with browser() as page:
+            with tensorboard(folder, "runs") as address:
+                for tab, tags in TABS.items():
+                    visit(page, address, tab, tags)
+                    page.screenshot(path=IMAGES / f"tensorboard_{tab}.png")
+            with tensorboard(folder, "sweep/runs") as address:
+                visit(page, address, "hparams")
+                page.screenshot(path=IMAGES / "tensorboard_hparams.png")
         shutil.copy(folder / "sweep" / "verdict.png", IMAGES / "verdict.png")
         for figure in ("regime_occupancy", "units_duty_cycle"):
             last = sorted((folder / "runs").rglob(f"{figure}-epoch=*.png"))[-1]

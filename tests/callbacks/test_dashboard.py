@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
-from lightning_alrnn.callbacks.dashboard import _LAYOUT
+from lightning_alrnn.callbacks.dashboard import _LAYOUT, _command
+from lightning_alrnn.cli import resolve_configs
 from lightning_alrnn.datamodules import Addition
 
 QUIET: dict[str, Any] = {
@@ -40,6 +42,14 @@ def events(folder: Path) -> EventAccumulator:
     found = EventAccumulator(str(folder / "run" / "version_0"), size_guidance={"tensors": 0})
     found.Reload()
     return found
+
+
+@pytest.mark.parametrize("typed", ["--config digits --trainer.max_epochs 2", "--config=digits --data.seed=1"])
+def test_the_card_has_the_command_as_it_was_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["/bin/alrnn", "fit", *resolve_configs(typed.split())]
+    assert any(argument.endswith("digits.yaml") for argument in given)
+    monkeypatch.setattr(sys, "argv", given)
+    assert _command() == f"alrnn fit {typed}"
 
 
 def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
