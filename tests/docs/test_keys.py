@@ -30,7 +30,6 @@ from lightning_alrnn import (
 from lightning_alrnn.callbacks import PeriodicCallback
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALLBACKS = (
@@ -191,14 +190,3 @@ def test_no_page_names_a_key_that_is_not_logged(path: Path, logged: Logged) -> N
     named = [key for key in _named(path.read_text(encoding="utf-8")) if key.partition("/")[0] in groups]
     judged_by = {"test/constant_mse"} if path.name == "verdict.md" else set()  # one that a user may log
     assert set(named) - judged_by <= real
-
-
-def test_the_table_of_the_readme_has_every_key(logged: Logged) -> None:
-    rows = dict(re.findall(r"^\| `([A-Z]\w+)` \| (`?.*/.*) \|$", README, flags=re.MULTILINE))
-    rows = {name: text for name, text in rows.items() if name in logged.keys}
-    if "| callback |" in README:
-        assert rows.keys() == logged.keys.keys() - {""}
-    for name, text in rows.items():
-        if "and so on" not in text:
-            figures = logged.figures[name]
-            assert set(_named(text)) - figures == _plain(logged.keys[name]), name
