@@ -68,9 +68,16 @@ class Dashboard(Callback):
     At the end of ``fit`` the terminal shows the score, the regimes, units and fixed points of the last validation,
     where the log, the checkpoints and the figures are, and the command that reads the network. All of it is written by
     the first process alone.
+
+    Args:
+        summary: whether to write HPARAMS and the summary at the end of ``fit``. ``alrnn sweep`` goes without: it writes
+            its own, of what it varies.
     """
 
     _laid_out = False
+
+    def __init__(self, summary: bool = True) -> None:
+        self.summary = summary
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
@@ -87,7 +94,7 @@ class Dashboard(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         directory = trainer.log_dir  # a broadcast: every process takes part
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self.summary or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         for logger in _tensorboards(trainer):
@@ -190,7 +197,8 @@ def _command() -> str:
         if Path(value).is_relative_to(shipped):
             value = Path(value).relative_to(shipped).with_suffix("").as_posix()
         typed.append(flag + separator + value)
-    return shlex.join(["alrnn" if program == "__main__.py" else program, *typed])
+    own = program in ("__main__.py", "_submit.py")  # `python -m lightning_alrnn`, and a run of a sweep
+    return shlex.join(["alrnn" if own else program, *typed])
 
 
 def _checkpoint(trainer: Trainer) -> Path | None:

@@ -6,7 +6,7 @@ import copy
 import errno
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -44,11 +44,11 @@ class ALRNNCLI(LightningCLI):
     """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
 
     Args:
-        left_out: names of callbacks to go without, whoever asked for them.
+        summary: whether a ``Dashboard`` sums the run up at its end.
     """
 
-    def __init__(self, *args: Any, left_out: Collection[str] = (), **kwargs: Any) -> None:
-        self._left_out = left_out
+    def __init__(self, *args: Any, summary: bool = True, **kwargs: Any) -> None:
+        self._summary = summary
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -91,9 +91,9 @@ class ALRNNCLI(LightningCLI):
         given = config.trainer.get("callbacks") or []
         if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
             given = config.trainer.callbacks = [given]
-        if self._left_out:
-            kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in self._left_out]
-            given = config.trainer.callbacks = kept
+        for callback in given:
+            if callback.class_path.rpartition(".")[2] == "Dashboard" and not self._summary:
+                callback.init_args.summary = False
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
             kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
             if len(kept) < len(given):
@@ -166,19 +166,19 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(message)
 
 
-def run_cli(args: Sequence[str], save_config: bool = True, left_out: Collection[str] = ()) -> ALRNNCLI:
+def run_cli(args: Sequence[str], save_config: bool = True, summary: bool = True) -> ALRNNCLI:
     """Run a command of :class:`ALRNNCLI` and return it, with its ``trainer``, ``model`` and ``datamodule``.
 
     Args:
         args: the arguments, such as ``["fit", "--config", "digits"]``.
         save_config: whether to write the configuration into the log directory.
-        left_out: names of callbacks to go without.
+        summary: whether a ``Dashboard`` sums the run up at its end.
     """
     with _command_line(resolve_configs(args)):
         return ALRNNCLI(
             LightningModule,
             LightningDataModule,
-            left_out=left_out,
+            summary=summary,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

@@ -34,7 +34,6 @@ from lightning_alrnn.sweep.store import (
 from lightning_alrnn.sweep.verdict import Run
 
 _EVALUATION = "best"
-_LEFT_OUT = ("Dashboard",)  # it is about one run; the sweep has its own row in HPARAMS and a table at its end
 _PATIENCE = 600
 # what the first of several processes tells the others: whether to resume, or, with nothing to do, neither
 _DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
@@ -194,7 +193,8 @@ def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[
     going_on = [f"--ckpt_path={last}"] if resume else []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of what is resumed
-        fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on], left_out=_LEFT_OUT)
+        # no summary: the sweep has its own row in HPARAMS for the run, and a table at its end
+        fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on], summary=False)
     epochs = fitted.trainer.current_epoch
     best = Path(_best_checkpoint(fitted))
     del fitted  # with its data
@@ -203,7 +203,7 @@ def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[
     logging = _logging(folder / "runs", spec.name, _EVALUATION)
     for command in ("validate", "test"):
         # their arguments say the same as the checkpoint's
-        evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"], left_out=_LEFT_OUT)
+        evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"], summary=False)
         metrics |= {key: float(value) for key, value in evaluated.trainer.callback_metrics.items()}
     _log_hparams(evaluated, spec, metrics)
     return {"metrics": metrics, "epochs": epochs, "checkpoint": os.path.relpath(best, folder)}

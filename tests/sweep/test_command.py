@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ MEASURED = [
     "--trainer.callbacks.figure_every_n_epochs=0",
     "--trainer.callbacks+=FixedPoints",
     "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=Dashboard",
 ]
 PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", "--trainer.callbacks.figure_every_n_epochs=0"]
 INLINE = ["--output_dir=swept", "--executor=inline"]
@@ -123,6 +125,13 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     # and no other session, which would show no metric of the test
     training = EventAccumulator(str(FOLDER / done.log_dir)).Reload()
     assert not [tag for tag in training.Tags()["scalars"] if tag.startswith("hp_metric")]
+    with pytest.raises(KeyError):
+        training.SummaryMetadata("_hparams_/session_start_info")
+    # but the curves in groups, and a card of the model
+    assert "custom_scalars__config__" in training.Tags()["tensors"]
+    card = training.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "M = 6, P = 2" in card
+    assert re.search("`[^ ]+ fit .*--model.nonlinear_units=2", card)
 
     # again: nothing is left to do, and P and seeds may be added
     before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
