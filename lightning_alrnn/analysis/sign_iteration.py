@@ -84,7 +84,15 @@ def search(reduced: Reduced, seeds: Bools, restarts: int, seed: int, time_limit:
 
 
 def unsolved(codes: Bools, solved: set[bytes]) -> Bools:
-    """Each code once that is not among those solved, in order."""
+    """Each code once that is not among those solved, in order.
+
+    Args:
+        codes: shape ``(n, P)``.
+        solved: keys of those that are, of :func:`~lightning_alrnn.analysis.system.pack_codes`.
+
+    Returns:
+        Shape ``(m, P)``, m ≤ n.
+    """
     first = {key: row for row, key in reversed(list(enumerate(pack_codes(codes)))) if key not in solved}
     return codes[sorted(first.values())]
 

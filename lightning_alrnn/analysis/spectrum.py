@@ -189,6 +189,9 @@ def principal_components(states: Tensor, lengths: Tensor | None = None) -> Princ
 def latent_dimensions(components: PrincipalComponents) -> LatentDimensions:
     """How many dimensions the states fill; NaN where they do not vary.
 
+    Args:
+        components: of :func:`principal_components`.
+
     Example:
         >>> square = torch.tensor([[[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]]])
         >>> latent_dimensions(principal_components(square))
