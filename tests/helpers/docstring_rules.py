@@ -30,6 +30,7 @@ _SHAPE = re.compile(
 )
 _UNDECLARED = ("forward", "update")  # what these take, torch and torchmetrics leave to the class
 
+Raised = type[BaseException]
 Sections = dict[str, dict[str, str]]
 """Entries of each section by name. The text of a section, and that before all sections, has the name ""."""
 
@@ -111,9 +112,9 @@ def _missing_returns(function: Callable[..., Any], sections: Sections) -> list[s
     return ["the shape of what it returns"] if _holds_arrays(annotation) and not _SHAPE.search(said) else []
 
 
-def _missing_raises(raised: set[str], sections: Sections) -> list[str]:
+def _missing_raises(raised: set[Raised], sections: Sections) -> list[str]:
     named = {name for entry in sections.get("Raises", {}) for name in re.findall(r"\w+", entry)}
-    return [f"{name} under Raises" for name in sorted(raised - named)]
+    return [f"{name} under Raises" for name in sorted({kind.__name__ for kind in raised} - named)]
 
 
 def _describes_itself(annotation: Any) -> bool:
@@ -189,20 +190,30 @@ def _declared_outside(cls: type, name: str) -> bool:
     return name not in _UNDECLARED and any(name in vars(base) for base in bases)
 
 
-def _raised(function: Callable[..., Any], owner: type | None, seen: frozenset[Any] = frozenset()) -> set[str]:
+def _raised(function: Callable[..., Any], owner: type | None, seen: frozenset[Any] = frozenset()) -> set[Raised]:
     """Exceptions that a function raises itself, or through helpers that are private or there to check."""
-    tree = _tree(function)
-    found: set[str] = set()
-    for node, caught in () if tree is None or function in seen else _raises_and_calls(tree, frozenset()):
+    tree, names = _tree(function), vars(sys.modules[function.__module__])
+    found: set[Raised] = set()
+    for node, handlers in () if tree is None or function in seen else _raises_and_calls(tree, ()):
         if isinstance(node, ast.Raise):
-            kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            name = "" if kind is None else ast.unparse(kind).rpartition(".")[2]
-            raised = {name} if name[:1].isupper() and name != "NotImplementedError" else set()
+            raised = _exceptions(node.exc.func if isinstance(node.exc, ast.Call) else node.exc, names)
+            raised -= {NotImplementedError}  # left to subclasses
         else:
             helper = _helper(node.func, function, owner)
             raised = set() if helper is None else _raised(helper, owner, seen | {function})
-        found |= set() if "Exception" in caught else raised - caught
+        caught = {kind for handler in handlers for kind in _exceptions(handler, names)}
+        found |= {kind for kind in raised if not issubclass(kind, tuple(caught))}
     return found
+
+
+def _exceptions(named: ast.expr | None, names: dict[str, Any]) -> set[Raised]:
+    """The exceptions that an expression names; none where it is a variable of the function."""
+    try:
+        value = eval(ast.unparse(named), names) if named is not None else ()
+    except NameError:
+        return set()
+    kinds = value if isinstance(value, tuple) else (value,)
+    return {kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseException)}
 
 
 def _helper(called: ast.expr, caller: Callable[..., Any], owner: type | None) -> Callable[..., Any] | None:
@@ -217,15 +228,16 @@ def _helper(called: ast.expr, caller: Callable[..., Any], owner: type | None) ->
     return helper if inside and name.startswith(("_", "check_")) else None
 
 
-def _raises_and_calls(tree: ast.AST, caught: frozenset[str]) -> Iterator[tuple[ast.Raise | ast.Call, frozenset[str]]]:
-    """Those of a function's own body, each with the exceptions that are caught around it."""
+def _raises_and_calls(
+    tree: ast.AST, handlers: tuple[ast.expr, ...]
+) -> Iterator[tuple[ast.Raise | ast.Call, tuple[ast.expr, ...]]]:
+    """Those of a function's own body, each with what is caught around it."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             continue
-        around = caught
+        around = handlers
         if isinstance(tree, ast.Try) and node in tree.body:
-            kinds = " ".join(ast.unparse(handler.type) for handler in tree.handlers if handler.type is not None)
-            around |= set(re.findall(r"\w+", kinds))
+            around += tuple(handler.type for handler in tree.handlers if handler.type is not None)
         if isinstance(node, (ast.Raise, ast.Call)):
             yield node, around
         yield from _raises_and_calls(node, around)
