@@ -103,7 +103,7 @@ def _missing_entry(name: str, annotation: Any, described: dict[str, str], sectio
 
 def _missing_returns(function: Callable[..., Any], sections: Sections) -> list[str]:
     annotation = _evaluated(inspect.signature(function).return_annotation, function)
-    if annotation is None or get_args(annotation) in ((None,), (type(None),)):  # an iterator of nothing: a context manager
+    if annotation is None or get_args(annotation) == (None,):  # Iterator[None], of a context manager
         return []
     texts = [sections[name][""] for name in ("Returns", "Yields") if name in sections]
     if not texts and "Args" in sections and not _describes_itself(annotation):
