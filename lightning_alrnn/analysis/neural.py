@@ -98,6 +98,9 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
 
     Args:
         sums: of one batch or, added up, of several.
+
+    Reference:
+        Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
     """
     sums = SpikeSums(*(values.double() for values in sums))
     if len(sums.group_bins):

@@ -136,6 +136,9 @@ def screen(reduced: Reduced) -> Bools:
 
     Returns:
         Shape ``(n, P)``.
+
+    Reference:
+        Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
     """
     units = len(reduced.base)
     top = max(0, units - _CHUNK_LEVELS)

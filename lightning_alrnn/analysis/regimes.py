@@ -75,6 +75,9 @@ class RegimeSharing(NamedTuple):
             where one of them has no steps. It is a divergence: small where much is shared.
         mean_jaccard: mean of ``jaccard`` over pairs of different groups with steps; NaN where there is no pair.
         mean_js: the same of ``js``.
+
+    Reference:
+        Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37:145 (1991).
     """
 
     groups: Tensor
@@ -95,6 +98,9 @@ class RegimeSummary(NamedTuple):
         switch_rate: share of steps (from t to t+1 within a sequence) that change the regime; 0 where no sequence has
             two steps.
         top_occupancy: share of steps spent in the most frequent regime.
+
+    Reference:
+        Hill, "Diversity and evenness", Ecology 54:427 (1973), effective numbers.
     """
 
     visited: int
@@ -604,6 +610,9 @@ def entropy_rate(found: RegimeCounts) -> float:
         >>> states = torch.tensor([[[1.0], [1.0], [-1.0], [1.0], [1.0]]])  # from 1 to 1 or 0, from 0 to 1
         >>> round(entropy_rate(count_regimes(states, nonlinear_units=1)), 4)  # 3/4 · H(1/3)
         0.6887
+
+    Reference:
+        Cover & Thomas, "Elements of Information Theory", 2006, chapter 4.
     """
     counts = found.transition_counts.cpu().double()
     leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)

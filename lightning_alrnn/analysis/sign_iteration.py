@@ -51,6 +51,10 @@ def search(reduced: Reduced, seeds: Bools, restarts: int, seed: int, time_limit:
         restarts: number of random regimes to start from as well.
         seed: of the random regimes.
         time_limit: seconds after which no further batch is begun, but for the first.
+
+    Reference:
+        Eisenmann, Monfared, Göring & Durstewitz, "Bifurcations and loss jumps in RNN training", NeurIPS 2023
+        (arXiv:2310.17561), SCYFI.
     """
     deadline = time.monotonic() + time_limit
     units = len(reduced.base)

@@ -127,6 +127,9 @@ def population_vector(activity: Tensor) -> Tensor:
 
     Returns:
         Shape ``(batch, 2)``.
+
+    Reference:
+        Georgopoulos, Schwartz & Kettner, Science 233:1416 (1986).
     """
     angle = 2 * math.pi / activity.shape[1] * torch.arange(activity.shape[1], device=activity.device)
     return torch.stack([(activity * angle.cos()).sum(dim=1), (activity * angle.sin()).sum(dim=1)], dim=1)

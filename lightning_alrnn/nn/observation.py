@@ -167,6 +167,9 @@ class NegativeBinomialObservation(Observation):
         >>> z = torch.randn(4, 6)
         >>> bool((observation.variance(z) > observation.mean(z)).all())
         True
+
+    Reference:
+        Goris, Movshon & Simoncelli, "Partitioning neuronal variability", Nature Neuroscience 17:858 (2014).
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:

@@ -239,6 +239,10 @@ def worse_than_best(
         >>> found = worse_than_best(scores, 0)
         >>> found.best, round(found.difference, 2), round(found.p_value, 2)
         (1, 0.41, 0.04)
+
+    Reference:
+        Westfall & Young 1993 for the largest of several statistics; Phipson & Smyth 2010 for p-values from random
+        orders.
     """
     values = _table(scores)
     if values.shape[1] < 2:
@@ -345,6 +349,9 @@ def depends_on_column(scores: ArrayLike, draws: int = _DRAWS, seed: int = 0, *, 
         (False, True)
         >>> depends_on_column([[0.1, 0.9], [0.9, 0.1]])
         1.0
+
+    Reference:
+        Phipson & Smyth 2010 for p-values from random orders.
     """
     values = np.asarray(scores, dtype=np.float64)
     values = values[..., None] if values.ndim == 2 else values
@@ -380,6 +387,9 @@ def bootstrap_band(scores: ArrayLike, confidence: float = 0.95, draws: int = _DR
         >>> band = bootstrap_band([[0.0], [1.0], [0.0], [1.0]])
         >>> float(band.low[0]), float(band.high[0])
         (0.0, 1.0)
+
+    Reference:
+        Efron & Tibshirani 1993.
     """
     values = _table(scores)
     seeds = len(values)
