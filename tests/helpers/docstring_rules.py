@@ -224,8 +224,9 @@ def _helper(called: ast.expr, caller: Callable[..., Any], owner: type | None) ->
             helper = _function(inspect.getattr_static(owner, name, None))
         case _:
             return None
-    inside = helper is not None and helper.__module__.startswith(PACKAGE)
-    return helper if inside and name.startswith(("_", "check_")) else None
+    if helper is None or not name.startswith(("_", "check_")):
+        return None
+    return helper if helper.__module__.startswith((PACKAGE, caller.__module__)) else None
 
 
 def _raises_and_calls(
