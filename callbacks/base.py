@@ -59,7 +59,8 @@ class PeriodicCallback(Callback):
             trainer: that runs the epoch.
 
         Returns:
-            Never in the sanity check; else each ``every_n_epochs``, and in the last epoch.
+            In a fit, ``True`` each ``every_n_epochs`` and in the last epoch; ``True`` outside of it; ``False`` in the
+            sanity check.
         """
         return not trainer.sanity_checking and _is_due(trainer, self.every_n_epochs)
 

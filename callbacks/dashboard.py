@@ -101,7 +101,7 @@ def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
     """What was trained on what, in Markdown.
 
     Args:
-        trainer: before or in ``fit``, with its optimizers.
+        trainer: in ``fit``, where it has its optimizers.
         pl_module: what is trained.
 
     Returns:

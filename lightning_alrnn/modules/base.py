@@ -180,7 +180,7 @@ def check_regularization(mar_strength: float, mar_units: int | None, hidden_size
 
     Args:
         mar_strength: τ, not negative.
-        mar_units: M_reg, from 0 to M; ``None`` where the module chooses.
+        mar_units: M_reg, from 0 to M; ``None`` for the module's own default.
         hidden_size: M.
 
     Raises:

@@ -157,7 +157,7 @@ def slurm_jobs(folder: Path, specs: Sequence[Spec]) -> list[str]:
         specs: the runs.
 
     Returns:
-        Each id once, in order.
+        Each id once, sorted as text.
     """
     paths = [run_folder(folder, spec.name) / _SLURM_JOB for spec in specs if not _is_done(folder, spec)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})

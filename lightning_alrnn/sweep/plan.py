@@ -120,7 +120,7 @@ def parse_seeds(text: str) -> list[int]:
         text: a number, or several with commas.
 
     Returns:
-        The seeds as they stand.
+        Whole numbers from 0, each once.
 
     Raises:
         ValueError: if it is neither.

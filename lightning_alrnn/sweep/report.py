@@ -129,7 +129,7 @@ def format_verdict(verdict: Verdict) -> str:
         verdict: the verdict.
 
     Returns:
-        Lines of at most 100 characters, but for tables.
+        Lines of text; sentences are wrapped at 100 characters.
 
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
@@ -168,7 +168,7 @@ def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: st
         name: of the sweep.
 
     Returns:
-        Not yet written.
+        The page, which is not written to a file yet.
     """
     page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
     _write_answer(page, verdict)
