@@ -35,6 +35,7 @@ class ActiveUnits(StatesCallback):
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+        ValueError: if ``threshold`` is not a share, or a number of epochs is out of range.
     """
 
     def __init__(

@@ -31,6 +31,9 @@ class PeriodicCallback(Callback):
         every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
         figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
         prefix: what is put before the names of scalars and figures.
+
+    Raises:
+        ValueError: if ``every_n_epochs`` is below 1, or ``figure_every_n_epochs`` below 0.
     """
 
     def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, prefix: str = "") -> None:
@@ -50,11 +53,25 @@ class PeriodicCallback(Callback):
         """The figures of the last evaluation, by name. Called on the first process only."""
 
     def is_due(self, trainer: Trainer) -> bool:
-        """Whether the epoch that begins is one to be evaluated."""
+        """Whether the epoch that begins is one to be evaluated.
+
+        Args:
+            trainer: that runs the epoch.
+
+        Returns:
+            In a fit, ``True`` each ``every_n_epochs`` and in the last epoch; ``True`` outside of it; ``False`` in the
+            sanity check.
+        """
         return not trainer.sanity_checking and _is_due(trainer, self.every_n_epochs)
 
     def report(self, trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
-        """Log the scalars of an evaluation, and the figures when they are due; all processes call it."""
+        """Log the scalars of an evaluation, and the figures when they are due; all processes call it.
+
+        Args:
+            trainer: its loggers take them.
+            pl_module: the LightningModule that logs them.
+            values: the scalars by key, without the prefix.
+        """
         # on the module's device: NCCL cannot reduce what lies on the CPU
         scalars = {
             key: torch.tensor(value, dtype=torch.float32, device=pl_module.device)
@@ -118,7 +135,11 @@ class StatesCallback(PeriodicCallback):
 
     @property
     def rnn(self) -> ALRNN:
-        """The ALRNN that is looked at, known from :meth:`setup` on."""
+        """The ALRNN that is looked at, known from :meth:`setup` on.
+
+        Raises:
+            RuntimeError: before that.
+        """
         if self._rnn is None:
             raise RuntimeError(f"{type(self).__name__} has no ALRNN before setup(trainer, pl_module, stage)")
         return self._rnn
@@ -129,14 +150,32 @@ class StatesCallback(PeriodicCallback):
         return self._totals
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        """Forget what was accumulated, before an epoch of validation, beyond :attr:`totals`."""
+        """Forget what was accumulated, before an epoch of validation, beyond :attr:`totals`.
+
+        Args:
+            rnn: the network.
+            device: of the states that are to come.
+        """
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        """Accumulate a batch: states ``(batch, time, M)``, lengths ``(batch,)``, groups ``(batch,)`` or ``None``."""
+        """Accumulate a batch.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: index of each sequence's condition, int64 of shape ``(batch,)``; ``None`` where there are none.
+        """
 
     @abstractmethod
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        """The scalars of the epoch, the same keys on every process and in every epoch. All processes call it."""
+        """The scalars of the epoch, the same keys on every process and in every epoch. All processes call it.
+
+        Args:
+            rnn: the network.
+
+        Returns:
+            Values by key, without the prefix.
+        """
 
     @abstractmethod
     def figures(self) -> dict[str, Figure]:
@@ -200,6 +239,14 @@ class StatesCallback(PeriodicCallback):
 def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> tuple[str, ALRNN]:
     """The ALRNN within a LightningModule, and its path there.
 
+    Args:
+        pl_module: where to look.
+        name: path of the ALRNN, or the end of it; ``None`` for the only one.
+        asked_by: name of the callback, for messages.
+
+    Returns:
+        The path, and the ALRNN.
+
     Raises:
         MisconfigurationException: if there is none, or several and none of them named.
     """
@@ -229,7 +276,14 @@ def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> t
 
 
 def find_group_names(*holders: object) -> list[str] | None:
-    """The names of the groups, from the first object that has any."""
+    """The names of the groups, from the first object that has any.
+
+    Args:
+        *holders: what may have an attribute ``group_names``, such as a datamodule.
+
+    Returns:
+        The names, or ``None`` where there are none.
+    """
     for holder in holders:
         names = getattr(holder, "group_names", None)
         if names:

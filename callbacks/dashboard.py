@@ -108,7 +108,15 @@ class Dashboard(Callback):
 
 
 def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
-    """What was trained on what, in Markdown."""
+    """What was trained on what, in Markdown.
+
+    Args:
+        trainer: in ``fit``, where it has its optimizers.
+        pl_module: what is trained.
+
+    Returns:
+        A heading, and a list of sizes, options, versions and the command.
+    """
     rows: list[tuple[str, str]] = []
     for path, rnn in _networks(pl_module):
         width = rnn.hidden_size if rnn.input_size is None else rnn.input_size
@@ -143,6 +151,9 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
         trainer: after ``fit``.
         metrics: the last value of each key.
         directory: of the log, or ``None``.
+
+    Returns:
+        Lines of a name and a value, in two columns.
     """
     rows: list[tuple[str, str]] = []
     for score in _SCORES:

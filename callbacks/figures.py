@@ -44,6 +44,11 @@ def log_text(trainer: Trainer, name: str, text: str) -> None:
     """Write a text to every logger that takes texts by ``add_text`` (TensorBoard), from the first process.
 
     As for figures, nothing is written under ``fast_dev_run``.
+
+    Args:
+        trainer: its loggers take the text, at its step.
+        name: tag of the text.
+        text: Markdown.
     """
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return

@@ -129,7 +129,11 @@ class FixedPointHistory:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Take over what :meth:`state_dict` gave.
+
+        Args:
+            state: of :meth:`state_dict`.
+        """
         self.clear()
         self.evaluations = [
             TrackedFixedPoints(epoch, step, identities, _names(letters), coordinates, counts, bool(bifurcation))

@@ -86,6 +86,7 @@ class FixedPoints(StatesCallback):
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+        ValueError: if ``max_visited`` is below 1, ``time_budget`` negative, or a number of epochs out of range.
     """
 
     needs = ("regimes",)
@@ -199,7 +200,14 @@ class FixedPoints(StatesCallback):
 
 
 def summarize_fixed_points(found: FixedPointSet) -> dict[str, float]:
-    """The scalars that :class:`FixedPoints` logs."""
+    """The scalars that :class:`FixedPoints` logs.
+
+    Args:
+        found: fixed points under one input.
+
+    Returns:
+        Values by key.
+    """
     continua = len(found.continua)
     kinds = {name: found.stability.count(name) for name in ("stable", "saddle", "unstable", "marginal")}
     kinds["marginal"] += continua

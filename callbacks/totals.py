@@ -36,7 +36,11 @@ class StateTotals:
         self._components: PrincipalComponents | None = None
 
     def want(self, *names: str) -> None:
-        """Accumulate these too, "regimes" or "moments"; before the first batch."""
+        """Accumulate these too, "regimes" or "moments"; before the first batch.
+
+        Args:
+            *names: of what to accumulate.
+        """
         self._wanted.update(names)
 
     def update(self, batch: tuple[int, int], states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
@@ -65,7 +69,11 @@ class StateTotals:
         return self._regimes
 
     def group_occupancy(self, groups: int | None = None) -> GroupOccupancy:
-        """The regimes of each group, of all batches and processes, on the CPU. Call it on every process."""
+        """The regimes of each group, of all batches and processes, on the CPU. Call it on every process.
+
+        Args:
+            groups: how many groups there are; ``None`` lists those that occur.
+        """
         return self._counter.group_occupancy(groups)
 
     def components(self) -> PrincipalComponents:
@@ -80,7 +88,15 @@ _TOTALS: WeakKeyDictionary[ALRNN, StateTotals] = WeakKeyDictionary()
 
 
 def share_totals(rnn: ALRNN, device: torch.device) -> StateTotals:
-    """The totals of the epoch that begins: new ones for the first callback that asks, the same for those after it."""
+    """The totals of the epoch that begins: new ones for the first callback that asks, the same for those after it.
+
+    Args:
+        rnn: the network that they are of.
+        device: of the states that are to come.
+
+    Returns:
+        Without a batch so far.
+    """
     totals = _TOTALS.get(rnn)
     if totals is None or totals.started:
         totals = _TOTALS[rnn] = StateTotals(rnn, device)

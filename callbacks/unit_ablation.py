@@ -29,15 +29,59 @@ class Ablatable(Protocol):
     """What it takes of a LightningModule: the way from a batch to its loss, by way of the states."""
 
     @property
-    def judges_trials(self) -> bool: ...
+    def judges_trials(self) -> bool:
+        """Whether predictions are right or wrong."""
+        ...
 
-    def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
+    def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the core takes, and the lengths that it has.
 
-    def read_out(self, states: Tensor, last: Tensor) -> Tensor: ...
+        Args:
+            inputs: of a batch, shape ``(batch, time, K)``, or what the encoder takes.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
 
-    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]: ...
+        Returns:
+            Shape ``(batch, steps, width)``, and lengths within it.
+        """
+        ...
 
-    def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]: ...
+    def read_out(self, states: Tensor, last: Tensor) -> Tensor:
+        """The outputs.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            last: the state at each sequence's own last step, shape ``(batch, M)``.
+
+        Returns:
+            Shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
+        """
+        ...
+
+    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """The task's own loss.
+
+        Args:
+            outputs: of :meth:`read_out`, shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: the batch.
+
+        Returns:
+            The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
+            shape.
+        """
+        ...
+
+    def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """How many predictions of each sequence are right, and how many count.
+
+        Args:
+            outputs: of :meth:`read_out`, shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: the batch.
+            weight: of :meth:`task_loss`, shape ``(batch,)`` or ``(batch, time)``.
+
+        Returns:
+            Two int64 tensors of shape ``(batch,)``.
+        """
+        ...
 
 
 class UnitAblation(PeriodicCallback):

@@ -40,6 +40,9 @@ class Addition(SequenceDataModule):
         num_workers: worker processes of each loader.
         seed: seed of the data.
 
+    Raises:
+        ValueError: if an argument is out of range.
+
     Shapes:
         inputs ``(batch, T, 2)``, targets ``(batch, 1)``; regression at the last step.
 

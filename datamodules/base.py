@@ -169,7 +169,14 @@ class _TrainLoader(DataLoader[AnyBatch]):
 
 
 def collate(batch: _Batch) -> _Batch:
-    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together."""
+    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together.
+
+    Args:
+        batch: the batch.
+
+    Returns:
+        The same.
+    """
     return batch
 
 
@@ -197,6 +204,9 @@ class SequenceDataModule(LightningDataModule):
         class_names: names of the classes, or ``None``.
         group_names: names of the groups in the batches' ``group``, or ``None``.
         vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
+
+    Raises:
+        ValueError: if ``batch_size`` is below 1, or ``num_workers`` or ``seed`` negative.
     """
 
     input_size: int
@@ -222,18 +232,37 @@ class SequenceDataModule(LightningDataModule):
         self._datasets: dict[Split, SequenceDataset | EpochDataset] = {}
 
     def build(self, split: Split) -> AnyBatch:
-        """All sequences of one split, as one batch of tensors on the CPU."""
+        """All sequences of one split, as one batch of tensors on the CPU.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            One batch with a row for each sequence.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement build(split)")
 
     def build_epoch(self, epoch: int) -> AnyBatch:
         """The training data of an epoch, to be overridden where each has its own; always of the same size.
 
         It must depend on the arguments of the constructor and ``epoch`` alone.
+
+        Args:
+            epoch: counted from 0.
+
+        Returns:
+            One batch with a row for each sequence.
         """
         return self.build("train")
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
         """The dataset of a split, built on first use.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            The same one at each call.
 
         Raises:
             ValueError: if the split is empty, holds NaN or infinite values, or a group that has no name.
@@ -325,7 +354,7 @@ def draw_trials(
         epoch: which epoch they belong to, where each has trials of its own.
 
     Returns:
-        One tensor of ``size`` rows for each array.
+        For each array a tensor of shape ``(size, …)``.
     """
     whole: tuple[NDArray[Any], ...] = ()
     for chunk, start in enumerate(range(0, max(size, 1), _CHUNK)):
@@ -341,17 +370,27 @@ def draw_trials(
 
 
 def full_lengths(inputs: Tensor) -> Tensor:
-    """Lengths of sequences that are not padded, int64 of shape ``(batch,)``."""
+    """Lengths of sequences that are not padded.
+
+    Args:
+        inputs: shape ``(batch, time, …)``.
+
+    Returns:
+        int64 of shape ``(batch,)``.
+    """
     return torch.full((len(inputs),), inputs.shape[1], dtype=torch.int64)
 
 
 def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
-    """Raise ``ValueError`` that names the first index at which ``values`` holds NaN or infinity.
+    """Raise where values hold NaN or infinity.
 
     Args:
         name: what the values are called in the message.
-        values: numbers of any shape; whole numbers are always finite.
-        rows: where the rows of ``values`` stand in the array that the user knows, if elsewhere.
+        values: numbers of any shape ``(…)``; whole numbers are always finite.
+        rows: where the rows of ``values`` stand in the array that the user knows, shape ``(rows,)``; ``None`` if there.
+
+    Raises:
+        ValueError: if they do; the message names the first index.
     """
     if values.is_floating_point():
         wrong = ~torch.isfinite(values)
@@ -367,7 +406,17 @@ def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = Non
 
 
 def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> None:
-    """Raise ``ValueError`` that names the first valid target outside 0 … classes−1."""
+    """Raise where a valid target is not one of 0 … classes−1.
+
+    Args:
+        name: what the targets are called in the message.
+        targets: whole numbers, shape ``(batch,)`` or ``(batch, time)``.
+        classes: number of classes.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+
+    Raises:
+        ValueError: if one is not; the message names the first index.
+    """
     wrong = (targets < 0) | (targets >= classes)
     advice = "number the classes from 0"
     if targets.ndim == 2:
@@ -382,7 +431,16 @@ def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> 
 
 
 def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
-    """Raise ``ValueError`` that names the first group that is no index into ``group_names``."""
+    """Raise where a group has no name.
+
+    Args:
+        name: what the groups are called in the message.
+        group: index of each sequence's group, int64 of shape ``(batch,)``.
+        group_names: names of the groups.
+
+    Raises:
+        ValueError: if one has none; the message names the first index.
+    """
     wrong = (group < 0) | (group >= len(group_names))
     if bool(wrong.any()):
         index = int(wrong.nonzero()[0])
@@ -393,19 +451,45 @@ def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
 
 
 def check_size(name: str, value: int, minimum: int = 1) -> None:
-    """Raise ``ValueError`` unless a whole number is at least ``minimum``."""
+    """Raise where a whole number is too small.
+
+    Args:
+        name: what it is called in the message.
+        value: the number.
+        minimum: the least that will do.
+
+    Raises:
+        ValueError: if it is less.
+    """
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise ``ValueError`` that lists the choices unless ``value`` is one of a ``Literal``'s."""
+    """Raise unless a value is one of those that a ``Literal`` lists.
+
+    Args:
+        name: what it is called in the message.
+        value: the value.
+        choices: the ``Literal``.
+
+    Raises:
+        ValueError: if it is not; the message lists the choices.
+    """
     if value not in get_args(choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Raise ``ValueError`` unless validation and testing each get a share and leave one to train on."""
+    """Raise unless validation and testing each get a share and leave one to train on.
+
+    Args:
+        val_fraction: share for validation.
+        test_fraction: share for testing.
+
+    Raises:
+        ValueError: if they do not.
+    """
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}")

@@ -30,6 +30,9 @@ class SequentialDigits(SequenceDataModule):
         num_workers: worker processes of each loader.
         seed: seed of the split.
 
+    Raises:
+        ValueError: if an argument is out of range, or a split would not hold all ten digits.
+
     Shapes:
         inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
 
@@ -76,7 +79,7 @@ class SequentialDigits(SequenceDataModule):
 
     @property
     def permutation(self) -> NDArray[np.int64]:
-        """The order in which "permuted" reads the 64 pixels."""
+        """The order in which "permuted" reads the 64 pixels, shape ``(64,)``."""
         return pixel_permutation(64, self.permutation_seed)
 
     def build(self, split: Split) -> SequenceBatch:

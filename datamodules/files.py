@@ -156,6 +156,12 @@ def cached(
         mapped: names of arrays that are mapped into memory and not read: only what is used takes time and memory, and
             processes share it. They cannot be written to, and need not be aligned in memory.
 
+    Returns:
+        The arrays by name.
+
+    Raises:
+        ValueError: if an array holds Python objects.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:

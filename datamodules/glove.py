@@ -17,6 +17,12 @@ _LONGEST_LINE = 1 << 20  # bytes
 def vector_size(path: Path) -> int:
     """How many numbers a line holds behind its word, from the first line of a file.
 
+    Args:
+        path: of the file.
+
+    Returns:
+        The number, at least 2.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the line is of another form.

@@ -12,7 +12,15 @@ Order = Literal["row", "pixel", "permuted"]
 
 
 def pixel_permutation(pixels: int, seed: int) -> NDArray[np.int64]:
-    """The order in which "permuted" reads the pixels of an image: entry t is the pixel of step t."""
+    """The order in which "permuted" reads the pixels of an image.
+
+    Args:
+        pixels: how many there are.
+        seed: seed of the order.
+
+    Returns:
+        Shape ``(pixels,)``; entry t is the pixel of step t.
+    """
     return np.random.default_rng(seed).permutation(pixels)
 
 

@@ -142,7 +142,11 @@ class IMDb(SequenceDataModule):
 
     @property
     def vocabulary(self) -> list[str]:
-        """What each token stands for, by its number."""
+        """What each token stands for, by its number.
+
+        Raises:
+            FileNotFoundError: if the data are not in ``data_dir``.
+        """
         return [*SPECIAL, *self._load()["words"].astype(str).tolist()]
 
     def prepare_data(self) -> None:
@@ -158,6 +162,12 @@ class IMDb(SequenceDataModule):
         return dataset.__getitems__(range(len(dataset)))
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        """The reviews of a split, read on first use.
+
+        Raises:
+            FileNotFoundError: if the data are not in ``data_dir``.
+            ValueError: if the archive or a review is damaged, or a class has no reviews.
+        """
         if split not in self._datasets:
             part = "test" if split == "test" else "train"
             tokens, targets = (self._load()[f"{part}_{name}"] for name in ("tokens", "targets"))
@@ -247,6 +257,12 @@ class _Review(NamedTuple):
 
 def split_words(text: str) -> list[str]:
     """The words of a text: lower case, a–z and 0–9.
+
+    Args:
+        text: of a review.
+
+    Returns:
+        In their order.
 
     Example:
         >>> split_words("It's <b>NOT</b> bad, 8/10.")

@@ -116,7 +116,7 @@ class SequentialMNIST(SequenceDataModule):
 
     @property
     def permutation(self) -> NDArray[np.int64]:
-        """The order in which "permuted" reads the 784 pixels."""
+        """The order in which "permuted" reads the 784 pixels, shape ``(784,)``."""
         return pixel_permutation(_SIDE**2, self.permutation_seed)
 
     def prepare_data(self) -> None:
@@ -155,11 +155,14 @@ class _ImageDataset(SequenceDataset):
 
 
 def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images ``(images, 28, 28)`` and labels ``(images,)`` from the files of one part.
+    """Images and labels from the files of one part.
 
     Args:
         folder: where the files are.
         part: "train" or "t10k", the beginning of their names.
+
+    Returns:
+        Images of shape ``(images, 28, 28)``, from 0 to 255, and labels of shape ``(images,)``.
 
     Raises:
         FileNotFoundError: if one is missing.
@@ -198,6 +201,9 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Args:
         path: the file; one that ends in ``.gz`` is decompressed.
         dimensions: how many are expected.
+
+    Returns:
+        The values, of shape ``(…)`` with ``dimensions`` entries, as the file gives it.
 
     Raises:
         ValueError: if it is not such a file, or is truncated or too long.

@@ -46,7 +46,14 @@ _GO = TASKS.index("GoNogo")
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
-    """The steps of each task's periods, uniform on low … high − 1; shape ``(11, 6, 2)``. (0, 1) is no period."""
+    """The steps of each task's periods, uniform on low … high − 1.
+
+    Args:
+        durations: "simple" or "hard".
+
+    Returns:
+        Low and high, shape ``(11, 6, 2)``; (0, 1) is no period.
+    """
     if durations == "simple":
         context, stimulus, delay, response = (5, 10), (10, 15), (10, 15), (5, 10)
     else:
@@ -65,7 +72,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     Args:
         rng: generator.
         size: number of trials.
-        chosen: indices into ``TASKS``.
+        chosen: indices into ``TASKS``, shape ``(tasks,)``.
         durations: "simple" or "hard".
     """
     group, coin = draw_tasks(rng, size, len(chosen))

@@ -38,6 +38,11 @@ def draw_tasks(rng: np.random.Generator, size: int, tasks: int) -> tuple[NDArray
     Balanced: among ``size`` trials, in random order, the numbers of two tasks differ by 2 at most, and so do heads and
     tails within a task by 1.
 
+    Args:
+        rng: generator.
+        size: number of trials.
+        tasks: number of tasks.
+
     Returns:
         int64 from 0 to ``tasks`` − 1 and bool, each of shape ``(size,)``.
     """
@@ -60,6 +65,14 @@ def lay_out(durations: NDArray[np.int64], values: NDArray[np.float32]) -> NDArra
 
 def pad(steps: NDArray[np.float32], lengths: NDArray[Any], time: int) -> NDArray[np.float32]:
     """Part the steps of all trials into trials of ``time`` steps, with zeros past each one's length.
+
+    Args:
+        steps: of all trials, one after the other, shape ``(steps of all trials, …)``.
+        lengths: steps of each trial, shape ``(trials,)``.
+        time: T, at least the longest.
+
+    Returns:
+        Shape ``(trials, T, …)``.
 
     Example:
         >>> pad(lay_out(np.array([[1, 2], [1, 0]]), np.array([[3.0, 4.0], [5.0, 6.0]])), np.array([3, 1]), 3)

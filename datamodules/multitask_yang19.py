@@ -127,7 +127,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Tria
     Args:
         rng: generator.
         size: number of trials.
-        chosen: indices into ``TASKS``.
+        chosen: indices into ``TASKS``, shape ``(tasks,)``.
     """
     group, coin = draw_tasks(rng, size, len(chosen))
     task = chosen[group]

@@ -47,7 +47,11 @@ class Commands(NamedTuple):
     actions: Tokens
 
     def at(self, index: Tokens | NDArray[np.bool_]) -> Commands:
-        """The commands at ``index``."""
+        """Some of the commands.
+
+        Args:
+            index: their numbers, shape ``(n,)``, or a mask over all, shape ``(commands,)``.
+        """
         return Commands(self.words[index], self.actions[index])
 
 
@@ -131,6 +135,12 @@ class SCAN(SequenceDataModule):
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
+        """All commands of a split.
+
+        Raises:
+            ValueError: if a line of a file is not of the form that it should have, or too few commands occur once, of
+                which some are held out.
+        """
         commands = self._commands(for_test=split == "test")
         if split != "test":
             held_out = _hold_out(commands, self.val_fraction, self.seed)
@@ -175,6 +185,9 @@ def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands,
         split: name of the split.
         seed: seed of "simple".
 
+    Returns:
+        Those for training, and those for testing.
+
     Example:
         >>> train, test = split_commands(all_commands(), "addprim_jump", seed=0)
         >>> len(train.words), len(test.words)
@@ -199,6 +212,9 @@ def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands,
 
 def read_commands(path: Path) -> Commands:
     """Read a file of lines ``IN: <words> OUT: <actions>``.
+
+    Args:
+        path: of the file.
 
     Raises:
         ValueError: if the file is empty or a line is of another form; the message names the file, the line and what

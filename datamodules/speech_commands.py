@@ -160,6 +160,11 @@ class SpeechCommands(SequenceDataModule):
         self._load()
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        """The clips of a split, read on first use.
+
+        Raises:
+            FileNotFoundError: if the data are not in ``data_dir``.
+        """
         if split not in self._datasets:
             clips = self._load()
             rows = np.flatnonzero(clips["split"] == SPLITS.index(split))
@@ -249,7 +254,7 @@ class ClipDataset(SequenceDataset):
 
     Args:
         features: shape ``(clips, T, K)``.
-        rows: which of them are in this dataset, and in which order.
+        rows: which of them are in this dataset, and in which order, shape ``(rows,)``.
         targets: their classes, shape ``(rows,)``.
         mean: what is taken off, shape ``(K,)``.
         std: what is divided by, shape ``()``.
@@ -375,13 +380,16 @@ def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, byte
 def assign_splits(
     clips: Sequence[str], lists: Mapping[str, bytes], source: Path, words: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The split of each clip, as an index into :data:`SPLITS`: that of the list that names it, or else training.
+    """The split of each clip: that of the list that names it, or else training.
 
     Args:
         clips: names of the clips, ``<word>/<file>``.
         lists: ``validation_list.txt`` and ``testing_list.txt``, a name on each line; other words' are passed over.
         source: where they come from, for messages.
         words: words of which there must be clips.
+
+    Returns:
+        Indices into :data:`SPLITS`, shape ``(clips,)``.
 
     Raises:
         FileNotFoundError: if a list is missing, or a clip that it names, or the clips of a word.

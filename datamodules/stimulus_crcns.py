@@ -67,6 +67,12 @@ class _Trial(NamedTuple):
 def find_session(folder: Path) -> Path:
     """The one session in a folder, or below.
 
+    Args:
+        folder: of a session, or one above.
+
+    Returns:
+        Its folder.
+
     Raises:
         FileNotFoundError: if there is none.
         ValueError: if there are several; the message lists them.
@@ -282,6 +288,12 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
 def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
     """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike.
 
+    Args:
+        path: of the file.
+
+    Returns:
+        The number, and the clusters, shape ``(spikes,)``.
+
     Raises:
         ValueError: if it holds anything but whole numbers that are not negative, or nothing.
     """
@@ -293,6 +305,12 @@ def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
 
 def read_numbers(path: Path) -> NDArray[np.int64]:
     """A file of whole numbers that are not negative, one a line, such as a ``.res`` file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Shape ``(numbers,)``.
 
     Raises:
         ValueError: if it holds anything else; the message names the line.

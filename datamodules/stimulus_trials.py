@@ -72,7 +72,15 @@ class RecordedTrials(NamedTuple):
 
 
 def steps_of(milliseconds: float, bin_ms: int) -> int:
-    """The nearest number of bins, at least one."""
+    """The nearest number of bins.
+
+    Args:
+        milliseconds: how long something lasts.
+        bin_ms: milliseconds a bin.
+
+    Returns:
+        At least one.
+    """
     return max(1, round(milliseconds / bin_ms))
 
 
@@ -116,5 +124,12 @@ def show_trials(
 
 
 def compact_counts(counts: NDArray[Any]) -> NDArray[Any]:
-    """Counts in the smallest of uint8 and int32 that holds them."""
+    """Counts in the smallest of uint8 and int32 that holds them.
+
+    Args:
+        counts: whole numbers from 0, of any shape ``(…)``.
+
+    Returns:
+        Of the same shape.
+    """
     return counts.astype(np.uint8 if counts.max(initial=0) <= np.iinfo(np.uint8).max else np.int32)

@@ -17,6 +17,9 @@ def variant_options(
         given: what the user chose; ``None`` asks for the default.
         what: what the variants are variants of, for the message.
 
+    Returns:
+        Options by name.
+
     Raises:
         ValueError: if an option is given that the variant does not have.
 

@@ -53,6 +53,7 @@ class SequenceCollector(Callback):
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
+        ValueError: if ``max_sequences`` is below 2.
     """
 
     def __init__(self, max_sequences: int = 512) -> None:
@@ -240,7 +241,16 @@ def analyze(arguments: Sequence[str]) -> Found:
 
 
 def run_analyze(arguments: Sequence[str]) -> None:
-    """Run ``alrnn analyze``, and say where the report is."""
+    """Run ``alrnn analyze``, and say where the report is.
+
+    Args:
+        arguments: those behind ``analyze``.
+
+    Raises:
+        FileNotFoundError: as :func:`analyze`.
+        MisconfigurationException: as :func:`analyze`.
+        SystemExit: as :func:`analyze`.
+    """
     found = analyze(arguments)
     sys.stdout.write(f"report   {found.folder / 'report.html'}\nnumbers  {found.folder / 'report.json'}\n")
 

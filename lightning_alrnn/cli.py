@@ -44,7 +44,9 @@ class ALRNNCLI(LightningCLI):
     """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
 
     Args:
+        *args: as LightningCLI takes them.
         summary: whether a ``Dashboard`` sums the run up at its end.
+        **kwargs: as LightningCLI takes them.
     """
 
     def __init__(self, *args: Any, summary: bool = True, **kwargs: Any) -> None:
@@ -121,6 +123,12 @@ def resolve_configs(args: Sequence[str]) -> list[str]:
 
     A file of that name comes first. Paths and YAML text are left alone.
 
+    Args:
+        args: the arguments, such as ``["fit", "--config", "digits"]``.
+
+    Returns:
+        As many, in the same order.
+
     Raises:
         SystemExit: if it is neither a file nor a shipped configuration; the message lists those there are.
     """
@@ -167,12 +175,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run_cli(args: Sequence[str], save_config: bool = True, summary: bool = True) -> ALRNNCLI:
-    """Run a command of :class:`ALRNNCLI` and return it, with its ``trainer``, ``model`` and ``datamodule``.
+    """Run a command of :class:`ALRNNCLI`.
 
     Args:
         args: the arguments, such as ``["fit", "--config", "digits"]``.
         save_config: whether to write the configuration into the log directory.
         summary: whether a ``Dashboard`` sums the run up at its end.
+
+    Returns:
+        The CLI, with its ``trainer``, ``model`` and ``datamodule``.
     """
     with _command_line(resolve_configs(args)):
         return ALRNNCLI(
@@ -281,7 +292,14 @@ def _config_path(value: str) -> str:
 
 
 def print_configs(arguments: Sequence[str]) -> None:
-    """Run ``alrnn configs``: list the configurations that come with the package."""
+    """Run ``alrnn configs``: list the configurations that come with the package.
+
+    Args:
+        arguments: those behind ``configs``: none, or ``--help``.
+
+    Raises:
+        SystemExit: where there are others.
+    """
     if arguments:
         if list(arguments) in (["--help"], ["-h"]):
             _write("usage: alrnn configs\n\nList the configurations that come with the package.")

@@ -129,6 +129,12 @@ def to_json(value: Any) -> Any:
     Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
     and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
 
+    Args:
+        value: numbers, texts, tensors, and tuples, lists and dictionaries of them.
+
+    Returns:
+        What ``json.dumps`` takes.
+
     Example:
         >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
         {'tau': [1.0, 'inf'], 'p': None}

@@ -68,6 +68,14 @@ def step_name() -> str | None:
 
 
 def newest_checkpoint(log_dir: Path, root_dir: Path) -> Path | None:
-    """The newer of ``last.ckpt`` and what Lightning wrote before it requeued the job; ``None`` if there is neither."""
+    """The newer of ``last.ckpt`` and what Lightning wrote before it requeued the job; ``None`` if there is neither.
+
+    Args:
+        log_dir: of the run, with ``checkpoints/last.ckpt``.
+        root_dir: the Trainer's ``default_root_dir``, where Lightning writes ``hpc_ckpt_*.ckpt``.
+
+    Returns:
+        Its path.
+    """
     found = [*root_dir.glob("hpc_ckpt_*.ckpt"), *log_dir.glob("checkpoints/last.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,13 +1,20 @@
-"""Every example in a docstring runs and gives what it says."""
+"""What docstrings say is there, and is so: arguments, shapes, results, errors, and examples that run."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from docstring_rules import Documented, missing, public_objects
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 import lightning_alrnn
 from lightning_alrnn.nn import available_backends
@@ -18,6 +25,7 @@ MODULES = sorted(
     if not info.name.endswith("__main__")
     if info.name != "lightning_alrnn.nn.native" or "native" in available_backends()
 )
+OBJECTS = [found for name in MODULES for found in public_objects(importlib.import_module(name))]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -30,3 +38,183 @@ def test_examples(name: str) -> None:
 def test_public_names_exist() -> None:
     for name in lightning_alrnn.__all__:
         assert getattr(lightning_alrnn, name).__doc__
+
+
+@pytest.mark.parametrize("documented", OBJECTS, ids=[found.name for found in OBJECTS])
+def test_docstring_is_complete(documented: Documented) -> None:
+    problems = missing(documented.value, documented.owner)
+    assert not problems, f"the docstring of {documented.name} lacks {', '.join(problems)}"
+
+
+def test_all_kinds_of_objects_are_looked_at() -> None:
+    names = {found.name.removeprefix("lightning_alrnn.") for found in OBJECTS}
+    assert {
+        "analysis.fixed_points.fixed_points",  # a function
+        "analysis.fixed_points.FixedPointSet",  # a named tuple
+        "nn.alrnn.ALRNN",  # a module,
+        "nn.alrnn.ALRNN.forward",  # its forward, whose arguments torch does not know,
+        "nn.alrnn.ALRNN.linear_units",  # a property
+        "metrics.regimes.RegimeCounter.update",
+        "callbacks.base.StatesCallback.compute",  # abstract
+        "datamodules.stimulus_simulator.Layout.of",  # a class method
+        "slurm.slurm_folders",  # a context manager
+    } <= names
+    assert "callbacks.base.StatesCallback.setup" not in names  # Lightning's
+    assert "analysis.fixed_points.read_system" not in names  # of another module
+
+
+def complete(x: Tensor, names: list[str] | None = None, *scales: float) -> Tensor:
+    """Do something.
+
+    Args:
+        x: the states,
+            shape ``(batch, M)``.
+        names: of the units: two.
+        *scales: factors.
+
+    Returns:
+        Of the same shape.
+
+    Raises:
+        ValueError: if there are too few names.
+        TypeError: if they are no texts.
+    """
+    if not names:
+        raise ValueError("names must not be empty")
+    _check_texts(names)
+    return x
+
+
+def _check_texts(names: list[str]) -> None:
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("names must be texts")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("        names: of the units: two.\n", "names under Args"),
+        ("        *scales: factors.\n", "scales under Args"),
+        ("            shape ``(batch, M)``.\n", "the shape of x"),
+        ("    Returns:\n        Of the same shape.\n", "Returns"),
+        ("        Of the same shape.\n", "the shape of what it returns"),
+        ("        ValueError: if there are too few names.\n", "ValueError under Raises"),
+        ("        TypeError: if they are no texts.\n", "TypeError under Raises"),
+    ],
+)
+def test_what_is_missing_is_found(text: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing(complete) == []
+    assert text in (complete.__doc__ or "")
+    monkeypatch.setattr(complete, "__doc__", (complete.__doc__ or "").replace(text, ""))
+    assert missing(complete) == [problem]
+
+
+def no_docstring(x: int) -> int:
+    return x
+
+
+def one_line(x: Tensor) -> Tensor:
+    """The same."""
+    return x
+
+
+def caught() -> None:
+    """Raise nothing."""
+    try:
+        _check_texts([])
+        raise KeyError
+    except (LookupError, TypeError):
+        pass
+
+
+def handled() -> None:
+    """Raise in a handler."""
+    try:
+        pass
+    except KeyError as error:
+        raise RuntimeError from error
+
+
+def given(function: Callable[[Tensor], Tensor], state: dict[str, Tensor]) -> None:
+    """Take no arrays.
+
+    Args:
+        function: to be called.
+        state: by name.
+    """
+
+
+@contextmanager
+def context() -> Iterator[None]:
+    """Yield nothing."""
+    yield
+
+
+def several(several: list[tuple[NDArray[np.float64], ...]] | None) -> None:
+    """Take arrays in containers.
+
+    Args:
+        several: of them.
+    """
+
+
+class Pair(NamedTuple):
+    """Two arrays.
+
+    Attributes:
+        first: scalar.
+    """
+
+    first: Tensor
+    second: Tensor
+
+
+def paired() -> Pair:
+    """A result that says itself what it is."""
+    return Pair(torch.ones(()), torch.ones(()))
+
+
+class Base(nn.Module):
+    """A layer.
+
+    Args:
+        size: number of units.
+    """
+
+    def __init__(self, size: int, bias: bool) -> None:
+        super().__init__()
+        if not bias:
+            self._check(size)
+
+    def _check(self, size: int) -> None:
+        raise ValueError(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Do it."""
+        return x
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "owner", "problems"),
+    [
+        (no_docstring, None, ["a docstring"]),
+        (one_line, None, ["x under Args", "the shape of what it returns"]),
+        (caught, None, []),
+        (handled, None, ["RuntimeError under Raises"]),
+        (given, None, []),
+        (context, None, []),
+        (several, None, ["the shape of several"]),
+        (Pair, None, ["second under Attributes"]),
+        (paired, None, []),
+        (Base, None, ["bias under Args", "ValueError under Raises"]),
+        (Base.forward, Base, ["x under Args", "the shape of what it returns"]),
+        (Base.__dict__["size"].fget, Base, ["RuntimeError under Raises"]),
+    ],
+)
+def test_rules(value: Any, owner: type | None, problems: list[str]) -> None:
+    assert missing(value, owner) == problems

@@ -40,7 +40,14 @@ class AblationScores(NamedTuple):
     silence_accuracy: Tensor
 
     def important(self, share: float) -> Tensor:
-        """Which units cost more than a share of the loss to linearise or to silence, bool of shape ``(P,)``."""
+        """Which units cost more than a share of the loss to linearise or to silence.
+
+        Args:
+            share: of ``loss``, at least 0.
+
+        Returns:
+            bool of shape ``(P,)``.
+        """
         return torch.maximum(self.linearise, self.silence) > share * self.loss
 
 
@@ -136,7 +143,7 @@ def ablation_scores(sums: Tensor) -> AblationScores:
     """What each unit is worth, from the sums of all batches.
 
     Args:
-        sums: as :func:`ablation_sums` gives them, on the CPU.
+        sums: as :func:`ablation_sums` gives them, float64 of shape ``(1+2P, 4)`` on the CPU.
 
     Example:
         Without the one unit, the mean loss of four predictions is 1 instead of 0.5, and it is of no use to silence it.

@@ -44,6 +44,10 @@ def certify(reduced: Reduced, known: Bools, radius: float, time_limit: float) ->
         known: regimes to leave out, bool of shape ``(n, P)``.
         radius: R.
         time_limit: seconds.
+
+    Reference:
+        Balas & Jeroslow, "Canonical cuts on the unit hypercube", SIAM Journal on Applied Mathematics 23:61 (1972), the
+        cuts.
     """
     deadline = time.monotonic() + time_limit
     units = len(reduced.base)

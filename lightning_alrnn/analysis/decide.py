@@ -66,7 +66,14 @@ class Decided(NamedTuple):
 
 
 def decide(system: System, codes: Bools, border_tolerance: float, singular_tolerance: float) -> Decided:
-    """Solve in each of the regimes and see whether the solution lies in it."""
+    """Solve in each of the regimes and see whether the solution lies in it.
+
+    Args:
+        system: the map under a constant input.
+        codes: the regimes, shape ``(n, P)``.
+        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+        singular_tolerance: as there.
+    """
     size = len(system.W)
     found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0])]
     continua = []
@@ -261,7 +268,14 @@ def _polyhedron(values: Floats, slopes: Floats) -> tuple[Floats, Floats] | bool:
 
 
 def merge(solutions: Solutions) -> Solutions:
-    """Report a point once that solves the equation in several regimes, and put units on the border to zero."""
+    """Report a point once that solves the equation in several regimes, and put units on the border to zero.
+
+    Args:
+        solutions: n of them, as :func:`decide` finds them.
+
+    Returns:
+        At most n, in the order of the first finding of each.
+    """
     z, code, border = solutions
     linear = z.shape[1] - code.shape[1]
     nonlinear = z[:, linear:]
@@ -287,7 +301,15 @@ def merge(solutions: Solutions) -> Solutions:
 
 
 def merge_continua(continua: list[Piece]) -> list[Piece]:
-    """Leave out continua that are part of another: its edge, or the same one from the other side of a border."""
+    """Leave out continua that are part of another: its edge, or the same one from the other side of a border.
+
+    Args:
+        continua: as :func:`decide` finds them.
+
+    Returns:
+        Those that are left, without the bits of units on the border, ordered by their bits, that of the last unit
+        first.
+    """
     kept: list[Piece] = []
     for piece in sorted(continua, key=lambda piece: (-len(piece.directions), piece.code.tolist()[::-1])):
         if not within_continua(piece.code[None], piece.border[None], kept)[0]:
@@ -300,6 +322,14 @@ def within_continua(code: Bools, border: Bools, continua: list[Piece]) -> Bools:
     """Which of some solutions are part of a continuum.
 
     Where they are in its regime too, being zero in the units that tell the regimes apart, they solve its equation too.
+
+    Args:
+        code: regimes of the solutions, shape ``(n, P)``.
+        border: units that are zero, of the same shape.
+        continua: any number of them.
+
+    Returns:
+        Shape ``(n,)``.
     """
     within = np.zeros(len(code), dtype=np.bool_)
     for piece in continua:

@@ -340,7 +340,7 @@ def timescales(eigenvalues: Tensor) -> Tensor:
     """Time constant −1/ln|λ| of each mode, in steps.
 
     Args:
-        eigenvalues: λ, of any shape.
+        eigenvalues: λ, real or complex, a tensor of any shape ``(…)``.
 
     Returns:
         Of the same shape and real: the time in which a mode decays by a factor of e. Infinite where |λ| = 1, zero where
@@ -358,7 +358,10 @@ def frequencies(eigenvalues: Tensor) -> Tensor:
     """How fast each mode turns, |arg λ| / 2π in cycles a step: 0 for λ > 0, 1/2 for λ < 0.
 
     Args:
-        eigenvalues: λ, of any shape.
+        eigenvalues: λ, real or complex, a tensor of any shape ``(…)``.
+
+    Returns:
+        Of the same shape and real, from 0 to 1/2.
 
     Example:
         >>> frequencies(torch.tensor([1.0, 1j, -1.0])).tolist()
@@ -412,7 +415,20 @@ class _Candidates(NamedTuple):
 
 
 def choose_method(method: str, units: int, max_exhaustive_units: int, box: float | None) -> str:
-    """What "auto" means for P = ``units``; ``ValueError`` for what cannot be."""
+    """What "auto" means for a number of nonlinear units.
+
+    Args:
+        method: "auto", "exhaustive", "heuristic" or "certified".
+        units: P.
+        max_exhaustive_units: up to this P, "auto" is "exhaustive".
+        box: R of "certified", or ``None``; beyond, "auto" is "certified" if there is one.
+
+    Returns:
+        One of the three others.
+
+    Raises:
+        ValueError: if ``method`` is unknown, P is too large for it, or a box is given that it has no use for.
+    """
     choices = ("auto", "exhaustive", "heuristic", "certified")
     if method not in choices:
         raise ValueError(f"method must be one of {', '.join(map(repr, choices))}, got {method!r}")
@@ -431,7 +447,16 @@ def choose_method(method: str, units: int, max_exhaustive_units: int, box: float
 
 
 def check_search(restarts: int, time_limit: float, *tolerances: float) -> None:
-    """Raise ``ValueError`` unless the options of a search are in range; tolerances of border, singular and marginal."""
+    """Raise unless the options of a search are in range.
+
+    Args:
+        restarts: number of random regimes, not negative.
+        time_limit: seconds, not negative.
+        *tolerances: those of border, singular and marginal, in this order, from 0 to 1e-3.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
     if restarts < 0:
         raise ValueError(f"restarts must not be negative, got {restarts}")
     if not time_limit >= 0:
@@ -443,7 +468,15 @@ def check_search(restarts: int, time_limit: float, *tolerances: float) -> None:
 
 
 def check_candidates(count: int, what: str) -> None:
-    """Raise ``ValueError`` where there are more than can be listed."""
+    """Raise where there are more candidates than can be listed.
+
+    Args:
+        count: how many there are.
+        what: what they are, for the message: "regimes", "sequences of regimes".
+
+    Raises:
+        ValueError: if there are more than 65,536.
+    """
     if count > _MOST_CANDIDATES:
         raise ValueError(
             f"{count} {what} may hold a fixed point, more than the {_MOST_CANDIDATES} that can be listed: "

@@ -84,6 +84,15 @@ class InterventionEffect(NamedTuple):
 def linearise(*units: int) -> Intervention:
     """Some nonlinear units (0 … P−1) become linear: they pass on z itself, not max(0, z).
 
+    Args:
+        *units: which, 0 for unit M−P.
+
+    Returns:
+        The intervention, for :func:`intervene` and :func:`fixed_points_under`.
+
+    Raises:
+        ValueError: if no unit is given.
+
     Example:
         >>> linearise(0, 2).units
         (0, 2)
@@ -92,7 +101,17 @@ def linearise(*units: int) -> Intervention:
 
 
 def silence(*units: int) -> Intervention:
-    """Some nonlinear units (0 … P−1) are held at z = 0: they affect neither other units nor the readout."""
+    """Some nonlinear units (0 … P−1) are held at z = 0: they affect neither other units nor the readout.
+
+    Args:
+        *units: which, 0 for unit M−P.
+
+    Returns:
+        The intervention, for :func:`intervene` and :func:`fixed_points_under`.
+
+    Raises:
+        ValueError: if no unit is given.
+    """
     return Intervention("silence", _several(units))
 
 
@@ -100,9 +119,12 @@ def clamp_regime(code: Tensor | Sequence[bool], start: int = 0, stop: int | None
     """The network is held in one regime from step ``start`` to before step ``stop``, whatever the signs of its units.
 
     Args:
-        code: the regime, P bits.
+        code: the regime, bool or 0/1 of shape ``(P,)``.
         start: first step, 0 for that of the first input.
         stop: the step after the last one; ``None`` for the end.
+
+    Raises:
+        ValueError: if not 0 ≤ ``start`` < ``stop``.
     """
     if start < 0 or (stop is not None and stop <= start):
         raise ValueError(f"start and stop must be steps with 0 ≤ start < stop, got {start} and {stop}")
@@ -111,7 +133,17 @@ def clamp_regime(code: Tensor | Sequence[bool], start: int = 0, stop: int | None
 
 
 def freeze_switching(start: int) -> Intervention:
-    """Each sequence keeps, from step ``start`` on, the regime of the state that enters it: the rest is linear."""
+    """Each sequence keeps, from step ``start`` on, the regime of the state that enters it: the rest is linear.
+
+    Args:
+        start: first step, 0 for that of the first input.
+
+    Returns:
+        The intervention, for :func:`intervene`.
+
+    Raises:
+        ValueError: if ``start`` is negative.
+    """
     if start < 0:
         raise ValueError(f"start must not be negative, got {start}")
     return Intervention("freeze", start=start)
@@ -286,7 +318,7 @@ def intervention_effect(
         intervention: what is changed.
         score: called with the states, float64 of shape ``(batch, time, M)``, gives one number, such as the accuracy of
             a readout of them.
-        state: z_0, as in :func:`intervene`.
+        state: z_0, shape ``(batch, M)``; ``None`` as in :func:`intervene`.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
         fixed_point_input: the constant input for fixed points, shape ``(K,)``; ``None`` for zeros.
         **options: of :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.

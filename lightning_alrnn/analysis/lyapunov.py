@@ -20,6 +20,9 @@ class LyapunovSpectrum(NamedTuple):
         kaplan_yorke: Kaplan–Yorke dimension j + Σ_{i ≤ j} λ_i / |λ_{j+1}|, j the most exponents whose sum is not
             negative, float64 of shape ``(batch,)``; ``count`` where the sum of all is not negative.
         steps: number of Jacobians that went in, of each sequence.
+
+    Reference:
+        Kaplan & Yorke 1979, the dimension.
     """
 
     exponents: Tensor

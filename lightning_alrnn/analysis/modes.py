@@ -65,6 +65,9 @@ class LineAttractorScore(NamedTuple):
         variance: share of the variance of the given states in the regime that lies along the slowest mode (for a
             complex pair: in its plane), of shape ``(n,)``; NaN where fewer than two lie in the regime.
         states: number of given states in the regime, int64 of shape ``(n,)``.
+
+    Reference:
+        Nair et al., Cell 186:178 (2023), who take the logarithm of τ_1/τ_2 for a score.
     """
 
     codes: Tensor

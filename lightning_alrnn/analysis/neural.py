@@ -95,6 +95,12 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
 
     The model's variance of a count over bins is that of the law of total variance, mean(E[x²]) − mean(E[x])², which is
     what infinitely many samples would give: nothing is drawn. The results are float64.
+
+    Args:
+        sums: of one batch or, added up, of several.
+
+    Reference:
+        Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
     """
     sums = SpikeSums(*(values.double() for values in sums))
     if len(sums.group_bins):
@@ -112,7 +118,14 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
 
 
 def tuning(rates: Tensor) -> Tensor:
-    """Each unit's rates without their mean over conditions: ``(conditions, N)`` to the same, NaN where it was."""
+    """Each unit's rates without their mean over conditions.
+
+    Args:
+        rates: spikes per bin, shape ``(conditions, N)``; NaN where there are none.
+
+    Returns:
+        Of the same shape, NaN where it was.
+    """
     return rates - rates.nanmean(dim=0, keepdim=True)
 
 
@@ -121,6 +134,13 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
 
     Pairs in which either value is NaN are left out. The result is NaN where fewer than two pairs are left, or one of
     the two does not vary.
+
+    Args:
+        x: floating point, of any shape ``(…)``.
+        y: of the same shape.
+
+    Returns:
+        Scalar, from −1 to 1.
 
     Example:
         >>> round(float(pearson(torch.tensor([1.0, 2.0, 3.0, float("nan")]), torch.tensor([2.0, 4.0, 6.0, 1.0]))), 3)

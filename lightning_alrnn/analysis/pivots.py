@@ -76,7 +76,14 @@ class _Nodes(NamedTuple):
 
 
 def base_regime(system: System) -> Bools:
-    """The regime to start from: of a few, the one whose I − J is best conditioned; bool of shape ``(P,)``."""
+    """The regime to start from: of a few, the one whose I − J is best conditioned.
+
+    Args:
+        system: the map under a constant input.
+
+    Returns:
+        Shape ``(P,)``.
+    """
     unit = np.arange(len(system.W) - system.linear)
     codes = np.stack((unit < 0, unit >= 0, unit % 2 == 0, unit % 2 == 1, unit % 4 < 2, unit % 4 > 1))
     values = np.linalg.svd(equations(system, codes), compute_uv=False)
@@ -85,7 +92,15 @@ def base_regime(system: System) -> Bools:
 
 
 def reduce_system(system: System, base: Bools) -> Reduced:
-    """Eliminate z from the equation, with u = 0 in the base regime."""
+    """Eliminate z from the equation, with u = 0 in the base regime.
+
+    Args:
+        system: the map under a constant input.
+        base: the base regime, shape ``(P,)``.
+
+    Returns:
+        The equation in u, w and t.
+    """
     linear, units = system.linear, len(base)
     left, values, right = np.linalg.svd(equations(system, base))
     rank = int(
@@ -114,7 +129,17 @@ def reduce_system(system: System, base: Bools) -> Reduced:
 
 
 def screen(reduced: Reduced) -> Bools:
-    """The regimes that may hold a fixed point, few false ones among them and none missing; shape ``(n, P)``."""
+    """The regimes that may hold a fixed point, few false ones among them and none missing.
+
+    Args:
+        reduced: of :func:`reduce_system`.
+
+    Returns:
+        Shape ``(n, P)``.
+
+    Reference:
+        Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
+    """
     units = len(reduced.base)
     top = max(0, units - _CHUNK_LEVELS)
     root = _Nodes(reduced.table[None], reduced.constant[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_))
@@ -233,18 +258,43 @@ def _meets(values: Floats, directions: Floats) -> Bools:
 
 
 def unknowns(active: Bools, size: int) -> Bools:
-    """Which of u and t may differ from zero, shape ``(n, P+k)``."""
+    """Which of u and t may differ from zero.
+
+    Args:
+        active: which of u may, shape ``(n, P)``.
+        size: P+k, the number of u and t.
+
+    Returns:
+        Shape ``(n, P+k)``.
+    """
     return np.concatenate((active, np.ones((len(active), size - active.shape[1]), dtype=np.bool_)), axis=1)
 
 
 def solution_size(reduced: Reduced, values: Floats) -> Floats:
-    """Bound on |z|_∞ of solutions u, w, t, shape ``(n, 1)``."""
+    """Bound on the largest absolute entry of z, |z|_∞, of solutions.
+
+    Args:
+        reduced: of :func:`reduce_system`.
+        values: u or w, and t, of each solution, shape ``(n, P+k)``.
+
+    Returns:
+        Shape ``(n, 1)``.
+    """
     size: Floats = np.abs(values).max(axis=1, keepdims=True, initial=0.0) * (1.0 + reduced.spread) + reduced.offset
     return size
 
 
 def regimes_of(reduced: Reduced, active: Bools, values: Floats) -> Bools:
-    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side."""
+    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side.
+
+    Args:
+        reduced: of :func:`reduce_system`.
+        active: which of u may differ from zero, shape ``(n, P)``.
+        values: u or w of each solution, and t or not, shape ``(n, P)`` or ``(n, P+k)``.
+
+    Returns:
+        Shape ``(n, P)``.
+    """
     codes: Bools = (active ^ reduced.base) & (values[:, : active.shape[1]] != 0)
     return codes
 
@@ -284,6 +334,14 @@ def interval(values: Floats, slopes: Floats, flat: float) -> tuple[Floats, Float
     """The least and the greatest c with values + c · slopes ≥ 0 in all entries of the last dimension.
 
     Slopes within ±``flat`` count as zero. Where there is no such c, the least exceeds the greatest.
+
+    Args:
+        values: shape ``(…, n)``.
+        slopes: of the same shape.
+        flat: not negative.
+
+    Returns:
+        Each of shape ``(…)``; infinite where nothing bounds c.
     """
     rising, falling = slopes > flat, slopes < -flat
     level = ~rising & ~falling

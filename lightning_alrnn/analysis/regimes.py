@@ -75,6 +75,9 @@ class RegimeSharing(NamedTuple):
             where one of them has no steps. It is a divergence: small where much is shared.
         mean_jaccard: mean of ``jaccard`` over pairs of different groups with steps; NaN where there is no pair.
         mean_js: the same of ``js``.
+
+    Reference:
+        Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37:145 (1991).
     """
 
     groups: Tensor
@@ -95,6 +98,9 @@ class RegimeSummary(NamedTuple):
         switch_rate: share of steps (from t to t+1 within a sequence) that change the regime; 0 where no sequence has
             two steps.
         top_occupancy: share of steps spent in the most frequent regime.
+
+    Reference:
+        Hill, "Diversity and evenness", Ecology 54:427 (1973), effective numbers.
     """
 
     visited: int
@@ -181,7 +187,14 @@ class TransitionGraph(NamedTuple):
 
 
 def words_needed(nonlinear_units: int) -> int:
-    """Number of int64 words that hold P bits, at least 1."""
+    """Number of int64 words that hold P bits, at least 1.
+
+    Args:
+        nonlinear_units: P.
+
+    Returns:
+        ⌈P / 63⌉, but at least 1.
+    """
     return max(1, -(-nonlinear_units // WORD_BITS))
 
 
@@ -205,18 +218,41 @@ def pack_bits(bits: Tensor) -> Tensor:
 
 
 def unpack_bits(words: Tensor, nonlinear_units: int) -> Tensor:
-    """Undo :func:`pack_bits`: int64 of shape ``(…, words)`` to bool of shape ``(…, P)``."""
+    """Undo :func:`pack_bits`.
+
+    Args:
+        words: int64 of shape ``(…, words)``.
+        nonlinear_units: P.
+
+    Returns:
+        bool of shape ``(…, P)``.
+    """
     unit = torch.arange(nonlinear_units, device=words.device)
     return (words[..., unit // WORD_BITS] >> (unit % WORD_BITS) & 1).bool()
 
 
 def bitcode(bits: Tensor) -> str:
-    """One regime's bits, shape ``(P,)``, as text: ``"011"`` for P=3 with the last two units on."""
+    """One regime's bits as text.
+
+    Args:
+        bits: bool or 0/1 of shape ``(P,)``.
+
+    Returns:
+        ``"011"`` for P=3 with the last two units on.
+    """
     return "".join("1" if bit else "0" for bit in bits.tolist())
 
 
 def regime_bits(states: Tensor, nonlinear_units: int) -> Tensor:
-    """The regime of each state: z > 0 of the last P units, bool of shape ``(…, P)``."""
+    """The regime of each state: z > 0 of the last P units.
+
+    Args:
+        states: shape ``(…, M)``.
+        nonlinear_units: P.
+
+    Returns:
+        bool of shape ``(…, P)``.
+    """
     return states[..., states.shape[-1] - nonlinear_units :] > 0
 
 
@@ -273,7 +309,12 @@ class PackedCounts(NamedTuple):
 
 
 def no_counts(nonlinear_units: int, device: torch.device) -> PackedCounts:
-    """Counts of nothing, each of the right type and width."""
+    """Counts of nothing, each of the right type and width.
+
+    Args:
+        nonlinear_units: P.
+        device: where they are to be.
+    """
     words = words_needed(nonlinear_units)
     counts = torch.zeros(0, dtype=torch.int64, device=device)
     fields = [
@@ -321,7 +362,16 @@ def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int, group: Te
 
 
 def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Add up the counts of equal rows and keep at most ``limit`` rows, those with the largest counts."""
+    """Add up the counts of equal rows and keep at most ``limit`` rows, those with the largest counts.
+
+    Args:
+        rows: int64 of shape ``(n, width)``.
+        counts: of each, int64 of shape ``(n,)``.
+        limit: how many rows to keep.
+
+    Returns:
+        Different rows in order, shape ``(m, width)`` with m ≤ ``limit``, and the count of each, shape ``(m,)``.
+    """
     rows, counts, _ = count_rows(rows, counts)
     if len(rows) > limit:
         keep = counts.topk(limit).indices.sort().values
@@ -330,7 +380,14 @@ def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor
 
 
 def switches_and_moves(packed: PackedCounts) -> tuple[Tensor, Tensor]:
-    """How many moves of a batch change the regime, and how many moves there are; scalar tensors."""
+    """How many moves of a batch change the regime, and how many moves there are.
+
+    Args:
+        packed: counts of a batch.
+
+    Returns:
+        Two int64 scalars.
+    """
     words = packed.codes.shape[1]
     switched = (packed.pairs[:, :words] != packed.pairs[:, words:]).any(dim=1)
     return packed.pair_counts[switched].sum(), packed.pair_counts.sum()
@@ -468,6 +525,9 @@ def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
 
     Where regimes were too many to list, it is about those that are listed.
 
+    Args:
+        found: of :func:`count_regimes_by_group`.
+
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]], [[-3.0], [-1.0]]])
         >>> sharing = regime_sharing(count_regimes_by_group(states, 1, group=torch.tensor([0, 1, 2])))
@@ -495,7 +555,11 @@ def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
 
 
 def summarize_regimes(found: RegimeCounts) -> RegimeSummary:
-    """Reduce counts to scalars. Where regimes were too many to list, ``visited`` and ``entropy`` are lower bounds."""
+    """Reduce counts to scalars. Where regimes were too many to list, ``visited`` and ``entropy`` are lower bounds.
+
+    Args:
+        found: of :func:`count_regimes`.
+    """
     occupancy = found.counts.double() / max(found.steps, 1)
     entropy = max(float(torch.special.entr(occupancy).sum()) / math.log(2), 0.0)
     return RegimeSummary(
@@ -536,10 +600,19 @@ def entropy_rate(found: RegimeCounts) -> float:
     n_ij counts the steps from regime i to regime j, self-transitions included, n_i those out of i and n all. 0 where
     each regime has but one successor; the less a regime tells about the next one, the nearer it comes to their entropy.
 
+    Args:
+        found: of :func:`count_regimes`.
+
+    Returns:
+        Bits a step, from 0 to P.
+
     Example:
         >>> states = torch.tensor([[[1.0], [1.0], [-1.0], [1.0], [1.0]]])  # from 1 to 1 or 0, from 0 to 1
         >>> round(entropy_rate(count_regimes(states, nonlinear_units=1)), 4)  # 3/4 · H(1/3)
         0.6887
+
+    Reference:
+        Cover & Thomas, "Elements of Information Theory", 2006, chapter 4.
     """
     counts = found.transition_counts.cpu().double()
     leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)
@@ -674,6 +747,13 @@ def shared_regimes(
     """How far groups of trajectories (conditions, classes, tasks) use the same regimes.
 
     The same as :func:`regime_sharing` of :func:`count_regimes_by_group`, whose arguments it takes.
+
+    Args:
+        states: z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: P.
+        group: index of each sequence's group, int64 of shape ``(batch,)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        groups: number of groups; ``None`` as in :func:`count_regimes_by_group`.
 
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]]])

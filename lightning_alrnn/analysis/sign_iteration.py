@@ -51,6 +51,10 @@ def search(reduced: Reduced, seeds: Bools, restarts: int, seed: int, time_limit:
         restarts: number of random regimes to start from as well.
         seed: of the random regimes.
         time_limit: seconds after which no further batch is begun, but for the first.
+
+    Reference:
+        Eisenmann, Monfared, Göring & Durstewitz, "Bifurcations and loss jumps in RNN training", NeurIPS 2023
+        (arXiv:2310.17561), SCYFI.
     """
     deadline = time.monotonic() + time_limit
     units = len(reduced.base)
@@ -84,7 +88,15 @@ def search(reduced: Reduced, seeds: Bools, restarts: int, seed: int, time_limit:
 
 
 def unsolved(codes: Bools, solved: set[bytes]) -> Bools:
-    """Each code once that is not among those solved, in order."""
+    """Each code once that is not among those solved, in order.
+
+    Args:
+        codes: shape ``(n, P)``.
+        solved: keys of those that are, of :func:`~lightning_alrnn.analysis.system.pack_codes`.
+
+    Returns:
+        Shape ``(m, P)``, m ≤ n.
+    """
     first = {key: row for row, key in reversed(list(enumerate(pack_codes(codes)))) if key not in solved}
     return codes[sorted(first.values())]
 

@@ -189,10 +189,17 @@ def principal_components(states: Tensor, lengths: Tensor | None = None) -> Princ
 def latent_dimensions(components: PrincipalComponents) -> LatentDimensions:
     """How many dimensions the states fill; NaN where they do not vary.
 
+    Args:
+        components: of :func:`principal_components`.
+
     Example:
         >>> square = torch.tensor([[[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]]])
         >>> latent_dimensions(principal_components(square))
         LatentDimensions(pc1_variance=0.5, pc3_variance=1.0, participation_ratio=2.0)
+
+    Reference:
+        Gao et al., "A theory of multineuronal dimensionality, dynamics and measurement", bioRxiv 214262 (2017), the
+        participation ratio.
     """
     share = components.share
     return LatentDimensions(float(share[0]), float(share[:3].sum()), float(1.0 / share.square().sum()))

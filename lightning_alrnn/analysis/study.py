@@ -364,7 +364,16 @@ def leading_output(outputs: Tensor) -> Tensor:
 
 
 def target_bins(targets: Tensor, direction: Tensor) -> Tensor:
-    """Classes as they are; values along a direction of the outputs by their quartiles; int64 of shape ``(batch,)``."""
+    """Classes as they are; values along a direction of the outputs by their quartiles.
+
+    Args:
+        targets: what each sequence's answer should be: classes, int64 of shape ``(batch,)``, or values, floating point
+            of shape ``(batch,)`` or ``(batch, outputs)``.
+        direction: float64 of shape ``(outputs,)``.
+
+    Returns:
+        int64 of shape ``(batch,)``; of values, 0 to 3.
+    """
     if not targets.is_floating_point():
         return targets
     values = targets.double().reshape(len(targets), -1) @ direction

@@ -78,6 +78,9 @@ class System(NamedTuple):
 def read_parameters(rnn: Network) -> Parameters:
     """Take the parameters in float64: in the network's own precision, A + W would already be rounded.
 
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+
     Raises:
         TypeError: if it is neither an ALRNN nor a tuple (A, W, C, h, P).
         ValueError: if a parameter is not finite or a shape does not fit.
@@ -110,7 +113,15 @@ def read_parameters(rnn: Network) -> Parameters:
 
 
 def system_of(parameters: Parameters, inputs: Tensor | None) -> System:
-    """The map under a constant input of shape ``(K,)``, or without one."""
+    """The map under a constant input, or without one.
+
+    Args:
+        parameters: of :func:`read_parameters`.
+        inputs: s, shape ``(K,)``; ``None`` for zeros.
+
+    Raises:
+        ValueError: if the input is not finite or its shape does not fit.
+    """
     drive, terms = parameters.h, np.abs(parameters.h)
     if inputs is not None:
         width = parameters.C.shape[1]
@@ -125,12 +136,32 @@ def system_of(parameters: Parameters, inputs: Tensor | None) -> System:
 
 
 def read_system(rnn: Network, inputs: Tensor | None = None) -> System:
-    """The map of a network under a constant input of shape ``(K,)``, or without one."""
+    """The map of a network under a constant input, or without one.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        inputs: s, shape ``(K,)``; ``None`` for zeros.
+
+    Raises:
+        TypeError: as :func:`read_parameters`.
+        ValueError: if a parameter or the input is not finite or a shape does not fit.
+    """
     return system_of(read_parameters(rnn), inputs)
 
 
 def to_numpy(name: str, values: Tensor) -> Floats:
-    """Float64 on the CPU; ``ValueError`` if an entry is not finite."""
+    """A tensor's values in float64, on the CPU.
+
+    Args:
+        name: what it is called in messages.
+        values: of any shape ``(…)``.
+
+    Returns:
+        Of the same shape.
+
+    Raises:
+        ValueError: if an entry is not finite.
+    """
     array: Floats = values.detach().cpu().double().numpy()
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, but has NaN or infinite entries")
@@ -138,14 +169,37 @@ def to_numpy(name: str, values: Tensor) -> Floats:
 
 
 def read_states(name: str, states: Tensor, size: int) -> Floats:
-    """States of shape ``(…, M)`` in float64; ``ValueError`` if they are not finite or of another width."""
+    """States in float64, on the CPU.
+
+    Args:
+        name: what they are called in messages.
+        states: shape ``(…, M)``.
+        size: M.
+
+    Returns:
+        Of the same shape.
+
+    Raises:
+        ValueError: if they are not finite or of another width.
+    """
     if states.ndim < 1 or states.shape[-1] != size:
         raise ValueError(f"{name} must have shape (…, M={size}), got {tuple(states.shape)}")
     return to_numpy(name, states)
 
 
 def read_codes(codes: Tensor, units: int) -> Bools:
-    """Regimes as bool of shape ``(n, P)``; ``ValueError`` if they have another shape."""
+    """Regimes as bool, on the CPU.
+
+    Args:
+        codes: bool or 0/1 of shape ``(n, P)``.
+        units: P.
+
+    Returns:
+        Of the same shape.
+
+    Raises:
+        ValueError: if they have another shape.
+    """
     if codes.ndim != 2 or codes.shape[1] != units:
         raise ValueError(f"regimes must have shape (n, P={units}), got {tuple(codes.shape)}")
     read: Bools = (codes.detach().cpu() != 0).numpy()
@@ -153,12 +207,26 @@ def read_codes(codes: Tensor, units: int) -> Bools:
 
 
 def pack_codes(codes: Bools) -> list[bytes]:
-    """A key for each regime, shape ``(n, P)``."""
+    """A key for each regime.
+
+    Args:
+        codes: shape ``(n, P)``.
+
+    Returns:
+        n byte strings of ⌈P/8⌉ bytes.
+    """
     return [row.tobytes() for row in np.packbits(codes, axis=1)]
 
 
 def unique_codes(codes: Bools) -> Bools:
-    """Each row once, by their bits in 64-bit words, which sort much faster than rows."""
+    """Each row once, by their bits in 64-bit words, which sort much faster than rows.
+
+    Args:
+        codes: shape ``(n, P)``.
+
+    Returns:
+        Shape ``(m, P)``, m ≤ n, in the order of the words.
+    """
     packed = np.packbits(codes, axis=1)
     words = max(1, -(-packed.shape[1] // 8))
     padded = np.zeros((len(codes), 8 * words), dtype=np.uint8)
@@ -169,23 +237,55 @@ def unique_codes(codes: Bools) -> Bools:
 
 
 def regime_slopes(system: System, codes: Bools) -> Floats:
-    """The diagonal of D, shape ``(…, M)``."""
+    """The diagonal of D: 1 for linear units, their bits for the others.
+
+    Args:
+        system: the map.
+        codes: shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M)``.
+    """
     return np.concatenate((np.ones((*codes.shape[:-1], system.linear)), codes), axis=-1)
 
 
 def regime_matrices(system: System, codes: Bools) -> Floats:
-    """A + W D of each regime, shape ``(…, M, M)``."""
+    """A + W D of each regime.
+
+    Args:
+        system: the map.
+        codes: shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M, M)``.
+    """
     matrices: Floats = system.A + system.W * regime_slopes(system, codes)[..., None, :]
     return matrices
 
 
 def equations(system: System, codes: Bools) -> Floats:
-    """I − A − W D of each regime, shape ``(…, M, M)``."""
+    """I − A − W D of each regime.
+
+    Args:
+        system: the map.
+        codes: shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M, M)``.
+    """
     return np.eye(len(system.W)) - regime_matrices(system, codes)
 
 
 def residual(system: System, z: Floats) -> Floats:
-    """Largest absolute entry of A z + W φ*(z) + drive − z, shape ``(n, M)`` to ``(n,)``."""
+    """Largest absolute entry of A z + W φ*(z) + drive − z.
+
+    Args:
+        system: the map under a constant input.
+        z: states, shape ``(n, M)``.
+
+    Returns:
+        Shape ``(n,)``.
+    """
     rectified = np.concatenate((z[:, : system.linear], np.maximum(z[:, system.linear :], 0.0)), axis=1)
     after = z @ system.A.T + rectified @ system.W.T + system.drive
     largest: Floats = np.abs(after - z).max(axis=1)
@@ -193,20 +293,44 @@ def residual(system: System, z: Floats) -> Floats:
 
 
 def apply(matrices: Floats, vectors: Floats) -> Floats:
-    """Products of matrices ``(…, n, m)`` and vectors ``(…, m)``."""
+    """Products of matrices and vectors.
+
+    Args:
+        matrices: shape ``(…, n, m)``.
+        vectors: shape ``(…, m)``.
+
+    Returns:
+        Shape ``(…, n)``.
+    """
     product: Floats = (matrices @ vectors[..., None])[..., 0]
     return product
 
 
 def in_chunks(codes: Bools, size: int) -> Iterator[Bools]:
-    """Batches whose matrices, of size² entries each, do not take too much memory."""
+    """Batches whose matrices, of size² entries each, do not take too much memory.
+
+    Args:
+        codes: shape ``(n, P)``.
+        size: M.
+
+    Yields:
+        Successive rows, shape ``(chunk, P)``.
+    """
     rows = max(1, _CHUNK_ELEMENTS // max(size**2, 1))
     for start in range(0, len(codes), rows):
         yield codes[start : start + rows]
 
 
 def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128]:
-    """Eigenvalues of A + W D of each regime, by descending modulus, shape ``(n, M)``."""
+    """Eigenvalues of A + W D of each regime, by descending modulus.
+
+    Args:
+        system: the map.
+        codes: shape ``(n, P)``.
+
+    Returns:
+        Shape ``(n, M)``.
+    """
     size = len(system.W)
     values = np.zeros((len(codes), size), dtype=np.complex128)
     done = 0
@@ -217,5 +341,12 @@ def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor of its own memory."""
+    """A tensor of its own memory.
+
+    Args:
+        array: of any shape ``(…)``.
+
+    Returns:
+        Of the same shape and type, on the CPU.
+    """
     return torch.from_numpy(np.array(array, order="C"))

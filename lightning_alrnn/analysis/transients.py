@@ -171,6 +171,10 @@ def input_memory(
         ...     _ = rnn.W.fill_(0.5), rnn.C.fill_(2.0)
         >>> input_memory(rnn, torch.zeros(1, 4, 1), max_lag=3).states.flatten().tolist()
         [2.0, 1.0, 0.5, 0.25]
+
+    Reference:
+        Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
+        (arXiv:1211.5063), on products of Jacobians.
     """
     parameters = read_parameters(rnn)
     size, channels = parameters.C.shape

@@ -44,7 +44,8 @@ def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[
         nonlinear_units: P.
 
     Returns:
-        ``on`` (P,) and ``switches`` (P,), and the numbers of steps and of moves from t to t+1, all int64.
+        ``on`` and ``switches`` of shape ``(P,)``, and the numbers of steps and of moves from t to t+1, scalars; all
+        int64.
     """
     valid = valid_steps(lengths, states.shape[1])
     bits = regime_bits(states, nonlinear_units)
@@ -54,7 +55,15 @@ def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[
 
 
 def unit_statistics(on: Tensor, switches: Tensor, steps: int, moves: int, threshold: float) -> UnitStatistics:
-    """Turn counts into :class:`UnitStatistics`; ``threshold`` is the ε from which a unit counts as active."""
+    """Turn counts into :class:`UnitStatistics`.
+
+    Args:
+        on: steps in which each unit is on, int64 of shape ``(P,)``.
+        switches: moves in which it switches, of the same shape.
+        steps: number of steps.
+        moves: number of moves from t to t+1.
+        threshold: ε, the share of moves from which a unit counts as active.
+    """
     duty = on.double() / max(steps, 1)
     switching = switches.double() / max(moves, 1)
     return UnitStatistics(

@@ -31,7 +31,11 @@ class AblationSums(Metric):
         self.add_state("total", default=torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, sums: Tensor) -> None:
-        """Add the sums of a batch, shape ``(1 + 2 P, 4)``."""
+        """Add the sums of a batch.
+
+        Args:
+            sums: of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`, shape ``(1 + 2 P, 4)``.
+        """
         self.total += sums.to(self.total)
 
     def compute(self) -> Tensor:
@@ -39,6 +43,10 @@ class AblationSums(Metric):
         return self.total
 
     def total_of_all(self) -> Tensor:
-        """The sums of all batches and processes, on the CPU. Call it on every process."""
+        """The sums of all batches and processes. Call it on every process.
+
+        Returns:
+            float64 of shape ``(1 + 2 P, 4)`` on the CPU.
+        """
         with self.sync_context():
             return self.total.cpu().clone()

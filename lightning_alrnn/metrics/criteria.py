@@ -30,6 +30,9 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
         outputs: shape ``(batch, 3)``.
         targets: shape ``(batch, 3)``.
 
+    Returns:
+        bool of shape ``(batch,)``.
+
     Raises:
         ValueError: if there are not 3 outputs.
 
@@ -54,6 +57,9 @@ def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
         outputs: shape ``(batch, 3)``.
         targets: shape ``(batch, 3)``.
 
+    Returns:
+        bool of shape ``(batch,)``.
+
     Raises:
         ValueError: if there are not 3 outputs.
 
@@ -75,6 +81,9 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
     Args:
         outputs: shape ``(batch, 33)``.
         targets: shape ``(batch, 33)``.
+
+    Returns:
+        bool of shape ``(batch,)``.
 
     Raises:
         ValueError: if there are not 33 outputs.
@@ -100,6 +109,9 @@ def sign(outputs: Tensor, targets: Tensor) -> Tensor:
         outputs: shape ``(batch, outputs)``.
         targets: shape ``(batch, outputs)``.
 
+    Returns:
+        bool of shape ``(batch,)``.
+
     Example:
         >>> sign(torch.tensor([[0.2], [-3.0], [0.0]]), torch.tensor([[1.0], [1.0], [-1.0]]))
         tensor([ True, False, False])
@@ -108,7 +120,17 @@ def sign(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def population_vector(activity: Tensor) -> Tensor:
-    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n: activity ``(batch, n)`` to vectors ``(batch, 2)``."""
+    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n.
+
+    Args:
+        activity: r, shape ``(batch, n)``.
+
+    Returns:
+        Shape ``(batch, 2)``.
+
+    Reference:
+        Georgopoulos, Schwartz & Kettner, Science 233:1416 (1986).
+    """
     angle = 2 * math.pi / activity.shape[1] * torch.arange(activity.shape[1], device=activity.device)
     return torch.stack([(activity * angle.cos()).sum(dim=1), (activity * angle.sin()).sum(dim=1)], dim=1)
 
@@ -126,6 +148,12 @@ CRITERIA: dict[str, Criterion] = {
 
 def find_criterion(name: str) -> Criterion:
     """The criterion of a name.
+
+    Args:
+        name: one of :data:`CRITERIA`.
+
+    Returns:
+        Given outputs and targets, it says which trials are correct, bool of shape ``(batch,)``.
 
     Raises:
         ValueError: if there is none; the message lists the names.

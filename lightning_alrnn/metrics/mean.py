@@ -34,7 +34,12 @@ class WeightedMean(Metric):
         self.add_state("weight", default=torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, weight: Tensor) -> None:
-        """Add a mean ``value`` with its total ``weight``, both scalars."""
+        """Add the mean of a batch.
+
+        Args:
+            value: the mean, a scalar.
+            weight: its total weight, a scalar.
+        """
         self.total += value * weight
         self.weight += weight
 
@@ -72,7 +77,12 @@ class WeightedSum(Metric):
         self.add_state("weight", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, weights: Tensor) -> None:
-        """Add the terms' means with their total weights, both of shape ``(terms,)``."""
+        """Add the terms of a batch.
+
+        Args:
+            values: the terms' means, shape ``(terms,)``.
+            weights: their total weights, shape ``(terms,)``.
+        """
         self.total += values * weights
         self.weight += weights
 

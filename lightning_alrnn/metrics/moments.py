@@ -38,7 +38,12 @@ class StateMoments(Metric):
         self.add_state("outer", default=torch.zeros(size, size, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, states: Tensor, lengths: Tensor) -> None:
-        """Add a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
+        """Add a batch.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        """
         # first to the metric's device: one without float64 (Apple's MPS) leaves the sums to the CPU
         states, lengths = states.to(self.total.device).double(), lengths.to(self.total.device)
         count, total, outer = sum_moments(states, lengths)

@@ -66,7 +66,13 @@ class RegimeCounter(Metric):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None = None) -> None:
-        """Count a batch: states ``(batch, time, M)``, lengths ``(batch,)``, indices of groups ``(batch,)`` if any."""
+        """Count a batch.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: index of each sequence's group, int64 of shape ``(batch,)``; ``None`` where there are none.
+        """
         packed = count_batch(states, lengths, self.nonlinear_units, group)
         switches, moves = switches_and_moves(packed)
         self.steps += packed.counts.sum()

@@ -40,7 +40,12 @@ class UnitActivity(Metric):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, states: Tensor, lengths: Tensor) -> None:
-        """Count a batch: states ``(batch, time, M)``, lengths ``(batch,)``."""
+        """Count a batch.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        """
         on, switches, steps, moves = count_units(states, lengths, self.nonlinear_units)
         self.on += on
         self.switches += switches

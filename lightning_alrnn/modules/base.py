@@ -64,7 +64,7 @@ class SequenceModule(LightningModule):
 
     @abstractmethod
     def regularization(self) -> Tensor:
-        """What is added to the task's loss."""
+        """What is added to the task's loss, a scalar."""
 
     @abstractmethod
     def _step(self, stage: Stage, batch: Any) -> dict[str, Any]:
@@ -176,7 +176,16 @@ class _StepCheckpoint(ModelCheckpoint):
 
 
 def check_regularization(mar_strength: float, mar_units: int | None, hidden_size: int) -> None:
-    """Raise ``ValueError`` unless τ and M_reg are within their range."""
+    """Raise unless τ and M_reg are within their range.
+
+    Args:
+        mar_strength: τ, not negative.
+        mar_units: M_reg, from 0 to M; ``None`` for the module's own default.
+        hidden_size: M.
+
+    Raises:
+        ValueError: if one is not.
+    """
     if not mar_strength >= 0:
         raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
     if mar_units is not None and not 0 <= mar_units <= hidden_size:
@@ -184,7 +193,14 @@ def check_regularization(mar_strength: float, mar_units: int | None, hidden_size
 
 
 def check_is_batch(batch: object) -> None:
-    """Raise ``TypeError`` unless it is a :class:`SequenceBatch`."""
+    """Raise unless a batch is a :class:`SequenceBatch`.
+
+    Args:
+        batch: what the loader gave.
+
+    Raises:
+        TypeError: if it is another.
+    """
     if isinstance(batch, NeuralBatch):
         raise TypeError(
             "a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got a NeuralBatch, which holds "

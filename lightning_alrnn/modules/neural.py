@@ -226,7 +226,14 @@ class ALRNNNeural(SequenceModule):
         self.test_spikes = SpikeAgreement(num_units, len(names))
 
     def configure_losses(self, terms: Sequence[str] = _TERMS) -> dict[str, Metric]:
-        """The loss and its parts, of which it is the sum also over an epoch of trials of different lengths."""
+        """The loss and its parts, of which it is the sum also over an epoch of trials of different lengths.
+
+        Args:
+            terms: names of the terms of the task's loss.
+
+        Returns:
+            Metrics by key, without the stage.
+        """
         weights = [self.weights[term] for term in terms]
         return {
             "loss": WeightedSum([*weights, 1.0]),
@@ -268,11 +275,18 @@ class ALRNNNeural(SequenceModule):
         return NeuralPrediction(outputs, outputs.argmax(dim=-1), rates, states, lengths)
 
     def alpha_at(self, epoch: int) -> float:
-        """The strength of teacher forcing in an epoch, counted from 0."""
+        """The strength of teacher forcing in an epoch.
+
+        Args:
+            epoch: counted from 0.
+
+        Returns:
+            α, from ``alpha`` in epoch 0 to ``alpha_end`` from ``alpha_epochs`` on.
+        """
         return self.alpha + (self.alpha_end - self.alpha) * min(epoch / self.alpha_epochs, 1.0)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalty."""
+        """τ times the manifold-attractor penalty, a scalar."""
         if self.mar_strength == 0:
             return torch.zeros((), device=self.device)
         return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)

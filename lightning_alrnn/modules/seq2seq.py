@@ -159,13 +159,21 @@ class ALRNNSeq2Seq(SequenceModule):
         return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
 
     def teacher_forcing_at(self, epoch: int) -> float:
-        """The probability of teacher forcing in an epoch, counted from 0."""
+        """The probability of teacher forcing in an epoch.
+
+        Args:
+            epoch: counted from 0.
+
+        Returns:
+            From ``teacher_forcing`` in epoch 0 to 0 from ``teacher_forcing_epochs`` on; always the former where that is
+            ``None``.
+        """
         if self.teacher_forcing_epochs is None:
             return self.teacher_forcing
         return self.teacher_forcing * max(0.0, 1.0 - epoch / self.teacher_forcing_epochs)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalties of both networks."""
+        """τ times the manifold-attractor penalties of both networks, a scalar."""
         if self.mar_strength == 0:
             return torch.zeros((), device=self.device)
         networks = (self.network.encoder, self.network.decoder)

@@ -201,7 +201,14 @@ class ALRNNModule(SequenceModule):
         self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
 
     def configure_metrics(self, output_size: int) -> dict[str, Metric]:
-        """Metrics of validation and test beyond the loss, by name."""
+        """Metrics of validation and test beyond the loss.
+
+        Args:
+            output_size: number of outputs or classes.
+
+        Returns:
+            Metrics by key, without the stage.
+        """
         if self.objective == "classification":
             return {"accuracy": MulticlassAccuracy(output_size, average="micro", validate_args=False)}
         return {"mse": MeanSquaredError()}
@@ -270,7 +277,15 @@ class ALRNNModule(SequenceModule):
         return encoded, lengths
 
     def read_out(self, states: Tensor, last: Tensor) -> Tensor:
-        """The outputs, from states ``(batch, time, M)`` or those at each sequence's own last step ``(batch, M)``."""
+        """The outputs, from the states that ``target_step`` names.
+
+        Args:
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            last: the state at each sequence's own last step, shape ``(batch, M)``.
+
+        Returns:
+            Shape ``(batch, outputs)`` under "last", ``(batch, time, outputs)`` under "every".
+        """
         outputs: Tensor = self.readout(last if self.target_step == "last" else states)
         return outputs
 
@@ -328,7 +343,7 @@ class ALRNNModule(SequenceModule):
         return correct, torch.ones_like(correct)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalty; 0 for a core that is no ALRNN."""
+        """τ times the manifold-attractor penalty, a scalar; 0 for a core that is no ALRNN."""
         if isinstance(self.core, ALRNN) and self.mar_strength > 0:
             return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
         return torch.zeros((), device=self.device)
@@ -406,6 +421,9 @@ def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_si
         core: "RNN", "GRU", "LSTM", the path of a class, a callable ``core(input_size, hidden_size)``, or a module.
         input_size: number of input channels.
         hidden_size: number of units.
+
+    Returns:
+        The layer; a module that is given is returned as it is.
 
     Raises:
         ValueError: if the name cannot be found, or a module of torch's is not batch-first.

@@ -266,7 +266,14 @@ class ALRNN(nn.Module):
         )
 
     def start(self, batch: int) -> Tensor:
-        """z_0 of a number of sequences, as ``initial_state`` says; shape ``(batch, M)``."""
+        """z_0 of a number of sequences, as ``initial_state`` says.
+
+        Args:
+            batch: the number.
+
+        Returns:
+            Shape ``(batch, M)``.
+        """
         if self.z0 is not None:
             return self.z0.expand(batch, -1)
         start = self.W.new_zeros(batch, self.hidden_size)
@@ -276,7 +283,17 @@ class ALRNN(nn.Module):
         return start
 
     def check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
-        """Raise as :meth:`forward` does unless the arguments fit."""
+        """Raise as :meth:`forward` does unless the arguments fit.
+
+        Args:
+            inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where ``input_size`` is ``None``.
+            state: z_0, shape ``(batch, M)``, or ``None``.
+            lengths: int64 of shape ``(batch,)``, from 1 to T, or ``None``.
+
+        Raises:
+            ValueError: if a shape does not fit or a length is out of range.
+            TypeError: if inputs and parameters differ in dtype.
+        """
         width = self.hidden_size if self.input_size is None else self.input_size
         name = "hidden_size" if self.input_size is None else "input_size"
         if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:
@@ -303,9 +320,17 @@ class ALRNN(nn.Module):
 
 
 def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
-    """Raise ``ValueError`` unless ``lengths`` is an integer vector with one entry in 1 … time a sequence.
+    """Raise unless lengths are whole numbers, one for each sequence, from 1 to the number of steps.
 
     The values are looked at on the CPU only.
+
+    Args:
+        lengths: valid steps of each sequence, an integer type, shape ``(batch,)``.
+        batch: number of sequences.
+        time: number of steps, T.
+
+    Raises:
+        ValueError: if they are not.
     """
     if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(

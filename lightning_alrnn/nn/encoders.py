@@ -160,6 +160,9 @@ class ImageEncoder(nn.Module):
 
         Returns:
             Shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
+
+        Raises:
+            ValueError: if the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != 1:
             raise ValueError(
@@ -176,7 +179,14 @@ class ImageEncoder(nn.Module):
         return encoded.transpose(1, 2)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉, at least 1."""
+        """Valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉, at least 1.
+
+        Args:
+            lengths: valid steps of each sequence before it, int64 of shape ``(batch,)``.
+
+        Returns:
+            Of the same shape.
+        """
         for _ in range(self.pools):
             lengths = _halved(lengths)
         return lengths
@@ -225,6 +235,9 @@ class SpeechEncoder(nn.Module):
 
         Returns:
             Shape ``(batch, time, M)``.
+
+        Raises:
+            ValueError: if the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != self.first.in_channels:
             raise ValueError(

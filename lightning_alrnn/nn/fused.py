@@ -14,7 +14,16 @@ from torch.nn import functional
 
 
 class Gradients(NamedTuple):
-    """Gradients of one call; ``None`` where there is no such argument or it was not asked for."""
+    """Gradients of one call; ``None`` where there is no such argument or it was not asked for.
+
+    Attributes:
+        inputs: shape ``(B, T, K)``; ``(B, T, M)`` where ``C`` is ``None``.
+        z0: shape ``(B, M)``.
+        a: shape ``(M,)``.
+        W: shape ``(M, M)``.
+        C: shape ``(M, K)``.
+        h: shape ``(M,)``.
+    """
 
     inputs: Tensor | None
     z0: Tensor | None
@@ -93,8 +102,14 @@ def fused_backward(
         grad_states: gradient of z_1 … z_T, shape ``(B, T, M)``, or ``None`` for zero; what it holds past a
             sequence's length does not count.
         grad_last: gradient of the last states, shape ``(B, M)``, or ``None`` for zero.
-        states: z_1 … z_T as returned by :func:`fused_forward`.
-        inputs: as in :func:`fused_forward`, and so ``z0``, ``a``, ``W``, ``C``, ``P``, ``lengths``.
+        states: z_1 … z_T as returned by :func:`fused_forward`, shape ``(B, T, M)``.
+        inputs: s_1 … s_T, shape ``(B, T, K)``; ``(B, T, M)`` where ``C`` is ``None``.
+        z0: shape ``(B, M)``.
+        a: diagonal, shape ``(M,)``.
+        W: coupling, shape ``(M, M)``.
+        C: input weights, shape ``(M, K)``, or ``None`` for the identity.
+        P: number of rectified units.
+        lengths: valid steps of each sequence, shape ``(B,)``; ``None`` where all have T.
         needs_inputs: whether the gradient of ``inputs`` is wanted.
         needs_z0: whether the gradient of ``z0`` is wanted.
 

@@ -42,7 +42,14 @@ class Observation(nn.Module):
         self.readout = LinearReadout(hidden_size, num_units)
 
     def mean(self, z: Tensor) -> Tensor:
-        """Mean count of each unit in a bin: states ``(…, M)`` to ``(…, N)``."""
+        """Mean count of each unit in a bin.
+
+        Args:
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            Spikes per bin, shape ``(…, N)``.
+        """
         return functional.softplus(self.readout(z)) + _LOWEST_RATE
 
     def log_prob(self, counts: Tensor, z: Tensor) -> Tensor:
@@ -58,7 +65,14 @@ class Observation(nn.Module):
         return self.log_prob_of(counts, self.mean(z))
 
     def variance(self, z: Tensor) -> Tensor:
-        """Variance of the count of each unit in a bin, given the state: states ``(…, M)`` to ``(…, N)``."""
+        """Variance of the count of each unit in a bin, given the state.
+
+        Args:
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            Spikes², shape ``(…, N)``.
+        """
         return self.variance_of(self.mean(z))
 
     @torch.no_grad()
@@ -76,15 +90,38 @@ class Observation(nn.Module):
 
     @abstractmethod
     def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
-        """As :meth:`log_prob`, from the mean counts ``(…, N)``."""
+        """As :meth:`log_prob`, from the mean counts.
+
+        Args:
+            counts: whole numbers from 0, shape ``(…, N)``.
+            mean: mean counts, shape ``(…, N)``.
+
+        Returns:
+            log p(x_n | mean) of each unit, shape ``(…, N)``.
+        """
 
     @abstractmethod
     def variance_of(self, mean: Tensor) -> Tensor:
-        """As :meth:`variance`, from the mean counts ``(…, N)``."""
+        """As :meth:`variance`, from the mean counts.
+
+        Args:
+            mean: mean counts, shape ``(…, N)``.
+
+        Returns:
+            Of the same shape.
+        """
 
     @abstractmethod
     def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """As :meth:`sample`, from the mean counts ``(…, N)``."""
+        """As :meth:`sample`, from the mean counts.
+
+        Args:
+            mean: mean counts, shape ``(…, N)``.
+            generator: where the random numbers come from, on the device of ``mean``; ``None`` for torch's own.
+
+        Returns:
+            Whole numbers as floats, of the same shape.
+        """
 
 
 class PoissonObservation(Observation):
@@ -130,6 +167,9 @@ class NegativeBinomialObservation(Observation):
         >>> z = torch.randn(4, 6)
         >>> bool((observation.variance(z) > observation.mean(z)).all())
         True
+
+    Reference:
+        Goris, Movshon & Simoncelli, "Partitioning neuronal variability", Nature Neuroscience 17:858 (2014).
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:

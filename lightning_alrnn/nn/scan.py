@@ -65,7 +65,14 @@ def available_backends() -> tuple[str, ...]:
 
 
 def check_backend(backend: str) -> None:
-    """Raise ``ValueError`` unless ``backend`` is "auto" or one of :func:`available_backends`."""
+    """Raise unless there is such a backend here.
+
+    Args:
+        backend: "auto" or one of :func:`available_backends`.
+
+    Raises:
+        ValueError: if there is none; the message lists those there are.
+    """
     _check_name("backend", backend)
 
 

@@ -92,6 +92,10 @@ class Seq2Seq(nn.Module):
         >>> found = network(torch.randint(0, 14, (5, 9)), max_steps=20)
         >>> found.tokens.shape == found.outputs.shape[:2], int(found.lengths.max()) <= 20
         (True, True)
+
+    Reference:
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), SCAN; encoder and decoder: Sutskever, Vinyals & Le, NeurIPS 2014
+        (arXiv:1409.3215).
     """
 
     def __init__(

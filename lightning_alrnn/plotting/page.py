@@ -64,25 +64,48 @@ class Page:
         self._sections: list[str] = []
 
     def section(self, title: str) -> None:
-        """Begin a section, which the list of contents names."""
+        """Begin a section, which the list of contents names.
+
+        Args:
+            title: of the section.
+        """
         self._sections.append(title)
         self._parts.append(f'<h2 id="section-{len(self._sections)}">{escape(title)}</h2>')
 
     def subsection(self, title: str) -> None:
-        """Begin a part of a section."""
+        """Begin a part of a section.
+
+        Args:
+            title: of the part.
+        """
         self._parts.append(f"<h3>{escape(title)}</h3>")
 
     def text(self, paragraph: str, *, answer: bool = False) -> None:
-        """Add a paragraph; ``answer`` sets it off, as the sentence that answers the section's question."""
+        """Add a paragraph.
+
+        Args:
+            paragraph: plain text.
+            answer: whether to set it off, as the sentence that answers the section's question.
+        """
         attribute = ' class="answer"' if answer else ""
         self._parts.append(f"<p{attribute}>{escape(paragraph)}</p>")
 
     def code(self, text: str) -> None:
-        """Add lines to be read as they are, such as a command or a traceback."""
+        """Add lines to be read as they are, such as a command or a traceback.
+
+        Args:
+            text: the lines.
+        """
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-        """Add a table."""
+        """Add a table.
+
+        Args:
+            columns: heads of the columns.
+            rows: cells of each row, one a column.
+            caption: what stands above; nothing where it is empty.
+        """
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
         body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         above = f"<caption>{escape(caption)}</caption>" if caption else ""

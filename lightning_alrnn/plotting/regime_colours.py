@@ -58,7 +58,15 @@ def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
 
 
 def regime_label(code: Tensor, rank: int) -> str:
-    """What a regime is called in a figure: its bits, or its rank (from 1) where they do not fit; "linear" for P=0."""
+    """What a regime is called in a figure.
+
+    Args:
+        code: its bits, bool of shape ``(P,)``.
+        rank: its rank by occupancy, from 1.
+
+    Returns:
+        The bits, or the rank where they do not fit; "linear" for P=0.
+    """
     if len(code) == 0:
         return "linear"
     return bitcode(code) if len(code) <= _LABEL_BITS else f"rank {rank}"

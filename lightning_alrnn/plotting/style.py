@@ -34,20 +34,39 @@ STABILITY_STYLE = {  # colour and marker, so that the classes can also be told i
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of a size in inches, with a canvas of its own."""
+    """A figure with a canvas of its own, which no window shows.
+
+    Args:
+        width: inches.
+        height: inches.
+
+    Returns:
+        Empty.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def tidy(axes: Axes) -> Axes:
-    """Leave the two axes lines that carry ticks."""
+    """Leave the two axes lines that carry ticks.
+
+    Args:
+        axes: of a plot.
+
+    Returns:
+        The same axes.
+    """
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
 def draw_unit_circle(axes: Axes) -> None:
-    """Draw the unit circle of the complex plane, and its axes: a mode decays inside it and grows outside."""
+    """Draw the unit circle of the complex plane, and its axes: a mode decays inside it and grows outside.
+
+    Args:
+        axes: of a plot.
+    """
     angle = np.linspace(0, 2 * np.pi, 361)
     axes.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8)
     axes.axhline(0, color=GREY, linewidth=0.4)
@@ -58,7 +77,15 @@ def draw_unit_circle(axes: Axes) -> None:
 
 
 def render(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
-    """Draw a figure: RGB of shape ``(height, width, 3)``."""
+    """Draw a figure.
+
+    Args:
+        figure: the figure.
+        dpi: pixels per inch.
+
+    Returns:
+        RGB from 0 to 255, shape ``(height, width, 3)`` in pixels.
+    """
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()  # type: ignore[no-untyped-call]
@@ -67,7 +94,14 @@ def render(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """An RGB image as the bytes of a PNG file."""
+    """An image as a PNG file.
+
+    Args:
+        image: RGB from 0 to 255, shape ``(height, width, 3)``.
+
+    Returns:
+        The file's bytes.
+    """
     buffer = BytesIO()
     imsave(buffer, image, format="png")
     return buffer.getvalue()

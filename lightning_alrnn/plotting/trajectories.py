@@ -88,7 +88,15 @@ def plot_trajectories(
 
 
 def regime_names(states: Tensor, nonlinear_units: int) -> list[str]:
-    """What the regime of each state ``(steps, M)`` is called: bits (hexadecimal above P=12), or "linear" for P=0."""
+    """What the regime of each state is called.
+
+    Args:
+        states: shape ``(steps, M)``.
+        nonlinear_units: P.
+
+    Returns:
+        Bits (hexadecimal above P=12), or "linear" for P=0.
+    """
     codes = map(bitcode, regime_bits(states, nonlinear_units))
     if nonlinear_units == 0:
         return ["linear"] * len(states)

@@ -106,6 +106,10 @@ def sweep(arguments: Sequence[str]) -> None:
 def finish(folder: Path, plan: Plan) -> bool:
     """Say what came out of a sweep.
 
+    Args:
+        folder: of the sweep.
+        plan: its runs.
+
     Returns:
         Whether a run is missing, as it failed or was interrupted.
     """

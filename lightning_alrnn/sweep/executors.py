@@ -150,13 +150,28 @@ def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, r
 
 
 def slurm_jobs(folder: Path, specs: Sequence[Spec]) -> list[str]:
-    """Ids of the jobs of runs that are not done."""
+    """Ids of the jobs of runs that are not done.
+
+    Args:
+        folder: of the sweep.
+        specs: the runs.
+
+    Returns:
+        Each id once, sorted as text.
+    """
     paths = [run_folder(folder, spec.name) / _SLURM_JOB for spec in specs if not _is_done(folder, spec)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
 def default_jobs(accelerator: str) -> int:
-    """How many runs at a time: one a GPU where they use any, else one a core."""
+    """How many runs at a time: one a GPU where they use any, else one a core.
+
+    Args:
+        accelerator: as ``trainer.accelerator``.
+
+    Returns:
+        At least 1.
+    """
     gpus = _visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
 

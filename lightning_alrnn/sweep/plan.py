@@ -93,6 +93,13 @@ class Plan(NamedTuple):
 def parse_counts(text: str, option: str) -> list[int]:
     """The whole numbers in ``"0,1,5"``, in order.
 
+    Args:
+        text: numbers with commas between them.
+        option: of the command line, for messages.
+
+    Returns:
+        The numbers as they stand.
+
     Raises:
         ValueError: if it holds anything else, a negative number, or one twice.
 
@@ -108,6 +115,12 @@ def parse_counts(text: str, option: str) -> list[int]:
 
 def parse_seeds(text: str) -> list[int]:
     """The seeds: ``"5"`` is the first five, from 0 on; ``"3,4"`` these two, and ``"3,"`` the one.
+
+    Args:
+        text: a number, or several with commas.
+
+    Returns:
+        Whole numbers from 0, each once.
 
     Raises:
         ValueError: if it is neither.
@@ -129,6 +142,9 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
 
     A comma inside brackets, braces or quotes does not part values. Numbers, ``true``, ``false`` and ``null`` are what
     they look like; all else is text.
+
+    Args:
+        items: one for each key, KEY=VALUE,VALUE,…
 
     Returns:
         Values by key, ``init_args`` left out of the keys.
@@ -158,6 +174,12 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
 
 def short_key(key: str) -> str:
     """A key of the command line without ``init_args``.
+
+    Args:
+        key: names with dots between them.
+
+    Returns:
+        The key that a plan and the results have.
 
     Example:
         >>> short_key("model.init_args.optimizer.init_args.lr")
@@ -215,12 +237,25 @@ def make_plan(
 
 
 def is_alrnn(core: str) -> bool:
-    """Whether a core is the AL-RNN, by its name or path."""
+    """Whether a core is the AL-RNN, by its name or path.
+
+    Args:
+        core: as ``model.core``.
+
+    Returns:
+        Whether it is called ALRNN.
+    """
     return core.rpartition(".")[2] == "ALRNN"
 
 
 def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     """What ``alrnn fit`` makes of arguments, all defaults included: a value for each key, ``init_args`` left out.
+
+    Args:
+        arguments: those behind ``fit``.
+
+    Returns:
+        Values by key, with dots.
 
     Raises:
         ValueError: if it would refuse them; with its message.
@@ -236,19 +271,41 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def shared(config: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:
-    """What a run's configuration shares with the others of its core, as far as it bears on the result."""
+    """What a run's configuration shares with the others of its core, as far as it bears on the result.
+
+    Args:
+        config: of :func:`read_config`.
+        varied: keys that the sweep varies.
+
+    Returns:
+        Values by key.
+    """
     apart = (*_IRRELEVANT, UNITS, SEED, *varied)
     return {key: value for key, value in config.items() if not _under(key, apart)}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A short name for a configuration, without what does not bear on the result."""
+    """A short name for a configuration, without what does not bear on the result.
+
+    Args:
+        config: of :func:`read_config`.
+
+    Returns:
+        16 hexadecimal digits of its SHA-256.
+    """
     relevant = {key: value for key, value in config.items() if not _under(key, _IRRELEVANT)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """A line for each key whose value differs.
+
+    Args:
+        old: values by key, as they were.
+        new: as they are.
+
+    Returns:
+        In the order of the keys; none where nothing differs.
 
     Example:
         >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})

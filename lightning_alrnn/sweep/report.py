@@ -76,6 +76,9 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
     Args:
         records: of all runs of a sweep.
         score: key of the metric.
+
+    Returns:
+        With the reason for each, in the order of the records.
     """
     found = []
     for record in records:
@@ -125,6 +128,9 @@ def format_verdict(verdict: Verdict) -> str:
     Args:
         verdict: the verdict.
 
+    Returns:
+        Lines of text; sentences are wrapped at 100 characters.
+
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
         test/accuracy, higher is better; 2 runs with a score
@@ -160,6 +166,9 @@ def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: st
         verdict: the verdict.
         uncounted: the runs without a score.
         name: of the sweep.
+
+    Returns:
+        The page, which is not written to a file yet.
     """
     page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
     _write_answer(page, verdict)

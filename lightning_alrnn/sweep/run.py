@@ -79,8 +79,14 @@ def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> 
 
     An error of the run is recorded and not raised. Where a run has several processes, each of them calls this.
 
+    Args:
+        surroundings: of the sweep.
+        spec: the run.
+        task: which process of the run this is; ``None`` where it has but one.
+
     Raises:
         Interrupted: if the run was stopped from outside, as by Ctrl-C or by SLURM.
+        RuntimeError: in any process but the first, if the first does not begin.
     """
     task = task or Task()
     if task.rank > 0:

@@ -137,9 +137,15 @@ def fisher_fewer(successes: int, trials: int, other_successes: int, other_trials
         other_successes: how many of the second trials succeeded.
         other_trials: how many there were.
 
+    Returns:
+        The p-value, small where the first share is the lower one.
+
     Example:
         >>> round(fisher_fewer(0, 5, 5, 5), 4)  # 1 of the 252 ways to place five successes in ten trials
         0.004
+
+    Reference:
+        Fisher 1935.
     """
     together = successes + other_successes
     return float(stats.hypergeom.cdf(successes, trials + other_trials, together, trials))
@@ -150,6 +156,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         p_values: of a family of hypotheses, shape ``(hypotheses,)``.
+
+    Returns:
+        Adjusted p-values, in the same order, shape ``(hypotheses,)``.
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
@@ -230,6 +239,10 @@ def worse_than_best(
         >>> found = worse_than_best(scores, 0)
         >>> found.best, round(found.difference, 2), round(found.p_value, 2)
         (1, 0.41, 0.04)
+
+    Reference:
+        Westfall & Young 1993 for the largest of several statistics; Phipson & Smyth 2010 for p-values from random
+        orders.
     """
     values = _table(scores)
     if values.shape[1] < 2:
@@ -251,6 +264,9 @@ def seeds_needed(columns: int, alpha: float = 0.05) -> int:
     Args:
         columns: how many are compared, at least 2.
         alpha: level.
+
+    Returns:
+        Number of seeds.
 
     Example:
         >>> seeds_needed(2), seeds_needed(7)
@@ -320,6 +336,12 @@ def depends_on_column(scores: ArrayLike, draws: int = _DRAWS, seed: int = 0, *, 
         seed: seed of the orders.
         paired: whether scores change places within seeds alone.
 
+    Returns:
+        The p-value, small where scores depend on the column.
+
+    Raises:
+        ValueError: if a score is not finite.
+
     Example:
         >>> depends_on_column([[0.1, 0.9]] * 8) < 0.05
         True
@@ -327,6 +349,9 @@ def depends_on_column(scores: ArrayLike, draws: int = _DRAWS, seed: int = 0, *, 
         (False, True)
         >>> depends_on_column([[0.1, 0.9], [0.9, 0.1]])
         1.0
+
+    Reference:
+        Phipson & Smyth 2010 for p-values from random orders.
     """
     values = np.asarray(scores, dtype=np.float64)
     values = values[..., None] if values.ndim == 2 else values
@@ -355,10 +380,16 @@ def bootstrap_band(scores: ArrayLike, confidence: float = 0.95, draws: int = _DR
         draws: number of resamples.
         seed: seed of the resamples.
 
+    Raises:
+        ValueError: if a score is not finite, or the shape is another.
+
     Example:
         >>> band = bootstrap_band([[0.0], [1.0], [0.0], [1.0]])
         >>> float(band.low[0]), float(band.high[0])
         (0.0, 1.0)
+
+    Reference:
+        Efron & Tibshirani 1993.
     """
     values = _table(scores)
     seeds = len(values)

@@ -84,7 +84,15 @@ class Record(NamedTuple):
 
 
 def run_folder(folder: Path, name: str) -> Path:
-    """Folder of a run."""
+    """Folder of a run.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+
+    Returns:
+        Its path, whether or not it is there.
+    """
     return folder / "runs" / name
 
 
@@ -131,7 +139,15 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
 
 
 def read_record(folder: Path, name: str) -> Record | None:
-    """The record of a run; ``None`` where there is none, or, with a warning, where it cannot be read."""
+    """The record of a run.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+
+    Returns:
+        ``None`` where there is none, or, with a warning, where it cannot be read.
+    """
     path = run_folder(folder, name) / RECORD
     try:
         return _from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -143,7 +159,12 @@ def read_record(folder: Path, name: str) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write the record of a run, in place of an earlier one."""
+    """Write the record of a run, in place of an earlier one.
+
+    Args:
+        folder: of the sweep.
+        record: what became of the run.
+    """
     content = record._asdict() | {"run": record.run._asdict()}
     content["seconds"] = _or_none(record.seconds)
     content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
@@ -152,7 +173,11 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def write_tables(folder: Path) -> None:
-    """Make results.csv and results.parquet from the records."""
+    """Make results.csv and results.parquet from the records.
+
+    Args:
+        folder: of the sweep.
+    """
     with locked(folder / ".tables"):  # so that what was read last is written last
         columns = _columns(read_records(folder))
         text = io.StringIO()
@@ -167,7 +192,11 @@ def write_tables(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, after waiting for whoever has it."""
+    """Hold the lock of a file, after waiting for whoever has it.
+
+    Args:
+        path: of the file, which is made where there is none.
+    """
     with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -82,7 +82,14 @@ class Rules(NamedTuple):
     alpha: float
 
     def solves(self, score: float) -> bool:
-        """Whether a score lies on the better side of the threshold."""
+        """Whether a score lies on the better side of the threshold.
+
+        Args:
+            score: of a run.
+
+        Returns:
+            ``False`` where there is no threshold.
+        """
         if self.threshold is None:
             return False
         return score >= self.threshold if self.higher_is_better else score <= self.threshold
@@ -333,6 +340,12 @@ def _listed(names: Sequence[str]) -> str:
 def higher_is_better(key: str) -> bool:
     """Whether a metric is one that should be high, judged by its name: ``test/mse`` and losses should be low.
 
+    Args:
+        key: of the metric.
+
+    Returns:
+        ``False`` where a part of the key names an error.
+
     Example:
         >>> higher_is_better("test/accuracy"), higher_is_better("test/task_loss")
         (True, False)
@@ -345,6 +358,12 @@ def choose_score(runs: Sequence[Run]) -> str:
 
     The first that every run has of the test's ``sequence_accuracy`` (left out where it is 0 in all of them),
     ``accuracy``, ``mse``, ``task_loss`` and ``loss``.
+
+    Args:
+        runs: all of a sweep.
+
+    Returns:
+        Its key.
 
     Raises:
         ValueError: if they have none of these.
