@@ -26,7 +26,7 @@ _LAYOUT: dict[
 ] = {  # of TensorBoard's Custom Scalars: group, chart, regular expressions of keys
     "task": {
         "loss": ["Multiline", [r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$"]],
-        "score": ["Multiline", [r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$"]],
+        "score": ["Multiline", [r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$"]],
         "score by group": ["Multiline", [r"^val/accuracy/.+"]],
     },
     "regimes": {

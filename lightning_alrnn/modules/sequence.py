@@ -15,6 +15,7 @@ from torchmetrics import MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.metrics.constant import ConstantMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
@@ -63,7 +64,7 @@ class ALRNNModule(SequenceModule):
       correct trials. It is the mean over trials, which is the mean over groups where these are of equal size;
     - ``val/accuracy/<group>``: the same for each of ``group_names``; NaN for a group without a trial;
     - ``val/sequence_accuracy``: share of sequences with every counted step right, under classification at every step;
-    - ``val/mse``: mean squared error, under regression.
+    - ``val/mse``: mean squared error, under regression, and ``val/constant_mse``, that of the best constant prediction.
 
     For callbacks, a step returns a dict with ``"loss"``, ``"states"`` and ``"lengths"``, with groups ``"group"``, and
     under classification at the last step ``"targets"``, the classes.
@@ -211,7 +212,7 @@ class ALRNNModule(SequenceModule):
         """
         if self.objective == "classification":
             return {"accuracy": MulticlassAccuracy(output_size, average="micro", validate_args=False)}
-        return {"mse": MeanSquaredError()}
+        return {"mse": MeanSquaredError(), "constant_mse": ConstantMSE(output_size)}
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> SequencePrediction:
         """Run the network.

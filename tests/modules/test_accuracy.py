@@ -139,7 +139,7 @@ def test_accuracies_equal_those_of_single_sequences(
     trainer = Trainer(logger=False, **QUIET)
     for stage, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         (logged,) = evaluate(model, data, verbose=False)
-        mean_squared_error = {f"{stage}/mse"} if objective == "regression" else set()
+        mean_squared_error = {f"{stage}/mse", f"{stage}/constant_mse"} if objective == "regression" else set()
         losses = {f"{stage}/{name}" for name in ("loss", "task_loss", "regularization")}
         assert set(logged) == losses | mean_squared_error | {f"{stage}/{name}" for name in expected}
         for name, value in expected.items():

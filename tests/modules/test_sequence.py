@@ -105,20 +105,22 @@ def test_loss_equals_the_mean_over_valid_steps(objective: str, target_step: str,
         assert logged["val/accuracy"] == pytest.approx(float(correct.float().mean()))
     else:
         assert logged["val/mse"] == pytest.approx(float((outputs - batch.targets)[counted].square().mean()), rel=1e-5)
+        spread = batch.targets[counted].var(dim=0, correction=0).mean()
+        assert logged["val/constant_mse"] == pytest.approx(float(spread), rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["classification", "regression"])
 def test_logged_keys(objective: str) -> None:
-    metric = "accuracy" if objective == "classification" else "mse"
+    metrics = {"accuracy"} if objective == "classification" else {"mse", "constant_mse"}
     data = loader(batch_of(objective, "last"))
     trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
     model = ALRNNModule(2, 3, 8, 3, objective=objective)  # type: ignore[arg-type]
     trainer.fit(model, data, data)
     parts = {"loss", "task_loss", "regularization"}
-    expected = {f"train/{part}" for part in parts} | {f"val/{part}" for part in parts | {metric}}
+    expected = {f"train/{part}" for part in parts} | {f"val/{part}" for part in parts | metrics}
     assert set(trainer.callback_metrics) == expected
     (tested,) = trainer.test(model, data, verbose=False)
-    assert set(tested) == {f"test/{part}" for part in parts | {metric}}
+    assert set(tested) == {f"test/{part}" for part in parts | metrics}
 
 
 def test_an_empty_mask_costs_nothing_and_gives_no_nan() -> None:
