@@ -1,0 +1,199 @@
+"""``alrnn completion``: the script by which a shell completes ``alrnn`` commands.
+
+jsonargparse's own script for this command is not finished after minutes: it expands the options of every class that an
+option may take, and theirs in turn. Here these are the classes of the package, and optimizers, schedulers and loggers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal, get_args, get_origin
+
+import jsonargparse
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, loggers
+from pytorch_lightning.cli import ReduceLROnPlateau
+from torch.optim import lr_scheduler
+
+from lightning_alrnn import analyze, callbacks, datamodules, modules
+from lightning_alrnn.cli import run_cli, shipped_configs
+from lightning_alrnn.help import COMMANDS
+from lightning_alrnn.nn import encoders
+from lightning_alrnn.sweep import command, verdict_command
+
+_DESCRIPTION = """\
+Print a script by which the shell completes commands, their options, and the names of
+configurations, classes and files that these take. docs/command_line.md says where to put it."""
+_EXAMPLE = """\
+examples:
+  alrnn completion bash > ~/.local/share/bash-completion/completions/alrnn
+  alrnn completion zsh > ~/.zfunc/_alrnn
+
+It needs shtab: pip install shtab"""
+_CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # where they are, of what base, arguments that are no options
+    "--model": (modules, LightningModule, 0),
+    "--model.encoder": (encoders, torch.nn.Module, 0),
+    "--model.optimizer": (torch.optim, torch.optim.Optimizer, 1),
+    "--model.lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler, 1),
+    "--data": (datamodules, LightningDataModule, 0),
+    "--trainer.callbacks": (callbacks, Callback, 0),
+    "--trainer.logger": (loggers, loggers.Logger, 0),
+}
+_PATHS = {
+    "--ckpt_path": "file",
+    "--output_dir": "directory",
+    "--data.inputs": "file",
+    "--data.data_dir": "directory",
+    "--data.cache_dir": "directory",
+    "--trainer.default_root_dir": "directory",
+    "folder": "directory",
+}
+_CONFIGS = "_alrnn_config_files"  # "files" in its name tells bash to end a folder with a slash
+
+
+def print_completion(arguments: Sequence[str]) -> None:
+    """Run ``alrnn completion``.
+
+    Args:
+        arguments: those behind ``completion``.
+
+    Raises:
+        SystemExit: where an argument is wrong, and after ``--help``.
+        RuntimeError: without shtab.
+    """
+    sys.stdout.write(completion_script(_parser().parse_args(arguments).shell) + "\n")
+
+
+def completion_script(shell: str) -> str:
+    """The script for a shell: bash, zsh or tcsh.
+
+    Raises:
+        RuntimeError: without shtab.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise RuntimeError("alrnn completion needs shtab: pip install shtab") from None
+    names = " ".join(shipped_configs())
+    configs = {
+        **shtab.FILE,
+        "bash": _CONFIGS,
+        "zsh": _CONFIGS,
+        "preamble": {
+            "bash": f'{_CONFIGS}() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}\n',
+            "zsh": f"{_CONFIGS}() {{\n  _alternative 'names:configuration:({names})' 'files:file:_files'\n}}\n",
+        },
+    }
+    script = shtab.complete(command_parser(configs), shell)
+    # zsh takes a + at the end of an option's name for a word about its value, but not before another such, =
+    return script.replace("+[", "+=[") if shell == "zsh" else script
+
+
+def command_parser(configs: str | Mapping[str, Any] = "file") -> argparse.ArgumentParser:
+    """All commands with all their options, in plain argparse: for completion, not for parsing.
+
+    Args:
+        configs: how shtab completes ``--config``.
+    """
+    parser = argparse.ArgumentParser("alrnn")
+    commands = parser.add_subparsers()
+    for name, actions in _actions().items():
+        described = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], add_help=False)
+        for option, (text, values, nargs) in _merged(actions).items():
+            repeated = option.endswith("+") or option == "--config"
+            settings: dict[str, Any] = {"nargs": nargs, "action": "append" if repeated else "store"}
+            if nargs == 0:
+                settings = {"action": "store_true"}
+            added = described.add_argument(option, help=text, **settings)
+            added.choices = values or None
+            if option == "--config" or option in _PATHS:
+                added.complete = configs if option == "--config" else _PATHS[option]  # type: ignore[attr-defined]
+    return parser
+
+
+def _actions() -> dict[str, list[argparse.Action]]:
+    """What each command takes, as its own parser has it."""
+    (commands,) = (a for a in jsonargparse.capture_parser(run_cli, ["fit"])._actions if a.dest == "subcommand")
+    assert isinstance(commands.choices, Mapping)
+    of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
+    of_lightning = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
+    helped = argparse.ArgumentParser()._actions
+    return of_lightning | {
+        "analyze": [*analyze._parser()._actions, *of_lightning["test"]],
+        "sweep": [*command._parser()._actions, *of_lightning["fit"]],
+        "verdict": verdict_command._parser()._actions,
+        "configs": helped,
+        "completion": _parser()._actions,
+    }
+
+
+def _options_of_classes(option: str) -> list[argparse.Action]:
+    actions = []
+    for each in _classes(option).values():
+        parser = jsonargparse.ArgumentParser()
+        parser.add_class_arguments(each, option[2:], skip={_CLASSES[option][2]}, fail_untyped=False)
+        actions += [
+            action
+            for action in parser._actions
+            if action.dest.startswith(f"{option[2:]}.") and not action.dest.endswith(".help")
+        ]
+    return actions
+
+
+def _classes(option: str) -> dict[str, type]:
+    """What may stand behind an option, by name."""
+    package, base, _ = _CLASSES[option]
+    found = {
+        name: each
+        for name, each in inspect.getmembers(package, inspect.isclass)
+        if issubclass(each, base) and each is not base
+        if not name.startswith("_") and not each.__module__.endswith(".base")
+    }
+    if found.pop(ReduceLROnPlateau.__name__, None):  # Lightning has another one, so that its name alone is refused
+        found[f"{ReduceLROnPlateau.__module__}.{ReduceLROnPlateau.__name__}"] = ReduceLROnPlateau
+    return found
+
+
+def _merged(actions: Iterable[argparse.Action]) -> dict[str, tuple[str, list[str], int | str | None]]:
+    """Help, known values and ``nargs`` by option, or by the name of what has no option; the first one's where several
+    classes have it, but for values, which are all of theirs.
+    """
+    merged: dict[str, tuple[str, list[str], int | str | None]] = {}
+    for action in actions:
+        if action.help == argparse.SUPPRESS:
+            continue
+        for name in action.option_strings or [action.dest]:
+            owner = name.removesuffix("+").removesuffix(".help")
+            if owner in _CLASSES:
+                values = list(_classes(owner))
+            else:
+                values = list(map(str, action.choices or ())) or _values(getattr(action, "_typehint", None))
+            nargs = 0 if name == "--print_config" else action.nargs
+            text = " ".join((action.help or "").split()).replace("%", "%%")
+            before = merged.setdefault(name, (text, [], nargs))[1]
+            before += [value for value in values if value not in before]
+    return merged
+
+
+def _values(hint: Any) -> list[str]:
+    """Those that an annotation lists."""
+    if hint is bool:
+        return ["true", "false"]
+    if get_origin(hint) is Literal:
+        return list(map(str, get_args(hint)))
+    return [value for part in get_args(hint) for value in _values(part)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "alrnn completion",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser
