@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import jsonargparse
 import torch
@@ -52,7 +52,20 @@ _PATHS = {
     "--trainer.default_root_dir": "directory",
     "folder": "directory",
 }
-_CONFIGS = "_alrnn_config_files"  # "files" in its name tells bash to end a folder with a slash
+
+
+class Option(NamedTuple):
+    """An option, or a positional argument, of a command.
+
+    Attributes:
+        text: what it is about.
+        values: those that are known by name.
+        nargs: how many values it takes, as argparse has it.
+    """
+
+    text: str
+    values: list[str]
+    nargs: int | str | None
 
 
 def print_completion(arguments: Sequence[str]) -> None:
@@ -79,68 +92,65 @@ def completion_script(shell: str) -> str:
     except ImportError:
         raise RuntimeError("alrnn completion needs shtab: pip install shtab") from None
     names = " ".join(shipped_configs())
-    configs = {
-        **shtab.FILE,
-        "bash": _CONFIGS,
-        "zsh": _CONFIGS,
-        "preamble": {
-            "bash": f'{_CONFIGS}() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}\n',
-            "zsh": f"{_CONFIGS}() {{\n  _alternative 'names:configuration:({names})' 'files:file:_files'\n}}\n",
-        },
+    functions = {  # their name has "files" in it, by which bash knows to end a folder with a slash
+        "bash": f'_alrnn_config_files() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}',
+        "zsh": f"_alrnn_config_files() {{\n  _alternative 'names:configuration:({names})' 'files:file:_files'\n}}",
     }
-    script = shtab.complete(command_parser(configs), shell)
+    configs = {**shtab.FILE, **dict.fromkeys(functions, "_alrnn_config_files")}
+    script = shtab.complete(_command_parser(configs), shell, preamble=functions.get(shell, ""))
     # zsh takes a + at the end of an option's name for a word about its value, but not before another such, =
     return script.replace("+[", "+=[") if shell == "zsh" else script
 
 
-def command_parser(configs: str | Mapping[str, Any] = "file") -> argparse.ArgumentParser:
-    """All commands with all their options, in plain argparse: for completion, not for parsing.
-
-    Args:
-        configs: how shtab completes ``--config``.
-    """
-    parser = argparse.ArgumentParser("alrnn")
-    commands = parser.add_subparsers()
-    for name, actions in _actions().items():
-        described = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], add_help=False)
-        for option, (text, values, nargs) in _merged(actions).items():
-            repeated = option.endswith("+") or option == "--config"
-            settings: dict[str, Any] = {"nargs": nargs, "action": "append" if repeated else "store"}
-            if nargs == 0:
-                settings = {"action": "store_true"}
-            added = described.add_argument(option, help=text, **settings)
-            added.choices = values or None
-            if option == "--config" or option in _PATHS:
-                added.complete = configs if option == "--config" else _PATHS[option]  # type: ignore[attr-defined]
-    return parser
-
-
-def _actions() -> dict[str, list[argparse.Action]]:
-    """What each command takes, as its own parser has it."""
+def options_of_commands() -> dict[str, dict[str, Option]]:
+    """The options of each command, by their names, as its own parser and the signatures of the classes have them."""
     (commands,) = (a for a in jsonargparse.capture_parser(run_cli, ["fit"])._actions if a.dest == "subcommand")
     assert isinstance(commands.choices, Mapping)
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
-    of_lightning = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
-    helped = argparse.ArgumentParser()._actions
-    return of_lightning | {
-        "analyze": [*analyze._parser()._actions, *of_lightning["test"]],
-        "sweep": [*command._parser()._actions, *of_lightning["fit"]],
+    actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
+    actions |= {
+        "analyze": [*analyze._parser()._actions, *actions["test"]],
+        "sweep": [*command._parser()._actions, *actions["fit"]],
         "verdict": verdict_command._parser()._actions,
-        "configs": helped,
+        "configs": argparse.ArgumentParser()._actions,  # --help
         "completion": _parser()._actions,
     }
+    return {name: _by_name(actions[name]) for name in COMMANDS}
+
+
+def _command_parser(configs: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """All commands with all their options, in plain argparse: for shtab, not for parsing.
+
+    Args:
+        configs: how the shells complete ``--config``.
+    """
+    parser = argparse.ArgumentParser("alrnn")
+    commands = parser.add_subparsers()
+    for name, options in options_of_commands().items():
+        described = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], add_help=False)
+        for option, (text, values, nargs) in options.items():
+            if nargs == 0:
+                described.add_argument(option, action="store_true", help=text)
+                continue
+            is_config = option in ("-c", "--config")
+            repeated = is_config or option.endswith("+")
+            added = described.add_argument(option, action="append" if repeated else "store", nargs=nargs, help=text)
+            added.choices = values or None
+            if is_config or option in _PATHS:
+                added.complete = configs if is_config else _PATHS[option]  # type: ignore[attr-defined]
+    return parser
 
 
 def _options_of_classes(option: str) -> list[argparse.Action]:
+    """Those of the classes behind an option, such as ``--data.sequence_length``."""
     actions = []
     for each in _classes(option).values():
         parser = jsonargparse.ArgumentParser()
         parser.add_class_arguments(each, option[2:], skip={_CLASSES[option][2]}, fail_untyped=False)
-        actions += [
-            action
-            for action in parser._actions
-            if action.dest.startswith(f"{option[2:]}.") and not action.dest.endswith(".help")
-        ]
+        for action in parser._actions:
+            owner, _, last = action.dest.rpartition(".")
+            if owner and (last != "help" or f"--{owner}" in _CLASSES):
+                actions.append(action)
     return actions
 
 
@@ -158,25 +168,25 @@ def _classes(option: str) -> dict[str, type]:
     return found
 
 
-def _merged(actions: Iterable[argparse.Action]) -> dict[str, tuple[str, list[str], int | str | None]]:
-    """Help, known values and ``nargs`` by option, or by the name of what has no option; the first one's where several
-    classes have it, but for values, which are all of theirs.
-    """
-    merged: dict[str, tuple[str, list[str], int | str | None]] = {}
+def _by_name(actions: Iterable[argparse.Action]) -> dict[str, Option]:
+    """Options and positional arguments by their names. One that several classes have takes the values of each."""
+    found: dict[str, Option] = {}
     for action in actions:
         if action.help == argparse.SUPPRESS:
             continue
         for name in action.option_strings or [action.dest]:
-            owner = name.removesuffix("+").removesuffix(".help")
-            if owner in _CLASSES:
-                values = list(_classes(owner))
+            of_class = name.removesuffix("+").removesuffix(".help")
+            if of_class in _CLASSES:
+                values = list(_classes(of_class))
             else:
                 values = list(map(str, action.choices or ())) or _values(getattr(action, "_typehint", None))
-            nargs = 0 if name == "--print_config" else action.nargs
             text = " ".join((action.help or "").split()).replace("%", "%%")
-            before = merged.setdefault(name, (text, [], nargs))[1]
+            nargs = None if action.nargs == "?" else action.nargs
+            if name == "--print_config":
+                nargs = 0  # what it takes is optional and behind =
+            before = found.setdefault(name, Option(text, [], nargs)).values
             before += [value for value in values if value not in before]
-    return merged
+    return found
 
 
 def _values(hint: Any) -> list[str]:

@@ -40,7 +40,7 @@ Train a network. A run logs to runs/TASK/version_N and keeps its checkpoints and
 
   alrnn fit --config addition_quick
   alrnn fit --config digits --model.nonlinear_units 2 --trainer.callbacks+ Spectrum
-  alrnn fit --data Addition --data.sequence_length 50 --model.optimizer.lr 0.003 --trainer.max_epochs 20
+  alrnn fit --data Addition --data.sequence_length 50 --model.optimizer.lr 0.003
 
 options:
   --config NAME              one of `alrnn configs` or a YAML file; the last of several wins
@@ -51,10 +51,8 @@ options:
   --model.init NAME          gaussian, positive_definite or near_identity
   --model.core NAME          ALRNN (default), or for comparison RNN, GRU or LSTM
   --model.optimizer NAME     Adam (default) or another of torch.optim; --model.optimizer.lr X
-  --seed_everything N        of weights and data (0)
-  --trainer.max_epochs N     number of epochs
   --ckpt_path FILE           checkpoint to go on from
-  --print_config             print all that is set, as YAML, and do not run
+  --trainer.max_epochs N     number of epochs
 """
 _SCORE = """\
 usage: alrnn {command} --config NAME --ckpt_path FILE [options]
@@ -64,16 +62,16 @@ usage: alrnn {command} --config NAME --ckpt_path FILE [options]
   alrnn {command} --config addition_quick --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
 
 options:
-  --config NAME              one of `alrnn configs` or a YAML file, such as the run's own config.yaml
+  --config NAME              one of `alrnn configs` or a YAML file, such as the run's config.yaml
   --ckpt_path FILE           the network: a checkpoint, which brings its --model and sizes
   --data NAME                other data than the configuration's; --data.test_size N and so on
-  --seed_everything N        of the data (0)
-  --print_config             print all that is set, as YAML, and do not run
 """
-_TRAINER = """\
+_SHARED = """\
   --trainer.devices N        number of GPUs or processes; with --trainer.strategy NAME, such as ddp
   --trainer.precision NAME   such as bf16-mixed or 64-true
   --trainer.callbacks+ NAME  one callback more; its options are --trainer.callbacks.module and so on
+  --seed_everything N        of all that is random (0)
+  --print_config             print all that is set, as YAML, and do not run
 """
 _MORE = """\
 
@@ -84,14 +82,14 @@ more help:
   alrnn {command} --trainer.callbacks.help FixedPoints  options of a callback
 """
 _PURPOSES = {
-    "validate": "Score a trained network on the validation split; prints loss, scores and what callbacks log.",
-    "test": "Score a trained network on the test split; prints loss, scores and what callbacks log.",
+    "validate": "Score a trained network on the validation split: loss, accuracy and what callbacks log.",
+    "test": "Score a trained network on the test split: loss, accuracy and what callbacks log.",
     "predict": "Write what a trained network makes of the test split to runs/TASK/version_N/predictions.npz:\n"
     "outputs, states, lengths and the index of each sequence.",
 }
 
-SCREENS = {"fit": _FIT + _TRAINER + _MORE.format(command="fit")} | {
-    command: (_SCORE + _TRAINER + _MORE).format(command=command, purpose=purpose)
+SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {
+    command: (_SCORE + _SHARED + _MORE).format(command=command, purpose=purpose)
     for command, purpose in _PURPOSES.items()
 }
 """Of LightningCLI's commands; the others hold their own."""

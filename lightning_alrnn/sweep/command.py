@@ -57,7 +57,7 @@ what is varied
                          and data (--data.seed 0 keeps the data the same for all)
   --train_size N,N       numbers of training sequences (--data.train_size)
   --core NAME,NAME       ALRNN (default) and baselines: RNN, GRU, LSTM
-  --grid KEY=V,V …       anything else: model.init=gaussian,near_identity model.optimizer.lr=0.001,0.01
+  --grid KEY=V,V …       anything else, such as model.init=gaussian,near_identity
 what is the same for all runs
   --config TASK …        these and all further options are those of `alrnn fit`, such as
                          --trainer.max_epochs 20
