@@ -40,7 +40,7 @@ Train a network. A run logs to runs/TASK/version_N and keeps its checkpoints and
 
   alrnn fit --config addition_quick
   alrnn fit --config digits --model.nonlinear_units 2 --trainer.callbacks+ Spectrum
-  alrnn fit --data Addition --data.sequence_length 50 --model.optimizer.lr 0.003
+  alrnn fit --data Addition --model.optimizer.lr 0.003 --trainer.max_epochs 20
 
 options:
   --config NAME              one of `alrnn configs` or a YAML file; the last of several wins
