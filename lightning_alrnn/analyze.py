@@ -38,7 +38,7 @@ example:
   alrnn fit --config addition_quick
   alrnn analyze --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
 
-All further options are those of `alrnn test`, such as --data.init_args.sequence_length 200."""
+All further options are those of `alrnn test`, such as --data.sequence_length 200."""
 
 
 class SequenceCollector(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import errno
 import os
 import sys
@@ -22,11 +23,13 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
 from lightning_alrnn.checkpoints import read_checkpoint
+from lightning_alrnn.help import COMMANDS, ask_for_all, find_screen
 from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
     "analyze": "lightning_alrnn.analyze:run_analyze",
+    "completion": "lightning_alrnn.completion:print_completion",
     "configs": "lightning_alrnn.cli:print_configs",
     "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
@@ -38,6 +41,17 @@ _SURROUNDINGS = {  # of errors that are the machine's, not a program's: the disk
 _STATES_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories")
 _REGIME_CALLBACKS = (*_STATES_CALLBACKS, "UnitAblation")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
+_CONFIGS_HELP = """\
+usage: alrnn configs
+
+List the configurations that come with the package: name, number of units M and of
+nonlinear units P, and what the task is.
+
+example:
+  alrnn configs
+  alrnn fit --config addition_quick
+  alrnn fit --config addition_quick --print_config
+"""
 
 
 class ALRNNCLI(LightningCLI):
@@ -163,8 +177,12 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if arguments and arguments[0] in _COMMANDS:
             resolve_name(_COMMANDS[arguments[0]])(arguments[1:])
+        elif arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            _fail(_no_command(arguments[0]))
+        elif (full := ask_for_all(arguments)) is None and (screen := find_screen(arguments)) is not None:
+            sys.stdout.write(screen)
         else:
-            run_cli(arguments)
+            run_cli(full or arguments)
     except BrokenPipeError:  # whoever read the output has seen enough: `alrnn configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, MisconfigurationException) as error:
@@ -196,12 +214,7 @@ def run_cli(args: Sequence[str], save_config: bool = True, summary: bool = True)
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback if save_config else None,
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
-            parser_kwargs={
-                "prog": "alrnn",
-                "description": "Train and look at Almost-Linear RNNs. `alrnn configs` lists the configurations that "
-                "come with the package; `alrnn fit --config NAME` runs one, `alrnn sweep` many, `alrnn verdict` says "
-                "what these tell, `alrnn analyze` what one network does.",
-            },
+            parser_kwargs={"prog": "alrnn"},
         )
 
 
@@ -256,7 +269,7 @@ def _own_error(error: BaseException | None) -> BaseException | None:
 def _names_model(arguments: Sequence[str]) -> bool:
     """Whether the class of the model is named, by an option or in a configuration."""
     flags = ("--model", "--model.class_path")
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, separator, value = argument.partition("=")
         if flag in flags:
             return True
@@ -302,7 +315,7 @@ def print_configs(arguments: Sequence[str]) -> None:
     """
     if arguments:
         if list(arguments) in (["--help"], ["-h"]):
-            _write("usage: alrnn configs\n\nList the configurations that come with the package.")
+            sys.stdout.write(_CONFIGS_HELP)
             return
         _fail(f"alrnn configs takes no arguments, got {' '.join(arguments)}")
     rows: list[tuple[str, ...]] = [("name", "M", "P", "input → target")]
@@ -320,6 +333,12 @@ def print_configs(arguments: Sequence[str]) -> None:
 def _sizes(options: dict[str, Any], key: str) -> str:
     """The value of an option, and the decoder's own where there are two networks."""
     return " / ".join(str(value) for name, value in options.items() if name.endswith(key)) or "–"
+
+
+def _no_command(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else "."
+    return f"there is no command {name!r}{meant} Commands are {', '.join(COMMANDS)}; alrnn --help says what they do"
 
 
 def _write(line: str) -> None:

@@ -329,7 +329,7 @@ def test_a_model_has_its_own_defaults_not_those_of_the_default_model(how: str) -
 def test_the_command_line_of_the_caller_is_left_alone() -> None:
     before = list(sys.argv)
     with pytest.raises(SystemExit):
-        main(["fit", "--help"])
+        main(["fit", "--help", "all"])
     assert sys.argv == before
 
 

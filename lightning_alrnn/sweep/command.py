@@ -45,28 +45,30 @@ from lightning_alrnn.sweep.verdict import TRAIN_SIZE, choose_score
 _USAGE = "alrnn sweep --config TASK --nonlinear_units P,P,… --seeds N --output_dir FOLDER [options]"
 _HELP = f"""usage: {_USAGE}
 
-Fit and test every combination of P, seeds and what else is varied, each as `alrnn fit` and `alrnn test` would.
+Fit and test every combination of P, seeds and what else is varied, each as `alrnn fit` and
+`alrnn test` would. The same command again goes on where it stopped: runs that are done are kept,
+failed ones tried anew.
 
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5,10,25,50 --seeds 3 --output_dir sweeps/addition
-
-The same command again goes on where it stopped: runs that are done are kept, failed ones tried anew.
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 3 --output_dir runs/sweep
 
 what is varied
-  --nonlinear_units P,P     numbers of nonlinear units, from 0 (linear) to --model.hidden_size
-  --seeds N | S,S           number of seeds, from 0 on, or the seeds themselves; a seed draws weights and data
-                            (--data.seed 0 keeps the data the same for all)
-  --train_size N,N          numbers of training sequences (--data.train_size)
-  --core NAME,NAME          ALRNN (default) and baselines: RNN, GRU, LSTM
-  --grid KEY=V,V …          anything else, such as model.init=gaussian,near_identity model.optimizer.lr=0.001,0.01
+  --nonlinear_units P,P  numbers of nonlinear units, from 0 (linear) to --model.hidden_size
+  --seeds N | S,S        number of seeds, from 0 on, or the seeds themselves; a seed draws weights
+                         and data (--data.seed 0 keeps the data the same for all)
+  --train_size N,N       numbers of training sequences (--data.train_size)
+  --core NAME,NAME       ALRNN (default) and baselines: RNN, GRU, LSTM
+  --grid KEY=V,V …       anything else, such as model.init=gaussian,near_identity
 what is the same for all runs
-  --config TASK …           these and all further options are those of `alrnn fit`, such as --trainer.max_epochs 20
+  --config TASK …        these and all further options are those of `alrnn fit`, such as
+                         --trainer.max_epochs 20
 where
-  --output_dir FOLDER       results.csv, results.parquet and a folder for each run (TensorBoard's too)
-  --executor NAME           local (default): processes of this machine, a thread each; slurm: a job array;
-                            inline: one after the other in this process
-  --jobs N                  runs at a time (local: one a core, or one a GPU; slurm: as many as it lets)
-  --partition NAME --time MINUTES --gpus N --nodes N     of a run (slurm; 60 minutes and no GPU on one node by default)
-  --slurm KEY=VALUE …       further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
+  --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
+  --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
+                         array; inline: one after the other in this process
+  --jobs N               runs at a time (local: one a core, or one a GPU; slurm: as many as it lets)
+  --partition NAME --time MINUTES --gpus N --nodes N
+                         of a run (slurm; 60 minutes and no GPU on one node by default)
+  --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
 """
 _INTERRUPTED = 130
 _LISTED_DIFFERENCES = 8

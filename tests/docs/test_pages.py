@@ -7,6 +7,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 
 import lightning_alrnn
-from lightning_alrnn import analyze, cli, datamodules, modules
-from lightning_alrnn.cli import _COMMANDS, main, shipped_configs
+from lightning_alrnn import analyze, cli, completion, datamodules, modules
+from lightning_alrnn.cli import main, shipped_configs
+from lightning_alrnn.help import COMMANDS
 from lightning_alrnn.sweep import command, verdict_command
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +65,7 @@ def commands(page: str) -> Iterator[list[str]]:
     shell = "".join(block.text for block in blocks(page) if block.language in ("", "bash", "sh"))
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
     for line in [*shell.replace("\\\n", "").split("\n"), *re.findall(r"`([^`]+)`", prose)]:
-        line = line.removeprefix("srun ").removesuffix(" &")
+        line = re.sub(r" > \S+$", "", line).removeprefix("srun ").removesuffix(" &")
         if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
             yield shlex.split(line, comments=True)
 
@@ -128,7 +130,21 @@ def test_commands_are_understood(path: Path, files: Path, parse: Callable[[list[
         elif filled[0] == "python":
             assert (ROOT / filled[1]).is_file(), filled
         elif filled[0] == "pip":
-            assert all((ROOT / word).exists() for word in filled[2:] if re.search(r"\.|/", word)), filled
+            paths = [re.sub(r"\[\w+\]$", "", word) for word in filled[2:] if re.search(r"\.|/", word)]
+            assert all((ROOT / path).exists() for path in paths), filled
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_examples_of_help_are_understood(
+    name: str, files: Path, parse: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(SystemExit):
+        main([*([name] if name else []), "--help"])
+    text = capsys.readouterr().out
+    found = [shlex.split(re.sub(r" > \S+$| {2,}.*$", "", line)) for line in re.findall(r"^  alrnn (.+)$", text, re.M)]
+    assert name in {"", *(words[0] for words in found)}
+    for words in found:
+        parse(words)
 
 
 @pytest.fixture
@@ -147,25 +163,26 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     subcommands = LightningCLI.subcommands()
     monkeypatch.setattr(verdict_command, "write_verdict", lambda *given: None)
     monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")
+    monkeypatch.setattr(completion, "completion_script", lambda shell: "")
 
     def understood(arguments: list[str]) -> None:
         name, *rest = arguments
-        asks = {"--help", "--print_config", "-h"} & set(rest)
+        asks = any(re.fullmatch(r"-h|--print_config|--(\S+\.)?help", word) for word in arguments)
         only = {key: value for key, value in subcommands.items() if key == ("fit" if name == "sweep" else name)}
         monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: only or subcommands))
-        if not rest:  # a command by its name
-            assert name in {*_COMMANDS, "fit", "validate", "test", "predict"}
+        if not rest and not asks:  # a command by its name
+            assert name in COMMANDS
         elif name == "sweep" and not asks:
             command._plan(*command._parser().parse_known_args(rest))
         elif name == "analyze" and not asks:
             analyze._parser().parse_known_args(rest)
         elif asks:
-            with pytest.raises(SystemExit) as ended:
+            with suppress(SystemExit):
                 main(arguments)
-            assert ended.value.code == 0
+            assert not capsys.readouterr().err
         else:
             main(arguments)
-            assert name == "verdict" or made.pop() == name
+            assert name in ("verdict", "completion") or made.pop() == name
         capsys.readouterr()
 
     return understood

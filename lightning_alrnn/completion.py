@@ -1,0 +1,209 @@
+"""``alrnn completion``: the script by which a shell completes ``alrnn`` commands.
+
+jsonargparse's own script for this command is not finished after minutes: it expands the options of every class that an
+option may take, and theirs in turn. Here these are the classes of the package, and optimizers, schedulers and loggers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import jsonargparse
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, loggers
+from pytorch_lightning.cli import ReduceLROnPlateau
+from torch.optim import lr_scheduler
+
+from lightning_alrnn import analyze, callbacks, datamodules, modules
+from lightning_alrnn.cli import run_cli, shipped_configs
+from lightning_alrnn.help import COMMANDS
+from lightning_alrnn.nn import encoders
+from lightning_alrnn.sweep import command, verdict_command
+
+_DESCRIPTION = """\
+Print a script by which the shell completes commands, their options, and the names of
+configurations, classes and files that these take. docs/command_line.md says where to put it."""
+_EXAMPLE = """\
+examples:
+  alrnn completion bash > ~/.local/share/bash-completion/completions/alrnn
+  alrnn completion zsh > ~/.zfunc/_alrnn
+
+It needs shtab: pip install shtab"""
+_CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # where they are, of what base, arguments that are no options
+    "--model": (modules, LightningModule, 0),
+    "--model.encoder": (encoders, torch.nn.Module, 0),
+    "--model.optimizer": (torch.optim, torch.optim.Optimizer, 1),
+    "--model.lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler, 1),
+    "--data": (datamodules, LightningDataModule, 0),
+    "--trainer.callbacks": (callbacks, Callback, 0),
+    "--trainer.logger": (loggers, loggers.Logger, 0),
+}
+_PATHS = {
+    "--ckpt_path": "file",
+    "--output_dir": "directory",
+    "--data.inputs": "file",
+    "--data.data_dir": "directory",
+    "--data.cache_dir": "directory",
+    "--trainer.default_root_dir": "directory",
+    "folder": "directory",
+}
+
+
+class Option(NamedTuple):
+    """An option, or a positional argument, of a command.
+
+    Attributes:
+        text: what it is about.
+        values: those that are known by name.
+        nargs: how many values it takes, as argparse has it.
+    """
+
+    text: str
+    values: list[str]
+    nargs: int | str | None
+
+
+def print_completion(arguments: Sequence[str]) -> None:
+    """Run ``alrnn completion``.
+
+    Args:
+        arguments: those behind ``completion``.
+
+    Raises:
+        SystemExit: where an argument is wrong, and after ``--help``.
+        RuntimeError: without shtab.
+    """
+    sys.stdout.write(completion_script(_parser().parse_args(arguments).shell) + "\n")
+
+
+def completion_script(shell: str) -> str:
+    """The script for a shell: bash, zsh or tcsh.
+
+    Raises:
+        RuntimeError: without shtab.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise RuntimeError("alrnn completion needs shtab: pip install shtab") from None
+    names = " ".join(shipped_configs())
+    functions = {  # their name has "files" in it, by which bash knows to end a folder with a slash
+        "bash": f'_alrnn_config_files() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}',
+        "zsh": f"_alrnn_config_files() {{\n  _alternative 'names:configuration:({names})' 'files:file:_files'\n}}",
+    }
+    configs = {**shtab.FILE, **dict.fromkeys(functions, "_alrnn_config_files")}
+    script = shtab.complete(_command_parser(configs), shell, preamble=functions.get(shell, ""))
+    # zsh takes a + at the end of an option's name for a word about its value, but not before another such, =
+    return script.replace("+[", "+=[") if shell == "zsh" else script
+
+
+def options_of_commands() -> dict[str, dict[str, Option]]:
+    """The options of each command, by their names, as its own parser and the signatures of the classes have them."""
+    (commands,) = (a for a in jsonargparse.capture_parser(run_cli, ["fit"])._actions if a.dest == "subcommand")
+    assert isinstance(commands.choices, Mapping)
+    of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
+    actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
+    actions |= {
+        "analyze": [*analyze._parser()._actions, *actions["test"]],
+        "sweep": [*command._parser()._actions, *actions["fit"]],
+        "verdict": verdict_command._parser()._actions,
+        "configs": argparse.ArgumentParser()._actions,  # --help
+        "completion": _parser()._actions,
+    }
+    return {name: _by_name(actions[name]) for name in COMMANDS}
+
+
+def _command_parser(configs: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """All commands with all their options, in plain argparse: for shtab, not for parsing.
+
+    Args:
+        configs: how the shells complete ``--config``.
+    """
+    parser = argparse.ArgumentParser("alrnn")
+    commands = parser.add_subparsers()
+    for name, options in options_of_commands().items():
+        described = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], add_help=False)
+        for option, (text, values, nargs) in options.items():
+            if nargs == 0:
+                described.add_argument(option, action="store_true", help=text)
+                continue
+            is_config = option in ("-c", "--config")
+            repeated = is_config or option.endswith("+")
+            added = described.add_argument(option, action="append" if repeated else "store", nargs=nargs, help=text)
+            added.choices = values or None
+            if is_config or option in _PATHS:
+                added.complete = configs if is_config else _PATHS[option]  # type: ignore[attr-defined]
+    return parser
+
+
+def _options_of_classes(option: str) -> list[argparse.Action]:
+    """Those of the classes behind an option, such as ``--data.sequence_length``."""
+    actions = []
+    for each in _classes(option).values():
+        parser = jsonargparse.ArgumentParser()
+        parser.add_class_arguments(each, option[2:], skip={_CLASSES[option][2]}, fail_untyped=False)
+        for action in parser._actions:
+            owner, _, last = action.dest.rpartition(".")
+            if owner and (last != "help" or f"--{owner}" in _CLASSES):
+                actions.append(action)
+    return actions
+
+
+def _classes(option: str) -> dict[str, type]:
+    """What may stand behind an option, by name."""
+    package, base, _ = _CLASSES[option]
+    found = {
+        name: each
+        for name, each in inspect.getmembers(package, inspect.isclass)
+        if issubclass(each, base) and each is not base
+        if not name.startswith("_") and not each.__module__.endswith(".base")
+    }
+    if found.pop(ReduceLROnPlateau.__name__, None):  # Lightning has another one, so that its name alone is refused
+        found[f"{ReduceLROnPlateau.__module__}.{ReduceLROnPlateau.__name__}"] = ReduceLROnPlateau
+    return found
+
+
+def _by_name(actions: Iterable[argparse.Action]) -> dict[str, Option]:
+    """Options and positional arguments by their names. One that several classes have takes the values of each."""
+    found: dict[str, Option] = {}
+    for action in actions:
+        if action.help == argparse.SUPPRESS:
+            continue
+        for name in action.option_strings or [action.dest]:
+            of_class = name.removesuffix("+").removesuffix(".help")
+            if of_class in _CLASSES:
+                values = list(_classes(of_class))
+            else:
+                values = list(map(str, action.choices or ())) or _values(getattr(action, "_typehint", None))
+            text = " ".join((action.help or "").split()).replace("%", "%%")
+            nargs = None if action.nargs == "?" else action.nargs
+            if name == "--print_config":
+                nargs = 0  # what it takes is optional and behind =
+            before = found.setdefault(name, Option(text, [], nargs)).values
+            before += [value for value in values if value not in before]
+    return found
+
+
+def _values(hint: Any) -> list[str]:
+    """Those that an annotation lists."""
+    if hint is bool:
+        return ["true", "false"]
+    if get_origin(hint) is Literal:
+        return list(map(str, get_args(hint)))
+    return [value for part in get_args(hint) for value in _values(part)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "alrnn completion",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser

@@ -1,0 +1,120 @@
+"""Help: a screen for each command, with an example and with options that there are."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+import pytest
+from pytorch_lightning.cli import LightningCLI
+
+from lightning_alrnn import cli
+from lightning_alrnn.cli import _COMMANDS, main
+from lightning_alrnn.completion import options_of_commands
+from lightning_alrnn.help import COMMANDS, ask_for_all, find_screen
+
+OVERVIEW = ""  # the one of no command
+
+
+def screen(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    with suppress(SystemExit):  # of argparse, which prints none where it fails
+        main([*([name] if name else []), "--help"])
+    return capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    found = {name: set(given) for name, given in options_of_commands().items()}
+    found["verdict"].add("--output_dir")  # of the sweep that it is about
+    return found
+
+
+def test_every_command_is_listed() -> None:
+    assert set(COMMANDS) == {*_COMMANDS, *LightningCLI.subcommands()}
+
+
+@pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])
+def test_a_screen_is_one_and_has_an_example(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # where argparse breaks lines
+    text = screen(name, capsys)
+    lines = text.splitlines()
+    assert len(lines) <= (40 if name else 24)
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith(f"usage: alrnn {name or 'COMMAND'}")
+    assert re.search(rf"^  alrnn {name}", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])
+def test_options_on_a_screen_exist(name: str, options: dict[str, set[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    found = 0
+    for line in screen(name, capsys).splitlines():
+        example = re.match(r" +alrnn (\w+)", line)
+        own = set().union(*options.values()) if name == OVERVIEW else options[name]
+        known = options[example[1]] if example else own
+        named = re.findall(r"(?<![\w-])--[a-z_.]+\+?", line)
+        assert set(named) <= known, line
+        found += len(named)
+    assert found
+
+
+def test_a_screen_with_an_option_that_is_none_would_not_pass(options: dict[str, set[str]]) -> None:
+    assert "--model.nonlinear_units" in options["fit"]
+    assert not {"--model.no_such", "--nonlinear_units", "--jobs"} & options["fit"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["--config", "digits", "--help"]])
+def test_help_without_a_command_is_the_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    assert capsys.readouterr().out.startswith("usage: alrnn COMMAND")
+
+
+def test_help_builds_no_parser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delattr(cli, "run_cli")
+    for arguments in (["fit", "-h"], ["fit", "--config", "digits", "--help"], ["--config", "digits", "fit", "-h"]):
+        main(arguments)
+        assert capsys.readouterr().out == find_screen(["fit", "--help"])
+    main(["predict", "--help"])
+    assert capsys.readouterr().out.startswith("usage: alrnn predict")
+
+
+def test_all_options(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask_for_all(["fit", "--help", "all", "--config", "x"]) == ["fit", "--help", "--config", "x"]
+    assert ask_for_all(["fit", "--config", "x", "-h=all"]) == ["fit", "--config", "x", "--help"]
+    assert ask_for_all(["fit", "--help"]) is None
+    fit = {"fit": LightningCLI.subcommands()["fit"]}
+    monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: fit))
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--help=all"])
+    assert ended.value.code == 0
+    assert "--trainer.reload_dataloaders_every_n_epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "own"),
+    [
+        ("--model.help", "ALRNNModule", "--model.mar_strength"),
+        ("--data.help", "Addition", "--data.sequence_length"),
+        ("--trainer.callbacks.help", "FixedPoints", "--trainer.callbacks.max_visited"),
+    ],
+)
+def test_options_of_a_class(option: str, name: str, own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "predict"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, option, name])
+        assert ended.value.code == 0
+        assert own in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("fitt", "did you mean 'fit'? "), ("sweeps", "'sweep'? "), ("x", ". ")])
+def test_a_wrong_command_is_told_all_there_are(wrong: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([wrong, "--config", "digits"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"alrnn: error: there is no command {wrong!r}")
+    assert meant in error
+    assert ", ".join(COMMANDS) in error
+    assert error.count("\n") == 1
