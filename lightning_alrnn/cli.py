@@ -67,6 +67,10 @@ class ALRNNCLI(LightningCLI):
         self._summary = summary
         super().__init__(*args, **kwargs)
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        # all options would bury the error below them
+        return super().init_parser(**kwargs, usage="%(prog)s")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in _LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")

@@ -82,7 +82,13 @@ def print_completion(arguments: Sequence[str]) -> None:
 
 
 def completion_script(shell: str) -> str:
-    """The script for a shell: bash, zsh or tcsh.
+    """The script for a shell.
+
+    Args:
+        shell: bash, zsh or tcsh.
+
+    Returns:
+        The script's text.
 
     Raises:
         RuntimeError: without shtab.

@@ -98,14 +98,28 @@ _FLAGS = ("-h", "--help")
 
 
 def find_screen(arguments: Sequence[str]) -> str | None:
-    """The screen that is asked for; ``None`` where none is."""
+    """The screen that is asked for.
+
+    Args:
+        arguments: those behind ``alrnn``.
+
+    Returns:
+        Its text; ``None`` where none is asked for.
+    """
     if arguments and not set(_FLAGS) & set(arguments):
         return None
     return next((SCREENS[word] for word in arguments if word in SCREENS), OVERVIEW)
 
 
 def ask_for_all(arguments: Sequence[str]) -> list[str] | None:
-    """The arguments with ``--help all`` as LightningCLI knows it, ``--help``; ``None`` where it is not asked for."""
+    """The arguments with ``--help all`` as LightningCLI knows it, ``--help``.
+
+    Args:
+        arguments: those behind ``alrnn``.
+
+    Returns:
+        The arguments; ``None`` where it is not asked for.
+    """
     words = list(arguments)
     for place, word in enumerate(words):
         flag, _, value = word.partition("=")
