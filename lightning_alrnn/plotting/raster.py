@@ -9,6 +9,7 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lightning_alrnn.analysis.regimes import regimes
@@ -61,6 +62,7 @@ def plot_regime_raster(
     axes = figure.subplots()
     palette = ListedColormap([*(colours[rank] for rank in coloured), OTHERS, "white"])
     axes.imshow(labels.numpy(), cmap=palette, vmin=-0.5, vmax=palette.N - 0.5, aspect="auto", interpolation="nearest")
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_xlabel("step")
     axes.set_ylabel("sequence")
     if group is not None:

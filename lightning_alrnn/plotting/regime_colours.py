@@ -5,29 +5,31 @@ from __future__ import annotations
 import matplotlib
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from torch import Tensor
 
 from lightning_alrnn.analysis.regimes import bitcode
 
-OTHERS = "#BDBDBD"
+OTHERS = "#bdbdbd"
 """The colour of regimes that have none of their own."""
 
 _LABEL_BITS = 12
 
-# Dark and light shades of tab20 without grey and pink. What a unit adds to a colour's number (by exclusive or) is such
+# Dark and light shades of tab20 without brown and grey. What a unit adds to a colour's number (by exclusive or) is such
 # that regimes which differ in one or two of up to 15 units never share a colour (a code of distance 3), nor do those
 # that differ in up to three of up to 8 units (distance 4).
-_HUES = (0, 1, 2, 3, 4, 5, 8, 9)
+_HUES = (0, 1, 2, 3, 4, 6, 8, 9)
 _OF_UNIT = (1, 2, 4, 8, 7, 11, 13, 14, 3, 5, 6, 9, 10, 12, 15)
+_DARKER = 0.55
 
 
 def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
     """The colours of some regimes in a figure.
 
     A regime's colour follows from its code alone, so that it is the same in all figures, at all epochs and after a
-    resume. There are 16: eight hues, dark where an even number of the first eight nonlinear units are on and light
-    where an odd number are, so that a switch of one of them is a change from dark to light. Where two regimes of a
-    figure would share one, the one that comes first has it and the other is grey: no colour stands for two regimes.
+    resume. There are 16: eight hues, full where an even number of the first eight nonlinear units are on and light
+    where an odd number are, so that a switch of one of them is seen as such. Where two regimes of a figure share a
+    colour, the one that comes second is drawn in a darker shade of it, and a third is grey.
 
     Args:
         codes: the regimes, most visited first, bool of shape ``(regimes, P)``.
@@ -39,21 +41,20 @@ def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
     Example:
         >>> import torch
         >>> regime_colours(torch.tensor([[True, True], [False, True]]))
-        ['#d62728', '#98df8a']
+        ['#d62728', '#f7b6d2']
     """
-    palette = matplotlib.colormaps["tab20"]
     weights = torch.tensor([_OF_UNIT[unit % len(_OF_UNIT)] for unit in range(codes.shape[1])], dtype=torch.int64)
     digits = weights.unsqueeze(1) >> torch.arange(4) & 1  # (P, 4)
     numbers = (codes.cpu().long() @ digits % 2) @ (1 << torch.arange(4))
-    colours = []
-    taken: set[int] = set()
+    colours: list[str] = []
     for number in numbers.tolist():
-        if number in taken or len(taken) == most:
-            colours.append(OTHERS)
-        else:
-            taken.add(number)
-            light = number.bit_count() % 2
-            colours.append(matplotlib.colors.to_hex(palette(2 * _HUES[number & 7] + light)))
+        light = number.bit_count() % 2
+        hue = _HUES[(number + 3 * light) % 8]  # not the one of the number with the fourth bit turned
+        red, green, blue, _ = matplotlib.colormaps["tab20"](2 * hue + light)
+        shades = [to_hex((part * red, part * green, part * blue)) for part in (1.0, _DARKER)]
+        free = [shade for shade in shades if shade not in colours]
+        coloured = sum(colour != OTHERS for colour in colours)
+        colours.append(free[0] if free and coloured < most else OTHERS)
     return colours
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex
+from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
@@ -27,6 +27,10 @@ from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories
 
 def patterns(units: int) -> Tensor:
     return torch.tensor(list(itertools.product((False, True), repeat=units)), dtype=torch.bool)
+
+
+def hue(colour: str) -> float:
+    return float(rgb_to_hsv(to_rgb(colour))[0])
 
 
 def alone(code: Tensor) -> str:
@@ -51,15 +55,34 @@ def test_regimes_that_differ_in_few_units_never_share_a_colour(units: int, apart
 
 
 @given(st.integers(0, 40), st.integers(1, 30), st.integers(0, 2**32 - 1), st.integers(1, 16))
-def test_a_colour_is_that_of_the_regime_alone_or_none(units: int, regimes: int, seed: int, most: int) -> None:
+def test_a_colour_is_of_one_regime_and_in_the_shade_that_this_one_has_alone(
+    units: int, regimes: int, seed: int, most: int
+) -> None:
     codes = torch.rand(regimes, units, generator=torch.Generator().manual_seed(seed)) < 0.5
     codes = codes.unique(dim=0) if units else codes[:1]
     colours = regime_colours(codes, most)
     shown = [colour for colour in colours if colour != OTHERS]
     assert len(set(shown)) == len(shown) <= most
-    assert colours[0] != OTHERS
+    first = set()
     for code, colour in zip(codes, colours, strict=True):
-        assert colour in (OTHERS, alone(code))
+        full = alone(code)
+        if full not in first:
+            first.add(full)
+            assert colour in (full, OTHERS)
+        elif colour != OTHERS:
+            assert hue(colour) == pytest.approx(hue(full), abs=0.02)
+            assert sum(to_rgb(colour)) < sum(to_rgb(full))
+
+
+def test_the_third_of_a_colour_is_grey() -> None:
+    codes = torch.zeros(3, 16, dtype=torch.bool)
+    codes[1, :2] = codes[1, 8] = True  # 1 ^ 2 ^ 3 = 0
+    codes[2, 0] = codes[2, 15] = True  # the sixteenth unit is as the first
+    full, darker, none = regime_colours(codes)
+    assert full == alone(codes[0]) == alone(codes[1]) == alone(codes[2])
+    assert darker not in (full, OTHERS)
+    assert none == OTHERS
+    assert alone(torch.ones(0, dtype=torch.bool)) == full
 
 
 def test_labels() -> None:
@@ -76,6 +99,7 @@ def test_all_figures_agree() -> None:
     eigenvalues = eigenvalues_of_regimes(rnn, found.codes)
     components = principal_components(states)
     expected = {bitcode(code): alone(code) for code in found.codes}
+    assert len(set(expected.values())) == 16  # of four units
     trajectories = [Trajectory(row, torch.arange(1, 13)) for row in states]
     memory = plot_memory(input_memory(rnn, states[:2], 3), nonnormality(rnn, found.codes), found.codes)
     legends = (
@@ -98,4 +122,4 @@ def test_all_figures_agree() -> None:
 
     axes = plot_regimes(found).axes[0]
     for label, bar in zip(axes.get_xticklabels(), axes.patches, strict=True):
-        assert to_hex(bar.get_facecolor()) in (OTHERS.lower(), expected[label.get_text()])
+        assert to_hex(bar.get_facecolor()) in (OTHERS, expected[label.get_text()])
