@@ -33,10 +33,11 @@ class DivergenceGuard(Callback):
     """Stops training that diverges, with the reason, or restores the weights and halves the learning rate.
 
     Watched are the loss and the norm of the gradient (before clipping), at every step, and the magnitude of the states.
-    Training has diverged where one of them is not finite, or the norm or a state exceeds a limit. On a CPU with one
-    process that is seen before the step is taken, so that no weight is ever broken. Elsewhere the values stay on the
-    device, and all processes look at them together every ``every_n_steps`` and at the end of each epoch: reading them
-    at every step would halt the device.
+    Training has diverged where one of them is not finite or exceeds its limit. Where the Trainer clips gradients their
+    norm has no limit: a step along a large one is then as long as any other. On a CPU with one process that is seen
+    before the step is taken, so that no weight is ever broken. Elsewhere the values stay on the device, and all
+    processes look at them together every ``every_n_steps`` and at the end of each epoch: reading them at every step
+    would halt the device.
 
     The LightningModules of this package add a guard by themselves unless the Trainer has one.
 
@@ -44,7 +45,7 @@ class DivergenceGuard(Callback):
         action: "stop" raises ``FloatingPointError``. "restore" goes back to the weights and the state of the optimizer
             at the last good end of an epoch (or the start of training), halves the learning rate and goes on with the
             next batch.
-        max_gradient_norm: limit of the gradient's norm.
+        max_gradient_norm: limit of the gradient's norm, where the Trainer does not clip it.
         max_state: limit of a state's absolute value.
         every_n_steps: steps between two looks at the states, and at all values where they are on a device.
         max_restores: after so many, training stops all the same.
@@ -142,7 +143,9 @@ class DivergenceGuard(Callback):
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Act where training has diverged; whether it has. All processes call it at the same step."""
-        limits = {"the gradient's norm": self.max_gradient_norm, "the largest state": self.max_state}
+        limits = {"the largest state": self.max_state}
+        if not trainer.gradient_clip_val:
+            limits["the gradient's norm"] = self.max_gradient_norm
         worst, self._worst = {name: float(value) for name, value in self._worst.items()}, {}
         wrong = {
             name: value

@@ -71,6 +71,18 @@ def test_an_unstable_network_stops_at_once_and_says_why(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_large_gradient_that_is_clipped_does_no_harm(clip: float | None) -> None:
+    guard = DivergenceGuard(max_gradient_norm=1e-6)
+    trainer = Trainer(max_epochs=1, logger=False, callbacks=[guard], gradient_clip_val=clip, **QUIET)
+    if clip is None:
+        with pytest.raises(FloatingPointError, match="gradient's norm is"):
+            trainer.fit(model(), data())
+    else:
+        trainer.fit(model(), data())
+        assert trainer.global_step == 4
+
+
 def test_states_beyond_the_limit_stop_training() -> None:
     made = unstable()
     guard = DivergenceGuard(max_state=10.0, max_gradient_norm=math.inf, every_n_steps=2)
