@@ -140,7 +140,7 @@ def format_verdict(verdict: Verdict) -> str:
         0  1/1   0.9   –          0.9   –
         5  1/1   0.95  –          0.95  –
         <BLANKLINE>
-        Not enough seeds to tell: 1 with a score at each of the 2 P, and a claim needs at least 5 at the level 0.05.
+        Not enough seeds to tell: 1 with scores to compare, and a claim needs at least 5 at the level 0.05.
     """
     rules = verdict.rules
     lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]

@@ -6,6 +6,7 @@ In all of them a higher score is better: an error is given with its sign changed
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -60,12 +61,13 @@ class Comparison(NamedTuple):
     """One column against the best of the others.
 
     Attributes:
-        best: index of the other column with the highest mean.
-        difference: its mean minus that of the column compared.
+        best: index of the other column with the highest mean; ``None`` where no seed has a score of the column and of
+            another.
+        difference: its mean minus that of the column compared; NaN then.
         p_value: probability of a difference as large if the column is worse than none by more than the margin.
     """
 
-    best: int
+    best: int | None
     difference: float
     p_value: float
 
@@ -224,15 +226,18 @@ def worse_than_best(
     among the others costs nothing further, and the test is exact, whatever the scores' distribution, where the columns
     do not differ but by the margin. The smallest p-value there can be is about columns^−rows.
 
+    A score may be NaN, where a run has none. Two columns are then compared over the seeds that both have, and the
+    scores of a seed change places among those columns that have one: the test stays exact.
+
     Args:
-        scores: shape ``(seeds, columns)``, without NaN.
+        scores: shape ``(seeds, columns)``.
         column: c.
         margin: how much worse does not count.
         draws: number of random orders.
         seed: seed of the orders.
 
     Raises:
-        ValueError: if there are fewer than two columns, or NaN among the scores.
+        ValueError: if there are fewer than two columns.
 
     Example:
         >>> scores = [[0.5, 0.9, 0.91], [0.5, 0.92, 0.9], [0.5, 0.91, 0.9]]
@@ -244,18 +249,22 @@ def worse_than_best(
         Westfall & Young 1993 for the largest of several statistics; Phipson & Smyth 2010 for p-values from random
         orders.
     """
-    values = _table(scores)
+    values = _table(scores, finite=False)
     if values.shape[1] < 2:
         raise ValueError(f"scores must have at least 2 columns to compare, got {values.shape[1]}")
-    means = values.mean(axis=0)
-    others = np.delete(np.arange(values.shape[1]), column)
-    best = int(others[np.argmax(means[others])])
+    both = np.isfinite(values) & np.isfinite(values[:, [column]])
+    others = np.array([other for other in np.flatnonzero(both.any(axis=0)) if other != column], dtype=np.intp)
+    if not len(others):
+        return Comparison(None, np.nan, 1.0)
+    values = np.where(np.isfinite(values), values, np.nan)
+    means = {int(place): float(np.nanmean(values[:, place])) for place in (*others, column)}
+    best = max(map(int, others), key=means.__getitem__)
     shifted = values.copy()
     shifted[:, column] += margin
     permuted = _row_permutations(shifted, draws, seed)
     observed = float(_largest_lead(shifted[None], column, others)[0])
     drawn = _largest_lead(permuted, column, others)
-    return Comparison(best, float(means[best] - means[column]), _p_value(drawn, observed))
+    return Comparison(best, means[best] - means[column], _p_value(drawn, observed))
 
 
 def seeds_needed(columns: int, alpha: float = 0.05) -> int:
@@ -273,6 +282,23 @@ def seeds_needed(columns: int, alpha: float = 0.05) -> int:
         (5, 3)
     """
     return max(_MIN_SEEDS, math.ceil(-math.log(alpha) / math.log(columns) - 1e-9))
+
+
+def can_reach(counts: Sequence[int], alpha: float = 0.05) -> bool:
+    """Whether so many scores are enough for :func:`worse_than_best` to reach the level α.
+
+    Args:
+        counts: how many columns have a score, of each seed, 2 or more.
+        alpha: level.
+
+    Returns:
+        Whether there are 3 seeds or more and 1/Π counts ≤ α; for a table without NaN, :func:`seeds_needed` of them.
+
+    Example:
+        >>> can_reach([7, 6, 6]), can_reach([2, 2, 2, 2])
+        (True, False)
+    """
+    return len(counts) >= _MIN_SEEDS and 1 / math.prod(counts) <= alpha * (1 + 1e-9)
 
 
 def not_worse(scores: ArrayLike, tolerance: float, alpha: float = 0.05) -> NotWorse:
@@ -415,20 +441,26 @@ def _falls_short(differences: NDArray[np.float64], tolerance: float, alpha: floa
 
 def _largest_lead(tables: NDArray[np.float64], column: int, others: NDArray[np.intp]) -> NDArray[np.float64]:
     """How far the column lies behind others, in standard errors: the largest, for ``(draws, seeds, columns)``."""
-    seeds = tables.shape[1]
     differences = tables[:, :, others] - tables[:, :, [column]]
-    deviation = differences.std(axis=1, ddof=1) if seeds > 1 else 0.0
+    seeds = np.isfinite(differences[0]).sum(axis=0)  # that both columns have, at least one: the same in all tables
+    means = np.nansum(differences, axis=1) / seeds
+    squares = np.nansum((differences - means[:, None]) ** 2, axis=1)
+    deviation = np.sqrt(squares / np.maximum(seeds - 1, 1))
     # the same for every order of the rows' entries
-    overall = (tables[0] - tables[0].mean(axis=1, keepdims=True)).std()
+    scored = tables[0][np.isfinite(tables[0]).any(axis=1)]
+    overall = np.nanstd(scored - np.nanmean(scored, axis=1, keepdims=True))
     error = (deviation + _ADDED * overall) / np.sqrt(seeds)
-    leads: NDArray[np.float64] = (differences.mean(axis=1) / (error if overall > 0 else 1.0)).max(axis=1)
+    leads: NDArray[np.float64] = (means / (error if overall > 0 else 1.0)).max(axis=1)
     return leads
 
 
 def _row_permutations(values: NDArray[_Number], draws: int, seed: int) -> NDArray[_Number]:
-    """The values with each row in random order, ``draws`` times: shape ``(draws, rows, columns)``."""
-    copies = np.broadcast_to(values, (draws, *values.shape))
-    return np.random.default_rng(seed).permuted(copies, axis=-1)
+    """The values with each row in random order, NaN in its place, ``draws`` times: ``(draws, rows, columns)``."""
+    rng = np.random.default_rng(seed)
+    orders = np.tile(values, (draws, 1, 1))
+    for row, finite in enumerate(np.isfinite(values)):
+        orders[:, row, finite] = rng.permuted(orders[:, row, finite], axis=-1)
+    return orders
 
 
 def _p_value(drawn: NDArray[np.float64], observed: float) -> float:

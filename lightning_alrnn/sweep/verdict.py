@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from lightning_alrnn.sweep.statistics import (
     MIN_SCORES,
     Interval,
     bootstrap_band,
+    can_reach,
     depends_on_column,
     find_split,
     fisher_fewer,
@@ -544,21 +545,22 @@ def _claim(
     # a P with few scores, as most of its runs diverged or are not done, must not keep the others from being compared
     most = max(map(len, scores.values()))
     units = [p for p in columns if scores[p] and 2 * len(scores[p]) >= most]
-    seeds = sorted(set.intersection(*(set(scores[p]) for p in units)))
+    counted = Counter(seed for p in units for seed in scores[p])
+    seeds = sorted(seed for seed, count in counted.items() if count > 1)
     reason = None
     if len(units) < 2:
         reason = f"Only P={units[0]} has scores enough: there is nothing to compare it with."
     elif not alike:
         reason = "There is no setting of what else was varied that every P was run with: they cannot be compared."
-    elif len(seeds) < seeds_needed(len(units), rules.alpha):
+    elif not can_reach([counted[seed] for seed in seeds], rules.alpha):
         reason = (
-            f"Not enough seeds to tell: {len(seeds)} with a score at each of the {len(units)} P, and a claim needs "
-            f"at least {seeds_needed(len(units), rules.alpha)} at the level {rules.alpha:g}."
+            f"Not enough seeds to tell: {len(seeds)} with scores to compare, and a claim needs at least "
+            f"{seeds_needed(len(units), rules.alpha)} at the level {rules.alpha:g}."
         )
     if reason is not None:
         return Claims(None, None, None, (reason,) * 3, None, None, tuple(units), tuple(seeds), False), {}, {}, set()
 
-    table = rules.sign * np.array([[scores[p][seed] for p in units] for seed in seeds])
+    table = rules.sign * np.array([[scores[p].get(seed, math.nan) for p in units] for seed in seeds])
     comparisons = [worse_than_best(table, column, rules.tolerance) for column in range(len(units))]
     worse = dict(zip(units, holm([comparison.p_value for comparison in comparisons]).tolist(), strict=True))
     counts = {p: _count_solved(_with(columns[p], chosen[p]), rules) for p in units}

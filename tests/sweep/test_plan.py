@@ -173,11 +173,3 @@ def test_wrong_options_of_the_command(options: list[str], message: str, capsys: 
         main(["sweep", *options, *BASE])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["sweep", "--help"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 40
-    assert max(map(len, lines)) <= 120
-    assert any("--output_dir sweeps/addition" in line for line in lines)

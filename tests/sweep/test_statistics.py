@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.sweep.statistics import (
     bootstrap_band,
+    can_reach,
     depends_on_column,
     find_split,
     fisher_fewer,
@@ -117,6 +118,42 @@ def test_so_many_seeds_can_reach_the_level() -> None:
     assert worse_than_best([[0.0, 1.0]] * 4, 0).p_value > 0.05  # one seed fewer, with two columns
 
 
+def test_missing_scores_by_enumeration() -> None:
+    """All orders of the observed entries of each row, with the statistic written out."""
+    scores = np.array([[0.1, 0.5, np.nan], [0.2, 0.15, 0.4], [0.3, np.nan, 0.35], [np.nan, 0.1, 0.2]])
+
+    def lead(table: NDArray[np.float64]) -> float:
+        centred = [row[np.isfinite(row)] - np.nanmean(row) for row in scores]
+        added = 0.2 * np.concatenate(centred).std()
+        found = []
+        for other in (1, 2):
+            differences = table[:, other] - table[:, 0]
+            own = differences[np.isfinite(differences)]
+            found.append(own.mean() / ((own.std(ddof=1) + added) / np.sqrt(len(own))))
+        return float(max(found))
+
+    rows = [list(permutations(row[np.isfinite(row)])) for row in scores]
+    leads = []
+    for orders in product(*rows):
+        table = scores.copy()
+        for row, order in zip(table, orders, strict=True):
+            row[np.isfinite(row)] = order
+        leads.append(lead(table))
+    exact = float(np.mean(np.array(leads) >= lead(scores) - 1e-12))
+    found = worse_than_best(scores, 0, draws=40_000)
+    assert found.p_value == pytest.approx(exact, abs=0.01)
+    assert found.best == 2
+    assert found.difference == pytest.approx((0.4 + 0.35 + 0.2) / 3 - 0.2)
+    assert worse_than_best([[0.1, np.nan], [np.nan, 0.9]], 0) == (None, pytest.approx(np.nan, nan_ok=True), 1.0)
+
+
+def test_what_can_reach_the_level() -> None:
+    for columns in (2, 3, 7):
+        seeds = seeds_needed(columns)
+        assert can_reach([columns] * seeds)
+        assert not can_reach([columns] * (seeds - 1))
+
+
 def test_not_worse() -> None:
     rng = np.random.default_rng(1)
     scores = 0.95 + 0.003 * rng.normal(size=(5, 1)) + 0.001 * rng.normal(size=(5, 4))
@@ -173,7 +210,7 @@ def test_bootstrap_band() -> None:
 
 def test_scores_must_be_finite_and_a_table() -> None:
     with pytest.raises(ValueError, match="finite"):
-        worse_than_best([[0.0, np.nan]], 0)
+        bootstrap_band([[0.0, np.nan]])
     with pytest.raises(ValueError, match="at least 2 columns"):
         worse_than_best([[0.0], [1.0]], 0)
     with pytest.raises(ValueError, match="shape"):
@@ -197,12 +234,13 @@ TRIALS, ALLOWED = 400, 33
 
 
 @pytest.mark.parametrize("draw", [normal, two_peaks, heavy_tails])
-@pytest.mark.parametrize(("seeds", "columns"), [(3, 7), (5, 4)])
-def test_false_alarms_of_worse_than_best_are_as_stated(draw, seeds: int, columns: int) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("seeds", "columns", "missing"), [(3, 7, 0.0), (5, 4, 0.0), (3, 7, 0.15), (5, 4, 0.3)])
+def test_false_alarms_of_worse_than_best_are_as_stated(draw, seeds: int, columns: int, missing: float) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seeds)
     alarms = 0
     for trial in range(TRIALS):
         scores = draw(rng, seeds, columns)
+        scores[rng.random(scores.shape) < missing] = np.nan
         scores[:, 0] -= 0.02  # as much worse as does not count
         alarms += worse_than_best(scores, 0, margin=0.02, draws=299, seed=trial).p_value <= 0.05
     assert alarms <= ALLOWED

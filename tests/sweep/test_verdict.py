@@ -209,6 +209,27 @@ def test_runs_that_diverged_count_as_not_solved() -> None:
     assert verdict.claims.seeds == (0, 1, 2, 3, 4)
 
 
+def test_single_runs_that_diverged_do_not_spoil_the_verdict() -> None:
+    whole = judge(runs({p: [0.5] * 3 if p == 0 else [0.95, 0.951, 0.952] for p in (0, 1, 2, 5, 10, 25, 50)}))
+    curve: dict[int, list[float | None]] = {p: [0.95, 0.951, 0.952] for p in (1, 2, 5, 10, 25, 50)}
+    curve |= {0: [0.5] * 3, 2: [None, 0.951, 0.952], 10: [0.95, None, 0.952], 25: [0.95, 0.951, None]}
+    verdict = judge(runs(dict(sorted(curve.items()))))  # each seed lacks one of its runs
+    assert (verdict.nonlinearity_needed, verdict.smallest_sufficient) == (True, 1)
+    assert (whole.nonlinearity_needed, whole.smallest_sufficient) == (True, 1)
+    assert verdict.claims.seeds == (0, 1, 2)
+    assert verdict.claims.compared == (0, 1, 2, 5, 10, 25, 50)
+
+
+def test_a_p_that_shares_no_seed_with_another_is_shown_nothing() -> None:
+    curve: dict[int, list[float | None]] = {
+        0: [0.5, 0.5, 0.5, None, None, None],
+        1: [None, None, None, 0.9, 0.9, 0.9],
+        2: [None, None, None, 0.91, 0.9, 0.9],
+    }
+    verdict = judge(runs(curve), tolerance=0.05)
+    assert verdict.nonlinearity_needed is None
+
+
 def test_a_p_that_always_diverged_stays_in_the_table() -> None:
     verdict = judge(runs({**jitter(NEAR_IDENTITY), 5: [None] * 5}))
     lost = verdict.sizes[0].units[3]
@@ -229,7 +250,7 @@ def test_a_score_that_is_not_finite_is_a_run_that_diverged() -> None:
     assert broken.nonlinear_units == 1
     verdict = judge([*made[:7], broken, *made[8:]])
     assert (verdict.finished, verdict.diverged) == (24, 1)
-    assert verdict.claims.seeds == (0, 1, 3, 4)
+    assert verdict.claims.seeds == (0, 1, 2, 3, 4)
     assert verdict.rules.threshold == pytest.approx(0.725, abs=0.01)
     odd = made[7]._replace(metrics={**made[7].metrics, "regime/visited": math.inf, "val/accuracy": math.nan})
     assert judge([*made[:7], odd, *made[8:]]).sizes[0].units[1].regimes == 2.0
@@ -249,15 +270,18 @@ def test_seeds_that_differ_between_p() -> None:
     few = {p: scores[:5] for p, scores in jitter(NEAR_IDENTITY).items()}
     more = {**few, 0: around(0.5, 0.002, 10, 0), 1: around(0.95, 0.002, 10, 1)}
     claims = judge(runs(more)).claims
-    assert (claims.compared, claims.seeds) == ((0, 1, 2, 5, 10), (0, 1, 2, 3, 4))  # half as many are enough
+    assert (claims.compared, claims.seeds) == ((0, 1, 2, 5, 10), tuple(range(10)))  # half as many are enough
     fewer = {**more, 10: more[10][:4]}
     claims = judge(runs(fewer)).claims
     assert claims.compared == (0, 1, 2, 5)
     assert claims.reasons[2].startswith("P=M=10 has too few scores")
     apart = [run._replace(seed=run.seed + 5) if run.nonlinear_units == 0 else run for run in runs(few)]
     claims = judge(apart).claims
-    assert (claims.seeds, claims.nonlinearity_needed) == ((), None)
-    assert claims.reasons[0].startswith("Not enough seeds to tell: 0 with a score at each of the 5 P")
+    assert (claims.seeds, claims.nonlinearity_needed) == ((0, 1, 2, 3, 4), None)
+    assert claims.reasons[0].startswith("Not enough seeds to tell whether nonlinearity is needed")
+    two = judge([run for run in apart if run.nonlinear_units in (0, 1)]).claims
+    assert (two.seeds, two.nonlinearity_needed) == ((), None)
+    assert two.reasons[0].startswith("Not enough seeds to tell: 0 with scores to compare, and a claim needs")
 
 
 def test_a_p_that_seldom_solves_it_holds_nothing_back() -> None:
@@ -338,7 +362,7 @@ def test_an_error_of_zero_is_perfect() -> None:
 
 
 def test_claims_cite_the_means_of_the_table() -> None:
-    # one seed of P=1 diverged, so that it is left out of the tests of all P
+    # one seed of P=1 diverged
     curve = {0: [0.4, 0.5, 0.5, 0.5, 0.5], 1: [None, 0.9, 0.9, 0.9, 0.9], 10: [0.8, 0.9, 0.9, 0.9, 0.9]}
     verdict = judge(runs(curve), solved=0.7)
     units = verdict.sizes[0].units
