@@ -227,7 +227,7 @@ def worse_than_best(
     do not differ but by the margin. The smallest p-value there can be is about columns^−rows.
 
     A score may be NaN, where a run has none. Two columns are then compared over the seeds that both have, and the
-    scores of a seed change places among those columns that have one: the test stays exact.
+    scores of a seed change places among those columns that have one: the test stays exact, given which are missing.
 
     Args:
         scores: shape ``(seeds, columns)``.

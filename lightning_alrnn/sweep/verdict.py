@@ -198,7 +198,7 @@ class Claims(NamedTuple):
         linear_p: p-value of P=0 being no worse than the best beyond the tolerance; ``None`` if not tested.
         full_p: that of P=M; ``None`` if not tested.
         compared: the P that are compared: those with a score for at least half as many seeds as the P with most.
-        seeds: the seeds that have a score at every one of them.
+        seeds: the seeds that have a score at two or more of them.
         enough_seeds: whether there are enough for any claim.
     """
 
