@@ -352,9 +352,9 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
         "the level divided by the number of sizes."
     )
     page.text(
-        "A seed counts where it has a score at two or more of the P compared; two P are compared over the seeds that both "
-        "have. A P with less than half as many scores as the one with most is not compared. Where something else was "
-        "varied, each P takes the setting with the best mean in validation, among those that were tried at every P."
+        "A seed counts where it has a score at two or more of the P compared; two P are compared over the seeds that "
+        "both have. A P with less than half as many scores as the one with most is not compared. Where something else "
+        "was varied, each P takes the setting with the best mean in validation, among those that were tried at every P."
     )
     for size in verdict.sizes:
         claims = size.claims
