@@ -37,8 +37,8 @@ def plot_regime_raster(
         names: of the conditions; ``None`` for their indices.
 
     Returns:
-        Figure with up to 200 sequences; most visited regimes have a colour each, the others are grey, and steps past
-        a sequence's length are white.
+        Figure with up to 200 sequences; the most visited regimes have a colour each, the others are grey, and steps
+        past a sequence's length are white.
     """
     rows = torch.arange(len(states))
     if group is not None:

@@ -46,15 +46,17 @@ def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
     weights = torch.tensor([_OF_UNIT[unit % len(_OF_UNIT)] for unit in range(codes.shape[1])], dtype=torch.int64)
     digits = weights.unsqueeze(1) >> torch.arange(4) & 1  # (P, 4)
     numbers = (codes.cpu().long() @ digits % 2) @ (1 << torch.arange(4))
-    colours: list[str] = []
-    for number in numbers.tolist():
+    colours = [OTHERS] * len(codes)
+    taken: set[str] = set()
+    for rank, number in enumerate(numbers.tolist()):
+        if len(taken) == most:
+            break
         light = number.bit_count() % 2
         hue = _HUES[(number + 3 * light) % 8]  # not the one of the number with the fourth bit turned
         red, green, blue, _ = matplotlib.colormaps["tab20"](2 * hue + light)
         shades = [to_hex((part * red, part * green, part * blue)) for part in (1.0, _DARKER)]
-        free = [shade for shade in shades if shade not in colours]
-        coloured = sum(colour != OTHERS for colour in colours)
-        colours.append(free[0] if free and coloured < most else OTHERS)
+        colours[rank] = next((shade for shade in shades if shade not in taken), OTHERS)
+        taken |= {colours[rank]} - {OTHERS}
     return colours
 
 
