@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -10,17 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 
 
 def test_readme_shows_the_tables_as_written() -> None:
-    spec = importlib.util.spec_from_file_location("readme", FOLDER / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(FOLDER / "readme.py")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "<!-- begin benchmarks/results/recurrence.md -->" in readme
     assert module.filled(readme) == readme

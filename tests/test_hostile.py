@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disks import mounted_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -97,13 +95,8 @@ def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFix
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A disk that cannot be written to, not even by root."""
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:
+        yield folder
 
 
 def test_a_read_only_disk(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 SOURCE = Path(__file__).parents[2] / "docs" / "markup.py"
 
 
 @pytest.fixture(scope="module")
 def markup() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("markup", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SOURCE)
 
 
 def test_tables(markup: ModuleType) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 from lightning_alrnn.cli import shipped_configs
 
@@ -17,21 +16,12 @@ PAGE = ROOT / "docs" / "results.md"
 FOLDER = ROOT / "docs" / "results"
 
 
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-results = _module(ROOT / "docs" / "results.py")
+results = load_script(ROOT / "docs" / "results.py")
 
 
 def test_page_shows_the_tables_as_written() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert _module(ROOT / "benchmarks" / "readme.py").filled(page) == page
+    assert load_script(ROOT / "benchmarks" / "readme.py").filled(page) == page
 
 
 SHOWN = re.findall(r"<!-- begin docs/results/(\w+)\.md -->", PAGE.read_text(encoding="utf-8"))

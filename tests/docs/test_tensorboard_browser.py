@@ -5,7 +5,6 @@ Part of ``pytest -m browser``, not of a plain ``pytest``. Skipped where there is
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import load_script
 
 from lightning_alrnn.cli import main
 
@@ -24,13 +24,7 @@ def screenshots() -> ModuleType:
     pytest.importorskip("playwright")
     if shutil.which("chromium") is None:
         pytest.skip("no chromium on this machine")
-    path = Path(__file__).parents[2] / "docs" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).parents[2] / "docs" / "screenshots.py")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from pytorch_lightning import Trainer
+from scripts import load_script
 
 from lightning_alrnn import Addition, ALRNNModule
 
@@ -20,12 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # they silence Lightning's ad
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EXAMPLES / f"{name}.py")
 
 
 @pytest.fixture(autouse=True)

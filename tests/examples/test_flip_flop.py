@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 SOURCE = Path(__file__).parents[2] / "examples" / "flip_flop.py"
 
 
 @pytest.mark.filterwarnings("ignore")  # the example silences Lightning's advice itself, as a user would
 def test_a_three_bit_memory_has_its_27_fixed_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("flip_flop", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load_script(SOURCE)
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     try:
