@@ -6,7 +6,7 @@ python examples/read_network.py runs/Addition/version_0/checkpoints/last.ckpt
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import torch
 
@@ -38,4 +38,6 @@ def main(checkpoint: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description="Read a network that was trained on the addition task.")
+    parser.add_argument("checkpoint", help="such as runs/Addition/version_0/checkpoints/last.ckpt")
+    main(parser.parse_args().checkpoint)
