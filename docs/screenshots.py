@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         command("fit", "--config", "digits", "--trainer.callbacks+=Spectrum", folder=folder)
-        sizes = ("--nonlinear_units", "0,1,2,5,10,25,50", "--seeds", "3", "--output_dir", "sweep")
+        sizes = ("--nonlinear_units", "0,1,2,5,10,25,50", "--seeds", "5", "--output_dir", "sweep")
         command("sweep", "--config", "addition_quick", *sizes, folder=folder)
         with browser() as page:
             with tensorboard(folder, "runs") as address:

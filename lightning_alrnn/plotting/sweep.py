@@ -4,275 +4,302 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
-from lightning_alrnn.sweep.verdict import SizeVerdict, Units, Verdict
+from lightning_alrnn.plotting.style import GREEN, GREY, RED, SERIES_COLOURS, new_figure, tidy
+from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.verdict import Verdict
+from lightning_alrnn.sweep.words import number, status
 
-_SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"), (RED, "P"))
-_LINES = ("-", "--", ":", "-.")
+_DARK = "0.3"
+_MARKS = {  # colour, and marker and its size so that colours are not all that tells them apart; label
+    "enough": (GREEN, "o", 7.5, "P is enough"),
+    "not enough": (RED, "X", 7.5, "P is not enough"),
+    "not shown": (_DARK, "D", 5.5, "neither is shown"),
+    "not compared": (_DARK, "_", 14.0, "not compared"),
+}
+_CHARACTERS = 104
 _DECADES = 30.0
-_SPREAD = 0.3
-_CHARACTERS = 96
-_LINE_HEIGHT = 0.062
+_SPREAD = 0.3  # of the runs around a tick
+_ROOM = 0.2  # part of the axes' height that is kept for what has no finite place
+
+
+class _Column(NamedTuple):
+    """The runs with one P at one size of training data, and how they are drawn."""
+
+    estimate: Estimate
+    size: int  # its index
+    place: float
+    width: float
+    colour: str
+    line: str  # colour of what belongs to all P
+    shown: str  # a key of _MARKS
+
+
+_Panel = tuple[str, Callable[[Axes], None]]
 
 
 def plot_verdict(verdict: Verdict) -> Figure:
-    """Score, share of solved runs, regimes and active units against P, a curve for each size of training data.
+    """The runs by P, and what claims rest on: how good a typical run is, and how often runs are good.
 
     Args:
-        verdict: as :func:`lightning_alrnn.sweep.verdict.judge` returns it.
+        verdict: What :func:`lightning_alrnn.sweep.judge` returns.
 
     Returns:
-        Figure with, on top, the score of every run, those with other settings than the chosen one hollow, the mean and
-        its 95 % bootstrap band, the baselines' means and bands at the largest size, the threshold and the smallest
-        sufficient P. Below, as far as there are any, the share of runs that solve the task with its 95 % Wilson
-        interval, the regimes visited and the active units. P is spaced by rank.
+        Figure with the answer in its title. P is spaced by rank. Top: each run, hollow where it has other settings than
+        the chosen one, and the typical run of each P, whose marker says whether P is shown to be enough. Runs that
+        diverged are counted at the worse end, and baselines stand on the right. Middle: the gap between the typical run
+        and the best one, and the share of good runs, with their limits. Bottom: regimes visited and active units, where
+        they were logged. Several sizes of training data have a colour each.
 
     Example:
-        >>> from lightning_alrnn.sweep.verdict import Run, judge
+        >>> from lightning_alrnn.sweep import Run, judge
         >>> figure = plot_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9}) for p in (0, 1, 5)]))
         >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
         ['0', '1', '5']
     """
-    grid = sorted({units.nonlinear_units for size in verdict.sizes for units in size.units})
-    lower = _lower_panels(verdict)
-    figure = new_figure(7.2, 6.2 if lower else 4.2)
-    rows = figure.subplot_mosaic(
-        [["score"] * len(lower), [name for name, _, _ in lower]] if lower else [["score"]],
-        height_ratios=(1.65, 1) if lower else (1,),
-    )
-    figure.suptitle(textwrap.fill(verdict.answer, _CHARACTERS), fontsize=9.5, x=0.01, ha="left")
-    _draw_scores(rows["score"], verdict, grid)
-    for name, label, draw in lower:
-        axes = tidy(rows[name])
-        draw(axes)
-        axes.set_title(label, fontsize=9)
-        _mark_units(axes, grid, None)
+    grid = sorted({one.nonlinear_units for size in verdict.sizes for one in size.estimates})
+    columns = _columns(verdict, grid)
+    rows = _lower_rows(verdict, columns)
+    title = textwrap.fill(verdict.answer, _CHARACTERS)
+    heights = (2.45, 1.35, 0.95)[: 1 + len(rows)]
+    figure = new_figure(7.2, sum(heights) + 0.4 * len(rows) + 0.9 + 0.15 * title.count("\n"))
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    panels = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+    _draw_scores(tidy(figure.add_subplot(panels[0, :])), verdict, columns, grid)
+    for index, row in enumerate(rows, start=1):
+        for place, (name, draw) in enumerate(row):
+            axes = tidy(figure.add_subplot(panels[index, place] if len(row) > 1 else panels[index, :]))
+            axes.set_title(name, fontsize=9)
+            draw(axes)
+            _set_ticks(axes, [str(p) for p in grid], most=14)
     return figure
 
 
-def _lower_panels(verdict: Verdict) -> list[tuple[str, str, Callable[[Axes], None]]]:
-    """Name, title and drawing of the panels that there is something for."""
-    grid = sorted({units.nonlinear_units for size in verdict.sizes for units in size.units})
-    panels: list[tuple[str, str, Callable[[Axes], None]]] = []
-    if verdict.rules.threshold is not None:
-        panels.append(("solved", "share of runs that solve it", lambda axes: _draw_solved(axes, verdict, grid)))
-    every = [units for size in verdict.sizes for units in size.units]
-    if any(units.regimes_runs for units in every):
-        panels.append(
-            (
-                "regimes",
-                "regimes visited",
-                lambda axes: _draw_counts(axes, verdict, grid, lambda units: units.regimes_runs, doubling=True),
-            )
-        )
-    if any(units.active_runs for units in every):
-        panels.append(
-            (
-                "active",
-                "active nonlinear units",
-                lambda axes: _draw_counts(axes, verdict, grid, lambda units: units.active_runs, doubling=False),
-            )
-        )
-    return panels
-
-
-def _draw_scores(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
-    rules = verdict.rules
-    tidy(axes)
-    last = verdict.sizes[-1]
-    _choose_scale(axes, verdict)
-    several = len(verdict.sizes) > 1
+def _columns(verdict: Verdict, grid: Sequence[int]) -> list[_Column]:
+    """Columns of runs, where there are several sizes side by side; where there is one, colours say what is shown."""
+    sizes = len(verdict.sizes)
+    columns = []
     for index, size in enumerate(verdict.sizes):
-        colour, marker = _SERIES[index % len(_SERIES)]
-        shift = _shift(index, len(verdict.sizes))
-        scored = [units for units in size.units if units.scores]
-        place = np.array([grid.index(units.nonlinear_units) for units in scored]) + shift
-        low, high = [units.low for units in scored], [units.high for units in scored]
-        axes.fill_between(place, low, high, color=colour, alpha=0.18, lw=0)
-        label = f"{size.train_size} training sequences{_enough(size)}" if several else "mean, 95 % band"
-        axes.plot(place, [units.mean for units in scored], color=colour, marker=marker, ms=3, lw=1.4, label=label)
-        for units in size.units:
-            x = grid.index(units.nonlinear_units) + shift
-            scores, others = list(units.scores.values()), units.other_scores
-            axes.scatter(_jittered(x, len(scores), verdict), scores, s=13, c=colour, marker=marker, alpha=0.65, lw=0)
-            jittered = _jittered(x, len(others), verdict)
-            axes.scatter(jittered, others, s=15, marker=marker, fc="none", ec=colour, alpha=0.6, lw=0.6)
-    labels = []
-    for line, baseline in zip(_cycle(_LINES, len(last.baselines)), last.baselines, strict=True):
-        if not math.isnan(baseline.low):
-            axes.axhspan(baseline.low, baseline.high, color=GREY, alpha=0.15, lw=0)
-        axes.axhline(baseline.mean, color=GREY, lw=1.1, ls=line, zorder=0)
-        labels.append((baseline.mean, baseline.core, "0.35"))
-    if rules.threshold is not None:
-        axes.axhline(rules.threshold, color=RED, lw=0.9, ls=(0, (6, 3)), zorder=0)
-        labels.append((rules.threshold, f"solved {'≥' if rules.higher_is_better else '≤'} {rules.threshold:.3g}", RED))
-    axes.margins(y=0.08)
-    axes.set_ylim(*axes.get_ylim())  # what is written beside the curves does not change the scale
-    _mark_units(axes, grid, last.hidden_size)
-    _write_beside(axes, labels)
-    _mark_diverged(axes, verdict, grid)
-    _mark_sufficient(axes, verdict.sizes, grid)
+        shift = 0.44 * index / (sizes - 1) - 0.22 if sizes > 1 else 0.0
+        for one in size.estimates:
+            shown = status(one, verdict.rules).split(":")[0]
+            colour, line = (SERIES_COLOURS[index % len(SERIES_COLOURS)],) * 2 if sizes > 1 else (_MARKS[shown][0], GREY)
+            place, width = grid.index(one.nonlinear_units) + shift, _SPREAD / max(1.0, 1.5 * (sizes - 1))
+            columns.append(_Column(one, index, place, width, colour, line, shown))
+    return columns
+
+
+def _lower_rows(verdict: Verdict, columns: Sequence[_Column]) -> list[list[_Panel]]:
+    """Titles and drawings of the panels that there is something for."""
+    compared = [column for column in columns if column.estimate.compared]
+    good = "that solve the task" if verdict.rules.solved is not None else "as good as the best's typical run"
+    layers: list[_Panel] = [
+        ("a typical run is worse than the best by", partial(_draw_gaps, compared, verdict.rules.tolerance)),
+        (f"share of runs {good}", partial(_draw_shares, compared)),
+    ]
+    counts: list[_Panel] = [
+        (title, partial(_draw_counts, columns, read, base))
+        for title, read, base in (
+            ("regimes visited", attrgetter("regimes"), 2),
+            ("active nonlinear units", attrgetter("active"), None),
+        )
+        if any(read(column.estimate) for column in columns)
+    ]
+    return [row for row in (layers if compared else [], counts) if row]
+
+
+def _draw_scores(axes: Axes, verdict: Verdict, columns: Sequence[_Column], grid: Sequence[int]) -> None:
+    rules, last = verdict.rules, verdict.sizes[-1]
+    for column in columns:
+        _scatter(axes, column.place, column.width, [*column.estimate.scores.values()], column.colour)
+        _scatter(axes, column.place, column.width, column.estimate.other_scores, column.colour, "none")
+    for place, baseline in enumerate(last.baselines, start=len(grid)):
+        scores = [*baseline.scores.values()]
+        _scatter(axes, place, _SPREAD, scores, _DARK)
+        lost = [-rules.sign * math.inf] * (baseline.tried - len(scores))
+        axes.plot([place - 0.2, place + 0.2], [np.median(scores + lost)] * 2, color=_DARK, lw=1.4)
+    if last.baselines:
+        axes.axvline(len(grid) - 0.5, color=GREY, lw=0.5)
+    _draw_best(axes, verdict, columns)
+    _choose_scale(axes, higher_is_better=rules.higher_is_better)
+    edge = _mark_diverged(axes, verdict, columns, len(grid))
+    for column in columns:
+        typical = column.estimate.typical
+        _draw_mark(axes, column, edge if math.isnan(typical) else typical)
+    names = {0: "\nlinear", last.hidden_size: "\nfully nonlinear"} if last.hidden_size is not None else {}
+    labels = [f"{p}{names.get(p, '')}" for p in grid] + [baseline.core for baseline in last.baselines]
+    _set_ticks(axes, labels, most=28)
+    axes.set_xlabel("nonlinear units P" + (", and other cores" if last.baselines else ""), fontsize=9)
     axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)", fontsize=9)
-    axes.set_xlabel("nonlinear units P", fontsize=9)
-    _write_legend(axes, verdict)
+    _write_legend(axes, verdict, columns)
 
 
-def _write_legend(axes: Axes, verdict: Verdict) -> None:
-    """Names of the curves, and of the points that no curve goes through; none where there is nothing to tell apart."""
-    handles, labels = axes.get_legend_handles_labels()
-    if any(units.other_scores for size in verdict.sizes for units in size.units):
-        handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=GREY))
-        labels.append("runs with other settings")
-    if len(labels) > 1:
-        axes.legend(handles, labels, frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 1.06))
+def _draw_best(axes: Axes, verdict: Verdict, columns: Sequence[_Column]) -> None:
+    """What runs are held against: the best typical run of each size with the tolerance, and the stated score."""
+    rules = verdict.rules
+    _draw_lines(axes, columns, lambda one: one.typical)
+    for same in _by_size(columns):
+        compared = [column.estimate for column in same if column.estimate.compared]
+        best = min(compared, key=lambda one: one.gap).typical if compared else math.nan
+        if rules.tolerance > 1e-6 * abs(best):  # or there is nothing to be seen of it
+            axes.axhspan(best, best - rules.sign * rules.tolerance, color=same[0].line, alpha=0.15, lw=0, zorder=0)
+    if rules.solved is not None:
+        axes.axhline(rules.solved, color="black", lw=0.9, ls="--", zorder=0)
 
 
-def _enough(size: SizeVerdict) -> str:
-    smallest = size.claims.smallest_sufficient
-    return "" if smallest is None else f", P={smallest} is enough"
+def _choose_scale(axes: Axes, *, higher_is_better: bool) -> None:
+    """A logarithmic scale for errors of which the points that are drawn span decades."""
+    scores = np.concatenate([np.asarray(points.get_offsets())[:, 1] for points in axes.collections])
+    positive = scores[scores > 0]
+    if higher_is_better or scores.min() < 0 or positive.max(initial=0.0) <= _DECADES * positive.min(initial=math.inf):
+        axes.ticklabel_format(style="plain", useOffset=False)  # a power of ten would stand in the legend
+    elif scores.min() > 0:
+        axes.set_yscale("log")
+    else:  # an error of 0 has its place below the smallest other
+        axes.set_yscale("symlog", linthresh=positive.min())
 
 
-def _draw_solved(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
-    for index, size in enumerate(verdict.sizes):
-        colour, marker = _SERIES[index % len(_SERIES)]
-        tried = [units for units in size.units if units.solved is not None and units.tried]
-        place = np.array([grid.index(units.nonlinear_units) for units in tried]) + _shift(index, len(verdict.sizes))
-        share = np.array([(units.solved or 0) / units.tried for units in tried])
-        limits = np.array([[units.solved_low for units in tried], [units.solved_high for units in tried]])
-        # the interval of a share of 0 or 1 begins there but for rounding
-        errors = np.abs(limits - share)
-        axes.errorbar(place, share, yerr=errors, fmt=marker, ms=4, color=colour, lw=1, capsize=2)
-    axes.set_ylim(-0.05, 1.05)
+def _mark_diverged(axes: Axes, verdict: Verdict, columns: Sequence[_Column], units: int) -> float:
+    """Write at the worse end how many runs diverged; returns the height at which a typical run that did so stands."""
+    lost, tried = Counter[int](), Counter[int]()
+    for column in columns:
+        lost[round(column.place)] += column.estimate.diverged
+        tried[round(column.place)] += column.estimate.tried
+    for place, baseline in enumerate(verdict.sizes[-1].baselines, start=units):
+        lost[place], tried[place] = baseline.tried - len(baseline.scores), baseline.tried
+    upward = verdict.rules.higher_is_better
+    edge = _keep_room(axes, "diverged", below=upward) if lost.total() else math.nan
+    height, side = (0.01, "bottom") if upward else (0.99, "top")
+    for place in +lost:
+        text = f"{lost[place]} of {tried[place]}"
+        axes.text(place, height, text, fontsize=7, ha="center", va=side, transform=axes.get_xaxis_transform())
+    return edge
+
+
+def _keep_room(axes: Axes, name: str, *, below: bool = False) -> float:
+    """Room at one end of the vertical axis for what has no finite place; returns a value in the midst of it."""
+    scale, (low, high) = axes.yaxis.get_transform(), axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    bounds = scale.transform([low, high])
+    room = _ROOM / (1 - _ROOM) * (bounds[1] - bounds[0])
+    edge, away = (bounds[0], -room) if below else (bounds[1], room)
+    middle, end = scale.inverted().transform([edge + away / 2, edge + away])
+    axes.set_yticks([*ticks, middle], [*labels, name])
+    axes.set_ylim(*((end, high) if below else (low, end)))
+    axes.axhline(low if below else high, color="0.8", lw=0.5, zorder=0)
+    return float(middle)
+
+
+def _write_legend(axes: Axes, verdict: Verdict, columns: Sequence[_Column]) -> None:
+    rules, several = verdict.rules, len(verdict.sizes) > 1
+    handles: list[Artist] = []
+    for same, size in zip(_by_size(columns), verdict.sizes, strict=True):
+        label = f"{size.train_size} sequences" if several else "typical run (median)"
+        handles.append(Line2D([], [], color=same[0].line, lw=1.2, label=label))
+    for shown, (colour, _, _, label) in _MARKS.items():
+        if any(column.shown == shown for column in columns):
+            handles.append(Line2D([], [], label=label, **_mark_style(shown, _DARK if several else colour)))
+    if any(column.estimate.other_scores for column in columns):
+        handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=GREY, label="other settings"))
+    handles.append(Patch(color=GREY, alpha=0.3, lw=0, label="within the tolerance of the best"))
+    if rules.solved is not None:
+        label = f"solved: {'≥' if rules.higher_is_better else '≤'} {number(rules.solved)}"
+        handles.append(Line2D([], [], color="black", lw=0.9, ls="--", label=label))
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 4}
+    axes.legend(handles=handles, frameon=False, fontsize=8, columnspacing=1.4, handlelength=1.6, **place)
+
+
+def _draw_gaps(columns: Sequence[_Column], tolerance: float, axes: Axes) -> None:
+    """Gaps with their limits, on a scale that is linear up to the tolerance and logarithmic beyond."""
+    gaps = [column.estimate.gap for column in columns]
+    values = [*gaps, *(limit for column in columns for limit in (column.estimate.gap_low, column.estimate.gap_high))]
+    top = 1.6 * max(tolerance, *filter(math.isfinite, values))
+    base = 10 if top > 10 * tolerance else 3
+    powers = range(1, 1 + int(math.log(top / tolerance, base)))
+    ticks = [0.0, tolerance, *(tolerance * base**power for power in powers[:: 1 + len(powers) // 4])]
+    axes.set_yscale("symlog", linthresh=tolerance)
+    axes.set_ylim(-0.12 * tolerance, top)
+    axes.set_yticks(ticks, ["0", f"tolerance\n{number(tolerance)}", *map(number, ticks[2:])])
+    edge = _keep_room(axes, "diverged" if math.inf in gaps else "") if math.inf in values else math.nan
+    for column in columns:
+        gap, low = (edge if math.isinf(value) else value for value in (column.estimate.gap, column.estimate.gap_low))
+        high = edge if math.isinf(column.estimate.gap) else column.estimate.gap_high
+        if math.isinf(high):
+            arrow = {"arrowstyle": "->", "color": column.colour, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (column.place, axes.get_ylim()[1]), (column.place, low), arrowprops=arrow)
+        _draw_mark(axes, column, gap, () if math.isinf(high) else (low, high))
+    axes.axhline(tolerance, color="black", lw=0.9, ls=":", zorder=0)
+
+
+def _draw_shares(columns: Sequence[_Column], axes: Axes) -> None:
+    for column in columns:
+        one = column.estimate
+        _draw_mark(axes, column, one.good / one.tried, (one.share_low, one.share_high))
+    axes.axhline(0.5, color="black", lw=0.9, ls=":", zorder=0)
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_yticks([0, 0.5, 1])
 
 
 def _draw_counts(
-    axes: Axes, verdict: Verdict, grid: Sequence[int], runs: Callable[[Units], tuple[float, ...]], *, doubling: bool
+    columns: Sequence[_Column], read: Callable[[Estimate], Sequence[float]], base: int | None, axes: Axes
 ) -> None:
-    """A number that each run has, such as that of active units: every run, and the means."""
-    if doubling:
-        axes.set_yscale("log", base=2)
-    for index, size in enumerate(verdict.sizes):
-        colour, marker = _SERIES[index % len(_SERIES)]
-        place = np.array([grid.index(units.nonlinear_units) for units in size.units]) + _shift(
-            index, len(verdict.sizes)
-        )
-        means = [float(np.mean(values)) if (values := runs(units)) else math.nan for units in size.units]
-        axes.plot(place, means, color=colour, marker=marker, ms=3, lw=1.2)
-        for x, units in zip(place, size.units, strict=True):
-            values = runs(units)
-            axes.scatter(
-                _jittered(x, len(values), verdict),
-                values,
-                s=9,
-                c=colour,
-                marker=marker,
-                alpha=0.55,
-                lw=0,
-                clip_on=False,
-            )
-    if not doubling:
-        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
-    elif axes.get_ylim()[1] < 4:  # one regime alone leaves the axis without a tick
-        axes.set_ylim(0.8, 4)
+    """A number that each run has, such as that of active units, and a line through its medians."""
+    if base:
+        axes.set_yscale("log", base=base)
+    for column in columns:
+        _scatter(axes, column.place, column.width, read(column.estimate), column.colour)
+    _draw_lines(axes, columns, lambda one: float(np.median(read(one))) if read(one) else math.nan)
+    axes.margins(y=0.12)
+    high = axes.get_ylim()[1]
+    axes.set_ylim((0.7, max(4.0, high)) if base else (-0.06 * high, high))  # one regime alone would have no tick
 
 
-def _choose_scale(axes: Axes, verdict: Verdict) -> None:
-    """A logarithmic scale for errors that span decades."""
-    size_scores = [score for size in verdict.sizes for units in size.units for score in units.scores.values()]
-    scores = size_scores + [baseline.mean for baseline in verdict.sizes[-1].baselines]
-    positive = [score for score in scores if score > 0]
-    if verdict.rules.higher_is_better or not positive or max(positive) < _DECADES * min(positive) or min(scores) < 0:
-        return
-    if min(scores) > 0:
-        axes.set_yscale("log")
-    else:  # an error of 0 has its place below the smallest other
-        axes.set_yscale("symlog", linthresh=min(positive))
+def _scatter(axes: Axes, place: float, width: float, values: Sequence[float], colour: str, face: str = "") -> None:
+    """A point for each run, around a tick in the order of their seeds."""
+    places = place + width * np.linspace(-0.5, 0.5, len(values)) if len(values) > 1 else [place] * len(values)
+    axes.scatter(places, values, s=13, alpha=0.6, lw=0.6, facecolors=face or colour, edgecolors=colour)
 
 
-def _mark_units(axes: Axes, grid: Sequence[int], hidden_size: int | None) -> None:
-    """Ticks of P by rank; where M is given, the linear and the fully nonlinear end by name."""
-    names = {0: "linear", hidden_size: "fully nonlinear"} if hidden_size is not None else {}
-    labels = [f"{p}\n{names[p]}" if p in names else str(p) for p in grid]
-    axes.set_xticks(range(len(grid)), labels, fontsize=8)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlim(-0.5, len(grid) - 0.5)
+def _draw_lines(axes: Axes, columns: Sequence[_Column], height: Callable[[Estimate], float]) -> None:
+    for same in _by_size(columns):
+        heights = [height(column.estimate) for column in same]
+        axes.plot([column.place for column in same], heights, color=same[0].line, lw=0.8, zorder=1)
 
 
-def _mark_diverged(axes: Axes, verdict: Verdict, grid: Sequence[int]) -> None:
-    """How many runs of a P diverged, at the worse end of the scale."""
-    edge = 0.03 if verdict.rules.higher_is_better else 0.97
-    for index, size in enumerate(verdict.sizes):
-        for units in size.units:
-            lost = units.tried - len(units.scores)
-            if lost:
-                axes.text(
-                    grid.index(units.nonlinear_units) + _shift(index, len(verdict.sizes)),
-                    edge,
-                    f"× {lost}\ndiverged" if len(verdict.sizes) == 1 else f"× {lost}",
-                    color=_SERIES[index % len(_SERIES)][0],
-                    fontsize=7,
-                    ha="center",
-                    va="bottom" if verdict.rules.higher_is_better else "top",
-                    transform=axes.get_xaxis_transform(),
-                )
+def _draw_mark(axes: Axes, column: _Column, height: float, limits: Sequence[float] = ()) -> None:
+    """What is estimated of a typical run, by a marker that says whether P is shown to be enough, and its limits."""
+    axes.plot([column.place] * len(limits), limits, color=column.colour, lw=1.2, marker="_", ms=5)
+    axes.plot(column.place, height, **_mark_style(column.shown, column.colour), zorder=3)
 
 
-def _mark_sufficient(axes: Axes, sizes: Sequence[SizeVerdict], grid: Sequence[int]) -> None:
-    """A line at the smallest sufficient P of each size; with several the legend says what it is."""
-    for index, size in enumerate(sizes):
-        smallest = size.claims.smallest_sufficient
-        if smallest is None:
-            continue
-        place = grid.index(smallest) + _shift(index, len(sizes))
-        colour = "black" if len(sizes) == 1 else _SERIES[index % len(_SERIES)][0]
-        axes.axvline(place, color=colour, lw=0.9, ls=":", zorder=0)
-        if len(sizes) == 1:
-            # at the ends the text would leave the axes
-            side = "left" if place == 0 else "right" if place == len(grid) - 1 else "center"
-            text = f"P={smallest} is enough"
-            axes.text(place, 1.01, text, fontsize=8, ha=side, va="bottom", transform=axes.get_xaxis_transform())
+def _mark_style(shown: str, colour: str) -> dict[str, Any]:
+    _, marker, size, _ = _MARKS[shown]
+    face, edge = (colour, "white") if marker in "oX" else ("white", colour)
+    return {"ls": "", "marker": marker, "ms": size, "mfc": face, "mec": edge, "mew": 0.9}
 
 
-def _write_beside(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Names of horizontal lines, right of the axes, moved apart where they would overlap."""
-    low, high = axes.transData.transform([(0, limit) for limit in axes.get_ylim()])[:, 1]
-    ordered = sorted(labels)
-    wanted = [(axes.transData.transform((0, value))[1] - low) / (high - low) for value, _, _ in ordered]
-    places: list[float] = []
-    for height in wanted:
-        places.append(max(height, places[-1] + _LINE_HEIGHT) if places else height)
-    # upwards as far as needed, and all back down by half of that
-    excess = max((place - height for place, height in zip(places, wanted, strict=True)), default=0.0) / 2
-    for place, height, (_, text, colour) in zip(places, wanted, ordered, strict=True):
-        axes.annotate(
-            text,
-            xy=(1.0, height),
-            xytext=(1.035, place - excess),
-            xycoords="axes fraction",
-            fontsize=8,
-            color=colour,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 0},
-        )
+def _by_size(columns: Sequence[_Column]) -> list[list[_Column]]:
+    return [list(same) for _, same in groupby(columns, key=attrgetter("size"))]
 
 
-def _shift(index: int, sizes: int) -> float:
-    """How far the curves of a size stand from the tick, so that those of several do not cover each other."""
-    return 0.0 if sizes == 1 else _SPREAD * (2 * index / (sizes - 1) - 1) * 0.7
-
-
-def _jittered(place: float, runs: int, verdict: Verdict) -> list[float]:
-    """Places of runs around a tick, in the order of their seeds."""
-    width = _SPREAD / max(1.0, 1.5 * (len(verdict.sizes) - 1))
-    return (place + width * np.linspace(-0.5, 0.5, runs)).tolist() if runs > 1 else [place] * runs
-
-
-def _cycle(items: Sequence[str], length: int) -> list[str]:
-    return [items[index % len(items)] for index in range(length)]
+def _set_ticks(axes: Axes, labels: Sequence[str], most: int) -> None:
+    """Ticks of the columns, where there are too many of every second or third and the last."""
+    step = 1 + (len(labels) - 1) // most
+    places = [*range(0, len(labels) - step, step), len(labels) - 1]
+    axes.set_xticks(places, [labels[place] for place in places], fontsize=8)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.tick_params(axis="y", which="both", labelsize=8)

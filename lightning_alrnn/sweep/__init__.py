@@ -1,61 +1,25 @@
 """Many runs over P and seeds, and the verdict: how many nonlinear units does a task need?"""
 
-from lightning_alrnn.sweep.statistics import (
-    Band,
-    Comparison,
-    Interval,
-    NotWorse,
-    Split,
-    bootstrap_band,
-    can_reach,
-    depends_on_column,
-    find_split,
-    fisher_fewer,
-    holm,
-    not_worse,
-    seeds_needed,
-    wilson_interval,
-    worse_than_best,
-)
-from lightning_alrnn.sweep.verdict import (
-    Baseline,
-    Claims,
-    Dependence,
-    Rules,
-    Run,
-    SizeVerdict,
-    Units,
-    Verdict,
-    choose_score,
-    higher_is_better,
-    judge,
-)
+from lightning_alrnn.sweep.claims import Claims
+from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.intervals import Gaps, Interval, gap_intervals, share_interval
+from lightning_alrnn.sweep.rules import Rules, Run, choose_score, higher_is_better
+from lightning_alrnn.sweep.verdict import Baseline, Dependence, SizeVerdict, Verdict, judge
 
 __all__ = [
-    "Band",
     "Baseline",
     "Claims",
-    "Comparison",
     "Dependence",
+    "Estimate",
+    "Gaps",
     "Interval",
-    "NotWorse",
     "Rules",
     "Run",
     "SizeVerdict",
-    "Split",
-    "Units",
     "Verdict",
-    "bootstrap_band",
-    "can_reach",
     "choose_score",
-    "depends_on_column",
-    "find_split",
-    "fisher_fewer",
+    "gap_intervals",
     "higher_is_better",
-    "holm",
     "judge",
-    "not_worse",
-    "seeds_needed",
-    "wilson_interval",
-    "worse_than_best",
+    "share_interval",
 ]

@@ -6,29 +6,34 @@ import json
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
-from lightning_alrnn.sweep.statistics import seeds_needed
+from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.claims import Claims
+from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.next_command import next_command
+from lightning_alrnn.sweep.rules import Run, Value
 from lightning_alrnn.sweep.store import Record, read_records
-from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Claims, Dependence, Run, SizeVerdict, Units, Value, Verdict, judge
+from lightning_alrnn.sweep.verdict import TRAIN_SIZE, SizeVerdict, Verdict, judge
 
-_CLAIMS = ("nonlinearity_needed", "smallest_sufficient", "sparse_beats_full")
 _NONE = "–"
 _WIDTH = 100
+_SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
 
 class Uncounted(NamedTuple):
     """A run that has no score.
 
     Attributes:
-        name: of the run, and of its folder below ``runs/``.
+        name: Name of the run, and of its folder below ``runs/``.
         state: "diverged", "failed" or "not done".
-        error: last line of its traceback; "" if there is none.
+        error: Last line of its traceback; "" if there is none.
     """
 
     name: str
@@ -38,31 +43,46 @@ class Uncounted(NamedTuple):
 
 def write_verdict(
     folder: str | os.PathLike[str],
+    *,
     score: str | None = None,
-    solved: float | None = None,
     tolerance: float | None = None,
+    solved: float | None = None,
     alpha: float = 0.05,
+    seeds: int | None = None,
 ) -> Verdict:
     """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg beside them.
 
+    A sweep that adds seeds until it knows (``--seeds 5..40``) is judged on the seeds of its last complete look, at the
+    level divided by the number of looks.
+
     Args:
-        folder: of the sweep.
-        score: key of the metric, see :func:`lightning_alrnn.sweep.verdict.judge`.
-        solved: the score from which on a run solves the task.
-        tolerance: how much worse does not count.
-        alpha: level of the claims.
+        folder: Folder of the sweep.
+        score: Key of the metric, see :func:`lightning_alrnn.sweep.judge`.
+        tolerance: How much worse does not count.
+        solved: Score from which on a run solves the task.
+        alpha: Probability with which a claim may be wrong.
+        seeds: Number of seeds that are judged; ``None`` for the last complete look, or all.
 
     Returns:
-        The verdict.
+        The verdict, with the command that would tell what it does not.
 
     Raises:
-        ValueError: if there is no sweep in the folder, or none of its runs has a score.
+        ValueError: If there is no sweep in the folder, or none of its runs has a score.
     """
     root = Path(folder)
     records = read_records(root)
-    if not any(record.status == "done" and record.run.metrics for record in records):
+    sweep = _read_sweep(root)
+    looks = sweep.get("looks") or []
+    if looks:
+        seeds = seeds or _last_look(records, looks)
+        alpha /= len(looks)
+    if seeds is not None:
+        records = [record for record in records if record.run.seed < seeds]
+    if not any(record.status == "done" for record in records):
         raise ValueError(_why_nothing(root, records))
-    verdict = judge([_as_run(record) for record in records], score, solved, tolerance, alpha)
+    runs = [_as_run(record) for record in records]
+    verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
+    verdict = verdict._replace(next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict))
     uncounted = find_uncounted(records, verdict.rules.score)
     write_file(root / "verdict.json", json.dumps(verdict_json(verdict, uncounted), indent=1, allow_nan=False) + "\n")
     save_figure(plot_verdict(verdict), root / "verdict")
@@ -74,41 +94,43 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
     """The runs without a score, those that diverged among them.
 
     Args:
-        records: of all runs of a sweep.
-        score: key of the metric.
+        records: Records of all runs of a sweep.
+        score: Key of the metric.
 
     Returns:
-        With the reason for each, in the order of the records.
+        The runs with the reason for each, in the order of the records.
     """
-    found = []
+    uncounted = []
     for record in records:
         if record.status == "failed":
-            found.append(Uncounted(record.name, "failed", record.error))
+            uncounted.append(Uncounted(record.name, "failed", record.error))
         elif record.status != "done":
-            found.append(Uncounted(record.name, "not done", ""))
+            uncounted.append(Uncounted(record.name, "not done", ""))
         elif record.run.diverged or not math.isfinite(record.run.metrics.get(score, 0.0)):
-            found.append(Uncounted(record.name, "diverged", record.error))
+            uncounted.append(Uncounted(record.name, "diverged", record.error))
         elif score not in record.run.metrics:
-            found.append(Uncounted(record.name, "failed", f"has no {score}"))
-    return found
+            uncounted.append(Uncounted(record.name, "failed", f"has no {score}"))
+    return uncounted
 
 
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
     """The verdict as what JSON can hold: everything in it by name, ``None`` for what is not finite.
 
     Args:
-        verdict: the verdict.
-        uncounted: the runs without a score.
+        verdict: The verdict.
+        uncounted: The runs without a score.
 
     Returns:
-        ``nonlinearity_needed``, ``smallest_sufficient``, ``sparse_beats_full`` and ``answer`` at the largest size of
-        training data, then ``rules``, ``sizes`` with the claims, numbers and baselines of each, ``dependence`` on what
-        else was varied, and ``runs``.
+        ``answer``, ``claims`` and ``estimates`` at the largest size of training data, ``untold``, ``seeds_needed``,
+        ``next_command``, then ``rules``, ``sizes``, ``dependence`` and ``runs``.
     """
-    content: dict[str, Any] = {name: getattr(verdict.claims, name) for name in _CLAIMS}
-    content |= {
+    return {
         "answer": verdict.answer,
-        "enough_seeds": verdict.claims.enough_seeds,
+        "claims": _plain(verdict.claims),
+        "estimates": _plain(verdict.estimates),
+        "untold": list(verdict.untold),
+        "seeds_needed": verdict.seeds_needed,
+        "next_command": verdict.next_command,
         "rules": _plain(verdict.rules),
         "sizes": [_plain(size) for size in verdict.sizes],
         "dependence": [_plain(one) for one in verdict.dependence],
@@ -119,156 +141,85 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
             "uncounted": _plain(uncounted),
         },
     }
-    return content
 
 
 def format_verdict(verdict: Verdict) -> str:
-    """The table of scores against P and the answer, as text for the terminal.
+    """The table of estimates and the answer, as text for the terminal.
 
     Args:
-        verdict: the verdict.
+        verdict: The verdict.
 
     Returns:
-        Lines of text; sentences are wrapped at 100 characters.
+        Lines of text, wrapped at 100 characters. Where something cannot be told, the last line is the command that
+        would tell it.
 
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
         test/accuracy, higher is better; 2 runs with a score
         tolerance: 0.02 (0.02 of a share)
         <BLANKLINE>
-        P  runs  mean  95 % band  best  enough
-        0  1/1   0.9   –          0.9   –
-        5  1/1   0.95  –          0.95  –
+        P  runs  typical run  worse than the best by  as good as the best    enough
+        0  1/1   0.9          0.05 (no limits yet)    0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
+        5  1/1   0.95         0 (no limits yet)       1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
         <BLANKLINE>
-        Not enough seeds to tell: 1 with scores to compare, and a claim needs at least 5 at the level 0.05.
+        Nothing can be told with 1 seed: a claim needs at least 5 at the level 0.05.
     """
     rules = verdict.rules
     lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]
-    if rules.threshold is not None:
-        lines.append(f"solved: {_bound(verdict)} ({rules.threshold_rule})")
-    lines += [f"tolerance: {_number(rules.tolerance)} ({rules.tolerance_rule})", ""]
+    lines += [f"tolerance: {words.number(rules.tolerance)} ({rules.tolerance_rule})"]
+    if rules.solved is not None:
+        lines.append(f"solved: {_bound(verdict)} (as stated)")
+    lines.append("")
     for size in verdict.sizes:
         if len(verdict.sizes) > 1:
             lines.append(f"{size.train_size} training sequences")
-        header, rows = _score_table(verdict, size)
-        lines += [*_aligned(header, rows), ""]
-    lines += [*textwrap.wrap(verdict.answer, _WIDTH)]
-    if verdict.claims.enough_seeds:
-        for reason in verdict.claims.reasons:
-            lines += textwrap.wrap(reason, _WIDTH, initial_indent="- ", subsequent_indent="  ")
+        lines += [*_aligned(*_score_table(verdict, size)), ""]
+    for paragraph in (verdict.answer, *_further(verdict)):
+        lines += textwrap.wrap(paragraph, _WIDTH)
+    if verdict.next_command:
+        lines.append(verdict.next_command)
     return "\n".join(lines)
 
 
 def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
-    """The verdict as a page: the answer, the figure, the tables, and by which rules and tests it was come to.
+    """The verdict as a page: the answer, the figure, the estimates, and the rules.
 
     Args:
-        verdict: the verdict.
-        uncounted: the runs without a score.
-        name: of the sweep.
+        verdict: The verdict.
+        uncounted: The runs without a score.
+        name: Name of the sweep.
 
     Returns:
         The page, which is not written to a file yet.
     """
     page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
-    _write_answer(page, verdict)
-    _write_scores(page, verdict)
-    _write_reliability(page, verdict)
-    _write_sparse(page, verdict)
-    _write_dependence(page, verdict)
+    page.section("Answer")
+    page.text(verdict.answer, answer=True)
+    for paragraph in _further(verdict):
+        page.text(paragraph)
+    if verdict.next_command:
+        page.code(verdict.next_command)
+    page.section("Estimates")
+    _write_estimates(page, verdict)
     _write_sizes(page, verdict)
-    _write_baselines(page, verdict)
-    _write_units(page, verdict)
+    _write_dependence(page, verdict)
+    page.section("How to read it")
     _write_rules(page, verdict)
     _write_uncounted(page, uncounted)
     return page
 
 
-def _write_answer(page: Page, verdict: Verdict) -> None:
-    page.section("Answer")
-    page.text(verdict.answer, answer=True)
-    if verdict.claims.enough_seeds:
-        for reason in verdict.claims.reasons:
-            page.text(reason)
-
-
-def _write_scores(page: Page, verdict: Verdict) -> None:
-    page.section("Score against P")
-    caption = (
-        f"{verdict.rules.score} of each run, by the number of nonlinear units; the mean and its 95 % bootstrap band, "
-        "which with few seeds is too narrow."
-    )
-    if any(units.other_scores for size in verdict.sizes for units in size.units):
+def _write_estimates(page: Page, verdict: Verdict) -> None:
+    caption = "Each run, the typical run (median) of each P, and what claims are read off: both must allow one."
+    if any(one.other_scores for size in verdict.sizes for one in size.estimates):
         caption += " Hollow: runs with other settings than the one chosen for that P."
-    if verdict.sizes[-1].baselines:
-        caption += " Grey: the baselines' means and bands."
     page.figure(plot_verdict(verdict), caption)
     for size in verdict.sizes:
         if len(verdict.sizes) > 1:
             page.subsection(f"{size.train_size} training sequences")
         page.table(*_score_table(verdict, size))
-    page.text(
-        f"Enough: shown to be no worse than any other P beyond the tolerance of {_number(verdict.rules.tolerance)}, as "
-        "the rules below say. A P that is not shown to be enough may be so: more seeds would tell."
-    )
-
-
-def _write_reliability(page: Page, verdict: Verdict) -> None:
-    rules = verdict.rules
-    page.section("Capability and reliability")
-    if rules.threshold is None:
-        page.text(f"Not asked: there is no score from which on a run solves the task ({rules.threshold_rule}).")
-        return
-    page.text(
-        f"A run solves the task if its score is {_bound(verdict)} ({rules.threshold_rule}). A P is capable if any of "
-        "its runs does, whatever the seed and the settings. If none does, it may be unable, or none trained well. The "
-        "share of runs, with the chosen setting, that do says how reliable it is."
-    )
-    for size in verdict.sizes:
-        if len(verdict.sizes) > 1:
-            page.subsection(f"{size.train_size} training sequences")
-        page.table(
-            ("P", "capable", "solved", "95 % (Wilson)", "score among the solved", "p less often than the rest"),
-            [
-                (
-                    str(units.nonlinear_units),
-                    "yes" if units.capable else f"in none of {units.attempts} runs",
-                    f"{units.solved}/{units.tried}",
-                    _share(units.solved_low, units.solved_high),
-                    _number(units.solved_mean),
-                    _number(units.less_reliable_p),
-                )
-                for units in size.units
-            ],
-        )
-    page.text("The last column is Fisher's exact test, one-sided, adjusted over P by Holm's method.")
-
-
-def _write_sparse(page: Page, verdict: Verdict) -> None:
-    page.section("Few nonlinear units against all")
-    for size in verdict.sizes:
-        page.text(f"{_at(verdict, size)}{size.claims.reasons[2]}")
-    if len(verdict.sizes) > 1:
-        page.text(
-            f"As it is asked at {len(verdict.sizes)} sizes, each test has the level "
-            f"{verdict.rules.alpha:g}/{len(verdict.sizes)}."
-        )
-
-
-def _write_dependence(page: Page, verdict: Verdict) -> None:
-    if not verdict.dependence:
-        return
-    page.section("What else it depends on")
-    for one in verdict.dependence:
-        page.subsection(one.axis)
-        page.text(_dependence_text(one, verdict.rules.alpha))
-        rows = []
-        for level, claims in one.claims.items():
-            solved = f"{one.solved[level][0]}/{one.solved[level][1]}" if one.solved and level in one.solved else _NONE
-            compared = ", ".join(map(str, claims.compared))
-            rows.append((level, compared, _number(one.means.get(level, math.nan)), solved, *_claim_cells(claims)))
-        page.table(("level", "P compared", "mean score", "solved", "needed", "enough", "few beat all"), rows)
-    page.text("Means and shares are over those P, and other settings, that have runs at every level.")
+    if any(size.baselines for size in verdict.sizes):
+        page.text("Baselines stand beside for comparison, and bear on no claim.")
 
 
 def _write_sizes(page: Page, verdict: Verdict) -> None:
@@ -276,106 +227,57 @@ def _write_sizes(page: Page, verdict: Verdict) -> None:
         return
     page.section("Size of the training data")
     page.table(
-        ("training sequences", "needed", "enough", "few beat all", "best mean"),
-        [
-            (str(size.train_size), *_claim_cells(size.claims), _number(_best_mean(verdict, size.units)))
-            for size in verdict.sizes
-        ],
+        ("training sequences", *_CLAIM_HEADS),
+        [(str(size.train_size), *_claim_cells(size.claims)) for size in verdict.sizes],
     )
-    page.text("The answer above is that at the largest size, whose threshold and tolerance all sizes are judged by.")
-
-
-def _write_baselines(page: Page, verdict: Verdict) -> None:
-    if not any(size.baselines for size in verdict.sizes):
-        return
-    page.section("Baselines")
-    for size in verdict.sizes:
-        if len(verdict.sizes) > 1:
-            page.subsection(f"{size.train_size} training sequences")
-        rows = [
-            (
-                baseline.core,
-                f"{len(baseline.scores)}/{baseline.tried}",
-                _number(baseline.mean),
-                _interval(baseline.low, baseline.high),
-                _NONE if baseline.solved is None else f"{baseline.solved}/{baseline.tried}",
-                _setting(baseline.setting),
-            )
-            for baseline in size.baselines
-        ]
-        page.table(("core", "runs", "mean", "95 % band", "solved", "settings"), rows)
-        page.text(f"The AL-RNN's best mean is {_number(_best_mean(verdict, size.units))}.")
-    page.text("They stand beside for comparison, and bear on no claim.")
-
-
-def _write_units(page: Page, verdict: Verdict) -> None:
-    page.section("What further units do")
-    size = verdict.sizes[-1]
-    if not any(units.regimes_runs or units.active_runs for units in size.units):
-        page.text("Neither regimes nor active units were logged: the callbacks RegimeOccupancy and ActiveUnits do.")
-        return
-    page.text(_units_text(size))
-    page.table(
-        ("P", "score", "regimes visited", "effective regimes", "active units"),
-        [
-            (
-                str(units.nonlinear_units),
-                *map(_number, (units.mean, units.regimes, units.effective_regimes, units.active)),
-            )
-            for units in size.units
-        ],
-        "Means over the runs" + (f" with {size.train_size} training sequences." if len(verdict.sizes) > 1 else "."),
+    page.text(
+        f"The answer is that at the largest size, by whose tolerance all are judged. Each size is judged at the level "
+        f"{verdict.sizes[-1].alpha:.3g}, so that all claims together keep to {verdict.rules.alpha:.3g}."
     )
+
+
+def _write_dependence(page: Page, verdict: Verdict) -> None:
+    if not verdict.dependence:
+        return
+    page.section("What else was varied")
+    for one in verdict.dependence:
+        page.subsection(one.axis)
+        rows = []
+        for value, claims in one.claims.items():
+            typical = [estimate.typical for estimate in one.estimates[value] if math.isfinite(estimate.typical)]
+            best = max(typical, key=lambda score: verdict.rules.sign * score, default=math.nan)
+            rows.append((value, words.number(best), *_claim_cells(claims)))
+        page.table(("value", "best typical run", *_CLAIM_HEADS), rows)
+        if one.differs:
+            page.text("The answer depends on it: the values contradict each other.")
+    page.text("Each value is judged by itself, at the level divided by the number of values.")
 
 
 def _write_rules(page: Page, verdict: Verdict) -> None:
-    rules = verdict.rules
-    page.section("Rules and tests")
-    page.text(f"Score: {rules.score}, {_direction(verdict)}. Level of each claim: {rules.alpha:g}.")
-    threshold = _NONE if rules.threshold is None else _number(rules.threshold)
-    page.text(f"Threshold from which on a run solves the task: {threshold} ({rules.threshold_rule}).")
-    page.text(f"Tolerance, how much worse does not count: {_number(rules.tolerance)} ({rules.tolerance_rule}).")
+    rules, size = verdict.rules, verdict.sizes[-1]
+    solve = rules.solved is not None
     page.text(
-        "Whether nonlinearity is needed: P=0 against the best of the others, paired by seed, by a permutation test "
-        "that takes into account that the best was picked. It is needed if P=0 is worse by more than the tolerance "
-        "and, where there is a threshold, none of its runs, whatever the settings, solves the task. It is not needed "
-        "if one does, or without a threshold if P=0 is shown to be no worse than any other."
+        f"The typical run of a P is the median of the runs that it would have, by {rules.score} "
+        f"({_direction(verdict)}); a run that diverged is the worst. P is enough if its typical run is within "
+        "the tolerance of the best P's. Nonlinearity is needed if P=0 is not enough. That a smaller P is not shown to "
+        "be enough does not say that it is too small."
     )
     page.text(
-        "Which P is enough: one-sided t-tests on the differences within seeds, against each other P; all of them must "
-        "show that less than the tolerance is lacking, and the p-values are adjusted over P by Holm's method. With a "
-        "threshold only runs that solve the task are compared, and only P that solve it in at least half of their "
-        "runs and in 3 or more; one that is enough must also solve it in a share at most 0.1 below that of any other."
+        f"The tolerance is {words.number(rules.tolerance)} ({rules.tolerance_rule}). A run is good if "
+        + (f"it solves the task, that is, its score is {_bound(verdict)}." if solve else "it is as good as that.")
+        + " Enough is claimed where the gap is at most the tolerance and at least half of the runs are good, both by "
+        "their limits; not enough, where the gap is larger and less than half are."
     )
     page.text(
-        "Whether few nonlinear units beat all: P=M against the best of the others, by the same permutation test, at "
-        "the level divided by the number of sizes."
+        f"A claim is wrong with probability {size.alpha:.3g} at most. The limits of the gaps hold for all P together; "
+        "they come from order statistics, and where the spread of runs is below the tolerance from means as well. "
+        "Those of the shares are exact."
     )
-    page.text(
-        "A seed counts where it has a score at two or more of the P compared; two P are compared over the seeds that "
-        "both have. A P with less than half as many scores as the one with most is not compared. Where something else "
-        "was varied, each P takes the setting with the best mean in validation, among those that were tried at every P."
-    )
-    for size in verdict.sizes:
-        claims = size.claims
-        page.text(
-            f"{_at(verdict, size)}compared are P={', '.join(map(str, claims.compared))} over the seeds "
-            f"{', '.join(map(str, claims.seeds)) or 'none'}; a claim needs at least "
-            f"{seeds_needed(max(2, len(claims.compared)), rules.alpha)}."
-        )
+    if any(one.setting for one in size.estimates if set(one.setting) - {TRAIN_SIZE}):
         page.table(
-            ("P", "p worse than the best", "p no worse than any", "settings"),
-            [
-                (
-                    str(units.nonlinear_units),
-                    _number(units.worse_p),
-                    _number(units.not_worse_p),
-                    _setting(units.setting),
-                )
-                for units in size.units
-            ],
-            "Both adjusted over P by Holm's method. The claims on P=0 and P=M are single questions: their p-values "
-            "above are not adjusted.",
+            ("P", "setting, chosen in validation"),
+            [(str(one.nonlinear_units), _setting(one.setting)) for one in size.estimates],
+            "The level is divided by the number of settings that were chosen from.",
         )
 
 
@@ -384,96 +286,107 @@ def _write_uncounted(page: Page, uncounted: Sequence[Uncounted]) -> None:
         return
     page.section("Runs without a score")
     page.text(
-        "A run that diverged counts as one that does not solve the task. One that failed or is not done counts for "
-        "nothing: the same sweep, started again, runs it. Tracebacks are in runs/NAME/record.json."
+        "A run that diverged counts as the worst. One that failed or is not done counts for nothing: the same sweep, "
+        "started again, runs it. Tracebacks are in runs/NAME/record.json."
     )
     page.table(("run", "state", "error"), [tuple(one) for one in uncounted])
 
 
-def _dependence_text(one: Dependence, alpha: float) -> str:
-    parts = []
-    if one.answer_differs:
-        parts.append("The answer depends on it: at some levels the opposite holds.")
-    elif one.claims_differ:
-        parts.append("What can be told depends on it, see the table; a claim may also be missed by chance.")
-    else:
-        parts.append("Each level by itself leads to the same claims.")
-    if one.p_value is None:
-        parts.append("Scores cannot be compared: no seed has a score at each level.")
-    elif one.p_value <= alpha:
-        parts.append(f"The scores depend on it (permutation test, p = {one.p_value:.2g}).")
-    else:
-        parts.append(f"That the scores depend on it is not shown (permutation test, p = {one.p_value:.2g}).")
-    return " ".join(parts)
+def _further(verdict: Verdict) -> list[str]:
+    """What the answer leaves open: whether few units beat all, and how many seeds would tell."""
+    size = verdict.sizes[-1]
+    paragraphs = []
+    trained = [one for one in size.estimates if one.compared and math.isfinite(one.typical)]
+    if verdict.claims.sparse_beats_full is not True and trained:
+        if max(one.tried for one in trained) >= words.fewest_seeds(size.alpha):
+            paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
+    needed = [f"{question}: about {seeds}" for question, seeds in verdict.seeds_by_question.items() if seeds]
+    if needed:
+        paragraphs.append(f"Seeds that would tell, if further runs are like these: {'; '.join(needed)}.")
+    return paragraphs
 
 
-def _units_text(size: SizeVerdict) -> str:
-    """What changes between the smallest sufficient P and the largest."""
-    start, last = size.claims.smallest_sufficient, size.units[-1]
-    if start is None or start == last.nonlinear_units:
-        return "No claim is made on how many are enough, so that none of them can be called further ones."
-    first = next(units for units in size.units if units.nonlinear_units == start)
-    changes = [
-        f"{name} {_number(before)} → {_number(after)}"
-        for name, before, after in (
-            ("mean score", first.mean, last.mean),
-            ("regimes visited", first.regimes, last.regimes),
-            ("effective regimes", first.effective_regimes, last.effective_regimes),
-            ("active units", first.active, last.active),
-        )
-        if math.isfinite(before) and math.isfinite(after)
-    ]
-    return f"From P={start}, the smallest shown to be enough, to P={last.nonlinear_units}: {'; '.join(changes)}."
+def _suggest(root: Path, arguments: Sequence[str], runs: Sequence[Run], verdict: Verdict) -> str | None:
+    """The command that would tell what the verdict does not."""
+    size = verdict.sizes[-1]
+    units = {one.nonlinear_units for one in size.estimates}
+    ends = units | {0} | ({size.hidden_size} if size.hidden_size is not None else set())
+    seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
+    tolerance = None
+    if verdict.untold and seeds is None:
+        tolerance = _telling_tolerance(runs, verdict)
+    if not arguments or (ends == units and seeds is None and tolerance is None):
+        return None
+    return next_command(
+        arguments,
+        folder=str(root),
+        seeds=seeds,
+        nonlinear_units=sorted(ends) if ends != units else None,
+        tolerance=tolerance,
+    )
 
 
-def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows, baselines below."""
-    solved = verdict.rules.threshold is not None
-    logged: list[tuple[str, Callable[[Units], float]]] = [
-        (name, get)
-        for name, get, runs in (
-            ("regimes", lambda units: units.regimes, lambda units: units.regimes_runs),
-            ("active", lambda units: units.active, lambda units: units.active_runs),
-        )
-        if any(map(runs, size.units))
-    ]
-    header = ["P", "runs", "mean", "95 % band", "best"]
-    header += ["solved", "95 % (Wilson)", "among solved"] if solved else []
-    header += [name for name, _ in logged] + ["enough"]
-    rows = []
-    for units in size.units:
-        row = [str(units.nonlinear_units), f"{len(units.scores)}/{units.tried}", _number(units.mean)]
-        row += [_interval(units.low, units.high), _number(units.best)]
-        if solved:
-            row.append(f"{units.solved}/{units.tried}")
-            row += [_share(units.solved_low, units.solved_high), _number(units.solved_mean)]
-        row += [_number(get(units)) for _, get in logged]
-        row.append(_enough(units, size.claims))
-        rows.append(tuple(row))
-    for baseline in size.baselines:
-        row = [baseline.core, f"{len(baseline.scores)}/{baseline.tried}", _number(baseline.mean)]
-        row += [_interval(baseline.low, baseline.high), _NONE]
-        row += [f"{baseline.solved}/{baseline.tried}", _NONE, _NONE] if solved else []
-        rows.append((*row, *[_NONE] * (len(logged) + 1)))
-    return tuple(header), rows
+def _telling_tolerance(runs: Sequence[Run], verdict: Verdict) -> float | None:
+    """A smaller tolerance by which the runs, or more of them, would tell."""
+    rules = verdict.rules
+    for factor in _SMALLER_TOLERANCES:
+        smaller = float(f"{factor * rules.tolerance:.1g}")
+        other = judge(runs, score=rules.score, tolerance=smaller, solved=rules.solved, alpha=rules.alpha)
+        if not other.untold or other.seeds_needed is not None:
+            return smaller
+    return None
 
 
-def _enough(units: Units, claims: Claims) -> str:
-    if not claims.enough_seeds:
-        return _NONE
-    if units.nonlinear_units not in claims.compared:
-        return "not compared"
-    return "yes" if units.sufficient else "not shown"
+_CLAIM_HEADS = ("needed", "enough", "few beat all")
 
 
 def _claim_cells(claims: Claims) -> tuple[str, str, str]:
     names = {True: "yes", False: "no", None: "not told"}
-    smallest = claims.smallest_sufficient
-    return (
-        names[claims.nonlinearity_needed],
-        "not told" if smallest is None else f"P={smallest}",
-        names[claims.sparse_beats_full],
-    )
+    enough = words.units(claims.sufficient) if claims.sufficient else "not told"
+    return names[claims.nonlinearity_needed], enough, names[claims.sparse_beats_full]
+
+
+def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the estimates, baselines below."""
+    solved = verdict.rules.solved is not None
+    header = [
+        "P",
+        "runs",
+        "typical run",
+        "worse than the best by",
+        "solve the task" if solved else "as good as the best",
+    ]
+    logged = [
+        (name, [getattr(one, field) for one in size.estimates])
+        for name, field in (("regimes", "regimes"), ("effective", "effective_regimes"), ("active", "active"))
+    ]
+    logged = [(name, columns) for name, columns in logged if any(columns)]
+    header += [*(name for name, _ in logged), "enough"]
+    rows = []
+    for place, one in enumerate(size.estimates):
+        row = [str(one.nonlinear_units), f"{len(one.scores)}/{one.tried}", words.number(one.typical)]
+        row += [_gap(one), _share(one)] if one.compared else [_NONE, _NONE]
+        row += [_mean(columns[place]) for _, columns in logged]
+        rows.append((*row, words.status(one, verdict.rules)))
+    for baseline in size.baselines:
+        scores = sorted(baseline.scores.values())
+        typical = words.number(scores[len(scores) // 2]) if scores else _NONE
+        row = [baseline.core, f"{len(scores)}/{baseline.tried}", typical, *[_NONE] * (len(logged) + 3)]
+        rows.append(tuple(row))
+    return tuple(header), rows
+
+
+def _gap(one: Estimate) -> str:
+    gap = words.number(one.gap) if math.isfinite(one.gap) else "diverges"
+    return f"{gap} ({words.limits(one)})"
+
+
+def _share(one: Estimate) -> str:
+    return f"{one.good} of {one.tried} ({words.percent(one.share_low)} to {words.percent(one.share_high)})"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return words.number(sum(values) / len(values)) if values else _NONE
 
 
 def _counted(verdict: Verdict) -> str:
@@ -481,6 +394,25 @@ def _counted(verdict: Verdict) -> str:
     said = f"{verdict.finished} runs with a score"
     said += f", {verdict.diverged} diverged" if verdict.diverged else ""
     return said + (f", {verdict.without_score} failed or not done" if verdict.without_score else "")
+
+
+def _read_sweep(root: Path) -> dict[str, Any]:
+    path = root / "sweep.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def _last_look(records: Sequence[Record], looks: Sequence[int]) -> int:
+    """The number of seeds of the last look whose runs are all done; that of the first where none is complete."""
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        group = repr((record.run.core, record.run.nonlinear_units, sorted(record.run.settings.items())))
+        if record.status == "done":
+            seeds[group].add(record.run.seed)
+        else:
+            seeds[group] |= set()
+    complete = [look for look in looks if seeds and all(set(range(look)) <= done for done in seeds.values())]
+    return max(complete, default=looks[0])
 
 
 def _why_nothing(root: Path, records: Sequence[Record]) -> str:
@@ -502,40 +434,17 @@ def _as_run(record: Record) -> Run:
     return record.run if record.status == "done" else record.run._replace(metrics={}, diverged=False)
 
 
-def _best_mean(verdict: Verdict, units: Sequence[Units]) -> float:
-    means = [one.mean for one in units if math.isfinite(one.mean)]
-    return max(means, key=lambda mean: verdict.rules.sign * mean, default=math.nan)
-
-
-def _at(verdict: Verdict, size: SizeVerdict) -> str:
-    return f"{size.train_size} training sequences: " if len(verdict.sizes) > 1 else ""
-
-
 def _direction(verdict: Verdict) -> str:
     return "higher is better" if verdict.rules.higher_is_better else "lower is better"
 
 
 def _bound(verdict: Verdict) -> str:
     side = "at least" if verdict.rules.higher_is_better else "at most"
-    return f"{side} {_number(verdict.rules.threshold or 0.0)}"
+    return f"{side} {words.number(verdict.rules.solved or 0.0)}"
 
 
 def _setting(setting: Mapping[str, Value]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(setting.items()) if key != TRAIN_SIZE) or _NONE
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return _NONE
-    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}" if math.isfinite(low) else _NONE
-
-
-def _share(low: float, high: float) -> str:
-    return f"{low:.0%} to {high:.0%}" if math.isfinite(low) else _NONE
 
 
 def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -23,6 +23,7 @@ import lightning_alrnn
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.plan import Spec, config_hash, differences, read_config, shared
+from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import (
     Claim,
     Record,
@@ -31,7 +32,6 @@ from lightning_alrnn.sweep.store import (
     write_record,
     write_tables,
 )
-from lightning_alrnn.sweep.verdict import Run
 
 _EVALUATION = "best"
 _PATIENCE = 600

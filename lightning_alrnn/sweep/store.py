@@ -30,7 +30,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from lightning_alrnn.files import write_file
-from lightning_alrnn.sweep.verdict import Run, Value
+from lightning_alrnn.sweep.rules import Run, Value
 
 Status = Literal["running", "done", "failed"]
 

@@ -15,26 +15,32 @@ the answer, and writes verdict.html, verdict.json and the figure into the sweep'
 run while the sweep goes on."""
 _EXAMPLE = """\
 example:
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 3 --output_dir runs/sweep
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 5 --output_dir runs/sweep
   alrnn verdict runs/sweep
 
-What is left out is found from the scores, and named in the answer. With too few seeds no claim is
-made. docs/verdict.md says what each claim means and by which test it is made."""
+A claim needs 5 seeds or more. Where something cannot be told, the last line is the command that
+would tell it. docs/verdict.md says what each claim means."""
 
 
 def run_verdict(arguments: Sequence[str]) -> None:
     """Run ``alrnn verdict``.
 
     Args:
-        arguments: those behind ``verdict``.
+        arguments: Arguments behind ``verdict``.
 
     Raises:
-        SystemExit: where an argument is wrong.
-        ValueError: if there are no runs to judge, or there is no such metric.
+        SystemExit: If an argument is wrong.
+        ValueError: If there are no runs to judge, or there is no such metric.
     """
-    given = _parser().parse_args(arguments)
-    verdict = write_verdict(given.folder, given.score, given.solved, given.tolerance, given.alpha)
-    sys.stdout.write(f"{format_verdict(verdict)}\n\n{given.folder / 'verdict.html'}\n")
+    options = _parser().parse_args(arguments)
+    verdict = write_verdict(
+        options.folder,
+        score=options.score,
+        tolerance=options.tolerance,
+        solved=options.solved,
+        alpha=options.alpha,
+    )
+    sys.stdout.write(f"{options.folder / 'verdict.html'}\n\n{format_verdict(verdict)}\n")
 
 
 def _parser() -> ArgumentParser:
@@ -47,7 +53,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("folder", type=Path, help="of the sweep, its --output_dir")
     parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
-    parser.add_argument("--solved", metavar="X", type=float, help="score from which on a run solves the task")
+    parser.add_argument("--solved", metavar="X", type=float, help="score from which on a run solves the task (none)")
     parser.add_argument("--tolerance", metavar="X", type=float, help="how much worse than the best does not count")
     parser.add_argument("--alpha", metavar="X", type=float, default=0.05, help="level of the claims (0.05)")
     return parser

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lightning_alrnn.sweep.verdict import Run, Value
+from lightning_alrnn.sweep.rules import Run, Value
 
 
 def runs(

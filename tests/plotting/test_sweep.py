@@ -1,25 +1,39 @@
-"""The figure of a verdict: it draws whatever the sweep, shows each run, and no text covers another."""
+"""The figure of a verdict: it draws whatever the sweep, shows each run and each limit, and no text covers another."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, runs
 
 from lightning_alrnn.plotting import plot_verdict
 from lightning_alrnn.plotting.style import render
-from lightning_alrnn.sweep.verdict import Run, judge
+from lightning_alrnn.sweep import Run, Verdict, judge
+
+UNITS = (0, 1, 2, 5, 10, 25, 50)
+ENOUGH, NOT_ENOUGH, NOT_SHOWN, NOT_COMPARED = "o", "X", "D", "_"
+
+
+def addition(seeds: int = 5) -> list[Run]:
+    curve = {0: around(0.163, 0.002, seeds, 0), **{p: around(0.0006, 0.00005, seeds, p) for p in UNITS[1:]}}
+    made = runs(curve, "test/mse", hidden_size=50)
+    return [run._replace(metrics={**run.metrics, "test/constant_mse": 0.163}) for run in made]
 
 
 def sizes() -> list[Run]:
     made = []
     for size, mean in ((100, 0.8), (300, 0.9), (1000, 0.95)):
-        curve = {0: around(0.6, 0.004, 5, size), **{p: around(mean, 0.004, 5, size + p) for p in (1, 2, 5, 25, 50)}}
+        curve = {0: around(0.6, 0.004, 8, size), **{p: around(mean, 0.004, 8, size + p) for p in (1, 2, 5, 25)}}
+        curve[50] = around(0.7 if size == 100 else mean, 0.004, 8, size + 50)
         made += runs(curve, settings={"data.train_size": size}, hidden_size=50)
     return made
 
@@ -34,24 +48,53 @@ def without_callbacks() -> list[Run]:
     return [run._replace(metrics={"test/accuracy": run.metrics["test/accuracy"]}) for run in made]
 
 
-BASELINES = {"GRU": 4e-4, "LSTM": 4.1e-4, "RNN": 0.15}
+def two_peaks() -> list[Run]:
+    solved = {0: 0, 1: 5, 2: 9, 5: 10, 10: 10}
+    return runs(jitter({p: [0.95] * good + [0.5] * (10 - good) for p, good in solved.items()}))
+
+
+STEADY = {p: around(0.9, 0.003, 5, p) for p in (1, 2, 5, 10, 25)}
+BASELINES = {"GRU": 4e-4, "LSTM": 4.1e-4, "Transformer": 0.15}
 SWEEPS = {
+    "needed": addition(),
+    "sufficient": runs({p: around(0.9, 0.003, 5, p) for p in UNITS}, hidden_size=50),
+    "two peaks": two_peaks(),
+    "undecided": runs({p: around(0.8 + 0.01 * p**0.5, 0.06, 5, p) for p in UNITS}, hidden_size=50),
     "contextual": starts(),
-    "baselines": runs(ADDITION, "test/mse", hidden_size=50)
-    + [run for core, mse in BASELINES.items() for run in baseline(core, [mse] * 3, "test/mse")],
+    "baselines": [
+        *addition(),
+        *(run for core, mse in BASELINES.items() for run in baseline(core, [mse] * 3, "test/mse")),
+        Run("RNN", None, 0, {}, {}, diverged=True),
+    ],
     "sizes": sizes(),
+    "sizes, diverged": [
+        run._replace(metrics={}, diverged=True) if run.settings["data.train_size"] == 100 and p <= 1 else run
+        for run in sizes()
+        if (p := run.nonlinear_units) is not None
+    ],
     "one seed": runs({p: scores[:1] for p, scores in ADDITION.items()}, "test/mse", hidden_size=50),
-    "diverged": runs({**jitter(NEAR_IDENTITY), 5: [None] * 5, 2: [0.95, 0.96, 0.95, 0.95, None]}),
-    "zero": runs({0: [0.2] * 3, 1: [0.0, 0.001, 0.0], 2: [0.0] * 3}, "test/mse"),
-    "equal": runs({0: [0.9] * 3, 10: [0.9] * 3}),
-    "one P": runs({5: [0.9] * 3}),
+    "diverged": runs({0: [None] * 5, **STEADY, 50: [0.9, 0.9, None, 0.9, 0.89]}, hidden_size=50),
+    "errors diverged": runs({0: [None] * 5, 1: [1e-3] * 5, 2: [1e-4, 1e-4, 1e-4, 1e-4, None]}, "test/mse"),
+    "mostly diverged": runs({0: [None] * 5, 1: [0.9] + [None] * 4, 2: [0.9, 0.9] + [None] * 3}),
+    "zero": runs({0: [0.2] * 5, 1: [0.0, 0.001, 0.0, 0.0, 0.0], 2: [0.0] * 5}, "test/mse"),
+    "equal": runs({0: [0.9] * 5, 10: [0.9] * 5}, "test/task_loss"),
+    "small": runs({p: [(2 + p + 0.01 * seed) * 1e-6 for seed in range(5)] for p in (0, 1, 10)}, "test/mse"),
+    "few runs of a P": runs({0: around(0.6, 0.003, 6, 0), 1: around(0.9, 0.003, 6, 1), 2: [0.9, 0.8]}),
+    "many P": runs({p: around(0.9 if p > 3 else 0.6, 0.003, 10, p) for p in range(41)}, hidden_size=40),
+    "one P": runs({5: [0.9] * 5}),
     "without callbacks": without_callbacks(),
 }
+SOLVED = {"baselines": 0.08, "two peaks": 0.9}
+
+
+@cache
+def judged(name: str) -> Verdict:
+    return judge(SWEEPS[name], solved=SOLVED.get(name))
 
 
 @cache
 def drawn(name: str) -> Figure:
-    return plot_verdict(judge(SWEEPS[name]))
+    return plot_verdict(judged(name))
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -68,8 +111,34 @@ def texts(figure: Figure) -> list[Text]:
     return [text for text in found if text.get_text() and text.get_visible()]
 
 
+def line_boxes(text: Text, box: Bbox) -> list[tuple[str, Bbox]]:
+    """Each line of a text that is centred, where it stands: below a tick a short one stands above a long one."""
+    lines = text.get_text().split("\n")
+    if text.get_horizontalalignment() != "center" or text.get_rotation():
+        return [(text.get_text(), box)]
+    middle, high = (box.x0 + box.x1) / 2, box.height / len(lines)
+    halves = [box.width / 2 * len(line) / max(map(len, lines)) for line in lines]
+    return [
+        (line, Bbox.from_extents(middle - half, box.y1 - (row + 1) * high, middle + half, box.y1 - row * high))
+        for row, (line, half) in enumerate(zip(lines, halves, strict=True))
+    ]
+
+
 def score_axes(figure: Figure) -> Axes:
     return figure.axes[0]
+
+
+def panel(name: str, title: str) -> Axes:
+    return next(axes for axes in drawn(name).axes if title in axes.get_title())
+
+
+def marks(axes: Axes) -> list[Line2D]:
+    """Of typical runs, in the order of sizes and P."""
+    return [line for line in axes.lines if line.get_zorder() == 3]
+
+
+def height(line: Line2D) -> float:
+    return float(np.asarray(line.get_ydata())[0])
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -78,7 +147,7 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
     assert render(figure).std() > 5
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts(figure)]
+    boxes = [box for text in texts(figure) for box in line_boxes(text, text.get_window_extent(canvas.get_renderer()))]
     for index, (said, box) in enumerate(boxes):
         assert box.x0 >= -1, said
         assert box.x1 <= figure.bbox.x1 + 1, said
@@ -87,41 +156,126 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
             assert not box.padded(-1).overlaps(against.padded(-1)), (said, other)
 
 
-def test_every_run_is_a_point() -> None:
-    figure = drawn("contextual")
-    points = [tuple(offset) for drawn in score_axes(figure).collections for offset in drawn.get_offsets().tolist()]
-    scores = sorted(run.metrics["test/accuracy"] for run in starts())
-    assert sorted(y for _, y in points if y)[-len(scores) :] == pytest.approx(scores)
+def test_the_whole_answer_is_the_title() -> None:
+    title = drawn("sizes").get_suptitle()
+    assert title.replace("\n", " ") == judged("sizes").answer
+    assert title.count("\n") > 2
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_run_is_a_point(name: str) -> None:
+    axes = score_axes(drawn(name))
+    points = np.concatenate([np.asarray(drawn.get_offsets()) for drawn in axes.collections])
+    key = judged(name).rules.score
+    scores = sorted(run.metrics[key] for run in SWEEPS[name] if not run.diverged)
+    assert sorted(points[:, 1].tolist()) == pytest.approx(scores)
     # P=1 stands at the second place, and its runs around it
-    assert all(abs(round(x) - x) < 0.2 for x, _ in points)
+    assert np.abs(points[:, 0].round() - points[:, 0]).max() < 0.35
 
 
-def test_what_is_marked() -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("needed", NOT_ENOUGH + 6 * ENOUGH),
+        ("sufficient", 7 * ENOUGH),
+        ("two peaks", NOT_ENOUGH + 2 * NOT_SHOWN + 2 * ENOUGH),
+        ("undecided", 7 * NOT_SHOWN),
+        ("few runs of a P", NOT_ENOUGH + ENOUGH + NOT_COMPARED),
+    ],
+)
+def test_what_is_shown_of_each_p_can_be_read(name: str, shown: str) -> None:
+    figure = drawn(name)
+    assert "".join(str(mark.get_marker()) for mark in marks(score_axes(figure))) == shown
+    legend = score_axes(figure).get_legend()
+    assert legend is not None
+    labels = {text.get_text() for text in legend.get_texts()}
+    names = {ENOUGH: "P is enough", NOT_ENOUGH: "P is not enough", NOT_SHOWN: "neither is shown"}
+    assert {said for marker, said in names.items() if marker in shown} == labels & set(names.values())
+    # the same marks stand in the panels below, except for P that are not compared
+    for title in ("worse", "share"):
+        assert "".join(str(mark.get_marker()) for mark in marks(panel(name, title))) == shown.strip(NOT_COMPARED)
+    colours = {(mark.get_marker(), mark.get_markerfacecolor()) for mark in marks(score_axes(figure))}
+    assert len(colours) == len(set(shown))
+
+
+@pytest.mark.parametrize("name", ["needed", "two peaks", "sizes", "zero", "equal"])
+def test_gaps_and_shares_are_those_of_the_estimates(name: str) -> None:
+    estimates = [one for size in judged(name).sizes for one in size.estimates]
+    wanted = {
+        "worse": [(one.gap, one.gap_low, one.gap_high) for one in estimates],
+        "share": [(one.good / one.tried, one.share_low, one.share_high) for one in estimates],
+    }
+    for title, numbers in wanted.items():
+        axes = panel(name, title)
+        limits = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_marker() == "_"]
+        found = [(height(mark), *limit) for mark, limit in zip(marks(axes), limits, strict=True)]
+        assert np.allclose(found, numbers, rtol=0, atol=1e-15)
+
+
+def test_infinite_limits_are_arrows_to_the_edge() -> None:
+    axes = panel("undecided", "worse")
+    arrows = [text for text in axes.texts if isinstance(text, Annotation) and text.arrow_patch is not None]
+    estimates = judged("undecided").estimates
+    assert [math.isinf(one.gap_high) for one in estimates] == [True] * len(arrows)
+    assert {arrow.xy[1] for arrow in arrows} == {axes.get_ylim()[1]}
+    assert [arrow.xyann for arrow in arrows] == [(place, one.gap_low) for place, one in enumerate(estimates)]
+
+
+def test_what_a_typical_run_is_held_against() -> None:
+    rules, best = judged("needed").rules, min(one.typical for one in judged("needed").estimates)
+    band = (
+        score_axes(drawn("needed"))
+        .patches[0]
+        .get_extents()
+        .transformed(score_axes(drawn("needed")).transData.inverted())
+    )
+    assert (band.y0, band.y1) == pytest.approx((best, best + rules.tolerance))
+    labels = [text.get_text() for text in panel("needed", "worse").get_yticklabels()]
+    assert labels == ["0", "tolerance\n0.00815", "0.0815"]
+    assert rules.tolerance in [height(line) for line in panel("needed", "worse").lines]
+    assert 0.5 in [height(line) for line in panel("needed", "share").lines]
+
+
+def test_what_is_written() -> None:
     figure = drawn("baselines")
     said = [text.get_text() for text in texts(figure)]
-    assert {"GRU", "LSTM", "RNN", "P=1 is enough", "0\nlinear", "50\nfully nonlinear"} <= set(said)
-    assert any(one.startswith("solved ≤ 0.08") for one in said)
-    assert score_axes(figure).get_yscale() == "log"
-    assert [tick.get_text() for tick in score_axes(figure).get_xticklabels()][1:-1] == ["1", "2", "5", "10", "25"]
-    assert len(figure.axes) == 4
-    assert "test/mse (lower is better)" in said
+    ticks = [tick.get_text() for tick in score_axes(figure).get_xticklabels()]
+    assert ticks == ["0\nlinear", "1", "2", "5", "10", "25", "50\nfully nonlinear", "GRU", "LSTM", "RNN", "Transformer"]
+    assert {"solved: ≤ 0.08", "share of runs that solve the task", "test/mse (lower is better)", "1 of 1"} <= set(said)
+    assert "share of runs as good as the best's typical run" in [text.get_text() for text in texts(drawn("needed"))]
 
 
 def test_scales_and_panels_follow_what_there_is() -> None:
+    assert score_axes(drawn("needed")).get_yscale() == "log"
     assert score_axes(drawn("zero")).get_yscale() == "symlog"
     assert score_axes(drawn("contextual")).get_yscale() == "linear"
-    assert len(drawn("without callbacks").axes) == 1
-    assert len(drawn("equal").axes) == 3  # without a threshold there is no share
+    assert {name: len(drawn(name).axes) for name in ("needed", "without callbacks")} == {
+        "needed": 5,
+        "without callbacks": 3,
+    }
 
 
-def test_a_curve_for_each_size() -> None:
-    legend = score_axes(drawn("sizes")).get_legend()
+def test_a_colour_for_each_size() -> None:
+    axes = score_axes(drawn("sizes"))
+    legend = axes.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    assert [label.split(",")[0] for label in labels] == [f"{size} training sequences" for size in (100, 300, 1000)]
-    assert all(label.endswith("P=1 is enough") for label in labels)
+    assert labels[:3] == ["100 sequences", "300 sequences", "1000 sequences"]
+    assert len({str(mark.get_markerfacecolor()) for mark in marks(axes)}) == 3
+    shown = "".join(str(mark.get_marker()) for mark in marks(axes))
+    assert shown == NOT_ENOUGH + 4 * ENOUGH + NOT_ENOUGH + 2 * (NOT_ENOUGH + 5 * ENOUGH)
 
 
-def test_diverged_runs_are_counted_in_the_figure() -> None:
-    said = [text.get_text() for text in texts(drawn("diverged"))]
-    assert {"× 5\ndiverged", "× 1\ndiverged"} <= set(said)
+@pytest.mark.parametrize(("name", "worse_end"), [("diverged", 0), ("errors diverged", 1)])
+def test_diverged_runs_are_counted_at_the_worse_end(name: str, worse_end: int) -> None:
+    axes = score_axes(drawn(name))
+    assert {text.get_text() for text in axes.texts} == {"5 of 5", "1 of 5"}
+    limits, scores = axes.get_ylim(), [score for one in judged(name).estimates for score in one.scores.values()]
+    at_edge, worst = height(marks(axes)[0]), (min, max)[worse_end](scores)
+    assert min(limits[worse_end], worst) < at_edge < max(limits[worse_end], worst)
+    for axes in (score_axes(drawn(name)), panel(name, "worse")):
+        labels = {
+            round(float(place), 9): label.get_text()
+            for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        }
+        assert labels[round(height(marks(axes)[0]), 9)] == "diverged"

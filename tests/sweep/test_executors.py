@@ -15,9 +15,9 @@ import submitit
 from lightning_alrnn.sweep import executors
 from lightning_alrnn.sweep.executors import Slurm, default_jobs
 from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record
-from lightning_alrnn.sweep.verdict import Run
 
 
 class World:

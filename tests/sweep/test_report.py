@@ -8,24 +8,32 @@ import re
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, runs
 
 from lightning_alrnn.cli import main
+from lightning_alrnn.sweep import Run, judge
 from lightning_alrnn.sweep.report import format_verdict, verdict_json, verdict_page, write_verdict
 from lightning_alrnn.sweep.store import Record, write_record
-from lightning_alrnn.sweep.verdict import Run, judge
+
+# of each P some runs stay where they began
+WHOLE_GAUSSIAN = {p: GAUSSIAN.get(p, [0.5, 0.5, 0.95, 0.5, 0.5]) for p in NEAR_IDENTITY}
 
 
 def starts() -> list[Run]:
-    near = runs(jitter(NEAR_IDENTITY), settings={"model.init": "near_identity"})
-    return near + runs(jitter(GAUSSIAN), settings={"model.init": "gaussian"})
+    near, gaussian = ({p: scores * 2 for p, scores in curve.items()} for curve in (NEAR_IDENTITY, WHOLE_GAUSSIAN))
+    return [
+        *runs(jitter(near), settings={"model.init": "near_identity"}),
+        *runs(jitter(gaussian), settings={"model.init": "gaussian"}),
+    ]
 
 
 def sizes() -> list[Run]:
-    few = {0: around(0.6, 0.004, 5, 0), 2: around(0.8, 0.004, 5, 2), 10: around(0.7, 0.004, 5, 10)}
-    many = {0: around(0.6, 0.004, 5, 0), 2: around(0.95, 0.004, 5, 2), 10: around(0.95, 0.004, 5, 10)}
+    few = {0: around(0.6, 0.004, 8, 0), 2: around(0.8, 0.004, 8, 2), 5: around(0.8, 0.004, 8, 5)}
+    many = {0: around(0.6, 0.004, 8, 0), 2: around(0.95, 0.004, 8, 2), 5: around(0.95, 0.004, 8, 5)}
+    few[10], many[10] = around(0.7, 0.004, 8, 10), around(0.95, 0.004, 8, 11)
     return runs(few, settings={"data.train_size": 100}) + runs(many, settings={"data.train_size": 1000})
 
 
@@ -48,16 +56,23 @@ def test_files(tmp_path: Path) -> None:
     verdict = write_verdict(write_sweep(tmp_path / "sweep", starts()))
     assert verdict == judge(starts())
     content = json.loads((tmp_path / "sweep/verdict.json").read_text(), parse_constant=refuse)
-    assert content["nonlinearity_needed"] is True
-    assert content["smallest_sufficient"] == 1
-    assert content["sparse_beats_full"] is None
+    assert content["claims"] == {
+        "nonlinearity_needed": True,
+        "sufficient": [1, 2, 5],
+        "smallest_sufficient": 1,
+        "sparse_beats_full": None,
+    }
     assert content["answer"] == verdict.answer
-    assert content["runs"] == {"finished": 40, "diverged": 0, "without_score": 0, "uncounted": []}
-    (size,) = content["sizes"]
-    assert size["claims"]["reasons"] == list(verdict.claims.reasons)
-    assert [units["solved"] for units in size["units"]] == [0, 5, 5, 5, 3]
-    assert size["units"][0]["solved_mean"] is None  # NaN: none solves it
-    assert size["units"][1]["scores"]["3"] == verdict.sizes[0].units[1].scores[3]
+    assert content["untold"] == ["whether fewer nonlinear units beat all of them"]
+    assert content["seeds_needed"] == verdict.seeds_needed
+    assert content["runs"] == {"finished": 80, "diverged": 0, "without_score": 0, "uncounted": []}
+    for one, estimate in zip(content["estimates"], verdict.estimates, strict=True):
+        assert one["nonlinear_units"] == estimate.nonlinear_units
+        assert (one["good"], one["tried"]) == (estimate.good, estimate.tried)
+        assert (one["share_low"], one["share_high"]) == (estimate.share_low, estimate.share_high)
+        assert (one["gap"], one["gap_low"]) == (estimate.gap, estimate.gap_low)
+        assert one["gap_high"] == (estimate.gap_high if math.isfinite(estimate.gap_high) else None)
+    assert content["estimates"][1]["scores"]["3"] == verdict.estimates[1].scores[3]
     assert content["dependence"][0]["claims"]["gaussian"]["nonlinearity_needed"] is None
     assert imread(tmp_path / "sweep/verdict.png").shape[1] > 800
     assert (tmp_path / "sweep/verdict.svg").read_text().startswith("<?xml")
@@ -65,9 +80,7 @@ def test_files(tmp_path: Path) -> None:
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     said = text_of(page)
     assert said.index(verdict.answer) < page.index("data:image/png")
-    for reason in verdict.claims.reasons:
-        assert reason in said
-    assert "Sweep sweep. 40 runs with a score" in said
+    assert "Sweep sweep. 80 runs with a score" in said
 
 
 @pytest.mark.parametrize("made", [starts(), sizes(), runs(ADDITION, "test/mse", hidden_size=50)])
@@ -79,49 +92,86 @@ def test_claims_agree_with_the_table(made: list[Run]) -> None:
     for table, size in zip(tables, verdict.sizes, strict=True):
         header, *rows = [re.split(r"  +", line) for line in table.splitlines() if not line.endswith("sequences")]
         cells = [dict(zip(header, row, strict=True)) for row in rows]
-        assert [int(row["P"]) for row in cells] == [units.nonlinear_units for units in size.units]
-        # the smallest that is claimed to be enough is the first that the table says to be so
-        enough = [int(row["P"]) for row in cells if row["enough"] == "yes"]
-        assert min(enough) == size.claims.smallest_sufficient
-        means = {int(row["P"]): row["mean"] for row in cells}
-        cited = re.search(r"([\d.e-]+) at P=0, ([\d.e-]+) at the best, P=(\d+)", size.claims.reasons[0])
-        assert cited is not None
-        assert (means[0], means[int(cited[3])]) == (cited[1], cited[2])
-        best = max(float(mean) * verdict.rules.sign for mean in means.values())
-        assert float(cited[2]) * verdict.rules.sign == best
+        assert [int(row["P"]) for row in cells] == [one.nonlinear_units for one in size.estimates]
+        assert tuple(int(row["P"]) for row in cells if row["enough"] == "enough") == size.claims.sufficient
+        assert (cells[0]["enough"] == "not enough") == (size.claims.nonlinearity_needed is True)
+        for row, one in zip(cells, size.estimates, strict=True):
+            share = f"{one.good} of {one.tried} ({100 * one.share_low:.0f} % to {100 * one.share_high:.0f} %)"
+            assert row["as good as the best"] == share
+            assert row["worse than the best by"].startswith(f"{one.gap:.3g} (")
 
 
 def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
     one = runs({p: scores[:1] for p, scores in ADDITION.items()}, "test/mse", hidden_size=50)
     verdict = write_verdict(write_sweep(tmp_path, one))
     content = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
-    assert [content[name] for name in ("nonlinearity_needed", "smallest_sufficient", "sparse_beats_full")] == [None] * 3
-    assert content["enough_seeds"] is False
+    assert set(map(repr, content["claims"].values())) == {"None", "[]"}
     for said in (format_verdict(verdict), content["answer"], text_of((tmp_path / "verdict.html").read_text())):
-        assert "Not enough seeds to tell" in said
-        assert not re.search(r"P=\d+ (of M=\d+ )?is enough|Nonlinearity is (not )?needed", said)
+        assert "Nothing can be told with 1 seed" in said
+        assert not re.search(r"P=\d+ (is|are) enough|Nonlinearity is (not )?needed", said)
 
 
 def test_what_the_page_tells_of() -> None:
-    extra = baseline("GRU", [0.95] * 5)
+    extra = baseline("GRU", [0.95] * 8)
     made = [run._replace(settings={"data.train_size": 1000}) for run in extra]
     said = text_of(verdict_page(judge([*sizes(), *made])).html())
-    for section in ("Few nonlinear units against all", "Size of the training data", "Baselines", "Rules and tests"):
+    for section in ("Answer", "Estimates", "Size of the training data", "How to read it"):
         assert section in said
-    assert "What else it depends on" not in said
-    assert "100 training sequences: Few nonlinear units beat all (p = " in said
-    assert "each test has the level 0.05/2" in said
-    assert "GRU 5/5 0.95" in said
-    assert re.search(r"From P=2, the smallest shown to be enough, to P=10: .* active units 2 → 10\.", said)
+    assert "What else was varied" not in said
+    assert "With 100 training sequences, fewer nonlinear units beat all of them." in said
+    assert "Each size is judged at the level 0.025" in said
+    assert "GRU 8/8 0.95" in said
     said = text_of(verdict_page(judge(starts())).html())
-    assert "What else it depends on" in said
-    assert "regimes visited 2 → 1024" in said
-    assert "gaussian 0, 5, 10 0.62 4/15 not told not told not told" in said
-    assert "near_identity 0, 1, 2, 5, 10 0.74 8/15 yes P=1 not told" in said
-    quiet = [run._replace(metrics={"test/accuracy": 0.9}) for run in runs({0: [0.9] * 5, 2: [0.9] * 5})]
-    said = text_of(verdict_page(judge(quiet)).html())
-    assert "Neither regimes nor active units were logged" in said
-    assert "Not asked: there is no score from which on a run solves the task" in said
+    assert "What else was varied" in said
+    assert "gaussian 0.502 not told not told not told" in said
+    assert re.search(r"near_identity 0\.95 yes P=1, 2 and 5 not told", said)
+    assert "model.init=near_identity" in said
+    assert "Whether fewer nonlinear units beat all of them cannot be told" in said
+    solved = text_of(verdict_page(judge(starts(), solved=0.9)).html())
+    assert "its score is at least 0.9" in solved
+
+
+def write_settings(folder: Path, **content: object) -> None:
+    (folder / "sweep.json").write_text(json.dumps({"varied": [], "configs": {}, **content}))
+
+
+def test_the_command_that_would_tell(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vague = runs({p: (0.9 + 0.015 * rng.normal(size=6)).tolist() for p in (1, 2)}, hidden_size=5)
+    write_sweep(tmp_path, vague)
+    assert write_verdict(tmp_path).next_command is None  # a folder that does not say how it was made
+    arguments = ["--config", "digits", "--nonlinear_units", "1,2", "--seeds", "6", "--output_dir", str(tmp_path)]
+    write_settings(tmp_path, arguments=arguments)
+    verdict = write_verdict(tmp_path)
+    assert verdict.next_command is not None
+    assert f"--seeds {min(n for n in verdict.seeds_by_question.values() if n)}" in verdict.next_command
+    assert "--nonlinear_units 0,1,2,5" in verdict.next_command  # the linear and the fully nonlinear end
+    assert format_verdict(verdict).splitlines()[-1] == verdict.next_command
+    assert verdict.next_command in text_of((tmp_path / "verdict.html").read_text())
+    clean = runs({p: around(0.96, 0.002, 6, p) for p in (0, 2, 5)}, hidden_size=5)
+    write_sweep(tmp_path / "clean", clean)
+    write_settings(tmp_path / "clean", arguments=arguments)
+    assert write_verdict(tmp_path / "clean").next_command is None
+
+
+def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path) -> None:
+    spread = np.linspace(-0.01, 0.01, 10)
+    write_sweep(tmp_path, runs({p: (centre + spread).tolist() for p, centre in ((0, 0.88), (2, 0.9), (10, 0.9))}))
+    write_settings(tmp_path, arguments=["--seeds", "10", "--nonlinear_units", "0,2,10", "--output_dir", "x"])
+    command = write_verdict(tmp_path).next_command or ""
+    assert command.startswith("alrnn verdict ")
+    tolerance = float(command.split()[-1])
+    assert tolerance < 0.02
+
+
+def test_a_sweep_that_looks_again_is_judged_at_its_last_look(tmp_path: Path) -> None:
+    made = runs(jitter({p: scores * 3 for p, scores in NEAR_IDENTITY.items()}))
+    write_sweep(tmp_path, [run for run in made if run.seed < 13])
+    write_settings(tmp_path, looks=[8, 12, 15])
+    verdict = write_verdict(tmp_path)
+    assert {one.tried for one in verdict.estimates} == {12}
+    assert verdict.sizes[0].alpha == pytest.approx(0.05 / 3)
+    assert {one.tried for one in write_verdict(tmp_path, seeds=8).estimates} == {8}
 
 
 def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
@@ -143,13 +193,14 @@ def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
     assert found["nan"] == ("diverged", "")
     said = text_of((tmp_path / "verdict.html").read_text())
     assert "broke failed RuntimeError: <out of memory>" in said
-    assert re.search(r"^5 .* 0/6 .*not compared$", format_verdict(verdict), re.MULTILINE)
+    assert re.search(r"^5 .* 0/6 .*diverges", format_verdict(verdict), re.MULTILINE)
 
 
 def test_json_names_every_number() -> None:
     verdict = judge(starts())
     content = verdict_json(verdict)
-    assert set(content["sizes"][0]["units"][0]) == set(verdict.sizes[0].units[0]._fields)
+    assert set(content["estimates"][0]) == set(verdict.estimates[0]._fields)
+    assert content["estimates"] == content["sizes"][-1]["estimates"]
     assert set(content["rules"]) == set(verdict.rules._fields)
     json.dumps(content, allow_nan=False)
 
@@ -175,12 +226,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     folder = write_sweep(tmp_path / "sweep", made)
     main(["verdict", str(folder)])  # it refuses to claim, and that is no error
     printed = capsys.readouterr().out
-    assert printed == f"{format_verdict(judge(made))}\n\n{folder / 'verdict.html'}\n"
-    assert "Not enough seeds" in printed
+    assert printed == f"{folder / 'verdict.html'}\n\n{format_verdict(judge(made))}\n"
+    assert "Nothing can be told with 2 seeds" in printed
     main(["verdict", str(folder), "--score", "accuracy", "--solved", "0.99", "--tolerance", "0.1", "--alpha", "0.01"])
     rules = json.loads((folder / "verdict.json").read_text())["rules"]
     assert rules["score"] == "test/accuracy"
-    assert [rules[name] for name in ("threshold", "tolerance", "alpha")] == [0.99, 0.1, 0.01]
+    assert [rules[name] for name in ("solved", "tolerance", "alpha")] == [0.99, 0.1, 0.01]
 
 
 @pytest.mark.parametrize(

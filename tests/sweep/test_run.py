@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lightning_alrnn.sweep.plan import make_plan
+from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
-from lightning_alrnn.sweep.verdict import Run
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from lightning_alrnn.sweep.rules import Run, Value
 from lightning_alrnn.sweep.store import (
     Claim,
     Record,
@@ -25,7 +26,6 @@ from lightning_alrnn.sweep.store import (
     write_record,
     write_tables,
 )
-from lightning_alrnn.sweep.verdict import Run, Value
 
 
 def record(seed: int = 0, p: int | None = 5, core: str = "ALRNN", **settings: Value) -> Record:

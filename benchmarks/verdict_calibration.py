@@ -1,0 +1,404 @@
+"""How often is a verdict wrong, and how often does it tell? Synthetic sweeps whose truth is known.
+
+    python benchmarks/verdict_calibration.py             # 1,000 sweeps a cell; about 25 minutes on two cores
+    python benchmarks/verdict_calibration.py --tables 50 # a glance
+
+Each truth is judged at 3, 5, 10 and 20 seeds and 3, 5 and 7 values of P, and as ``--seeds 5..40`` is. A claim is false
+if it contradicts the typical runs (medians) of the distributions that the scores are drawn from. The tolerance is 0.02.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from common import RESULTS, save
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lightning_alrnn.sweep import Claims, Run, Verdict, judge
+from lightning_alrnn.sweep.looks import plan_looks
+
+TOLERANCE, LEVEL = 0.02, 0.05
+SEEDS, COLUMNS = (3, 5, 10, 20), (3, 5, 7)
+LOOKS = plan_looks(5, 40)
+CLAIMS = ("needed", "not needed", "enough", "few beat all")
+
+Scores = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, int], Scores]
+
+
+class Truth(NamedTuple):
+    """Scores that sweeps are drawn from: ``(seeds, columns)``, −∞ for a run that diverged, NaN for one that is missing.
+
+    Attributes:
+        name: What is true.
+        draw: Draws a sweep.
+        boundary: Whether a gap equals the tolerance exactly, or within 0.0001: all P are enough then.
+        settings: Number of settings that each P chooses from, all alike; the validation score is the test's.
+        sizes: Number of sizes of training data, all alike.
+    """
+
+    name: str
+    draw: Draw
+    boundary: bool = False
+    settings: int = 1
+    sizes: int = 1
+
+
+def peaks(rng: np.random.Generator, shape: tuple[int, ...], share: float, high: float, low: float) -> Scores:
+    """Scores at two peaks, the upper one with a probability."""
+    return np.where(rng.random(shape) < share, high, low) + 0.004 * rng.normal(size=shape)
+
+
+def around(rng: np.random.Generator, shape: tuple[int, ...], centre: float, deviation: float) -> Scores:
+    """Normal scores."""
+    return centre + deviation * rng.normal(size=shape)
+
+
+def first(draw_first: Draw, draw_rest: Draw, count: int = 1) -> Draw:
+    """The first columns from one distribution, the others from another; a count of 99 is all but the last."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        number = min(count, columns - 1)
+        return np.hstack([draw_first(rng, seeds, number), draw_rest(rng, seeds, columns - number)])
+
+    return draw
+
+
+def two(share: float, low: float, high: float = 0.95) -> Draw:
+    """All columns at two peaks."""
+    return lambda rng, seeds, columns: peaks(rng, (seeds, columns), share, high, low)
+
+
+def steady(centre: float, deviation: float = 0.004) -> Draw:
+    """All columns normal."""
+    return lambda rng, seeds, columns: around(rng, (seeds, columns), centre, deviation)
+
+
+def noise(kind: str, centre: float, deviation: float) -> Draw:
+    """Scores of a shape, with their median at the centre."""
+    shapes: dict[str, Callable[[np.random.Generator, tuple[int, int]], Scores]] = {
+        "t with 2 degrees": lambda rng, shape: rng.standard_t(2, size=shape) / 2,
+        "Cauchy": lambda rng, shape: 0.4 * rng.standard_cauchy(size=shape),
+        "skewed to the left": lambda rng, shape: math.log(2) - rng.exponential(size=shape),
+        "skewed to the right": lambda rng, shape: rng.exponential(size=shape) - math.log(2),
+        "uniform": lambda rng, shape: math.sqrt(3) * rng.uniform(-1, 1, size=shape),
+    }
+    return lambda rng, seeds, columns: centre + deviation * shapes[kind](rng, (seeds, columns))
+
+
+def diverging(share: float, centre: float) -> Draw:
+    """Normal scores of which a share diverged."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        shape = (seeds, columns)
+        return np.where(rng.random(shape) < share, -math.inf, around(rng, shape, centre, 0.01))
+
+    return draw
+
+
+def by_seed(effect: float, draw_scores: Draw) -> Draw:
+    """Scores that the seed's data make better or worse for all P alike."""
+    return lambda rng, seeds, columns: draw_scores(rng, seeds, columns) + effect * rng.normal(size=(seeds, 1))
+
+
+def easy_seeds(share: float) -> Draw:
+    """All P ≥ 1 at one of two peaks, the same for all, as the seed's data have it."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        easy = rng.random((seeds, 1)) < share
+        return np.where(easy, 0.95, 0.75) + 0.004 * rng.normal(size=(seeds, columns))
+
+    return draw
+
+
+def counts(correct: Sequence[float]) -> Draw:
+    """Accuracies on 200 test trials; the last probability is that of all further columns."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        share = [correct[min(column, len(correct) - 1)] for column in range(columns)]
+        return rng.binomial(200, share, size=(seeds, columns)) / 200
+
+    return draw
+
+
+def missing(draw_scores: Draw, share: float = 0.15) -> Draw:
+    """Scores of which some are missing, as their runs failed."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        scores = draw_scores(rng, seeds, columns)
+        scores[rng.random(scores.shape) < share] = math.nan
+        return scores
+
+    return draw
+
+
+def steps(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+    """Each P is better than the one before it, by 0.8 of the tolerance."""
+    return around(rng, (seeds, columns), 0.9, 0.006) + 0.8 * TOLERANCE * np.arange(columns)
+
+
+NULLS = (
+    Truth("P=0 fails in 10 % of its runs, mean 0.03 worse", first(two(0.9, 0.65), steady(0.95))),
+    Truth("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75)), boundary=True),
+    Truth("the same with one such other", first(steady(0.85), two(0.5, 0.75), 99), boundary=True),
+    Truth("P=0 steady at .85, the others .95 in 55 %", first(steady(0.85), two(0.55, 0.75))),
+    Truth("P=0 steady at .85, the others .95 in 45 %", first(steady(0.85), two(0.45, 0.75))),
+    Truth("P=0 diverges in 40 % of runs", first(diverging(0.4, 0.9), steady(0.9, 0.01))),
+    Truth("P=0 diverges in 60 % of runs", first(diverging(0.6, 0.9), steady(0.9, 0.01))),
+    Truth("the others diverge in 40 %, P=0 is 0.03 worse", first(steady(0.87, 0.01), diverging(0.4, 0.9))),
+    Truth("P=0 solves 20 %, others 95 %", first(two(0.2, 0.5), two(0.95, 0.5))),
+    Truth("P=1 solves 70 %, others 95 %", first(first(two(0.1, 0.5), two(0.7, 0.5)), two(0.95, 0.5), 2)),
+    Truth("P=0 solves 45 %, others 95 %", first(two(0.45, 0.5), two(0.95, 0.5))),
+    Truth("P=0 solves 55 %, others 95 %", first(two(0.55, 0.5), two(0.95, 0.5))),
+    Truth("all but the largest P solve 45 %, it 95 %", first(two(0.45, 0.5), two(0.95, 0.5), 99)),
+    Truth("all but the largest P solve 45 %, it 55 %", first(two(0.45, 0.5), two(0.55, 0.5), 99)),
+    Truth("peaks 1.75 tolerances apart: 45 % against 55 %", first(two(0.45, 0.915), two(0.55, 0.915), 99)),
+    Truth("peaks 2.5 tolerances apart: 45 % against 75 %", first(two(0.45, 0.9), two(0.75, 0.9), 2)),
+    Truth("all steady 1.05 tolerances below one that fails in 10 %", first(steady(0.929, 0.002), two(0.9, 0.9), 99)),
+    Truth("all steady 1.05 tolerances below one that fails in 40 %", first(steady(0.928, 0.002), two(0.6, 0.75), 99)),
+    Truth("worse by exactly the tolerance, sd .01", first(steady(0.88, 0.01), steady(0.9, 0.01)), boundary=True),
+    Truth(
+        "worse by exactly the tolerance, sd .03 and .003", first(steady(0.88, 0.03), steady(0.9, 0.003)), boundary=True
+    ),
+    Truth("all but one worse by 1.01 tolerances, sd .01", first(steady(0.8798, 0.01), steady(0.9, 0.01), 99)),
+    Truth("all but one worse by 1.01 tolerances, sd .003, it .03", first(steady(0.8798, 0.003), steady(0.9, 0.03), 99)),
+    Truth("the same, skewed to the right", first(steady(0.8798, 0.003), noise("skewed to the right", 0.9, 0.03), 99)),
+    Truth("the same, skewed to the left", first(steady(0.8798, 0.003), noise("skewed to the left", 0.9, 0.03), 99)),
+    Truth(
+        "half of P worse by 1.01 tolerances, t with 2 degrees",
+        first(noise("t with 2 degrees", 0.8798, 0.01), noise("t with 2 degrees", 0.9, 0.01), 3),
+    ),
+    Truth(
+        "all but one worse by 1.01 tolerances, Cauchy",
+        first(noise("Cauchy", 0.8798, 0.01), noise("Cauchy", 0.9, 0.01), 99),
+    ),
+    Truth(
+        "all but one worse by 1.01 tolerances, uniform",
+        first(noise("uniform", 0.8798, 0.01), noise("uniform", 0.9, 0.01), 99),
+    ),
+    Truth(
+        "P=0 skewed to the left, within the tolerance",
+        first(noise("skewed to the left", 0.881, 0.03), steady(0.9)),
+        boundary=True,
+    ),
+    Truth("each P better by 0.8 tolerances", steps),
+    Truth(
+        "seeds differ by .03, P=0 worse by 1.01 tolerances",
+        by_seed(0.03, first(steady(0.8798, 0.006), steady(0.9, 0.006))),
+    ),
+    Truth(
+        "seeds differ by .1, P=0 worse by the tolerance",
+        by_seed(0.1, first(steady(0.88, 0.006), steady(0.9, 0.006))),
+        boundary=True,
+    ),
+    Truth("the seed decides for all P ≥ 1 (45 %), P=0 .95 in 55 %", first(two(0.55, 0.75), easy_seeds(0.45))),
+    Truth("ties on 200 trials, P=0 worse by 5", first(counts([0.895]), counts([0.92]))),
+    Truth("ties on 200 trials, worse by the tolerance", first(counts([0.90]), counts([0.92])), boundary=True),
+    Truth("15 % of runs missing, P=0 solves 45 %", missing(first(two(0.45, 0.5), two(0.95, 0.5)))),
+    Truth("three settings, P=0 solves 45 %", first(two(0.45, 0.5), two(0.95, 0.5)), settings=3),
+    Truth("three settings, others .95 in 45 %, P=0 steady at .85", first(steady(0.85), two(0.45, 0.75)), settings=3),
+    Truth("two settings, worse by 1.01 tolerances, sd .01", first(steady(0.8798, 0.01), steady(0.9, 0.01)), settings=2),
+    Truth("two sizes of data, all but the largest P solve 45 %", first(two(0.45, 0.5), two(0.95, 0.5), 99), sizes=2),
+)
+POWERS = (
+    Truth("P=0 solves nothing, the others 90 %", first(steady(0.5), two(0.9, 0.5))),
+    Truth("all P equal, sd .01", steady(0.9, 0.01)),
+    Truth("all P equal, sd .005", steady(0.9, 0.005)),
+    Truth(
+        "digits: .944 ± .004, .951 ± .013, .962 ± .016",
+        first(first(steady(0.944, 0.004), steady(0.951, 0.013)), steady(0.962, 0.016), 2),
+    ),
+    Truth("P=0 worse by 0.05, sd .01", first(steady(0.85, 0.01), steady(0.9, 0.01))),
+)
+
+
+class Counts(NamedTuple):
+    """How often, of the sweeps of a cell, each claim is false, and what is told."""
+
+    false: dict[str, int]
+    told: dict[str, int]
+    seeds: list[int]
+
+
+def runs_of(truth: Truth, rng: np.random.Generator, seeds: int, columns: int) -> list[Run]:
+    """The runs of a sweep."""
+    runs = []
+    for setting, size in itertools.product(range(truth.settings), range(truth.sizes)):
+        scores = truth.draw(rng, seeds, columns)
+        settings: dict[str, Any] = {"model.init": str(setting)} if truth.settings > 1 else {}
+        settings |= {"data.train_size": 100 * (size + 1)} if truth.sizes > 1 else {}
+        for seed, row in enumerate(scores.tolist()):
+            for units, score in enumerate(row):
+                metrics = {"test/accuracy": score, "val/accuracy": score} if math.isfinite(score) else {}
+                runs.append(Run("ALRNN", units, seed, settings, metrics, score == -math.inf, columns - 1))
+    return runs
+
+
+def sufficient(truth: Truth, columns: int) -> NDArray[np.bool_]:
+    """Which P are enough in truth, by the medians of 200,000 runs."""
+    if truth.boundary:
+        return np.ones(columns, dtype=bool)
+    scores = truth.draw(np.random.default_rng(0), 200_000, columns)
+    medians = np.array([np.sort(column[~np.isnan(column)])[(~np.isnan(column)).sum() // 2] for column in scores.T])
+    enough: NDArray[np.bool_] = medians.max() - medians <= TOLERANCE
+    return enough
+
+
+def is_false(claims: Claims, enough: NDArray[np.bool_]) -> dict[str, bool]:
+    """Which claims contradict the truth."""
+    return {
+        "needed": claims.nonlinearity_needed is True and bool(enough[0]),
+        "not needed": claims.nonlinearity_needed is False and not enough[0],
+        "enough": any(not enough[p] for p in claims.sufficient),
+        "few beat all": claims.sparse_beats_full is True and bool(enough[-1]),
+    }
+
+
+def looked_at(runs: Sequence[Run], seeds: int | None) -> Iterator[tuple[int, Verdict]]:
+    """The verdict on a fixed number of seeds, or those at each look until everything is told."""
+    if seeds is not None:
+        yield seeds, judge(runs, tolerance=TOLERANCE, alpha=LEVEL)
+        return
+    for look in LOOKS:
+        verdict = judge([run for run in runs if run.seed < look], tolerance=TOLERANCE, alpha=LEVEL / len(LOOKS))
+        yield look, verdict
+        if not verdict.untold:
+            return
+
+
+def count(task: tuple[str, int | None, int, int]) -> Counts:
+    """Judge the sweeps of a cell: a truth, a number of seeds (``None`` for 5..40), a number of P."""
+    name, seeds, columns, tables = task
+    truth = next(one for one in (*NULLS, *POWERS) if one.name == name)
+    enough = sufficient(truth, columns)
+    rng = np.random.default_rng(zlib.crc32(repr(task).encode()))
+    false = dict.fromkeys(CLAIMS, 0)
+    told = dict.fromkeys(("needed", "a sufficient set", "P=0 in it", "everything"), 0)
+    lengths = []
+    for _ in range(tables):
+        runs = runs_of(truth, rng, seeds or LOOKS[-1], columns)
+        if not any(run.metrics for run in runs):
+            continue
+        wrong: set[str] = set()
+        judged = seeds or 0
+        for judged, verdict in looked_at(runs, seeds):  # noqa: B007
+            for size in verdict.sizes:  # a claim that is withdrawn at a later look was made all the same
+                wrong |= {claim for claim, is_wrong in is_false(size.claims, enough).items() if is_wrong}
+        for claim in wrong:
+            false[claim] += 1
+        told["needed"] += verdict.claims.nonlinearity_needed is True
+        told["a sufficient set"] += bool(verdict.claims.sufficient)
+        told["P=0 in it"] += 0 in verdict.claims.sufficient
+        told["everything"] += not verdict.untold
+        lengths.append(judged)
+    return Counts(false, told, lengths)
+
+
+def power_limit(columns: int = 7, seeds: int = 5, draws: int = 400_000) -> float:
+    """What no procedure of the level can exceed: how often P=0 is claimed to be enough if all P are equal, sd .01.
+
+    By Neyman and Pearson, the power of the most powerful test of one case in which P=0 is not enough, a quarter of the
+    tolerance below the others but one (unknown which), which is three quarters above them; the sd is known.
+    """
+    scale = TOLERANCE / 0.01 * math.sqrt(seeds)
+    rng = np.random.default_rng(0)
+
+    def likelihood(means: Scores) -> Scores:
+        centred = means - means.mean(axis=1, keepdims=True)
+        logs = []
+        for best in range(1, columns):
+            shift = np.zeros(columns)
+            shift[0], shift[best] = -0.25 * scale, 0.75 * scale
+            shift -= shift.mean()
+            logs.append(centred @ shift - 0.5 * shift @ shift)
+        return np.logaddexp.reduce(logs, axis=0)
+
+    equal, shifted = rng.normal(size=(2, draws, columns))
+    shifted[:, 0] -= 0.25 * scale
+    shifted[:, 1] += 0.75 * scale
+    return float((likelihood(equal) <= np.quantile(likelihood(shifted), LEVEL)).mean())
+
+
+def main() -> None:
+    """Judge all cells; print, and write the tables and the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=1000, help="sweeps of each cell")
+    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
+    options = parser.parse_args()
+    tasks = [
+        (truth.name, seeds, columns, options.tables)
+        for truth in (*NULLS, *POWERS)
+        for seeds in (*SEEDS, None)
+        for columns in COLUMNS
+    ]
+    with multiprocessing.Pool(options.jobs) as pool:
+        results = dict(zip(tasks, tqdm(pool.imap(count, tasks), total=len(tasks), unit="cell"), strict=True))
+    write(results, options.tables)
+
+
+def write(results: dict[tuple[str, int | None, int, int], Counts], tables: int) -> None:
+    """Print and write the tables of false claims and of power."""
+    bound = LEVEL + 2 * math.sqrt(LEVEL * (1 - LEVEL) / tables)
+    limit = power_limit()
+    cells = [
+        {
+            "truth": name,
+            "seeds": seeds or f"5..{LOOKS[-1]}",
+            "columns": columns,
+            "tables": tables,
+            "false": {claim: number / tables for claim, number in result.false.items()},
+            "told": {claim: number / tables for claim, number in result.told.items()},
+            "mean_seeds": float(np.mean(result.seeds)) if result.seeds else None,
+        }
+        for (name, seeds, columns, _), result in results.items()
+    ]
+    over = [cell for cell in cells if max(cell["false"].values()) > bound]
+    rows = []
+    for truth in NULLS:
+        row = [truth.name]
+        for seeds in (*SEEDS, None):
+            worst = max(
+                (number, claim)
+                for columns in COLUMNS
+                for claim, number in results[(truth.name, seeds, columns, tables)].false.items()
+            )
+            row.append(f"{worst[0] / tables:.3f}" + (f" {worst[1]}" if worst[0] / tables > bound else ""))
+        lengths = [seed for columns in COLUMNS for seed in results[(truth.name, None, columns, tables)].seeds]
+        rows.append([*row, f"{np.mean(lengths):.0f}"])
+    heads = ["truth", *(f"{seeds} seeds" for seeds in SEEDS), f"5..{LOOKS[-1]}", "mean seeds of 5..40"]
+    text = (
+        f"The largest rate of a false claim over 3, 5 and 7 P; {tables} sweeps a cell, level {LEVEL}, so that up to "
+        f"{bound:.4f} is chance. Cells above: {len(over)} of {len(cells)}."
+    )
+    data = {"bound": bound, "looks": LOOKS, "over": over, "cells": cells, "power_limit": limit}
+    save("verdict_calibration", text, heads, rows, data)
+    head = ["truth", "seeds × P", "needed", "a sufficient set", "P=0 in it", "everything", "mean seeds"]
+    lines = [
+        f"What is told, as a share of the sweeps. Of all procedures of the level none could have P=0 in the set more "
+        f"often than {limit:.2f} where all P are equal, sd .01, at 5 × 7.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+    ]
+    for truth in POWERS:
+        for seeds, columns in itertools.product((5, 10, 20, None), (3, 7)):
+            result = results[(truth.name, seeds, columns, tables)]
+            shown = [f"{number / tables:.2f}" for number in result.told.values()]
+            cell = [truth.name, f"{seeds or '5..40'} × {columns}", *shown, f"{np.mean(result.seeds):.0f}"]
+            lines.append("| " + " | ".join(cell) + " |")
+    (RESULTS / "verdict_power.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(["", *lines]))
+    print(json.dumps(over, indent=1) if over else "\nno cell above the bound")
+
+
+if __name__ == "__main__":
+    main()

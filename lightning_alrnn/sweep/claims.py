@@ -1,0 +1,151 @@
+"""What is claimed of a sweep, read off the estimates, and how many seeds would tell what they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lightning_alrnn.sweep.estimates import Estimate, measure
+from lightning_alrnn.sweep.rules import Rules
+
+_MOST_SEEDS = 1000
+_GROWTH = 1.1
+_SLACK = 1 + 1e-6
+NEEDED = "whether nonlinearity is needed"
+SUFFICIENT = "which P are enough"
+SPARSE = "whether fewer nonlinear units beat all of them"
+
+
+class Claims(NamedTuple):
+    """What is claimed. Each claim is about a typical run, the median of the runs that a P would have.
+
+    Attributes:
+        nonlinearity_needed: Whether P=0 is not enough; ``None`` if that cannot be told.
+        sufficient: Each P that is shown to be enough: its typical run is within the tolerance of the best P's, and at
+            least half of its runs are as good as that.
+        smallest_sufficient: The smallest of them, or ``None``. That smaller ones are not enough is not said.
+        sparse_beats_full: Whether P=M is not enough; ``None`` if that cannot be told or P=M was not run.
+    """
+
+    nonlinearity_needed: bool | None
+    sufficient: tuple[int, ...]
+    smallest_sufficient: int | None
+    sparse_beats_full: bool | None
+
+
+def is_sufficient(estimate: Estimate, tolerance: float) -> bool:
+    """Whether the runs show that P is enough.
+
+    Args:
+        estimate: Estimate for P.
+        tolerance: How much worse does not count.
+
+    Returns:
+        Whether its gap is at most the tolerance and at least half of its runs are good, both by their limits.
+    """
+    return estimate.compared and estimate.gap_high <= tolerance * _SLACK and estimate.share_low >= 0.5
+
+
+def is_insufficient(estimate: Estimate, tolerance: float) -> bool:
+    """Whether the runs show that P is not enough.
+
+    Args:
+        estimate: Estimate for P.
+        tolerance: How much worse does not count.
+
+    Returns:
+        Whether its gap is more than the tolerance and less than half of its runs are good, both by their limits.
+    """
+    return estimate.compared and estimate.gap_low > tolerance * _SLACK and estimate.share_high < 0.5
+
+
+def make_claims(estimates: Sequence[Estimate], tolerance: float, hidden_size: int | None) -> Claims:
+    """Read the claims off the estimates.
+
+    Args:
+        estimates: Estimates for each P.
+        tolerance: How much worse does not count.
+        hidden_size: M, where it is known and the same for all.
+
+    Returns:
+        The claims; with fewer than two P that are compared there are none.
+    """
+    if sum(one.compared for one in estimates) < 2:
+        return Claims(None, (), None, None)
+    by_p = {one.nonlinear_units: one for one in estimates}
+    sufficient = tuple(p for p, one in by_p.items() if is_sufficient(one, tolerance))
+
+    def falls_short(p: int | None) -> bool | None:
+        if p in sufficient:
+            return False
+        return True if p in by_p and is_insufficient(by_p[p], tolerance) else None
+
+    return Claims(falls_short(0), sufficient, min(sufficient, default=None), falls_short(hidden_size))
+
+
+def find_untold(claims: Claims, estimates: Sequence[Estimate], hidden_size: int | None) -> tuple[str, ...]:
+    """What was asked, by the P that were run, and is not told.
+
+    Args:
+        claims: The claims.
+        estimates: Estimates for each P.
+        hidden_size: M, where it is known.
+
+    Returns:
+        A phrase for each question.
+    """
+    units = {one.nonlinear_units for one in estimates}
+    asked = {
+        NEEDED: 0 in units and claims.nonlinearity_needed is None,
+        SUFFICIENT: not claims.sufficient,
+        SPARSE: hidden_size in units and claims.sparse_beats_full is None,
+    }
+    return tuple(question for question, untold in asked.items() if untold)
+
+
+def seeds_needed(
+    estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None, alpha: float
+) -> dict[str, int | None]:
+    """How many seeds would tell what is not told, if further runs are like those there are.
+
+    The scores of each P are spread over more runs, their quantiles kept, until the question is answered.
+
+    Args:
+        estimates: Estimates for each P.
+        rules: What runs are judged by.
+        hidden_size: M, where it is known.
+        alpha: Level of each claim.
+
+    Returns:
+        Number of seeds in all for each question of :func:`find_untold`; ``None`` where 1,000 would not tell.
+    """
+    untold = find_untold(make_claims(estimates, rules.tolerance, hidden_size), estimates, hidden_size)
+    needed: dict[str, int | None] = dict.fromkeys(untold)
+    compared = {one.nonlinear_units: one for one in estimates if one.compared}
+    if len(compared) < 2:
+        return needed
+    samples = {
+        p: np.sort([*(rules.sign * np.array([*one.scores.values()])), *[-math.inf] * one.diverged])
+        for p, one in compared.items()
+    }
+    seeds = max(map(len, samples.values()))
+    while seeds < _MOST_SEEDS and None in needed.values():
+        seeds = max(seeds + 1, int(seeds * _GROWTH))
+        places = (np.arange(seeds) + 0.5) / seeds
+        spread = {p: np.quantile(sample, places, method="inverted_cdf") for p, sample in samples.items()}
+        measures = measure(spread, rules, alpha)
+        expected = [
+            one._replace(
+                gap_low=measures.gap_low[p],
+                gap_high=measures.gap_high[p],
+                share_low=measures.share_low[p],
+                share_high=measures.share_high[p],
+            )
+            for p, one in compared.items()
+        ]
+        still = find_untold(make_claims(expected, rules.tolerance, hidden_size), expected, hidden_size)
+        needed |= {question: seeds for question in untold if question not in still and needed[question] is None}
+    return needed

@@ -1,0 +1,30 @@
+"""When a sweep that adds seeds looks at its runs."""
+
+from __future__ import annotations
+
+import math
+
+_FIRST, _GROWTH = 8, 1.5
+
+
+def plan_looks(first: int, last: int) -> tuple[int, ...]:
+    """Numbers of seeds at which a sweep looks at its runs.
+
+    The level of the claims is divided equally between the looks. With fewer than 8 seeds a share of it is too small
+    for any claim, so that the first look is at 8 seeds or more; each further one has half as many seeds again.
+
+    Args:
+        first: Smallest number of seeds.
+        last: Largest number of seeds.
+
+    Returns:
+        Numbers of seeds in order; the last is the largest.
+
+    Example:
+        >>> plan_looks(5, 40)
+        (8, 12, 18, 27, 40)
+    """
+    looks = [max(first, _FIRST)]
+    while looks[-1] < last:
+        looks.append(math.ceil(_GROWTH * looks[-1]))
+    return (*looks[:-1], last)

@@ -1,0 +1,295 @@
+"""The sentences of a verdict: each names what it is about and carries its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightning_alrnn.sweep.claims import Claims, is_insufficient, is_sufficient
+from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.intervals import share_interval
+from lightning_alrnn.sweep.rules import Rules
+
+
+def answer(claims: Claims, estimates: Sequence[Estimate], rules: Rules, alpha: float, hidden_size: int | None) -> str:
+    """The claims at one size of training data and what they rest on.
+
+    Args:
+        claims: The claims.
+        estimates: Estimates for each P.
+        rules: What runs are judged by.
+        alpha: Level of each claim.
+        hidden_size: M, where it is known.
+
+    Returns:
+        A few sentences.
+    """
+    compared = [one for one in estimates if one.compared]
+    most = max((one.tried for one in estimates), default=0)
+    if not compared:
+        return "P cannot be compared: there is no setting of what else was varied that each of them was run with."
+    if len(compared) < 2:
+        return f"There is nothing to compare P={compared[0].nonlinear_units} with: a claim needs two P or more."
+    if most < fewest_seeds(alpha):
+        return (
+            f"Nothing can be told with {most} {'seed' if most == 1 else 'seeds'}: a claim needs at least "
+            f"{fewest_seeds(alpha)} at the level {alpha:.3g}."
+        )
+    if all(math.isnan(one.typical) for one in compared):
+        return "Nothing can be told: a typical run of each P diverges. A lower learning rate or clipping may help."
+    sentences = [needed(claims, estimates, rules), enough(claims, estimates, rules)]
+    if few := [one for one in estimates if not one.compared and one.nonlinear_units]:
+        numbers = units([one.nonlinear_units for one in few])
+        sentences.append(f"{numbers} {'has' if len(few) == 1 else 'have'} too few runs to be compared.")
+    if claims.sparse_beats_full:
+        sentences.append(sparse(claims, estimates, rules, hidden_size))
+    if rules.exploratory:
+        sentences.append(
+            f"This is exploratory: the tolerance of {number(rules.tolerance)} was derived from the scores that it "
+            "judges."
+        )
+    return " ".join(sentences)
+
+
+def needed(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
+    """Whether nonlinearity is needed, in a sentence.
+
+    Args:
+        claims: The claims.
+        estimates: Estimates for each P.
+        rules: What runs are judged by.
+
+    Returns:
+        A sentence.
+    """
+    linear = next((one for one in estimates if one.nonlinear_units == 0), None)
+    if linear is None or not linear.compared:
+        why = "was not run" if linear is None else f"has {linear.tried} runs, too few to be compared"
+        return f"Whether nonlinearity is needed cannot be told: P=0 {why}."
+    if claims.nonlinearity_needed:
+        return f"Nonlinearity is needed: {_falls_short(linear, rules)}."
+    if claims.nonlinearity_needed is False:
+        return (
+            f"Nonlinearity is not needed in a typical run: one of P=0 {_gap(linear, rules)}, and "
+            f"{_good(linear, rules)} (at least {percent(linear.share_low)})."
+        )
+    return (
+        f"Whether nonlinearity is needed cannot be told: a typical run of P=0 {_gap(linear, rules)}, and "
+        f"{_good(linear, rules)} ({percent(linear.share_low)} to {percent(linear.share_high)})."
+    )
+
+
+def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
+    """Which P are enough, in a sentence or two.
+
+    Args:
+        claims: The claims.
+        estimates: Estimates for each P.
+        rules: What runs are judged by.
+
+    Returns:
+        One or two sentences.
+    """
+    chosen = [one for one in estimates if one.nonlinear_units in claims.sufficient]
+    if not chosen:
+        return f"Which P are enough cannot be told{_why_not(estimates, rules)}."
+    several = len(chosen) > 1
+    least = min(chosen, key=lambda one: one.share_low)
+    said = (
+        f"{units([one.nonlinear_units for one in chosen])} {'are' if several else 'is'} enough in a typical run: "
+        f"worse than the best by at most {number(max(one.gap_high for one in chosen))} (the tolerance is "
+        f"{number(rules.tolerance)}), and {'at least ' if several else ''}{least.good} of {least.tried} "
+        f"{'runs of each' if several else 'runs'} {_verb(rules)} (at least {percent(least.share_low)})."
+    )
+    smaller = [
+        one.nonlinear_units
+        for one in estimates
+        if one.nonlinear_units < chosen[0].nonlinear_units and not is_insufficient(one, rules.tolerance)
+    ]
+    if smaller:
+        said += f" That {units(smaller, 'or')} {'is' if len(smaller) == 1 else 'are'} enough is not shown."
+    return said
+
+
+def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> str:
+    """Whether few nonlinear units beat all, in a sentence.
+
+    Args:
+        claims: The claims.
+        estimates: Estimates for each P.
+        rules: What runs are judged by.
+        hidden_size: M, where it is known.
+
+    Returns:
+        A sentence.
+    """
+    full = next((one for one in estimates if one.nonlinear_units == hidden_size), None)
+    if claims.sparse_beats_full and full is not None:
+        return f"Fewer nonlinear units beat all of them: {_falls_short(full, rules)}."
+    if claims.sparse_beats_full is False:
+        return (
+            f"Fewer nonlinear units do not beat all of them beyond the tolerance: P=M={hidden_size} is enough itself."
+        )
+    if hidden_size is None:
+        why = "M is unknown or differs"
+    elif full is None:
+        why = f"P=M={hidden_size} was not run"
+    else:
+        why = f"of P=M={hidden_size} enough is {status(full, rules)}"
+    return f"Whether fewer nonlinear units beat all of them cannot be told: {why}."
+
+
+def status(estimate: Estimate, rules: Rules) -> str:
+    """Whether P is enough, and where that is not shown, why.
+
+    Args:
+        estimate: Estimate for P.
+        rules: What runs are judged by.
+
+    Returns:
+        "enough", "not enough", or "not shown" with what the runs leave possible.
+    """
+    if is_sufficient(estimate, rules.tolerance):
+        return "enough"
+    if is_insufficient(estimate, rules.tolerance):
+        return "not enough"
+    if not estimate.compared:
+        return f"not compared: {estimate.tried} runs are too few"
+    reasons = []
+    if estimate.gap_high > rules.tolerance:
+        bounded = math.isfinite(estimate.gap_high)
+        reasons.append(f"gap up to {number(estimate.gap_high)}" if bounded else "any gap")
+    if estimate.share_low < 0.5:
+        reasons.append(f"good runs from {percent(estimate.share_low)}")
+    return f"not shown: {', '.join(reasons)}"
+
+
+def fewest_seeds(alpha: float) -> int:
+    """Seeds that any claim needs.
+
+    Args:
+        alpha: Level of each claim.
+
+    Returns:
+        The smallest number of seeds at which all good runs, or none, show that a share lies on one side of a half.
+
+    Example:
+        >>> fewest_seeds(0.05), fewest_seeds(0.01)
+        (5, 7)
+    """
+    seeds = 1
+    while share_interval(seeds, seeds, alpha).low < 0.5:
+        seeds += 1
+    return seeds
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names with commas and a word before the last.
+
+    Args:
+        names: At least one name.
+        last: Word before the last.
+
+    Returns:
+        The list as it stands in a sentence.
+
+    Example:
+        >>> listed(["0", "1", "5"])
+        '0, 1 and 5'
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def units(numbers: Sequence[int], last: str = "and") -> str:
+    """Several P, such as "P=1, 2 and 5".
+
+    Args:
+        numbers: Values of P.
+        last: Word before the last.
+
+    Returns:
+        The list as it stands in a sentence.
+    """
+    return f"P={listed([str(p) for p in numbers], last)}"
+
+
+def number(value: float) -> str:
+    """A number with three digits.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The number as text; a dash where it is not finite.
+    """
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent.
+
+    Args:
+        share: Number between 0 and 1.
+
+    Returns:
+        The share as text, such as "26 %".
+    """
+    return f"{100 * share:.0f} %"
+
+
+def _falls_short(estimate: Estimate, rules: Rules) -> str:
+    """How a P falls short."""
+    count = f"{estimate.good} of {estimate.tried}"
+    if estimate.diverged:
+        count += f"; {estimate.diverged} diverged"
+    return (
+        f"a typical run of P={estimate.nonlinear_units} {_gap(estimate, rules)}, and at most "
+        f"{percent(estimate.share_high)} of its runs {_verb(rules)} ({count})"
+    )
+
+
+def _gap(estimate: Estimate, rules: Rules) -> str:
+    """How a typical run compares with the best, with limits and the tolerance."""
+    if not math.isfinite(estimate.gap):
+        return "diverges"
+    said = (
+        f"is worse than the best by {number(estimate.gap)} (" if estimate.gap else "is as good as the best (worse by "
+    )
+    return f"{said}{limits(estimate)}; the tolerance is {number(rules.tolerance)})"
+
+
+def limits(estimate: Estimate) -> str:
+    """Limits of the gap.
+
+    Args:
+        estimate: Estimate for P.
+
+    Returns:
+        The limits that there are, such as "0.149 to 0.158", "at most 0.02" or "at least 0.149".
+    """
+    if math.isfinite(estimate.gap_high):
+        high = number(estimate.gap_high)
+        return f"{number(estimate.gap_low)} to {high}" if estimate.gap_low else f"at most {high}"
+    return f"at least {number(estimate.gap_low)}" if estimate.gap_low else "any amount"
+
+
+def _why_not(estimates: Sequence[Estimate], rules: Rules) -> str:
+    """The P whose runs vary too much for their number, where that keeps all others from being bounded."""
+    compared = [one for one in estimates if one.compared]
+    wide = [one for one in compared if one.diverged or np.std([*one.scores.values()], ddof=1) > rules.tolerance]
+    if any(math.isfinite(one.gap_high) for one in compared) or not wide:
+        return ""
+    names = units([one.nonlinear_units for one in wide])
+    return f": runs of {names} differ by more than the tolerance, and there are too few to bound a typical one"
+
+
+def _good(estimate: Estimate, rules: Rules) -> str:
+    return f"{estimate.good} of its {estimate.tried} runs {_verb(rules)}"
+
+
+def _verb(rules: Rules) -> str:
+    return "solve the task" if rules.solved is not None else "do as well"

@@ -1,0 +1,61 @@
+"""What is judged, in which direction, and how much worse does not count."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from sweep_runs import ADDITION, baseline, runs
+
+from lightning_alrnn.sweep import Run, choose_score, higher_is_better, judge
+
+
+@pytest.mark.parametrize("key", ["test/accuracy", "val/r2", "test/go/accuracy", "test/rate_correlation"])
+def test_metrics_that_should_be_high(key: str) -> None:
+    assert higher_is_better(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["test/mse", "test/task_loss", "test/loss/poisson", "val/nll", "test/Hellinger_distance"]
+)
+def test_metrics_that_should_be_low(key: str) -> None:
+    assert not higher_is_better(key)
+
+
+def test_the_score_is_the_first_that_every_run_has() -> None:
+    exact = {"test/sequence_accuracy": 0.5, "test/accuracy": 0.9, "test/loss": 0.1}
+    assert choose_score([Run("ALRNN", 0, 0, {}, exact)]) == "test/sequence_accuracy"
+    # exact in none of the runs, it tells nothing
+    assert choose_score([Run("ALRNN", 0, 0, {}, exact | {"test/sequence_accuracy": 0.0})]) == "test/accuracy"
+    two = [Run("ALRNN", 0, 0, {}, {"test/mse": 1.0, "test/loss": 1.0}), Run("ALRNN", 1, 0, {}, {"test/loss": 1.0})]
+    assert choose_score(two) == "test/loss"
+    with pytest.raises(ValueError, match=r"got test/f1; name one with --score"):
+        choose_score([Run("ALRNN", 0, 0, {}, {"test/f1": 1.0})])
+
+
+def test_tolerances() -> None:
+    made = runs(ADDITION, "test/mse")
+    derived = judge(made)
+    assert derived.rules.tolerance == pytest.approx(0.05 * (0.163 - 0.0006), rel=0.02)
+    assert derived.rules.exploratory
+    constants = [run._replace(metrics={**run.metrics, "test/constant_mse": 0.1667}) for run in made]
+    assert judge(constants).rules.tolerance == pytest.approx(0.05 * 0.1667)
+    assert not judge(constants).rules.exploratory
+    stated = judge(made, tolerance=0.01)
+    assert (stated.rules.tolerance, stated.rules.tolerance_rule, stated.rules.exploratory) == (0.01, "as stated", False)
+    assert judge(runs({0: [0.5], 1: [0.9]})).rules.tolerance == 0.02
+    # an accuracy in percent is no share
+    assert judge(runs({0: [50.0], 1: [90.0]})).rules.tolerance == pytest.approx(2.0)
+
+
+def test_what_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="no finished run of an ALRNN"):
+        judge(baseline("GRU", [0.9]))
+    with pytest.raises(ValueError, match="no run has the metric 'test/f1'; there are test/accuracy"):
+        judge(runs({0: [0.9]}), score="f1")
+    with pytest.raises(ValueError, match="with a finite test/mse"):
+        judge(runs({0: [math.nan], 1: [math.inf]}, "test/mse"))
+    with pytest.raises(ValueError, match="alpha must lie between 0 and 1"):
+        judge(runs({0: [0.9]}), alpha=5)
+    with pytest.raises(ValueError, match="tolerance must be positive"):
+        judge(runs({0: [0.9]}), tolerance=0)
