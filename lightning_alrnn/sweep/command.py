@@ -28,8 +28,18 @@ from lightning_alrnn.sweep.executors import (
     run_slurm,
     slurm_jobs,
 )
-from lightning_alrnn.sweep.plan import Plan, differences, is_alrnn, make_plan, parse_counts, parse_grid, parse_seeds
+from lightning_alrnn.sweep.plan import (
+    Plan,
+    differences,
+    is_alrnn,
+    make_plan,
+    parse_counts,
+    parse_grid,
+    parse_looks,
+    parse_seeds,
+)
 from lightning_alrnn.sweep.report import format_verdict, write_verdict
+from lightning_alrnn.sweep.rules import choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.store import (
     Claim,
@@ -40,7 +50,8 @@ from lightning_alrnn.sweep.store import (
     run_folder,
     write_tables,
 )
-from lightning_alrnn.sweep.verdict import TRAIN_SIZE, choose_score
+from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
+from lightning_alrnn.sweep.words import listed
 
 _USAGE = "alrnn sweep --config TASK --nonlinear_units P,P,… --seeds N --output_dir FOLDER [options]"
 _HELP = f"""usage: {_USAGE}
@@ -53,8 +64,9 @@ failed ones tried anew.
 
 what is varied
   --nonlinear_units P,P  numbers of nonlinear units, from 0 (linear) to --model.hidden_size
-  --seeds N | S,S        number of seeds, from 0 on, or the seeds themselves; a seed draws weights
-                         and data (--data.seed 0 keeps the data the same for all)
+  --seeds N | S,S | N..N number of seeds, from 0 on, the seeds themselves, or add seeds until the
+                         verdict can tell (5..40); a seed draws weights and data (--data.seed 0
+                         keeps the data the same for all)
   --train_size N,N       numbers of training sequences (--data.train_size)
   --core NAME,NAME       ALRNN (default) and baselines: RNN, GRU, LSTM
   --grid KEY=V,V …       anything else, such as model.init=gaussian,near_identity
@@ -89,12 +101,16 @@ def sweep(arguments: Sequence[str]) -> None:
         return
     options, shared = _parser().parse_known_args(list(arguments))
     plan = _plan(options, shared)
+    looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
-    _enter(folder, plan)
+    _enter(folder, plan, looks, arguments)
     surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit())
     try:
         with _signals_as_interrupt():
-            _do(options, plan, surroundings)
+            if looks:
+                plan = _look(options, plan, looks, surroundings)
+            else:
+                _do(options, plan, surroundings)
     except KeyboardInterrupt:
         write_tables(folder)
         _say_interrupted(folder, plan)
@@ -137,11 +153,23 @@ def finish(folder: Path, plan: Plan) -> bool:
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     try:
-        _write("\n" + format_verdict(write_verdict(folder)))
-        _write(f"verdict:      {folder / 'verdict.html'}")
-    except ValueError as error:  # no run has a score
+        verdict = write_verdict(folder)
+    except ValueError as error:  # no run is done
         _write(f"no verdict:   {error}")
+        return bool(missing)
+    _write(f"verdict:      {folder / 'verdict.html'}\n\n{format_verdict(verdict)}")
+    _note_judged(folder, len({spec.seed for spec in plan.runs}))
     return bool(missing)
+
+
+def _note_judged(folder: Path, seeds: int) -> None:
+    """Keep the number of seeds at which the sweep was judged: to judge it again at more costs another level."""
+    path = folder / "sweep.json"
+    with locked(folder / ".sweep"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not content["looks"]:  # these have divided their level beforehand
+            content["judged"] = sorted({*content["judged"], seeds})
+            write_file(path, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -207,8 +235,10 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     return plan
 
 
-def _enter(folder: Path, plan: Plan) -> None:
+def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[str]) -> None:
     """Make the folder, or see that the sweep in there is the same but for its cores, P, seeds and values.
+
+    The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice.
 
     Raises:
         ValueError: if it is another sweep; the message says in what.
@@ -222,6 +252,11 @@ def _enter(folder: Path, plan: Plan) -> None:
         found = []
         if there["varied"] != list(plan.varied):
             found = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]
+        elif path.is_file() and there.get("looks", []) != list(looks):
+            seeds = [listed([str(look) for look in some]) if some else "none" for some in (there.get("looks"), looks)]
+            found = [
+                f"looks, by --seeds: {seeds[0]} there, {seeds[1]} now, and claims would no longer hold their level"
+            ]
         now = json.loads(json.dumps(plan.configs))
         for core in now.keys() & there["configs"].keys() if not found else ():
             found += [line for line in differences(there["configs"][core], now[core]) if line not in found]
@@ -232,8 +267,32 @@ def _enter(folder: Path, plan: Plan) -> None:
                 f"{folder} holds another sweep. {listed}. Use another --output_dir, or these options again; cores, P, "
                 "seeds and further values of what is varied may be added"
             )
-        content = {"varied": list(plan.varied), "configs": there["configs"] | now}
+        content = {
+            "varied": list(plan.varied),
+            "configs": there["configs"] | now,
+            "looks": list(looks),
+            "arguments": list(arguments),
+            "judged": there.get("judged", []),
+        }
         write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:
+    """Add seeds and judge until everything is told; the plan of the runs that this took."""
+    numbers = listed([str(look) for look in looks])
+    _write(f"looks at {numbers} seeds, each at the level {ALPHA / len(looks):.3g}, until all that is asked is told")
+    part = plan
+    for look in looks:
+        part = plan._replace(runs=tuple(spec for spec in plan.runs if spec.seed < look))
+        _do(options, part, surroundings)
+        if any(_status(surroundings.folder, spec.name) != "done" for spec in part.runs):
+            break  # what is missing is said at the end
+        untold = write_verdict(surroundings.folder, seeds=look).untold
+        if not untold:
+            break
+        if look != looks[-1]:
+            _write(f"{look} seeds: not told yet: {'; '.join(untold)}")
+    return part
 
 
 def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:

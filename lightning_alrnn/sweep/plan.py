@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -16,17 +17,21 @@ import yaml
 
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import build_core
-from lightning_alrnn.sweep.verdict import Value
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.sweep.looks import plan_looks
+from lightning_alrnn.sweep.rules import Value
 
 UNITS = "model.nonlinear_units"
 CORE = "model.core"
 SEED = "seed_everything"
 DATA_SEED = "data.seed"
 
-# a baseline has none of these: it is not run again for each of their values
-_ALRNN_ONLY = {
-    f"model.{name}"
-    for name in ("backend", "init", "initial_state", "input_matrix", "mar_strength", "mar_units", "self_connections")
+# a baseline has none of these: it is not run again for each of their values. They are what the layer takes beyond the
+# sizes, which every core has, and what its matrices are regularised by
+_ALRNN_ONLY = {f"model.{name}" for name in signature(ALRNN).parameters if name not in ("input_size", "hidden_size")} | {
+    "model.input_matrix",
+    "model.mar_strength",
+    "model.mar_units",
 }
 _OWN_OPTIONS = {UNITS: "--nonlinear_units 0,1,5", CORE: "--core ALRNN,GRU", SEED: "--seeds 5"}
 _SET_BY_SWEEP = {
@@ -114,27 +119,53 @@ def parse_counts(text: str, option: str) -> list[int]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds: ``"5"`` is the first five, from 0 on; ``"3,4"`` these two, and ``"3,"`` the one.
+    """The seeds: ``"5"`` is the first five, from 0 on; ``"3,4"`` these two, ``"3,"`` the one; ``"5..40"`` the first 40.
 
     Args:
-        text: a number, or several with commas.
+        text: A number, several with commas, or the smallest and the largest number of seeds.
 
     Returns:
         Whole numbers from 0, each once.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If it is none of these.
 
     Example:
-        >>> parse_seeds("3"), parse_seeds("3,4"), parse_seeds("3,")
-        ([0, 1, 2], [3, 4], [3])
+        >>> parse_seeds("3"), parse_seeds("3,4"), parse_seeds("3,"), parse_seeds("2..3")
+        ([0, 1, 2], [3, 4], [3], [0, 1, 2])
     """
+    if ".." in text:
+        return list(range(parse_looks(text)[-1]))
     if "," in text:
         return parse_counts(text.removesuffix(","), "--seeds")
     (count,) = parse_counts(text, "--seeds")
     if count == 0:
         raise ValueError("--seeds must be at least 1, got 0")
     return list(range(count))
+
+
+def parse_looks(text: str) -> tuple[int, ...]:
+    """The numbers of seeds at which a sweep looks at its runs, from the smallest and the largest: ``"5..40"``.
+
+    Args:
+        text: Value of ``--seeds``.
+
+    Returns:
+        Numbers of seeds in order; none where the seeds are fixed.
+
+    Raises:
+        ValueError: If the smallest number is not below the largest.
+
+    Example:
+        >>> parse_looks("5..40"), parse_looks("5")
+        ((8, 12, 18, 27, 40), ())
+    """
+    if ".." not in text:
+        return ()
+    first, _, last = text.partition("..")
+    if not (first.strip().isdecimal() and last.strip().isdecimal() and 1 <= int(first) < int(last)):
+        raise ValueError(f"--seeds must be the smallest and the largest number of seeds, such as 5..40, got {text!r}")
+    return plan_looks(int(first), int(last))
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:

@@ -20,7 +20,7 @@ from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.next_command import next_command
 from lightning_alrnn.sweep.rules import Run, Value
 from lightning_alrnn.sweep.store import Record, read_records
-from lightning_alrnn.sweep.verdict import TRAIN_SIZE, SizeVerdict, Verdict, judge
+from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
 _NONE = "–"
 _WIDTH = 100
@@ -47,7 +47,7 @@ def write_verdict(
     score: str | None = None,
     tolerance: float | None = None,
     solved: float | None = None,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     seeds: int | None = None,
 ) -> Verdict:
     """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg beside them.
@@ -82,7 +82,12 @@ def write_verdict(
         raise ValueError(_why_nothing(root, records))
     runs = [_as_run(record) for record in records]
     verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
-    verdict = verdict._replace(next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict))
+    most = len({run.seed for run in runs})
+    verdict = verdict._replace(
+        next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict),
+        # with fewer seeds no claim could have been made
+        earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
+    )
     uncounted = find_uncounted(records, verdict.rules.score)
     write_file(root / "verdict.json", json.dumps(verdict_json(verdict, uncounted), indent=1, allow_nan=False) + "\n")
     save_figure(plot_verdict(verdict), root / "verdict")
@@ -297,9 +302,9 @@ def _further(verdict: Verdict) -> list[str]:
     size = verdict.sizes[-1]
     paragraphs = []
     trained = [one for one in size.estimates if one.compared and math.isfinite(one.typical)]
-    if verdict.claims.sparse_beats_full is not True and trained:
-        if max(one.tried for one in trained) >= words.fewest_seeds(size.alpha):
-            paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
+    enough_seeds = max((one.tried for one in trained), default=0) >= words.fewest_seeds(size.alpha)
+    if verdict.claims.sparse_beats_full is not True and enough_seeds:
+        paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
     needed = [f"{question}: about {seeds}" for question, seeds in verdict.seeds_by_question.items() if seeds]
     if needed:
         paragraphs.append(f"Seeds that would tell, if further runs are like these: {'; '.join(needed)}.")
@@ -419,13 +424,10 @@ def _why_nothing(root: Path, records: Sequence[Record]) -> str:
     """What there is in place of runs with a score."""
     if not records:
         return f"no run of the sweep in {root} has begun: there is nothing to judge"
-    diverged = sum(record.run.diverged for record in records)
     failed = [record for record in records if record.status == "failed"]
-    said = f"none of the {len(records)} runs in {root} has a score: {diverged} diverged, {len(failed)} failed"
+    said = f"none of the {len(records)} runs in {root} is done: {len(failed)} failed"
     if failed:
         said += f", the last with {failed[-1].error!r}; the same `alrnn sweep` runs them again"
-    elif diverged:
-        said += "; a lower learning rate or gradient clipping may help"
     return said
 
 

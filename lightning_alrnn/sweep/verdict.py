@@ -13,6 +13,7 @@ from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, 
 from lightning_alrnn.sweep.rules import Rules, Run, Value, find_score, make_rules
 
 TRAIN_SIZE = "data.train_size"
+ALPHA = 0.05
 
 
 class Baseline(NamedTuple):
@@ -80,6 +81,7 @@ class Verdict(NamedTuple):
         without_score: Number of the other runs, which failed or are not done; they count for nothing.
         next_command: Command line that would tell what cannot be told; ``None`` where there is none, and outside a
             sweep's folder.
+        earlier_looks: Numbers of seeds at which the sweep was judged before.
     """
 
     rules: Rules
@@ -89,6 +91,7 @@ class Verdict(NamedTuple):
     diverged: int
     without_score: int
     next_command: str | None = None
+    earlier_looks: tuple[int, ...] = ()
 
     @property
     def claims(self) -> Claims:
@@ -129,6 +132,12 @@ class Verdict(NamedTuple):
         differs = [one.axis for one in self.dependence if one.differs]
         if differs:
             said += f" The answer depends on {words.listed(differs)}."
+        if self.earlier_looks:
+            looks = words.listed([str(look) for look in self.earlier_looks])
+            said += (
+                f" As the sweep was judged with {looks} seeds before, a claim is wrong with probability "
+                f"{min(1.0, self.rules.alpha * (1 + len(self.earlier_looks))):.3g} at most."
+            )
         return said
 
 
@@ -138,7 +147,7 @@ def judge(
     score: str | None = None,
     tolerance: float | None = None,
     solved: float | None = None,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Verdict:
     """Come to a verdict on the runs of a sweep.
 

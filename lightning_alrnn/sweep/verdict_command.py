@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_alrnn.sweep.report import format_verdict, write_verdict
+from lightning_alrnn.sweep.verdict import ALPHA
 
 _DESCRIPTION = """\
 How many nonlinear units does the task need? Judges the runs of a sweep, prints score against P and
@@ -55,5 +56,5 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
     parser.add_argument("--solved", metavar="X", type=float, help="score from which on a run solves the task (none)")
     parser.add_argument("--tolerance", metavar="X", type=float, help="how much worse than the best does not count")
-    parser.add_argument("--alpha", metavar="X", type=float, default=0.05, help="level of the claims (0.05)")
+    parser.add_argument("--alpha", metavar="X", type=float, default=ALPHA, help="level of the claims (0.05)")
     return parser

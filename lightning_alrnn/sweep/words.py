@@ -137,7 +137,9 @@ def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_s
     elif full is None:
         why = f"P=M={hidden_size} was not run"
     else:
-        why = f"of P=M={hidden_size} enough is {status(full, rules)}"
+        reason = status(full, rules)
+        may_be = f"is {reason}" if not full.compared else f"may be enough or not, {reason.removeprefix('not shown: ')}"
+        why = f"P=M={hidden_size} {may_be}"
     return f"Whether fewer nonlinear units beat all of them cannot be told: {why}."
 
 

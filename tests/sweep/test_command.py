@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,7 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from lightning_alrnn.cli import main
+from lightning_alrnn.sweep import Claims, SizeVerdict, Verdict, command
 from lightning_alrnn.sweep.command import _signals_as_interrupt
+from lightning_alrnn.sweep.report import write_verdict
 from lightning_alrnn.sweep.store import Claim, Record, read_record, read_records, read_runs
 
 TINY = [
@@ -202,6 +205,47 @@ def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[st
     path.write_text(path.read_text().replace('"status": "done"', f'"status": "{interrupted.status}"'))
     assert sweep(*options, base=TINY) == 0
     assert record(resumed.name).run.metrics == pytest.approx(resumed.run.metrics)
+
+
+def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Looks at 2, 3 and 5 seeds; what they tell is made up, what is run is not."""
+    monkeypatch.setattr(command, "parse_looks", lambda text: (2, 3, 5) if ".." in text else ())
+    judged: list[int | None] = []
+
+    def write(folder: Path, seeds: int | None = None) -> Verdict:
+        judged.append(seeds)
+        verdict = write_verdict(folder, seeds=seeds)
+        return verdict._replace(sizes=(told(verdict.sizes[0]),)) if seeds in (3, None) else verdict
+
+    monkeypatch.setattr(command, "write_verdict", write)
+    options = ("--nonlinear_units=0,2", "--seeds=2..5")
+    assert sweep(*options) == 0
+    printed = capsys.readouterr().out
+    assert "looks at 2, 3 and 5 seeds, each at the level 0.0167" in printed
+    assert "2 seeds: not told yet: whether nonlinearity is needed; which P are enough" in printed
+    assert judged == [2, 3, None]
+    assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1, 2]
+    # the same command again repeats no run and stops at the same look
+    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
+    assert sweep(*options) == 0
+    assert judged == [2, 3, None] * 2
+    assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
+    # more looks than were planned would cost the level that is promised
+    assert sweep("--nonlinear_units=0,2", "--seeds=5") == 2
+    assert "looks, by --seeds: 2, 3 and 5 there, none now" in capsys.readouterr().err
+
+
+def test_a_sweep_keeps_how_it_was_called_and_judged() -> None:
+    for seeds in (1, 2, 2):
+        assert sweep("--nonlinear_units=0,2", f"--seeds={seeds}") == 0
+    content = json.loads((FOLDER / "sweep.json").read_text())
+    assert content["judged"] == [1, 2]
+    assert content["arguments"] == [*INLINE, *PLAIN, "--nonlinear_units=0,2", "--seeds=2"]
+
+
+def told(size: SizeVerdict) -> SizeVerdict:
+    """A verdict that leaves nothing open."""
+    return size._replace(claims=Claims(False, (0, 2), 0, False))
 
 
 def test_divergence_is_a_result() -> None:

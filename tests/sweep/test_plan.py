@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import string
+from inspect import signature
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_alrnn import ALRNN, ALRNNModule
 from lightning_alrnn.cli import main
 from lightning_alrnn.sweep.plan import (
+    _ALRNN_ONLY,
     config_hash,
     differences,
     make_plan,
@@ -19,7 +22,7 @@ from lightning_alrnn.sweep.plan import (
     parse_seeds,
     read_config,
 )
-from lightning_alrnn.sweep.verdict import Value
+from lightning_alrnn.sweep.rules import Value
 
 BASE = ["--data=Addition", "--model.hidden_size=6"]
 
@@ -72,10 +75,23 @@ def test_what_are_no_counts(text: str) -> None:
         parse_counts(text, "--nonlinear_units")
 
 
-@pytest.mark.parametrize("text", ["0", "a", "1,1", ","])
+@pytest.mark.parametrize("text", ["0", "a", "1,1", ",", "5..", "..5", "5..5", "6..5", "0..5", "1...5"])
 def test_what_are_no_seeds(text: str) -> None:
     with pytest.raises(ValueError, match="--seeds"):
         parse_seeds(text)
+
+
+def test_a_baseline_is_not_repeated_for_what_an_alrnn_alone_has() -> None:
+    layer = set(signature(ALRNN).parameters) - {"input_size", "hidden_size"}
+    taken = layer & set(signature(ALRNNModule).parameters)
+    assert {"initial_coupling", "init", "backend"} <= taken
+    assert {f"model.{name}" for name in taken} <= _ALRNN_ONLY
+    # what a GRU trains with too makes other runs of it
+    assert not {"model.hidden_size", "model.optimizer", "model.objective", "model.encoder"} & _ALRNN_ONLY
+    for grid in ("model.initial_coupling=0.9,0.95", "model.mar_strength=0,0.1"):
+        plan = make_plan([*BASE, "--model.init=near_identity"], [0, 2], [0, 1], ["ALRNN", "GRU"], parse_grid([grid]))
+        assert [spec.name for spec in plan.runs if spec.core == "GRU"] == ["GRU-seed0", "GRU-seed1"]
+        assert sum(spec.core == "ALRNN" for spec in plan.runs) == 8
 
 
 def test_runs_their_order_names_and_arguments() -> None:

@@ -1,0 +1,84 @@
+"""The command that would tell what a verdict does not."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from lightning_alrnn.sweep.plan import parse_seeds
+
+
+def next_command(
+    arguments: Sequence[str],
+    *,
+    folder: str,
+    seeds: int | None,
+    nonlinear_units: Sequence[int] | None,
+    tolerance: float | None,
+) -> str | None:
+    """The command line that would tell more, ready to paste.
+
+    Args:
+        arguments: What stood behind ``alrnn sweep`` when the runs were made.
+        folder: Folder of the sweep.
+        seeds: Number of seeds that would tell; ``None`` for those that there are.
+        nonlinear_units: Values of P that would tell; ``None`` for those that there are.
+        tolerance: Tolerance by which the runs would tell; it counts where neither of the others is given.
+
+    Returns:
+        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds by
+        itself has spent its level, so that another folder is named for further ones.
+
+    Example:
+        >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]
+        >>> next_command(arguments, folder="d", seeds=12, nonlinear_units=None, tolerance=None)
+        'alrnn sweep --config digits --nonlinear_units 0,5 --seeds 12 --output_dir d'
+        >>> next_command(arguments, folder="d", seeds=None, nonlinear_units=None, tolerance=0.01)
+        'alrnn verdict d --tolerance 0.01'
+    """
+    if seeds is None and nonlinear_units is None:
+        return None if tolerance is None else shlex.join(["alrnn", "verdict", folder, "--tolerance", f"{tolerance:g}"])
+    words = list(arguments)
+    if nonlinear_units is not None:
+        words = _replaced(words, "--nonlinear_units", ",".join(map(str, nonlinear_units)))
+    if seeds is not None:
+        written = _value(words, "--seeds")
+        if ".." in written:
+            words = _replaced(words, "--output_dir", f"{_value(words, '--output_dir')}-2")
+        words = _replaced(words, "--seeds", _extended(written, seeds))
+    return shlex.join(["alrnn", "sweep", *words])
+
+
+def _extended(written: str, seeds: int) -> str:
+    """As many seeds, those that there are among them."""
+    if "," not in written:
+        return str(seeds)
+    listed = parse_seeds(written)
+    unused = (seed for seed in range(max(listed) + seeds + 1) if seed not in listed)
+    while len(listed) < seeds:
+        listed.append(next(unused))
+    return ",".join(map(str, listed))
+
+
+def _value(words: Sequence[str], option: str) -> str:
+    """The value of an option, which stands behind it or behind "="; the last one counts."""
+    values = [
+        word.partition("=")[2] if "=" in word else words[place + 1]
+        for place, word in enumerate(words)
+        if word == option or word.startswith(f"{option}=")
+    ]
+    return values[-1]
+
+
+def _replaced(words: Sequence[str], option: str, value: str) -> list[str]:
+    """Words with another value of an option."""
+    replaced: list[str] = []
+    is_value = False
+    for word in words:
+        if is_value:
+            word = value
+        elif word.startswith(f"{option}="):
+            word = f"{option}={value}"
+        is_value = word == option
+        replaced.append(word)
+    return replaced

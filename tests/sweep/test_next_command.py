@@ -1,0 +1,55 @@
+"""The command that a verdict ends with is one that the sweep takes, and differs in what it should alone."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_alrnn.sweep import command
+from lightning_alrnn.sweep.next_command import next_command
+from lightning_alrnn.sweep.plan import parse_seeds
+
+
+def options_of(line: str) -> tuple[dict[str, object], list[str]]:
+    """Options and what is passed on to ``alrnn fit``, as the sweep reads them."""
+    words = shlex.split(line)
+    assert words[:2] == ["alrnn", "sweep"]
+    options, shared = command._parser().parse_known_args(words[2:])
+    return vars(options), shared
+
+
+@given(
+    st.sampled_from(["5", "3,4", "3,", "0,1,2"]),
+    st.booleans(),
+    st.integers(6, 60),
+    st.lists(st.integers(0, 50), min_size=2, unique=True).map(sorted) | st.none(),
+    st.text("ab /'\"$", min_size=1, max_size=6),
+)
+def test_the_rest_stays_as_it_was(seeds: str, equals: bool, more: int, units: list[int] | None, directory: str) -> None:
+    pairs = [("--config", "digits"), ("--seeds", seeds), ("--output_dir", directory), ("--nonlinear_units", "0,7")]
+    words = [f"{k}={v}" for k, v in pairs] if equals else [word for pair in pairs for word in pair]
+    line = next_command(words, folder=directory, seeds=more, nonlinear_units=units, tolerance=0.1)
+    before, shared = options_of(shlex.join(["alrnn", "sweep", *words]))
+    after, passed_on = options_of(line or "")
+    assert passed_on == shared
+    assert after["nonlinear_units"] == ("0,7" if units is None else ",".join(map(str, units)))
+    extended = parse_seeds(str(after["seeds"]))
+    assert len(extended) == more
+    assert set(parse_seeds(seeds)) <= set(extended)
+    changed = {"seeds", "nonlinear_units"}
+    assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
+
+
+@pytest.mark.parametrize("words", [["--seeds", "5..40", "--output_dir", "d"], ["--seeds=5..40", "--output_dir=d"]])
+def test_a_sweep_that_has_spent_its_level_goes_elsewhere(words: list[str]) -> None:
+    after, _ = options_of(next_command(words, folder="d", seeds=90, nonlinear_units=None, tolerance=None) or "")
+    assert (after["seeds"], after["output_dir"]) == ("90", "d-2")
+
+
+def test_a_tolerance_or_nothing() -> None:
+    line = next_command(["--seeds", "5"], folder="a b", seeds=None, nonlinear_units=None, tolerance=0.004)
+    assert line == "alrnn verdict 'a b' --tolerance 0.004"
+    assert next_command([], folder="d", seeds=None, nonlinear_units=None, tolerance=None) is None
