@@ -241,7 +241,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
     The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice.
 
     Raises:
-        ValueError: if it is another sweep; the message says in what.
+        ValueError: If it is another sweep; the message says in what.
     """
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
@@ -249,22 +249,22 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
         there: dict[str, Any] = {"varied": list(plan.varied), "configs": {}}
         if path.is_file():
             there = json.loads(path.read_text(encoding="utf-8"))
-        found = []
+        changes = []
         if there["varied"] != list(plan.varied):
-            found = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]
+            changes = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]
         elif path.is_file() and there.get("looks", []) != list(looks):
             seeds = [listed([str(look) for look in some]) if some else "none" for some in (there.get("looks"), looks)]
-            found = [
+            changes = [
                 f"looks, by --seeds: {seeds[0]} there, {seeds[1]} now, and claims would no longer hold their level"
             ]
         now = json.loads(json.dumps(plan.configs))
-        for core in now.keys() & there["configs"].keys() if not found else ():
-            found += [line for line in differences(there["configs"][core], now[core]) if line not in found]
-        if found:
-            more = len(found) - _LISTED_DIFFERENCES
-            listed = "; ".join(found[:_LISTED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+        for core in now.keys() & there["configs"].keys() if not changes else ():
+            changes += [line for line in differences(there["configs"][core], now[core]) if line not in changes]
+        if changes:
+            more = len(changes) - _LISTED_DIFFERENCES
+            lines = "; ".join(changes[:_LISTED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
             raise ValueError(
-                f"{folder} holds another sweep. {listed}. Use another --output_dir, or these options again; cores, P, "
+                f"{folder} holds another sweep. {lines}. Use another --output_dir, or these options again; cores, P, "
                 "seeds and further values of what is varied may be added"
             )
         content = {

@@ -61,7 +61,16 @@ class Estimate(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """The numbers of an estimate that claims are read off, by P."""
+    """The numbers that claims are read off, each by P; see :class:`Estimate`.
+
+    Attributes:
+        gap: How much worse the typical run is than that of the best P.
+        gap_low: Lower limits of the gaps.
+        gap_high: Upper limits of the gaps.
+        good: Numbers of good runs.
+        share_low: Lower limits of the shares of good runs.
+        share_high: Upper limits of the shares.
+    """
 
     gap: Mapping[int, float]
     gap_low: Mapping[int, float]

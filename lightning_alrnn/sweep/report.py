@@ -164,10 +164,12 @@ def format_verdict(verdict: Verdict) -> str:
         tolerance: 0.02 (0.02 of a share)
         <BLANKLINE>
         P  runs  typical run  worse than the best by  as good as the best    enough
-        0  1/1   0.9          0.05 (no limits yet)    0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
-        5  1/1   0.95         0 (no limits yet)       1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
+        0  1/1   0.9          0.05 (any amount)       0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
+        5  1/1   0.95         0 (any amount)         1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
         <BLANKLINE>
         Nothing can be told with 1 seed: a claim needs at least 5 at the level 0.05.
+        If further runs are like these, about 5 seeds would tell which P are enough and about 6 seeds would
+        tell whether nonlinearity is needed.
     """
     rules = verdict.rules
     lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]
@@ -305,9 +307,13 @@ def _further(verdict: Verdict) -> list[str]:
     enough_seeds = max((one.tried for one in trained), default=0) >= words.fewest_seeds(size.alpha)
     if verdict.claims.sparse_beats_full is not True and enough_seeds:
         paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
-    needed = [f"{question}: about {seeds}" for question, seeds in verdict.seeds_by_question.items() if seeds]
+    by_seeds: dict[int, list[str]] = defaultdict(list)
+    for question, seeds in verdict.seeds_by_question.items():
+        if seeds is not None:
+            by_seeds[seeds].append(question)
+    needed = [f"about {seeds} seeds would tell {words.listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
     if needed:
-        paragraphs.append(f"Seeds that would tell, if further runs are like these: {'; '.join(needed)}.")
+        paragraphs.append(f"If further runs are like these, {words.listed(needed)}.")
     return paragraphs
 
 

@@ -161,7 +161,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     # the pages name checkpoints of runs that were not made here
     monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
     subcommands = LightningCLI.subcommands()
-    monkeypatch.setattr(verdict_command, "write_verdict", lambda *given: None)
+    monkeypatch.setattr(verdict_command, "write_verdict", lambda folder, **options: None)
     monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")
     monkeypatch.setattr(completion, "completion_script", lambda shell: "")
 
