@@ -164,8 +164,8 @@ def format_verdict(verdict: Verdict) -> str:
         tolerance: 0.02 (0.02 of a share)
         <BLANKLINE>
         P  runs  typical run  worse than the best by  as good as the best    enough
-        0  1/1   0.9          0.05 (any amount)       0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
-        5  1/1   0.95         0 (any amount)         1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
+        0  1/1   0.9          0.05 (no limits yet)    0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
+        5  1/1   0.95         0 (no limits yet)       1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
         <BLANKLINE>
         Nothing can be told with 1 seed: a claim needs at least 5 at the level 0.05.
         If further runs are like these, about 5 seeds would tell which P are enough and about 6 seeds would
@@ -271,7 +271,11 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
     )
     page.text(
         f"The tolerance is {words.number(rules.tolerance)} ({rules.tolerance_rule}). A run is good if "
-        + (f"it solves the task, that is, its score is {_bound(verdict)}." if solve else "it is as good as that.")
+        + (
+            f"it solves the task, that is, its score is {_bound(verdict)}."
+            if solve
+            else "it is within the tolerance of the best P's typical run."
+        )
         + " Enough is claimed where the gap is at most the tolerance and at least half of the runs are good, both by "
         "their limits; not enough, where the gap is larger and less than half are."
     )

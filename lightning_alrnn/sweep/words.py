@@ -109,7 +109,7 @@ def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
         if one.nonlinear_units < chosen[0].nonlinear_units and not is_insufficient(one, rules.tolerance)
     ]
     if smaller:
-        said += f" That {units(smaller, 'or')} {'is' if len(smaller) == 1 else 'are'} enough is not shown."
+        said += f" That {units(smaller, 'or')} is enough is not shown."
     return said
 
 
@@ -258,9 +258,10 @@ def _gap(estimate: Estimate, rules: Rules) -> str:
     """How a typical run compares with the best, with limits and the tolerance."""
     if not math.isfinite(estimate.gap):
         return "diverges"
-    said = (
-        f"is worse than the best by {number(estimate.gap)} (" if estimate.gap else "is as good as the best (worse by "
-    )
+    if estimate.gap:
+        said = f"is worse than the best by {number(estimate.gap)} ("
+    else:
+        said = "is as good as the best (" + ("worse by " if math.isfinite(estimate.gap_high) else "")
     return f"{said}{limits(estimate)}; the tolerance is {number(rules.tolerance)})"
 
 
@@ -276,7 +277,7 @@ def limits(estimate: Estimate) -> str:
     if math.isfinite(estimate.gap_high):
         high = number(estimate.gap_high)
         return f"{number(estimate.gap_low)} to {high}" if estimate.gap_low else f"at most {high}"
-    return f"at least {number(estimate.gap_low)}" if estimate.gap_low else "any amount"
+    return f"at least {number(estimate.gap_low)}" if estimate.gap_low else "no limits yet"
 
 
 def _why_not(estimates: Sequence[Estimate], rules: Rules) -> str:

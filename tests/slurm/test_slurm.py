@@ -245,7 +245,7 @@ def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
     jobs = sorted(path.read_text() for path in folder.glob("runs/*/slurm_job"))
     array = jobs[0].partition("_")[0]
     assert jobs == [f"{array}_0", f"{array}_1"]
-    assert json.loads((folder / "verdict.json").read_text())["nonlinearity_needed"] is None  # with one seed
+    assert json.loads((folder / "verdict.json").read_text())["claims"]["nonlinearity_needed"] is None  # with one seed
 
     records = {path: path.read_bytes() for path in folder.glob("runs/*/record.json")}
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
