@@ -304,7 +304,7 @@ def count(task: tuple[str, int | None, int, int]) -> Counts:
         told["a sufficient set"] += bool(verdict.claims.sufficient)
         told["P=0 in it"] += 0 in verdict.claims.sufficient
         told["everything"] += not verdict.untold
-        alone = [one.nonlinear_units for one in verdict.estimates if one.gap_high <= TOLERANCE * (1 + 1e-6)]
+        alone = [one.nonlinear_units for one in verdict.estimates if one.gap_high <= verdict.rules.margin]
         named += bool(alone)
         named_falsely += any(not enough[p] for p in alone)
         lengths.append(judged)

@@ -13,7 +13,6 @@ from lightning_alrnn.sweep.rules import Rules
 
 _MOST_SEEDS = 1000
 _GROWTH = 1.1
-_SLACK = 1 + 1e-6
 NEEDED = "whether nonlinearity is needed"
 SUFFICIENT = "which P are enough"
 SPARSE = "whether fewer nonlinear units beat all of them"
@@ -36,38 +35,38 @@ class Claims(NamedTuple):
     sparse_beats_full: bool | None
 
 
-def is_sufficient(estimate: Estimate, tolerance: float) -> bool:
+def is_sufficient(estimate: Estimate, rules: Rules) -> bool:
     """Whether the runs show that P is enough.
 
     Args:
         estimate: Estimate for P.
-        tolerance: How much worse does not count.
+        rules: What runs are judged by.
 
     Returns:
         Whether its gap is at most the tolerance and at least half of its runs are good, both by their limits.
     """
-    return estimate.compared and estimate.gap_high <= tolerance * _SLACK and estimate.share_low >= 0.5
+    return estimate.compared and estimate.gap_high <= rules.margin and estimate.share_low >= 0.5
 
 
-def is_insufficient(estimate: Estimate, tolerance: float) -> bool:
+def is_insufficient(estimate: Estimate, rules: Rules) -> bool:
     """Whether the runs show that P is not enough.
 
     Args:
         estimate: Estimate for P.
-        tolerance: How much worse does not count.
+        rules: What runs are judged by.
 
     Returns:
         Whether its gap is more than the tolerance and less than half of its runs are good, both by their limits.
     """
-    return estimate.compared and estimate.gap_low > tolerance * _SLACK and estimate.share_high < 0.5
+    return estimate.compared and estimate.gap_low > rules.margin and estimate.share_high < 0.5
 
 
-def make_claims(estimates: Sequence[Estimate], tolerance: float, hidden_size: int | None) -> Claims:
+def make_claims(estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> Claims:
     """Read the claims off the estimates.
 
     Args:
         estimates: Estimates for each P.
-        tolerance: How much worse does not count.
+        rules: What runs are judged by.
         hidden_size: M, where it is known and the same for all.
 
     Returns:
@@ -76,12 +75,12 @@ def make_claims(estimates: Sequence[Estimate], tolerance: float, hidden_size: in
     if sum(one.compared for one in estimates) < 2:
         return Claims(None, (), None, None)
     by_p = {one.nonlinear_units: one for one in estimates}
-    sufficient = tuple(p for p, one in by_p.items() if is_sufficient(one, tolerance))
+    sufficient = tuple(p for p, one in by_p.items() if is_sufficient(one, rules))
 
     def falls_short(p: int | None) -> bool | None:
         if p in sufficient:
             return False
-        return True if p in by_p and is_insufficient(by_p[p], tolerance) else None
+        return True if p in by_p and is_insufficient(by_p[p], rules) else None
 
     return Claims(falls_short(0), sufficient, min(sufficient, default=None), falls_short(hidden_size))
 
@@ -122,7 +121,7 @@ def seeds_needed(
     Returns:
         Number of seeds in all for each question of :func:`find_untold`; ``None`` where 1,000 would not tell.
     """
-    untold = find_untold(make_claims(estimates, rules.tolerance, hidden_size), estimates, hidden_size)
+    untold = find_untold(make_claims(estimates, rules, hidden_size), estimates, hidden_size)
     needed: dict[str, int | None] = dict.fromkeys(untold)
     compared = {one.nonlinear_units: one for one in estimates if one.compared}
     if len(compared) < 2:
@@ -146,6 +145,6 @@ def seeds_needed(
             )
             for p, one in compared.items()
         ]
-        still = find_untold(make_claims(expected, rules.tolerance, hidden_size), expected, hidden_size)
+        still = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
         needed |= {question: seeds for question in untold if question not in still and needed[question] is None}
     return needed

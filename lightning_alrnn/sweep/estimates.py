@@ -152,8 +152,7 @@ def measure(samples: Mapping[int, NDArray[np.float64]], rules: Rules, alpha: flo
     if rules.solved is not None:
         limit = rules.sign * rules.solved
     else:
-        # of two scores that differ by the tolerance to the last digit neither is the better
-        limit = max(float(np.median(sample)) for sample in samples.values()) - rules.tolerance * (1 + 1e-6)
+        limit = max(float(np.median(sample)) for sample in samples.values()) - rules.margin
     good = {p: int(((sample >= limit) & np.isfinite(sample)).sum()) for p, sample in samples.items()}
     shares = {p: share_interval(good[p], len(sample), alpha) for p, sample in samples.items()}
     gap, low, high = (dict(zip(samples, values.tolist(), strict=True)) for values in gaps)

@@ -66,6 +66,11 @@ class Rules(NamedTuple):
         return 1.0 if self.higher_is_better else -1.0
 
     @property
+    def margin(self) -> float:
+        """The tolerance with room for rounding, as metrics are of single precision."""
+        return self.tolerance * (1 + 1e-4)
+
+    @property
     def validation_score(self) -> str:
         """Key of the same metric in validation, by which settings are chosen."""
         return self.score.replace("test/", "val/", 1)

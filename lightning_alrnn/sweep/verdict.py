@@ -238,7 +238,7 @@ def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> S
             cores[run.core].append(run)
     return SizeVerdict(
         None if size is None else int(size),
-        make_claims(estimates, rules.tolerance, hidden_size),
+        make_claims(estimates, rules, hidden_size),
         estimates,
         tuple(_baseline(core, same, rules) for core, same in sorted(cores.items())),
         hidden_size,
@@ -268,7 +268,7 @@ def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependen
             if all(run.diverged for run in same):
                 continue
             estimates[str(value)], _ = estimate(by_units(same), rules, sizes * len(values))
-            claims[str(value)] = make_claims(estimates[str(value)], rules.tolerance, _hidden_size(same))
+            claims[str(value)] = make_claims(estimates[str(value)], rules, _hidden_size(same))
         # not the sets of P: that one value shows fewer does not say that the others are too few
         told = [
             {getattr(one, name) for one in claims.values()} - {None}

@@ -106,7 +106,7 @@ def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
     smaller = [
         one.nonlinear_units
         for one in estimates
-        if one.nonlinear_units < chosen[0].nonlinear_units and not is_insufficient(one, rules.tolerance)
+        if one.nonlinear_units < chosen[0].nonlinear_units and not is_insufficient(one, rules)
     ]
     if smaller:
         said += f" That {units(smaller, 'or')} is enough is not shown."
@@ -153,14 +153,14 @@ def status(estimate: Estimate, rules: Rules) -> str:
     Returns:
         "enough", "not enough", or "not shown" with what the runs leave possible.
     """
-    if is_sufficient(estimate, rules.tolerance):
+    if is_sufficient(estimate, rules):
         return "enough"
-    if is_insufficient(estimate, rules.tolerance):
+    if is_insufficient(estimate, rules):
         return "not enough"
     if not estimate.compared:
         return f"not compared: {estimate.tried} runs are too few"
     reasons = []
-    if estimate.gap_high > rules.tolerance:
+    if estimate.gap_high > rules.margin:
         bounded = math.isfinite(estimate.gap_high)
         reasons.append(f"gap up to {number(estimate.gap_high)}" if bounded else "any gap")
     if estimate.share_low < 0.5:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from sweep_runs import ADDITION, baseline, runs
 
@@ -46,6 +47,15 @@ def test_tolerances() -> None:
     assert judge(runs({0: [0.5], 1: [0.9]})).rules.tolerance == 0.02
     # an accuracy in percent is no share
     assert judge(runs({0: [50.0], 1: [90.0]})).rules.tolerance == pytest.approx(2.0)
+
+
+def test_rounding_decides_nothing() -> None:
+    """Accuracies of 300 trials in single precision, as they are logged, 6 trials apart: exactly the tolerance."""
+    better, worse = (float(np.float32(count / 300)) for count in (292, 286))
+    assert better - worse > 0.02
+    verdict = judge(runs({0: [worse] * 6, 1: [better] * 6, 2: [better] * 6}))
+    assert verdict.claims.sufficient == (0, 1, 2)
+    assert verdict.estimates[0].good == 6
 
 
 def test_what_cannot_be_judged() -> None:
