@@ -205,6 +205,11 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
             if options.nonlinear_units is None
             else f"--nonlinear_units is for the core ALRNN, got --core {options.core}"
         )
+    if options.nonlinear_units is None and parse_looks(options.seeds):
+        raise ValueError(
+            f"--seeds {options.seeds} adds seeds until the verdict on P can tell, and there is none on --core "
+            f"{options.core}: give a number of seeds, such as --seeds 5"
+        )
     units = [] if options.nonlinear_units is None else parse_counts(options.nonlinear_units, "--nonlinear_units")
     grid = parse_grid(options.grid)
     if options.train_size is not None and TRAIN_SIZE in grid:
@@ -279,19 +284,22 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
 
 def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:
     """Add seeds and judge until everything is told; the plan of the runs that this took."""
-    numbers = listed([str(look) for look in looks])
-    _write(f"looks at {numbers} seeds, each at the level {ALPHA / len(looks):.3g}, until all that is asked is told")
+    seeds = listed([str(look) for look in looks])
+    _write(f"looks at {seeds} seeds, each at the level {ALPHA / len(looks):.3g}, until all that is asked is told")
     part = plan
-    for look in looks:
+    for number, look in enumerate(looks, start=1):
         part = plan._replace(runs=tuple(spec for spec in plan.runs if spec.seed < look))
         _do(options, part, surroundings)
         if any(_status(surroundings.folder, spec.name) != "done" for spec in part.runs):
             break  # what is missing is said at the end
-        untold = write_verdict(surroundings.folder, seeds=look).untold
+        try:
+            untold = write_verdict(surroundings.folder, seeds=look).untold
+        except ValueError:
+            break  # further seeds would not make it a verdict; why there is none is said at the end
         if not untold:
             break
         if look != looks[-1]:
-            _write(f"{look} seeds: not told yet: {'; '.join(untold)}")
+            _write(f"{look} seeds: not told yet: {listed(untold)}; goes on to {looks[number]}")
     return part
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lightning_alrnn.sweep.plan import parse_seeds
+from lightning_alrnn.sweep.plan import parse_looks, parse_seeds
 
 
 def next_command(
@@ -26,8 +26,8 @@ def next_command(
         tolerance: Tolerance by which the runs would tell; it counts where neither of the others is given.
 
     Returns:
-        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds by
-        itself has spent its level, so that another folder is named for further ones.
+        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds up to
+        its largest number has spent its level, so that another folder is named for more than those.
 
     Example:
         >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]
@@ -41,10 +41,13 @@ def next_command(
     words = list(arguments)
     if nonlinear_units is not None:
         words = _replaced(words, "--nonlinear_units", ",".join(map(str, nonlinear_units)))
-    if seeds is not None:
-        written = _value(words, "--seeds")
-        if ".." in written:
-            words = _replaced(words, "--output_dir", f"{_value(words, '--output_dir')}-2")
+    written = _value(words, "--seeds")
+    looks = parse_looks(written)
+    # one that was interrupted goes on by itself
+    if seeds is not None and not (looks and seeds <= looks[-1]):
+        if looks:
+            directory = _value(words, "--output_dir").rstrip("/")
+            words = _replaced(words, "--output_dir", f"{directory}-2")
         words = _replaced(words, "--seeds", _extended(written, seeds))
     return shlex.join(["alrnn", "sweep", *words])
 

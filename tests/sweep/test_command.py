@@ -222,7 +222,7 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     assert sweep(*options) == 0
     printed = capsys.readouterr().out
     assert "looks at 2, 3 and 5 seeds, each at the level 0.0167" in printed
-    assert "2 seeds: not told yet: whether nonlinearity is needed; which P are enough" in printed
+    assert "2 seeds: not told yet: whether nonlinearity is needed and which P are enough; goes on to 3" in printed
     assert judged == [2, 3, None]
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1, 2]
     # the same command again repeats no run and stops at the same look
@@ -233,6 +233,38 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     # more looks than were planned would cost the level that is promised
     assert sweep("--nonlinear_units=0,2", "--seeds=5") == 2
     assert "looks, by --seeds: 2, 3 and 5 there, none now" in capsys.readouterr().err
+
+
+def test_a_look_with_a_run_missing_is_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "parse_looks", lambda text: (2, 3) if ".." in text else ())
+    Path("how").write_text("error")
+    breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
+    options = ("--nonlinear_units=0,2", "--seeds=2..3", *breaking)
+    assert sweep(*options, base=TINY) == 1
+    printed = capsys.readouterr().out
+    assert "failed: ALRNN-P0-seed0: RuntimeError: no space left" in printed
+    # of the runs that were begun, not of all 6
+    assert "1 of 4 runs are missing" in printed
+    assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
+    # it is tried anew, and the sweep goes on from there
+    assert sweep(*options, base=TINY) == 0
+    assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1, 2]
+
+
+def test_a_look_that_cannot_be_judged_is_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2) if ".." in text else ())
+
+    def refuse(folder: Path, seeds: int | None = None) -> Verdict:
+        raise ValueError("there are several metrics")
+
+    monkeypatch.setattr(command, "write_verdict", refuse)
+    assert sweep("--nonlinear_units=0", "--seeds=1..2") == 0
+    assert "no verdict:   there are several metrics" in capsys.readouterr().out
+    assert [run.seed for run in read_runs(FOLDER)] == [0]
 
 
 def test_a_sweep_keeps_how_it_was_called_and_judged() -> None:

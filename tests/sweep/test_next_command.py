@@ -43,10 +43,23 @@ def test_the_rest_stays_as_it_was(seeds: str, equals: bool, more: int, units: li
     assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
 
 
-@pytest.mark.parametrize("words", [["--seeds", "5..40", "--output_dir", "d"], ["--seeds=5..40", "--output_dir=d"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seeds", "5..40", "--output_dir", "d"],
+        ["--seeds=5..40", "--output_dir=d"],
+        ["--seeds=5..40", "--output_dir=d/"],
+    ],
+)
 def test_a_sweep_that_has_spent_its_level_goes_elsewhere(words: list[str]) -> None:
     after, _ = options_of(next_command(words, folder="d", seeds=90, nonlinear_units=None, tolerance=None) or "")
     assert (after["seeds"], after["output_dir"]) == ("90", "d-2")
+
+
+def test_a_sweep_that_has_looks_left_goes_on() -> None:
+    words = ["--seeds", "5..40", "--output_dir", "d"]
+    line = next_command(words, folder="d", seeds=20, nonlinear_units=None, tolerance=None)
+    assert line == "alrnn sweep --seeds 5..40 --output_dir d"
 
 
 def test_a_tolerance_or_nothing() -> None:
