@@ -60,7 +60,7 @@ Fit and test every combination of P, seeds and what else is varied, each as `alr
 `alrnn test` would. The same command again goes on where it stopped: runs that are done are kept,
 failed ones tried anew.
 
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 3 --output_dir runs/sweep
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 5 --output_dir runs/sweep
 
 what is varied
   --nonlinear_units P,P  numbers of nonlinear units, from 0 (linear) to --model.hidden_size

@@ -26,8 +26,8 @@ def next_command(
         tolerance: Tolerance by which the runs would tell; it counts where neither of the others is given.
 
     Returns:
-        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds up to
-        its largest number has spent its level, so that another folder is named for more than those.
+        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds by
+        itself has spent its level, so that another folder is named for more seeds than its largest number, or other P.
 
     Example:
         >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]
@@ -39,15 +39,14 @@ def next_command(
     if seeds is None and nonlinear_units is None:
         return None if tolerance is None else shlex.join(["alrnn", "verdict", folder, "--tolerance", f"{tolerance:g}"])
     words = list(arguments)
-    if nonlinear_units is not None:
-        words = _replaced(words, "--nonlinear_units", ",".join(map(str, nonlinear_units)))
     written = _value(words, "--seeds")
     looks = parse_looks(written)
-    # one that was interrupted goes on by itself
-    if seeds is not None and not (looks and seeds <= looks[-1]):
-        if looks:
-            directory = _value(words, "--output_dir").rstrip("/")
-            words = _replaced(words, "--output_dir", f"{directory}-2")
+    more = seeds is not None and not (looks and seeds <= looks[-1])  # one that was interrupted goes on by itself
+    if looks and (more or nonlinear_units is not None):
+        words = _replaced(words, "--output_dir", f"{_value(words, '--output_dir').rstrip('/')}-2")
+    if nonlinear_units is not None:
+        words = _replaced(words, "--nonlinear_units", ",".join(map(str, nonlinear_units)))
+    if seeds is not None and more:
         words = _replaced(words, "--seeds", _extended(written, seeds))
     return shlex.join(["alrnn", "sweep", *words])
 

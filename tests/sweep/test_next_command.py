@@ -56,6 +56,12 @@ def test_a_sweep_that_has_spent_its_level_goes_elsewhere(words: list[str]) -> No
     assert (after["seeds"], after["output_dir"]) == ("90", "d-2")
 
 
+def test_other_p_are_another_sweep_where_the_level_is_spent() -> None:
+    words = ["--seeds", "5..40", "--output_dir", "d", "--nonlinear_units", "0,1"]
+    line = next_command(words, folder="d", seeds=None, nonlinear_units=[0, 1, 50], tolerance=None)
+    assert line == "alrnn sweep --seeds 5..40 --output_dir d-2 --nonlinear_units 0,1,50"
+
+
 def test_a_sweep_that_has_looks_left_goes_on() -> None:
     words = ["--seeds", "5..40", "--output_dir", "d"]
     line = next_command(words, folder="d", seeds=20, nonlinear_units=None, tolerance=None)
