@@ -114,7 +114,7 @@ def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
 
 
 def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> str:
-    """Whether few nonlinear units beat all, in a sentence.
+    """Whether fewer nonlinear units beat all of them, in a sentence.
 
     Args:
         claims: The claims.
