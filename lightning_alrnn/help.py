@@ -28,7 +28,7 @@ commands:
 examples:
   alrnn fit --config addition_quick
   alrnn analyze --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,5 --seeds 3 --output_dir runs/sweep
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,5 --seeds 5 --output_dir runs/sweep
 
 alrnn COMMAND --help shows the main options of a command, alrnn fit --help all every one.
 """

@@ -129,8 +129,7 @@ def _draw_scores(axes: Axes, verdict: Verdict, columns: Sequence[_Column], grid:
     for place, baseline in enumerate(last.baselines, start=len(grid)):
         scores = [*baseline.scores.values()]
         _scatter(axes, place, _SPREAD, scores, _DARK)
-        lost = [-rules.sign * math.inf] * (baseline.tried - len(scores))
-        axes.plot([place - 0.2, place + 0.2], [np.median(scores + lost)] * 2, color=_DARK, lw=1.4)
+        axes.plot([place - 0.2, place + 0.2], [baseline.typical] * 2, color=_DARK, lw=1.4)
     if last.baselines:
         axes.axvline(len(grid) - 0.5, color=GREY, lw=0.5)
     _draw_best(axes, verdict, columns)

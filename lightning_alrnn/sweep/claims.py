@@ -24,7 +24,7 @@ class Claims(NamedTuple):
     Attributes:
         nonlinearity_needed: Whether P=0 is not enough; ``None`` if that cannot be told.
         sufficient: Each P that is shown to be enough: its typical run is within the tolerance of the best P's, and at
-            least half of its runs are as good as that.
+            least half of its runs are good, see :class:`~lightning_alrnn.sweep.Estimate`.
         smallest_sufficient: The smallest of them, or ``None``. That smaller ones are not enough is not said.
         sparse_beats_full: Whether P=M is not enough; ``None`` if that cannot be told or P=M was not run.
     """
@@ -138,12 +138,14 @@ def seeds_needed(
         measures = measure(spread, rules, alpha)
         expected = [
             one._replace(
-                gap_low=measures.gap_low[p],
-                gap_high=measures.gap_high[p],
-                share_low=measures.share_low[p],
-                share_high=measures.share_high[p],
+                gap_low=measures.gap_low[one.nonlinear_units],
+                gap_high=measures.gap_high[one.nonlinear_units],
+                share_low=measures.share_low[one.nonlinear_units],
+                share_high=measures.share_high[one.nonlinear_units],
             )
-            for p, one in compared.items()
+            if one.compared
+            else one
+            for one in estimates
         ]
         still = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
         needed |= {question: seeds for question in untold if question not in still and needed[question] is None}

@@ -116,17 +116,18 @@ def sweep(arguments: Sequence[str]) -> None:
         _say_interrupted(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
     write_tables(folder)
-    failed = finish(folder, plan)
+    failed = finish(folder, plan, len({spec.seed for spec in plan.runs}) if looks else None)
     if failed:
         raise SystemExit(1)
 
 
-def finish(folder: Path, plan: Plan) -> bool:
+def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
     """Say what came out of a sweep.
 
     Args:
-        folder: of the sweep.
-        plan: its runs.
+        folder: Folder of the sweep.
+        plan: The runs that were begun.
+        seeds: Number of seeds of the last look; ``None`` for a sweep of fixed seeds.
 
     Returns:
         Whether a run is missing, as it failed or was interrupted.
@@ -153,7 +154,7 @@ def finish(folder: Path, plan: Plan) -> bool:
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     try:
-        verdict = write_verdict(folder)
+        verdict = write_verdict(folder, seeds=seeds)
     except ValueError as error:  # no run is done
         _write(f"no verdict:   {error}")
         return bool(missing)
@@ -211,6 +212,11 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
             f"{options.core}: give a number of seeds, such as --seeds 5"
         )
     units = [] if options.nonlinear_units is None else parse_counts(options.nonlinear_units, "--nonlinear_units")
+    if len(units) == 1 and parse_looks(options.seeds):
+        raise ValueError(
+            f"--seeds {options.seeds} adds seeds until the verdict can tell, which compares two P or more, got "
+            f"--nonlinear_units {options.nonlinear_units}"
+        )
     grid = parse_grid(options.grid)
     if options.train_size is not None and TRAIN_SIZE in grid:
         raise ValueError(f"--train_size and --grid {TRAIN_SIZE}=… are the same: leave one of them out")
@@ -270,7 +276,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
             lines = "; ".join(changes[:_LISTED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
             raise ValueError(
                 f"{folder} holds another sweep. {lines}. Use another --output_dir, or these options again; cores, P, "
-                "seeds and further values of what is varied may be added"
+                f"{'' if looks else 'seeds '}and further values of what is varied may be added"
             )
         content = {
             "varied": list(plan.varied),
@@ -278,6 +284,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
             "looks": list(looks),
             "arguments": list(arguments),
             "judged": there.get("judged", []),
+            "runs_per_seed": len(plan.runs) // len({spec.seed for spec in plan.runs}),
         }
         write_file(path, json.dumps(content, indent=1).encode() + b"\n")
 
@@ -293,13 +300,13 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
         if any(_status(surroundings.folder, spec.name) != "done" for spec in part.runs):
             break  # what is missing is said at the end
         try:
-            untold = write_verdict(surroundings.folder, seeds=look).untold
+            verdict = write_verdict(surroundings.folder, seeds=look)
         except ValueError:
             break  # further seeds would not make it a verdict; why there is none is said at the end
-        if not untold:
-            break
+        if not verdict.untold or all(math.isnan(one.typical) for one in verdict.estimates):
+            break  # where a typical run of each P diverges, further ones would tell nothing
         if look != looks[-1]:
-            _write(f"{look} seeds: not told yet: {listed(untold)}; goes on to {looks[number]}")
+            _write(f"{look} seeds: not told yet: {listed(verdict.untold)}; goes on to {looks[number]}")
     return part
 
 

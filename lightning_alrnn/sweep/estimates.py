@@ -105,7 +105,6 @@ def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1
     estimates = []
     for p, sample in samples.items():
         finite = sample[np.isfinite(sample)]
-        typical = rules.sign * float(np.median(sample)) if 2 * len(finite) > len(sample) else math.nan
         one = measures if measures is not None and p in compared else None
         scores = {run.seed: run.metrics[rules.score] for run in runs[p] if not run.diverged}
         regimes, effective, active = (
@@ -114,7 +113,7 @@ def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1
         estimates.append(
             Estimate(
                 nonlinear_units=p,
-                typical=typical,
+                typical=typical_score(runs[p], rules),
                 gap=one.gap[p] if one else math.nan,
                 gap_low=one.gap_low[p] if one else math.nan,
                 gap_high=one.gap_high[p] if one else math.nan,
@@ -177,6 +176,20 @@ def signed_scores(runs: Sequence[Run], rules: Rules) -> NDArray[np.float64]:
         Shape ``(runs,)``, −∞ for one that diverged.
     """
     return np.array([-math.inf if run.diverged else rules.sign * run.metrics[rules.score] for run in runs])
+
+
+def typical_score(runs: Sequence[Run], rules: Rules) -> float:
+    """Score of a typical run.
+
+    Args:
+        runs: Runs that have a score or diverged.
+        rules: What they are judged by.
+
+    Returns:
+        The median; NaN where half of the runs or more diverged.
+    """
+    median = float(np.median(signed_scores(runs, rules)))
+    return rules.sign * median if math.isfinite(median) else math.nan
 
 
 def by_units(runs: Sequence[Run]) -> dict[int, list[Run]]:

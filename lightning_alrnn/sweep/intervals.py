@@ -235,7 +235,7 @@ def _steady_upper(ordered: Sequence[NDArray[np.float64]], tolerance: float, alph
                 check = _upper(other, bound_rank(len(other), _CHECK_LEVEL)) - lower
                 limit = max(float(other.mean()) - mean + half, check)
             elif other[-1] <= mean:
-                limit = float(other[-1]) - mean  # each run of the other is worse than a typical one of this column
+                limit = float(other[-1]) - lower  # each run of the other is worse than a typical one of this column
             elif separable:
                 most = _upper(other, bound_rank(len(other), _COLUMN_PART * alpha))
                 limit = most - mean + critical * math.sqrt(shared)

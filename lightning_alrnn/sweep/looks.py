@@ -10,8 +10,8 @@ _FIRST, _GROWTH = 8, 1.5
 def plan_looks(first: int, last: int) -> tuple[int, ...]:
     """Numbers of seeds at which a sweep looks at its runs.
 
-    The level of the claims is divided equally between the looks. With fewer than 8 seeds a share of it is too small
-    for any claim, so that the first look is at 8 seeds or more; each further one has half as many seeds again.
+    The level of the claims is divided equally between the looks. The first is at 8 seeds or more, as so many can make a
+    claim at a twelfth of 0.05; each further one has half as many seeds again.
 
     Args:
         first: Smallest number of seeds.

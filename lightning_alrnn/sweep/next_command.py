@@ -15,6 +15,7 @@ def next_command(
     seeds: int | None,
     nonlinear_units: Sequence[int] | None,
     tolerance: float | None,
+    stated: Sequence[str] = (),
 ) -> str | None:
     """The command line that would tell more, ready to paste.
 
@@ -24,10 +25,11 @@ def next_command(
         seeds: Number of seeds that would tell; ``None`` for those that there are.
         nonlinear_units: Values of P that would tell; ``None`` for those that there are.
         tolerance: Tolerance by which the runs would tell; it counts where neither of the others is given.
+        stated: Options of ``alrnn verdict`` that the runs were judged by.
 
     Returns:
         A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds by
-        itself has spent its level, so that another folder is named for more seeds than its largest number, or other P.
+        itself has spent its level on them, so that for more of them, or other P, fresh seeds and a folder are named.
 
     Example:
         >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]
@@ -37,18 +39,25 @@ def next_command(
         'alrnn verdict d --tolerance 0.01'
     """
     if seeds is None and nonlinear_units is None:
-        return None if tolerance is None else shlex.join(["alrnn", "verdict", folder, "--tolerance", f"{tolerance:g}"])
+        if tolerance is None:
+            return None
+        return shlex.join(["alrnn", "verdict", folder, *stated, "--tolerance", f"{tolerance:g}"])
     words = list(arguments)
     written = _value(words, "--seeds")
-    looks = parse_looks(written)
-    more = seeds is not None and not (looks and seeds <= looks[-1])  # one that was interrupted goes on by itself
+    tried, looks = parse_seeds(written), parse_looks(written)
+    # where there are as many already some runs are missing, and the same command goes on
+    more = seeds is not None and seeds > len(tried)
     if looks and (more or nonlinear_units is not None):
-        words = _replaced(words, "--output_dir", f"{_value(words, '--output_dir').rstrip('/')}-2")
+        fresh = range(len(tried), len(tried) + (seeds or looks[0]))
+        words = _replaced(words, "--seeds", ",".join(map(str, fresh)))
+        folder = f"{_value(words, '--output_dir').rstrip('/')}-2"
+        words = _replaced(words, "--output_dir", folder)
+    elif seeds is not None and more:
+        words = _replaced(words, "--seeds", _extended(written, seeds))
     if nonlinear_units is not None:
         words = _replaced(words, "--nonlinear_units", ",".join(map(str, nonlinear_units)))
-    if seeds is not None and more:
-        words = _replaced(words, "--seeds", _extended(written, seeds))
-    return shlex.join(["alrnn", "sweep", *words])
+    line = shlex.join(["alrnn", "sweep", *words])
+    return f"{line} && {shlex.join(['alrnn', 'verdict', folder, *stated])}" if stated else line
 
 
 def _extended(written: str, seeds: int) -> str:

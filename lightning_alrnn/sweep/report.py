@@ -74,7 +74,7 @@ def write_verdict(
     sweep = _read_sweep(root)
     looks = sweep.get("looks") or []
     if looks:
-        seeds = seeds or _last_look(records, looks)
+        seeds = seeds or _last_look(records, looks, sweep.get("runs_per_seed", 1))
         alpha /= len(looks)
     if seeds is not None:
         records = [record for record in records if record.run.seed < seeds]
@@ -82,14 +82,21 @@ def write_verdict(
         raise ValueError(_why_nothing(root, records))
     runs = [_as_run(record) for record in records]
     verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
+    suggested = _suggested_tolerances(root)
+    if tolerance in suggested:
+        rule = "suggested by an earlier verdict on the scores it judges"
+        verdict = verdict._replace(rules=verdict.rules._replace(tolerance_rule=rule, exploratory=True))
     most = len({run.seed for run in runs})
+    stated = _stated(score, tolerance, solved, alpha if not looks else ALPHA)
     verdict = verdict._replace(
-        next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict),
+        next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict, stated, suggested),
+        looks=tuple(looks),
         # with fewer seeds no claim could have been made
         earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
     )
     uncounted = find_uncounted(records, verdict.rules.score)
-    write_file(root / "verdict.json", json.dumps(verdict_json(verdict, uncounted), indent=1, allow_nan=False) + "\n")
+    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
+    write_file(root / "verdict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     save_figure(plot_verdict(verdict), root / "verdict")
     write_file(root / "verdict.html", verdict_page(verdict, uncounted, root.resolve().name).html())
     return verdict
@@ -127,7 +134,7 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
 
     Returns:
         ``answer``, ``claims`` and ``estimates`` at the largest size of training data, ``untold``, ``seeds_needed``,
-        ``next_command``, then ``rules``, ``sizes``, ``dependence`` and ``runs``.
+        ``next_command``, ``looks``, ``earlier_looks``, then ``rules``, ``sizes``, ``dependence`` and ``runs``.
     """
     return {
         "answer": verdict.answer,
@@ -136,6 +143,8 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
         "untold": list(verdict.untold),
         "seeds_needed": verdict.seeds_needed,
         "next_command": verdict.next_command,
+        "looks": list(verdict.looks),
+        "earlier_looks": list(verdict.earlier_looks),
         "rules": _plain(verdict.rules),
         "sizes": [_plain(size) for size in verdict.sizes],
         "dependence": [_plain(one) for one in verdict.dependence],
@@ -239,7 +248,8 @@ def _write_sizes(page: Page, verdict: Verdict) -> None:
     )
     page.text(
         f"The answer is that at the largest size, by whose tolerance all are judged. Each size is judged at the level "
-        f"{verdict.sizes[-1].alpha:.3g}, so that all claims together keep to {verdict.rules.alpha:.3g}."
+        f"{verdict.sizes[-1].alpha:.3g}, so that a claim is wrong at any of them with probability "
+        f"{verdict.rules.alpha:.3g} at most."
     )
 
 
@@ -257,7 +267,7 @@ def _write_dependence(page: Page, verdict: Verdict) -> None:
         page.table(("value", "best typical run", *_CLAIM_HEADS), rows)
         if one.differs:
             page.text("The answer depends on it: the values contradict each other.")
-    page.text("Each value is judged by itself, at the level divided by the number of values.")
+    page.text("Each value is judged by itself, at the level divided by the numbers of values and of what was varied.")
 
 
 def _write_rules(page: Page, verdict: Verdict) -> None:
@@ -280,7 +290,8 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
         "their limits; not enough, where the gap is larger and less than half are."
     )
     page.text(
-        f"A claim is wrong with probability {size.alpha:.3g} at most. The limits of the gaps hold for all P together; "
+        f"The level is {size.alpha:.3g}: a claim is wrong with that probability at most. The limits of the gaps hold "
+        "for all P together; "
         "they come from order statistics, and where the spread of runs is below the tolerance from means as well. "
         "Those of the shares are exact."
     )
@@ -311,6 +322,12 @@ def _further(verdict: Verdict) -> list[str]:
     enough_seeds = max((one.tried for one in trained), default=0) >= words.fewest_seeds(size.alpha)
     if verdict.claims.sparse_beats_full is not True and enough_seeds:
         paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
+    if verdict.looks:
+        looks = words.listed([str(look) for look in verdict.looks])
+        paragraphs.append(
+            f"The sweep looks at {looks} seeds, each time at the level {verdict.rules.alpha:.3g}: over all looks a "
+            f"claim is wrong with probability {verdict.rules.alpha * len(verdict.looks):.3g} at most."
+        )
     by_seeds: dict[int, list[str]] = defaultdict(list)
     for question, seeds in verdict.seeds_by_question.items():
         if seeds is not None:
@@ -321,8 +338,34 @@ def _further(verdict: Verdict) -> list[str]:
     return paragraphs
 
 
-def _suggest(root: Path, arguments: Sequence[str], runs: Sequence[Run], verdict: Verdict) -> str | None:
-    """The command that would tell what the verdict does not."""
+def _suggested_tolerances(root: Path) -> list[float]:
+    """Tolerances that earlier verdicts on the sweep have suggested."""
+    path = root / "verdict.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return list(content.get("suggested_tolerances", ()))
+
+
+def _stated(score: str | None, tolerance: float | None, solved: float | None, alpha: float) -> list[str]:
+    """The options of ``alrnn verdict`` that were used."""
+    options = {"--score": score, "--solved": solved, "--tolerance": tolerance, "--alpha": alpha}
+    defaults = {"--alpha": ALPHA}
+    return [
+        word
+        for option, value in options.items()
+        if value is not None and value != defaults.get(option)
+        for word in (option, str(value))
+    ]
+
+
+def _suggest(
+    root: Path,
+    arguments: Sequence[str],
+    runs: Sequence[Run],
+    verdict: Verdict,
+    stated: Sequence[str],
+    suggested: list[float],
+) -> str | None:
+    """The command that would tell what the verdict does not; a tolerance that it suggests is added to the list."""
     size = verdict.sizes[-1]
     units = {one.nonlinear_units for one in size.estimates}
     ends = units | {0} | ({size.hidden_size} if size.hidden_size is not None else set())
@@ -332,22 +375,25 @@ def _suggest(root: Path, arguments: Sequence[str], runs: Sequence[Run], verdict:
         tolerance = _telling_tolerance(runs, verdict)
     if not arguments or (ends == units and seeds is None and tolerance is None):
         return None
+    if ends == units and seeds is None and tolerance is not None:
+        suggested.append(tolerance)
     return next_command(
         arguments,
         folder=str(root),
         seeds=seeds,
         nonlinear_units=sorted(ends) if ends != units else None,
         tolerance=tolerance,
+        stated=stated,
     )
 
 
 def _telling_tolerance(runs: Sequence[Run], verdict: Verdict) -> float | None:
-    """A smaller tolerance by which the runs, or more of them, would tell."""
+    """A smaller tolerance by which the runs would tell some of it."""
     rules = verdict.rules
     for factor in _SMALLER_TOLERANCES:
         smaller = float(f"{factor * rules.tolerance:.1g}")
         other = judge(runs, score=rules.score, tolerance=smaller, solved=rules.solved, alpha=rules.alpha)
-        if not other.untold or other.seeds_needed is not None:
+        if not set(verdict.untold) <= set(other.untold):
             return smaller
     return None
 
@@ -384,16 +430,14 @@ def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], 
         row += [_mean(columns[place]) for _, columns in logged]
         rows.append((*row, words.status(one, verdict.rules)))
     for baseline in size.baselines:
-        scores = sorted(baseline.scores.values())
-        typical = words.number(scores[len(scores) // 2]) if scores else _NONE
-        row = [baseline.core, f"{len(scores)}/{baseline.tried}", typical, *[_NONE] * (len(logged) + 3)]
+        done = f"{len(baseline.scores)}/{baseline.tried}"
+        row = [baseline.core, done, words.number(baseline.typical), *[_NONE] * (len(logged) + 3)]
         rows.append(tuple(row))
     return tuple(header), rows
 
 
 def _gap(one: Estimate) -> str:
-    gap = words.number(one.gap) if math.isfinite(one.gap) else "diverges"
-    return f"{gap} ({words.limits(one)})"
+    return f"{words.number(one.gap)} ({words.limits(one)})" if math.isfinite(one.gap) else "diverges"
 
 
 def _share(one: Estimate) -> str:
@@ -406,7 +450,7 @@ def _mean(values: Sequence[float]) -> str:
 
 def _counted(verdict: Verdict) -> str:
     """How many runs there are, by what became of them."""
-    said = f"{verdict.finished} runs with a score"
+    said = f"{words.counted(verdict.finished, 'run')} with a score"
     said += f", {verdict.diverged} diverged" if verdict.diverged else ""
     return said + (f", {verdict.without_score} failed or not done" if verdict.without_score else "")
 
@@ -417,16 +461,10 @@ def _read_sweep(root: Path) -> dict[str, Any]:
     return content
 
 
-def _last_look(records: Sequence[Record], looks: Sequence[int]) -> int:
+def _last_look(records: Sequence[Record], looks: Sequence[int], runs_per_seed: int) -> int:
     """The number of seeds of the last look whose runs are all done; that of the first where none is complete."""
-    seeds: dict[str, set[int]] = defaultdict(set)
-    for record in records:
-        group = repr((record.run.core, record.run.nonlinear_units, sorted(record.run.settings.items())))
-        if record.status == "done":
-            seeds[group].add(record.run.seed)
-        else:
-            seeds[group] |= set()
-    complete = [look for look in looks if seeds and all(set(range(look)) <= done for done in seeds.values())]
+    done = [record.run.seed for record in records if record.status == "done"]
+    complete = [look for look in looks if sum(seed < look for seed in done) >= look * runs_per_seed]
     return max(complete, default=looks[0])
 
 

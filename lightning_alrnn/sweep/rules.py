@@ -47,7 +47,8 @@ class Rules(NamedTuple):
         higher_is_better: Direction of the metric.
         tolerance: How much worse does not count.
         tolerance_rule: Where the tolerance comes from.
-        exploratory: Whether the tolerance was derived from the scores that it is to judge.
+        exploratory: Whether the tolerance was derived from the scores that it is to judge, or stated after a verdict on
+            them.
         solved: Score from which on a run solves the task, where one is stated.
         alpha: Probability of a wrong claim that is accepted.
     """
@@ -134,12 +135,12 @@ def find_score(runs: Sequence[Run], score: str | None) -> str:
     """
     if not any(run.metrics or run.diverged for run in runs):
         raise ValueError("there is no finished run of an ALRNN to judge")
+    key = f"test/{score}" if score and "/" not in score else score
     if not any(run.metrics for run in runs):  # a verdict all the same: that every run diverged
-        return score or "no score"
-    if score is None:
+        return key or "no score"
+    if key is None:
         key = choose_score(runs)
     else:
-        key = score if "/" in score else f"test/{score}"
         if not any(key in run.metrics for run in runs):
             raise ValueError(f"no run has the metric {key!r}; there are {_test_keys(runs)}")
     if not any(math.isfinite(run.metrics.get(key, math.nan)) for run in runs):
@@ -186,9 +187,11 @@ def make_rules(
         medians = [float(np.median(column)) for column in scores.values() if len(column)]
         span = max(medians) - min(medians)
         tolerance, exploratory = 0.05 * span, True
-        rule = "5 % of the distance between the typical runs of the best and the worst P"
+        rule = (
+            "derived from the scores it judges, as 5 % of the distance between the typical runs of the best and worst P"
+        )
         if not span > 0:
-            tolerance, rule = 1e-12, "none but that of rounding: the typical runs of all P are equal"
+            tolerance, rule = 1e-12, "that of rounding, as the typical runs of all P are equal"
     return Rules(key, upward, tolerance, rule, exploratory, solved, alpha)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims, find_untold, make_claims, seeds_needed
-from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, estimate, signed_scores
+from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, estimate, typical_score
 from lightning_alrnn.sweep.rules import Rules, Run, Value, find_score, make_rules
 
 TRAIN_SIZE = "data.train_size"
@@ -22,12 +22,14 @@ class Baseline(NamedTuple):
     Attributes:
         core: Name of the core.
         setting: What else was varied, as chosen in validation.
+        typical: Median of the scores; NaN where half of the runs or more diverged.
         scores: Scores by seed.
         tried: Number of runs, those that diverged among them.
     """
 
     core: str
     setting: Mapping[str, Value]
+    typical: float
     scores: Mapping[int, float]
     tried: int
 
@@ -57,7 +59,7 @@ class Dependence(NamedTuple):
 
     Attributes:
         axis: Key of what was varied, such as "model.init".
-        claims: Claims by value; each at the level divided by the number of values.
+        claims: Claims by value; each at the level divided by the numbers of values and of axes.
         estimates: Estimates by value.
         differs: Whether values contradict each other on whether nonlinearity is needed, or on whether few nonlinear
             units beat all.
@@ -81,7 +83,8 @@ class Verdict(NamedTuple):
         without_score: Number of the other runs, which failed or are not done; they count for nothing.
         next_command: Command line that would tell what cannot be told; ``None`` where there is none, and outside a
             sweep's folder.
-        earlier_looks: Numbers of seeds at which the sweep was judged before.
+        earlier_looks: Numbers of seeds at which the sweep was judged before, at the full level.
+        looks: Numbers of seeds at which a sweep that adds seeds is judged, by which the level is divided.
     """
 
     rules: Rules
@@ -92,6 +95,7 @@ class Verdict(NamedTuple):
     without_score: int
     next_command: str | None = None
     earlier_looks: tuple[int, ...] = ()
+    looks: tuple[int, ...] = ()
 
     @property
     def claims(self) -> Claims:
@@ -125,7 +129,8 @@ class Verdict(NamedTuple):
         size = self.sizes[-1]
         said = words.answer(size.claims, size.estimates, self.rules, size.alpha, size.hidden_size)
         if len(self.sizes) > 1:
-            said = f"With {size.train_size} training sequences, {said[0].lower()}{said[1:]}"
+            first = said[0].lower() if said[1].isalpha() else said[0]  # P stays as it is
+            said = f"With {size.train_size} training sequences, {first}{said[1:]}"
             sparse = [str(one.train_size) for one in self.sizes[:-1] if one.claims.sparse_beats_full]
             if sparse:
                 said += f" With {words.listed(sparse)} training sequences, fewer nonlinear units beat all of them."
@@ -192,16 +197,10 @@ def judge(
     by_size: dict[Value, list[Run]] = defaultdict(list)
     for run in usable:
         by_size[run.settings.get(TRAIN_SIZE)].append(run)
-    sizes = sorted(
-        (
-            size
-            for size, same in by_size.items()
-            if any(not run.diverged for runs in by_units(same).values() for run in runs)
-        ),
-        key=lambda size: -1.0 if size is None else float(size),
-    )
-    sizes = sizes or sorted(by_size, key=_order)
-    columns = by_units(by_size[sizes[-1]])
+    sizes = sorted(by_size, key=lambda size: -1.0 if size is None else float(size))
+    # with several sizes the tolerance is that of the largest with a score
+    scored = [size for size in sizes if any(key in run.metrics for run in by_size[size])]
+    columns = by_units(by_size[(scored or sizes)[-1]])
     rules = make_rules(
         {p: [run.metrics[key] for run in same if not run.diverged] for p, same in columns.items()},
         key,
@@ -226,7 +225,9 @@ def _without_infinite(run: Run, key: str) -> Run:
     """A run without what is not finite; one whose score is not finite is one that diverged."""
     if run.diverged or not math.isfinite(run.metrics[key]):
         return run._replace(metrics={}, diverged=True)
-    return run._replace(metrics={name: value for name, value in run.metrics.items() if math.isfinite(value)})
+    # a validation that is not finite is the worst, not a missing one
+    kept = {name: value for name, value in run.metrics.items() if math.isfinite(value) or name.startswith("val/")}
+    return run._replace(metrics=kept)
 
 
 def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> SizeVerdict:
@@ -249,25 +250,25 @@ def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> S
 def _baseline(core: str, runs: Sequence[Run], rules: Rules) -> Baseline:
     setting = choose_setting(runs, rules)
     chosen = sorted((run for run in runs if run.settings == setting), key=lambda run: run.seed)
-    scores = zip(chosen, (rules.sign * signed_scores(chosen, rules)).tolist(), strict=True)
-    return Baseline(core, setting, {run.seed: score for run, score in scores if not run.diverged}, len(chosen))
+    scores = {run.seed: run.metrics[rules.score] for run in chosen if not run.diverged}
+    return Baseline(core, setting, typical_score(chosen, rules), scores, len(chosen))
 
 
 def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependence, ...]:
     """What each value leads to, for everything that was varied beside P, seed, core and size."""
     alrnn = [run for run in runs if run.nonlinear_units is not None]
     axes = []
-    for axis in sorted({key for run in alrnn for key in run.settings} - {TRAIN_SIZE}):
-        values = sorted({run.settings.get(axis) for run in alrnn}, key=_order)
-        if len(values) < 2:
-            continue
+    keys = sorted({key for run in alrnn for key in run.settings} - {TRAIN_SIZE})
+    varied = {key: sorted({run.settings.get(key) for run in alrnn}, key=_order) for key in keys}
+    varied = {key: values for key, values in varied.items() if len(values) > 1}
+    for axis, values in varied.items():
         claims: dict[str, Claims] = {}
         estimates: dict[str, tuple[Estimate, ...]] = {}
         for value in values:
             same = [run for run in alrnn if run.settings.get(axis) == value]
             if all(run.diverged for run in same):
                 continue
-            estimates[str(value)], _ = estimate(by_units(same), rules, sizes * len(values))
+            estimates[str(value)], _ = estimate(by_units(same), rules, sizes * len(varied) * len(values))
             claims[str(value)] = make_claims(estimates[str(value)], rules, _hidden_size(same))
         # not the sets of P: that one value shows fewer does not say that the others are too few
         told = [

@@ -34,7 +34,7 @@ def answer(claims: Claims, estimates: Sequence[Estimate], rules: Rules, alpha: f
         return f"There is nothing to compare P={compared[0].nonlinear_units} with: a claim needs two P or more."
     if most < fewest_seeds(alpha):
         return (
-            f"Nothing can be told with {most} {'seed' if most == 1 else 'seeds'}: a claim needs at least "
+            f"Nothing can be told with {counted(most, 'seed')}: a claim needs at least "
             f"{fewest_seeds(alpha)} at the level {alpha:.3g}."
         )
     if all(math.isnan(one.typical) for one in compared):
@@ -46,10 +46,7 @@ def answer(claims: Claims, estimates: Sequence[Estimate], rules: Rules, alpha: f
     if claims.sparse_beats_full:
         sentences.append(sparse(claims, estimates, rules, hidden_size))
     if rules.exploratory:
-        sentences.append(
-            f"This is exploratory: the tolerance of {number(rules.tolerance)} was derived from the scores that it "
-            "judges."
-        )
+        sentences.append(f"This is exploratory: the tolerance of {number(rules.tolerance)} is {rules.tolerance_rule}.")
     return " ".join(sentences)
 
 
@@ -66,7 +63,7 @@ def needed(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
     """
     linear = next((one for one in estimates if one.nonlinear_units == 0), None)
     if linear is None or not linear.compared:
-        why = "was not run" if linear is None else f"has {linear.tried} runs, too few to be compared"
+        why = "was not run" if linear is None else f"has {counted(linear.tried, 'run')}, too few to be compared"
         return f"Whether nonlinearity is needed cannot be told: P=0 {why}."
     if claims.nonlinearity_needed:
         return f"Nonlinearity is needed: {_falls_short(linear, rules)}."
@@ -96,12 +93,16 @@ def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
     if not chosen:
         return f"Which P are enough cannot be told{_why_not(estimates, rules)}."
     several = len(chosen) > 1
-    least = min(chosen, key=lambda one: one.share_low)
+    counts = list(dict.fromkeys(f"{one.good} of {one.tried}" for one in chosen))
+    if len(counts) > 1:
+        counts = [f"{one.good} of {one.tried}" for one in chosen]
+    # a P may be the best itself
+    worse = "worse than the best by" if any(one.gap for one in chosen) else "the best, or worse by"
     said = (
         f"{units([one.nonlinear_units for one in chosen])} {'are' if several else 'is'} enough in a typical run: "
-        f"worse than the best by at most {number(max(one.gap_high for one in chosen))} (the tolerance is "
-        f"{number(rules.tolerance)}), and {'at least ' if several else ''}{least.good} of {least.tried} "
-        f"{'runs of each' if several else 'runs'} {_verb(rules)} (at least {percent(least.share_low)})."
+        f"{worse} at most {number(max(one.gap_high for one in chosen))} (the tolerance is {number(rules.tolerance)}), "
+        f"and {listed(counts)} {'runs of each' if several and len(counts) == 1 else 'runs'} {_verb(rules)} "
+        f"(at least {percent(min(one.share_low for one in chosen))})."
     )
     smaller = [
         one.nonlinear_units
@@ -158,12 +159,14 @@ def status(estimate: Estimate, rules: Rules) -> str:
     if is_insufficient(estimate, rules):
         return "not enough"
     if not estimate.compared:
-        return f"not compared: {estimate.tried} runs are too few"
+        return "not compared"
     reasons = []
     if estimate.gap_high > rules.margin:
         bounded = math.isfinite(estimate.gap_high)
         reasons.append(f"gap up to {number(estimate.gap_high)}" if bounded else "any gap")
-    if estimate.share_low < 0.5:
+    if estimate.share_high < 0.5:
+        reasons.append(f"good runs at most {percent(estimate.share_high)}")
+    elif estimate.share_low < 0.5:
         reasons.append(f"good runs from {percent(estimate.share_low)}")
     return f"not shown: {', '.join(reasons)}"
 
@@ -202,6 +205,19 @@ def listed(names: Sequence[str], last: str = "and") -> str:
         '0, 1 and 5'
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    Args:
+        count: How many.
+        noun: What they are, in the singular.
+
+    Returns:
+        Such as "1 run" or "2 runs".
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def units(numbers: Sequence[int], last: str = "and") -> str:
@@ -295,4 +311,4 @@ def _good(estimate: Estimate, rules: Rules) -> str:
 
 
 def _verb(rules: Rules) -> str:
-    return "solve the task" if rules.solved is not None else "do as well"
+    return "solve the task" if rules.solved is not None else "do as well as the best"

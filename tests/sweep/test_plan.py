@@ -179,6 +179,7 @@ def test_a_configuration_s_hash_and_differences() -> None:
         (["--seeds=3", "--output_dir=d"], "--nonlinear_units 0,1,5 is missing"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--core=GRU"], "is for the core ALRNN"),
         (["--seeds=5..40", "--output_dir=d", "--core=GRU"], "there is none on --core GRU: give a number of seeds"),
+        (["--nonlinear_units=0", "--seeds=5..9", "--output_dir=d"], "compares two P or more, got --nonlinear_units 0"),
         (["--nonlinear_units=0", "--seeds=3"], "required: --output_dir"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--gpus=2"], "--gpus is for --executor slurm"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--jobs=0"], "--jobs must be at least 1"),

@@ -162,15 +162,23 @@ def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path)
     assert command.startswith("alrnn verdict ")
     tolerance = float(command.split()[-1])
     assert tolerance < 0.02
+    # it was found by what it tells, and the answer says so
+    told = write_verdict(tmp_path, tolerance=tolerance)
+    assert told.claims.nonlinearity_needed is True
+    assert f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in told.answer
+    assert "exploratory" not in write_verdict(tmp_path, tolerance=0.015).answer
 
 
 def test_a_sweep_that_looks_again_is_judged_at_its_last_look(tmp_path: Path) -> None:
     made = runs(jitter({p: scores * 3 for p, scores in NEAR_IDENTITY.items()}))
     write_sweep(tmp_path, [run for run in made if run.seed < 13])
-    write_settings(tmp_path, looks=[8, 12, 15])
+    write_settings(tmp_path, looks=[8, 12, 15], runs_per_seed=5)
     verdict = write_verdict(tmp_path)
     assert {one.tried for one in verdict.estimates} == {12}
     assert verdict.sizes[0].alpha == pytest.approx(0.05 / 3)
+    said = format_verdict(verdict)
+    assert "each time at the level 0.0167" in said
+    assert "over all looks a claim is wrong with probability 0.05 at most" in " ".join(said.split())
     assert {one.tried for one in write_verdict(tmp_path, seeds=8).estimates} == {8}
 
 

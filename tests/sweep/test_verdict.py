@@ -40,7 +40,7 @@ def test_an_error_that_falls_with_the_first_nonlinear_unit() -> None:
     assert verdict.untold == ()
     assert verdict.seeds_needed is None
     assert "Nonlinearity is needed: a typical run of P=0 is worse than the best by 0.163 (" in verdict.answer
-    assert "at most 45 % of its runs do as well (0 of 5)" in verdict.answer
+    assert "at most 45 % of its runs do as well as the best (0 of 5)" in verdict.answer
     assert "P=1, 2, 5, 10, 25 and 50 are enough in a typical run" in verdict.answer
 
 
@@ -48,7 +48,7 @@ def test_no_difference_is_no_need() -> None:
     verdict = judge(runs({p: around(0.96, 0.003, 5, p) for p in (0, 2, 5, 10)}))
     assert claims_of(verdict) == (False, (0, 2, 5, 10), False)
     assert "Nonlinearity is not needed in a typical run" in verdict.answer
-    assert "5 of its 5 runs do as well (at least 55 %)" in verdict.answer
+    assert "5 of its 5 runs do as well as the best (at least 55 %)" in verdict.answer
 
 
 def test_two_peaks_need_ten_seeds() -> None:
@@ -67,7 +67,7 @@ def test_how_often_is_part_of_the_claim() -> None:
     scores[3] = scores[11] = 0.65
     verdict = judge(runs({0: scores, 1: around(0.95, 0.002, 20, 1), 2: around(0.95, 0.002, 20, 2)}))
     assert verdict.claims.nonlinearity_needed is False
-    assert "18 of its 20 runs do as well (at least 72 %)" in verdict.answer
+    assert "18 of its 20 runs do as well as the best (at least 72 %)" in verdict.answer
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 4])
@@ -154,7 +154,7 @@ def test_a_threshold_that_is_stated() -> None:
 
 def test_what_is_derived_from_the_scores_is_called_exploratory() -> None:
     derived = judge(runs(STEADY, "test/mse"))
-    assert "This is exploratory: the tolerance of 0.00814 was derived from the scores" in derived.answer
+    assert "This is exploratory: the tolerance of 0.00814 is derived from the scores it judges" in derived.answer
     assert "exploratory" not in judge(addition()).answer
     assert "exploratory" not in judge(runs(STEADY, "test/mse"), tolerance=0.01).answer
 
