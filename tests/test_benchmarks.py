@@ -15,14 +15,36 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 
 
-def test_readme_shows_the_tables_as_written() -> None:
+def test_pages_show_the_tables_as_written() -> None:
     module = load_script(FOLDER / "readme.py")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "<!-- begin benchmarks/results/recurrence.md -->" in readme
-    assert module.filled(readme) == readme
+    for path, name in zip(module.PAGES, ("recurrence.md", "", "verdict_power.md"), strict=True):
+        page = path.read_text(encoding="utf-8")
+        assert f"<!-- begin benchmarks/results/{name}" in page or not name
+        assert module.filled(page) == page
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "results").glob("*.json")))
+def test_the_calibration_holds_its_level_in_every_cell() -> None:
+    content = json.loads((FOLDER / "results" / "verdict_calibration.json").read_text(encoding="utf-8"))["results"]
+    table = (FOLDER / "results" / "verdict_calibration.md").read_text(encoding="utf-8")
+    assert content["over"] == []
+    worst: dict[str, dict[str, float]] = {}
+    for cell in content["cells"]:
+        assert max(cell["false"].values()) <= content["bound"]
+        of_truth = worst.setdefault(cell["truth"], {})
+        of_truth[str(cell["seeds"])] = max(of_truth.get(str(cell["seeds"]), 0.0), *cell["false"].values())
+    rows = [row for row in worst.items() if f"| {row[0]} |" in table]
+    assert len(rows) > 30
+    for truth, by_seeds in rows:
+        assert (
+            f"| {truth} | {' | '.join(f'{by_seeds[seeds]:.3f}' for seeds in ('3', '5', '10', '20', '5..40'))} |"
+            in table
+        )
+
+
+TIMED = sorted(path.stem for path in (FOLDER / "results").glob("*.json") if path.stem != "verdict_calibration")
+
+
+@pytest.mark.parametrize("name", TIMED)
 def test_tables_hold_the_minima_of_their_numbers(name: str) -> None:
     content = json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
     table = (FOLDER / "results" / f"{name}.md").read_text(encoding="utf-8")

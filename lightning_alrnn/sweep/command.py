@@ -51,7 +51,7 @@ from lightning_alrnn.sweep.store import (
     write_tables,
 )
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
-from lightning_alrnn.sweep.words import listed
+from lightning_alrnn.sweep.words import counted, listed
 
 _USAGE = "alrnn sweep --config TASK --nonlinear_units P,P,… --seeds N --output_dir FOLDER [options]"
 _HELP = f"""usage: {_USAGE}
@@ -306,7 +306,7 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
         if not verdict.untold or all(math.isnan(one.typical) for one in verdict.estimates):
             break  # where a typical run of each P diverges, further ones would tell nothing
         if look != looks[-1]:
-            _write(f"{look} seeds: not told yet: {listed(verdict.untold)}; goes on to {looks[number]}")
+            _write(f"{counted(look, 'seed')}: not told yet: {listed(verdict.untold)}; goes on to {looks[number]}")
     return part
 
 
