@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lightning_alrnn.batch import SequenceBatch
@@ -44,7 +45,8 @@ class Addition(SequenceDataModule):
         ValueError: if an argument is out of range.
 
     Shapes:
-        inputs ``(batch, T, 2)``, targets ``(batch, 1)``; regression at the last step.
+        inputs ``(batch, T, 2)``, targets ``(batch, 1)``; regression at the last step. ``phase`` ``(batch, T)`` is 1 at
+        the two marks, and 0, 2 or 3 before, between or after them.
 
     Example:
         >>> data = Addition(sequence_length=10, train_size=4)
@@ -86,11 +88,14 @@ class Addition(SequenceDataModule):
         self.sequence_length = sequence_length
         self.markers = markers
         self.operation = operation
+        self.phase_names = ["before the marks", "mark", "between the marks", "after the marks"]
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
         inputs, targets = draw_trials(self.sizes[split], self._draw, seed=self.seed, split=split)
-        return SequenceBatch(inputs, targets, full_lengths(inputs))
+        marked = inputs[..., 1] > 0
+        phase = torch.tensor([0, 2, 3])[marked.cumsum(dim=1)].masked_fill(marked, 1)
+        return SequenceBatch(inputs, targets, full_lengths(inputs), phase=phase)
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], ...]:
         half = self.sequence_length // 2

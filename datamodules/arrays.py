@@ -54,7 +54,7 @@ class Arrays(SequenceDataModule):
     none                                 inputs are one recording: the next step, at every step
     ====================  =============  ===========================================================
 
-    Text becomes classes (or groups) in alphabetical order, with their names. Values past a sequence's length are
+    Text becomes classes (groups, phases) in alphabetical order, with their names. Values past a sequence's length are
     ignored, whatever they are, and so are targets at steps whose mask is 0. Nothing is scaled: standardise the inputs
     beforehand.
 
@@ -70,6 +70,8 @@ class Arrays(SequenceDataModule):
             list.
         mask: weight of each step in the loss, ``(N, T)`` numbers or bool; for targets at every step.
         group: condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
+        phase: phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
+            a list of N arrays ``(T_i,)``; negative, or the empty text, where a step belongs to none.
         objective: "classification" or "regression", where the type of the targets does not tell (counts, say).
         target_step: "last" or "every", where the shape does not tell: floats ``(N, T)`` are either one output at every
             step or T outputs at the last.
@@ -117,6 +119,7 @@ class Arrays(SequenceDataModule):
         lengths: Source | None = None,
         mask: Source | None = None,
         group: Source | None = None,
+        phase: Source | None = None,
         objective: Objective | None = None,
         target_step: TargetStep | None = None,
         num_classes: int | None = None,
@@ -153,6 +156,7 @@ class Arrays(SequenceDataModule):
             "lengths": lengths,
             "mask": mask,
             "group": group,
+            "phase": phase,
             "train_index": train_index,
             "val_index": val_index,
             "test_index": test_index,
@@ -177,6 +181,7 @@ class Arrays(SequenceDataModule):
         self.criterion = criterion
         self.class_names = data.targets.class_names
         self.group_names = data.group_names
+        self.phase_names = data.phase_names
         self.vocab_size = data.vocab_size
 
     def build(self, split: Split) -> SequenceBatch:
@@ -295,6 +300,8 @@ class _Sequences:
     mask: Array | None
     group: Array | None
     group_names: list[str] | None
+    phase: NDArray[np.int64] | None
+    phase_names: list[str] | None
     input_size: int
     vocab_size: int | None
     rows: dict[Split, NDArray[np.int64]]
@@ -353,8 +360,24 @@ class _Sequences:
                     f"group must not be negative, got {group.min()} at index {int(group.argmin())}: number the groups "
                     "from 0"
                 )
+        phase, phase_names = None, None
+        if "phase" in given:
+            phase, phase_names = _read_phase(given["phase"], lengths, valid)
         input_size = inputs.shape[2] if vocab_size is None else vocab_size
-        return cls(inputs, values, targets, lengths, mask, group, group_names, input_size, vocab_size, rows)
+        return cls(
+            inputs,
+            values,
+            targets,
+            lengths,
+            mask,
+            group,
+            group_names,
+            phase,
+            phase_names,
+            input_size,
+            vocab_size,
+            rows,
+        )
 
     def build(self, split: Split) -> SequenceBatch:
         rows = self.rows[split]
@@ -371,6 +394,7 @@ class _Sequences:
             lengths,
             None if self.mask is None else torch.from_numpy(self.mask[rows]),
             None if self.group is None else torch.from_numpy(self.group[rows]),
+            None if self.phase is None else torch.from_numpy(self.phase[rows]),
         )
 
 
@@ -384,6 +408,7 @@ class _Recording:
     targets: _Targets
     input_size: int
     group_names: None = None
+    phase_names: None = None
     vocab_size: None = None
 
     @classmethod
@@ -484,7 +509,7 @@ def _array(name: str, source: Source) -> Array:
         raise _no_objects(name, error) from error
     if array.dtype.kind == "O":
         raise _no_objects(name, "dtype=object")
-    if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and name not in ("targets", "group")):
+    if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and name not in ("targets", "group", "phase")):
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return array
 
@@ -612,6 +637,26 @@ def _read_mask(given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool
             "that sequence out"
         )
     return mask
+
+
+def _read_phase(
+    given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], list[str] | None]:
+    """Phases (N, T), −1 past each sequence's length, and their names where they are text."""
+    values, own = _stack("phase", given, valid.shape[1])
+    if own is not None and len(set(own.tolist())) > 1:
+        _check_lengths_agree("phase", own, lengths)
+    if values.shape != valid.shape:
+        raise ValueError(f"phase must have shape {valid.shape}, one for each step, got {_describe(values)}")
+    values = np.where(valid, values, np.zeros((), values.dtype))
+    names = None
+    if values.dtype.kind == "U":
+        values, names = _encode(values)
+        if names[0] == "":  # no phase; the first in the alphabet
+            values, names = values - 1, names[1:]
+    phase = _whole("phase", values).reshape(valid.shape)  # np.unique may have made it flat
+    phase[~valid] = -1
+    return phase, names
 
 
 def _infer_step(values: Array, objective: Objective, step: TargetStep | None, expected: tuple[int, ...]) -> TargetStep:

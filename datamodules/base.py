@@ -14,7 +14,7 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from lightning_alrnn.batch import AnyBatch, NeuralBatch, valid_steps
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, valid_steps
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
@@ -49,7 +49,9 @@ class SequenceDataset(Dataset[AnyBatch]):
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         """The sequences at ``indices``, as one batch."""
         index = torch.as_tensor(indices)
-        batch: AnyBatch = type(self.data)(*(None if field is None else field[index] for field in self.data))  # type: ignore[arg-type]
+        # a quarter of the time that field[index] takes
+        fields = (None if field is None else field.index_select(0, index) for field in self.data)
+        batch: AnyBatch = type(self.data)(*fields)  # type: ignore[arg-type]
         # counts are held in the smallest type that has them, a quarter of the memory or less
         return batch._replace(spikes=batch.spikes.float()) if isinstance(batch, NeuralBatch) else batch
 
@@ -203,6 +205,7 @@ class SequenceDataModule(LightningDataModule):
             :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. It is judged at each sequence's own last step.
         class_names: names of the classes, or ``None``.
         group_names: names of the groups in the batches' ``group``, or ``None``.
+        phase_names: names of the phases in the batches' ``phase``, or ``None``.
         vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
 
     Raises:
@@ -216,6 +219,7 @@ class SequenceDataModule(LightningDataModule):
     criterion: str | None = None
     class_names: list[str] | None = None
     group_names: list[str] | None = None
+    phase_names: list[str] | None = None
     vocab_size: int | None = None
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
@@ -265,7 +269,8 @@ class SequenceDataModule(LightningDataModule):
             The same one at each call.
 
         Raises:
-            ValueError: if the split is empty, holds NaN or infinite values, or a group that has no name.
+            ValueError: if the split is empty, holds NaN or infinite values, a group or a phase that has no name, or
+                phases that are not one for each step.
         """
         if split not in self._datasets:
             if split == "train" and type(self).build_epoch is not SequenceDataModule.build_epoch:
@@ -289,6 +294,8 @@ class SequenceDataModule(LightningDataModule):
             check_finite(f"{split} spikes", data.spikes)
         if data.group is not None and self.group_names is not None:
             check_groups(f"{split} groups", data.group, self.group_names)
+        if isinstance(data, SequenceBatch) and data.phase is not None:
+            check_phases(f"{split} phases", data.phase, data.inputs, data.lengths, self.phase_names)
         return data
 
     def setup(self, stage: str) -> None:
@@ -448,6 +455,36 @@ def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
             f"{name} must be indices from 0 to {len(group_names) - 1} ({len(group_names)} group_names), "
             f"got {int(group[index])} at index {index}: name every group"
         )
+
+
+def check_phases(
+    name: str, phase: Tensor, inputs: Tensor, lengths: Tensor, phase_names: Sequence[str] | None = None
+) -> None:
+    """Raise unless there is a phase for each step, and a name for each phase.
+
+    Args:
+        name: what the phases are called in the message.
+        phase: phase of each step, to be int64 of shape ``(batch, time)``; below 0 for none.
+        inputs: shape ``(batch, time, …)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        phase_names: names of the phases, or ``None`` where they have none.
+
+    Raises:
+        ValueError: if type or shape differ, or a valid step has a phase without a name; the message names the first.
+    """
+    if phase.dtype != torch.int64 or phase.shape != inputs.shape[:2]:
+        raise ValueError(
+            f"{name} must be int64 of shape {tuple(inputs.shape[:2])}, one for each step of the inputs, got "
+            f"{str(phase.dtype).removeprefix('torch.')} of shape {tuple(phase.shape)}: give -1 to steps without a phase"
+        )
+    if phase_names is not None:
+        wrong = (phase >= len(phase_names)) & valid_steps(lengths, phase.shape[1])
+        if bool(wrong.any()):
+            index = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"{name} must be indices from 0 to {len(phase_names) - 1} ({len(phase_names)} phase_names), or below 0 "
+                f"for none, got {int(phase[tuple(index)])} at index {index}: name every phase"
+            )
 
 
 def check_size(name: str, value: int, minimum: int = 1) -> None:

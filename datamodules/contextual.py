@@ -76,7 +76,8 @@ class ContextualIntegration(SequenceDataModule):
         period_steps: steps of each period of "mante", by name.
 
     Shapes:
-        inputs ``(batch, T, 4)``, group ``(batch,)``. "reference": targets ``(batch,)``, classification at the last
+        inputs ``(batch, T, 4)``, group ``(batch,)``, phase ``(batch, T)``: context, evidence and response (the last
+        step) of "reference", the five periods of "mante". "reference": targets ``(batch,)``, classification at the last
         step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every step; a trial is correct
         where the output at the last step has the target's sign.
 
@@ -146,7 +147,8 @@ class ContextualIntegration(SequenceDataModule):
         if self.variant == "mante":
             mask = torch.zeros(inputs.shape[:2])
             mask[:, -self.period_steps["decision"] :] = 1.0
-        return SequenceBatch(inputs, targets, full_lengths(inputs), mask, group)
+        phase = self._phase.repeat(len(inputs), 1)  # the same in each trial
+        return SequenceBatch(inputs, targets, full_lengths(inputs), mask, group, phase)
 
     def _set_reference(self, sequence_length: int, invert_prob: float) -> None:
         check_size("sequence_length", sequence_length, 3)
@@ -157,6 +159,8 @@ class ContextualIntegration(SequenceDataModule):
         self.output_size = 2
         self.class_names = ["negative", "positive"]
         self.group_names = ["normal", "inverted"]
+        self.phase_names = ["context", "evidence", "response"]
+        self._phase = torch.tensor([0, *(1 for _ in range(sequence_length - 2)), 2])
         self.steps = sequence_length
         self.invert_prob = invert_prob
 
@@ -176,7 +180,9 @@ class ContextualIntegration(SequenceDataModule):
         self.criterion = "sign"
         self.group_names = ["first stream", "second stream"]
         self.period_steps = {period: int(duration // dt) for period, duration in zip(_PERIODS, durations, strict=True)}
-        self.steps = sum(self.period_steps.values())
+        self.phase_names = list(_PERIODS)
+        self._phase = torch.arange(len(_PERIODS)).repeat_interleave(torch.tensor(list(self.period_steps.values())))
+        self.steps = len(self._phase)
         self.coherences = list(coherences)
 
     def _draw_reference(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:

@@ -21,6 +21,12 @@ _DEFAULTS: dict[str, dict[str, int]] = {
     "arjovsky": {"sequence_length": 10, "alphabet_size": 8, "delay": 100},
     "delayed_recall": {"sequence_length": 100, "alphabet_size": 4, "lag": 10},
 }
+_PHASES = {
+    "reference": ["symbols", "cue", "delay", "recall"],
+    "variable_delay": ["symbols", "delay", "recall"],
+    "arjovsky": ["symbols", "delay", "delimiter", "recall"],
+    "delayed_recall": ["symbols", "symbols and recall"],
+}
 _SMALLEST = {"sequence_length": 1, "alphabet_size": 2, "delay": 0, "max_extra_delay": 0, "lag": 0}
 
 
@@ -79,7 +85,9 @@ class Copy(SequenceDataModule):
 
     Shapes:
         inputs ``(batch, T, K)``, targets and mask ``(batch, T)``; classification at every step. K is 1+a+w, a+2+w for
-        "arjovsky" and a+w for "delayed_recall"; there are a classes, a+1 for "arjovsky".
+        "arjovsky" and a+w for "delayed_recall"; there are a classes, a+1 for "arjovsky". ``phase`` ``(batch, T)`` is
+        symbols, delay (the blanks) or recall; the cue after the symbols and the delimiter are phases of one step. In
+        "delayed_recall" it is symbols, and symbols and recall from step ``lag`` on.
 
     Raises:
         ValueError: if an option is out of range, or not one of the variant's.
@@ -134,6 +142,7 @@ class Copy(SequenceDataModule):
         for split, size in self.sizes.items():
             check_size(f"{split}_size", size)
         self.variant = variant
+        self.phase_names = _PHASES[variant]
         self.sequence_length: int = options["sequence_length"]
         self.alphabet_size: int = options["alphabet_size"]
         self.delay: int = options.get("delay", 0)
@@ -175,10 +184,19 @@ class Copy(SequenceDataModule):
         mask[trial, recall] = 1.0
 
         lengths = self._recall_start + extra + self._recalled
+        valid = valid_steps(lengths, self.steps)
         if self.time_code:
-            code = sinusoidal_code(self.steps, self.time_code)
-            inputs[..., -self.time_code :] = code * valid_steps(lengths, self.steps).unsqueeze(-1)
-        return SequenceBatch(inputs, targets, lengths, mask)
+            inputs[..., -self.time_code :] = sinusoidal_code(self.steps, self.time_code) * valid.unsqueeze(-1)
+
+        phase, names = torch.zeros_like(targets), _PHASES[self.variant]
+        if self.variant != "delayed_recall":
+            phase[:, count:] = names.index("delay")
+        if self.variant == "reference":
+            phase[:, count] = names.index("cue")
+        elif arjovsky:
+            phase[:, delimiter] = names.index("delimiter")
+        phase[trial, recall] = len(names) - 1
+        return SequenceBatch(inputs, targets, lengths, mask, phase=phase.masked_fill(~valid, -1))
 
     @property
     def _recall_start(self) -> int:

@@ -100,7 +100,9 @@ class MultiTask(SequenceDataModule):
         inputs ``(batch, T, 18)`` or ``(batch, T, 85)``; T is the longest that a trial of the chosen tasks can take,
         whatever was drawn, so that a trial does not depend on the others. Regression; targets ``(batch, 3)`` at the
         last step, ``(batch, T, 3)`` with mask ``(batch, T)`` under ``loss="response"``, or ``(batch, T, 33)`` with
-        mask ``(batch, T, 33)``. ``group`` is the task, named in ``group_names``.
+        mask ``(batch, T, 33)``. ``group`` is the task, named in ``group_names``. ``phase`` ``(batch, T)`` is the
+        period: context ("yang19": fixation), stimulus, delay, second stimulus, second delay or response. Steps of the
+        response are response also where a stimulus is on.
 
     Raises:
         ValueError: if an option is out of range or does not belong to the suite.
@@ -158,6 +160,7 @@ class MultiTask(SequenceDataModule):
         self.durations: Durations = durations
         self.loss = loss
         self.group_names = [_SUITES[suite].TASKS[index] for index in self._chosen]
+        self.phase_names = list(_SUITES[suite].PERIODS)
         self.input_size = _SUITES[suite].INPUTS
         self.output_size = _SUITES[suite].OUTPUTS
         self.target_step = "every" if suite == "yang19" or loss == "response" else "last"
@@ -171,19 +174,19 @@ class MultiTask(SequenceDataModule):
         return self._build("train", epoch)
 
     def _build(self, split: Split, epoch: int) -> SequenceBatch:
-        inputs, lengths, group, targets, *mask = draw_trials(
+        inputs, lengths, group, phase, targets, *mask = draw_trials(
             self.sizes[split], self._draw, seed=self.seed, split=split, epoch=epoch
         )
         if self.loss == "padded_last":
             lengths.fill_(inputs.shape[1])
-        return SequenceBatch(inputs, targets, lengths, mask[0] if mask else None, group)
+        return SequenceBatch(inputs, targets, lengths, mask[0] if mask else None, group, phase)
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32] | NDArray[np.int64], ...]:
         if self.suite == "eleven":
             trials = multitask_eleven.draw(rng, size, self._chosen, self.durations)
         else:
             trials = multitask_yang19.draw(rng, size, self._chosen)
-        common = trials.inputs, trials.lengths, trials.group
+        common = trials.inputs, trials.lengths, trials.group, trials.period
         if self.target_step == "last":
             return *common, trials.answers
         return *common, trials.targets, trials.mask

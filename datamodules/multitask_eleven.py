@@ -14,6 +14,7 @@ from lightning_alrnn.datamodules.multitask_periods import (
     STIMULUS,
     Trials,
     draw_tasks,
+    label_steps,
     lay_out,
     pad,
 )
@@ -33,6 +34,7 @@ TASKS = (
     "CtxIntMod2",
     "GoNogo",
 )
+PERIODS = ("context", "stimulus", "delay", "second stimulus", "second delay", "response")
 INPUTS = 7 + len(TASKS)
 OUTPUTS = 3
 
@@ -125,6 +127,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
         lengths=lengths,
         answers=answers,
         group=group,
+        period=label_steps(steps, time),
     )
 
 

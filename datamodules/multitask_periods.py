@@ -22,6 +22,7 @@ class Trials(NamedTuple):
         lengths: int64 of shape ``(trials,)``.
         answers: the target at a trial's last step, float32 of shape ``(trials, outputs)``.
         group: which of the chosen tasks, int64 of shape ``(trials,)``.
+        period: period of each step, int64 of shape ``(trials, time)``; −1 past a trial's length.
     """
 
     inputs: NDArray[np.float32]
@@ -30,6 +31,7 @@ class Trials(NamedTuple):
     lengths: NDArray[np.int64]
     answers: NDArray[np.float32]
     group: NDArray[np.int64]
+    period: NDArray[np.int64]
 
 
 def draw_tasks(rng: np.random.Generator, size: int, tasks: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -82,3 +84,26 @@ def pad(steps: NDArray[np.float32], lengths: NDArray[Any], time: int) -> NDArray
     padded = np.zeros((len(lengths), time, *steps.shape[1:]), dtype=np.float32)
     padded[np.arange(time) < lengths[:, None]] = steps
     return padded
+
+
+def label_steps(durations: NDArray[np.int64], time: int) -> NDArray[np.int64]:
+    """The period that each step of a trial belongs to.
+
+    Args:
+        durations: steps of each period, shape ``(trials, periods)``.
+        time: T, at least the longest trial.
+
+    Returns:
+        int64 of shape ``(trials, T)``; −1 past a trial's length.
+
+    Example:
+        >>> label_steps(np.array([[1, 2], [1, 0]]), 3)
+        array([[ 0,  1,  1],
+               [ 0, -1, -1]])
+    """
+    step = np.arange(time)
+    labels = np.zeros((len(durations), time), dtype=np.int64)
+    for end in durations.cumsum(axis=1).T:  # many times as fast as np.repeat
+        labels += step >= end[:, None]
+    labels[labels == durations.shape[1]] = -1
+    return labels

@@ -14,6 +14,7 @@ from lightning_alrnn.datamodules.multitask_periods import (
     STIMULUS,
     Trials,
     draw_tasks,
+    label_steps,
     lay_out,
     pad,
 )
@@ -40,6 +41,7 @@ TASKS = (
     "DMC",
     "DNMC",
 )
+PERIODS = ("fixation", "stimulus", "delay", "second stimulus", "second delay", "response")
 RING = 32
 INPUTS = 1 + 2 * RING + len(TASKS)
 OUTPUTS = 1 + RING
@@ -207,6 +209,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Tria
         lengths=lengths,
         answers=targets[:, 1],
         group=group,
+        period=label_steps(steps, time),
     )
 
 

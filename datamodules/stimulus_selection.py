@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.datamodules.base import (
@@ -45,6 +46,7 @@ from lightning_alrnn.datamodules.variants import variant_options
 
 Context = Literal["explicit", "inferred"]
 
+_PHASES = ("hold", "sounds", "response")
 _FRACTIONS = {"val_fraction": 0.15, "test_fraction": 0.15}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "simulated": {
@@ -126,7 +128,8 @@ class StimulusSelection(SequenceDataModule):
     Shapes:
         inputs ``(batch, T, K)`` with K=8 ("inferred": 6); targets ``(batch,)``, classification at the last step
         ("inferred": targets and mask ``(batch, T)``, classification at every step); lengths and group ``(batch,)``;
-        with ``neural=True`` spikes ``(batch, T, N)``.
+        with ``neural=True`` spikes ``(batch, T, N)``. Without spikes, and other than from an archive, ``phase``
+        ``(batch, T)`` is hold, sounds or response.
 
     Raises:
         FileNotFoundError: if the source, or a file of a session, is not there.
@@ -196,6 +199,8 @@ class StimulusSelection(SequenceDataModule):
             self._set_simulated(**options)
         else:
             self._set_recorded(**options)
+        if not neural and self.channel_names is not None:
+            self.phase_names = list(_PHASES)
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch | NeuralBatch:
@@ -206,14 +211,15 @@ class StimulusSelection(SequenceDataModule):
             drawn = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
             inputs, targets, mask, rule, lengths = drawn
             longest = int(lengths.max())
-            return SequenceBatch(inputs[:, :longest], targets[:, :longest], lengths, mask[:, :longest], rule)
+            inputs = inputs[:, :longest]
+            return SequenceBatch(inputs, targets[:, :longest], lengths, mask[:, :longest], rule, _phases_shown(inputs))
         if self.neural:
             inputs, spikes, choice, lengths, stimulus = draw_trials(
                 size, self._draw_recorded, seed=self.seed, split=split
             )
             return NeuralBatch(inputs, spikes, choice, lengths, stimulus)
         inputs, answer, lengths, stimulus = draw_trials(size, self._draw_behaviour, seed=self.seed, split=split)
-        return SequenceBatch(inputs, answer, lengths, None, stimulus)
+        return SequenceBatch(inputs, answer, lengths, None, stimulus, _phases_shown(inputs))
 
     def _set_simulated(
         self, context: Context, units: int, bin_ms: int, train_size: int, val_size: int, test_size: int
@@ -261,7 +267,8 @@ class StimulusSelection(SequenceDataModule):
         group = None if trials.group is None else torch.from_numpy(trials.group[rows])
         if self.neural:
             return NeuralBatch(inputs, torch.from_numpy(trials.spikes[rows]), labels, lengths, group)
-        return SequenceBatch(inputs, labels, lengths, None, group)
+        phase = None if self.phase_names is None else _phases_shown(inputs)
+        return SequenceBatch(inputs, labels, lengths, None, group, phase)
 
     def _draw_behaviour(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
         inputs, stimulus, _, lengths = draw_single_trials(rng, size, self._layout)
@@ -275,6 +282,12 @@ class StimulusSelection(SequenceDataModule):
         choice = draw_choices(rng, stimulus)
         spikes = draw_spikes(rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms)
         return inputs, spikes, choice, lengths, stimulus
+
+
+def _phases_shown(inputs: Tensor) -> Tensor:
+    """The phase of each step, which the channels of sounds, hold and response tell; −1 where all of them are off."""
+    hold, sounds, response = inputs[..., 4], inputs[..., :4].amax(dim=-1), inputs[..., 5]
+    return (hold + 2 * sounds + 3 * response).long() - 1
 
 
 def split_blocks(

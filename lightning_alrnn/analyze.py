@@ -114,6 +114,8 @@ class SequenceCollector(Callback):
             pl_module.readout(states[rows][last]),
             targets,
             None if batch.group is None else batch.group[rows],
+            # an encoder that changes the number of steps leaves none that a phase could belong to
+            None if batch.phase is None or encoded.shape[1] != batch.phase.shape[1] else batch.phase[rows],
         )
         self._kept.append(Sequences(*(None if field is None else field.detach().cpu() for field in kept)))  # type: ignore[arg-type]
 
@@ -130,8 +132,9 @@ class SequenceCollector(Callback):
         for name, values in zip(Sequences._fields, zip(*self._kept, strict=True), strict=True):
             if values[0] is None:
                 fields.append(None)
-            elif name in ("inputs", "states"):
-                padded = [value.new_zeros(len(value), steps, value.shape[2]) for value in values]
+            elif name in ("inputs", "states", "phase"):
+                padding = -1 if name == "phase" else 0
+                padded = [value.new_full((len(value), steps, *value.shape[2:]), padding) for value in values]
                 for whole, value in zip(padded, values, strict=True):
                     whole[:, : value.shape[1]] = value
                 fields.append(torch.cat(padded))
@@ -230,6 +233,7 @@ def analyze(arguments: Sequence[str]) -> Found:
         getattr(cli.datamodule, "class_names", None),
         names,
         collector.scores,
+        getattr(cli.datamodule, "phase_names", None),
     )
     source = Source(
         checkpoint=str(checkpoint),

@@ -21,6 +21,8 @@ class SequenceBatch(NamedTuple):
         mask: weights of the steps in the loss, shape ``(batch, time)``; under regression also of each output at each
             step, shape ``(batch, time, outputs)``; or ``None`` where every valid step counts 1.
         group: int64 of shape ``(batch,)``, the condition or task of each sequence, or ``None``.
+        phase: phase of the trial, such as stimulus or delay, that each step of the inputs belongs to, int64 of shape
+            ``(batch, time)``, or ``None``. A step below 0, or past its sequence's length, belongs to no phase.
     """
 
     inputs: Tensor
@@ -28,6 +30,7 @@ class SequenceBatch(NamedTuple):
     lengths: Tensor
     mask: Tensor | None = None
     group: Tensor | None = None
+    phase: Tensor | None = None
 
 
 class NeuralBatch(NamedTuple):

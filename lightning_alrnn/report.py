@@ -28,10 +28,17 @@ from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
 from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
 from lightning_alrnn.plotting.raster import plot_regime_raster
-from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
+from lightning_alrnn.plotting.regimes import (
+    plot_group_regimes,
+    plot_phases,
+    plot_regime_sharing,
+    plot_regimes,
+    plot_units,
+)
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 
 _MOST_ROWS = 20
+_MOST_COLUMNS = 8
 _IMPORTANT = 0.1
 _MOST_LISTED = 1000
 _LONGEST_CODE = 24
@@ -55,6 +62,7 @@ class Performance(NamedTuple):
         class_names: names of the classes, or ``None``.
         group_names: names of the conditions, or ``None``.
         without: how well it does without each nonlinear unit, or ``None`` where that was not tried.
+        phase_names: names of the phases of the trial, or ``None``.
     """
 
     metrics: dict[str, float]
@@ -62,6 +70,7 @@ class Performance(NamedTuple):
     class_names: list[str] | None
     group_names: list[str] | None
     without: AblationScores | None = None
+    phase_names: list[str] | None = None
 
 
 class Source(NamedTuple):
@@ -104,6 +113,7 @@ def write_report(
     _summary(page, study)
     _performance(writer, sequences, performance)
     _regimes(writer, study, sequences, performance)
+    _phases(writer, study, performance)
     _attractors(writer, study, sequences)
     _modes(writer, study, sequences)
     _units(writer, study, performance)
@@ -258,6 +268,53 @@ def _regimes(writer: _Writer, study: Study, sequences: Sequences, performance: P
             "regimes_by_condition", plot_group_regimes(study.by_group, names), "Where each condition spends its steps."
         )
         writer.figure("regime_sharing", plot_regime_sharing(study.sharing, names), "How far conditions share regimes.")
+
+
+def _phases(writer: _Writer, study: Study, performance: Performance) -> None:
+    page, found = writer.page, study.phases
+    if found is None:
+        return
+    page.subsection("By phase of the trial")
+    names = _group_names(found.occupancy.groups, performance.phase_names, "phase")
+    if not math.isnan(found.sharing.mean_js):
+        page.text(
+            f"The phases' occupancy of the regimes differs by {found.sharing.mean_js:.3f} bits, the mean over pairs of "
+            "phases: 0 if all use the same regimes as often, 1 if no two have a regime in common."
+        )
+    counts, steps = found.occupancy.counts, found.occupancy.steps
+    # those that differ most between the phases
+    order = (found.on.amax(dim=0) - found.on.amin(dim=0)).argsort(descending=True, stable=True)
+    units, channels = order[:_MOST_COLUMNS].sort().values.tolist(), study.memory_channels.tolist()
+    rows = [
+        (
+            name,
+            f"{float(steps[row] / steps.sum()):.1%}",
+            str(int((counts[row] > 0).sum())),
+            f"{_code(found.occupancy.codes[counts[row].argmax()])} ({float(counts[row].max() / steps[row]):.0%})",
+            _number(float(found.switches[row])),
+            *(f"{float(found.on[row, unit]):.0%}" for unit in units),
+            *(f"{float(found.gain[row, channel]):.3g}" for channel in channels),
+        )
+        for row, name in enumerate(names[:_MOST_ROWS])
+    ]
+    page.table(
+        (
+            "phase",
+            "share of steps",
+            "regimes",
+            "most visited regime",
+            "switches per step",
+            *(f"unit {unit} on" for unit in units),
+            *(f"|∂y/∂s|, input {channel}" for channel in channels),
+        ),
+        rows,
+        f"What the network does in each phase{_of(len(names))}. Steps without a phase are left out. A switch belongs "
+        "to the phase of the step that it leads to. The units are those that differ most between phases. |∂y/∂s|: mean "
+        "over the steps of the phase.",
+    )
+    writer.figure(
+        "phases", plot_phases(found, names), "Regimes, units and what inputs count for the answer, in each phase."
+    )
 
 
 def _attractors(writer: _Writer, study: Study, sequences: Sequences) -> None:
@@ -677,8 +734,8 @@ def _headline(metrics: dict[str, float]) -> str:
     return "The test logged no score."
 
 
-def _group_names(groups: Tensor, names: list[str] | None) -> list[str]:
-    return [names[index] if names else f"condition {index}" for index in groups.tolist()]
+def _group_names(groups: Tensor, names: list[str] | None, kind: str = "condition") -> list[str]:
+    return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
 
 
 def _code(code: Tensor) -> str:

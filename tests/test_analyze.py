@@ -88,6 +88,9 @@ def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_repor
     chosen = torch.linspace(0, 23, 10).round().long()
     torch.testing.assert_close(kept.inputs, batch.inputs[chosen])
     torch.testing.assert_close(kept.targets, batch.targets[chosen])
+    assert torch.equal(kept.phase, batch.phase[chosen])
+    assert performance.phase_names == cli.datamodule.phase_names
+    assert len(found.phases.gain) == len(batch.phase[chosen].unique())
     with torch.no_grad():
         prediction, whole = cli.model(batch.inputs[chosen]), cli.model(batch.inputs)
     torch.testing.assert_close(kept.outputs, prediction.outputs)
@@ -136,9 +139,13 @@ def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> No
         ("inputs", generator.integers(0, 7, (120, 9))),
         ("targets", generator.integers(0, 3, (120, 9))),
         ("lengths", lengths),
+        ("phase", np.arange(9) // 4 * np.ones((120, 1), dtype=int)),
     ):
         np.save(tmp_path / f"{name}.npy", values)
-    data = ["--data=Arrays", *(f"--data.{name}={tmp_path / name}.npy" for name in ("inputs", "targets", "lengths"))]
+    data = [
+        "--data=Arrays",
+        *(f"--data.{name}={tmp_path / name}.npy" for name in ("inputs", "targets", "lengths", "phase")),
+    ]
     model = [
         "--model.encoder=torch.nn.Embedding",
         "--model.encoder.num_embeddings=7",
@@ -155,6 +162,8 @@ def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> No
     assert kept.outputs.shape == (18, 3)
     assert performance.objective == "classification"
     assert found.gains.shape == kept.inputs.shape
+    assert ((kept.phase < 0).sum(dim=1) == kept.phase.shape[1] - kept.lengths).all()
+    assert found.phases.occupancy.steps.sum() == kept.lengths.sum()
 
 
 class Halving(torch.nn.Module):
@@ -179,6 +188,7 @@ def test_an_encoder_that_changes_the_number_of_steps() -> None:
     assert kept.inputs.shape == (8, 4, 2)
     assert kept.states.shape == (8, 4, 4)
     assert kept.lengths.tolist() == [4] * 8
+    assert kept.phase is None  # of steps that are no more
     found = study(model.core.double(), kept, model.readout.weight)
     assert found.gains.shape == (8, 4, 2)
 

@@ -61,8 +61,8 @@ class Written(NamedTuple):
 
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"units": 3, "group": [0, 1] * 10},
-    {"units": 0, "batch": 1, "group": [0]},
+    {"units": 3, "group": [0, 1] * 10, "phase": [0, 0, 0, 2, 2, 5, -1, -1]},
+    {"units": 0, "batch": 1, "group": [0], "phase": [1] * 8},
     {"units": 2, "group": [1, 3, -1, 3] * 5, "classes": 4, "metrics": {"test/accuracy": 0.5}},
     {"units": 20, "hidden": 21, "metrics": {"test/mse": math.nan}},
 )
@@ -92,6 +92,7 @@ def test_a_report_is_whole(a_report: Written) -> None:
     assert {path.with_suffix(".svg") for path in figures} == set((folder / "figures").glob("*.svg"))
     names = {path.stem for path in figures}
     assert {"performance", "fixed_points", "state_space", "slow_modes", "spectrum", "input_memory"} <= names
+    assert ("phases" in names) == ("phase" in options)
     assert ("regimes" in names) == ("gating" in names) == (options["units"] > 0)
     assert ("routing" in names) == (len({index for index in options.get("group", []) if index >= 0}) > 1)
 
@@ -106,6 +107,7 @@ def test_the_page_answers_in_order(a_report: Written) -> None:
         "How this was measured",
     ]
     assert re.findall(r"<h3>([^<]+)", a_report.page) == [
+        *(["By phase of the trial"] if "phase" in a_report.options else []),
         "Gating",
         "Integration",
         "Rule-dependent routing",
@@ -129,6 +131,24 @@ def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> No
     found = a_report.report["primitives"]
     assert found["gating"] is study["gating"]["found"]
     assert list(found) == ["gating", "integration", "rule-dependent routing", "memory-dependent transients"]
+
+
+def test_the_table_by_phase(a_report: Written) -> None:
+    found = a_report.report["study"]["phases"]
+    if "phase" not in a_report.options:
+        assert found is None
+        return
+    phases = sorted(set(a_report.options["phase"]) - {-1})
+    assert found["occupancy"]["groups"] == phases
+    table = a_report.page.partition("By phase of the trial")[2].partition("</table>")[0]
+    rows = re.findall(r"<tr><td>(.*?)</td></tr>", table)
+    for index, (phase, row) in enumerate(zip(phases, rows, strict=True)):
+        name, _, regimes, _, switches, *rest = row.split("</td><td>")
+        assert name == f"phase {phase}"
+        assert int(regimes) == sum(count > 0 for count in found["occupancy"]["counts"][index])
+        assert float(switches) == pytest.approx(found["switches"][index], rel=1e-3)
+        assert rest == [f"{on:.0%}" for on in found["on"][index]] + [f"{gain:.3g}" for gain in found["gain"][index]]
+    assert ("The phases&#x27; occupancy of the regimes differs" in a_report.page) == (len(phases) > 1)
 
 
 @pytest.mark.parametrize(("size", "dimensions"), [(2, 1), (3, 1), (50, 1), (5, 2)])

@@ -31,6 +31,7 @@ from lightning_alrnn.analysis.interventions import (
 from lightning_alrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
+from lightning_alrnn.analysis.phases import Phases, phase_activity
 from lightning_alrnn.analysis.regimes import (
     DwellTimes,
     GroupOccupancy,
@@ -90,6 +91,7 @@ __all__ = [
     "LineAttractorScore",
     "LyapunovSpectrum",
     "Nonnormality",
+    "Phases",
     "PrincipalComponents",
     "RegimeCounts",
     "RegimeSharing",
@@ -129,6 +131,7 @@ __all__ = [
     "match_fixed_points",
     "nonnormality",
     "pearson",
+    "phase_activity",
     "places",
     "principal_angle",
     "principal_components",

@@ -13,6 +13,7 @@ from lightning_alrnn.analysis.cycles import CycleSet, cycles
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.lyapunov import lyapunov_spectrum
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
+from lightning_alrnn.analysis.phases import Phases, phase_activity
 from lightning_alrnn.analysis.primitives import (
     Gating,
     Integration,
@@ -74,6 +75,7 @@ class Sequences(NamedTuple):
         outputs: readout at each sequence's last step, shape ``(batch, outputs)``.
         targets: what the outputs should be there: int64 classes of shape ``(batch,)`` or values ``(batch, outputs)``.
         group: condition of each sequence, int64 of shape ``(batch,)``, or ``None``.
+        phase: phase of the trial at each step, int64 of shape ``(batch, time)``, below 0 for none; or ``None``.
     """
 
     inputs: Tensor
@@ -82,6 +84,7 @@ class Sequences(NamedTuple):
     outputs: Tensor
     targets: Tensor
     group: Tensor | None
+    phase: Tensor | None = None
 
 
 class Study(NamedTuple):
@@ -95,6 +98,7 @@ class Study(NamedTuple):
         transitions: which regime follows which.
         by_group: occupancy of the regimes in each condition; ``None`` without conditions.
         sharing: how far conditions share regimes; ``None`` without.
+        phases: regimes, switches, units and gains in each phase of the trial; ``None`` without phases.
         constant_inputs: the inputs that fixed points were looked for under, each of shape ``(K,)``, by name.
         fixed_points: those under each, by the same names.
         settling: where trajectories go from their last states when the input is zero.
@@ -125,6 +129,7 @@ class Study(NamedTuple):
     transitions: TransitionGraph
     by_group: GroupOccupancy | None
     sharing: RegimeSharing | None
+    phases: Phases | None
     constant_inputs: dict[str, Tensor]
     fixed_points: dict[str, FixedPointSet]
     settling: Settling | None
@@ -251,6 +256,9 @@ def study(
             f"the effect of an input overflows within {states.shape[1]} steps: the network is too unstable to be "
             "analysed; give shorter sequences, or a checkpoint of a stable network"
         )
+    phases = None
+    if sequences.phase is not None:
+        phases = phase_activity(states, units, sequences.phase, gains, lengths)
     channels = gains.abs().sum(dim=(0, 1)).argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
 
     progress("computational primitives")
@@ -262,6 +270,7 @@ def study(
         transitions=transition_graph(states, units, lengths),
         by_group=by_group,
         sharing=None if by_group is None else regime_sharing(by_group),
+        phases=phases if phases is not None and len(phases.occupancy.groups) else None,
         constant_inputs=constant,
         fixed_points=points,
         settling=settling,

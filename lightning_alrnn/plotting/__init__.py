@@ -4,7 +4,13 @@ from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
 from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
-from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes, plot_units
+from lightning_alrnn.plotting.regimes import (
+    plot_group_regimes,
+    plot_phases,
+    plot_regime_sharing,
+    plot_regimes,
+    plot_units,
+)
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories
@@ -17,6 +23,7 @@ __all__ = [
     "plot_group_regimes",
     "plot_length_accuracy",
     "plot_neural_fit",
+    "plot_phases",
     "plot_regime_sharing",
     "plot_regimes",
     "plot_spectrum",

@@ -16,6 +16,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_alrnn.analysis.phases import Phases
 from lightning_alrnn.analysis.regimes import (
     GroupOccupancy,
     RegimeCounts,
@@ -31,6 +32,7 @@ from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
 _LABEL_CHARACTERS = 12
 _NAME_CHARACTERS = 24
 _WRITTEN_GROUPS = 20
+_WRITTEN_COLUMNS = 16
 
 
 def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
@@ -178,6 +180,50 @@ def plot_regime_sharing(found: RegimeSharing, names: Sequence[str] | None = None
         _label(panel.yaxis, labels if panel is axes[0] else [""] * groups)
         panel.set_title(f"{title}, " + ("no pairs" if math.isnan(mean) else f"mean {mean:.2f}"), fontsize=10)
         figure.colorbar(image, ax=panel, label=unit, shrink=0.8)
+    return figure
+
+
+def plot_phases(found: Phases, names: Sequence[str] | None = None, *, top: int = 16) -> Figure:
+    """Where the steps of each phase of the trial are spent, which units are on there, and what inputs count.
+
+    Args:
+        found: what the network does in each phase.
+        names: name of each phase, in the order of ``found``; ``None`` for their indices.
+        top: how many of the most frequent regimes are shown.
+
+    Returns:
+        Figure with one row a phase: the share of its steps in each regime (left; white where the regime is never
+        visited), the share in which each unit is on (middle), and the mean |∂y/∂s| of each input (right). Without
+        nonlinear units the last alone. Numbers, the first two in per cent, are written where there is room.
+    """
+    counts, codes = found.occupancy.counts[:, :top], found.occupancy.codes[:top]
+    share = (counts / found.occupancy.steps[:, None]).masked_fill(counts == 0, math.nan)
+    labels, name = _regime_labels(codes)
+    panels: list[tuple[str, Tensor, list[str], str, float, Callable[[float], str]]] = [
+        ("share of the phase's steps", share, labels, name, 1.0, lambda value: f"{100 * value:.0f}"),
+        ("unit is on", found.on, [], "nonlinear unit", 1.0, lambda value: f"{100 * value:.0f}"),
+        ("mean |∂y/∂s|", found.gain, [], "input", float(found.gain.max()), "{:.2g}".format),
+    ]
+    if found.on.shape[1] == 0:
+        panels = panels[2:]
+    rows = len(found.occupancy.groups)
+    widths = [1.2 + 0.25 * min(max(panel[1].shape[1], 4), 20) for panel in panels]
+    figure = new_figure(1.6 + sum(widths), min(1.9 + 0.3 * max(rows, 3), 12.0))
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    for panel, (title, values, ticks, unit, highest, write) in zip(axes, panels, strict=True):
+        columns = values.shape[1]
+        image = _matrix(panel, values.numpy(), top=highest or 1.0, missing="white")
+        if rows <= _WRITTEN_GROUPS and columns <= _WRITTEN_COLUMNS:
+            _write_cells(panel, image, values.numpy(), write)
+        if ticks:
+            _label(panel.xaxis, ticks, rotation=90 if sum(map(len, ticks)) > 3 * columns else 0, family="monospace")
+        else:
+            panel.set_xticks(range(0, columns, 1 + columns // 25))
+            panel.tick_params(axis="x", labelsize=7)
+        _label(panel.yaxis, _group_labels(found.occupancy.groups, names) if panel is axes[0] else [""] * rows)
+        panel.set_xlabel(unit)
+        panel.set_title(title, fontsize=10)
+        figure.colorbar(image, ax=panel, shrink=0.85)
     return figure
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from networks import build, flip_flop
 
+from lightning_alrnn.analysis.phases import phase_activity
 from lightning_alrnn.analysis.study import Sequences, Study, constant_inputs, leading_output, study, target_bins
 from lightning_alrnn.nn import ALRNN
 
@@ -67,6 +68,20 @@ def test_every_edge_has_an_answer(inputs: int | None, hidden: int, units: int, o
         assert found.routing.groups.tolist() == present
     assert found.gains.shape[2] == (inputs or hidden)
     assert all(points.complete for points in found.fixed_points.values())
+
+
+def test_phases() -> None:
+    rnn = network(2, 6, 3)
+    data, weight = sequences(rnn, lengths=[8, 3, 1, 5] * 5)
+    phase = torch.tensor([0, 0, 2, 2, 2, -1, -1, 3]).repeat(20, 1)
+    found = study(rnn, data._replace(phase=phase), weight, time_limit=1.0)
+    assert found.phases is not None
+    expected = phase_activity(data.states, 3, phase, found.gains, data.lengths)
+    assert found.phases.occupancy.groups.tolist() == [0, 2, 3]
+    for field, other in zip(found.phases[2:], expected[2:], strict=True):
+        assert torch.equal(field, other)
+    assert study(rnn, data._replace(phase=phase.clamp(max=-1)), weight, time_limit=1.0).phases is None
+    assert study(rnn, data, weight, time_limit=1.0).phases is None
 
 
 def test_a_memory_is_read() -> None:

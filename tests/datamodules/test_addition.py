@@ -58,6 +58,22 @@ def test_target_combines_the_marked_values(operation, combine, markers) -> None:
         assert float(target) == pytest.approx(float(combine(*map(torch.tensor, values))), abs=1e-6)
 
 
+@pytest.mark.parametrize("markers", ["first_half", "halves", "uniform"])
+def test_phases_are_those_of_the_marks(markers) -> None:
+    data = Addition(sequence_length=6, markers=markers, val_size=200)
+    batch = data.build("val")
+    assert batch.phase.dtype == torch.int64
+    for phase, (first, second) in zip(batch.phase.tolist(), marked_steps(batch.inputs).tolist(), strict=True):
+        names = [data.phase_names[index] for index in phase]
+        assert names == (
+            ["before the marks"] * first
+            + ["mark"]
+            + ["between the marks"] * (second - first - 1)
+            + ["mark"]
+            + ["after the marks"] * (5 - second)
+        )
+
+
 def test_noise_is_uniform() -> None:
     noise = Addition(sequence_length=50, train_size=2000).build("train").inputs[..., 0]
     assert float(noise.min()) >= 0

@@ -118,6 +118,50 @@ class TestMeaning:
             assert not batch.mask[row, length:].any()
 
 
+class TestPhases:
+    LENGTHS = (5, 1, 2, 3, 4, 5)
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.uint8, float, np.int32])
+    def test_numbers(self, dtype) -> None:
+        given = np.arange(N * T).reshape(N, T) % 3
+        data = Arrays(inputs(), np.zeros(N), lengths=self.LENGTHS, phase=given.astype(dtype))
+        batch = everything(data)
+        assert data.phase_names is None
+        assert batch.phase.dtype == torch.int64
+        for row, length in enumerate(self.LENGTHS):
+            assert batch.phase[row].tolist() == given[row, :length].tolist() + [-1] * (T - length)
+
+    def test_names_by_alphabet_and_none(self) -> None:
+        given = np.array([["stimulus", "", "delay", "delay", "unused"]] * N)
+        data = Arrays(inputs(), np.zeros(N), lengths=[4] * N, phase=given)
+        assert data.phase_names == ["delay", "stimulus"]  # values past the length do not count
+        assert everything(data).phase.tolist() == [[1, -1, 0, 0, -1]] * N
+        nowhere = Arrays(inputs(), np.zeros(N), phase=np.full((N, T), ""))
+        assert nowhere.phase_names == []
+        assert (everything(nowhere).phase == -1).all()
+
+    def test_values_past_the_length_may_be_anything(self) -> None:
+        given = np.full((N, T), np.nan)
+        given[:, :2] = [0, -1]
+        batch = everything(Arrays(inputs(), np.zeros(N), lengths=[2] * N, phase=given))
+        assert batch.phase.tolist() == [[0, -1, -1, -1, -1]] * N
+
+    @pytest.mark.parametrize("names", [True, False])
+    def test_a_list_goes_with_sequences_of_different_lengths(self, names: bool) -> None:
+        series = [np.ones((length, 2)) for length in self.LENGTHS]
+        phases = [(["a", "b", "c", "d", "e"] if names else [0, 1, 2, 3, 4])[:length] for length in self.LENGTHS]
+        data = Arrays(series, np.zeros(N), phase=[np.array(phase) for phase in phases])
+        expected = [[*range(length)] + [-1] * (T - length) for length in self.LENGTHS]
+        assert everything(data).phase.tolist() == expected
+        assert data.phase_names == (["a", "b", "c", "d", "e"] if names else None)
+        batch = next(iter(data.val_dataloader()))
+        assert (batch.phase >= 0).sum(dim=1).tolist() == batch.lengths.tolist()
+
+    def test_one_step_and_tokens(self) -> None:
+        batch = everything(Arrays(np.ones((3, 1), int), [0, 1, 1], phase=[[2], [0], [-1]]))
+        assert batch.phase.tolist() == [[2], [0], [-1]]
+
+
 @st.composite
 def sequences(draw):
     """Sequences of different lengths, with targets of each sort at the last or every step."""
@@ -197,6 +241,7 @@ class TestPadding:
             "mask": np.ones((N, T), np.float32),
             "lengths": np.array([1, 2, 3, 4, 5, 1]),
             "group": np.arange(N),
+            "phase": np.arange(N * T).reshape(N, T),
         }
         before = copy.deepcopy(given)
         for array in given.values():
@@ -378,12 +423,14 @@ class TestFiles:
             "targets": np.array(list("abcabc")),
             "lengths": np.array([5, 4, 3, 2, 1, 5]),
             "group": np.array([0, 1, 0, 1, 0, 1]),
+            "phase": np.array([["fixation", "stimulus", "delay", "delay", "response"]] * N),
             **{name: np.array(index) for name, index in INDEX.items()},
         }
         path = tmp_path / "data.npz"
         np.savez(path, **arrays)
         from_file, from_memory = Arrays(str(path)), Arrays(**arrays)
         assert from_file.class_names == from_memory.class_names == ["a", "b", "c"]
+        assert from_file.phase_names == from_memory.phase_names == ["delay", "fixation", "response", "stimulus"]
         for split in SPLITS:
             for one, other in zip(from_file.build(split), from_memory.build(split), strict=True):
                 assert (one is None and other is None) or torch.equal(one, other)
@@ -586,6 +633,14 @@ class TestErrors:
             ({"mask": np.ones((N, T)), "targets": np.zeros(N)}, "at the last step: leave mask out"),
             ({"group": [0, 1]}, r"group must have shape \(6,\), one for each sequence, got \(2,\)"),
             ({"group": [0, 1, 2, 3, -4, 0]}, "group must not be negative, got -4 at index 4"),
+            ({"phase": np.zeros(T, int)}, r"phase must have shape \(6, 5\), one for each step, got \(5,\) int64"),
+            ({"phase": np.zeros((N, T, 1))}, r"phase must have shape \(6, 5\), one for each step, got \(6, 5, 1\)"),
+            ({"phase": np.full((N, T), 0.5)}, r"phase must be whole numbers, got 0.5 at index \[0, 0\]"),
+            ({"phase": nan_at((N, T), 1, 2)}, r"phase must be finite; .* at index \[1, 2\]"),
+            (
+                {"phase": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]},
+                "phase must have as many steps .* got 4 instead of 5",
+            ),
             ({"inputs": list(inputs()), "lengths": [5] * N}, "leave lengths out, or cut the arrays"),
             ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1"),
             ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data to train on"),

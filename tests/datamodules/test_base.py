@@ -17,12 +17,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import lightning_alrnn.datamodules
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
-from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
+from lightning_alrnn.datamodules import Addition, SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
@@ -32,6 +33,7 @@ from lightning_alrnn.datamodules.base import (
     check_classes,
     check_finite,
     check_fractions,
+    check_phases,
     check_size,
     collate,
     draw_trials,
@@ -416,6 +418,56 @@ def test_spikes_and_groups_of_a_recording_are_checked() -> None:
     named.group_names = ["a", "b", "c"]
     with pytest.raises(ValueError, match=r"train groups must be indices from 0 to 2 .* got 3 at index 3"):
         named.dataset("train")
+
+
+def phases(*rows: list[int]) -> torch.Tensor:
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        (
+            phases([0, 1, 0, 1]),
+            r"val phases must be int64 of shape \(5, 4\), one for each step .* of shape \(1, 4\): give",
+        ),
+        (phases(*[[0, 1]] * 5), r"got int64 of shape \(5, 2\)"),
+        (torch.arange(5), r"got int64 of shape \(5,\)"),
+        (phases(*[[0, 1, 0, 1]] * 5).float(), r"got float32 of shape \(5, 4\): give -1 to steps without a phase"),
+        (phases(*[[-1, 1, 0, 2]] * 5), r"from 0 to 1 \(2 phase_names\), .* got 2 at index \[0, 3\]: name every phase"),
+        (phases(*[[-1, 1, -7, 0]] * 5), None),
+    ],
+)
+def test_phases_are_checked(phase: torch.Tensor, message: str | None) -> None:
+    class Phased(Numbered):
+        phase_names = ["stimulus", "delay"]  # noqa: RUF012
+
+        def build(self, split: Split) -> SequenceBatch:
+            return super().build(split)._replace(phase=phase)
+
+    if message is None:
+        batch = next(iter(Phased().val_dataloader()))
+        assert torch.equal(batch.phase, phase[:2])
+    else:
+        with pytest.raises(ValueError, match=message):
+            Phased().dataset("val")
+
+
+def test_phases_past_the_length_need_no_name() -> None:
+    check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([1]), ["stimulus"])
+    check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([2]))
+
+
+def test_phases_go_where_the_batch_goes() -> None:
+    data = Addition(sequence_length=5, train_size=8, val_size=8, num_workers=1, batch_size=3)
+    whole = data.build("train")
+    for batch in (*data.train_dataloader(), *Addition(sequence_length=5, train_size=8).train_dataloader()):
+        for inputs, phase in zip(batch.inputs, batch.phase, strict=True):
+            (row,) = (whole.inputs == inputs).all(dim=2).all(dim=1).nonzero()[:, 0].tolist()
+            assert torch.equal(phase, whole.phase[row])
+    moved = move_data_to_device(whole, torch.device("meta"))
+    assert (moved.phase.device.type, moved.phase.shape, moved.mask) == ("meta", whole.phase.shape, None)
+    assert torch.equal(pickle.loads(pickle.dumps(data.dataset("val"))).data.phase, data.build("val").phase)
 
 
 def test_build_must_be_implemented() -> None:

@@ -34,6 +34,10 @@ class TestReference:
         assert (batch.lengths == 100).all()
         assert batch.mask is None
         assert batch.group is not None
+        names = [data.phase_names[index] for index in batch.phase[-1]]
+        assert names == ["context"] + ["evidence"] * 98 + ["response"]
+        assert (batch.phase == batch.phase[0]).all()
+        assert (batch.inputs[..., 3] == (batch.phase == 2)).all()
         assert [len(data.build(split).inputs) for split in ("val", "test")] == [200, 200]
 
     @settings(max_examples=25, deadline=None)
@@ -157,6 +161,7 @@ class TestMante:
         assert data.period_steps == {"fixation": 5, "context": 17, "stimulus": 40, "delay": 5, "decision": 1}
         assert data.steps == 68
         assert data.group_names == ["first stream", "second stream"]
+        assert data.phase_names == ["fixation", "context", "stimulus", "delay", "decision"]
         assert data.class_names is None
         batch = data.build("train")
         assert batch.inputs.shape == (1000, 68, 4)
@@ -195,6 +200,7 @@ class TestMante:
             answer = 1.0 if shown[group] > 0 else -1.0
             assert batch.targets[i, :, 0].tolist() == [0.0] * before + [answer] * decision
             assert batch.mask[i].tolist() == [0.0] * before + [1.0] * decision
+            assert batch.phase[i].tolist() == [phase for phase in range(5) for _ in range(periods[phase])]
 
     def test_every_pair_of_coherences_in_either_context_is_equally_likely(self) -> None:
         size = 72_000

@@ -47,6 +47,19 @@ def expected(data: Copy, symbols: list[int], extra: int = 0) -> tuple[list[list[
     )
 
 
+def expected_phases(data: Copy, extra: int) -> list[str | None]:
+    """The name of the phase of each step, ``None`` past the end."""
+    count, lag, delay = data.sequence_length, data.lag, data.delay + extra
+    if data.variant == "delayed_recall":
+        return ["symbols"] * lag + ["symbols and recall"] * (count - lag)
+    between = {
+        "reference": ["cue"] + ["delay"] * delay,
+        "variable_delay": ["delay"] * delay,
+        "arjovsky": ["delay"] * (delay - 1) + ["delimiter"],
+    }[data.variant]
+    return ["symbols"] * count + between + ["recall"] * count + [None] * (data.max_extra_delay - extra)
+
+
 def symbols_of(data: Copy, batch: SequenceBatch) -> torch.Tensor:
     """The symbols shown, read off the inputs."""
     first = 0 if data.variant == "delayed_recall" else 1
@@ -66,6 +79,8 @@ def check_every_sequence(data: Copy) -> None:
         assert batch.inputs[i].tolist() == inputs
         assert batch.targets[i].tolist() == targets
         assert batch.mask[i].tolist() == mask
+        names = [None if index < 0 else data.phase_names[index] for index in batch.phase[i].tolist()]
+        assert names == expected_phases(data, extra)
 
 
 @pytest.mark.parametrize(

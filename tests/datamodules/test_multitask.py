@@ -526,6 +526,35 @@ def test_attributes(suite: str, loss: str, step: str, sizes: tuple[int, int]) ->
     assert batch.mask is None or batch.mask.dtype == torch.float32
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_phases_are_the_periods_that_inputs_and_loss_show(suite: str, yang: SequenceBatch) -> None:
+    batch = eleven("hard") if suite == "eleven" else yang
+    names = MultiTask(suite=suite).phase_names  # type: ignore[arg-type]
+    assert batch.phase.dtype == torch.int64
+    stimulus = batch.inputs[..., 1:3] if suite == "eleven" else batch.inputs[..., 1:65]
+    counted = batch.mask if suite == "eleven" else batch.mask[..., 1]
+    seen = set()
+    for shown, mask, phase, length in zip(
+        stimulus.any(dim=2).tolist(), counted.tolist(), batch.phase.tolist(), batch.lengths.tolist(), strict=True
+    ):
+        go = mask.index(1.0) if suite == "eleven" else length - 25
+        stimuli, expected = 0, []
+        for step in range(go):
+            stimuli += shown[step] and not shown[step - 1]
+            on = ["", "stimulus", "second stimulus"][stimuli]
+            off = ["context" if suite == "eleven" else "fixation", "delay", "second delay"][stimuli]
+            expected.append(names.index(on if shown[step] else off))
+        assert phase == expected + [names.index("response")] * (length - go) + [-1] * (len(phase) - length)
+        seen.update(phase)
+    assert seen == set(range(-1, 6))
+
+
+def test_padding_has_no_phase() -> None:
+    batch = MultiTask(loss="padded_last", val_size=20).build("val")
+    fixation_or_later = (batch.inputs != 0).any(dim=2)
+    assert ((batch.phase >= 0) == fixation_or_later).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "criterion"),
     [

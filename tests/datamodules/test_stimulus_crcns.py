@@ -260,6 +260,12 @@ class TestDataModule:
         batch = data.build("train")
         assert isinstance(batch, SequenceBatch)
         assert batch.inputs.shape[1] == 3 + 7
+        assert data.phase_names == ["hold", "sounds", "response"]
+        assert batch.phase is not None
+        assert torch.equal(batch.phase == 0, batch.inputs[..., 4] == 1)
+        assert torch.equal(batch.phase == 1, batch.inputs[..., :4].any(dim=2))
+        assert torch.equal(batch.phase == 2, batch.inputs[..., 5] == 1)
+        assert ((batch.phase >= 0).sum(dim=1) == batch.lengths).all()
         assert data.num_units is None
 
     def test_too_few_blocks(self, tmp_path: Path) -> None:

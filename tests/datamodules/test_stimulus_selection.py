@@ -86,6 +86,8 @@ class TestExplicit:
         assert (data.objective, data.target_step, data.criterion) == ("classification", "last", None)
         assert data.class_names == CHOICES
         assert data.group_names == list(STIMULI)
+        assert data.phase_names == ["hold", "sounds", "response"]
+        assert StimulusSelection(neural=True, train_size=2).phase_names is None
         assert data.channel_names is not None
         assert len(data.channel_names) == 8
         assert data.simulated
@@ -104,10 +106,11 @@ class TestExplicit:
     def test_each_trial_step_by_step(self, bin_ms: int, seed: int) -> None:
         batch = StimulusSelection(bin_ms=bin_ms, train_size=40, seed=seed).build("train")
         assert batch.group is not None
-        for trial, answer, length, group in zip(*(f.tolist() for f in (*batch[:3], batch.group)), strict=True):
+        for trial, answer, length, group, phase in zip(*(f.tolist() for f in (*batch[:3], *batch[4:])), strict=True):
             valid, rest = trial[:length], trial[length:]
             assert not np.any(rest)
             seen = watch(valid)
+            assert phase == [0] * seen.hold + [1] * seen.sound + [2] * seen.response + [-1] * len(rest)
             name = STIMULI[group]
             assert seen.sounds == set(name.split("_")) & {"le", "ri", "lo", "hi"}
             rule = "pitch" if "pc" in name else "localisation"
@@ -173,7 +176,8 @@ class TestInferred:
         assert isinstance(batch, SequenceBatch)
         assert batch.mask is not None
         assert batch.group is not None
-        for inputs, targets, length, mask, group in zip(*(f.tolist() for f in batch), strict=True):
+        assert batch.phase is not None
+        for inputs, targets, length, mask, group, phase in zip(*(f.tolist() for f in batch), strict=True):
             rule = ("localisation", "pitch")[group]
             trials: list[list[int]] = []
             for step in range(length):
@@ -189,10 +193,12 @@ class TestInferred:
                 answer = CHOICES.index(respond(seen.sounds, rule))
                 responding = [False] * (seen.hold + seen.sound) + [True] * seen.response
                 assert [mask[step] for step in steps] == [float(on) for on in responding]
+                assert [phase[step] for step in steps] == [0] * seen.hold + [1] * seen.sound + [2] * seen.response
                 assert [targets[step] for step in steps] == [answer * on for on in responding]
             assert not np.any(inputs[length:])
             assert not np.any(mask[length:])
             assert not np.any(targets[length:])
+            assert set(phase[length:]) <= {-1}
 
     def test_mixed_trials_do_not_tell_the_rule(self) -> None:
         batch = StimulusSelection(context="inferred", train_size=200).build("train")

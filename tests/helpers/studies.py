@@ -20,6 +20,7 @@ def written(
     batch: int = 20,
     classes: int = 0,
     group: list[int] | None = None,
+    phase: list[int] | None = None,
     metrics: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write the report of a random network into a folder."""
@@ -35,7 +36,8 @@ def written(
     weight = torch.randn(classes or 1, hidden)
     targets = torch.randint(classes, (batch,)) if classes else torch.randn(batch, 1)
     groups = None if group is None else torch.tensor(group)
-    data = Sequences(inputs, states, lengths, last @ weight.T, targets, groups)
+    steps = None if phase is None else torch.tensor([phase] * batch)
+    data = Sequences(inputs, states, lengths, last @ weight.T, targets, groups, steps)
     names = [f"<rule> & {index}" for index in range(max(group or [0]) + 1)]
     found = study(rnn, data, weight, names, time_limit=1.0)
     objective = "classification" if classes else "regression"

@@ -10,6 +10,7 @@ from matplotlib.legend import Legend
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.phases import phase_activity
 from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
@@ -24,6 +25,7 @@ from lightning_alrnn.plotting import (
     plot_group_regimes,
     plot_length_accuracy,
     plot_neural_fit,
+    plot_phases,
     plot_regime_sharing,
     plot_regimes,
     plot_spectrum,
@@ -60,6 +62,7 @@ def test_all_figures_draw(hidden: int, nonlinear: int, batch: int, time: int) ->
         plot_eigenvalues(points),
         plot_state_space(states, lengths, points),
         plot_spectrum(regime_spectrum(rnn, regimes), principal_components(states)),
+        plot_phases(phase_activity(states, nonlinear, torch.arange(time).expand(batch, time), states)),
     ):
         image = render(figure)
         assert image.ndim == 3
@@ -72,6 +75,19 @@ def test_occupancy_bars_are_the_shares() -> None:
     assert [patch.get_height() for patch in axes.patches] == [0.75, 0.25]  # type: ignore[attr-defined]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["11", "01"]
     assert "2 of" in axes.get_title()
+
+
+def test_each_phase_has_a_row() -> None:
+    states = torch.tensor([[[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [-1.0, 1.0]]])
+    found = phase_activity(states, 2, torch.tensor([[0, 0, 4, 4]]), torch.tensor([[[1.0], [3.0], [0.0], [-0.5]]]))
+    occupancy, units, gains, *_ = plot_phases(found, ["cue", "go $x"]).axes
+    assert [label.get_text() for label in occupancy.get_yticklabels()] == ["cue", r"go \$x"]
+    assert [label.get_text() for label in occupancy.get_xticklabels()] == ["11", "01"]
+    assert [text.get_text() for text in occupancy.texts] == ["100", "50", "50"]  # cue is never in 01
+    assert [text.get_text() for text in units.texts] == ["100", "100", "50", "100"]
+    assert [text.get_text() for text in gains.texts] == ["2", "0.25"]
+    linear = phase_activity(states, 0, torch.tensor([[0, 0, 4, 4]]), torch.zeros(1, 4, 1))
+    assert len(plot_phases(linear).axes) == 2  # what inputs count, and its scale
 
 
 def test_many_regimes_show_the_most_frequent() -> None:
