@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.lyapunov import LargestExponent
 from lightning_alrnn.analysis.primitives import ALPHA, DRAWS
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
@@ -424,7 +425,8 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
         ),
         rows,
         "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says how "
-        "far the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow.",
+        "far the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow within the longest "
+        "stretch for which the regime was held.",
     )
     writer.figure(
         "slow_modes",
@@ -444,7 +446,7 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
             study.modes.codes,
             [f"input {index}" for index in study.memory_channels.tolist()],
         ),
-        "How much an input counts some steps later, and how much perturbations grow within a regime.",
+        "How much an input counts some steps later, and how much perturbations can grow while a regime is held.",
     )
 
 
@@ -693,9 +695,22 @@ def _settling(study: Study) -> str:
         f"Of {batch} trajectories that run on from their last state with the input at zero, after {found.steps} steps: "
     )
     text += "; ".join(parts) + "."
-    if not math.isnan(study.lyapunov):
-        text += f" Their largest Lyapunov exponent is {study.lyapunov:.3g} nats a step."
-    return text
+    return f"{text} {_lyapunov(study.lyapunov)}" if study.lyapunov is not None else text
+
+
+def _lyapunov(found: LargestExponent) -> str:
+    text = f"The largest Lyapunov exponent of their attractors is {found.exponent:.3g}"
+    if found.error > 0 and math.isfinite(found.error):
+        text += f" ± {found.error:.1g}"
+    followed = int((~found.exponents.isnan()).sum())
+    text += f" nats a step ({found.trajectories} of {followed} trajectories)"
+    if math.isinf(found.error):
+        return f"{text}; not settled: after {found.steps} steps they have not come to an attractor."
+    if not found.settled:
+        return f"{text}; not settled after {found.steps} steps."
+    if 0 < abs(found.exponent) <= 2 * found.error:
+        return f"{text}; it cannot be told from 0."
+    return f"{text}."
 
 
 def _point(found: FixedPointSet, index: int) -> tuple[str, ...]:

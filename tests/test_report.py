@@ -13,7 +13,8 @@ import pytest
 import torch
 from studies import written
 
-from lightning_alrnn.report import _MOST_LISTED, _random_angle, to_json
+from lightning_alrnn.analysis.lyapunov import LargestExponent
+from lightning_alrnn.report import _MOST_LISTED, _lyapunov, _random_angle, to_json
 
 
 def load(path: Path) -> Any:
@@ -157,3 +158,26 @@ def test_the_angle_of_a_random_direction(size: int, dimensions: int) -> None:
     cosine = directions[:, :dimensions].norm(dim=1) / directions.norm(dim=1)
     assert _random_angle(size, dimensions) == pytest.approx(math.degrees(math.acos(float(cosine.median()))), abs=0.7)
     assert _random_angle(dimensions, dimensions) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("exponent", "error", "settled", "text"),
+    [
+        (math.log(0.5), 0.0, True, "-0.693 nats a step (2 of 2 trajectories)."),
+        (0.02, 0.0005, True, "0.02 ± 0.0005 nats a step (2 of 2 trajectories)."),
+        (0.0004, 0.0005, True, "0.0004 ± 0.0005 nats a step (2 of 2 trajectories); it cannot be told from 0."),
+        (0.02, 0.004, False, "0.02 ± 0.004 nats a step (2 of 2 trajectories); not settled after 8192 steps."),
+        (
+            0.0001,
+            math.inf,
+            False,
+            "0.0001 nats a step (2 of 2 trajectories); not settled: after 8192 steps they have not come to an "
+            "attractor.",
+        ),
+        (-math.inf, 0.0, True, "-inf nats a step (2 of 2 trajectories)."),
+    ],
+)
+def test_how_sure_a_lyapunov_exponent_is(exponent: float, error: float, settled: bool, text: str) -> None:
+    each = torch.tensor([exponent, exponent, math.nan])
+    found = LargestExponent(exponent, error, settled, 2, each, each, 8192)
+    assert _lyapunov(found) == f"The largest Lyapunov exponent of their attractors is {text}"

@@ -28,7 +28,12 @@ from lightning_alrnn.analysis.interventions import (
     linearise,
     silence,
 )
-from lightning_alrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from lightning_alrnn.analysis.lyapunov import (
+    LargestExponent,
+    LyapunovSpectrum,
+    largest_exponent,
+    lyapunov_spectrum,
+)
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.phases import Phases, phase_activity
@@ -87,6 +92,7 @@ __all__ = [
     "InputMemory",
     "Intervention",
     "InterventionEffect",
+    "LargestExponent",
     "LatentDimensions",
     "LineAttractorScore",
     "LyapunovSpectrum",
@@ -124,6 +130,7 @@ __all__ = [
     "intervene",
     "intervention_effect",
     "jacobians",
+    "largest_exponent",
     "latent_dimensions",
     "line_attractor_score",
     "linearise",

@@ -8,10 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
-from lightning_alrnn.analysis.system import Network, apply, read_states, read_system, tensor
+from lightning_alrnn.analysis.system import Network, read_states, read_system, tensor
 
-_LONGEST_PERIOD = 64
-_DIVERGED = 1e9
+LONGEST_PERIOD = 64
+DIVERGED = 1e9
+"""Largest entry of a state of a trajectory that has not diverged."""
 
 
 class Settling(NamedTuple):
@@ -65,7 +66,7 @@ def settle(
         >>> end.at_point.tolist(), end.period.tolist()
         ([0, 1, 1], [1, 1, 1])
     """
-    kept = 2 * _LONGEST_PERIOD
+    kept = 2 * LONGEST_PERIOD
     if steps < kept:
         raise ValueError(f"steps must be at least {kept}, got {steps}")
     system = read_system(rnn, inputs)
@@ -74,16 +75,17 @@ def settle(
     z = read_states("states", states, len(system.W))
     tail = np.zeros((len(z), kept, z.shape[1]))
     diverged = np.zeros(len(z), dtype=np.bool_)
+    diagonal, W = np.diagonal(system.A), np.ascontiguousarray(system.W.T)
     for step in range(steps):
         rectified = np.concatenate((z[:, : system.linear], np.maximum(z[:, system.linear :], 0.0)), axis=1)
-        z = apply(system.A, z) + apply(system.W, rectified) + system.drive
-        diverged |= np.abs(z).max(axis=1, initial=0.0) > _DIVERGED
+        z = diagonal * z + rectified @ W + system.drive
+        diverged |= np.abs(z).max(axis=1, initial=0.0) > DIVERGED
         z = np.where(diverged[:, None], 0.0, z)  # held, so that nothing overflows
         if step >= steps - kept:
             tail[:, step - steps + kept] = z
     close = tolerance * (1 + np.linalg.norm(z, axis=1))
     period = np.zeros(len(z), dtype=np.int64)
-    for candidate in range(_LONGEST_PERIOD, 0, -1):  # the least one stays
+    for candidate in range(LONGEST_PERIOD, 0, -1):  # the least one stays
         apart = np.linalg.norm(tail[:, candidate:] - tail[:, :-candidate], axis=2).max(axis=1)
         period[(apart <= close) & ~diverged] = candidate
     at_point = np.full(len(z), -1, dtype=np.int64)

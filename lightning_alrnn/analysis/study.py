@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.cycles import CycleSet, cycles
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
-from lightning_alrnn.analysis.lyapunov import lyapunov_spectrum
+from lightning_alrnn.analysis.lyapunov import LargestExponent, largest_exponent
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.phases import Phases, phase_activity
 from lightning_alrnn.analysis.primitives import (
@@ -103,13 +102,13 @@ class Study(NamedTuple):
         fixed_points: those under each, by the same names.
         settling: where trajectories go from their last states when the input is zero.
         cycles: those under the input zero, by period.
-        lyapunov: largest Lyapunov exponent of the settled trajectories, in nats a step; NaN where all diverge.
+        lyapunov: largest Lyapunov exponent of the attractors that they go to; ``None`` where all diverge.
         modes: the slowest modes of the most visited regimes.
         line: how much like a line attractor these regimes are.
         spectrum: eigenvalues of the most visited regimes, and the slowest mode.
         components: principal components of the states.
         slow_angle: degrees between the leading one and the slowest mode.
-        nonnormality: of these regimes.
+        nonnormality: of these regimes, and growth within the longest stretch of each.
         memory_channels: the inputs that count most for the answer, eight at most, int64.
         memory: how much each of them counts some steps later.
         readout: the direction of the outputs that varies most, shape ``(outputs,)``.
@@ -134,7 +133,7 @@ class Study(NamedTuple):
     fixed_points: dict[str, FixedPointSet]
     settling: Settling | None
     cycles: dict[int, CycleSet]
-    lyapunov: float
+    lyapunov: LargestExponent | None
     modes: SlowModes
     line: LineAttractorScore
     spectrum: RegimeSpectrum
@@ -229,14 +228,17 @@ def study(
         except ValueError as error:
             refused[f"fixed points under the input {name}"] = str(error)
     settling = None
-    lyapunov, rings = math.nan, dict[int, CycleSet]()
+    lyapunov, rings = None, dict[int, CycleSet]()
     if "zero" in points:
         progress("cycles")
         ends = states[torch.arange(len(states)), lengths - 1][:_STARTS]
         settling = settle(rnn, ends, points["zero"])
         tails = settling.tail[~settling.diverged]
         if len(tails):
-            lyapunov = float(lyapunov_spectrum(rnn, tails, count=1).mean[0])
+            try:
+                lyapunov = largest_exponent(rnn, tails[:, -1])
+            except ValueError as error:
+                refused["Lyapunov exponent"] = str(error)
         for period in _PERIODS:
             try:
                 seeds = tails if len(tails) else None
@@ -261,12 +263,14 @@ def study(
         phases = phase_activity(states, units, sequences.phase, gains, lengths)
     channels = gains.abs().sum(dim=(0, 1)).argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
 
+    dwell = dwell_times(states, units, lengths)
+
     progress("computational primitives")
     return Study(
         regimes=regimes,
         summary=summarize_regimes(regimes),
         units=unit_activity(states, units, lengths),
-        dwell=dwell_times(states, units, lengths),
+        dwell=dwell,
         transitions=transition_graph(states, units, lengths),
         by_group=by_group,
         sharing=None if by_group is None else regime_sharing(by_group),
@@ -281,7 +285,7 @@ def study(
         spectrum=spectrum,
         components=components,
         slow_angle=angle,
-        nonnormality=nonnormality(rnn, codes),
+        nonnormality=nonnormality(rnn, codes, dwell.longest[: len(codes)]),
         memory_channels=channels,
         memory=_memory(rnn, states, lengths, weight, channels),
         readout=direction,

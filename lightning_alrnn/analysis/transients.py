@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,6 +31,7 @@ from lightning_alrnn.batch import valid_steps
 
 _CHUNK_ELEMENTS = 2**23
 """Entries of a batch of perturbations, 64 MB."""
+_EVERY_STEP = 100
 
 
 class Nonnormality(NamedTuple):
@@ -41,8 +43,11 @@ class Nonnormality(NamedTuple):
         spectral_radius: max |λ|, of shape ``(n,)``.
         norm: ‖J‖_2, the largest growth in one step, of shape ``(n,)``.
         numerical_abscissa: largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
-        growth: ‖J^m‖_2 for m = 0 … steps, the largest growth in m steps, of shape ``(n, steps + 1)``.
-        max_growth: max_m of it, of shape ``(n,)``; above 1 in a regime with a spectral radius below 1, it is transient.
+        powers: the m that growth is given for, int64 of shape ``(powers,)``: every one up to 100, then every 5 %, and
+            the last of each regime.
+        growth: ‖J^m‖_2, the largest growth in m steps, of shape ``(n, powers)``; NaN beyond the regime's own steps.
+        max_growth: max_{m ≥ 1} of it, of shape ``(n,)``; above 1 in a regime with a spectral radius below 1, it is
+            transient.
         max_growth_step: the m at which, int64 of shape ``(n,)``.
     """
 
@@ -50,6 +55,7 @@ class Nonnormality(NamedTuple):
     spectral_radius: Tensor
     norm: Tensor
     numerical_abscissa: Tensor
+    powers: Tensor
     growth: Tensor
     max_growth: Tensor
     max_growth_step: Tensor
@@ -212,16 +218,18 @@ def input_memory(
     return InputMemory(torch.arange(max_lag + 1), roots[0], None if readout is None else roots[1], pairs)
 
 
-def nonnormality(rnn: Network, codes: Tensor, steps: int = 100) -> Nonnormality:
+def nonnormality(rnn: Network, codes: Tensor, steps: int | Tensor = 100) -> Nonnormality:
     """How non-normal the matrices A + W D of some regimes are.
 
     Args:
         rnn: the network, or its parameters (A, W, C, h, P).
         codes: regimes, bool or 0/1 of shape ``(n, P)``.
-        steps: how many powers of the matrices to look at.
+        steps: how many powers of the matrices to look at; or how many of each, int64 of shape ``(n,)``: the longest
+            stretch for which trajectories held the regime (``longest`` of
+            :func:`~lightning_alrnn.analysis.dwell_times`), since J^m says nothing of longer ones.
 
     Raises:
-        ValueError: if a parameter is not finite, a shape does not fit, or ``steps`` is negative.
+        ValueError: if a parameter is not finite, a shape does not fit, or a number of steps is below 1.
 
     Example:
         A chain of two units: an input to the first reaches the second, four times as strong, and is gone.
@@ -237,38 +245,65 @@ def nonnormality(rnn: Network, codes: Tensor, steps: int = 100) -> Nonnormality:
     Reference:
         Trefethen & Embree, "Spectra and Pseudospectra", 2005.
     """
-    if steps < 0:
-        raise ValueError(f"steps must not be negative, got {steps}")
     system = read_system(rnn)
     regimes = read_codes(codes, system.units)
-    results = [_nonnormality(system, chunk, steps) for chunk in in_chunks(regimes, len(system.W))]
-    results = results or [_nonnormality(system, regimes, steps)]
-    return Nonnormality(*(torch.cat(fields) for fields in zip(*results, strict=True)))
+    held = np.full(len(regimes), steps) if isinstance(steps, int) else steps.cpu().numpy()
+    if held.shape != (len(regimes),) or (held < 1).any():
+        raise ValueError(f"steps must be at least 1, one number or one for each of {len(regimes)} regimes, got {steps}")
+    powers = _powers(held)
+    results, done = [], 0
+    for chunk in in_chunks(regimes, len(system.W)):
+        results.append(_nonnormality(system, chunk, held[done : done + len(chunk)], powers))
+        done += len(chunk)
+    results = results or [_nonnormality(system, regimes, held, powers)]
+    fields = [torch.cat(parts) for parts in zip(*results, strict=True)]
+    fields.insert(Nonnormality._fields.index("powers"), tensor(powers))
+    return Nonnormality(*fields)
 
 
-def _nonnormality(system: System, codes: Bools, steps: int) -> Nonnormality:
+def _powers(held: NDArray[np.int64]) -> NDArray[np.int64]:
+    """From 0 to the longest, coarser beyond 100, with each regime's own last one."""
+    longest = int(held.max(initial=1))
+    powers = list(range(min(longest, _EVERY_STEP) + 1))
+    while powers[-1] < longest:
+        powers.append(min(longest, powers[-1] + powers[-1] // 20))
+    return np.unique(np.concatenate((powers, held)))
+
+
+def _nonnormality(
+    system: System, codes: Bools, held: NDArray[np.int64], powers: NDArray[np.int64]
+) -> tuple[Tensor, ...]:
+    """The fields of :class:`Nonnormality` of some regimes, without ``powers``."""
     matrices = regime_matrices(system, codes)
     moduli = np.abs(np.linalg.eigvals(matrices))
     scale = np.maximum(np.abs(matrices).max(axis=(1, 2)), 1e-300)[:, None]  # squares must not overflow
     total = ((matrices / scale[..., None]) ** 2).sum(axis=(1, 2))
     departure = np.maximum(total - ((moduli / scale) ** 2).sum(axis=1), 0.0)
-    growth = np.ones((len(codes), steps + 1))
+    growth = np.full((len(codes), len(powers)), np.nan)
+    growth[:, 0] = 1.0
+    steps = np.diff(powers)
+    jumps = {1: matrices}  # J to the steps from one power to the next
     power = np.broadcast_to(np.eye(len(system.W)), matrices.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # a growing mode may overflow: its growth is infinite
-        for step in range(1, steps + 1):
-            power = matrices @ power
-            finite = np.asarray(np.isfinite(power).all(axis=(1, 2)))
-            norms = np.linalg.norm(np.where(finite[:, None, None], power, 0.0), ord=2, axis=(1, 2))
-            growth[:, step] = np.where(finite, norms, np.inf)
-    return Nonnormality(
-        henrici=tensor(np.sqrt(departure / np.where(total > 0, total, 1.0))),
-        spectral_radius=tensor(moduli.max(axis=1)),
-        norm=tensor(np.linalg.norm(matrices, ord=2, axis=(1, 2))),
-        numerical_abscissa=tensor(np.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, -1]),
-        growth=tensor(growth),
-        max_growth=tensor(growth.max(axis=1)),
-        max_growth_step=tensor(growth.argmax(axis=1)),
+        for place, step in enumerate(steps.tolist(), start=1):
+            rows = held >= powers[place]
+            if step not in jumps:
+                jumps[step] = np.linalg.matrix_power(matrices, step)
+            power = jumps[step] @ power
+            finite = rows & np.isfinite(power).all(axis=(1, 2))
+            growth[rows, place] = np.inf
+            growth[finite, place] = np.linalg.norm(power[finite], ord=2, axis=(1, 2))
+    largest = 1 + np.nanargmax(growth[:, 1:], axis=1)
+    fields = (
+        np.sqrt(departure / np.where(total > 0, total, 1.0)),
+        moduli.max(axis=1),
+        np.linalg.norm(matrices, ord=2, axis=(1, 2)),
+        np.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, -1],
+        growth,
+        growth[np.arange(len(codes)), largest],
+        powers[largest],
     )
+    return tuple(tensor(field) for field in fields)
 
 
 def _slopes(parameters: Parameters, states: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def plot_memory(
 
     Args:
         found: memory of the inputs.
-        modes: growth in some regimes.
+        modes: growth in some regimes, for as long as each was held.
         codes: these regimes, most visited first, bool of shape ``(n, P)``.
         channels: names of the inputs; ``None`` for their indices.
 
@@ -108,10 +108,11 @@ def plot_memory(
     finite = np.where(np.isfinite(growth), growth, np.nan)
     for rank, (code, colour) in enumerate(zip(codes, regime_colours(codes), strict=True)):
         if colour != OTHERS:
-            tidy(right).plot(finite[rank], color=colour, linewidth=1.4, label=regime_label(code, rank + 1))
+            label = regime_label(code, rank + 1)
+            tidy(right).plot(modes.powers.numpy(), finite[rank], color=colour, linewidth=1.4, label=label)
     right.axhline(1.0, color=GREY, linewidth=0.8)
     right.set_yscale("log")
-    right.set_xlabel("n (steps in the regime)")
+    right.set_xlabel("n (steps that the regime was held for)")
     right.set_ylabel("‖Jⁿ‖")
     right.set_title("largest growth of a perturbation", fontsize=10)
     right.legend(title="regime", frameon=False, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

@@ -123,7 +123,7 @@ def test_normal_matrices_do_not_grow() -> None:
     assert float(found.norm) == pytest.approx(0.9)
     assert float(found.numerical_abscissa) == pytest.approx(0.9 * math.cos(angle))
     assert found.growth[0].tolist() == pytest.approx([0.9**m for m in range(6)])
-    assert (float(found.max_growth), int(found.max_growth_step)) == (1.0, 0)
+    assert (float(found.max_growth), int(found.max_growth_step)) == (pytest.approx(0.9), 1)
 
 
 def test_a_chain_passes_an_input_on() -> None:
@@ -147,12 +147,33 @@ def test_each_regime_by_itself() -> None:
         torch.testing.assert_close(found.henrici[row], departure)
         growth = torch.stack([torch.linalg.matrix_norm(torch.linalg.matrix_power(J, m), ord=2) for m in range(9)])
         torch.testing.assert_close(found.growth[row], growth)
-        torch.testing.assert_close(found.max_growth[row], growth.max())
-    assert nonnormality(rnn, codes[:0]).growth.shape == (0, 101)
+        torch.testing.assert_close(found.max_growth[row], growth[1:].max())
+    assert nonnormality(rnn, codes[:0]).growth.shape == (0, 2)
     zero = nonnormality(networks.build([], np.zeros((2, 2)), np.zeros(2), 0), torch.zeros(1, 0))
     assert float(zero.henrici) == 0.0
-    with pytest.raises(ValueError, match="steps must not be negative"):
-        nonnormality(rnn, codes, steps=-1)
+    for steps in (0, torch.tensor([1, 0, 2]), torch.tensor([1, 2])):
+        with pytest.raises(ValueError, match="steps must be at least 1, one number or one for each of 3 regimes"):
+            nonnormality(rnn, codes, steps=steps)
+
+
+def test_growth_ends_with_the_stretch_that_a_regime_was_held_for() -> None:
+    """J^m of a chain that hands on fourfold, and of one unit that grows by 1 %, each as long as it was held."""
+    rnn = networks.build([], np.diag([4.0, 4.0, 4.0], -1), np.zeros(4), 0)
+    codes = torch.zeros(3, 0)
+    found = nonnormality(rnn, codes, torch.tensor([1, 2, 5]))
+    assert found.powers.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.growth[0].nan_to_num(-1).tolist() == [1, 4, -1, -1, -1, -1]
+    assert found.growth[2].tolist() == pytest.approx([1, 4, 16, 64, 0, 0])
+    assert found.max_growth.tolist() == pytest.approx([4, 16, 64])
+    assert found.max_growth[0] == found.norm[0]
+    assert found.max_growth_step.tolist() == [1, 2, 3]
+    grows = networks.build([], [[1.01]], [0.0], 0)
+    long = nonnormality(grows, codes, torch.tensor([1, 150, 784]))
+    assert long.max_growth.tolist() == pytest.approx([1.01, 1.01**150, 1.01**784])
+    assert long.max_growth_step.tolist() == [1, 150, 784]
+    expected = 1.01 ** long.powers.double()
+    torch.testing.assert_close(long.growth[2], expected)
+    torch.testing.assert_close(long.growth[1], expected.where(long.powers <= 150, torch.nan), equal_nan=True)
 
 
 def test_growth_may_overflow() -> None:

@@ -31,11 +31,13 @@ def test_points_are_timescales_and_cosines() -> None:
 def test_lines_are_memory_and_growth() -> None:
     rnn = build(np.zeros(0), [[0.5]], [0.0], 0, C=[[2.0]])
     memory = input_memory(rnn, torch.zeros(1, 4, 1), 3)
-    left, right = plot_memory(memory, nonnormality(rnn, torch.zeros(1, 0)), torch.zeros(1, 0), ["marker"]).axes
+    growth = nonnormality(rnn, torch.zeros(1, 0), torch.tensor([2]))
+    left, right = plot_memory(memory, growth, torch.zeros(1, 0), ["marker"]).axes
     assert np.asarray(left.lines[0].get_ydata()).tolist() == [2.0, 1.0, 0.5, 0.25]
     assert left.get_legend().get_texts()[0].get_text() == "marker"
     assert left.get_ylabel() == "r.m.s. of ∂z/∂s"
-    assert np.asarray(right.lines[0].get_ydata())[:3].tolist() == [1.0, 0.5, 0.25]
+    assert np.asarray(right.lines[0].get_xdata()).tolist() == [0, 1, 2]
+    assert np.asarray(right.lines[0].get_ydata()).tolist() == [1.0, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(("hidden", "units", "channels"), [(1, 0, 1), (1, 1, 1), (6, 3, 2), (30, 30, 40)])
