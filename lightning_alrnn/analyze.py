@@ -20,7 +20,7 @@ from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
 from lightning_alrnn.analysis.study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
-from lightning_alrnn.cli import run_cli
+from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
@@ -181,36 +181,10 @@ def analyze(arguments: Sequence[str]) -> Found:
             f"--ckpt_path {checkpoint}: no such file. Checkpoints lie in <log directory>/checkpoints, such as "
             "runs/Addition/version_0/checkpoints/last.ckpt"
         )
-    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    folder: Path = options.output_dir or run / "analysis"
-    config = options.config or (run / "config.yaml" if (run / "config.yaml").is_file() else None)
-
-    with warnings.catch_warnings():
-        # advice on speed and on callbacks that a test does not need
-        warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
-        cli = run_cli(
-            [
-                "test",
-                *(() if config is None else ("--config", str(config))),
-                "--ckpt_path",
-                str(checkpoint),
-                "--trainer.logger=false",
-                "--trainer.enable_checkpointing=false",
-                "--trainer.devices=1",
-                "--trainer.num_nodes=1",
-                "--trainer.strategy=auto",
-                "--trainer.accelerator=auto",  # a network trained on a cluster is read on a laptop
-                "--trainer.precision=32-true",
-                f"--trainer.default_root_dir={folder}",
-                f"--trainer.callbacks={__name__}.SequenceCollector",
-                f"--trainer.callbacks.max_sequences={options.max_sequences}",
-                *rest,
-            ],
-            save_config=False,  # the one of the log directory must not be overwritten
-        )
+    folder: Path = options.output_dir or log_directory(checkpoint) / "analysis"
+    config = options.config or config_of(checkpoint)
+    cli, collector = read_network(checkpoint, () if config is None else (config,), folder, options.max_sequences, rest)
     model, trainer = cast(ALRNNModule, cli.model), cast(Any, cli.trainer)
-    collector = next(callback for callback in trainer.callbacks if isinstance(callback, SequenceCollector))
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
     with tqdm(total=5, desc="analyze", leave=False) as bar:
@@ -242,6 +216,78 @@ def analyze(arguments: Sequence[str]) -> Found:
         epoch=int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)),
     )
     return Found(folder, write_report(folder, found, sequences, performance, source))
+
+
+def read_network(
+    checkpoint: Path, configs: Sequence[Path], folder: Path, max_sequences: int, options: Sequence[str] = ()
+) -> tuple[ALRNNCLI, SequenceCollector]:
+    """Test a network, and keep some of the test sequences.
+
+    Args:
+        checkpoint: Network.
+        configs: Configurations; the last one wins.
+        folder: Directory for whatever the Trainer writes.
+        max_sequences: Number of sequences to keep.
+        options: Further options of ``alrnn test``.
+
+    Returns:
+        The command with its model, DataModule and metrics, and the sequences.
+
+    Raises:
+        MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
+        SystemExit: If an option is wrong.
+    """
+    with warnings.catch_warnings():
+        # advice on speed and on callbacks that a test does not need
+        warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+        cli = run_cli(
+            [
+                "test",
+                *(f"--config={config}" for config in configs),
+                "--ckpt_path",
+                str(checkpoint),
+                "--trainer.logger=false",
+                "--trainer.enable_checkpointing=false",
+                "--trainer.devices=1",
+                "--trainer.num_nodes=1",
+                "--trainer.strategy=auto",
+                "--trainer.accelerator=auto",  # a network trained on a cluster is read on a laptop
+                "--trainer.precision=32-true",
+                f"--trainer.default_root_dir={folder}",
+                f"--trainer.callbacks={__name__}.SequenceCollector",
+                f"--trainer.callbacks.max_sequences={max_sequences}",
+                *options,
+            ],
+            save_config=False,  # the one of the log directory must not be overwritten
+        )
+    callbacks = cast(Any, cli.trainer).callbacks
+    return cli, next(callback for callback in callbacks if isinstance(callback, SequenceCollector))
+
+
+def config_of(checkpoint: Path) -> Path | None:
+    """The configuration in the log directory of a checkpoint.
+
+    Args:
+        checkpoint: Path of the checkpoint.
+
+    Returns:
+        Its path, or ``None`` if there is none.
+    """
+    config = log_directory(checkpoint) / "config.yaml"
+    return config if config.is_file() else None
+
+
+def log_directory(checkpoint: Path) -> Path:
+    """The log directory of a checkpoint.
+
+    Args:
+        checkpoint: Path of the checkpoint.
+
+    Returns:
+        The directory that the checkpoint, or its folder ``checkpoints``, lies in.
+    """
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def run_analyze(arguments: Sequence[str]) -> None:

@@ -1,0 +1,551 @@
+"""``alrnn compare``: whether the networks of a sweep, or some checkpoints, solve the task in the same way."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import logging
+import math
+import sys
+import tempfile
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_alrnn.analysis.comparison import (
+    MEASURES,
+    SAME,
+    Comparison,
+    Portrait,
+    compare_portraits,
+    group_by,
+    output_directions,
+    portrait,
+)
+from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.study import Sequences, Study, study
+from lightning_alrnn.analyze import config_of, log_directory, read_network
+from lightning_alrnn.checkpoints import read_checkpoint
+from lightning_alrnn.files import write_file
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.comparison import plot_comparison
+from lightning_alrnn.plotting.page import Page
+from lightning_alrnn.report import to_json
+from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
+
+_WIDTH = 100
+_AT_REST = ("zero", "mean", "before the answer")
+_DESCRIPTION = """\
+Do all seeds find the same solution? Looks at the networks of a sweep, P by P, or at some
+checkpoints: which mechanisms they have, their fixed points, and how far they are from each other
+in what does not depend on coordinates. Writes compare.html, compare.json and the figure."""
+_EXAMPLE = """\
+example:
+  alrnn sweep --config addition_quick --nonlinear_units 0,1,5 --seeds 5 --output_dir runs/sweep
+  alrnn compare runs/sweep
+
+docs/analysis.md says what the distances mean."""
+
+
+class Candidate(NamedTuple):
+    """A network that is to be compared.
+
+    Attributes:
+        name: Name of the run, or path of the checkpoint.
+        checkpoint: Path of the checkpoint.
+        nonlinear_units: P.
+        settings: What else a sweep varied.
+        label: Name in the figure: the seed of a run, or the name.
+    """
+
+    name: str
+    checkpoint: Path
+    nonlinear_units: int
+    settings: Mapping[str, Value]
+    label: str
+
+
+class LeftOut(NamedTuple):
+    """A run that is not compared.
+
+    Attributes:
+        name: Name of the run.
+        reason: Why not.
+    """
+
+    name: str
+    reason: str
+
+
+class Reading(NamedTuple):
+    """What was read of a network.
+
+    Attributes:
+        candidate: The network.
+        metrics: Metrics on the common test set.
+        sequences: Sequences of the common test set that the network ran on.
+        core: The network's recurrent layer, in float64.
+        twin: A layer of the same form with weights as before training.
+        weight: D of the readout, shape ``(outputs, M)``; for classes without the mean over them, which has no effect.
+        found: What ``alrnn analyze`` looks at.
+        has_encoder: Whether the recurrent layer takes what an encoder makes of the inputs.
+    """
+
+    candidate: Candidate
+    metrics: dict[str, float]
+    sequences: Sequences
+    core: ALRNN
+    twin: ALRNN
+    weight: Tensor
+    found: Study
+    has_encoder: bool
+
+
+class Group(NamedTuple):
+    """The networks with one P and one choice of settings.
+
+    Attributes:
+        title: P and the settings.
+        data_of: Name of the run whose test set all of them ran on.
+        readings: What was read of each.
+        scores: Score of each on the common test set.
+        good: Whether each does as well as the best P does typically, or solves the task where ``--solved`` says so.
+        comparison: The distances of all of them.
+        answer: One sentence on those that are good, or on all where none is.
+    """
+
+    title: str
+    data_of: str
+    readings: list[Reading]
+    scores: list[float]
+    good: list[bool]
+    comparison: Comparison
+    answer: str
+
+
+def run_compare(arguments: Sequence[str]) -> None:
+    """Run ``alrnn compare``.
+
+    Args:
+        arguments: Arguments behind ``compare``.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or checkpoint.
+        ValueError: If there is no network to look at, or no such metric.
+        SystemExit: If an argument is wrong, and after ``--help``.
+    """
+    options = _parser().parse_args(arguments)
+    folder, answers = compare(
+        options.paths,
+        options.output_dir,
+        score=options.score,
+        solved=options.solved,
+        max_sequences=options.max_sequences,
+        time_limit=options.time_limit,
+    )
+    sys.stdout.write(f"{folder / 'compare.html'}\n\n" + "\n".join(textwrap.fill(one, _WIDTH) for one in answers) + "\n")
+
+
+def compare(
+    paths: Sequence[Path],
+    output_dir: Path | None = None,
+    *,
+    score: str | None = None,
+    solved: float | None = None,
+    max_sequences: int = 128,
+    time_limit: float = 5.0,
+) -> tuple[Path, list[str]]:
+    """Compare networks and write compare.html, compare.json, compare.png and compare.svg.
+
+    Args:
+        paths: Folder of a sweep, or checkpoints.
+        output_dir: Directory to write to; ``None`` for the sweep's folder, or the first checkpoint's log directory.
+        score: Key of the metric, see :func:`lightning_alrnn.sweep.choose_score`.
+        solved: Score from which on a network solves the task.
+        max_sequences: Number of test sequences to compare on.
+        time_limit: Seconds to look for fixed points of each network, and for cycles.
+
+    Returns:
+        The directory, and a sentence for each P.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or checkpoint.
+        ValueError: If there is no network to look at, or no such metric.
+    """
+    is_sweep = len(paths) == 1 and paths[0].is_dir()
+    candidates, left_out = _of_sweep(paths[0]) if is_sweep else (_of_checkpoints(paths), [])
+    if not candidates:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out) or "no run has begun"
+        raise ValueError(f"{paths[0]} holds no trained ALRNN to compare ({reasons})")
+    folder = output_dir or (paths[0] if is_sweep else log_directory(paths[0]))
+    members: dict[str, list[Reading]] = {}
+    with tqdm(total=len(candidates), desc="compare", leave=False) as bar:
+        for candidate in candidates:
+            bar.set_postfix_str(candidate.name)
+            title = _title(candidate)
+            readings = members.setdefault(title, [])
+            try:
+                first = readings[0].candidate if readings else candidate
+                readings.append(_read(candidate, first, max_sequences, time_limit))
+            except ValueError as error:
+                left_out.append(LeftOut(candidate.name, str(error)))
+            bar.update()
+    members = {title: readings for title, readings in members.items() if readings}
+    if not members:
+        raise ValueError(
+            f"none of the networks could be looked at ({'; '.join(f'{one.name}: {one.reason}' for one in left_out)})"
+        )
+    key, rule, scores, good = _judge(members, score, solved)
+    noun = "seeds" if is_sweep else "networks"
+    groups = [_group(title, readings, scores[title], good[title], noun) for title, readings in members.items()]
+    _write(folder, groups, left_out, key, rule)
+    return folder, [group.answer for group in groups]
+
+
+def _of_sweep(folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
+    """The networks of a sweep, and the runs that left none."""
+    from lightning_alrnn.sweep.store import read_records  # needs pyarrow, which takes its time
+
+    candidates, left_out = [], []
+    for record in read_records(folder):
+        run = record.run
+        checkpoint = folder / record.checkpoint
+        if record.status == "failed":
+            reason = f"failed: {record.error}"
+        elif record.status != "done":
+            reason = "not done"
+        elif run.diverged:
+            reason = f"diverged: {record.error}"
+        elif run.nonlinear_units is None:
+            reason = f"its core is {run.core}, which has no regimes"
+        elif not checkpoint.is_file():
+            reason = f"its checkpoint {checkpoint} is gone"
+        else:
+            label = f"seed {run.seed}"
+            candidates.append(Candidate(record.name, checkpoint, run.nonlinear_units, run.settings, label))
+            continue
+        left_out.append(LeftOut(record.name, reason))
+    return candidates, left_out
+
+
+def _of_checkpoints(paths: Sequence[Path]) -> list[Candidate]:
+    candidates = []
+    for path in paths:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: give one sweep's folder alone, or checkpoints")
+        units = read_checkpoint(path).get("hyper_parameters", {}).get("nonlinear_units", 0)
+        candidates.append(Candidate(str(path), path, units, {}, f"{log_directory(path).name}/{path.stem}"))
+    return sorted(candidates, key=lambda candidate: candidate.nonlinear_units)
+
+
+def _title(candidate: Candidate) -> str:
+    settings = [f"{key}={value}" for key, value in candidate.settings.items()]
+    return ", ".join([f"P={candidate.nonlinear_units}", *settings])
+
+
+def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit: float) -> Reading:
+    """Run a network on the test set of another one, and look at what it does."""
+    config = config_of(candidate.checkpoint)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        configs = [] if config is None else [config]
+        data_config = config_of(first.checkpoint)
+        if data_config is not None:
+            data = yaml.safe_load(data_config.read_text(encoding="utf-8"))["data"]
+            configs.append(Path(folder) / "data.yaml")
+            configs[-1].write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
+        options = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+        cli, collector = read_network(candidate.checkpoint, configs, Path(folder), max_sequences, options)
+    model = cast(ALRNNModule, cli.model)
+    core = cast(ALRNN, model.core).cpu().double().eval()
+    twin = copy.deepcopy(core)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        twin.reset_parameters()
+    weight = model.readout.weight.detach().cpu().double()
+    sequences = collector.sequences
+    names = model.group_names or getattr(cli.datamodule, "group_names", None)
+    found = study(core, sequences, weight, names, time_limit=time_limit)
+    if model.objective == "classification":
+        weight = weight - weight.mean(dim=0)
+    metrics = {name: float(value) for name, value in cast(Any, cli.trainer).callback_metrics.items()}
+    return Reading(candidate, metrics, sequences, core, twin, weight, found, model.encoder is not None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Lightning prints for each run."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning_alrnn")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _judge(
+    members: Mapping[str, Sequence[Reading]], score: str | None, solved: float | None
+) -> tuple[str, str, dict[str, list[float]], dict[str, list[bool]]]:
+    """The metric, the rule in words, and the score of each network and whether it is good by that rule."""
+    runs = {
+        title: [Run("ALRNN", one.candidate.nonlinear_units, 0, {}, one.metrics) for one in readings]
+        for title, readings in members.items()
+    }
+    key = find_score([run for column in runs.values() for run in column], score)
+    sign = 1.0 if higher_is_better(key) else -1.0
+    scores = {title: [run.metrics.get(key, math.nan) for run in column] for title, column in runs.items()}
+    if solved is None:
+        constants = [
+            run.metrics["test/constant_mse"]
+            for column in runs.values()
+            for run in column
+            if "test/constant_mse" in run.metrics
+        ]
+        columns = dict(enumerate(scores.values()))
+        rules = make_rules(columns, key, constants, None, None, 0.05)
+        typical = [float(np.median(column)) for column in scores.values()]
+        best = max(typical, key=lambda value: sign * value)
+        bound, rule = sign * best - rules.margin, f"within {rules.tolerance:.3g} ({rules.tolerance_rule}) of {best:.3g}"
+        rule += ", the median of the best P"
+    else:
+        bound, rule = sign * solved, f"{'at least' if sign > 0 else 'at most'} {solved:g}, as stated"
+    good = {title: [sign * value >= bound for value in column] for title, column in scores.items()}
+    return key, rule, scores, good
+
+
+def _group(title: str, readings: list[Reading], scores: list[float], good: list[bool], noun: str) -> Group:
+    directions = output_directions([one.sequences.outputs for one in readings])
+    portraits = [_portrait(one.core, one.sequences.states, one, directions) for one in readings]
+    untrained = []
+    for one in readings:
+        with torch.no_grad():
+            states = one.twin(one.sequences.inputs.double(), lengths=one.sequences.lengths)[0]
+        untrained.append(_portrait(one.twin, states, one, directions))
+    # with an encoder of its own, each network's inputs have coordinates of their own
+    measures = [name for name in MEASURES if name != "gains" or not any(one.has_encoder for one in readings)]
+    comparison = compare_portraits(portraits, untrained, measures)
+    counted = [index for index, is_good in enumerate(good) if is_good or not any(good)]
+    answer = _answer(title, readings, comparison, counted, any(good), noun)
+    return Group(title, readings[0].candidate.name, readings, scores, good, comparison, answer)
+
+
+def _portrait(core: ALRNN, states: Tensor, reading: Reading, directions: Tensor) -> Portrait:
+    return portrait(core, states, directions @ reading.weight, reading.sequences.lengths)
+
+
+def _answer(
+    title: str, readings: Sequence[Reading], comparison: Comparison, counted: Sequence[int], good: bool, noun: str
+) -> str:
+    """One sentence: how many of the good networks are alike, and in what respect the others are."""
+    count = len(counted)
+    rows = torch.tensor(counted)
+    alike = group_by(comparison.distance[rows][:, rows])
+    members = [index for index, label in zip(counted, alike.tolist(), strict=True) if label == 0]
+    worse = [one.candidate.label for index, one in enumerate(readings) if index not in counted]
+    head = f"{title}{'' if good else ' (none does as well as the best P)'}: "
+    if count == 1:
+        sentence = f"only one of the {noun}, {readings[counted[0]].candidate.label}, can be looked at"
+    elif len(members) == 1:
+        sentence = f"no two of the {count} {noun} find the same solution"
+    else:
+        which = f"{len(members)} of {count}" if len(members) < count else f"all {count}"
+        each = [_primitives(readings[one].found) for one in members]
+        shared = [name for name in each[0] if all(found[name] for found in each)]
+        sentence = (
+            f"{which} {noun} find the same solution ({', '.join(shared) or 'without any of the four primitives'})"
+        )
+    if count > 1 and len(members) < count:
+        single = {name: group_by(found[rows][:, rows]) for name, found in comparison.measures.items()}
+        sentence += "; by single measures, those alike are " + ", ".join(
+            f"{int((labels == 0).sum())} in {name}" for name, labels in single.items()
+        )
+    if worse:
+        sentence += f"; not counted, as worse than the best P: {', '.join(worse)}"
+    return head + sentence + "."
+
+
+def _primitives(found: Study) -> dict[str, bool | None]:
+    return {name: one.found for name, one in found.primitives.items()}
+
+
+def _fixed_points(found: FixedPointSet) -> str:
+    """How many there are of each kind, such as "2 stable, 1 saddle"."""
+    counts = [f"{count} {kind}" for kind, count in sorted(Counter(found.stability).items(), key=lambda one: -one[1])]
+    if found.continua:
+        counts.append("a continuum")
+    return ("" if found.complete else "at least ") + (", ".join(counts) or "none")
+
+
+def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], key: str, rule: str) -> None:
+    page = Page("Do all seeds find the same solution?", str(folder))
+    for group in groups:
+        page.text(group.answer, answer=True)
+    page.section("How far are the networks from each other?")
+    labels = {
+        group.title: [
+            one.candidate.label + ("" if good else " (worse)")
+            for one, good in zip(group.readings, group.good, strict=True)
+        ]
+        for group in groups
+    }
+    figure = plot_comparison({group.title: group.comparison for group in groups}, labels)
+    page.figure(
+        figure,
+        f"Left: complete-linkage clustering. Networks that join right of the line, at {SAME:g}, count as the same. "
+        "Then the distance, the largest of the four measures, and each of them: "
+        + "; ".join(f"{name}, {words}" for name, words in MEASURES.items())
+        + ". 0 is the same, 1 nothing in common. (worse) marks networks that do not do as well as the best P.",
+        folder / "compare",
+    )
+    _write_table(page, groups, key)
+    if left_out:
+        page.section("Runs that are left out")
+        page.table(("run", "why"), [tuple(one) for one in left_out])
+    _write_method(page, groups, key, rule)
+    content = {
+        "answers": [group.answer for group in groups],
+        "score": key,
+        "good": rule,
+        "same": SAME,
+        "groups": [
+            {
+                "title": group.title,
+                "data_of": group.data_of,
+                "sequences": len(group.readings[0].sequences.states),
+                "networks": [_network_json(group, index) for index in range(len(group.readings))],
+                **group.comparison._asdict(),
+                "merges": group.comparison.merges.tolist(),
+            }
+            for group in groups
+        ],
+        "left_out": left_out,
+    }
+    write_file(folder / "compare.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_file(folder / "compare.html", page.html())
+
+
+def _network_json(group: Group, index: int) -> dict[str, Any]:
+    reading = group.readings[index]
+    return {
+        "name": reading.candidate.name,
+        "checkpoint": str(reading.candidate.checkpoint),
+        "score": group.scores[index],
+        "good": group.good[index],
+        "solution": _solution(group, index),
+        "primitives": _primitives(reading.found),
+        "regimes": reading.found.summary,
+        "fixed_points": {name: _fixed_points(points) for name, points in reading.found.fixed_points.items()},
+    }
+
+
+def _solution(group: Group, index: int) -> str:
+    """A letter for each group, the largest one's first."""
+    number = int(group.comparison.groups[index])
+    return chr(ord("A") + number) if number < 26 else str(number + 1)
+
+
+def _write_table(page: Page, groups: Sequence[Group], key: str) -> None:
+    page.section("What does each network do?")
+    columns = ("", "network", key, "solution", "nearest", "primitives found", "regimes", "fixed points")
+    rows = [
+        (group.title if index == 0 else "", *_row(group, index))
+        for group in groups
+        for index in range(len(group.readings))
+    ]
+    page.table(
+        columns,
+        rows,
+        "Networks of a P with the same letter count as the same. Nearest: which network of the same P has the least "
+        "distance. Regimes: how many are visited, and how many equally visited ones have the same entropy. Fixed "
+        "points are those under an input held constant: zero, its mean, and its mean before the answer.",
+    )
+    for group in groups:
+        lower, upper = group.comparison.unchanged
+        each = [_primitives(reading.found) for reading in group.readings]
+        counts = [f"{name} in {sum(found[name] is True for found in each)}" for name in each[0]]
+        until = "upwards" if math.isinf(upper) else f"to {upper:.2f}"
+        page.text(
+            f"{group.title}: of {len(each)} networks, {', '.join(counts)}. The solutions stay the same for any "
+            f"criterion from {lower:.2f} {until}."
+        )
+
+
+def _row(group: Group, index: int) -> tuple[str, ...]:
+    reading = group.readings[index]
+    others = group.comparison.distance[index].clone()
+    others[index] = math.inf
+    nearest = int(others.argmin())
+    inputs: dict[str, list[str]] = {}
+    for name in _AT_REST:
+        if name in reading.found.fixed_points:
+            inputs.setdefault(_fixed_points(reading.found.fixed_points[name]), []).append(name)
+    return (
+        reading.candidate.label,
+        f"{group.scores[index]:.3g}" + ("" if group.good[index] else " (worse)"),
+        _solution(group, index),
+        "–" if len(others) == 1 else f"{group.readings[nearest].candidate.label} ({others[nearest]:.2f})",
+        ", ".join(words for words, found in _primitives(reading.found).items() if found) or "none",
+        f"{reading.found.summary.visited} ({reading.found.summary.effective:.1f})",
+        "; ".join(f"{points} ({', '.join(names)})" for points, names in inputs.items()),
+    )
+
+
+def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> None:
+    page.section("How it was compared")
+    data = ", ".join(f"{group.title} that of {group.data_of}" for group in groups)
+    page.text(
+        f"All networks of a P ran on the same {len(groups[0].readings[0].sequences.states)} sequences of one test set "
+        f"({data}), whatever data they were trained on. Scores ({key}) are those on the whole of it. A network does as "
+        f"well as the best if its score is {rule}."
+    )
+    page.text(
+        "No distance changes if units are permuted, nonlinear units are scaled by positive factors or linear units are "
+        "mixed. 0 is the same. 1 is nothing in common; for dynamics it is the median distance between a network and "
+        "one of the same form with weights as before training. Two networks count as the same if the largest of the "
+        f"measures is at most {SAME:g}, and a solution is a group of which any two do."
+    )
+    page.table(
+        ("", *MEASURES),
+        [
+            (group.title, *(f"{group.comparison.untrained.get(name, math.nan):.2f}" for name in MEASURES))
+            for group in groups
+        ],
+        "Median distance to an untrained network, undivided; nan where a measure is left out: without nonlinear units "
+        "there is one regime, and behind encoders of their own the networks' inputs differ.",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "alrnn compare",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or checkpoints")
+    parser.add_argument("--output_dir", type=Path, help="where to write (the sweep's folder)")
+    parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
+    parser.add_argument("--solved", metavar="X", type=float, help="score from which on a network solves the task")
+    parser.add_argument(
+        "--max_sequences", metavar="N", type=int, default=128, help="test sequences to compare on (128)"
+    )
+    parser.add_argument(
+        "--time_limit", metavar="S", type=float, default=5.0, help="seconds to look for each network's fixed points (5)"
+    )
+    return parser

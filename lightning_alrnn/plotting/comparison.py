@@ -1,0 +1,75 @@
+"""The figure of whether networks solve a task in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import dendrogram
+
+from lightning_alrnn.analysis.comparison import MEASURES, SAME, Comparison
+from lightning_alrnn.plotting.style import GREY, RED, new_figure, tidy
+
+_MOST_WRITTEN = 6
+
+
+def plot_comparison(comparisons: Mapping[str, Comparison], labels: Mapping[str, Sequence[str]]) -> Figure:
+    """Clustering and distances of the networks with each P.
+
+    Args:
+        comparisons: What :func:`lightning_alrnn.analysis.compare_portraits` returns, by title.
+        labels: Names of the networks, by the same titles.
+
+    Returns:
+        Figure with a row for each title: the dendrogram of complete linkage with the criterion ``SAME`` as a line, then
+        the distances, and those by each measure, as matrices. Networks are in the same order in all of them.
+    """
+    sizes = [max(1.3, 0.5 + 0.16 * len(found.distance)) for found in comparisons.values()]
+    figure = new_figure(11.5, sum(sizes) + 0.35 * len(sizes) + 0.5)
+    grid = figure.add_gridspec(len(sizes), 2 + len(MEASURES), height_ratios=sizes, width_ratios=(1.3, *[1] * 5))
+    image = None
+    for row, (title, found) in enumerate(comparisons.items()):
+        order = found.order.tolist()
+        names = [labels[title][index].replace("$", r"\$") for index in order]
+        tree = tidy(figure.add_subplot(grid[row, 0]))
+        _draw_tree(tree, found)
+        tree.set_title(title, fontsize=10, loc="left", fontweight="bold")
+        for column, name in enumerate(("distance", *MEASURES), start=1):
+            axes = figure.add_subplot(grid[row, column])
+            values = found.distance if name == "distance" else found.measures.get(name)
+            if row == 0:
+                axes.set_title(name, fontsize=10)
+            if values is None:
+                axes.set_axis_off()
+                axes.text(0.5, 0.5, "left out", ha="center", va="center", color=GREY, fontsize=8)
+                continue
+            matrix = values[order][:, order].numpy()
+            image = axes.imshow(matrix, cmap="Blues_r", vmin=0, vmax=1)
+            axes.invert_yaxis()  # as the dendrogram has it
+            axes.set_xticks([])
+            axes.set_yticks(range(len(order)), names if column == 1 else [""] * len(order), fontsize=7)
+            axes.tick_params(length=0)
+            if len(order) <= _MOST_WRITTEN:
+                for (y, x), value in np.ndenumerate(matrix):
+                    colour = "white" if value < SAME else "black"
+                    axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    if image is not None:
+        bar = figure.colorbar(image, ax=figure.axes, shrink=0.8, aspect=40, pad=0.01, extend="max")
+        bar.set_label("0: the same    1: nothing in common", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _draw_tree(axes: Axes, found: Comparison) -> None:
+    if len(found.distance) > 1:
+        dendrogram(
+            found.merges, orientation="left", ax=axes, no_labels=True, color_threshold=0, above_threshold_color="black"
+        )
+        axes.set_xlim(max(1.0, 1.05 * float(found.merges[-1, 2])), 0)
+    axes.axvline(SAME, color=RED, linewidth=0.8, linestyle="--")
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks([])
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("distance", fontsize=8)
