@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet, eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.fixed_points import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.analysis.tracking import STABILITIES, places
 from lightning_alrnn.callbacks.base import StatesCallback
@@ -70,12 +70,13 @@ class FixedPoints(StatesCallback):
 
     Args:
         inputs: the constant input s that reaches the ALRNN, one number a channel; ``None`` for zeros.
-        exhaustive_max_nonlinear_units: up to this P all 2^P regimes are searched. P = 12 takes a few milliseconds;
-            each unit more doubles that. Above it, a search starts from the visited regimes and some random ones; what
-            it misses, it does not know.
-        max_visited: how many of the visited regimes that search starts from, the most frequent first.
-        time_budget: seconds after which that search begins no further batch of regimes, so that an epoch of a network
-            of many nonlinear units is not spent on it.
+        exhaustive_max_nonlinear_units: up to this P, at most 20, all 2^P regimes are searched if ``time_budget`` is
+            enough. P = 12 takes about ten milliseconds and is searched in any case; each unit more doubles that.
+            Otherwise, a search starts from the visited regimes and some random ones; what it misses, it does not know.
+        max_visited: above that P, how many of the visited regimes that search starts from, the most frequent first.
+        time_budget: seconds for a search, so that an epoch of a network of many nonlinear units is not spent on it. All
+            regimes are searched only where the first 2^12 of them tell that it will be enough; the other search begins
+            no further batch of regimes once it is over.
         every_n_epochs: epochs between two evaluations.
         figure_every_n_epochs: epochs between two figures, 0 for none.
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
@@ -94,7 +95,7 @@ class FixedPoints(StatesCallback):
     def __init__(
         self,
         inputs: Sequence[float] | None = None,
-        exhaustive_max_nonlinear_units: int = 12,
+        exhaustive_max_nonlinear_units: int = MOST_UNITS,
         max_visited: int = 1000,
         time_budget: float = 0.05,
         every_n_epochs: int = 1,

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lightning_alrnn.analysis.pivots import Reduced
-from lightning_alrnn.analysis.system import Bools, pack_codes
+from lightning_alrnn.analysis.system import Bools, Floats, pack_codes
 
 _INFEASIBLE = 2
 """Status of :func:`scipy.optimize.milp`."""
@@ -36,13 +36,13 @@ class Certificate(NamedTuple):
     proven: bool
 
 
-def certify(reduced: Reduced, known: Bools, radius: float, time_limit: float) -> Certificate:
+def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -> Certificate:
     """Look for a further fixed point until there is provably none or the time is over.
 
     Args:
         reduced: the network.
         known: regimes to leave out, bool of shape ``(n, P)``.
-        radius: R.
+        radius: R of each nonlinear unit, in its scale, shape ``(P,)``.
         time_limit: seconds.
 
     Reference:
@@ -52,7 +52,10 @@ def certify(reduced: Reduced, known: Bools, radius: float, time_limit: float) ->
     deadline = time.monotonic() + time_limit
     units = len(reduced.base)
     others = len(reduced.constant) - units
-    table, constant = reduced.table, reduced.constant / radius  # u, w and t in units of R
+    table, constant = reduced.table.copy(), reduced.constant.copy()
+    table[:, :units] *= radius  # u and w in units of R
+    table[:units] /= radius[:, None]
+    constant[:units] /= radius
     # columns u, w, t, b
     identity, nothing = np.eye(units), np.zeros((units, units))
     wide = np.zeros((units, others))

@@ -8,6 +8,7 @@ without the products of k Jacobians, which lose digits where the dynamics expand
 from __future__ import annotations
 
 import math
+import time
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.decide import Decided, Piece, decide, merge, merge_continua, within_continua
 from lightning_alrnn.analysis.fixed_points import (
+    MOST_CANDIDATES,
     MOST_UNITS,
+    TOLERANCE,
     check_candidates,
     check_search,
-    choose_method,
+    choose_methods,
     stability_of,
     timescales,
 )
@@ -30,6 +33,7 @@ from lightning_alrnn.analysis.system import (
     Floats,
     Network,
     System,
+    balance,
     read_states,
     read_system,
     regime_matrices,
@@ -101,12 +105,12 @@ def cycles(
     *,
     method: Literal["auto", "exhaustive", "heuristic"] = "auto",
     seed_states: Tensor | None = None,
-    max_exhaustive_units: int = 14,
+    max_exhaustive_units: int = MOST_UNITS,
     restarts: int = 500,
     seed: int = 0,
     time_limit: float = 60.0,
-    border_tolerance: float = 1e-9,
-    singular_tolerance: float = 1e-9,
+    border_tolerance: float = TOLERANCE,
+    singular_tolerance: float = TOLERANCE,
     marginal_tolerance: float = 1e-6,
 ) -> CycleSet:
     """Find the cycles of minimal period k: z_1 → z_2 → … → z_k → z_1 and no sooner.
@@ -117,12 +121,13 @@ def cycles(
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
         method: "exhaustive" searches all 2^{kP} sequences of regimes, kP ≤ 20; "heuristic" starts from sequences that
             ``seed_states`` went through and from random ones, and may miss cycles; "auto" takes the former up to
-            kP = ``max_exhaustive_units``.
+            kP = ``max_exhaustive_units`` if ``time_limit`` is enough for all of them.
         seed_states: trajectories, shape ``(batch, time, M)``.
         max_exhaustive_units: see above, at most 20.
         restarts: number of random sequences that the seeded search starts from.
         seed: of these.
-        time_limit: seconds that the seeded search may take.
+        time_limit: seconds that "auto" may search all sequences for, beyond the first 2^12, and that the seeded search
+            may take.
         border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
         singular_tolerance: as there, of I − J of the k copies.
         marginal_tolerance: distance of |μ| from 1 within which a mode neither decays nor grows.
@@ -153,30 +158,38 @@ def cycles(
     if method not in ("auto", "exhaustive", "heuristic"):
         raise ValueError(f"method must be one of 'auto', 'exhaustive', 'heuristic', got {method!r}")
     check_search(restarts, time_limit, border_tolerance, singular_tolerance, marginal_tolerance)
-    system = read_system(rnn, inputs)
+    system = balance(read_system(rnn, inputs))
     units = system.units
     seeds = _sequences(system, period, seed_states)
-    chosen = choose_method(method, period * units, max_exhaustive_units, None)
+    methods = choose_methods(method, period * units, max_exhaustive_units, None)
     copies = _copies(system, period)
+    start = time.monotonic()
     reduced = reduce_system(copies, base_regime(copies))
-    if chosen == "exhaustive" or units == 0:
-        candidates, searched = screen(reduced), 2 ** (period * units)
-    else:
-        candidates, searched = search(reduced, seeds, restarts, seed, time_limit)
+    candidates = None
+    if "exhaustive" in methods or units == 0:
+        candidates = screen(reduced, time_limit if len(methods) > 1 else math.inf)
+    chosen, searched = methods[0], 2 ** (period * units)
+    complete = candidates is not None and not (len(methods) > 1 and len(candidates) > MOST_CANDIDATES)
+    if candidates is None or not complete:
+        chosen = methods[-1]
+        remaining = max(0.0, start + time_limit - time.monotonic())
+        candidates, searched = search(reduced, seeds, restarts, seed, remaining)
     check_candidates(len(candidates), "sequences of regimes")
     decided = decide(copies, candidates, border_tolerance, singular_tolerance)
     z, code, border = _isolated(decided, system, period)
-    complete = (chosen == "exhaustive" or units == 0) and decided.complete
+    complete = complete and decided.complete
 
     multipliers = tensor(_multipliers(system, code))
     return CycleSet(
-        z=tensor(z),
+        z=tensor(z * system.scale),
         code=tensor(code),
         multipliers=multipliers,
         stability=stability_of(multipliers, marginal_tolerance),
         timescales=period * timescales(multipliers),
         on_border=tensor(np.any(border, axis=(1, 2))),
-        residual=tensor(np.abs(_step(system, z) - np.roll(z, -1, axis=1)).max(axis=(1, 2), initial=0.0)),
+        residual=tensor(
+            np.abs((_step(system, z) - np.roll(z, -1, axis=1)) * system.scale).max(axis=(1, 2), initial=0.0)
+        ),
         complete=complete,
         certificate="complete" if complete else "not certified",
         method=chosen,
@@ -190,13 +203,13 @@ def _copies(system: System, period: int) -> System:
     size, linear = len(system.W), system.linear
     place = _places(size, linear, period)
     A, W = np.zeros((period * size, period * size)), np.zeros((period * size, period * size))
-    drive, terms = np.zeros(period * size), np.zeros(period * size)
+    drive, terms, scale = (np.zeros(period * size) for _ in range(3))
     for copy in range(period):
         into = place[(copy + 1) % period]
         A[np.ix_(into, place[copy])] = system.A
         W[np.ix_(into, place[copy])] = system.W
-        drive[into], terms[into] = system.drive, system.terms
-    return System(A, W, drive, terms, period * linear)
+        drive[into], terms[into], scale[into] = system.drive, system.terms, system.scale
+    return System(A, W, drive, terms, period * linear, scale)
 
 
 def _places(size: int, linear: int, period: int) -> NDArray[np.int64]:
@@ -226,7 +239,7 @@ def _sequences(system: System, period: int, states: Tensor | None) -> Bools:
 def _isolated(decided: Decided, system: System, period: int) -> tuple[Floats, Bools, Bools]:
     """States, regimes and units on the border of the isolated cycles, each once, sorted by code sequence."""
     size, units = len(system.W), system.units
-    z, code, border = merge(decided.solutions)
+    z, code, border, _ = merge(decided.solutions)
     single = ~within_continua(code, border, merge_continua(decided.continua))
     z = z[single][:, _places(size, system.linear, period)]
     code, border = (bits[single].reshape(len(z), period, units) for bits in (code, border))
@@ -269,7 +282,8 @@ def _continua(decided: Decided, system: System, period: int) -> tuple[CycleConti
     for piece in merge_continua(decided.continua):
         code = piece.code.reshape(period, system.units)
         z, directions = piece.z[place], piece.directions[:, place]
-        if any(_is_shorter(piece, code, z, directions, shift) for shift in _divisors(period)):
+        balanced = z / system.scale, directions / system.scale
+        if any(_is_shorter(piece, code, *balanced, shift) for shift in _divisors(period)):
             continue
         turn = -_lowest_rotation(code)
         code = np.roll(code, turn, axis=0)
@@ -282,11 +296,11 @@ def _continua(decided: Decided, system: System, period: int) -> tuple[CycleConti
 
 def _is_shorter(piece: Piece, code: Bools, z: Floats, directions: Floats, shift: int) -> bool:
     border = piece.border.reshape(code.shape)
-    size = max(float(np.abs(z).max(initial=0.0)), 1.0)
+    size, length = (max(float(np.abs(vectors).max(initial=0.0)), 1e-300) for vectors in (z, directions))
     return (
         _repeats(code, border, shift)
         and float(np.abs(z - np.roll(z, shift, axis=0)).max(initial=0.0)) <= 1e-6 * size
-        and float(np.abs(directions - np.roll(directions, shift, axis=1)).max(initial=0.0)) <= 1e-6
+        and float(np.abs(directions - np.roll(directions, shift, axis=1)).max(initial=0.0)) <= 1e-6 * length
     )
 
 

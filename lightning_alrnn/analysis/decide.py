@@ -1,8 +1,9 @@
 """Deciding which of some candidate regimes hold fixed points, by an M×M solve each, and reporting each point once.
 
 A sign test at zero would lose points on the border between regimes to rounding, or count them once from each side. Here
-a unit within a tolerance of zero counts as on either side, and what is found from several sides is merged. Where I − J
-is singular the regime holds no fixed point or a continuum of them.
+a unit counts as zero where a change of the parameters, each by a tolerated share of itself, puts it there, and what is
+found from several sides is merged. Where such a change makes I − J singular the regime holds no fixed point or a
+continuum of them. Neither depends on the scales of the units, as a tolerance for states or singular values would.
 """
 
 from __future__ import annotations
@@ -13,7 +14,24 @@ import numpy as np
 from scipy.optimize import linprog
 
 from lightning_alrnn.analysis.pivots import interval
-from lightning_alrnn.analysis.system import Bools, Floats, System, apply, equations, in_chunks, regime_slopes
+from lightning_alrnn.analysis.system import (
+    Bools,
+    Floats,
+    System,
+    apply,
+    equations,
+    exact_residual,
+    in_chunks,
+    magnitudes,
+    regime_slopes,
+    scaling_of,
+)
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_TINY = float(np.finfo(np.float64).tiny)
+
+_REFINEMENTS = 10
+"""Steps of refinement, each of which gains the digits that the inverse is right to."""
 
 _LP_TOLERANCE = 1e-6
 """Relative. The linear programs are solved to about 1e-7."""
@@ -26,11 +44,13 @@ class Solutions(NamedTuple):
         z: shape ``(n, M)``.
         code: the regimes in which they solve the equation, shape ``(n, P)``.
         border: units that are zero within the tolerance, shape ``(n, P)``.
+        side: units that are above zero without any tolerance, shape ``(n, P)``.
     """
 
     z: Floats
     code: Bools
     border: Bools
+    side: Bools
 
 
 class Piece(NamedTuple):
@@ -69,52 +89,191 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
     """Solve in each of the regimes and see whether the solution lies in it.
 
     Args:
-        system: the map under a constant input.
+        system: the map under a constant input, balanced.
         codes: the regimes, shape ``(n, P)``.
         border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
         singular_tolerance: as there.
     """
     size = len(system.W)
-    found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0])]
+    change = max(border_tolerance, size * _EPSILON)
+    found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0], codes[:0])]
     continua = []
     complete = True
     for chunk in in_chunks(codes, size):
-        matrices = equations(system, chunk)
-        invertible = np.linalg.slogdet(matrices).sign != 0  # numpy refuses the whole batch for one zero pivot
-        inverse = np.linalg.inv(np.where(invertible[:, None, None], matrices, np.eye(size)))
-        size_of = np.maximum(np.abs(matrices).sum(axis=1).max(axis=1), 1.0)
-        regular = invertible & (size_of * np.abs(inverse).sum(axis=1).max(axis=1) < 1e6)
-        for index in np.flatnonzero(~regular):
-            left, values, right = np.linalg.svd(matrices[index])
-            rank = int((values > singular_tolerance * max(values[0], 1.0)).sum())
-            if rank == size:
-                regular[index] = True
+        matrices, inverse, certain = _invert(system, chunk, singular_tolerance)
+        solved = certain.copy()
+        for index in np.flatnonzero(~certain):
+            regime = _decompose(system, chunk[index], singular_tolerance)
+            if not regime.null.any():
+                inverse[index], solved[index] = regime.inverse, True
+                complete &= regime.certain
                 continue
-            result = _decide_singular(
-                system, chunk[index], (left, values, right), rank, border_tolerance, singular_tolerance
-            )
+            result = _decide_singular(system, regime, change, singular_tolerance)
             if isinstance(result, Solutions):
                 found.append(result)
             elif isinstance(result, Piece):
                 continua.append(result)
             else:
                 complete &= result
-        found.append(_solve_regular(system, chunk[regular], matrices[regular], inverse[regular], border_tolerance))
-    return Decided(Solutions(*map(np.concatenate, zip(*found, strict=True))), continua, complete)
+        solutions, all_solved = _solve_regular(system, chunk[solved], matrices[solved], inverse[solved], change)
+        found.append(solutions)
+        complete &= all_solved
+    return Decided(Solutions(*map(np.concatenate, zip(*found, strict=True))), continua, bool(complete))
+
+
+def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -> Floats:
+    """The sign of det(I − J) in each of some regimes, 0 where it is singular.
+
+    Args:
+        system: the map, balanced.
+        codes: the regimes, shape ``(n, P)``.
+        singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+
+    Returns:
+        Shape ``(n,)``.
+    """
+    signs = [np.zeros(0)]
+    for chunk in in_chunks(codes, len(system.W)):
+        matrices, _, certain = _invert(system, chunk, singular_tolerance)
+        sign = np.linalg.slogdet(matrices).sign
+        for index in np.flatnonzero(~certain):
+            rows, columns = scaling_of(matrices[index], magnitudes(system, chunk[index]))
+            sign[index] = np.linalg.slogdet(matrices[index] * rows[:, None] * columns).sign
+            sign[index] *= not _decompose(system, chunk[index], singular_tolerance).null.any()
+        signs.append(sign)
+    return np.concatenate(signs)
+
+
+def _invert(system: System, codes: Bools, singular_tolerance: float) -> tuple[Floats, Floats, Bools]:
+    """I − J of regimes, its inverse, and for which of them that is good to some eight digits."""
+    matrices, sizes = equations(system, codes), magnitudes(system, codes)
+    rows = 1.0 / np.maximum(np.abs(matrices).max(axis=2), _TINY)
+    scaled = matrices * rows[..., None]
+    invertible = np.linalg.slogdet(scaled).sign != 0  # numpy refuses the whole batch for one zero pivot
+    inverse = np.linalg.inv(np.where(invertible[:, None, None], scaled, np.eye(len(system.W)))) * rows[:, None, :]
+    sensitivity = apply(np.abs(inverse), sizes.sum(axis=2)).max(axis=1)
+    certain: Bools = invertible & (sensitivity * max(singular_tolerance, 1e-8) < 1e-1)
+    return matrices, inverse, certain
+
+
+class _Regime(NamedTuple):
+    """I − J of one regime, taken apart in scales of its own.
+
+    Attributes:
+        code: the regime, shape ``(P,)``.
+        left: left singular vectors, times the factors of the rows, shape ``(M, M)``, a column each.
+        right: right singular vectors, times the factors of the columns, of the same shape.
+        null: which singular values are zero within the tolerance, shape ``(M,)``.
+        exact: whether those are zero up to the rounding of two multiplications.
+        inverse: of I − J, or what is left of it without the null directions, shape ``(M, M)``.
+        columns: factors of the columns, shape ``(M,)``.
+        flat: share of its largest entry below which an entry of a null direction, over ``columns``, is rounding error.
+        certain: whether ``inverse`` proves that I − J is regular.
+    """
+
+    code: Bools
+    left: Floats
+    right: Floats
+    null: Bools
+    exact: bool
+    inverse: Floats
+    columns: Floats
+    flat: float
+    certain: bool
+
+
+def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regime:
+    """A singular value is zero where changes of the parameters, each by that share of itself, can make it so."""
+    matrix, size = equations(system, code), magnitudes(system, code)
+    rows, columns = scaling_of(matrix, size, singular_tolerance)
+    left, values, right = np.linalg.svd(matrix * rows[:, None] * columns)
+    left, right = rows[:, None] * left, columns[:, None] * right.T
+    # of those near zero with all its digits
+    small = values < 1e-8 * values[0]
+    codes = np.broadcast_to(code, (int(small.sum()), len(code)))
+    products = exact_residual(system._replace(drive=np.zeros(len(rows))), right.T[small], codes)
+    values_exactly = values.copy()
+    values_exactly[small] = np.abs((left[:, small] * products.T).sum(axis=0))
+    reach = (np.abs(left) * (size @ np.abs(right))).sum(axis=0)
+    # where the vectors have nothing in common the entries change it in second order only
+    reach = np.maximum(reach, 1e-3 * max(values[0], _TINY))
+    share = np.minimum(values, values_exactly) / reach
+    null = share <= singular_tolerance
+    kept = ~null
+    inverse = (right[:, kept] / values[kept]) @ left[:, kept].T
+    flat = 8 * len(rows) * _EPSILON * values[0] / values[kept].min(initial=values[0] or 1.0)
+    return _Regime(
+        code,
+        left,
+        right,
+        null,
+        bool((share[null] <= 2.5 * _EPSILON).all()),
+        inverse,
+        columns,
+        float(flat),
+        not null.any() and _is_inverse(inverse, matrix, size),
+    )
+
+
+def _is_inverse(inverse: Floats, matrix: Floats, size: Floats) -> bool:
+    """Whether |1 − X K| x < x for some x > 0, rounding included: then K is regular."""
+    error = np.abs(np.eye(len(matrix)) - inverse @ matrix)
+    error += 2 * len(matrix) * _EPSILON * np.abs(inverse) @ size
+    x = np.ones(len(matrix))
+    for _ in range(50):
+        following = error @ x
+        if (following < 0.5 * x).all():
+            return True
+        x = following / following.max() + 1e-3 * x
+    return False
 
 
 def _solve_regular(
-    system: System, codes: Bools, matrices: Floats, inverse: Floats, border_tolerance: float
-) -> Solutions:
+    system: System, codes: Bools, matrices: Floats, inverse: Floats, change: float
+) -> tuple[Solutions, bool]:
+    """The solutions that lie in their regimes, and whether all of them could be told."""
     z = inverse @ system.drive
     for _ in range(2):  # a product with the inverse is not backward stable, with refinement it is
         z = z + apply(inverse, system.drive - apply(matrices, z))
-    terms = _terms(system, z, codes)
-    rounding = np.finfo(np.float64).eps * len(system.W) * apply(np.abs(inverse), terms + np.abs(z))
-    tolerance = (border_tolerance * terms + rounding)[:, system.linear :]
-    nonlinear = z[:, system.linear :]
-    inside = (np.where(codes, nonlinear, -nonlinear) >= -tolerance).all(axis=1)
-    return Solutions(z[inside], codes[inside], (np.abs(nonlinear) <= tolerance)[inside])
+    sign = np.where(codes, 1.0, -1.0)
+    reach = apply(np.abs(inverse), _terms(system, z, codes) + np.abs(z))[:, system.linear :]
+    # rounding may have moved solutions of ill-conditioned regimes by more than the tolerance
+    possible = ~(sign * z[:, system.linear :] < -4 * change * reach).any(axis=1)
+    z, codes, inverse, sign = z[possible], codes[possible], inverse[possible], sign[possible]
+    for _ in range(_REFINEMENTS):
+        step = apply(inverse, exact_residual(system, z, codes))
+        z = z + step
+        if (np.abs(step) <= 4 * _EPSILON * np.abs(z).max(axis=1, keepdims=True, initial=0.0)).all():
+            break
+    sizes = _terms(system, z, codes) + np.abs(z)
+    reach = apply(np.abs(inverse), sizes)[:, system.linear :]
+    # what is not small beside its own terms is told by exact arithmetic, however ill-conditioned the regime
+    border = np.abs(z[:, system.linear :]) <= np.minimum(change * reach, max(1e-10, change) * sizes[:, system.linear :])
+    side = z[:, system.linear :] > 0
+    for index in np.flatnonzero(border.any(axis=1)):
+        z[index], border[index] = _onto_border(z[index], border[index], inverse[index], sizes[index], change)
+    inside = ((sign * z[:, system.linear :] >= 0) | border).all(axis=1)
+    z, codes, border, side, sizes = z[inside], codes[inside], border[inside], side[inside], sizes[inside]
+    wrong = (np.abs(exact_residual(system, z, codes)) > 16 * change * sizes).any(axis=1)
+    return Solutions(z[~wrong], codes[~wrong], border[~wrong], side[~wrong]), not wrong.any()
+
+
+def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, change: float) -> tuple[Floats, Bools]:
+    """Set units to zero by the smallest relative change of the parameters, leaving out those that would take more."""
+    border = border.copy()
+    linear = len(z) - len(border)
+    reach = np.abs(inverse) @ sizes
+    while border.any():
+        units = linear + np.flatnonzero(border)
+        rows = inverse[units] * sizes
+        norm = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)  # units of z
+        shares = np.linalg.lstsq(rows / norm, z[units] / norm[:, 0], rcond=None)[0]
+        moved = z - inverse @ (sizes * shares)
+        if np.abs(shares).max() <= 2 * change and (np.abs(moved[units]) <= 1e-3 * change * reach[units]).all():
+            moved[units] = 0.0
+            return moved, border
+        border[units[np.argmax(np.abs(z[units]) / reach[units])] - linear] = False
+    return z, border
 
 
 def _terms(system: System, z: Floats, codes: Bools) -> Floats:
@@ -124,73 +283,91 @@ def _terms(system: System, z: Floats, codes: Bools) -> Floats:
 
 
 def _decide_singular(
-    system: System,
-    code: Bools,
-    decomposition: tuple[Floats, Floats, Floats],
-    rank: int,
-    border_tolerance: float,
-    singular_tolerance: float,
+    system: System, regime: _Regime, change: float, singular_tolerance: float
 ) -> Solutions | Piece | bool:
     """The fixed points in a regime in which I − J is singular.
 
     Args:
         system: the map.
-        code: the regime.
-        decomposition: the singular value decomposition of I − J.
-        rank: number of its singular values that are not zero.
-        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+        regime: I − J.
+        change: relative change of the parameters by which a unit may be off the border.
         singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
 
     Returns:
         A continuum; a point, where the regime holds no more of it; ``True`` where there is none; ``False`` where that
         could not be decided.
     """
-    left, values, right = decomposition
-    z = right[:rank].T @ (left[:, :rank].T @ system.drive / values[:rank])
-    size = system.terms.max() + max(values[0], 1.0) * np.abs(z).max()
-    if np.abs(left[:, rank:].T @ system.drive).max() > singular_tolerance * size:
-        return True
-    directions = right[rank:]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1, keepdims=True), axis=1)
-    directions = directions * np.sign(largest)
+    code, linear = regime.code, system.linear
+    z = regime.inverse @ system.drive
+    for _ in range(_REFINEMENTS):
+        step = regime.inverse @ exact_residual(system, z[None], code[None])[0]
+        z = z + step
+        if np.abs(step).max() <= 4 * _EPSILON * np.abs(z).max():
+            break
+    sizes = _terms(system, z, code) + np.abs(z)
+    left = regime.left[:, regime.null]
+    rest = left.T @ exact_residual(system, z[None], code[None])[0]
+    inconsistent = np.abs(rest) / np.maximum(np.abs(left).T @ sizes, _TINY)
+    if inconsistent.max() > max(10 * singular_tolerance, 10 * change):
+        # the solutions lie where the rounding of the parameters puts them, if anywhere
+        return regime.exact and bool(inconsistent.max() > 1e-9)
+    directions = regime.right[:, regime.null].T / regime.columns
+    directions[np.abs(directions) <= regime.flat * np.abs(directions).max(axis=1, keepdims=True)] = 0.0
+    directions = directions * regime.columns
+    directions = directions / np.abs(directions).max(axis=1, keepdims=True)
 
     sign = np.where(code, 1.0, -1.0)
-    inside, slopes = sign * z[system.linear :], sign * directions[:, system.linear :]
-    tolerance = border_tolerance * (_terms(system, z, code)[system.linear :] + np.abs(z).max())
+    inside, slopes = sign * z[linear:], sign * directions[:, linear:]
+    tolerance = 4 * change * (np.abs(regime.inverse) @ sizes + sizes)[linear:]
+    basis, change_of_basis = _orthonormal(directions * system.scale)
     if len(directions) == 1:
-        least, greatest = map(float, interval(inside + tolerance, slopes[0], singular_tolerance))
-        if least > greatest:
+        widest = np.array(interval(inside + tolerance, slopes[0], 0.0))
+        if widest[0] > widest[1]:
             return True
         # the ends themselves lie where the units are zero, not where they are within the tolerance
         inside = np.where(np.abs(inside) <= tolerance, np.maximum(inside, 0.0), inside)
-        exact = tuple(map(float, interval(inside, slopes[0], singular_tolerance)))
-        least, greatest = exact if exact[0] <= exact[1] else ((least + greatest) / 2,) * 2
-        bounded = np.isfinite(least) and np.isfinite(greatest)
-        shift = np.array([(least + greatest) / 2 if bounded else min(max(0.0, least), greatest)])
-        extent = np.array([[least, greatest]]) - shift
-        limit = border_tolerance
+        ends = np.array(interval(inside, slopes[0], 0.0))
+        margins = np.abs(np.subtract(widest, ends, out=np.zeros(2), where=np.isfinite(ends)))
+        point = not ends[1] - ends[0] > margins.sum()  # a length that the tolerance makes
+        if point:
+            ends = np.array([widest.mean()] * 2)
+        along = directions[0] * system.scale
+        nearest = -float(along @ (z * system.scale)) / float(along @ along)
+        shift = np.array([ends.mean() if np.isfinite(ends).all() else np.clip(nearest, *ends)])
+        extent = (ends - shift) * change_of_basis[0, 0]
+        extent = np.sort(extent)[None]
     else:
-        piece = (_polygon if len(directions) == 2 else _polyhedron)(inside, slopes)
+        length = float(np.abs(z).max()) or 1.0
+        rows = np.maximum(np.abs(inside) + length * np.abs(slopes).max(axis=0), _TINY)
+        shape = _polygon if len(directions) == 2 else _polyhedron
+        piece = shape(inside / rows, length * slopes / rows, change_of_basis)
         if isinstance(piece, bool):
             return piece
-        shift, extent = piece
-        limit = _LP_TOLERANCE
+        shift, extent = piece[0] * length, piece[1] * length
+        point = bool((np.abs(extent) <= _LP_TOLERANCE * length * np.abs(change_of_basis).sum(axis=1)[:, None]).all())
     z = z + shift @ directions
-    border = np.abs(z[system.linear :]) <= tolerance
-    if np.abs(extent).max() <= limit * np.abs(z).max():
-        return Solutions(z[None], code[None], border[None])
-    return Piece(code, z, directions, extent, border & (np.abs(slopes) <= singular_tolerance).all(axis=0))
+    border = np.abs(z[linear:]) <= tolerance
+    if point:
+        return Solutions(z[None], code[None], border[None], z[None, linear:] > 0)
+    return Piece(code, z * system.scale, basis, extent, border & (slopes == 0).all(axis=0))
 
 
-def _polygon(values: Floats, slopes: Floats) -> tuple[Floats, Floats] | bool:
+def _orthonormal(directions: Floats) -> tuple[Floats, Floats]:
+    """An orthonormal basis of some directions, ``(k, M)``, and the matrix that takes coefficients to it, ``(k, k)``."""
+    columns, change = np.linalg.qr(directions.T)
+    largest = np.take_along_axis(columns, np.abs(columns).argmax(axis=0)[None], axis=0)[0]
+    return (columns * np.sign(largest)).T, change * np.sign(largest)[:, None]
+
+
+_FAR = 1e6
+"""Counts as infinite, in units of the solution."""
+
+
+def _polygon(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
     """As :func:`_polyhedron`, for k = 2 and much faster: by the crossings of the borders."""
-    scale = float(np.abs(values).max(initial=0.0)) or 1.0
-    far = 1e6  # in units of scale, counts as infinite
-    values = values / scale
-    corners = _corners(values, slopes, np.zeros(2), far)
+    corners = _corners(values, slopes, np.zeros(2), _FAR)
     if len(corners) == 0:
         return True
-    ends = np.stack((corners.min(axis=0), corners.max(axis=0)), axis=1)
     # the corners of what is near the point that is nearest to the origin: the origin itself, or on a border, or one
     length = np.maximum((slopes**2).sum(axis=0), 1e-300)
     feet = np.vstack((np.zeros((1, 2)), (-values / length * slopes).T, corners))
@@ -199,8 +376,15 @@ def _polygon(values: Floats, slopes: Floats) -> tuple[Floats, Floats] | bool:
     nearest = feet[np.argmin((feet**2).sum(axis=1))]
     near = _corners(values, slopes, nearest, max(1.0, float(np.abs(nearest).max())))
     point = near.mean(axis=0) if len(near) else nearest
-    reached = np.where(np.abs(ends) > 0.99 * far, np.copysign(np.inf, ends), ends - point[:, None])
-    return point * scale, reached * scale
+    reached = (corners - point) @ change_of_basis.T
+    ends = np.stack((reached.min(axis=0), reached.max(axis=0)), axis=1)
+    return point, _infinite(ends, change_of_basis)
+
+
+def _infinite(ends: Floats, change_of_basis: Floats) -> Floats:
+    """Infinity for what is as far as was looked."""
+    far = 1e-3 * _FAR * np.abs(change_of_basis).max(axis=1, keepdims=True)
+    return np.where(np.abs(ends) > far, np.copysign(np.inf, ends), ends)
 
 
 def _corners(values: Floats, slopes: Floats, centre: Floats, far: float) -> Floats:
@@ -220,28 +404,27 @@ def _corners(values: Floats, slopes: Floats, centre: Floats, far: float) -> Floa
     return inside
 
 
-def _polyhedron(values: Floats, slopes: Floats) -> tuple[Floats, Floats] | bool:
+def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
     """The c, of k > 1 entries, with values + c · slopes ≥ 0, by linear programs.
 
     Args:
-        values: shape ``(P,)``.
+        values: shape ``(P,)``, of the order of 1 at most, as the slopes.
         slopes: shape ``(k, P)``.
+        change_of_basis: B, shape ``(k, k)``.
 
     Returns:
-        One such c, shape ``(k,)``, and the extent in each of its entries relative to it, shape ``(k, 2)``; ``True``
-        where there is no such c, ``False`` where a program failed.
+        One such c, shape ``(k,)``, and the extent in each entry of B c relative to it, shape ``(k, 2)``; ``True`` where
+        there is no such c, ``False`` where a program failed.
     """
     dimensions, units = slopes.shape
-    scale = float(np.abs(values).max(initial=0.0)) or 1.0
-    far = 1e6  # in units of scale, counts as infinite
-    rows, limits = -slopes.T, values / scale
+    rows, limits = -slopes.T, values
 
     # as far from the borders as possible, up to 1 …
     deepest = linprog(
         np.append(np.zeros(dimensions), -1.0),
         A_ub=np.column_stack((rows, np.ones(units))),
         b_ub=limits,
-        bounds=[(-far, far)] * dimensions + [(-far, 1.0)],
+        bounds=[(-_FAR, _FAR)] * dimensions + [(-_FAR, 1.0)],
     )
     if deepest.x is None:
         return False
@@ -251,20 +434,20 @@ def _polyhedron(values: Floats, slopes: Floats) -> tuple[Floats, Floats] | bool:
     limits = limits + max(0.0, -depth) + 1e-9
     # … and of the points half as far from them the one of the smallest Σ |c|, as the first may be anywhere
     centre = linprog(
-        np.ones(2 * dimensions), A_ub=np.hstack((rows, -rows)), b_ub=limits - max(0.0, depth) / 2, bounds=(0.0, far)
+        np.ones(2 * dimensions), A_ub=np.hstack((rows, -rows)), b_ub=limits - max(0.0, depth) / 2, bounds=(0.0, _FAR)
     )
     if centre.x is None:
         return False
     point = centre.x[:dimensions] - centre.x[dimensions:]
     extent = np.zeros((dimensions, 2))
-    for axis in range(dimensions):
+    for axis, row in enumerate(change_of_basis):
         for side, direction in enumerate((1.0, -1.0)):
-            end = linprog(direction * np.eye(dimensions)[axis], A_ub=rows, b_ub=limits, bounds=(-far, far))
+            size = np.abs(row).max()
+            end = linprog(direction * row / size, A_ub=rows, b_ub=limits, bounds=(-_FAR, _FAR))
             if end.x is None:
                 return False
-            reached = float(end.x[axis])
-            extent[axis, side] = -direction * np.inf if abs(reached) > 0.99 * far else reached - point[axis]
-    return point * scale, extent * scale
+            extent[axis, side] = row @ (end.x - point)
+    return point, _infinite(extent, change_of_basis)
 
 
 def merge(solutions: Solutions) -> Solutions:
@@ -276,12 +459,12 @@ def merge(solutions: Solutions) -> Solutions:
     Returns:
         At most n, in the order of the first finding of each.
     """
-    z, code, border = solutions
+    z, code, border, side = solutions
     linear = z.shape[1] - code.shape[1]
     nonlinear = z[:, linear:]
     if border.any():
         # a solution is the same as that of the regime it really lies in, and of the one with units on the border off
-        names = np.stack((code, nonlinear > 0, code & ~border), axis=1)
+        names = np.stack((code, nonlinear > 0, code & ~border, side), axis=1)
         group: dict[bytes, int] = {}
         parent = list(range(len(z)))
 
@@ -294,10 +477,13 @@ def merge(solutions: Solutions) -> Solutions:
             for name in names[index]:
                 first, second = root(group.setdefault(name.tobytes(), index)), root(index)
                 parent[max(first, second)] = min(first, second)
-        chosen = [index for index in range(len(z)) if root(index) == index]
+        best = {root(index): index for index in reversed(range(len(z)))}
+        # the one that takes no tolerance
+        best |= {root(index): index for index in np.flatnonzero(~border.any(axis=1)).tolist()}
+        chosen = [best[index] for index in sorted(best)]
         z, nonlinear, border = z[chosen], nonlinear[chosen], border[chosen]
     nonlinear = np.where(border, 0.0, nonlinear)
-    return Solutions(np.hstack((z[:, :linear], nonlinear)), nonlinear > 0, border)
+    return Solutions(np.hstack((z[:, :linear], nonlinear)), nonlinear > 0, border, nonlinear > 0)
 
 
 def merge_continua(continua: list[Piece]) -> list[Piece]:

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_alrnn.analysis.certificate import certify
-from lightning_alrnn.analysis.decide import Decided, Solutions, decide, merge, merge_continua, within_continua
+from lightning_alrnn.analysis.decide import (
+    Decided,
+    Solutions,
+    decide,
+    determinant_signs,
+    merge,
+    merge_continua,
+    within_continua,
+)
 from lightning_alrnn.analysis.pivots import base_regime, reduce_system, screen
 from lightning_alrnn.analysis.sign_iteration import search
 from lightning_alrnn.analysis.system import (
@@ -30,6 +38,7 @@ from lightning_alrnn.analysis.system import (
     Network,
     Parameters,
     System,
+    balance,
     eigenvalues_by_regime,
     equations,
     in_chunks,
@@ -49,11 +58,14 @@ Method = Literal["auto", "exhaustive", "heuristic", "certified"]
 MOST_UNITS = 20
 """2^20 regimes take a second or two; beyond, exhaustion is not worth its while."""
 
-_MOST_CANDIDATES = 2**16
+TOLERANCE = 1e-14
+"""Default for the relative change of the parameters that borders and singular regimes are told by: their rounding."""
+
+MOST_CANDIDATES = 2**16
 """More fixed points than this are not listed: each takes an M×M solve, and M² numbers of the result."""
 
 _SECONDS = 60.0
-"""Default for how long the seeded search and the certificate may take."""
+"""Default for how long a search and the certificate may take."""
 
 
 class Continuum(NamedTuple):
@@ -124,7 +136,8 @@ class FixedPointSet(NamedTuple):
         residual: largest absolute entry of A z + W φ*(z) + C s + h − z, float64 of shape ``(n,)``.
         condition: condition number (2-norm) of I − J, float64 of shape ``(n,)``.
         readout: the readout of the points, shape ``(n, …)``; ``None`` where none was given.
-        complete: whether these are all fixed points: every regime was searched and decided.
+        complete: whether these are all fixed points: every regime was searched and decided. It is ``False`` too where
+            some regime is so nearly singular that rounding decides what it holds.
         certificate: what is known, in words: "complete", "complete within |z| ≤ R" (of the nonlinear units), or "not
             certified".
         box: R of "complete within |z| ≤ R"; infinite where the list is complete, ``None`` where it is not certified.
@@ -172,13 +185,13 @@ def fixed_points(
     seed_states: Tensor | None = None,
     visited: Tensor | None = None,
     readout: Callable[[Tensor], Tensor] | None = None,
-    max_exhaustive_units: int = 14,
+    max_exhaustive_units: int = MOST_UNITS,
     restarts: int = 500,
     seed: int = 0,
     time_limit: float = _SECONDS,
     max_ghosts: int = 64,
-    border_tolerance: float = 1e-9,
-    singular_tolerance: float = 1e-9,
+    border_tolerance: float = TOLERANCE,
+    singular_tolerance: float = TOLERANCE,
     marginal_tolerance: float = 1e-6,
 ) -> FixedPointSet | list[FixedPointSet]:
     r"""Find all z with z = A z + W φ*(z) + C s + h for a constant input s.
@@ -193,13 +206,17 @@ def fixed_points(
       trajectories go.
     - "certified" does so and then has integer programs prove that the box |z_i| ≤ R of the nonlinear units holds no
       other, or find those that it does. It may run into ``time_limit``, and then says so.
-    - "auto" is "exhaustive" up to ``max_exhaustive_units``; beyond, "certified" if there is a ``box``, or "heuristic".
+    - "auto" is "exhaustive" up to ``max_exhaustive_units``, if ``time_limit`` is enough for all regimes (P = 20 takes
+      one or two seconds) and no more of them may hold a fixed point than can be listed; otherwise "certified" if there
+      is a ``box``, or "heuristic".
 
     A sign test at zero would lose points on the border between regimes to rounding, or count them once from each side.
-    So a unit counts as on the border, and the solution in either regime as a fixed point, where |z_i| is at most
-    ``border_tolerance`` of the sum of the absolute terms that make it up, |A_i z_i| + Σ_j |W_ij φ*(z_j)| + |C_i| |s| +
-    |h_i|, plus a bound on the rounding error of the solve. What is found from several sides is reported once. The point
-    then solves the equation up to a relative error of about ``border_tolerance``.
+    So a unit counts as on the border, and the solution in either regime as a fixed point, where changes of A, W, C s
+    and h, each by a share ``border_tolerance`` of itself, can make z_i zero. What is found from several sides is
+    reported once, with z_i = 0 and solved for again under such a change.
+
+    Neither the tolerances nor what is found depends on the scales of the units: z → S z with W → S W S⁻¹, C → S C and
+    h → S h, S diagonal and positive, takes the fixed points along.
 
     Args:
         rnn: the network, or its parameters (A, W, C, h, P).
@@ -216,13 +233,14 @@ def fixed_points(
         max_exhaustive_units: up to this P, at most 20, "auto" searches all regimes.
         restarts: number of random regimes that the seeded search starts from.
         seed: of these.
-        time_limit: seconds that the seeded search and the certificate may take, for each input.
+        time_limit: seconds that "auto" may search all regimes for, beyond the first 2^12, and that the seeded search
+            and the certificate may take, for each input.
         max_ghosts: of how many visited regimes to report the virtual fixed point: the first of ``visited``, then those
             of ``seed_states`` by how often they occur.
-        border_tolerance: see above.
-        singular_tolerance: share of the largest singular value of I − J, or of 1 if that is larger, below which one
-            counts as zero. The regime then has either no fixed point or a continuum of them; it has one if C s + h is,
-            to the same tolerance, within the range of I − J.
+        border_tolerance: see above, at most 1e-9. Rounding of M terms is always tolerated.
+        singular_tolerance: I − J counts as singular where changes of the entries of A and W, each by this share of
+            itself, at most 1e-9, can make it so. The regime then has either no fixed point or a continuum of them; it
+            has one if C s + h is, to the same tolerance, within the range of I − J.
         marginal_tolerance: distance of |λ| from 1 within which a mode neither decays nor grows.
 
     Returns:
@@ -261,7 +279,7 @@ def fixed_points(
         raise ValueError(f"box must be positive and finite, got {box}")
     parameters = read_parameters(rnn)
     options = _Options(
-        choose_method(method, parameters.units, max_exhaustive_units, box),
+        choose_methods(method, parameters.units, max_exhaustive_units, box),
         box,
         restarts,
         seed,
@@ -307,7 +325,7 @@ def virtual_fixed_points(
         >>> found.code.tolist(), found.z.tolist(), found.outside.tolist()
         ([[True]], [[-2.0]], [2.0])
     """
-    system = read_system(rnn, inputs)
+    system = balance(read_system(rnn, inputs))
     return _virtual(system, read_codes(codes, system.units), marginal_tolerance)
 
 
@@ -395,7 +413,7 @@ def stability_of(eigenvalues: Tensor, marginal_tolerance: float = 1e-6) -> list[
 
 
 class _Options(NamedTuple):
-    method: str
+    methods: tuple[str, ...]
     box: float | None
     restarts: int
     seed: int
@@ -407,14 +425,15 @@ class _Options(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """Regimes, what became of them, how many were searched, and R within which there are no others."""
+    """Regimes, what became of them, how many were searched, R within which there are no others, and by what method."""
 
     decided: Decided
     searched: int
     box: float | None
+    method: str
 
 
-def choose_method(method: str, units: int, max_exhaustive_units: int, box: float | None) -> str:
+def choose_methods(method: str, units: int, max_exhaustive_units: int, box: float | None) -> tuple[str, ...]:
     """What "auto" means for a number of nonlinear units.
 
     Args:
@@ -424,7 +443,7 @@ def choose_method(method: str, units: int, max_exhaustive_units: int, box: float
         box: R of "certified", or ``None``; beyond, "auto" is "certified" if there is one.
 
     Returns:
-        One of the three others.
+        The method, or "exhaustive" and the method to take where it runs out of time.
 
     Raises:
         ValueError: if ``method`` is unknown, P is too large for it, or a box is given that it has no use for.
@@ -440,10 +459,9 @@ def choose_method(method: str, units: int, max_exhaustive_units: int, box: float
     if box is not None and method in ("exhaustive", "heuristic"):
         raise ValueError(f"box belongs to method='certified' (or 'auto'), method is {method!r}")
     if method != "auto":
-        return method
-    if units <= max_exhaustive_units:
-        return "exhaustive"
-    return "heuristic" if box is None else "certified"
+        return (method,)
+    beyond = "heuristic" if box is None else "certified"
+    return ("exhaustive", beyond) if units <= max_exhaustive_units else (beyond,)
 
 
 def check_search(restarts: int, time_limit: float, *tolerances: float) -> None:
@@ -452,7 +470,7 @@ def check_search(restarts: int, time_limit: float, *tolerances: float) -> None:
     Args:
         restarts: number of random regimes, not negative.
         time_limit: seconds, not negative.
-        *tolerances: those of border, singular and marginal, in this order, from 0 to 1e-3.
+        *tolerances: those of border and singular, from 0 to 1e-9, and marginal, from 0 to 1e-3, in this order.
 
     Raises:
         ValueError: if one is out of range.
@@ -461,10 +479,10 @@ def check_search(restarts: int, time_limit: float, *tolerances: float) -> None:
         raise ValueError(f"restarts must not be negative, got {restarts}")
     if not time_limit >= 0:
         raise ValueError(f"time_limit must not be negative, got {time_limit}")
-    names = ("border_tolerance", "singular_tolerance", "marginal_tolerance")
-    for name, value in zip(names, tolerances, strict=True):
-        if not 0 <= value <= 1e-3:
-            raise ValueError(f"{name} must lie between 0 and 1e-3, got {value}")
+    most = {"border_tolerance": 1e-9, "singular_tolerance": 1e-9, "marginal_tolerance": 1e-3}
+    for (name, limit), value in zip(most.items(), tolerances, strict=True):
+        if not 0 <= value <= limit:
+            raise ValueError(f"{name} must lie between 0 and {limit:g}, got {value}")
 
 
 def check_candidates(count: int, what: str) -> None:
@@ -477,9 +495,9 @@ def check_candidates(count: int, what: str) -> None:
     Raises:
         ValueError: if there are more than 65,536.
     """
-    if count > _MOST_CANDIDATES:
+    if count > MOST_CANDIDATES:
         raise ValueError(
-            f"{count} {what} may hold a fixed point, more than the {_MOST_CANDIDATES} that can be listed: "
+            f"{count} {what} may hold a fixed point, more than the {MOST_CANDIDATES} that can be listed: "
             "networks with many uncoupled nonlinear units are like this"
         )
 
@@ -498,14 +516,15 @@ def _known_regimes(parameters: Parameters, visited: Tensor | None, states: Float
 
 
 def _find(
-    system: System, known: Bools, extent: float, options: _Options, readout: Callable[[Tensor], Tensor] | None
+    plain: System, known: Bools, extent: float, options: _Options, readout: Callable[[Tensor], Tensor] | None
 ) -> FixedPointSet:
+    system = balance(plain)
     candidates = _search(system, known, extent, options)
     decided = candidates.decided
     continua = merge_continua(decided.continua)
-    z, code, border = merge(decided.solutions)
+    z, code, border, _ = merge(decided.solutions)
     isolated = ~within_continua(code, border, continua)
-    z, code, border = z[isolated], code[isolated], border[isolated]
+    z, code, border = z[isolated] * system.scale, code[isolated], border[isolated]
     order = np.lexsort(np.hstack((z, code)).T)  # the last key, the last unit's bit, counts first
     z, code, border = z[order], code[order], border[order]
 
@@ -513,7 +532,9 @@ def _find(
     across = values.copy()
     at_border = np.any(border, axis=1)
     across[at_border] = eigenvalues_by_regime(system, (code | border)[at_border])
-    condition, index = _condition_and_index(system, code, options.singular_tolerance)
+    condition = np.concatenate(
+        [np.zeros(0), *(np.linalg.cond(equations(plain, chunk)) for chunk in in_chunks(code, len(plain.W)))]
+    )
     eigenvalues = tensor(values)
     box = candidates.box if decided.complete else None
     return FixedPointSet(
@@ -529,14 +550,14 @@ def _find(
         border=tensor(border),
         eigenvalues_across=tensor(across),
         visited=tensor(_is_visited(code, border, known)),
-        residual=tensor(residual(system, z)),
+        residual=tensor(residual(plain, z)),
         condition=tensor(condition),
         readout=None if readout is None else _read_out(readout, tensor(z)),
         complete=box == math.inf,
         certificate=_in_words(box),
         box=box,
-        method=options.method,
-        index_sum=int(index.sum()),
+        method=candidates.method,
+        index_sum=int(determinant_signs(system, code, options.singular_tolerance).sum()),
         continua=tuple(
             Continuum(*map(tensor, (piece.code, piece.z, piece.directions, piece.extent))) for piece in continua
         ),
@@ -558,33 +579,37 @@ def _search(system: System, known: Bools, extent: float, options: _Options) -> _
         check_candidates(len(codes), "regimes")
         return decide(system, codes, options.border_tolerance, options.singular_tolerance)
 
+    start = time.monotonic()
     reduced = reduce_system(system, base_regime(system))
-    if options.method == "exhaustive" or system.units == 0:
-        return _Candidates(decide_all(screen(reduced)), 2**system.units, math.inf)
-    deadline = time.monotonic() + options.time_limit
-    found = search(reduced, known, options.restarts, options.seed, options.time_limit)
+    *others, last = options.methods
+    if "exhaustive" in options.methods or system.units == 0:
+        codes = screen(reduced, options.time_limit if others else math.inf)
+        if codes is not None and not (others and len(codes) > MOST_CANDIDATES):
+            method = options.methods[0]
+            return _Candidates(decide_all(codes), 2**system.units, math.inf, method)
+    deadline = start + options.time_limit
+    found = search(reduced, known, options.restarts, options.seed, max(0.0, deadline - time.monotonic()))
     decided = decide_all(found.codes)
-    if options.method == "heuristic":
-        return _Candidates(decided, found.solved, None)
+    if last == "heuristic":
+        return _Candidates(decided, found.solved, None, last)
     radius = options.box
     if radius is None:
-        points = [decided.solutions.z, *(piece.z[None] for piece in decided.continua)]
+        points = [decided.solutions.z * system.scale, *(piece.z[None] for piece in decided.continua)]
         extent = max(extent, *(float(np.abs(z[:, system.linear :]).max(initial=0.0)) for z in points))
         radius = max(1.0, 10.0 * extent)
-    certificate = certify(reduced, found.codes, radius, max(0.0, deadline - time.monotonic()))
+    certificate = certify(
+        reduced, found.codes, radius / system.scale[system.linear :], max(0.0, deadline - time.monotonic())
+    )
     further = decide_all(certificate.codes)
     return _Candidates(
         Decided(
-            Solutions(
-                np.concatenate((decided.solutions.z, further.solutions.z)),
-                np.concatenate((decided.solutions.code, further.solutions.code)),
-                np.concatenate((decided.solutions.border, further.solutions.border)),
-            ),
+            Solutions(*(np.concatenate(both) for both in zip(decided.solutions, further.solutions, strict=True))),
             decided.continua + further.continua,
             decided.complete and further.complete,
         ),
         found.solved + len(certificate.codes),
         radius if certificate.proven else None,
+        last,
     )
 
 
@@ -594,18 +619,18 @@ def _virtual(system: System, codes: Bools, marginal_tolerance: float) -> Virtual
     for chunk in in_chunks(codes, len(system.W)):
         matrices = equations(system, chunk)
         values = np.linalg.svd(matrices, compute_uv=False)
-        regular = values[:, -1] > 1e-9 * np.maximum(values[:, 0], 1.0)
+        regular = values[:, -1] > 1e-13 * np.maximum(values[:, 0], 1.0)
         drive = np.broadcast_to(system.drive, (int(regular.sum()), len(system.drive)))
         z = np.linalg.solve(matrices[regular], drive[..., None])[..., 0]
-        virtual = _outside(system, z, chunk[regular]) > 1e-9 * np.abs(z).max(axis=1, initial=0.0)
+        virtual = _outside(system, z, chunk[regular]) > 1e-12 * np.abs(z).max(axis=1, initial=0.0)
         kept.append(chunk[regular][virtual])
         points.append(z[virtual])
     code, z = np.concatenate(kept), np.concatenate(points)
     eigenvalues = tensor(eigenvalues_by_regime(system, code))
     return VirtualFixedPoints(
-        tensor(z),
+        tensor(z * system.scale),
         tensor(code),
-        tensor(_outside(system, z, code)),
+        tensor(_outside(system, z * system.scale, code)),
         eigenvalues,
         stability_of(eigenvalues, marginal_tolerance),
     )
@@ -634,21 +659,10 @@ def _eigen(system: System, codes: Bools) -> tuple[NDArray[np.complex128], NDArra
         some = slice(done, done + len(chunk))
         values[some], vectors[some] = np.linalg.eig(regime_matrices(system, chunk))
         done += len(chunk)
+    vectors = vectors * system.scale[:, None]
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     order = np.argsort(-np.abs(values), axis=1, kind="stable")
     return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None, :], axis=2)
-
-
-def _condition_and_index(system: System, codes: Bools, singular_tolerance: float) -> tuple[Floats, Floats]:
-    """Condition number of I − J and the sign of its determinant, 0 where it is singular, both ``(n,)``."""
-    condition, index = [np.zeros(0)], [np.zeros(0)]
-    for chunk in in_chunks(codes, len(system.W)):
-        matrices = equations(system, chunk)
-        values = np.linalg.svd(matrices, compute_uv=False)
-        largest, least = values[:, 0], values[:, -1]
-        condition.append(np.where(least > 0, largest / np.where(least > 0, least, 1.0), np.inf))
-        regular = least > singular_tolerance * np.maximum(largest, 1.0)
-        index.append(np.where(regular, np.linalg.slogdet(matrices).sign, 0.0))
-    return np.concatenate(condition), np.concatenate(index)
 
 
 def _is_visited(code: Bools, border: Bools, visited: Bools) -> Bools:

@@ -14,22 +14,36 @@ Where I − J is singular in the base regime, perhaps in every regime (a perfect
 further unknowns t: with the singular value decomposition I − J = U₁ Σ₁ V₁ᵀ + U₀ Σ₀ V₀ᵀ, small values in Σ₀,
 
     z = V₁ Σ₁⁻¹ U₁ᵀ (W_N u + d) + V₀ t,    U₀ᵀ (W_N u + d) = Σ₀ t.
+
+The systems are balanced ones, and rows and columns of I − J are scaled for the decomposition.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.analysis.system import Bools, Floats, System, apply, equations, in_chunks, unique_codes
+from lightning_alrnn.analysis.system import (
+    Bools,
+    Floats,
+    System,
+    apply,
+    equations,
+    in_chunks,
+    magnitudes,
+    scaling_of,
+    unique_codes,
+)
 
 _CHUNK_LEVELS = 12
 """The tree is worked off in subtrees of 2^12 regimes, which bounds the memory."""
 
-_SLACK = 1e-7
-"""Screening: how far, relative to the solution, a sign may be wrong in a candidate. M×M solves decide afterwards."""
+_SLACK = 1e-8
+"""Screening: by what relative change of the parameters a sign may be wrong in a candidate. M×M solves decide then."""
 
 _SMALL_PIVOT = 1e-4
 """Pivots below this share of their row and column make the tree's arithmetic unsafe."""
@@ -44,14 +58,17 @@ class Reduced(NamedTuple):
     Attributes:
         table: [[Q, T], [S, −Σ₀]], shape ``(P+k, P+k)``.
         constant: [q, c], shape ``(P+k,)``.
+        sizes: those of the terms that add up to ``table`` and ``constant``, shape ``(P+k, P+k+1)``; a relative change
+            of the parameters moves the entries by that share of them.
         base: the regime in which u = 0, bool of shape ``(P,)``.
         spread: bound on |z|_∞ / |u|_∞ where drive and t are zero.
         offset: |z|_∞ where u and t are zero.
-        drive: |C s + h|_∞.
+        drive: |C s + h|_∞, in the scales of the conditions.
     """
 
     table: Floats
     constant: Floats
+    sizes: Floats
     base: Bools
     spread: float
     offset: float
@@ -65,12 +82,14 @@ class _Nodes(NamedTuple):
         table: coefficients of the undecided units and of t; a row for each unit (of u or w, whichever is not zero, once
             the unit is decided) and each condition, shape ``(nodes, P+k, undecided+k)``.
         constant: shape ``(nodes, P+k)``.
+        probe: the same for a random constant, which grows where errors do.
         active: of the decided units, those with u > 0, the bits of an int64 of shape ``(nodes,)``.
         unsafe: whether a pivot was small, bool of shape ``(nodes,)``.
     """
 
     table: Floats
     constant: Floats
+    probe: Floats
     active: NDArray[np.int64]
     unsafe: Bools
 
@@ -102,13 +121,21 @@ def reduce_system(system: System, base: Bools) -> Reduced:
         The equation in u, w and t.
     """
     linear, units = system.linear, len(base)
-    left, values, right = np.linalg.svd(equations(system, base))
+    matrix = equations(system, base)
+    rows, columns = scaling_of(matrix, magnitudes(system, base), _SLACK)
+    left, values, right = np.linalg.svd(matrix * rows[:, None] * columns)
     rank = int(
         (values > 1e-4 * max(values[0], 1.0)).sum()
     )  # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
+    left, right = rows[:, None] * left, right * columns
     sources = np.column_stack((system.W[:, linear:], system.drive))
     solved = right[:rank].T @ (left[:, :rank].T @ sources / values[:rank, None])
     conditions = left[:, rank:].T @ sources
+    inverse = np.abs(right[:rank].T / values[:rank] @ left[:, :rank].T)
+    moved = np.abs(np.column_stack((sources[:, :units], np.zeros_like(right[rank:].T), sources[:, units:])))
+    moved += magnitudes(system, base) @ np.abs(np.column_stack((solved[:, :units], right[rank:].T, solved[:, units:])))
+    sizes = np.vstack(((inverse @ moved)[linear:], np.abs(left[:, rank:].T) @ moved))
+    sizes[:units, :units] += np.eye(units)
     # w is z + u in a unit that is on in the base regime, and u − z in one that is off
     sign = np.where(base, 1.0, -1.0)
     complement = sign[:, None] * np.hstack((solved, right[rank:].T))[linear:]
@@ -121,35 +148,48 @@ def reduce_system(system: System, base: Bools) -> Reduced:
             ]
         ),
         constant=np.concatenate((complement[:, units], conditions[:, units])),
+        sizes=sizes,
         base=base,
         spread=float(np.abs(solved[:, :units]).sum(axis=1).max()),
         offset=float(np.abs(solved[:, units]).max()),
-        drive=float(np.abs(system.drive).max()),
+        drive=float(np.abs(rows * system.drive).max()),
     )
 
 
-def screen(reduced: Reduced) -> Bools:
+def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
     """The regimes that may hold a fixed point, few false ones among them and none missing.
 
     Args:
         reduced: of :func:`reduce_system`.
+        time_limit: seconds.
 
     Returns:
-        Shape ``(n, P)``.
+        Shape ``(n, P)``; ``None`` once the first 2^12 regimes, which are searched in any case, tell that the time will
+        not be enough for all.
 
     Reference:
         Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
     """
+    start = time.monotonic()
     units = len(reduced.base)
     top = max(0, units - _CHUNK_LEVELS)
-    root = _Nodes(reduced.table[None], reduced.constant[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_))
+    probe = np.random.default_rng(0).normal(size=len(reduced.constant)) * _row_sizes(reduced)
+    root = _Nodes(
+        reduced.table[None],
+        reduced.constant[None],
+        probe[None],
+        np.zeros(1, dtype=np.int64),
+        np.zeros(1, dtype=np.bool_),
+    )
     found = []
     with np.errstate(all="ignore"):  # unsafe nodes may overflow; they are screened again
         for unit in range(top):
             root = _branch(root, unit)
         for index in range(len(root.active)):
+            if (time.monotonic() - start) * len(root.active) > time_limit * max(index, 1) and index > 0:
+                return None
             one = slice(index, index + 1)
-            nodes = _Nodes(root.table[one], root.constant[one], root.active[one], root.unsafe[one])
+            nodes = _Nodes(root.table[one], root.constant[one], root.probe[one], root.active[one], root.unsafe[one])
             for unit in range(top, units):
                 nodes = _branch(nodes, unit)
             if _is_free(reduced):
@@ -161,12 +201,19 @@ def screen(reduced: Reduced) -> Bools:
     return unique_codes(np.concatenate(found))
 
 
+def _row_sizes(reduced: Reduced) -> Floats:
+    """The size of the terms of each equation for u and t of 1, shape ``(P+k,)``."""
+    sizes: Floats = np.maximum(reduced.sizes.sum(axis=1), np.finfo(np.float64).tiny)
+    return sizes
+
+
 def _branch(nodes: _Nodes, unit: int) -> _Nodes:
     """Decide a unit both ways: u = 0, or w = 0 and its u eliminated."""
     on = _eliminate(nodes, unit)
     return _Nodes(
         np.concatenate((nodes.table[:, :, 1:], on.table)),
         np.concatenate((nodes.constant, on.constant)),
+        np.concatenate((nodes.probe, on.probe)),
         np.concatenate((nodes.active, nodes.active | 1 << unit)),
         np.concatenate((nodes.unsafe, on.unsafe)),
     )
@@ -183,7 +230,9 @@ def _eliminate(nodes: _Nodes, row: int) -> _Nodes:
     constant = nodes.constant - factor * nodes.constant[:, row, None]
     table[:, row] = -pivot_row / pivot[:, None]
     constant[:, row] = -nodes.constant[:, row] / pivot
-    return _Nodes(table, constant, nodes.active, nodes.unsafe | small)
+    probe = nodes.probe - factor * nodes.probe[:, row, None]
+    probe[:, row] = -nodes.probe[:, row] / pivot
+    return _Nodes(table, constant, probe, nodes.active, nodes.unsafe | small)
 
 
 def _screen_leaves(reduced: Reduced, leaves: _Nodes) -> Bools:
@@ -192,14 +241,17 @@ def _screen_leaves(reduced: Reduced, leaves: _Nodes) -> Bools:
     active = (leaves.active[:, None] >> np.arange(units) & 1).astype(np.bool_)
     if size == 0:  # P=0 and I − J is regular: the one regime there is
         return active
-    scale = solution_size(reduced, values)
-    possible = (values[:, :units] >= -_SLACK * scale).all(axis=1)
     # elimination without a choice of pivots may lose all digits, which shows in the equations
     u = np.where(unknowns(active, size), values, 0.0)
     w = values - u
-    terms = np.abs(u) @ np.abs(reduced.table).T + w + np.abs(reduced.constant)
-    right = np.abs(u @ reduced.table.T + reduced.constant - w) <= 1e-11 * (terms + scale)
-    unsafe = leaves.unsafe | ~right.all(axis=1)
+    w[:, units:] = 0.0
+    terms = np.abs(u) @ reduced.sizes[:, :-1].T + np.abs(w) + reduced.sizes[:, -1]
+    right = np.abs(u @ reduced.table.T + reduced.constant - w) <= 1e-11 * terms
+    # an error in the equations grows to an error in the solution as the probe did
+    growth = np.abs(leaves.probe)
+    unsafe = leaves.unsafe | ~right.all(axis=1) | ~np.isfinite(growth).all(axis=1)
+    error = growth * (terms / _row_sizes(reduced)).max(axis=1, keepdims=True)
+    possible = (values >= -_SLACK * (error + terms))[:, :units].all(axis=1)
     safe = possible & ~unsafe
     again = [_screen_directly(reduced, chunk) for chunk in in_chunks(active[unsafe], size)]
     return np.concatenate((regimes_of(reduced, active[safe], values[safe]), *again))
@@ -231,7 +283,7 @@ def _screen_lines(reduced: Reduced, leaves: _Nodes) -> Bools:
 def _meets(values: Floats, directions: Floats) -> Bools:
     """Whether values + Σ_j c_j directions_j ≥ 0 has a solution, shapes ``(n, P)`` and ``(n, k, P)``, k 1 or 2."""
     if directions.shape[1] == 1:
-        least, greatest = interval(values, directions[:, 0], 1e-9)
+        least, greatest = interval(values, directions[:, 0], 1e-12)
         return np.asarray(least <= greatest)
     # within a large square there is a solution if there is one at a crossing of two borders
     far = 1e6 * np.maximum(np.abs(values).max(axis=1, keepdims=True, initial=0.0), 1.0)
@@ -316,17 +368,18 @@ def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
 
     # as a singular regime: the equations have to be consistent, and their line of solutions has to meet the regime
     null = share < 1e-6
-    values = np.where(null.any(axis=1, keepdims=True), 1.0, values)  # no exact zeros
+    values = np.where((share < 1e-6).any(axis=1, keepdims=True), 1.0, values)  # no exact zeros
     particular = apply(right.mT, np.where(null, 0.0, projected) / np.where(null, 1.0, singular))
     scale = solution_size(reduced, particular)
     error = np.abs(apply(matrices, particular) + reduced.constant).max(axis=1)
     consistent = error <= 1e-6 * (scale[:, 0] * np.maximum(singular[:, 0], 1.0) + reduced.drive)
-    least, greatest = interval(particular[:, :units] + _SLACK * scale, right[:, -1, :units], 1e-9)
+    least, greatest = interval(particular[:, :units] + _SLACK * scale, right[:, -1, :units], 1e-12)
     meets = (least <= greatest) | (null.sum(axis=1) > 1)
     plane = consistent & (null.sum(axis=1) == 2)
     if units:
         meets[plane] = _meets((particular[:, :units] + _SLACK * scale)[plane], right[plane, -2:, :units])
     kept |= null.any(axis=1) & consistent & meets
+    kept |= (lowest[:, 0] > 1e-15) & (lowest[:, 0] < 1e-11)  # not for this arithmetic to tell
     return regimes_of(reduced, active[kept], values[kept])
 
 

@@ -61,6 +61,7 @@ class System(NamedTuple):
         drive: C s + h, shape ``(M,)``.
         terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in ``drive`` is measured.
         linear: M−P.
+        scale: the units that z is in, shape ``(M,)``: z times ``scale`` is the network's state.
     """
 
     A: Floats
@@ -68,6 +69,7 @@ class System(NamedTuple):
     drive: Floats
     terms: Floats
     linear: int
+    scale: Floats
 
     @property
     def units(self) -> int:
@@ -132,7 +134,7 @@ def system_of(parameters: Parameters, inputs: Tensor | None) -> System:
             )
         s = to_numpy("inputs", inputs)
         drive, terms = drive + parameters.C @ s, terms + np.abs(parameters.C) @ np.abs(s)
-    return System(np.diag(parameters.diagonal), parameters.W, drive, terms, parameters.linear)
+    return System(np.diag(parameters.diagonal), parameters.W, drive, terms, parameters.linear, np.ones(len(drive)))
 
 
 def read_system(rnn: Network, inputs: Tensor | None = None) -> System:
@@ -147,6 +149,83 @@ def read_system(rnn: Network, inputs: Tensor | None = None) -> System:
         ValueError: if a parameter or the input is not finite or a shape does not fit.
     """
     return system_of(read_parameters(rnn), inputs)
+
+
+def balance(system: System) -> System:
+    """The same map with each unit in a scale of its own, so that a small unit beside a large one loses no digits.
+
+    Scaling units, z → S z with W → S W S⁻¹ and drive → S drive, changes nothing in the dynamics; the balanced system is
+    the same whatever S was, up to a factor of two. The scales are powers of two, so that nothing is rounded.
+
+    Args:
+        system: the map under a constant input.
+    """
+    size = len(system.drive)
+    nonlinear = np.arange(size) >= system.linear
+    matrix = np.abs(_without_rounding(np.eye(size) - system.A - system.W, magnitudes(system, np.ones(system.units))))
+    off = np.abs(1.0 - np.diag(system.A))
+    on = np.diag(matrix)
+    both = nonlinear & (on > 0) & (off > 0)
+    matrix[np.arange(size), np.arange(size)] = np.where(both, np.sqrt(on * off), np.maximum(on, nonlinear * off))
+    _, scale = equilibrate(np.column_stack((matrix, np.abs(system.drive))))
+    scale = scale[:-1] / scale[-1]
+    return System(
+        system.A / scale[:, None] * scale,
+        system.W / scale[:, None] * scale,
+        system.drive / scale,
+        system.terms / scale,
+        system.linear,
+        system.scale * scale,
+    )
+
+
+def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
+    """Powers of two by which to multiply rows and columns so that the large entries of each are near 1.
+
+    They minimise Σ w_ij (log|K_ij| + log r_i + log c_j)² over the entries that are not zero, which does not depend on
+    how rows and columns were scaled; the weights w_ij, at first 1, are then the entries' shares of rows and columns.
+
+    Args:
+        matrix: not negative, of shape ``(n, m)``.
+
+    Returns:
+        Factors of the rows, shape ``(n,)``, and of the columns, ``(m,)``.
+    """
+    rows, columns = matrix.shape
+    nonzero = matrix > 0
+    logarithms = np.log2(np.where(nonzero, matrix, 1.0))
+    weights = nonzero.astype(np.float64)
+    factors = np.zeros(rows + columns)
+    for _ in range(4):
+        current = np.where(nonzero, logarithms + factors[:rows, None] + factors[rows:], 0.0)
+        normal = np.zeros((rows + columns, rows + columns))
+        normal[:rows, rows:], normal[rows:, :rows] = weights, weights.T
+        normal[np.diag_indices(rows + columns)] = np.concatenate((weights.sum(axis=1), weights.sum(axis=0))) + 1e-9
+        side = -np.concatenate(((weights * current).sum(axis=1), (weights * current).sum(axis=0)))
+        factors += np.linalg.solve(normal, side)
+        current = np.where(nonzero, logarithms + factors[:rows, None] + factors[rows:], -np.inf)
+        largest = np.add.outer(current.max(axis=1, initial=-1e3), current.max(axis=0, initial=-1e3)) / 2
+        weights = nonzero * np.exp2(np.maximum(np.minimum(current - largest, 0.0), -1e3))
+    return np.exp2(np.rint(factors[:rows])), np.exp2(np.rint(factors[rows:]))
+
+
+def magnitudes(system: System, codes: Bools | Floats) -> Floats:
+    """I + |A| + |W| D, the sizes of the terms that add up to I − A − W D.
+
+    Args:
+        system: the map.
+        codes: shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M, M)``.
+    """
+    size: Floats = np.eye(len(system.W)) + np.abs(system.A)
+    return size + np.abs(system.W) * regime_slopes(system, codes)[..., None, :]
+
+
+def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> Floats:
+    """Zero for the entries that are rounding error of terms of that size."""
+    return np.where(np.abs(matrix) <= max(tolerance, 64 * np.finfo(np.float64).eps) * size, 0.0, matrix)
 
 
 def to_numpy(name: str, values: Tensor) -> Floats:
@@ -236,7 +315,7 @@ def unique_codes(codes: Bools) -> Bools:
     return codes[first]
 
 
-def regime_slopes(system: System, codes: Bools) -> Floats:
+def regime_slopes(system: System, codes: Bools | Floats) -> Floats:
     """The diagonal of D: 1 for linear units, their bits for the others.
 
     Args:
@@ -274,6 +353,71 @@ def equations(system: System, codes: Bools) -> Floats:
         Shape ``(…, M, M)``.
     """
     return np.eye(len(system.W)) - regime_matrices(system, codes)
+
+
+def scaling_of(matrix: Floats, size: Floats, tolerance: float = 0.0) -> tuple[Floats, Floats]:
+    """Factors of rows and columns for an accurate inverse or singular value decomposition of I − J.
+
+    Args:
+        matrix: I − J, shape ``(M, M)``.
+        size: its :func:`magnitudes`, of the same shape. Entries that are rounding error of these have no say.
+        tolerance: share of these that counts as rounding error, if it is more than rounding.
+
+    Returns:
+        Factors of the rows and of the columns, each of shape ``(M,)``, powers of two.
+    """
+    return equilibrate(np.abs(_without_rounding(matrix, size, tolerance)))
+
+
+def exact_residual(system: System, z: Floats, codes: Bools) -> Floats:
+    """The rest of the equation, drive − (I − A − W D) z, as if computed with twice the digits.
+
+    Args:
+        system: the map.
+        z: states, shape ``(n, M)``.
+        codes: the regimes, shape ``(n, P)``.
+
+    Returns:
+        Shape ``(n, M)``.
+
+    Reference:
+        Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26:1955 (2005).
+    """
+    used = np.flatnonzero(np.any(system.A != 0, axis=0))
+    terms = np.concatenate((system.W, system.A[:, used]), axis=1)
+    factors = np.concatenate((z * regime_slopes(system, codes), z[:, used]), axis=1)
+    products, errors = _two_product(terms, factors[:, None, :])
+    rest = errors.sum(axis=2)
+    parts = np.concatenate((np.broadcast_to(system.drive, z.shape)[..., None], -z[..., None], products), axis=2)
+    while parts.shape[2] > 1:  # in pairs
+        half = parts.shape[2] // 2
+        total, errors = _two_sum(parts[..., :half], parts[..., half : 2 * half])
+        rest += errors.sum(axis=2)
+        parts = np.concatenate((total, parts[..., 2 * half :]), axis=2)
+    difference: Floats = parts[..., 0] + rest
+    return difference
+
+
+def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """The sum a + b, rounded, and what was rounded away."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """The product a · b, rounded, and what was rounded away."""
+    product = a * b
+    high_a, low_a = _split(a)
+    high_b, low_b = _split(b)
+    return product, low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
+
+
+def _split(a: Floats) -> tuple[Floats, Floats]:
+    """Two halves of the digits."""
+    shifted = 134217729.0 * a
+    high = shifted - (shifted - a)
+    return high, a - high
 
 
 def residual(system: System, z: Floats) -> Floats:

@@ -351,9 +351,12 @@ def test_folds_split_into_two_points_or_none() -> None:
 
 
 def test_almost_on_the_border_relative_to_the_other_terms() -> None:
-    """A unit that its input and bias cancel in to 1e-12 is on the border, one that is small by itself is not."""
-    cancelled = build([0.0, 0.0], [[0.0, 0.0], [1.0, 2.0]], [1.0, -1.0 + 1e-12], 1)
+    """A unit that its input and bias cancel in to 1e-15 is on the border, one that is small by itself is not."""
+    cancelled = build([0.0, 0.0], [[0.0, 0.0], [1.0, 2.0]], [1.0, -1.0 + 1e-15], 1)
     assert fixed_points(cancelled).on_border.tolist() == [True]
+    nearly = build([0.0, 0.0], [[0.0, 0.0], [1.0, 2.0]], [1.0, -1.0 + 1e-12], 1)
+    assert fixed_points(nearly, border_tolerance=1e-9).on_border.tolist() == [True]
+    assert len(fixed_points(nearly).z) == 0
     small = build([0.0, 0.0], [[0.0, 0.0], [0.0, 0.5]], [1.0, 1e-12], 1)
     assert fixed_points(small).on_border.tolist() == [False]
 
@@ -418,13 +421,24 @@ def test_line_attractor() -> None:
 
 
 @pytest.mark.parametrize("h", [0.0, 0.5])
-@pytest.mark.parametrize("perturbation", [0.0, 2e-17, 1e-10])
+@pytest.mark.parametrize("perturbation", [0.0, 2e-17, 2e-16])
 def test_a_single_integrator(h: float, perturbation: float) -> None:
     """I − J is tiny as a whole, so that it has no larger singular value to be singular by."""
     found = fixed_points(build([1.0], [[perturbation]], [h], 0))
     assert [piece.extent.tolist() for piece in found.continua] == [[[-math.inf, math.inf]]] * (h == 0)
     assert len(found.z) == 0
     assert found.complete
+
+
+def test_nearly_an_integrator() -> None:
+    """z' = (1 + 1e-10) z + h rests at −1e10 h, unless the tolerance has it for an integrator."""
+    rnn = build([1.0], [[1e-10]], [0.5], 0)
+    found = fixed_points(rnn)
+    assert found.z.tolist() == [[pytest.approx(-5e9)]]
+    assert found.complete
+    tolerated = fixed_points(rnn, border_tolerance=1e-9, singular_tolerance=1e-9)
+    assert len(tolerated.z) == 0
+    assert not tolerated.complete  # there is a point, however far
 
 
 def test_a_line_where_the_reduced_problem_vanishes() -> None:
@@ -437,10 +451,10 @@ def test_a_line_where_the_reduced_problem_vanishes() -> None:
 
 @pytest.mark.parametrize("perturbation", [0.0, 1e-10])
 def test_segment_attractor(perturbation: float) -> None:
-    """Two ReLUs push back outside of |z1| ≤ 1: a segment. Perturbed by less than the tolerance it stays one."""
+    """Two ReLUs push back outside of |z1| ≤ 1: a segment. Perturbed by less than a tolerance it stays one."""
     W = np.array([[1.0 + perturbation, -0.5, 0.5], [1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
     rnn = build(np.zeros(3), W, [0.0, -1.0, -1.0], 2)  # z2 = z1 − 1, z3 = −z1 − 1
-    found = fixed_points(rnn)
+    found = fixed_points(rnn, border_tolerance=1e-9, singular_tolerance=1e-9)
     (piece,) = found.continua
     assert piece.code.tolist() == [False, False]
     np.testing.assert_allclose(piece.z.numpy(), [0.0, -1.0, -1.0], atol=1e-8)
@@ -448,8 +462,9 @@ def test_segment_attractor(perturbation: float) -> None:
     np.testing.assert_allclose(piece.extent.numpy(), [[-math.sqrt(3), math.sqrt(3)]], atol=1e-8)
     assert len(found.z) == 0
     assert found.complete
-    kept = fixed_points(rnn, singular_tolerance=1e-13)
+    kept = fixed_points(rnn)
     assert len(kept.continua) == (0 if perturbation else 1)
+    assert kept.stability == ["marginal"] * (3 if perturbation else 0)  # exactly, its ends and its middle are left
 
 
 def integrators_between_borders(lower: float) -> ALRNN:
@@ -550,7 +565,7 @@ def test_integrators_against_linear_programs(perturbation: float) -> None:
         expected = consistent_regimes(build(np.zeros(size), W, h, units))
         W[0, 0] += perturbation
         rnn = build(np.zeros(size), W, h, units)
-        found = fixed_points(rnn)
+        found = fixed_points(rnn, border_tolerance=1e-9, singular_tolerance=1e-9)
         assert [tuple(piece.code.tolist()) for piece in found.continua] == expected
         assert len(found.z) == 0
         assert found.complete
