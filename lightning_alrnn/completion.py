@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, lo
 from pytorch_lightning.cli import ReduceLROnPlateau
 from torch.optim import lr_scheduler
 
-from lightning_alrnn import analyze, callbacks, datamodules, modules
+from lightning_alrnn import analyze, callbacks, compare, datamodules, modules, prune
 from lightning_alrnn.cli import run_cli, shipped_configs
 from lightning_alrnn.help import COMMANDS
 from lightning_alrnn.nn import encoders
@@ -51,6 +51,7 @@ _PATHS = {
     "--data.cache_dir": "directory",
     "--trainer.default_root_dir": "directory",
     "folder": "directory",
+    "paths": "file",
 }
 
 
@@ -116,8 +117,10 @@ def options_of_commands() -> dict[str, dict[str, Option]]:
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
     actions |= {
         "analyze": [*analyze._parser()._actions, *actions["test"]],
+        "prune": [*prune._parser()._actions, *actions["test"]],
         "sweep": [*command._parser()._actions, *actions["fit"]],
         "verdict": verdict_command._parser()._actions,
+        "compare": compare._parser()._actions,
         "configs": argparse.ArgumentParser()._actions,  # --help
         "completion": _parser()._actions,
     }

@@ -10,8 +10,10 @@ COMMANDS = {
     "test": "score a trained network on the test split",
     "predict": "write a trained network's predictions and states to predictions.npz",
     "analyze": "read a trained network: what its regimes and nonlinear units do, as a report",
+    "prune": "take a trained network's nonlinear units away, and say how few are enough",
     "sweep": "train many networks: every combination of P, seeds and other settings",
     "verdict": "say whether the task of a sweep needs nonlinear units, and how many are enough",
+    "compare": "say whether all seeds of a sweep find the same solution",
     "configs": "list the configurations that come with the package",
     "completion": "print a script that lets the shell complete all these",
 }

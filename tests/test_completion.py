@@ -66,6 +66,7 @@ def complete(script: Path, line: str) -> list[str]:
         ("alrnn sweep --executor ", ["local", "slurm", "inline"]),
         ("alrnn analyze --ck", ["--ckpt_path"]),
         ("alrnn analyze --time", ["--time_limit"]),
+        ("alrnn prune --ep", ["--epochs"]),
         ("alrnn verdict --sc", ["--score"]),
         ("alrnn completion z", ["zsh"]),
     ],
@@ -105,7 +106,7 @@ def test_zsh_has_the_names_of_callbacks_behind_a_plus() -> None:
 
 def test_options_are_those_of_trainer_models_and_data() -> None:
     options = options_of_commands()
-    for command in ("fit", "validate", "test", "predict", "sweep", "analyze"):
+    for command in ("fit", "validate", "test", "predict", "sweep", "analyze", "prune"):
         for prefix, each in (("trainer", Trainer), ("model", ALRNNModule), ("data", Addition)):
             parameters = set(inspect.signature(each).parameters)
             assert {f"--{prefix}.{name}" for name in parameters} <= options[command].keys()

@@ -5,6 +5,17 @@ are the functions; the modules are imported from, as in ``from lightning_alrnn.a
 """
 
 from lightning_alrnn.analysis.ablation import AblationScores, ablated_states, ablation_scores, ablation_sums
+from lightning_alrnn.analysis.comparison import (
+    Comparison,
+    Portrait,
+    compare_portraits,
+    dynamics_distance,
+    gain_distance,
+    graph_distance,
+    output_directions,
+    portrait,
+    switching_distance,
+)
 from lightning_alrnn.analysis.cycles import CycleContinuum, CycleSet, cycles
 from lightning_alrnn.analysis.fixed_points import (
     Continuum,
@@ -37,6 +48,7 @@ from lightning_alrnn.analysis.lyapunov import (
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.phases import Phases, phase_activity
+from lightning_alrnn.analysis.pruning import PrunedNetwork, Removal, greedy_removals, remove_units
 from lightning_alrnn.analysis.regimes import (
     DwellTimes,
     GroupOccupancy,
@@ -81,6 +93,7 @@ from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
 __all__ = [
     "AblationScores",
+    "Comparison",
     "Continuum",
     "CycleContinuum",
     "CycleSet",
@@ -98,12 +111,15 @@ __all__ = [
     "LyapunovSpectrum",
     "Nonnormality",
     "Phases",
+    "Portrait",
     "PrincipalComponents",
+    "PrunedNetwork",
     "RegimeCounts",
     "RegimeSharing",
     "RegimeSpectrum",
     "RegimeSummary",
     "Regimes",
+    "Removal",
     "Run",
     "SlowMode",
     "SlowModes",
@@ -116,16 +132,21 @@ __all__ = [
     "ablation_sums",
     "bitcode",
     "clamp_regime",
+    "compare_portraits",
     "count_regimes",
     "count_regimes_by_group",
     "cycles",
     "dwell_times",
+    "dynamics_distance",
     "eigenvalues_of_regimes",
     "entropy_rate",
     "fixed_points",
     "fixed_points_under",
     "freeze_switching",
     "frequencies",
+    "gain_distance",
+    "graph_distance",
+    "greedy_removals",
     "input_memory",
     "intervene",
     "intervention_effect",
@@ -137,20 +158,24 @@ __all__ = [
     "lyapunov_spectrum",
     "match_fixed_points",
     "nonnormality",
+    "output_directions",
     "pearson",
     "phase_activity",
     "places",
+    "portrait",
     "principal_angle",
     "principal_components",
     "propagate",
     "regime_sharing",
     "regime_spectrum",
     "regimes",
+    "remove_units",
     "shared_regimes",
     "silence",
     "slow_modes",
     "slowest_mode",
     "summarize_regimes",
+    "switching_distance",
     "timescales",
     "transition_graph",
     "transition_matrix",

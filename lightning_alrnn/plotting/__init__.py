@@ -1,9 +1,11 @@
 """Figures drawn from results: matplotlib ``Figure`` objects, no pyplot and no global state."""
 
 from lightning_alrnn.plotting.ablation import plot_ablation
+from lightning_alrnn.plotting.comparison import plot_comparison
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
 from lightning_alrnn.plotting.length import plot_length_accuracy
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
+from lightning_alrnn.plotting.pruning import plot_pruning
 from lightning_alrnn.plotting.regimes import (
     plot_group_regimes,
     plot_phases,
@@ -19,11 +21,13 @@ __all__ = [
     "ExampleTrial",
     "Trajectory",
     "plot_ablation",
+    "plot_comparison",
     "plot_eigenvalues",
     "plot_group_regimes",
     "plot_length_accuracy",
     "plot_neural_fit",
     "plot_phases",
+    "plot_pruning",
     "plot_regime_sharing",
     "plot_regimes",
     "plot_spectrum",

@@ -36,16 +36,26 @@ _SPREAD = 0.3  # of the runs around a tick
 _ROOM = 0.2  # part of the axes' height that is kept for what has no finite place
 
 
-class _Column(NamedTuple):
-    """The runs with one P at one size of training data, and how they are drawn."""
+class Column(NamedTuple):
+    """The runs with one P at one size of training data, and how they are drawn.
+
+    Attributes:
+        estimate: The runs.
+        size: Index of the size of training data.
+        place: Place on the horizontal axis.
+        width: Width that the runs are spread over.
+        colour: Colour of the runs.
+        line: Colour of what belongs to all P.
+        shown: Mark of the typical run: "enough", "not enough", "not shown" or "not compared".
+    """
 
     estimate: Estimate
-    size: int  # its index
+    size: int
     place: float
     width: float
     colour: str
-    line: str  # colour of what belongs to all P
-    shown: str  # a key of _MARKS
+    line: str
+    shown: str
 
 
 _Panel = tuple[str, Callable[[Axes], None]]
@@ -78,7 +88,10 @@ def plot_verdict(verdict: Verdict) -> Figure:
     figure = new_figure(7.2, sum(heights) + 0.4 * len(rows) + 0.9 + 0.15 * title.count("\n"))
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     panels = figure.add_gridspec(len(heights), 2, height_ratios=heights)
-    _draw_scores(tidy(figure.add_subplot(panels[0, :])), verdict, columns, grid)
+    size = verdict.sizes[-1].hidden_size
+    names = {0: "\nlinear", size: "\nfully nonlinear"} if size is not None else {}
+    labels = [f"{p}{names.get(p, '')}" for p in grid]
+    draw_scores(tidy(figure.add_subplot(panels[0, :])), verdict, columns, labels)
     for index, row in enumerate(rows, start=1):
         for place, (name, draw) in enumerate(row):
             axes = tidy(figure.add_subplot(panels[index, place] if len(row) > 1 else panels[index, :]))
@@ -88,7 +101,7 @@ def plot_verdict(verdict: Verdict) -> Figure:
     return figure
 
 
-def _columns(verdict: Verdict, grid: Sequence[int]) -> list[_Column]:
+def _columns(verdict: Verdict, grid: Sequence[int]) -> list[Column]:
     """Columns of runs, where there are several sizes side by side; where there is one, colours say what is shown."""
     sizes = len(verdict.sizes)
     columns = []
@@ -98,11 +111,11 @@ def _columns(verdict: Verdict, grid: Sequence[int]) -> list[_Column]:
             shown = status(one, verdict.rules).split(":")[0]
             colour, line = (SERIES_COLOURS[index % len(SERIES_COLOURS)],) * 2 if sizes > 1 else (_MARKS[shown][0], GREY)
             place, width = grid.index(one.nonlinear_units) + shift, _SPREAD / max(1.0, 1.5 * (sizes - 1))
-            columns.append(_Column(one, index, place, width, colour, line, shown))
+            columns.append(Column(one, index, place, width, colour, line, shown))
     return columns
 
 
-def _lower_rows(verdict: Verdict, columns: Sequence[_Column]) -> list[list[_Panel]]:
+def _lower_rows(verdict: Verdict, columns: Sequence[Column]) -> list[list[_Panel]]:
     """Titles and drawings of the panels that there is something for."""
     compared = [column for column in columns if column.estimate.compared]
     good = "that solve the task" if verdict.rules.solved is not None else "as good as the best's typical run"
@@ -121,32 +134,38 @@ def _lower_rows(verdict: Verdict, columns: Sequence[_Column]) -> list[list[_Pane
     return [row for row in (layers if compared else [], counts) if row]
 
 
-def _draw_scores(axes: Axes, verdict: Verdict, columns: Sequence[_Column], grid: Sequence[int]) -> None:
+def draw_scores(axes: Axes, verdict: Verdict, columns: Sequence[Column], labels: Sequence[str]) -> None:
+    """Draw score against P: the runs, the typical one of each P, baselines, and what they are held against.
+
+    Args:
+        axes: Axes to draw on.
+        verdict: Verdict on the runs.
+        columns: Runs with each P.
+        labels: Label of each P on the horizontal axis.
+    """
     rules, last = verdict.rules, verdict.sizes[-1]
     for column in columns:
         _scatter(axes, column.place, column.width, [*column.estimate.scores.values()], column.colour)
         _scatter(axes, column.place, column.width, column.estimate.other_scores, column.colour, "none")
-    for place, baseline in enumerate(last.baselines, start=len(grid)):
+    for place, baseline in enumerate(last.baselines, start=len(labels)):
         scores = [*baseline.scores.values()]
         _scatter(axes, place, _SPREAD, scores, _DARK)
         axes.plot([place - 0.2, place + 0.2], [baseline.typical] * 2, color=_DARK, lw=1.4)
     if last.baselines:
-        axes.axvline(len(grid) - 0.5, color=GREY, lw=0.5)
+        axes.axvline(len(labels) - 0.5, color=GREY, lw=0.5)
     _draw_best(axes, verdict, columns)
     _choose_scale(axes, higher_is_better=rules.higher_is_better)
-    edge = _mark_diverged(axes, verdict, columns, len(grid))
+    edge = _mark_diverged(axes, verdict, columns, len(labels))
     for column in columns:
         typical = column.estimate.typical
         _draw_mark(axes, column, edge if math.isnan(typical) else typical)
-    names = {0: "\nlinear", last.hidden_size: "\nfully nonlinear"} if last.hidden_size is not None else {}
-    labels = [f"{p}{names.get(p, '')}" for p in grid] + [baseline.core for baseline in last.baselines]
-    _set_ticks(axes, labels, most=28)
+    _set_ticks(axes, [*labels, *(baseline.core for baseline in last.baselines)], most=28)
     axes.set_xlabel("nonlinear units P" + (", and other cores" if last.baselines else ""), fontsize=9)
     axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)", fontsize=9)
     _write_legend(axes, verdict, columns)
 
 
-def _draw_best(axes: Axes, verdict: Verdict, columns: Sequence[_Column]) -> None:
+def _draw_best(axes: Axes, verdict: Verdict, columns: Sequence[Column]) -> None:
     """What runs are held against: the best typical run of each size with the tolerance, and the stated score."""
     rules = verdict.rules
     _draw_lines(axes, columns, lambda one: one.typical)
@@ -171,7 +190,7 @@ def _choose_scale(axes: Axes, *, higher_is_better: bool) -> None:
         axes.set_yscale("symlog", linthresh=positive.min())
 
 
-def _mark_diverged(axes: Axes, verdict: Verdict, columns: Sequence[_Column], units: int) -> float:
+def _mark_diverged(axes: Axes, verdict: Verdict, columns: Sequence[Column], units: int) -> float:
     """Write at the worse end how many runs diverged; returns the height at which a typical run that did so stands."""
     lost, tried = Counter[int](), Counter[int]()
     for column in columns:
@@ -203,12 +222,13 @@ def _keep_room(axes: Axes, name: str, *, below: bool = False) -> float:
     return float(middle)
 
 
-def _write_legend(axes: Axes, verdict: Verdict, columns: Sequence[_Column]) -> None:
+def _write_legend(axes: Axes, verdict: Verdict, columns: Sequence[Column]) -> None:
     rules, several = verdict.rules, len(verdict.sizes) > 1
     handles: list[Artist] = []
     for same, size in zip(_by_size(columns), verdict.sizes, strict=True):
         label = f"{size.train_size} sequences" if several else "typical run (median)"
-        handles.append(Line2D([], [], color=same[0].line, lw=1.2, label=label))
+        if several or any(column.estimate.tried > 1 for column in same):
+            handles.append(Line2D([], [], color=same[0].line, lw=1.2, label=label))
     for shown, (colour, _, _, label) in _MARKS.items():
         if any(column.shown == shown for column in columns):
             handles.append(Line2D([], [], label=label, **_mark_style(shown, _DARK if several else colour)))
@@ -222,7 +242,7 @@ def _write_legend(axes: Axes, verdict: Verdict, columns: Sequence[_Column]) -> N
     axes.legend(handles=handles, frameon=False, fontsize=8, columnspacing=1.4, handlelength=1.6, **place)
 
 
-def _draw_gaps(columns: Sequence[_Column], tolerance: float, axes: Axes) -> None:
+def _draw_gaps(columns: Sequence[Column], tolerance: float, axes: Axes) -> None:
     """Gaps with their limits, on a scale that is linear up to the tolerance and logarithmic beyond."""
     gaps = [column.estimate.gap for column in columns]
     values = [*gaps, *(limit for column in columns for limit in (column.estimate.gap_low, column.estimate.gap_high))]
@@ -244,7 +264,7 @@ def _draw_gaps(columns: Sequence[_Column], tolerance: float, axes: Axes) -> None
     axes.axhline(tolerance, color="black", lw=0.9, ls=":", zorder=0)
 
 
-def _draw_shares(columns: Sequence[_Column], axes: Axes) -> None:
+def _draw_shares(columns: Sequence[Column], axes: Axes) -> None:
     for column in columns:
         one = column.estimate
         _draw_mark(axes, column, one.good / one.tried, (one.share_low, one.share_high))
@@ -254,7 +274,7 @@ def _draw_shares(columns: Sequence[_Column], axes: Axes) -> None:
 
 
 def _draw_counts(
-    columns: Sequence[_Column], read: Callable[[Estimate], Sequence[float]], base: int | None, axes: Axes
+    columns: Sequence[Column], read: Callable[[Estimate], Sequence[float]], base: int | None, axes: Axes
 ) -> None:
     """A number that each run has, such as that of active units, and a line through its medians."""
     if base:
@@ -273,13 +293,13 @@ def _scatter(axes: Axes, place: float, width: float, values: Sequence[float], co
     axes.scatter(places, values, s=13, alpha=0.6, lw=0.6, facecolors=face or colour, edgecolors=colour)
 
 
-def _draw_lines(axes: Axes, columns: Sequence[_Column], height: Callable[[Estimate], float]) -> None:
+def _draw_lines(axes: Axes, columns: Sequence[Column], height: Callable[[Estimate], float]) -> None:
     for same in _by_size(columns):
         heights = [height(column.estimate) for column in same]
         axes.plot([column.place for column in same], heights, color=same[0].line, lw=0.8, zorder=1)
 
 
-def _draw_mark(axes: Axes, column: _Column, height: float, limits: Sequence[float] = ()) -> None:
+def _draw_mark(axes: Axes, column: Column, height: float, limits: Sequence[float] = ()) -> None:
     """What is estimated of a typical run, by a marker that says whether P is shown to be enough, and its limits."""
     axes.plot([column.place] * len(limits), limits, color=column.colour, lw=1.2, marker="_", ms=5)
     axes.plot(column.place, height, **_mark_style(column.shown, column.colour), zorder=3)
@@ -291,7 +311,7 @@ def _mark_style(shown: str, colour: str) -> dict[str, Any]:
     return {"ls": "", "marker": marker, "ms": size, "mfc": face, "mec": edge, "mew": 0.9}
 
 
-def _by_size(columns: Sequence[_Column]) -> list[list[_Column]]:
+def _by_size(columns: Sequence[Column]) -> list[list[Column]]:
     return [list(same) for _, same in groupby(columns, key=attrgetter("size"))]
 
 

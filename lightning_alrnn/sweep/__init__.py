@@ -3,6 +3,7 @@
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.intervals import Gaps, Interval, gap_intervals, share_interval
+from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, pruning_rules
 from lightning_alrnn.sweep.rules import Rules, Run, choose_score, higher_is_better
 from lightning_alrnn.sweep.verdict import Baseline, Dependence, SizeVerdict, Verdict, judge
 
@@ -13,6 +14,8 @@ __all__ = [
     "Estimate",
     "Gaps",
     "Interval",
+    "Pruning",
+    "PruningPoint",
     "Rules",
     "Run",
     "SizeVerdict",
@@ -21,5 +24,6 @@ __all__ = [
     "gap_intervals",
     "higher_is_better",
     "judge",
+    "pruning_rules",
     "share_interval",
 ]

@@ -1,0 +1,353 @@
+"""``alrnn prune``: take the nonlinear units of a trained network away one by one, and say how few are enough."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals, remove_units
+from lightning_alrnn.analyze import config_of, log_directory, read_network
+from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks.unit_ablation import score_without_units
+from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
+from lightning_alrnn.cli import ALRNNCLI, resolve_configs
+from lightning_alrnn.files import write_file
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.plotting.page import Page
+from lightning_alrnn.plotting.pruning import plot_pruning
+from lightning_alrnn.report import to_json
+from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, describe, pruning_rules
+from lightning_alrnn.sweep.words import counted, number
+
+_DESCRIPTION = """\
+How many of its nonlinear units does a trained network need? Takes them away one by one, each time
+the one that is missed least in validation, linearised or silenced, and reports the score in the
+test against the units that are left. Writes prune.html, prune.json, the figure, and the smallest
+network that is enough as a checkpoint. docs/analysis.md explains them."""
+
+_EXAMPLE = """\
+example:
+  alrnn fit --config addition_quick
+  alrnn prune --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
+
+All further options are those of `alrnn test`, such as --data.test_size 5000."""
+
+_EPOCH = 3
+"""What an epoch of training takes, in passes over the validation data, for the progress bar."""
+
+
+class Pruned(NamedTuple):
+    """What ``alrnn prune`` wrote.
+
+    Attributes:
+        folder: Directory of the files.
+        pruning: Scores against the units that are left.
+        checkpoint: Smallest network that is enough; ``None`` if no unit can be spared.
+    """
+
+    folder: Path
+    pruning: Pruning
+    checkpoint: Path | None
+
+
+def prune(arguments: Sequence[str]) -> Pruned:
+    """Run ``alrnn prune``.
+
+    Args:
+        arguments: Arguments behind ``prune``.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
+        SystemExit: If an option is wrong, and after ``--help``.
+        ValueError: If the network has no nonlinear units, its score no tolerance, or an option is out of range.
+
+    Example:
+        >>> prune(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    if options.epochs < 0:
+        raise ValueError(f"--epochs must not be negative, got {options.epochs}")
+    checkpoint: Path = options.ckpt_path
+    content = read_checkpoint(checkpoint)
+    folder: Path = options.output_dir or log_directory(checkpoint) / "pruning"
+    config = options.config or config_of(checkpoint)
+    # metrics that were updated in inference mode cannot be in training
+    rest = ["--trainer.inference_mode=false", *rest]
+    cli, _ = read_network(checkpoint, () if config is None else (config,), folder, 2, rest)
+    units = cast(ALRNN, cast(ALRNNModule, cli.model).core).nonlinear_units
+    if units == 0:
+        raise ValueError("alrnn prune takes nonlinear units away, and this network has none (P = 0): give it another")
+    # in passes over the validation data; one for the page
+    total = sum(2 * left + 2 for left in range(units + 1)) + _EPOCH * options.epochs * units + 1
+    with (
+        _quiet(),
+        tqdm(total=total, leave=False, bar_format="prune: {percentage:3.0f}%|{bar}| {desc}") as bar,
+    ):
+        pruner = _Pruner(cli, options.epochs, bar)
+        points = [pruner.point(None)]
+        rules = pruning_rules(points[0], options.score, options.tolerance)
+        for removal in greedy_removals(units, pruner.losses):
+            pruner.remove(removal)
+            points.append(pruner.point(removal))
+            if Pruning(tuple(points), rules).chosen is points[-1]:
+                # the one that is chosen in the end comes here last, as later ones are smaller
+                smallest = (
+                    pruner.hyper_parameters(),
+                    {name: value.cpu().clone() for name, value in pruner.model.state_dict().items()},
+                )
+    pruning = Pruning(tuple(points), rules)
+    pruned: Path | None = None
+    (folder / "checkpoints" / "pruned.ckpt").unlink(missing_ok=True)  # of an earlier call
+    if pruning.enough not in (None, units):
+        pruned = folder / "checkpoints" / "pruned.ckpt"
+        for name in ("optimizer_states", "lr_schedulers", "loops", "callbacks"):
+            content.pop(name, None)
+        hyper_parameters, content["state_dict"] = smallest
+        content["hyper_parameters"] |= hyper_parameters
+        WholeCheckpointIO().save_checkpoint(content, pruned)
+        if config is not None:  # where alrnn analyze looks for it
+            _, path = resolve_configs(["--config", str(config)])
+            write_file(folder / "config.yaml", Path(path).read_text(encoding="utf-8"))
+    found = Pruned(folder, pruning, pruned)
+    _write(found, checkpoint, type(cli.datamodule).__name__, options.epochs)
+    return found
+
+
+def run_prune(arguments: Sequence[str]) -> None:
+    """Run ``alrnn prune``, and print the answer and where the files are.
+
+    Args:
+        arguments: Arguments behind ``prune``.
+
+    Raises:
+        FileNotFoundError: As :func:`prune`.
+        MisconfigurationException: As :func:`prune`.
+        SystemExit: As :func:`prune`.
+        ValueError: As :func:`prune`.
+    """
+    found = prune(arguments)
+    lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
+    if found.checkpoint is not None:
+        lines.append(f"checkpoint  {found.checkpoint}")
+    sys.stdout.write("\n".join((*lines, "", found.pruning.answer, "")))
+
+
+@torch.no_grad()
+def prune_module(module: ALRNNModule, removals: Removals) -> None:
+    """Take nonlinear units of a module's network away, and the readout's columns with them, in place.
+
+    Args:
+        module: Module whose core is an ALRNN.
+        removals: Units, see :func:`~lightning_alrnn.analysis.remove_units`.
+
+    Raises:
+        ValueError: If a unit is not one of 0 … P−1 or is taken away twice.
+
+    Example:
+        >>> module = ALRNNModule(input_size=2, output_size=3, hidden_size=8, nonlinear_units=4)
+        >>> prune_module(module, (Removal(0, "silence"), Removal(3, "linearise")))
+        >>> module.core.hidden_size, module.core.nonlinear_units, module.readout.in_features
+        (7, 2, 7)
+    """
+    module.core, units = remove_units(cast(ALRNN, module.core), removals)
+    module.readout.weight = nn.Parameter(module.readout.weight[:, units])
+    module.readout.in_features = len(units)
+    module.mar_units = int((units < module.mar_units).sum())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice on loaders and what each of many Trainers says of itself."""
+    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+class _Pruner:
+    """The network as it is pruned, with its data and the Trainers that score it and train it anew."""
+
+    def __init__(self, cli: ALRNNCLI, epochs: int, bar: Any) -> None:
+        self.model = cast(ALRNNModule, cli.model)
+        self._cli, self._epochs, self._bar = cli, epochs, bar
+        self._remaining = [*range(cast(ALRNN, self.model.core).nonlinear_units)]
+        self._trainer: Any = cli.trainer
+        self._watch = _WithoutUnits(bar)
+
+    def point(self, removal: Removal | None) -> PruningPoint:
+        """Score the network as it is."""
+        self._bar.set_description_str(f"{counted(len(self._remaining), 'nonlinear unit')} left")
+        metrics = []
+        for score in (self._trainer.validate, self._trainer.test):
+            self._trainer.callbacks[:] = [self._watch]  # the module adds its own each time
+            score(self.model, datamodule=self._cli.datamodule, verbose=False)
+            metrics.append({name: float(value) for name, value in self._trainer.callback_metrics.items()})
+        return PruningPoint(len(self._remaining), removal, *metrics)
+
+    def losses(self, tried: Sequence[Removals]) -> list[float]:
+        """Loss in the last validation without one unit more."""
+        linearised, silenced = self._watch.losses.chunk(2)
+        losses = {"linearise": linearised, "silence": silenced}
+        return [float(losses[last.kind][self._remaining.index(last.unit)]) for *_, last in tried]
+
+    def remove(self, removal: Removal) -> None:
+        """Take a unit away, and train the network anew."""
+        prune_module(self.model, (removal._replace(unit=self._remaining.index(removal.unit)),))
+        self._remaining.remove(removal.unit)
+        if not self._epochs:
+            return
+        before = copy.deepcopy(self.model.state_dict())
+        trainer = self._cli.instantiate_trainer(
+            max_epochs=self._epochs,
+            max_steps=-1,
+            callbacks=[_TrainingProgress(self._bar)],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(self.model, datamodule=self._cli.datamodule)
+        except FloatingPointError as error:  # as where the network itself diverges without the unit
+            self.model.load_state_dict(before)
+            warnings.warn(f"{describe(removal)}: not trained anew, as {error}", stacklevel=2)
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Those of the network that removals change."""
+        core = cast(ALRNN, self.model.core)
+        return {
+            "hidden_size": core.hidden_size,
+            "nonlinear_units": core.nonlinear_units,
+            "mar_units": self.model.mar_units,
+            "input_matrix": "learned",
+        }
+
+
+class _WithoutUnits(Callback):
+    """The loss in validation without each nonlinear unit."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sums: list[Tensor] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: SequenceBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module = cast(ALRNNModule, pl_module)
+        sums = score_without_units(module, cast(ALRNN, module.core), batch)
+        self._sums.append(sums.cpu())
+        self._bar.update(len(sums) / cast(int, trainer.num_val_batches[0]))
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._bar.update(1 / cast(int, trainer.num_test_batches[0]))
+
+    @property
+    def losses(self) -> Tensor:
+        """Of each unit linearised, then of each silenced; float64 of shape ``(2 P,)``."""
+        sums = torch.stack(self._sums).sum(dim=0)[1:]
+        return sums[:, 0] / sums[:, 1]
+
+
+class _TrainingProgress(Callback):
+    """Moves a progress bar by the batches of training."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._bar.update(_EPOCH / cast(int, trainer.num_training_batches))
+
+
+def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
+    """Write prune.html, prune.json, prune.png and prune.svg."""
+    folder, pruning = found.folder, found.pruning
+    rules, total = pruning.rules, pruning.points[0].nonlinear_units
+    page = Page(
+        f"How few nonlinear units are enough: {data}", f"{total} nonlinear units, taken away one by one; {checkpoint}"
+    )
+    page.text(pruning.answer, answer=True)
+    page.figure(
+        plot_pruning(pruning),
+        f"{rules.score} against the nonlinear units that are left, and the unit that was taken away last.",
+        folder / "prune",
+    )
+    trained = f", and then trains the network anew for {epochs} epochs" if epochs else "; nothing is trained anew"
+    page.text(
+        "Each step takes the unit away without which the loss in validation is least, linearised (it passes on z "
+        f"itself) or silenced (it is held at zero){trained}. The number that is enough is the least within the "
+        "tolerance of the best in validation; the figure and the last columns are of the test, which chose nothing. "
+        f"Tolerance: {number(rules.tolerance)} ({rules.tolerance_rule})."
+    )
+    page.table(
+        ("units left", "last taken away", rules.validation_score, rules.score, "worse than the best by", "enough"),
+        [
+            (
+                str(point.nonlinear_units),
+                describe(point.removal),
+                number(point.validation[rules.validation_score]),
+                number(point.test[rules.score]),
+                number(gap),
+                "yes" if gap <= rules.margin else "no",
+            )
+            for point, gap in zip(pruning.points, pruning.gaps, strict=True)
+        ],
+    )
+    if found.checkpoint is not None:
+        page.text(f"The network with {pruning.enough} nonlinear units, as an ordinary AL-RNN:")
+        page.code(f"alrnn analyze --ckpt_path {found.checkpoint}")
+    content = {
+        "checkpoint": str(checkpoint),
+        "data": data,
+        "epochs": epochs,
+        "rules": rules,
+        "enough": pruning.enough,
+        "answer": pruning.answer,
+        "points": [{**point._asdict(), "gap": gap} for point, gap in zip(pruning.points, pruning.gaps, strict=True)],
+        "pruned_checkpoint": None if found.checkpoint is None else str(found.checkpoint),
+    }
+    write_file(folder / "prune.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_file(folder / "prune.html", page.html())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "alrnn prune",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="the checkpoint")
+    parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
+    parser.add_argument("--output_dir", type=Path, help="where to write; default: pruning, in its log directory")
+    parser.add_argument("--epochs", type=int, default=0, help="epochs of training after each removal (default: 0)")
+    parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
+    parser.add_argument("--tolerance", metavar="X", type=float, help="how much worse than the best does not count")
+    return parser
