@@ -18,7 +18,15 @@ from torch import Tensor
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.lyapunov import LargestExponent
-from lightning_alrnn.analysis.primitives import ALPHA, DRAWS
+from lightning_alrnn.analysis.primitives import (
+    ALPHA,
+    DRAWS,
+    LEAST_AGREEMENT,
+    Gating,
+    Integration,
+    Routing,
+    Transients,
+)
 from lightning_alrnn.analysis.regimes import bitcode
 from lightning_alrnn.analysis.study import Sequences, Study
 from lightning_alrnn.files import write_file
@@ -27,7 +35,7 @@ from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_s
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
-from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
+from lightning_alrnn.plotting.primitives import plot_gating, plot_integration, plot_routing
 from lightning_alrnn.plotting.raster import plot_regime_raster
 from lightning_alrnn.plotting.regimes import (
     plot_group_regimes,
@@ -45,13 +53,6 @@ _MOST_LISTED = 1000
 _LONGEST_CODE = 24
 _TRAJECTORIES = 64
 _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
-_PRIMITIVES = ("gating", "integration", "routing", "transients")
-_NAMES = {
-    "gating": "gating",
-    "integration": "integration",
-    "routing": "rule-dependent routing",
-    "transients": "memory-dependent transients",
-}
 
 
 class Performance(NamedTuple):
@@ -125,7 +126,11 @@ def write_report(
             "versions": _versions(),
             "performance": performance,
             "sequences": len(sequences.states),
-            "primitives": {_NAMES[name]: _found(study, name) for name in _PRIMITIVES},
+            "primitives": {name: found.found for name, found in study.primitives.items()},
+            "evidence": {
+                name: {field: getattr(found, field) for field in ("effect", "p", "intervention", "reason")}
+                for name, found in study.primitives.items()
+            },
             "study": study,
         }
     )
@@ -178,15 +183,10 @@ class _Writer:
         self.page.figure(figure, caption, self._folder / name)
 
 
-def _found(study: Study, name: str) -> bool | None:
-    found: bool | None = getattr(getattr(study, name), "found", None)
-    return found
-
-
 def _summary(page: Page, study: Study) -> None:
-    found = [_NAMES[name] for name in _PRIMITIVES if _found(study, name)]
-    absent = [_NAMES[name] for name in _PRIMITIVES if _found(study, name) is False]
-    words = f"Found, each beyond chance: {', '.join(found)}." if found else "No computational primitive was found."
+    looked = {name: one.found for name, one in study.primitives.items()}
+    found, absent = ([name for name, value in looked.items() if value is wanted] for wanted in (True, False))
+    words = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
     if absent:
         words += f" Looked for and not found: {', '.join(absent)}."
     page.text(words, answer=True)
@@ -397,7 +397,7 @@ def _modes(writer: _Writer, study: Study, sequences: Sequences) -> None:
         )
     page.text(text, answer=True)
     steps = float(sequences.lengths.double().median())
-    occupancy = study.integration.occupancy
+    occupancy = study.regimes.counts[: len(study.line.codes)].double() / max(study.regimes.steps, 1)
     rows = []
     for index, code in enumerate(study.line.codes):
         rows.append(
@@ -455,13 +455,18 @@ def _units(writer: _Writer, study: Study, performance: Performance) -> None:
     page.section("What do the units do?")
     _without(writer, performance)
     page.text(
-        "Four computational primitives are looked for. Each is a measured quantity beside what chance makes of it. "
-        f"p is the share of {DRAWS} draws of chance that reach the measure, the measure itself counted among them: "
-        f"{1 / (1 + DRAWS):.3f} at the least. What counts as found is beyond chance (p ≤ {ALPHA}) and large enough. It "
-        "is about the answers that the network gives, right or wrong."
+        "Four computational primitives are looked for. Each is found where three things hold: its effect is large "
+        f"enough, chance does not do as much (p ≤ {ALPHA}; p is the share of {DRAWS} draws that reach the effect, "
+        "itself counted among them, or of fewer draws where the effect is too small), and an intervention that takes "
+        "the mechanism away changes the answer. It is about the answers that the network gives, right or wrong."
     )
+    if study.agreement < LEAST_AGREEMENT:
+        page.text(
+            f"The answers tell {_percent(max(study.agreement, 0.0))} of what the targets are, less than "
+            f"{LEAST_AGREEMENT:.0%}: the network has not learned the task, and larger effects are asked for."
+        )
     _gating(writer, study)
-    _integration(page, study)
+    _integration(writer, study)
     _routing(writer, study, performance)
     _transients(page, study)
 
@@ -500,127 +505,90 @@ def _without(writer: _Writer, performance: Performance) -> None:
     writer.figure("ablation", plot_ablation(found, _IMPORTANT), "What it costs to take each nonlinear unit away.")
 
 
-def _gating(writer: _Writer, study: Study) -> None:
-    page, found = writer.page, study.gating
-    page.subsection("Gating")
+def _verdict(page: Page, found: Gating | Integration | Routing | Transients, words: str) -> None:
+    """Whether a primitive was found, with the three numbers that it hangs on."""
     if found.found is None:
-        page.text("No nonlinear unit switches, so none can be a gate: a linear network has no gates.")
+        page.text(f"Not looked for: {found.reason}.")
         return
-    if found.gates:
-        rows = []
-        for unit, control, gated in found.gates[:_MOST_ROWS]:
-            low, high = found.controlled[control, gated].tolist()
-            rows.append(
-                (
-                    str(unit),
-                    f"input {control}",
-                    f"{float(found.locking[unit, control]):.2f} "
-                    f"(chance {float(found.locking_null[unit, control]):.3f}, "
-                    f"p = {float(found.locking_p[unit, control]):.3f})",
-                    f"input {gated}",
-                    f"{float(found.gain_on[unit, gated]):.3g} / {float(found.gain_off[unit, gated]):.3g} "
-                    f"(p = {float(found.contrast_p[unit, gated]):.3f})",
-                    f"{low:.3g} / {high:.3g}",
-                )
-            )
-        unit, control, gated = found.gates[0]
-        low, high = found.controlled[control, gated].tolist()
-        if control == gated:
-            effect = (
-                f"and lets through more of the same input in one position than in the other: "
-                f"{float(found.gain_on[unit, gated]):.3g} when on, {float(found.gain_off[unit, gated]):.3g} when off. "
-                "No unit lets through one input by another one's leave"
-            )
-        else:
-            effect = (
-                f"and input {gated} counts {high:.3g} for the answer where input {control} is high and {low:.3g} where "
-                "it is low"
-            )
-        page.text(f"Found. Unit {unit} switches with input {control}, {effect}.", answer=True)
-        page.table(
-            (
-                "unit",
-                "controlled by",
-                "locking I/H",
-                "gates",
-                "its |∂y/∂s|, unit on / off",
-                "controlling input low / high",
-            ),
-            rows,
-            "Gates: units that are locked to an input and let through at least twice as much of some input in one "
-            "position as in the other. Chance: the inputs of other trials.",
-        )
-    else:
-        page.text(
-            "Not found: no unit is locked to an input and lets through clearly more in one position than in the other."
-        )
-    writer.figure("gating", plot_gating(found), "Locking of units to inputs, and what the gates make of the inputs.")
-
-
-def _integration(page: Page, study: Study) -> None:
-    found = study.integration
-    page.subsection("Integration")
+    numbers = f"effect {found.effect:.2f}, p = {found.p:.3f}"
+    if not math.isnan(found.intervention):
+        numbers += f", intervention {found.intervention:.0%}"
     page.text(
-        f"{'Found' if found.found else 'Not found'}. Slow modes are those with |τ| of at least {found.steps:.3g} "
-        f"steps, half a sequence. The first half of the sequences has {_percent(found.early)} of the inputs' effect on "
-        "the answer (a network that keeps all it is given: about 50%).",
+        f"Found ({numbers}). {words}"
+        if found.found
+        else f"Not found ({numbers}). What failed is the {found.reason}. {words}",
         answer=found.found,
     )
-    rows = [
-        (
-            _code(code),
-            f"{float(found.occupancy[index]):.1%}",
-            str(int(found.slow[index])),
-            _number(float(found.share[index])),
-            _number(float(found.share_null[index])),
-            _number(float(found.share_p[index])),
-        )
-        for index, code in enumerate(found.codes)
-    ]
-    page.table(
-        ("regime", "share of steps", "slow modes", "share of the answer in them", "by chance", "p"),
-        rows,
-        "The part of the answer's variance that the slow modes of a regime carry, and by chance: the median of as many "
-        "directions drawn at random. It is below 0 where the other modes cancel it. p is that of all regimes with 5% "
-        "of the steps together.",
+
+
+def _carriers(found: Gating | Routing) -> str:
+    if found.carriers is None or not found.carriers.units:
+        return ""
+    units, kind = found.carriers.units, {"silence": "silenced", "linearise": "made linear"}[found.carriers.kind]
+    return (
+        f"With unit{'s' if len(units) > 1 else ''} {', '.join(map(str, units[:_MOST_ROWS]))} {kind}, "
+        f"{found.carriers.removed:.0%} of it is gone, and {found.carriers.change:.0%} of what the input makes of the "
+        "answer has changed."
     )
+
+
+def _gating(writer: _Writer, study: Study) -> None:
+    found = study.gating
+    writer.page.subsection("Gating")
+    low, high = found.gain
+    _verdict(
+        writer.page,
+        found,
+        f"Input {found.gated} counts {low:.3g} for the answer where input {found.control} is low {found.when}, and "
+        f"{high:.3g} where it is high. {_carriers(found)}",
+    )
+    if found.found is not None:
+        writer.figure("gating", plot_gating(found), "How much the gain of each input depends on each other one.")
+
+
+def _integration(writer: _Writer, study: Study) -> None:
+    found = study.integration
+    writer.page.subsection("Integration")
+    words = f"A sum of the evidence tells {_percent(found.effect)} of the answer's variance."
+    if not math.isnan(found.intervention):
+        words += (
+            f" Where half of the evidence has come, {found.slow:.3g} modes are slow (the slowest: "
+            f"{found.timescale:.3g} steps). Without them what has come loses {found.intervention:.0%} of its "
+            f"effect, without all others {found.lost_otherwise:.0%}."
+        )
+    _verdict(writer.page, found, words)
+    if len(found.channels):
+        writer.figure("integration", plot_integration(found), "What early and late evidence counts for the answer.")
 
 
 def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
     page, found = writer.page, study.routing
     page.subsection("Rule-dependent routing")
-    if found is None or found.found is None:
-        count = "no conditions (SequenceBatch.group)" if found is None or len(found.groups) == 0 else "one condition"
-        page.text(f"Not looked for: the sequences have {count}, and at least two are needed to be told apart.")
+    if found.found is None:
+        _verdict(page, found, "")
         return
     names = _group_names(found.groups, performance.group_names)
-    channel = int(torch.where(found.difference_p <= ALPHA, found.difference, -1.0).argmax())
-    effect = ", ".join(f"{name} {float(found.gain[row, channel]):.3g}" for row, name in enumerate(names[:8]))
-    difference, chance, p = (
-        float(field[channel]) for field in (found.difference, found.difference_null, found.difference_p)
+    effect = ", ".join(f"{name} {float(found.gain[row, found.channel]):.3g}" for row, name in enumerate(names[:8]))
+    way = f", through unit {found.path}" if found.path >= 0 else ""
+    _verdict(
+        page,
+        found,
+        f"Input {found.channel} counts for the answer{way} otherwise by condition; as a whole: {effect}. "
+        f"{_carriers(found)} The conditions' occupancy of the regimes differs by {found.occupancy_js:.3f} bits.",
     )
-    page.text(
-        f"{'Found' if found.found else 'Not found'}. The conditions' occupancy of the regimes differs by "
-        f"{found.occupancy_js:.3f} bits (chance {found.occupancy_null:.3f}, p = {found.occupancy_p:.3f}). Input "
-        f"{channel} counts for the answer: {effect} (difference {difference:.2f}, chance {chance:.2f}, p = {p:.3f}). "
-        "In a linear network it counts the same in every condition.",
-        answer=bool(found.found),
-    )
-    order = np.argsort(-found.difference.nan_to_num(0.0).numpy(), kind="stable")[:_MOST_ROWS]
+    order = np.argsort(-found.effects.nan_to_num(0.0).numpy(), kind="stable")[:_MOST_ROWS]
     page.table(
-        ("input", *names[:8], "difference", "chance", "p"),
+        ("input", *names[:8], "effect"),
         [
             (
                 f"input {index}",
                 *(f"{float(value):.3g}" for value in found.gain[:8, index]),
-                f"{float(found.difference[index]):.2f}",
-                f"{float(found.difference_null[index]):.2f}",
-                f"{float(found.difference_p[index]):.3f}",
+                _number(float(found.effects[index])),
             )
             for index in order.tolist()
         ],
-        "Mean ∂y/∂s of each input in each condition, and (largest − least) / (2 · mean |∂y/∂s|). Chance: the "
-        "conditions exchanged among the trials.",
+        "Mean ∂y/∂s of each input in each condition, and how much it differs: 0 not at all, 1 where the input that "
+        "counts most counts as much against as for the answer.",
     )
     writer.figure("routing", plot_routing(found, names), "What each input counts for the answer in each condition.")
 
@@ -628,21 +596,15 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
 def _transients(page: Page, study: Study) -> None:
     found = study.transients
     page.subsection("Memory-dependent transients")
-    if found.found is None:
-        page.text(
-            "Not looked for: no unit switches before the response, there are no different answers to be told apart, or "
-            "the fixed points could not be listed."
-        )
-        return
-    page.text(
-        f"{'Found' if found.found else 'Not found'}. In the {found.steps} steps before the response, "
-        f"{found.outside:.0%} of the steps lie in regimes without a fixed point (units' bits exchanged: "
-        f"{found.outside_null:.0%}). The regime before the response tells {found.memory:.0%} of what the target is "
-        f"(targets exchanged: {found.memory_null:.0%}, p = {found.memory_p:.3f}). Perturbations grow up to "
-        f"{found.growth:.3g}-fold within the visited regimes; with orthogonal modes of the same eigenvalues it would "
-        f"be {found.growth_normal:.3g}-fold.",
-        answer=found.found,
+    words = (
+        f"The answer tells {_percent(found.answer)} of what the target is, the present input alone "
+        f"{_percent(max(found.present, 0.0))}; where the network is held at the present input {found.steps} steps "
+        f"before the response, until it has settled, {_percent(max(found.settled, 0.0))}."
     )
+    if found.without:
+        kind = {"silence": "silenced", "linearise": "made linear", "freeze": "frozen"}[found.without]
+        words += f" With the nonlinear units {kind} from there, {found.intervention:.0%} of it is gone."
+    _verdict(page, found, words)
 
 
 def _method(page: Page, study: Study, sequences: Sequences, source: Source) -> None:

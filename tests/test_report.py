@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -79,7 +80,7 @@ def a_report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_a_report_is_whole(a_report: Written) -> None:
     folder, report, page, options = a_report
     assert load(folder / "report.json") == report
-    assert list(report) == ["source", "versions", "performance", "sequences", "primitives", "study"]
+    assert list(report) == ["source", "versions", "performance", "sequences", "primitives", "evidence", "study"]
     assert report["study"]["refused"] == {}
     assert report["source"]["checkpoint"] == "run/best.ckpt"
 
@@ -94,8 +95,9 @@ def test_a_report_is_whole(a_report: Written) -> None:
     names = {path.stem for path in figures}
     assert {"performance", "fixed_points", "state_space", "slow_modes", "spectrum", "input_memory"} <= names
     assert ("phases" in names) == ("phase" in options)
-    assert ("regimes" in names) == ("gating" in names) == (options["units"] > 0)
-    assert ("routing" in names) == (len({index for index in options.get("group", []) if index >= 0}) > 1)
+    assert ("regimes" in names) == (options["units"] > 0)
+    for name in ("gating", "routing"):
+        assert (name in names) == (report["study"][name]["found"] is not None)
 
 
 def test_the_page_answers_in_order(a_report: Written) -> None:
@@ -125,10 +127,13 @@ def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> No
     assert ("A linear network has no others." in page) == ("<td>linear</td>" in page) == (units == 0)
     assert ("there may be others" in page) == (units == 20)
     assert rest["certificate"] == ("not certified" if units == 20 else "complete")
-    routing = study["routing"]
-    if routing is not None and routing["found"] is not None:
-        assert f"differs by {routing['occupancy_js']:.3f} bits" in page
-        assert f"p = {routing['occupancy_p']:.3f}" in page
+    for name, evidence in a_report.report["evidence"].items():
+        found = a_report.report["primitives"][name]
+        if found is None:
+            assert f"Not looked for: {html.escape(evidence['reason'])}" in page
+        else:
+            assert f"effect {evidence['effect']:.2f}, p = {evidence['p']:.3f}" in page
+            assert bool(evidence["reason"]) is not found
     found = a_report.report["primitives"]
     assert found["gating"] is study["gating"]["found"]
     assert list(found) == ["gating", "integration", "rule-dependent routing", "memory-dependent transients"]

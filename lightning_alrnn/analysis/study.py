@@ -18,11 +18,9 @@ from lightning_alrnn.analysis.primitives import (
     Integration,
     Routing,
     Transients,
-    gating,
+    find_primitives,
     input_gain,
-    integration,
-    routing,
-    transients,
+    leading_outputs,
 )
 from lightning_alrnn.analysis.regimes import (
     DwellTimes,
@@ -57,8 +55,6 @@ _MODES = 4
 _PERIODS = (2, 3, 4)
 _STARTS = 64
 _MOST_GROUPS = 8
-_TARGET_BINS = 4
-_AT_REST = ("zero", "mean", "before the answer")
 _LONGEST_MEMORY = 200
 _MOST_CHANNELS = 8
 _MOST_OPERATIONS = 2e10
@@ -114,10 +110,11 @@ class Study(NamedTuple):
         readout: the direction of the outputs that varies most, shape ``(outputs,)``.
         output_row: D of that output, shape ``(M,)``.
         gains: ∂y_T/∂s_t of it, shape ``(batch, time, K)``.
-        gating: whether units gate.
-        integration: whether slow modes hold the answer.
-        routing: whether conditions take different ways.
-        transients: whether the answer comes from regimes that are passed through.
+        agreement: share of the targets' variance that the outputs tell, linearly and held out.
+        gating: whether one input decides how much another one counts.
+        integration: whether the answer is a sum over time that slow modes hold.
+        routing: whether inputs count otherwise in other conditions.
+        transients: whether the answer hangs on states that the present input would not hold.
         refused: what could not be computed, and why, by name.
     """
 
@@ -145,11 +142,22 @@ class Study(NamedTuple):
     readout: Tensor
     output_row: Tensor
     gains: Tensor
+    agreement: float
     gating: Gating
     integration: Integration
-    routing: Routing | None
+    routing: Routing
     transients: Transients
     refused: dict[str, str]
+
+    @property
+    def primitives(self) -> dict[str, Gating | Integration | Routing | Transients]:
+        """The four computational primitives, by the names that the paper gives them."""
+        return {
+            "gating": self.gating,
+            "integration": self.integration,
+            "rule-dependent routing": self.routing,
+            "memory-dependent transients": self.transients,
+        }
 
 
 def study(
@@ -250,7 +258,7 @@ def study(
     components = principal_components(states, lengths)
     spectrum = regime_spectrum(rnn, regimes, 2 * _REGIMES)
     angle = principal_angle(components.directions[0], spectrum.slowest.directions)
-    direction = leading_output(sequences.outputs)
+    direction = leading_outputs(sequences.outputs)[0]
     row = direction @ weight
     gains = input_gain(rnn, states, row, lengths)
     if not bool(torch.isfinite(gains).all()):
@@ -266,6 +274,7 @@ def study(
     dwell = dwell_times(states, units, lengths)
 
     progress("computational primitives")
+    primitives = find_primitives(rnn, sequences.inputs, states, weight, sequences.targets, lengths, group, seed=seed)
     return Study(
         regimes=regimes,
         summary=summarize_regimes(regimes),
@@ -291,17 +300,11 @@ def study(
         readout=direction,
         output_row=row,
         gains=gains,
-        gating=gating(rnn, sequences.inputs, states, gains, lengths, seed=seed),
-        integration=integration(rnn, states, gains, row, lengths, seed=seed),
-        routing=None if group is None else routing(rnn, states, gains, group, lengths, seed=seed),
-        transients=transients(
-            rnn,
-            states,
-            target_bins(sequences.targets, direction),
-            [(constant[name], points[name]) for name in _AT_REST if name in points],
-            lengths,
-            seed=seed,
-        ),
+        agreement=primitives.agreement,
+        gating=primitives.gating,
+        integration=primitives.integration,
+        routing=primitives.routing,
+        transients=primitives.transients,
         refused=refused,
     )
 
@@ -356,39 +359,3 @@ def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channel
     picked = tensor(parameters.C[:, channels.numpy()])
     network = rnn.A.detach(), rnn.W.detach(), picked, rnn.h.detach(), rnn.nonlinear_units
     return input_memory(network, states[some], lags, lengths[some], weight)
-
-
-def leading_output(outputs: Tensor) -> Tensor:
-    """The direction in which outputs vary most, of length 1, its largest entry positive.
-
-    Args:
-        outputs: shape ``(…, outputs)``.
-
-    Returns:
-        float64 of shape ``(outputs,)``.
-
-    Example:
-        >>> leading_output(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist()
-        [1.0, 0.0]
-    """
-    values = outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])
-    direction: Tensor = torch.linalg.svd(values - values.mean(dim=0), full_matrices=False)[2][0]
-    return direction * (1.0 if float(direction[direction.abs().argmax()]) > 0 else -1.0)
-
-
-def target_bins(targets: Tensor, direction: Tensor) -> Tensor:
-    """Classes as they are; values along a direction of the outputs by their quartiles.
-
-    Args:
-        targets: what each sequence's answer should be: classes, int64 of shape ``(batch,)``, or values, floating point
-            of shape ``(batch,)`` or ``(batch, outputs)``.
-        direction: float64 of shape ``(outputs,)``.
-
-    Returns:
-        int64 of shape ``(batch,)``; of values, 0 to 3.
-    """
-    if not targets.is_floating_point():
-        return targets
-    values = targets.double().reshape(len(targets), -1) @ direction
-    share = torch.arange(1, _TARGET_BINS, dtype=torch.float64) / _TARGET_BINS
-    return torch.bucketize(values, torch.quantile(values, share))

@@ -10,7 +10,7 @@ import torch
 from networks import build, flip_flop
 
 from lightning_alrnn.analysis.phases import phase_activity
-from lightning_alrnn.analysis.study import Sequences, Study, constant_inputs, leading_output, study, target_bins
+from lightning_alrnn.analysis.study import Sequences, Study, constant_inputs, study
 from lightning_alrnn.nn import ALRNN
 
 
@@ -63,9 +63,7 @@ def test_every_edge_has_an_answer(inputs: int | None, hidden: int, units: int, o
     assert (found.gating.found is None) == (not varies.any())
     group = options.get("group")
     present = sorted({index for index in group or [] if index >= 0})
-    assert (found.routing is None) == (present == [])
-    if found.routing is not None:
-        assert found.routing.groups.tolist() == present
+    assert found.routing.groups.tolist() == present
     assert found.gains.shape[2] == (inputs or hidden)
     assert all(points.complete for points in found.fixed_points.values())
 
@@ -133,7 +131,7 @@ def test_an_unstable_network_is_read_while_its_states_are_finite() -> None:
 @pytest.mark.parametrize("units", [64, 120])
 def test_many_units_come_to_an_end_and_claim_nothing(units: int) -> None:
     found = look(network(3, units + 10, units), batch=30, steps=10)
-    assert found.gating.locking.shape == (units, 3)
+    assert found.gating.effects.shape == (3, 3)
     for points in found.fixed_points.values():
         assert not points.complete
         assert points.certificate == "not certified"
@@ -163,18 +161,3 @@ def test_the_memory_is_of_the_channels_that_count_most() -> None:
     assert found.memory_channels.tolist() == [2, 3, 6, 7, 8, 9, 10, 11]
     assert found.memory.states.shape == (8, 8)
     torch.testing.assert_close(found.memory.states[0], rnn.C.detach().double().norm(dim=0)[found.memory_channels])
-
-
-def test_the_leading_output() -> None:
-    torch.manual_seed(0)
-    direction = torch.tensor([0.6, -0.8])
-    outputs = torch.randn(50, 1) * direction + 3.0
-    torch.testing.assert_close(leading_output(outputs), -direction.double(), atol=1e-6, rtol=0)
-    assert float(leading_output(torch.ones(5, 3)).norm()) == pytest.approx(1.0)
-
-
-def test_bins_of_targets() -> None:
-    assert target_bins(torch.tensor([2, 0]), torch.ones(1)).tolist() == [2, 0]
-    values = torch.arange(8.0).unsqueeze(1)
-    assert target_bins(values, torch.ones(1).double()).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert len(target_bins(torch.ones(8, 1), torch.ones(1).double()).unique()) == 1

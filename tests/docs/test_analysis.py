@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 from studies import written
 
-from lightning_alrnn.analysis import primitives
+from lightning_alrnn.analysis.primitives import ALPHA, DRAWS, LEAST_AGREEMENT, trials
 
 PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
+
+
+gating, integration, transients = (
+    import_module(f"lightning_alrnn.analysis.primitives.{name}") for name in ("gating", "integration", "transients")
+)
 
 
 def found_where(name: str) -> str:
@@ -20,18 +26,19 @@ def found_where(name: str) -> str:
 
 
 def test_thresholds() -> None:
-    assert f"share of {primitives.DRAWS} draws" in PAGE
-    assert f"least p is 1/{primitives.DRAWS + 1}" in PAGE
-    assert f"p ≤ {primitives.ALPHA}" in PAGE
-    assert f"locking of at least {primitives._LEAST_LOCKING} " in found_where("Gating")
-    assert primitives._LEAST_CONTRAST == 1 / 3
-    assert "contrast of at least 1/3" in found_where("Gating")
-    assert primitives._LEAST_EARLY == 0.25
-    assert "at least a quarter" in found_where("Integration")
-    assert f"{primitives._LEAST_OCCUPANCY:.0%}".replace("%", " %") in SECTIONS["Integration"]
-    assert f"at least {primitives._LEAST_ROUTING} bits" in found_where("Rule-dependent routing")
-    assert "difference at least 1/3" in found_where("Rule-dependent routing")
-    assert f"memory is at least {primitives._LEAST_LOCKING} " in found_where("Memory-dependent transients")
+    page = " ".join(PAGE.split())
+    assert f"share of {DRAWS} draws" in page
+    assert f"{trials.SCREENING} draws are made" in page
+    assert f"least p is 1/{DRAWS + 1}" in page
+    assert f"p ≤ {ALPHA}" in page
+    assert f"less than {LEAST_AGREEMENT:.0%}".replace("%", " %") in page
+    assert (trials.LEAST_REMOVED, trials.LEAST_CHANGE) == (0.5, 0.1)  # half of it, a tenth
+    for name in ("Gating", "Rule-dependent routing"):
+        assert f"at least {gating.LEAST_EFFECT} ({gating.LEAST_UNTRAINED})" in found_where(name)
+    assert f"at least {integration.LEAST_EFFECT} ({integration.LEAST_UNTRAINED})" in found_where("Integration")
+    assert integration.LEAST_FLATNESS == 0.5
+    assert f"at least half ({integration.LEAST_FLATNESS_UNTRAINED})" in " ".join(SECTIONS["Integration"].split())
+    assert f"at least {transients.LEAST_EFFECT}" in found_where("Memory-dependent transients")
 
 
 def test_fields_of_the_report(tmp_path: Path) -> None:

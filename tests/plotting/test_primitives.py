@@ -1,81 +1,85 @@
-"""Figures of gates and routes show the numbers that they are given, at every edge."""
+"""Figures of gates, kernels and routes show the numbers that they are given, at every edge."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_alrnn.analysis.primitives import Gating, Routing, gating
-from lightning_alrnn.plotting.primitives import plot_gating, plot_routing
+from lightning_alrnn.analysis.primitives import Gating, Integration, Routing
+from lightning_alrnn.plotting.primitives import plot_gating, plot_integration, plot_routing
 from lightning_alrnn.plotting.style import render
 
 
-def gates(units: int, channels: int) -> Gating:
+def gates(channels: int) -> Gating:
     torch.manual_seed(0)
-    on, off, locking = torch.rand(3, units, channels).double()
-    p = torch.full((units, channels), 0.5).double()
-    return Gating(False, locking, locking, p, on, off, on - off, p, torch.rand(channels, channels, 2).double(), [])
+    effects = torch.full((channels, channels), math.nan).double()
+    effects[:8, :8] = torch.rand(min(channels, 8), min(channels, 8)).double()
+    when = "at the same step"
+    return Gating(False, 0.3, 0.5, math.nan, "effect", 0, channels - 1, 0, when, effects, (0.25, -0.5), None)
+
+
+def kernels(count: int) -> Integration:
+    torch.manual_seed(0)
+    kernel, flatness = torch.randn(count, 4).double(), torch.rand(count).double()
+    return Integration(
+        False, 0.1, 0.5, math.nan, "effect", 0, torch.arange(count) + 3, kernel, flatness, 2.0, 50.0, math.nan
+    )
 
 
 def routes(groups: list[int], channels: int) -> Routing:
     torch.manual_seed(0)
-    difference, p = torch.rand(channels).double(), torch.full((channels,), 0.5).double()
-    gain = torch.randn(len(groups), channels).double()
-    return Routing(False, torch.tensor(groups), 0.1, 0.1, 0.5, gain, difference, difference, p)
+    gain, effects = torch.randn(len(groups), channels).double(), torch.rand(channels).double()
+    return Routing(
+        False, 0.1, 0.5, math.nan, "effect", 0, 0, -1, torch.tensor(groups), gain, effects, None, occupancy_js=0.1
+    )
 
 
-def test_cells_are_locking_and_bars_what_the_gate_makes_of_the_inputs() -> None:
-    found = gates(3, 2)
-    p = found.locking_p.clone()
-    p[2, 1] = 0.005
-    left, right, *_ = plot_gating(found._replace(gates=[(2, 1, 0)], locking_p=p), ["value", "mark"]).axes
-    np.testing.assert_array_equal(left.images[0].get_array(), found.locking.numpy())
-    ring = left.lines[0]
-    assert (np.asarray(ring.get_xdata()).tolist(), np.asarray(ring.get_ydata()).tolist()) == ([1], [2])
-    low, high = ([bar.get_height() for bar in bars] for bars in right.containers)  # type: ignore[attr-defined]
-    assert low == found.controlled[1, :, 0].tolist()
-    assert high == found.controlled[1, :, 1].tolist()
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["mark low", "mark high"]
+def test_cells_are_effects_and_bars_the_gain_at_both_ends() -> None:
+    found = gates(2)
+    left, right, *_ = plot_gating(found, ["value", "mark"]).axes
+    np.testing.assert_array_equal(left.images[0].get_array(), found.effects.numpy())
+    assert [label.get_text() for label in left.get_yticklabels()] == ["value", "mark"]
+    assert [bar.get_height() for bar in right.containers[0]] == [0.25, -0.5]  # type: ignore[attr-defined]
+    assert [label.get_text() for label in right.get_xticklabels()] == ["mark low", "mark high"]
 
 
-def test_the_most_locked_are_shown_of_many() -> None:
-    found = gates(100, 60)
-    axes = plot_gating(found).axes[0]
-    assert np.asarray(axes.images[0].get_array()).shape == (20, 20)
-    best = str(int(found.locking.max(dim=1).values.argmax()))
-    assert best in [label.get_text() for label in axes.get_yticklabels()]
+def test_what_was_not_looked_at_is_not_shown() -> None:
+    assert np.asarray(plot_gating(gates(60)).axes[0].images[0].get_array()).shape == (8, 8)
 
 
-@pytest.mark.parametrize(("units", "channels"), [(0, 1), (0, 30), (1, 1), (3, 9), (100, 60)])
-def test_figures_of_gates_draw(units: int, channels: int) -> None:
-    image = render(plot_gating(gates(units, channels)))
-    assert max(image.shape) < 2200
-    assert image.std() > 2
-
-
-def test_units_that_never_switch_draw() -> None:
-    rnn = torch.zeros(1), torch.zeros(1, 1), torch.zeros(1, 2), torch.zeros(1), 1
-    found = gating(rnn, torch.randn(4, 3, 2), torch.ones(4, 3, 1), torch.zeros(4, 3, 2))
-    assert found.locking.isnan().all()
-    render(plot_gating(found))
+def test_lines_are_kernels() -> None:
+    found = kernels(2)
+    axes = plot_integration(found, [f"channel {index}" for index in range(9)]).axes[0]
+    for line, kernel in zip(axes.lines, found.kernel, strict=False):
+        np.testing.assert_array_equal(line.get_ydata(), kernel.numpy())
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [label.partition(",")[0] for label in labels] == ["channel 3", "channel 4"]
 
 
 def test_bars_are_gains_in_each_condition() -> None:
     found = routes([1, 3], 2)
-    p = torch.tensor([0.5, 0.005])
-    axes = plot_routing(found._replace(difference_p=p), ["one", "three"], ["value", "mark"]).axes[0]
+    axes = plot_routing(found, ["one", "three"], ["value", "mark"]).axes[0]
     heights = [[bar.get_height() for bar in bars] for bars in axes.containers]  # type: ignore[attr-defined]
     assert heights == found.gain.tolist()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "three"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["value", "mark *"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        f"{name}\n{effect:.2f}" for name, effect in zip(("value", "mark"), found.effects.tolist(), strict=True)
+    ]
     unnamed = plot_routing(found).axes[0].get_legend()
     assert [text.get_text() for text in unnamed.get_texts()] == ["1", "3"]
 
 
-@pytest.mark.parametrize(("groups", "channels"), [(2, 1), (20, 60)])
-def test_figures_of_routes_draw(groups: int, channels: int) -> None:
-    names = [f"{index}: a name that is far too long for $an axis" for index in range(groups)]
-    image = render(plot_routing(routes(list(range(groups)), channels), names))
-    assert max(image.shape) < 2200
-    assert image.std() > 5
+@pytest.mark.parametrize("channels", [1, 2, 60])
+def test_figures_draw_at_every_size(channels: int) -> None:
+    names = [f"{index}: a name that is far too long for $an axis" for index in range(20)]
+    for figure in (
+        plot_gating(gates(channels)),
+        plot_integration(kernels(min(channels, 8))),
+        plot_routing(routes(list(range(20)), channels), names),
+    ):
+        image = render(figure)
+        assert max(image.shape) < 2200
+        assert image.std() > 2

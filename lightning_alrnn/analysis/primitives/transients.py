@@ -1,0 +1,217 @@
+"""Memory-dependent transients: the answer hangs on states that no attractor of the present input holds."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.interventions import Intervention, freeze_switching, intervene, linearise, silence
+from lightning_alrnn.analysis.primitives.gating import why_no_unit_switches
+from lightning_alrnn.analysis.primitives.trials import (
+    ALPHA,
+    DRAWS,
+    LEAST_REMOVED,
+    Trials,
+    as_values,
+    explained,
+    orders,
+    p_value,
+    prediction,
+)
+from lightning_alrnn.analysis.primitives.words import by_chance, too_small
+
+LEAST_EFFECT = 0.25
+"""Share of the targets' variance that settling must take away."""
+
+_WINDOW = 0.1
+_NOISE = 0.05
+_MOST_OUTPUTS = 8
+_MOST_COMPONENTS = 10
+_FAR = 1e6
+
+
+class Transients(NamedTuple):
+    """Whether the answer depends on states that the present input would not hold.
+
+    The network is let settle: one window, a tenth of the sequence, before the response it is held at the input of that
+    window for half as many steps as the longest sequence has, and goes on from there.
+
+    Attributes:
+        found: whether effect, p and intervention are all as they must be; ``None`` where no unit switches or there is
+            nothing to remember.
+        effect: R²(target | answer, present input) − R²(target | settled network, present input), held out, in shares of
+            the targets' variance; the answer stands with 5 % of noise, so that what has decayed twentyfold is lost. The
+            settled network is the one that tells more: held at the trial's own input or at the mean one, its answer or
+            its state.
+        p: share of draws, targets exchanged, in which the effect is as large.
+        intervention: share of what the answer tells beyond the present input that is gone where the nonlinear units are
+            silenced, made linear or frozen in the window; NaN where effect or p are not enough.
+        reason: what failed; empty where it is found.
+        present: R²(target | present input).
+        answer: R²(target | answer, present input).
+        settled: R²(target | settled network, present input).
+        without: which of "silence", "linearise" and "freeze" takes most away; empty as for ``intervention``.
+        steps: how many steps before the response the window has, the median over the sequences.
+    """
+
+    found: bool | None
+    effect: float
+    p: float
+    intervention: float
+    reason: str
+    present: float
+    answer: float
+    settled: float
+    without: str
+    steps: int
+
+
+def transients(
+    trials: Trials,
+    readout_weight: Tensor,
+    targets: Tensor,
+    *,
+    draws: int = DRAWS,
+    alpha: float = ALPHA,
+    seed: int = 0,
+) -> Transients:
+    """Whether the network answers from transients: see :class:`Transients`.
+
+    Chance: the targets exchanged among trials of like length. Sequences of fewer than three steps are left out.
+
+    Args:
+        trials: the trials.
+        readout_weight: D of the outputs, shape ``(outputs, M)``.
+        targets: what the outputs should be: classes, int64 of shape ``(batch,)``, or values ``(batch, outputs)``.
+        draws: how many times targets are exchanged.
+        alpha: level.
+        seed: seed of the draws.
+    """
+    nothing = Transients(None, *(math.nan,) * 3, "", *(math.nan,) * 3, "", 0)
+    reason = why_no_unit_switches(trials)
+    rows = (trials.lengths >= 3).nonzero()[:, 0]
+    if not reason and len(rows) < 10:
+        reason = "fewer than ten sequences have three steps or more"
+    values = as_values(targets)[rows]
+    if not reason and float(values.std(dim=0, correction=0).sum()) <= 1e-9 * float(values.abs().max()):
+        reason = "all targets are the same: there is nothing to remember"
+    if reason:
+        return nothing._replace(reason=reason)
+
+    window = _Window(trials, readout_weight, rows)
+    answers = window.answers(window.states)
+    known = window.present
+    matrices = [prediction(known, seed), prediction(torch.cat((known, window.noisy(answers)), dim=1), seed)]
+    settled = [explained(matrices[0], values)]
+    kept = [matrices[0]]
+    for held in (window.held, window.held.mean(dim=0).expand_as(window.held)):
+        state = window.settle(held)
+        for told in (window.noisy(window.answers(state)), window.components(state)):
+            kept.append(prediction(torch.cat((known, told), dim=1), seed))
+            settled.append(explained(kept[-1], values))
+    best = max(range(len(settled)), key=lambda index: settled[index])
+
+    def effect(given: Tensor) -> float:
+        return explained(matrices[1], given) - max(explained(matrices[0], given), explained(kept[best], given))
+
+    measured = effect(values)
+    p = p_value(measured, [effect(values[order]) for order in orders(trials.block[rows], draws, seed)])
+    present, answer = settled[0], explained(matrices[1], values)
+    found = nothing._replace(
+        found=False,
+        effect=measured,
+        p=p,
+        reason=too_small(measured, LEAST_EFFECT, False) or by_chance(p, alpha),
+        present=present,
+        answer=answer,
+        settled=settled[best],
+        steps=int(window.length.median()),
+    )
+    if found.reason:
+        return found
+    everyone = range(trials.units)
+    beyond = answer - max(present, 0.0)
+    removed = {}
+    for kind, intervention in (
+        ("silence", silence(*everyone)),
+        ("linearise", linearise(*everyone)),
+        ("freeze", freeze_switching(0)),
+    ):
+        told = torch.cat((known, window.noisy(window.answers(window.states, intervention))), dim=1)
+        removed[kind] = (answer - max(explained(prediction(told, seed), values), present, 0.0)) / beyond
+    without = max(removed, key=lambda kind: removed[kind])
+    if removed[without] < LEAST_REMOVED:
+        reason = (
+            "intervention: with the nonlinear units silenced, made linear or frozen the answer still tells "
+            f"{1 - removed[without]:.0%} of it"
+        )
+    return found._replace(found=not reason, intervention=removed[without], reason=reason, without=without)
+
+
+class _Window:
+    """The network before the response.
+
+    Attributes:
+        states: those before the window, float64 of shape ``(n, M)``.
+        length: steps from there to the response, int64 of shape ``(n,)``.
+        held: the mean input of the window, float64 of shape ``(n, K)``.
+        present: that and the input at the response, side by side.
+    """
+
+    def __init__(self, trials: Trials, readout_weight: Tensor, rows: Tensor) -> None:
+        lengths, inputs = trials.lengths[rows], trials.inputs[rows]
+        self._rnn = trials.rnn
+        self._steps = (int(lengths.max()) + 1) // 2
+        length = (_WINDOW * lengths).round().long().clamp(min=1)
+        start = lengths - 1 - length  # steps up to here lie before the window
+        every = torch.arange(len(rows))
+        step = torch.arange(inputs.shape[1])
+        inside = (step >= start.unsqueeze(1)) & (step < (lengths - 1).unsqueeze(1))
+        self.held = (inputs * inside.unsqueeze(-1)).sum(dim=1) / length.unsqueeze(1)
+        self.present = torch.cat((self.held, inputs[every, lengths - 1]), dim=1)
+        self.states = trials.states[rows][every, start - 1]
+        self.length = length + 1
+        at = start.unsqueeze(1) + torch.arange(int(self.length.max()))
+        at = at.clamp(max=inputs.shape[1] - 1).unsqueeze(-1).expand(-1, -1, inputs.shape[2])
+        self._inputs = inputs.gather(1, at)
+        weight = readout_weight.detach().cpu().double()
+        outputs = trials.states[rows][every, lengths - 1] @ weight.T
+        directions = torch.linalg.svd(outputs - outputs.mean(dim=0), full_matrices=False)[2][:_MOST_OUTPUTS]
+        self._weight = directions @ weight
+        values = outputs @ directions.T
+        self._scale = values.std(dim=0, correction=0).clamp(min=1e-9 * float(values.abs().max()) + 1e-300)
+        generator = np.random.default_rng(0)
+        self._noise = torch.from_numpy(_NOISE * generator.standard_normal(values.shape))
+
+    def answers(self, states: Tensor, intervention: Intervention | None = None) -> Tensor:
+        """Outputs at the response, from some states before the window."""
+        run = intervene(self._rnn, self._inputs, intervention, state=states, lengths=self.length)
+        answers: Tensor = run.states[torch.arange(len(states)), self.length - 1] @ self._weight.T
+        return answers
+
+    def noisy(self, answers: Tensor) -> Tensor:
+        """Outputs in standard deviations of the network's own, with noise."""
+        values = torch.nan_to_num(answers / self._scale, nan=0.0).clamp(-_FAR, _FAR)
+        return values + self._noise
+
+    def settle(self, held: Tensor) -> Tensor:
+        """States after half as many steps as the longest sequence has, under a constant input."""
+        state = self.states
+        for _ in range(self._steps):
+            state = intervene(self._rnn, held.unsqueeze(1), state=state).states[:, 0].clamp(-_FAR, _FAR)
+        return state
+
+    def components(self, states: Tensor) -> Tensor:
+        """Leading principal components of states, in standard deviations of those before the window, with noise."""
+        scale = self.states.std(dim=0, correction=0)
+        scale = scale.clamp(min=1e-9 * float(self.states.abs().max()) + 1e-300)
+        values = ((states - states.mean(dim=0)) / scale).clamp(-_FAR, _FAR)
+        directions = torch.linalg.svd(values, full_matrices=False)[2][:_MOST_COMPONENTS]
+        generator = np.random.default_rng(1)
+        noise = torch.from_numpy(_NOISE * generator.standard_normal((len(values), len(directions))))
+        components: Tensor = values @ directions.T + noise
+        return components

@@ -1,0 +1,499 @@
+"""What the primitives are read from: the exact effect of every input on the answer, trial by trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_alrnn.analysis.interventions import Intervention, intervene, linearise, silence
+from lightning_alrnn.analysis.system import Network, read_parameters, read_states, tensor
+from lightning_alrnn.batch import valid_steps
+
+DRAWS = 200
+"""How many times chance is drawn; the least p-value is 1/201."""
+
+SCREENING = 20
+"""How many of them are drawn where the effect is too small to be found."""
+
+ALPHA = 0.05
+"""The level of each test."""
+
+LEAST_AGREEMENT = 0.25
+"""Share of the targets' variance that the answers must tell; below it the network counts as untrained."""
+
+LEAST_REMOVED = 0.5
+"""Share of a mechanism that an intervention must take away."""
+
+LEAST_CHANGE = 0.1
+"""Share of what the input makes of the answer that an intervention must change."""
+
+_LEAST_BLOCK = 16
+_MOST_RANKED = 24
+_MOST_TRIALS = 256
+_FOLDS = 5
+_RIDGE = 1e-3
+
+
+class Trials(NamedTuple):
+    """Trials and what each of their inputs counts for the answer, on the CPU.
+
+    Attributes:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        inputs: s_1 … s_T, float64 of shape ``(batch, time, K)``; zero past a sequence's length.
+        states: z_1 … z_T, float64 of shape ``(batch, time, M)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        valid: which steps lie within the sequence, bool of shape ``(batch, time)``.
+        row: D of the answer y = D z_T + b, float64 of shape ``(M,)``.
+        answer: D z_T of each sequence, float64 of shape ``(batch,)``.
+        gains: ∂y/∂s_t, float64 of shape ``(batch, time, K)``; zero past a sequence's length.
+        power: variance of each input over the trials, as many steps before the end, float64 of shape ``(time, K)``;
+            the last entry is that of the last step.
+        block: number of the set of trials of like length that each belongs to, int64 of shape ``(batch,)``.
+        agreement: share of the targets' variance that the network's outputs tell, see :func:`agreement`.
+    """
+
+    rnn: Network
+    inputs: Tensor
+    states: Tensor
+    lengths: Tensor
+    valid: Tensor
+    row: Tensor
+    answer: Tensor
+    gains: Tensor
+    power: Tensor
+    block: Tensor
+    agreement: float
+
+    @property
+    def units(self) -> int:
+        """P, the number of nonlinear units."""
+        return read_parameters(self.rnn).units
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the answers tell so little of the targets that a larger effect is asked for."""
+        return self.agreement < LEAST_AGREEMENT
+
+
+class Carriers(NamedTuple):
+    """Nonlinear units without which a mechanism is gone.
+
+    Attributes:
+        units: which.
+        kind: "silence" or "linearise".
+        removed: share of the mechanism that this takes away.
+        change: 1 − r² of what the input makes of the answer, Σ_t ∂y/∂s_t (s_t − mean), with and without them.
+    """
+
+    units: tuple[int, ...]
+    kind: str
+    removed: float
+    change: float
+
+
+def read_trials(
+    rnn: Network,
+    inputs: Tensor,
+    states: Tensor,
+    readout_weight: Tensor,
+    lengths: Tensor | None = None,
+    agreement: float = math.nan,
+) -> Trials:
+    """Put together what the primitives are read from.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        inputs: s_1 … s_T, shape ``(batch, time, K)``.
+        states: z_1 … z_T, the states after them, shape ``(batch, time, M)``.
+        readout_weight: D of the answer y = D z_T + b, shape ``(M,)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        agreement: of the network's outputs with the targets; NaN where it is not known.
+
+    Raises:
+        ValueError: if a parameter or a state is not finite or a shape does not fit.
+
+    Example:
+        >>> rnn = torch.zeros(0), torch.full((1, 1), 0.5), torch.ones(1, 1), torch.zeros(1), 0
+        >>> trials = read_trials(rnn, torch.ones(1, 2, 1), torch.tensor([[[1.0], [1.5]]]), torch.tensor([2.0]))
+        >>> trials.answer.tolist(), trials.gains.flatten().tolist()
+        ([3.0], [1.0, 2.0])
+    """
+    batch, time = states.shape[:2]
+    gains = input_gain(rnn, states, readout_weight, lengths)
+    lengths = torch.full((batch,), time) if lengths is None else lengths.cpu()
+    if inputs.shape != gains.shape:
+        raise ValueError(f"inputs must have shape (batch, time, K) = {tuple(gains.shape)}, got {tuple(inputs.shape)}")
+    valid = valid_steps(lengths, time)
+    inside = torch.where(valid.unsqueeze(-1), inputs.detach().cpu().double(), 0.0)
+    z = states.detach().cpu().double()
+    row = readout_weight.detach().cpu().double()
+    late, there = to_end(inside, lengths), to_end(valid.unsqueeze(-1), lengths)
+    count = there.sum(dim=0).clamp(min=1)
+    apart = (late - late.sum(dim=0) / count) * there
+    return Trials(
+        rnn=rnn,
+        inputs=inside,
+        states=z,
+        lengths=lengths,
+        valid=valid,
+        row=row,
+        answer=z[torch.arange(batch), lengths - 1] @ row,
+        gains=gains,
+        power=apart.square().sum(dim=0) / count,
+        block=blocks(lengths),
+        agreement=agreement,
+    )
+
+
+def input_gain(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """How much each input counts for the output at the sequence's last step, ∂y_T/∂s_t = D J_{T−1} … J_t C.
+
+    Args:
+        rnn: the network, or its parameters (A, W, C, h, P).
+        states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
+        readout_weight: D of the output y = D z + b, shape ``(M,)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+
+    Returns:
+        float64 of shape ``(batch, time, K)``; zero past a sequence's length.
+
+    Raises:
+        ValueError: if a parameter or a state is not finite or a shape does not fit.
+
+    Example:
+        A unit that keeps half of what it has.
+
+        >>> from lightning_alrnn.nn import ALRNN
+        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=0)
+        >>> with torch.no_grad():
+        ...     _ = rnn.W.fill_(0.5), rnn.C.fill_(2.0)
+        >>> input_gain(rnn, torch.zeros(1, 3, 1), torch.ones(1)).flatten().tolist()
+        [0.5, 1.0, 2.0]
+    """
+    parameters = read_parameters(rnn)
+    size = len(parameters.h)
+    if states.ndim != 3:
+        raise ValueError(f"states must have shape (batch, time, M={size}), got {tuple(states.shape)}")
+    z = tensor(read_states("states", states, size))
+    if readout_weight.shape != (size,):
+        raise ValueError(f"readout_weight must have shape (M,) = ({size},), got {tuple(readout_weight.shape)}")
+    batch, time = z.shape[:2]
+    row = tensor(read_states("readout_weight", readout_weight, size))
+    codes = functional.pad(z[:, :-1, parameters.linear :] > 0, (0, 0, 1, 0))
+    return _gains(rnn, codes, row, torch.full((batch,), time) if lengths is None else lengths.cpu())
+
+
+def _gains(rnn: Network, codes: Tensor, row: Tensor, lengths: Tensor, units: Tensor | None = None) -> Tensor:
+    """D J_T … J_{t+1} C, where the step to z_t is in the regime ``codes[:, t]``; of ``units`` (1 or 0) only those."""
+    parameters = read_parameters(rnn)
+    batch, time = codes.shape[:2]
+    diagonal, W, C = (tensor(value) for value in (parameters.diagonal, parameters.W, parameters.C))
+    units = torch.ones_like(row) if units is None else units
+    back = torch.zeros(batch, len(row), dtype=torch.float64)
+    gains = torch.zeros(batch, time, C.shape[1], dtype=torch.float64)
+    for step in range(time - 1, -1, -1):
+        if step < time - 1:
+            slopes = functional.pad(codes[:, step + 1].double(), (parameters.linear, 0), value=1.0)
+            back = (diagonal * back + slopes * (back @ W)) * units
+        back = torch.where((lengths - 1 == step).unsqueeze(1), row * units, back)
+        gains[:, step] = back @ C
+    return gains
+
+
+def gains_past(trials: Trials, unit: int) -> Tensor:
+    """∂y/∂s_t without what passes through the rectifier of a nonlinear unit, in the same regimes.
+
+    Args:
+        trials: the trials.
+        unit: which, 0 for unit M−P.
+
+    Returns:
+        float64 of shape ``(batch, time, K)``.
+    """
+    parameters = read_parameters(trials.rnn)
+    codes = functional.pad(trials.states[:, :-1, parameters.linear :] > 0, (0, 0, 1, 0))
+    codes[..., unit] = False
+    return _gains(trials.rnn, codes, trials.row, trials.lengths)
+
+
+def under(trials: Trials, intervention: Intervention) -> Trials:
+    """The same trials under an intervention; ``power`` stays what it is.
+
+    Args:
+        trials: the trials.
+        intervention: what is changed.
+    """
+    run = intervene(trials.rnn, trials.inputs, intervention, lengths=trials.lengths)
+    units = torch.ones_like(trials.row)
+    if intervention.kind == "silence":
+        units[[len(units) - trials.units + unit for unit in intervention.units]] = 0.0
+    gains = _gains(trials.rnn, run.codes, trials.row, trials.lengths, units)
+    answer = run.states[torch.arange(len(run.states)), trials.lengths - 1] @ trials.row
+    return trials._replace(states=run.states, answer=answer, gains=gains)
+
+
+def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], float]) -> Carriers:
+    """The fewest nonlinear units that carry a mechanism: without them it is gone, and the answer another.
+
+    Units are ranked by how much of the mechanism goes with each, and taken away together, 1, 2, 4, … of them, until
+    half of it is gone and a tenth of what the input makes of the answer has changed.
+
+    Args:
+        trials: the trials; 256 of them are looked at.
+        channel: the input that the mechanism is about.
+        measure: how much there is of the mechanism, 0 where there is none.
+    """
+    some = subset(trials, _MOST_TRIALS)
+    size = len(trials.row) - trials.units
+    whole = measure(some)
+    on = (some.states[..., size:] > 0).double()
+    # units that switch, by what they pass on
+    reach = tensor(read_parameters(trials.rnn).W)[:, size:].norm(dim=0) * some.states[..., size:].std(
+        dim=(0, 1), correction=0
+    )
+    reach = torch.where(on.std(dim=(0, 1), correction=0) > 0, reach, 0.0)
+    ranked = reach.argsort(descending=True)[:_MOST_RANKED]
+
+    def look(units: tuple[int, ...], kind: Callable[..., Intervention]) -> Carriers:
+        other = under(some, kind(*units))
+        if not bool(torch.isfinite(other.gains).all() and torch.isfinite(other.answer).all()):
+            return Carriers(units, kind.__name__, -math.inf, 0.0)  # nothing can be said of a network that explodes
+        change = changed_share(part_of_answer(some, channel), part_of_answer(other, channel))
+        return Carriers(units, kind.__name__, 1 - measure(other) / whole, change)
+
+    alone = {
+        unit: max((look((unit,), kind) for kind in (silence, linearise)), key=_rank)
+        for unit in ranked.tolist()
+        if float(reach[unit]) > 0
+    }
+    order = sorted(alone, key=lambda unit: -_rank(alone[unit]))
+    best, count = Carriers((), "silence", 0.0, 0.0), 1
+    while order and _rank(best) < 1:
+        units = tuple(sorted(order[:count]))
+        choices = [alone[units[0]]] if count == 1 else [look(units, kind) for kind in (silence, linearise)]
+        best = max((best, *choices), key=_rank)
+        if count >= len(order):
+            break
+        count = min(2 * count, len(order))
+    return best
+
+
+def _rank(carriers: Carriers) -> float:
+    """How far half of the mechanism and a tenth of the answer are gone; from 1 on, both."""
+    return min(carriers.removed / LEAST_REMOVED, carriers.change / LEAST_CHANGE)
+
+
+def subset(trials: Trials, count: int) -> Trials:
+    """Some of the trials, evenly spread.
+
+    Args:
+        trials: the trials.
+        count: how many, at most.
+    """
+    return select(trials, torch.linspace(0, len(trials.answer) - 1, min(count, len(trials.answer))).round().long())
+
+
+def select(trials: Trials, rows: Tensor) -> Trials:
+    """Some of the trials; ``power`` stays what it is.
+
+    Args:
+        trials: the trials.
+        rows: indices of those that are kept, int64 of shape ``(n,)``.
+    """
+    names = ("inputs", "states", "lengths", "valid", "answer", "gains", "block")
+    return trials._replace(**{name: getattr(trials, name)[rows] for name in names})
+
+
+def part_of_answer(trials: Trials, channel: int) -> Tensor:
+    """What an input makes of each answer, Σ_t ∂y/∂s_t (s_t − its mean over the trials), exact in a trial's regimes.
+
+    Args:
+        trials: the trials.
+        channel: which input.
+
+    Returns:
+        float64 of shape ``(batch,)``.
+    """
+    inside = trials.valid.double()
+    inputs = trials.inputs[..., channel]
+    mean = (inputs * inside).sum(dim=0) / inside.sum(dim=0).clamp(min=1)
+    return (trials.gains[..., channel] * (inputs - mean) * inside).sum(dim=1)
+
+
+def changed_share(before: Tensor, after: Tensor) -> float:
+    """1 − r² of two answers: 0 where one is the other on another scale, 1 where it tells nothing of it.
+
+    Args:
+        before: float64 of shape ``(batch,)``.
+        after: of the same shape.
+
+    Returns:
+        0 to 1.
+    """
+    first, second = before - before.mean(), after - after.mean()
+    size = float(first.square().sum() * second.square().sum())
+    scale = float(before.square().sum() * after.square().sum())
+    return 1 - float(first @ second) ** 2 / size if size > 1e-18 * scale and size > 0 else 1.0
+
+
+def blocks(lengths: Tensor) -> Tensor:
+    """Sets of trials of like length, of 16 or more where there are as many.
+
+    Args:
+        lengths: int64 of shape ``(batch,)``.
+
+    Returns:
+        The number of each trial's set, int64 of shape ``(batch,)``.
+    """
+    order = torch.argsort(lengths, stable=True)
+    block = torch.zeros(len(lengths), dtype=torch.int64)
+    number, size = 0, 0
+    for place, trial in enumerate(order.tolist()):
+        if size >= _LEAST_BLOCK and lengths[trial] != lengths[order[place - 1]]:
+            number, size = number + 1, 0
+        block[trial] = number
+        size += 1
+    if number and size < _LEAST_BLOCK:
+        block[block == number] = number - 1
+    return block
+
+
+def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
+    """Permutations of trials within their blocks.
+
+    Args:
+        block: of each trial, int64 of shape ``(batch,)``.
+        draws: how many.
+        seed: of the draws.
+
+    Returns:
+        Indices, int64 of shape ``(batch,)`` each.
+    """
+    generator = np.random.default_rng(seed)
+    numbers = block.numpy()
+    at = np.argsort(numbers, kind="stable")
+    drawn = []
+    for _ in range(draws):
+        order = np.empty_like(at)
+        order[at] = np.lexsort((generator.random(len(numbers)), numbers))
+        drawn.append(torch.from_numpy(order))
+    return drawn
+
+
+def p_value(value: float, chance: list[float], tests: int = 1) -> float:
+    """Share of draws, the measured one among them, that reach a value, times the number of tests.
+
+    Args:
+        value: what was measured.
+        chance: what was drawn.
+        tests: how many tests the value is the best of.
+
+    Returns:
+        1 at the most; NaN for NaN.
+    """
+    if math.isnan(value):
+        return math.nan
+    reached = sum(other >= value - 1e-12 for other in chance)
+    return min(1.0, tests * (1 + reached) / (1 + len(chance)))
+
+
+def to_end(values: Tensor, lengths: Tensor) -> Tensor:
+    """Shift sequences so that all end at the last step.
+
+    Args:
+        values: shape ``(batch, time, K)``.
+        lengths: int64 of shape ``(batch,)``.
+
+    Returns:
+        Of the same shape; zero before a sequence's beginning.
+    """
+    time = values.shape[1]
+    index = torch.arange(time) - (time - lengths).unsqueeze(1)
+    shifted = values.gather(1, index.clamp(min=0).unsqueeze(-1).expand_as(values))
+    return torch.where((index >= 0).unsqueeze(-1), shifted, torch.zeros((), dtype=values.dtype))
+
+
+def prediction(features: Tensor, seed: int = 0) -> Tensor:
+    """The matrix that turns targets into linear predictions of them, held out in five folds, by ridge regression.
+
+    Args:
+        features: shape ``(batch, features)``; those that do not vary do not count.
+        seed: of the folds.
+
+    Returns:
+        float64 of shape ``(batch, batch)``.
+    """
+    count = len(features)
+    fold = torch.empty(count, dtype=torch.int64)
+    fold[torch.from_numpy(np.random.default_rng(seed).permutation(count))] = torch.arange(count) % _FOLDS
+    x = features.double()
+    largest = x.abs().amax(dim=0)
+    x = x - x.mean(dim=0)
+    deviation = x.square().mean(dim=0).sqrt()
+    varying = deviation > 1e-9 * largest
+    x = x[:, varying] / deviation[varying]
+    x = torch.cat((torch.ones(count, 1, dtype=torch.float64), x), dim=1)
+    matrix = torch.zeros(count, count, dtype=torch.float64)
+    for number in range(_FOLDS):
+        inside, outside = (fold == number).nonzero()[:, 0], (fold != number).nonzero()[:, 0]
+        if len(inside) == 0 or len(outside) == 0:
+            continue
+        penalty = torch.full((x.shape[1],), _RIDGE * len(outside), dtype=torch.float64)
+        penalty[0] = 1e-12
+        fit = torch.linalg.solve(x[outside].T @ x[outside] + torch.diag(penalty), x[outside].T)
+        matrix[inside.unsqueeze(1), outside] = x[inside] @ fit
+    return matrix
+
+
+def explained(matrix: Tensor, targets: Tensor) -> float:
+    """Share of the targets' variance that predictions explain.
+
+    Args:
+        matrix: of :func:`prediction`, shape ``(batch, batch)``.
+        targets: float64 of shape ``(batch, outputs)``.
+
+    Returns:
+        1 at the most, below 0 where the mean tells more; NaN where all targets are one.
+    """
+    spread = float((targets - targets.mean(dim=0)).square().sum())
+    if spread <= 1e-18 * float(targets.square().sum()):
+        return math.nan
+    return 1 - float((targets - matrix @ targets).square().sum()) / spread
+
+
+def as_values(targets: Tensor) -> Tensor:
+    """Targets as numbers.
+
+    Args:
+        targets: classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
+
+    Returns:
+        A column for each class, or the values, float64 of shape ``(batch, outputs)``.
+    """
+    if targets.is_floating_point():
+        return targets.detach().cpu().double().reshape(len(targets), -1)
+    return functional.one_hot(torch.unique(targets.cpu(), return_inverse=True)[1]).double()
+
+
+def agreement(outputs: Tensor, targets: Tensor) -> float:
+    """Share of the targets' variance that the outputs tell, linearly and held out (five folds).
+
+    Args:
+        outputs: shape ``(batch, outputs)``.
+        targets: classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
+
+    Returns:
+        1 at the most, about 0 or below where outputs tell nothing; NaN where all targets are one.
+
+    Example:
+        >>> outputs = torch.linspace(-1, 1, 50).unsqueeze(1)
+        >>> round(agreement(outputs, 2 * outputs[:, 0]), 2)
+        1.0
+    """
+    return explained(prediction(outputs.detach().cpu()), as_values(targets))
