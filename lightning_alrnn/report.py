@@ -551,9 +551,10 @@ def _integration(writer: _Writer, study: Study) -> None:
     writer.page.subsection("Integration")
     words = f"A sum of the evidence tells {_percent(found.effect)} of the answer's variance."
     if not math.isnan(found.intervention):
+        slowest = f"{'grows' if found.timescale < 0 else 'decays'} e-fold in {abs(found.timescale):.3g} steps"
         words += (
-            f" Where half of the evidence has come, {found.slow:.3g} modes are slow (the slowest: "
-            f"{found.timescale:.3g} steps). Without them what has come loses {found.intervention:.0%} of its "
+            f" Where half of the evidence has come, {found.slow:.3g} modes are slow (the slowest "
+            f"{slowest}). Without them what has come loses {found.intervention:.0%} of its "
             f"effect, without all others {found.lost_otherwise:.0%}."
         )
     _verdict(writer.page, found, words)

@@ -48,6 +48,14 @@ from lightning_alrnn.analysis.lyapunov import (
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
 from lightning_alrnn.analysis.phases import Phases, phase_activity
+from lightning_alrnn.analysis.primitives import (
+    Gating,
+    Integration,
+    Primitives,
+    Routing,
+    Transients,
+    find_primitives,
+)
 from lightning_alrnn.analysis.pruning import PrunedNetwork, Removal, greedy_removals, remove_units
 from lightning_alrnn.analysis.regimes import (
     DwellTimes,
@@ -101,8 +109,10 @@ __all__ = [
     "FixedPointMatch",
     "FixedPointPlaces",
     "FixedPointSet",
+    "Gating",
     "GroupOccupancy",
     "InputMemory",
+    "Integration",
     "Intervention",
     "InterventionEffect",
     "LargestExponent",
@@ -112,6 +122,7 @@ __all__ = [
     "Nonnormality",
     "Phases",
     "Portrait",
+    "Primitives",
     "PrincipalComponents",
     "PrunedNetwork",
     "RegimeCounts",
@@ -120,10 +131,12 @@ __all__ = [
     "RegimeSummary",
     "Regimes",
     "Removal",
+    "Routing",
     "Run",
     "SlowMode",
     "SlowModes",
     "SpikeStatistics",
+    "Transients",
     "TransitionGraph",
     "UnitStatistics",
     "VirtualFixedPoints",
@@ -140,6 +153,7 @@ __all__ = [
     "dynamics_distance",
     "eigenvalues_of_regimes",
     "entropy_rate",
+    "find_primitives",
     "fixed_points",
     "fixed_points_under",
     "freeze_switching",
