@@ -98,7 +98,9 @@ class Reading(NamedTuple):
         sequences: Sequences of the common test set that the network ran on.
         core: The network's recurrent layer, in float64.
         twin: A layer of the same form with weights as before training.
-        weight: D of the readout, shape ``(outputs, M)``; for classes without the mean over them, which has no effect.
+        outputs: Outputs at the last step, shape ``(batch, outputs)``; for classes without the mean over them, which
+            has no effect.
+        weight: D of these outputs, shape ``(outputs, M)``.
         found: What ``alrnn analyze`` looks at.
         has_encoder: Whether the recurrent layer takes what an encoder makes of the inputs.
     """
@@ -108,6 +110,7 @@ class Reading(NamedTuple):
     sequences: Sequences
     core: ALRNN
     twin: ALRNN
+    outputs: Tensor
     weight: Tensor
     found: Study
     has_encoder: bool
@@ -277,10 +280,11 @@ def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
     found = study(core, sequences, weight, names, time_limit=time_limit)
+    outputs = sequences.outputs.double()
     if model.objective == "classification":
-        weight = weight - weight.mean(dim=0)
+        weight, outputs = weight - weight.mean(dim=0), outputs - outputs.mean(dim=1, keepdim=True)
     metrics = {name: float(value) for name, value in cast(Any, cli.trainer).callback_metrics.items()}
-    return Reading(candidate, metrics, sequences, core, twin, weight, found, model.encoder is not None)
+    return Reading(candidate, metrics, sequences, core, twin, outputs, weight, found, model.encoder is not None)
 
 
 @contextlib.contextmanager
@@ -329,7 +333,7 @@ def _judge(
 
 
 def _group(title: str, readings: list[Reading], scores: list[float], good: list[bool], noun: str) -> Group:
-    directions = output_directions([one.sequences.outputs for one in readings])
+    directions = output_directions([one.outputs for one in readings])
     portraits = [_portrait(one.core, one.sequences.states, one, directions) for one in readings]
     untrained = []
     for one in readings:
@@ -345,7 +349,8 @@ def _group(title: str, readings: list[Reading], scores: list[float], good: list[
 
 
 def _portrait(core: ALRNN, states: Tensor, reading: Reading, directions: Tensor) -> Portrait:
-    return portrait(core, states, directions @ reading.weight, reading.sequences.lengths)
+    sequences = reading.sequences
+    return portrait(core, sequences.inputs, states, directions @ reading.weight, sequences.lengths)
 
 
 def _answer(
@@ -515,9 +520,8 @@ def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> N
     )
     page.text(
         "No distance changes if units are permuted, nonlinear units are scaled by positive factors or linear units are "
-        "mixed. 0 is the same. 1 is nothing in common; for dynamics it is the median distance between a network and "
-        "one of the same form with weights as before training. Two networks count as the same if the largest of the "
-        f"measures is at most {SAME:g}, and a solution is a group of which any two do."
+        f"mixed. Two networks count as the same if the largest of the measures is at most {SAME:g}, half-way to "
+        "nothing in common, and a solution is a group of which any two do."
     )
     page.table(
         ("", *MEASURES),
@@ -525,8 +529,9 @@ def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> N
             (group.title, *(f"{group.comparison.untrained.get(name, math.nan):.2f}" for name in MEASURES))
             for group in groups
         ],
-        "Median distance to an untrained network, undivided; nan where a measure is left out: without nonlinear units "
-        "there is one regime, and behind encoders of their own the networks' inputs differ.",
+        "Median distance between a network and one of the same form with weights as before training: a measure by "
+        "which these are near too does not say that networks have learned the same. nan where a measure is left out: "
+        "without nonlinear units there is one regime, and behind encoders of their own the networks' inputs differ.",
     )
 
 

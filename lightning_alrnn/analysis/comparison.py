@@ -50,7 +50,8 @@ class Portrait(NamedTuple):
         occupancy: share of steps in the most visited regimes, which add up to 95 % of the steps or are 16, scaled to
             sum 1, float64 of shape ``(regimes,)``.
         spectra: eigenvalues of A + W D in each of these regimes, complex128 of shape ``(regimes, M)``.
-        gains: ∂y_T/∂s_t of each output, float64 of shape ``(outputs, batch, time, K)``.
+        gains: ∂y_T/∂s_t of each output, times the standard deviation of the input over all steps, float64 of shape
+            ``(outputs, batch, time, K)``. An input that hardly varies counts as little as it does in the sequences.
     """
 
     labels: Tensor
@@ -63,9 +64,8 @@ class Comparison(NamedTuple):
     """How far n networks are from each other.
 
     Attributes:
-        measures: distances by each measure (a key of ``MEASURES``), float64 of shape ``(n, n)``; those by ``dynamics``
-            divided by that of untrained networks. A measure is left out where it says nothing, such as ``switching``
-            for P = 0.
+        measures: distances by each measure (a key of ``MEASURES``), float64 of shape ``(n, n)``. A measure is left out
+            where it says nothing, such as ``switching`` for P = 0.
         untrained: median of the distances between a network and an untrained one, by each measure.
         distance: the largest of the measures, float64 of shape ``(n, n)``.
         merges: complete-linkage clustering of ``distance`` in SciPy's form, float64 of shape ``(n − 1, 4)``.
@@ -107,11 +107,12 @@ def output_directions(outputs: Sequence[Tensor]) -> Tensor:
     return kept
 
 
-def portrait(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tensor) -> Portrait:
+def portrait(rnn: Network, inputs: Tensor, states: Tensor, readout_weight: Tensor, lengths: Tensor) -> Portrait:
     """Describe a network on some sequences, as far as it can be compared with others.
 
     Args:
         rnn: the network, or its parameters (A, W, C, h, P).
+        inputs: s_1 … s_T, shape ``(batch, time, K)``.
         states: z_1 … z_T, shape ``(batch, time, M)``.
         readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
@@ -123,7 +124,7 @@ def portrait(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tens
         >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=1)
         >>> states = torch.tensor([[[0.0, 1.0], [0.0, -1.0], [0.0, -2.0]]])
-        >>> found = portrait(rnn, states, torch.ones(1, 2), torch.tensor([3]))
+        >>> found = portrait(rnn, torch.randn(1, 3, 1), states, torch.ones(1, 2), torch.tensor([3]))
         >>> found.labels.tolist(), found.spectra.shape, found.gains.shape
         ([[1, 0, 0]], torch.Size([2, 2]), torch.Size([1, 1, 3, 1]))
     """
@@ -136,12 +137,13 @@ def portrait(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tens
     labels = torch.full(states.shape[:2], -1)
     labels[valid] = by_count.argsort()[regime]
     share = counts[by_count].double() / counts.sum()
+    spread = inputs[valid].double().std(dim=0, correction=0)
     listed = min(_MOST_REGIMES, int((share.cumsum(0) < _COVERED).sum()) + 1)
     return Portrait(
         labels,
         share[:listed] / share[:listed].sum(),
         eigenvalues_of_regimes(rnn, unpack_bits(words[by_count[:listed]], units)),
-        torch.stack([input_gain(rnn, states, row, lengths) for row in readout_weight]),
+        torch.stack([input_gain(rnn, states, row, lengths) for row in readout_weight]) * spread,
     )
 
 
@@ -310,16 +312,12 @@ _DISTANCES = {
 def compare_portraits(
     portraits: Sequence[Portrait], untrained: Sequence[Portrait], measures: Sequence[str] = tuple(MEASURES)
 ) -> Comparison:
-    """Say how far networks are from each other.
-
-    Gains, switching and graph have a unit of their own: 1 is nothing in common. Spectra are never that different, as
-    most modes of most networks decay fast, or all of them are slow before training. So 1 is what training makes of the
-    dynamics: the distance to an untrained network.
+    """Say how far networks are from each other, and from untrained ones.
 
     Args:
         portraits: the networks, on the same sequences.
-        untrained: for each of them a network of the same form with weights as they were before training, on the same
-            sequences.
+        untrained: for each of them a network of the same form with weights as before training, on the same sequences.
+            A measure by which these are near too does not say that networks have learned the same.
         measures: keys of ``MEASURES``. Gains cannot be compared where each network has an encoder of its own, as the
             inputs of the recurrent layer then differ.
 
@@ -327,7 +325,7 @@ def compare_portraits(
         >>> from lightning_alrnn.nn import ALRNN
         >>> inputs, rnns = torch.randn(8, 5, 1), [ALRNN(1, 3, 1) for _ in range(4)]
         >>> def look(rnn):
-        ...     return portrait(rnn, rnn(inputs)[0].detach(), torch.ones(1, 3), torch.full((8,), 5))
+        ...     return portrait(rnn, inputs, rnn(inputs)[0].detach(), torch.ones(1, 3), torch.full((8,), 5))
         >>> found = compare_portraits([look(rnns[0]), look(rnns[0])], [look(rnns[1]), look(rnns[2])])
         >>> float(found.distance.max()), found.groups.tolist()
         (0.0, [0, 0])
@@ -344,7 +342,7 @@ def compare_portraits(
                 found[row, column] = found[column, row] = measure(portraits[row], portraits[column])
         if max(reference, float(found.max())) > _TINY:
             references[name] = reference
-            distances[name] = found / max(reference, _TINY) if name == "dynamics" else found
+            distances[name] = found
     distance = torch.stack([torch.zeros(size, size, dtype=torch.float64), *distances.values()]).amax(dim=0)
     if size == 1:
         merges, order = np.zeros((0, 4)), np.zeros(1, dtype=np.int64)

@@ -56,7 +56,7 @@ def look(rnn: ALRNN, readout: Tensor, batch: int = 20, time: int = 12) -> Portra
     inputs = torch.randn(batch, time, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     lengths = torch.randint(1, time + 1, (batch,), generator=torch.Generator().manual_seed(1))
     states = rnn(inputs, lengths=lengths)[0].detach()
-    return portrait(rnn, states, readout, lengths)
+    return portrait(rnn, inputs, states, readout, lengths)
 
 
 def labelled(*rows: list[int]) -> Portrait:
@@ -98,7 +98,7 @@ def test_the_same_answers_by_other_means_are_told_apart() -> None:
         readout = torch.tensor([row], dtype=torch.float64)
         states = rnn(inputs)[0].detach()
         torch.testing.assert_close((states @ readout.T)[:, -1, 0], inputs[..., 0].sum(dim=1))
-        seen.append(portrait(rnn, states, readout, lengths))
+        seen.append(portrait(rnn, inputs, states, readout, lengths))
     assert gain_distance(*seen) < 1e-8
     assert switching_distance(*seen) == 1
     assert graph_distance(*seen) == 1
@@ -176,7 +176,7 @@ def test_a_portrait_says_what_the_network_did() -> None:
     inputs = torch.randn(7, 9, 2, dtype=torch.float64)
     lengths = torch.tensor([9, 8, 7, 6, 5, 4, 3])
     states = rnn(inputs, lengths=lengths)[0].detach()
-    found = portrait(rnn, states, readout, lengths)
+    found = portrait(rnn, inputs, states, readout, lengths)
     codes: dict[int, set[tuple[bool, ...]]] = {}
     for trial in range(7):
         for step in range(9):
@@ -194,6 +194,10 @@ def test_a_portrait_says_what_the_network_did() -> None:
     assert spectrum_distance(found.spectra[0], expected) < 1e-8
     assert found.gains.shape == (2, 7, 9, 2)
     assert not found.gains[:, 6, 3:].any()
+    later = torch.where(torch.arange(9)[:, None] < lengths[:, None, None], inputs, 1e6)  # padding
+    torch.testing.assert_close(portrait(rnn, later, states, readout, lengths).gains, found.gains)
+    wider = portrait(rnn, inputs * torch.tensor([1.0, 3.0]), states, readout, lengths)
+    torch.testing.assert_close(wider.gains, found.gains * torch.tensor([1.0, 3.0]))
 
 
 def test_outputs_are_looked_at_along_common_directions() -> None:
