@@ -482,7 +482,11 @@ def _write_table(page: Page, groups: Sequence[Group], key: str) -> None:
     for group in groups:
         lower, upper = group.comparison.unchanged
         each = [_primitives(reading.found) for reading in group.readings]
-        counts = [f"{name} in {sum(found[name] is True for found in each)}" for name in each[0]]
+        counts = [
+            f"{name} in {sum(found[name] is True for found in each)}"
+            for name in each[0]
+            if any(found[name] is not None for found in each)
+        ]
         until = "upwards" if math.isinf(upper) else f"to {upper:.2f}"
         page.text(
             f"{group.title}: of {len(each)} networks, {', '.join(counts)}. The solutions stay the same for any "
