@@ -489,8 +489,9 @@ def _write_table(page: Page, groups: Sequence[Group], key: str) -> None:
         ]
         until = "upwards" if math.isinf(upper) else f"to {upper:.2f}"
         page.text(
-            f"{group.title}: of {len(each)} networks, {', '.join(counts)}. The solutions stay the same for any "
-            f"criterion from {lower:.2f} {until}."
+            f"{group.title}: of {len(each)} networks, "
+            f"{', '.join(counts) or 'none could be tested for primitives'}. "
+            f"The solutions stay the same for any criterion from {lower:.2f} {until}."
         )
 
 
