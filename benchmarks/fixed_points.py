@@ -1,17 +1,20 @@
 """What it costs to find fixed points, with one M×M solve for each of the 2^P regimes beside it.
 
-Brute force and the exhaustive search must find the same regimes, or the benchmark stops.
+Brute force and the exhaustive search must find the same regimes, or the benchmark stops. So it does where one of 1,000
+networks with rescaled units is said to be complete and is not, see ``rescaled.py``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
+import rescaled
 import torch
-from common import arguments, cell, measure, save
+from common import arguments, cell, measure, save, summary
 
 from lightning_alrnn.analysis import FixedPointSet, cycles, fixed_points
 from lightning_alrnn.datamodules import Addition
@@ -21,6 +24,7 @@ from lightning_alrnn.nn import ALRNN
 HIDDEN = 50
 EXHAUSTIVE = (5, 8, 10, 12, 14, 16, 18, 20)
 BRUTE_FORCE = 16  # the largest P; each unit more doubles the seconds
+RESCALED = 500  # networks for each range of scales
 
 
 def network(nonlinear: int, integrators: int = 0, hidden: int = HIDDEN) -> ALRNN:
@@ -76,6 +80,21 @@ def check(rnn: ALRNN) -> None:
         raise RuntimeError(f"P={rnn.nonlinear_units}: the exhaustive search and brute force differ")
 
 
+def check_rescaled(decades: int) -> tuple[int, int, list[float]]:
+    """Fixed points and continua of all networks, how many results claim to be complete, and milliseconds of each."""
+    count, complete, times = 0, 0, []
+    for system in rescaled.systems(RESCALED, decades):
+        start = time.perf_counter()
+        found = rescaled.search(system)
+        times.append(1e3 * (time.perf_counter() - start))
+        wrong = rescaled.differences(system, found, rescaled.brute_force(system))
+        if found.complete and wrong:
+            raise RuntimeError(f"M={len(system.h)}, P={system.units}, {system.kind}: {', '.join(wrong)}")
+        count += len(found.z) + len(found.continua)
+        complete += found.complete
+    return count, complete, times
+
+
 def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__, repeats=3)
@@ -117,6 +136,12 @@ def main() -> None:
                 brute,
             ]
         )
+        print(*rows[-1], sep=" | ", flush=True)
+    for decades in (3, 5):
+        count, complete, times = check_rescaled(decades)
+        name, claim = f"{RESCALED} networks, units rescaled by 10^±{decades}", f"complete in {complete}, none wrong"
+        data.append({"name": name, "found": count, "complete": complete, "milliseconds": summary(times)})
+        rows.append([name, "2–20", "1–10", str(count), claim, cell(summary(times)), ""])
         print(*rows[-1], sep=" | ", flush=True)
     text = f"Finding fixed points on one core, in milliseconds: minimum (median) of {options.repeats} repeats."
     save("fixed_points", text, ["what", "M", "P", "found", "claim", "search", "brute force"], rows, data)

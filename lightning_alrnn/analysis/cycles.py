@@ -164,7 +164,7 @@ def cycles(
     methods = choose_methods(method, period * units, max_exhaustive_units, None)
     copies = _copies(system, period)
     start = time.monotonic()
-    reduced = reduce_system(copies, base_regime(copies))
+    reduced = reduce_system(copies, base_regime(copies), singular_tolerance)
     candidates = None
     if "exhaustive" in methods or units == 0:
         candidates = screen(reduced, time_limit if len(methods) > 1 else math.inf)

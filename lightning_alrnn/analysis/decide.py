@@ -113,9 +113,11 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
                 found.append(result)
             elif isinstance(result, Piece):
                 continua.append(result)
-            else:
-                complete &= result
-        solutions, all_solved = _solve_regular(system, chunk[solved], matrices[solved], inverse[solved], change)
+            # where it is not singular as it stands there is a point, perhaps far away or in the next regime
+            complete &= result if isinstance(result, bool) else regime.exact
+        solutions, all_solved = _solve_regular(
+            system, chunk[solved], matrices[solved], inverse[solved], certain[solved], change
+        )
         found.append(solutions)
         complete &= all_solved
     return Decided(Solutions(*map(np.concatenate, zip(*found, strict=True))), continua, bool(complete))
@@ -164,7 +166,7 @@ class _Regime(NamedTuple):
         left: left singular vectors, times the factors of the rows, shape ``(M, M)``, a column each.
         right: right singular vectors, times the factors of the columns, of the same shape.
         null: which singular values are zero within the tolerance, shape ``(M,)``.
-        exact: whether those are zero up to the rounding of two multiplications.
+        exact: whether those are zero up to one rounding of each parameter.
         inverse: of I − J, or what is left of it without the null directions, shape ``(M, M)``.
         columns: factors of the columns, shape ``(M,)``.
         flat: share of its largest entry below which an entry of a null direction, over ``columns``, is rounding error.
@@ -186,7 +188,8 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     """A singular value is zero where changes of the parameters, each by that share of itself, can make it so."""
     matrix, size = equations(system, code), magnitudes(system, code)
     rows, columns = scaling_of(matrix, size, singular_tolerance)
-    left, values, right = np.linalg.svd(matrix * rows[:, None] * columns)
+    scaled = matrix * rows[:, None] * columns
+    left, values, right = np.linalg.svd(scaled)
     left, right = rows[:, None] * left, columns[:, None] * right.T
     # of those near zero with all its digits
     small = values < 1e-8 * values[0]
@@ -200,14 +203,17 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     share = np.minimum(values, values_exactly) / reach
     null = share <= singular_tolerance
     kept = ~null
-    inverse = (right[:, kept] / values[kept]) @ left[:, kept].T
+    if kept.all():  # by elimination, which leaves zeros zero
+        inverse = columns[:, None] * np.linalg.inv(scaled) * rows
+    else:
+        inverse = (right[:, kept] / values[kept]) @ left[:, kept].T
     flat = 8 * len(rows) * _EPSILON * values[0] / values[kept].min(initial=values[0] or 1.0)
     return _Regime(
         code,
         left,
         right,
         null,
-        bool((share[null] <= 2.5 * _EPSILON).all()),
+        bool((share[null] <= _EPSILON).all()),
         inverse,
         columns,
         float(flat),
@@ -229,7 +235,7 @@ def _is_inverse(inverse: Floats, matrix: Floats, size: Floats) -> bool:
 
 
 def _solve_regular(
-    system: System, codes: Bools, matrices: Floats, inverse: Floats, change: float
+    system: System, codes: Bools, matrices: Floats, inverse: Floats, certain: Bools, change: float
 ) -> tuple[Solutions, bool]:
     """The solutions that lie in their regimes, and whether all of them could be told."""
     z = inverse @ system.drive
@@ -237,13 +243,13 @@ def _solve_regular(
         z = z + apply(inverse, system.drive - apply(matrices, z))
     sign = np.where(codes, 1.0, -1.0)
     reach = apply(np.abs(inverse), _terms(system, z, codes) + np.abs(z))[:, system.linear :]
-    # rounding may have moved solutions of ill-conditioned regimes by more than the tolerance
-    possible = ~(sign * z[:, system.linear :] < -4 * change * reach).any(axis=1)
+    possible = ~(certain & (sign * z[:, system.linear :] < -4 * change * reach).any(axis=1))
     z, codes, inverse, sign = z[possible], codes[possible], inverse[possible], sign[possible]
+    step = z
     for _ in range(_REFINEMENTS):
         step = apply(inverse, exact_residual(system, z, codes))
         z = z + step
-        if (np.abs(step) <= 4 * _EPSILON * np.abs(z).max(axis=1, keepdims=True, initial=0.0)).all():
+        if (np.abs(step) <= 2 * _EPSILON * np.abs(z)).all():
             break
     sizes = _terms(system, z, codes) + np.abs(z)
     reach = apply(np.abs(inverse), sizes)[:, system.linear :]
@@ -253,9 +259,10 @@ def _solve_regular(
     for index in np.flatnonzero(border.any(axis=1)):
         z[index], border[index] = _onto_border(z[index], border[index], inverse[index], sizes[index], change)
     inside = ((sign * z[:, system.linear :] >= 0) | border).all(axis=1)
+    uncertain = np.maximum(change * reach, 1e-3 * np.abs(z[:, system.linear :])) < np.abs(step)[:, system.linear :]
     z, codes, border, side, sizes = z[inside], codes[inside], border[inside], side[inside], sizes[inside]
     wrong = (np.abs(exact_residual(system, z, codes)) > 16 * change * sizes).any(axis=1)
-    return Solutions(z[~wrong], codes[~wrong], border[~wrong], side[~wrong]), not wrong.any()
+    return Solutions(z[~wrong], codes[~wrong], border[~wrong], side[~wrong]), not (wrong.any() or uncertain.any())
 
 
 def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, change: float) -> tuple[Floats, Bools]:

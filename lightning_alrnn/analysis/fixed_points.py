@@ -137,7 +137,7 @@ class FixedPointSet(NamedTuple):
         condition: condition number (2-norm) of I − J, float64 of shape ``(n,)``.
         readout: the readout of the points, shape ``(n, …)``; ``None`` where none was given.
         complete: whether these are all fixed points: every regime was searched and decided. It is ``False`` too where
-            some regime is so nearly singular that rounding decides what it holds.
+            some regime is so nearly singular that rounding decides what it holds, but not quite singular.
         certificate: what is known, in words: "complete", "complete within |z| ≤ R" (of the nonlinear units), or "not
             certified".
         box: R of "complete within |z| ≤ R"; infinite where the list is complete, ``None`` where it is not certified.
@@ -580,7 +580,7 @@ def _search(system: System, known: Bools, extent: float, options: _Options) -> _
         return decide(system, codes, options.border_tolerance, options.singular_tolerance)
 
     start = time.monotonic()
-    reduced = reduce_system(system, base_regime(system))
+    reduced = reduce_system(system, base_regime(system), options.singular_tolerance)
     *others, last = options.methods
     if "exhaustive" in options.methods or system.units == 0:
         codes = screen(reduced, options.time_limit if others else math.inf)

@@ -33,6 +33,7 @@ from lightning_alrnn.analysis.system import (
     System,
     apply,
     equations,
+    equilibrate,
     in_chunks,
     magnitudes,
     scaling_of,
@@ -110,32 +111,42 @@ def base_regime(system: System) -> Bools:
     return best
 
 
-def reduce_system(system: System, base: Bools) -> Reduced:
+def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) -> Reduced:
     """Eliminate z from the equation, with u = 0 in the base regime.
 
     Args:
         system: the map under a constant input.
         base: the base regime, shape ``(P,)``.
+        singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`, or only rounding.
 
     Returns:
         The equation in u, w and t.
     """
     linear, units = system.linear, len(base)
     matrix = equations(system, base)
-    rows, columns = scaling_of(matrix, magnitudes(system, base), _SLACK)
-    left, values, right = np.linalg.svd(matrix * rows[:, None] * columns)
+    rows, columns = scaling_of(matrix, magnitudes(system, base), singular_tolerance)
+    scaled = matrix * rows[:, None] * columns
+    left, values, right = np.linalg.svd(scaled)
     rank = int(
         (values > 1e-4 * max(values[0], 1.0)).sum()
     )  # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
     left, right = rows[:, None] * left, right * columns
     sources = np.column_stack((system.W[:, linear:], system.drive))
-    solved = right[:rank].T @ (left[:, :rank].T @ sources / values[:rank, None])
+    if rank == len(rows):  # by elimination, which leaves zeros zero
+        inverse = columns[:, None] * np.linalg.inv(scaled) * rows
+    else:
+        inverse = right[:rank].T / values[:rank] @ left[:, :rank].T
+    solved = inverse @ sources
     conditions = left[:, rank:].T @ sources
-    inverse = np.abs(right[:rank].T / values[:rank] @ left[:, :rank].T)
     moved = np.abs(np.column_stack((sources[:, :units], np.zeros_like(right[rank:].T), sources[:, units:])))
+    largest = (rows[:, None] * moved).max(axis=0)
     moved += magnitudes(system, base) @ np.abs(np.column_stack((solved[:, :units], right[rank:].T, solved[:, units:])))
-    sizes = np.vstack(((inverse @ moved)[linear:], np.abs(left[:, rank:].T) @ moved))
+    sizes = np.vstack(((np.abs(inverse) @ moved)[linear:], np.abs(left[:, rank:].T) @ moved))
     sizes[:units, :units] += np.eye(units)
+    if rank < len(rows):  # singular vectors are right to the digits of their largest entries
+        largest[units:-1] = 1.0
+        rounding = np.concatenate((columns[linear:] / values[:rank].min(initial=1.0), np.ones(len(rows) - rank)))
+        sizes += 1e-14 / _SLACK * np.outer(rounding, largest)
     # w is z + u in a unit that is on in the base regime, and u − z in one that is off
     sign = np.where(base, 1.0, -1.0)
     complement = sign[:, None] * np.hstack((solved, right[rank:].T))[linear:]
@@ -354,30 +365,46 @@ def regimes_of(reduced: Reduced, active: Bools, values: Floats) -> Bools:
 def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
     """Screen by a singular value decomposition of the reduced problem of each regime, which is safe but slower."""
     units, size = active.shape[1], len(reduced.constant)
-    matrices = np.where(unknowns(active, size)[:, None, :], reduced.table, -np.eye(size))
-    left, singular, right = np.linalg.svd(matrices)
+    free = unknowns(active, size)
+    matrices = np.where(free[:, None, :], reduced.table, -np.eye(size))
+    # factors are positive, so that signs stay as they are; entries that are rounding error have no say
+    certain = np.where(free[:, None, :], np.abs(reduced.table) > 1e-14 * reduced.sizes[:, :-1], True)
+    rows, columns = equilibrate(np.abs(matrices) * certain)
+    left, singular, right = np.linalg.svd(rows[:, :, None] * matrices * columns[:, None, :])
     share = singular / np.maximum(singular[:, :1], 1.0)  # Q is the identity and more
-    projected = apply(left.mT, -reduced.constant)
+    projected = apply(left.mT, -rows * reduced.constant)
     lowest = share[:, -1:]
+
+    def error_of(values: Floats, inverse: Floats) -> tuple[Floats, Floats]:
+        """How far a change of the parameters by the slack moves the sides of the equations, and a solution."""
+        plain = np.abs(values * columns)
+        terms = (plain * free) @ reduced.sizes[:, :-1].T + plain * ~free + reduced.sizes[:, -1]
+        moved = _SLACK * rows * terms
+        return moved, apply(np.abs(inverse), moved)
 
     # as a regular regime, the looser the closer it is to a singular one
     regular = lowest[:, 0] > _ROUNDING
     values = apply(right.mT, projected / np.where(regular[:, None], singular, 1.0))
-    slack = (_SLACK + 1e-12 / np.maximum(lowest, _ROUNDING)) * solution_size(reduced, values)
-    kept = regular & (values[:, :units] >= -slack).all(axis=1)
+    _, slack = error_of(values, (right.mT / np.where(regular[:, None], singular, 1.0)[:, None, :]) @ left.mT)
+    slack = slack + 1e-12 / np.maximum(lowest, _ROUNDING) * np.abs(values).max(axis=1, keepdims=True)
+    kept = regular & (values >= -slack)[:, :units].all(axis=1)
 
     # as a singular regime: the equations have to be consistent, and their line of solutions has to meet the regime
     null = share < 1e-6
-    values = np.where((share < 1e-6).any(axis=1, keepdims=True), 1.0, values)  # no exact zeros
-    particular = apply(right.mT, np.where(null, 0.0, projected) / np.where(null, 1.0, singular))
-    scale = solution_size(reduced, particular)
-    error = np.abs(apply(matrices, particular) + reduced.constant).max(axis=1)
-    consistent = error <= 1e-6 * (scale[:, 0] * np.maximum(singular[:, 0], 1.0) + reduced.drive)
-    least, greatest = interval(particular[:, :units] + _SLACK * scale, right[:, -1, :units], 1e-12)
+    values = np.where(null.any(axis=1, keepdims=True), 1.0, values)  # no exact zeros
+    reciprocal = np.where(null, 0.0, 1.0 / np.where(null, 1.0, singular))
+    particular = apply(right.mT, reciprocal * projected)
+    moved, slack = error_of(particular, (right.mT * reciprocal[:, None, :]) @ left.mT)
+    sides = rows * np.abs(reduced.constant)
+    length = np.abs(particular).max(axis=1)
+    error = np.abs(apply(left, np.where(null, projected, 0.0))).max(axis=1)
+    consistent = error <= 1e-6 * (length * np.maximum(singular[:, 0], 1.0) + sides.max(axis=1)) + moved.sum(axis=1)
+    slack = particular + slack + _SLACK * length[:, None]
+    least, greatest = interval(slack[:, :units], right[:, -1, :units], 1e-12)
     meets = (least <= greatest) | (null.sum(axis=1) > 1)
     plane = consistent & (null.sum(axis=1) == 2)
     if units:
-        meets[plane] = _meets((particular[:, :units] + _SLACK * scale)[plane], right[plane, -2:, :units])
+        meets[plane] = _meets(slack[plane, :units], right[plane, -2:, :units])
     kept |= null.any(axis=1) & consistent & meets
     kept |= (lowest[:, 0] > 1e-15) & (lowest[:, 0] < 1e-11)  # not for this arithmetic to tell
     return regimes_of(reduced, active[kept], values[kept])

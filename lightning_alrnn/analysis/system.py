@@ -186,27 +186,29 @@ def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
     how rows and columns were scaled; the weights w_ij, at first 1, are then the entries' shares of rows and columns.
 
     Args:
-        matrix: not negative, of shape ``(n, m)``.
+        matrix: not negative, of shape ``(…, n, m)``.
 
     Returns:
-        Factors of the rows, shape ``(n,)``, and of the columns, ``(m,)``.
+        Factors of the rows, shape ``(…, n)``, and of the columns, ``(…, m)``.
     """
-    rows, columns = matrix.shape
+    rows, columns = matrix.shape[-2:]
     nonzero = matrix > 0
     logarithms = np.log2(np.where(nonzero, matrix, 1.0))
     weights = nonzero.astype(np.float64)
-    factors = np.zeros(rows + columns)
+    factors = np.zeros((*matrix.shape[:-2], rows + columns))
+    diagonal = np.arange(rows + columns)
     for _ in range(4):
-        current = np.where(nonzero, logarithms + factors[:rows, None] + factors[rows:], 0.0)
-        normal = np.zeros((rows + columns, rows + columns))
-        normal[:rows, rows:], normal[rows:, :rows] = weights, weights.T
-        normal[np.diag_indices(rows + columns)] = np.concatenate((weights.sum(axis=1), weights.sum(axis=0))) + 1e-9
-        side = -np.concatenate(((weights * current).sum(axis=1), (weights * current).sum(axis=0)))
-        factors += np.linalg.solve(normal, side)
-        current = np.where(nonzero, logarithms + factors[:rows, None] + factors[rows:], -np.inf)
-        largest = np.add.outer(current.max(axis=1, initial=-1e3), current.max(axis=0, initial=-1e3)) / 2
+        current = nonzero * (logarithms + factors[..., :rows, None] + factors[..., None, rows:])
+        normal = np.zeros((*matrix.shape[:-2], rows + columns, rows + columns))
+        normal[..., :rows, rows:], normal[..., rows:, :rows] = weights, weights.mT
+        normal[..., diagonal, diagonal] = np.concatenate((weights.sum(axis=-1), weights.sum(axis=-2)), axis=-1) + 1e-9
+        side = weights * current
+        side = -np.concatenate((side.sum(axis=-1), side.sum(axis=-2)), axis=-1)
+        factors += np.linalg.solve(normal, side[..., None])[..., 0]
+        current = np.where(nonzero, logarithms + factors[..., :rows, None] + factors[..., None, rows:], -1e3)
+        largest = (current.max(axis=-1, keepdims=True) + current.max(axis=-2, keepdims=True)) / 2
         weights = nonzero * np.exp2(np.maximum(np.minimum(current - largest, 0.0), -1e3))
-    return np.exp2(np.rint(factors[:rows])), np.exp2(np.rint(factors[rows:]))
+    return np.exp2(np.rint(factors[..., :rows])), np.exp2(np.rint(factors[..., rows:]))
 
 
 def magnitudes(system: System, codes: Bools | Floats) -> Floats:
