@@ -570,7 +570,7 @@ def _routing(writer: _Writer, study: Study, performance: Performance) -> None:
         return
     names = _group_names(found.groups, performance.group_names)
     effect = ", ".join(f"{name} {float(found.gain[row, found.channel]):.3g}" for row, name in enumerate(names[:8]))
-    way = f", through unit {found.path}" if found.path >= 0 else ""
+    way = f", through the nonlinear units {', '.join(map(str, found.path))}," if found.path else ""
     _verdict(
         page,
         found,

@@ -33,7 +33,7 @@ def routes(groups: list[int], channels: int) -> Routing:
     torch.manual_seed(0)
     gain, effects = torch.randn(len(groups), channels).double(), torch.rand(channels).double()
     return Routing(
-        False, 0.1, 0.5, math.nan, "effect", 0, 0, -1, torch.tensor(groups), gain, effects, None, occupancy_js=0.1
+        False, 0.1, 0.5, math.nan, "effect", 0, 0, (), torch.tensor(groups), gain, effects, None, occupancy_js=0.1
     )
 
 

@@ -28,7 +28,7 @@ from lightning_alrnn.analysis.primitives.words import why_not
 LEAST_EFFECT = 0.4
 """Size of the modulation, relative to the strongest input, from which a gate counts."""
 
-LEAST_UNTRAINED = 0.65
+LEAST_UNTRAINED = 0.7
 """The same in a network whose answers tell little of the targets."""
 
 _LEVELS = 4
@@ -46,11 +46,11 @@ class Gating(NamedTuple):
 
     Attributes:
         found: whether effect, p and intervention are all as they must be; ``None`` where no unit switches.
-        effect: √(Σ_t σ²_t Var(E[g_t | s_j]) / max Σ_t σ²_t E[g²_t]) with the gain g_t = ∂y/∂s_t of the gated input,
-            σ²_t the variance of that input over the trials, the controlling input s_j at the steps of ``when``, and the
-            largest of all inputs but s_j. By chance it is 0; 0.7 where the strongest input is let through in half of
-            the trials, 1 where it counts as much against as for the answer. What depends on the gated input's own value
-            at the same step is left out.
+        effect: √(Σ_t σ²_t Var(E[g_t | s_j]) / E) with the gain g_t = ∂y/∂s_t of the gated input, σ²_t the variance of
+            that input over the trials, the controlling input s_j at the steps of ``when``, and E the largest of
+            Σ_t σ²_t E[g²_t] of the gated input and Σ_t σ²_t E[g_t]² of all others but s_j. By chance it is 0; 0.7 where
+            the strongest input is let through in half of the trials, 1 where it counts as much against as for the
+            answer. What depends on the gated input's own value at the same step is left out.
         p: share of draws, trials exchanged, in which the largest effect over all pairs and lags is as large.
         intervention: share of the effect that is gone without ``carriers``; NaN where effect or p are not enough.
         reason: what failed; empty where it is found.
@@ -183,19 +183,20 @@ class _Modulation:
         padded = bool((~trials.valid).any())
         count = self.there.sum(dim=0).clamp(min=1).unsqueeze(1)
         gains = to_end(trials.gains, trials.lengths)
-        energy = (trials.power * (gains.square().sum(dim=0) / count)).sum(dim=0)
+        each = trials.power * (gains.square().sum(dim=0) / count)
+        energy = each.sum(dim=0)
         self.gated_channels = energy.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
         varying = trials.power.sum(dim=0)
         self.channels = varying.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
-        # the controlling input itself does not count: what it does beside the gate is not what it gates
-        others = energy.expand(width, width).masked_fill(torch.eye(width, dtype=torch.bool), 0.0).amax(dim=1)
-        strongest = others[self.channels].unsqueeze(1).expand(-1, len(self.gated_channels))
         same = self.channels.unsqueeze(1) == self.gated_channels
-        strongest = torch.where(same, energy.max(), strongest).clamp(min=1e-300).float().clamp(min=1e-38)
-        time = inputs.shape[1]
-        self.steps = _spread(time, _MOST_STEPS)
-        scale = time / len(self.steps)  # the steps stand for all
-        self.weight = (trials.power[self.steps][:, self.gated_channels] / count[self.steps] * scale).float()
+        steady = (trials.power * (gains.sum(dim=0) / count).square()).sum(dim=0)
+        # the controlling input itself does not count: what it does beside the gate is not what it gates
+        others = steady.expand(width, width).masked_fill(torch.eye(width, dtype=torch.bool), 0.0).amax(dim=1)
+        strongest = torch.maximum(others[self.channels].unsqueeze(1), energy[self.gated_channels])
+        strongest = strongest.float().clamp(min=1e-38)
+        self.steps, stand_for = _representative(each.sum(dim=1))
+        weight = trials.power[self.steps][:, self.gated_channels] / count[self.steps]
+        self.weight = (weight * stand_for.unsqueeze(1)).float()
 
         hot = own_levels(inputs, self.there)
         self.own = hot[:, self.steps][:, :, self.gated_channels].double()  # levels of the gated inputs themselves
@@ -308,6 +309,19 @@ def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: 
     seen = functional.one_hot(level, _LEVELS).float() * inside
     sources.append(_Source("up to then", seen.transpose(0, 1), torch.zeros(len(steps), dtype=torch.bool)))
     return sources
+
+
+def _representative(energy: Tensor) -> tuple[Tensor, Tensor]:
+    """Up to 32 steps, spread evenly over the energy of all, and how many steps each stands for."""
+    time = len(energy)
+    total = float(energy.sum())
+    if time <= _MOST_STEPS or not total > 0:
+        steps = _spread(time, _MOST_STEPS)
+        return steps, torch.full((len(steps),), time / len(steps), dtype=torch.float64)
+    share = (torch.arange(_MOST_STEPS, dtype=torch.float64) + 0.5) / _MOST_STEPS
+    drawn = torch.searchsorted(energy.cumsum(dim=0), share * total).clamp(max=time - 1)
+    steps, times = torch.unique(drawn, return_counts=True)
+    return steps, times * total / (_MOST_STEPS * energy[steps])
 
 
 def _steps(count: int) -> str:

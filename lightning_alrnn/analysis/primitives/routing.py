@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_alrnn.analysis.interventions import silence
 from lightning_alrnn.analysis.primitives.gating import (
@@ -49,11 +50,12 @@ class Routing(NamedTuple):
     Attributes:
         found: whether effect, p and intervention are all as they must be; ``None`` where there are fewer than two
             conditions or no unit switches.
-        effect: √(Σ_t σ²_t Var(E[g_t | condition]) / max_k Σ_t σ²_t E[g²_t]) with the gain g_t = ∂y/∂s_t of an input and
-            σ²_t its variance over the trials of a condition, or with the part of the gain that passes through one
-            nonlinear unit: the largest of all inputs and units. Of two equally frequent conditions 0.7 where the
-            strongest input counts for one only, 1 where it counts as much against as for the answer. What depends on
-            the input's own value at the same step is left out.
+        effect: √(Σ_t σ²_t Var(E[g_t | condition]) / E) with the gain g_t = ∂y/∂s_t of an input, σ²_t its variance over
+            the trials of a condition, and E as for :class:`~lightning_alrnn.analysis.primitives.gating.Gating`; or with
+            the part of the gain that passes through those nonlinear units which pass most in one condition, held
+            against itself where it is larger than E. The largest of all inputs and conditions. Of two equally frequent
+            conditions 0.7 where the strongest input counts for one only, 1 where it counts as much against as for the
+            answer. What depends on the input's own value at the same step is left out.
         p: share of draws, conditions exchanged, in which the largest effect is as large.
         intervention: share of the effect that is gone without ``carriers``; of a path, by how much more silencing its
             unit changes what the input makes of the answer in one condition than in another (1 − least /
@@ -61,7 +63,7 @@ class Routing(NamedTuple):
         reason: what failed; empty where it is found.
         output: index of the direction of the outputs in which the effect is largest.
         channel: the input.
-        path: the nonlinear unit whose part of the gain it is; −1 for the whole gain.
+        path: the nonlinear units whose part of the gain it is; none for the whole gain.
         groups: indices of the conditions, int64 of shape ``(g,)``.
         gain: mean ∂y/∂s_t of each condition and input, each step by its σ², float64 of shape ``(g, K)``.
         effects: effect of each input, on its whole gain, of shape ``(K,)``.
@@ -77,7 +79,7 @@ class Routing(NamedTuple):
     reason: str
     output: int
     channel: int
-    path: int
+    path: tuple[int, ...]
     groups: Tensor
     gain: Tensor
     effects: Tensor
@@ -112,13 +114,13 @@ def routing(
     if reason:
         nothing = torch.full((len(groups), width), math.nan, dtype=torch.float64)
         channels = torch.full((width,), math.nan, dtype=torch.float64)
-        return Routing(None, math.nan, math.nan, math.nan, reason, 0, 0, -1, groups, nothing, channels, None, math.nan)
+        return Routing(None, math.nan, math.nan, math.nan, reason, 0, 0, (), groups, nothing, channels, None, math.nan)
     trials = [select(one, rows) for one in trials]
     group = group[rows].cpu()
     least = LEAST_UNTRAINED if trials[0].untrained else LEAST_EFFECT
     looked = [_Difference(one, group, least, min(draws, SCREENING), seed) for one in trials]
     # paths are for where no gain differs as a whole
-    output = max(range(len(looked)), key=lambda index: (looked[index].path < 0, looked[index].effect))
+    output = max(range(len(looked)), key=lambda index: (not looked[index].path, looked[index].effect))
     if looked[output].effect < least:
         output = max(range(len(looked)), key=lambda index: looked[index].effect)
     best, chosen = looked[output], trials[output]
@@ -127,21 +129,21 @@ def routing(
     p = p_value(best.share, best.chance, len(looked))
     carriers, intervention = None, math.nan
     reason = why_not(best.effect, least, chosen.untrained, p, alpha, None)
-    if not reason and best.path < 0:
+    if not reason and not best.path:
         carriers = find_carriers(chosen, best.channel, best.measure)
         intervention = carriers.removed
         reason = why_not(best.effect, least, chosen.untrained, p, alpha, carriers)
     elif not reason:
-        other = under(chosen, silence(best.path))
+        other = under(chosen, silence(*best.path))
         before, after = (part_of_answer(one, best.channel) for one in (chosen, other))
         change = [float((after - before)[group == condition].std(correction=0)) for condition in groups]
         whole = changed_share(before, after)
-        carriers = Carriers((best.path,), "silence", 1 - min(change) / max(max(change), 1e-300), whole)
+        carriers = Carriers(best.path, "silence", 1 - min(change) / max(max(change), 1e-300), whole)
         intervention = carriers.removed
         if max(change) < _LEAST_RATIO * min(change) or whole < LEAST_CHANGE:
             reason = (
-                f"intervention: silencing unit {best.path} changes what the input makes of the answer by "
-                f"{min(change):.2g} to {max(change):.2g} in the conditions"
+                f"intervention: silencing units {', '.join(map(str, best.path))} changes what the input makes of the "
+                f"answer by {min(change):.2g} to {max(change):.2g} in the conditions"
             )
     occupancy = count_regimes_by_group(chosen.states, chosen.units, group, chosen.lengths)
     return Routing(
@@ -171,17 +173,18 @@ class _Difference:
         count = self._there.sum(dim=0).clamp(min=1).unsqueeze(1)
         power = _power_within(to_end(trials.inputs, trials.lengths), self._there, group)
         energy = (power * (gains.square().sum(dim=0) / count)).sum(dim=0)
+        steady = (power * (gains.sum(dim=0) / count).square()).sum(dim=0)
         channels = energy.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
-        self._weight = power[:, channels] / max(float(energy.max()), 1e-300)
+        self._weight = power[:, channels] / torch.maximum(energy[channels], steady.max()).clamp(min=1e-300)
         units = _switching(trials)
-        others = [to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
         whole = gains[..., channels]
+        others = [whole - to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
         self._own = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
-        parts = torch.stack((whole, *(whole - other for other in others)), dim=1)
-        self._parts = beyond_own_level(parts, self._own, self._there)
+        self._parts = torch.stack((whole, *others), dim=1)
+        self._beyond = beyond_own_level(self._parts, self._own, self._there)
 
         self.chance: list[float] = []
-        measured = self._shares(self._parts, group, self._there)
+        measured = self._shares(group)
         effects = (measured - self.draw(orders(trials.block, draws, seed))).clamp(min=0).sqrt()
         # a path is looked at where no gain differs as a whole
         rows = effects[:1] if float(effects[0].max()) >= least else effects
@@ -190,7 +193,10 @@ class _Difference:
         self._place = int(place[1])
         self._channels = channels
         self.channel = int(channels[place[1]])
-        self.path = -1 if place[0] == 0 else units[int(place[0]) - 1]
+        self.path: tuple[int, ...] = ()
+        if place[0] > 0:
+            preferred = self._preferred(group)[:, self._place]
+            self.path = tuple(sorted(unit for unit, one in zip(units, preferred, strict=True) if one == place[0] - 1))
         self.effects = torch.full((gains.shape[2],), math.nan, dtype=torch.float64)
         self.effects[channels] = effects[0]
         weight = power * self._there.unsqueeze(-1)
@@ -204,25 +210,28 @@ class _Difference:
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
         """Add draws to ``chance``, and give the mean of their shares."""
-        drawn = [self._shares(self._parts, self._group[order], self._there) for order in exchanged]
+        drawn = [self._shares(self._group[order]) for order in exchanged]
         self.chance += [float(one.max()) for one in drawn]
         return torch.stack(drawn).mean(dim=0)
 
-    def _shares(self, gains: Tensor, group: Tensor, there: Tensor) -> Tensor:
-        """Σ_t σ²_t Var(E[g_t | condition]) over the energy of the strongest input.
+    def _shares(self, group: Tensor) -> Tensor:
+        """Shares of the whole gains, and of the units that prefer each condition, shape ``(1 + g, channels)``."""
+        mean, number = _means(self._beyond, group, self._there)
+        sets = functional.one_hot(self._preferred(group), len(mean)).double()  # (units, channels, g)
+        paths = torch.einsum("ukg,cutk->cgtk", sets, mean[:, 1:])
+        shares = self._between(torch.cat((mean[:, :1], paths), dim=1), number)
+        # parts that cancel one another may be larger than the whole: they are held against themselves
+        size = torch.einsum("ukg,nutk->ngtk", sets, self._parts[:, 1:]).square().sum(dim=0)
+        size = (self._weight * size / number.sum(dim=0).clamp(min=1).unsqueeze(1)).sum(dim=1)
+        return torch.cat((shares[:1], shares[1:] / size.clamp(min=1)))
 
-        Args:
-            gains: whole and in parts, shape ``(batch, parts, time, channels)``.
-            group: condition of each trial.
-            there: which steps are valid.
+    def _preferred(self, group: Tensor) -> Tensor:
+        """The condition in which most of each input passes through each unit, int64 of shape ``(units, channels)``."""
+        mean, _ = _means(self._parts[:, 1:], group, self._there)
+        return (self._weight * mean.square()).sum(dim=2).argmax(dim=0)
 
-        Returns:
-            Shape ``(parts, channels)``.
-        """
-        member = (group.unsqueeze(1) == torch.unique(group)).double()
-        number = member.T @ there.double()
-        mean = (member.T @ gains.flatten(1)).unflatten(1, gains.shape[1:])
-        mean = mean / number.clamp(min=1)[:, None, :, None]
+    def _between(self, mean: Tensor, number: Tensor) -> Tensor:
+        """Σ_t σ²_t Var(E[g_t | condition]) over the energy of the strongest input, shape ``(parts, channels)``."""
         part = (number / number.sum(dim=0).clamp(min=1))[:, None, :, None]
         between = (part * (mean - (part * mean).sum(dim=0)).square()).sum(dim=0)
         shares: Tensor = (self._weight * between).sum(dim=1)
@@ -233,7 +242,15 @@ class _Difference:
         some = torch.linspace(0, len(self._group) - 1, len(trials.answer)).round().long()
         gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1)
         gains = beyond_own_level(gains, self._own[some], self._there[some])
-        return float(self._shares(gains, self._group[some], self._there[some])[0, self._place])
+        return float(self._between(*_means(gains, self._group[some], self._there[some]))[0, self._place])
+
+
+def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the trials of each condition of gains ``(batch, parts, time, channels)``, and how many these are."""
+    member = (group.unsqueeze(1) == torch.unique(group)).double()
+    number = member.T @ there.double()
+    total = (member.T @ gains.flatten(1)).reshape(len(number), *gains.shape[1:])
+    return total / number.clamp(min=1)[:, None, :, None], number
 
 
 def _power_within(inputs: Tensor, there: Tensor, group: Tensor) -> Tensor:
