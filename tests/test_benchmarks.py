@@ -17,7 +17,7 @@ FOLDER = ROOT / "benchmarks"
 
 def test_pages_show_the_tables_as_written() -> None:
     module = load_script(FOLDER / "readme.py")
-    for path, name in zip(module.PAGES, ("recurrence.md", "", "verdict_power.md"), strict=True):
+    for path, name in zip(module.PAGES, ("recurrence.md", "", "verdict_power.md", "mechanisms.md"), strict=True):
         page = path.read_text(encoding="utf-8")
         assert f"<!-- begin benchmarks/results/{name}" in page or not name
         assert module.filled(page) == page
@@ -41,7 +41,25 @@ def test_the_calibration_holds_its_level_in_every_cell() -> None:
         )
 
 
-TIMED = sorted(path.stem for path in (FOLDER / "results").glob("*.json") if path.stem != "verdict_calibration")
+def test_primitives_are_found_where_they_are_and_only_there() -> None:
+    content = json.loads((FOLDER / "results" / "mechanisms.json").read_text(encoding="utf-8"))["results"]
+    table = (FOLDER / "results" / "mechanisms.md").read_text(encoding="utf-8")
+    for index, name in enumerate(("gating", "integration", "routing", "transients")):
+        row = next(line for line in table.splitlines() if line.startswith(f"| {name} |"))
+        for truth, least, most in ((True, 0.95, 1.0), (False, 0.0, 0.05)):
+            for source in ("built", "trained", "untrained"):
+                of = [one for one in content if one["job"]["source"] == source and one["truth"][index] is truth]
+                number = sum(one["found"][index] is True for one in of)
+                assert least * len(of) <= number <= most * len(of)
+                if source != "untrained" and of:
+                    assert f"| {number} of {len(of)} |" in row
+
+
+TIMED = sorted(
+    path.stem
+    for path in (FOLDER / "results").glob("*.json")
+    if path.stem not in ("verdict_calibration", "mechanisms")
+)
 
 
 @pytest.mark.parametrize("name", TIMED)

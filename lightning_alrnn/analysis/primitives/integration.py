@@ -51,7 +51,8 @@ class Integration(NamedTuple):
     Attributes:
         found: whether effect, p and intervention are all as they must be; ``None`` where no input comes as evidence.
         effect: share of the answer's variance that a sum of the evidence tells beyond the condition, held out. In the
-            sum every step counts the same: by condition, or where the trial's own gain is at least half of the largest.
+            sum every step of an input counts the same: by condition, or where the trial's own gain is at least half of
+            the largest.
         p: share of draws in which the answers of other trials of the condition are told as well.
         intervention: share of what the first half of the evidence counts that is lost where the state is taken out of
             the slow modes halfway; NaN where effect or p are not enough.
@@ -200,8 +201,9 @@ def _look(
     conditions = (group.unsqueeze(1) == torch.unique(group)[1:]).double()
     alone = prediction(conditions, seed)
     block = torch.unique(torch.stack((group, trials.block)), dim=1, return_inverse=True)[1]
-    sums = [(one * trials.inputs[..., flat]).sum(dim=2) * trials.valid for one in (by_condition, by_trial)]
-    matrices = [prediction(torch.cat((one.sum(dim=1, keepdim=True), conditions), dim=1), seed) for one in sums]
+    sums = [one * trials.inputs[..., flat] * trials.valid.unsqueeze(-1) for one in (by_condition, by_trial)]
+    columns = [torch.cat((one.sum(dim=1), conditions), dim=1) for one in sums]
+    matrices = [prediction(one, seed) for one in columns]
 
     def effects(answer: Tensor) -> list[float]:
         base = explained(alone, answer)
@@ -212,7 +214,10 @@ def _look(
     best = max(range(len(measured)), key=lambda index: measured[index])
     chance = [max(effects(answer[order])) for order in orders(block, draws, seed)]
     effect = measured[best]
-    return _Sum(sums[best], conditions, effect, p_value(effect, chance, tests)), channels, kernel, flatness
+    fit = torch.linalg.lstsq(
+        torch.cat((torch.ones_like(answer), columns[best]), dim=1), answer, driver="gelsd"
+    ).solution[1 : 1 + len(flat), 0]
+    return _Sum(sums[best] @ fit, conditions, effect, p_value(effect, chance, tests)), channels, kernel, flatness
 
 
 def _kernel(squares: Tensor, gains: Tensor) -> Tensor:

@@ -1,0 +1,276 @@
+"""Are primitives found where they are, and only there? Networks whose mechanism is known, untrained and trained ones.
+
+    python benchmarks/mechanisms.py          # about 20 minutes on two cores, half of it training
+    python benchmarks/mechanisms.py --quick  # one network of each kind, no training: two minutes
+
+Built by hand: the kinds of ``planted.py``, four networks each. Untrained: M = 20, 60 networks for each P, with the
+package's initialisations and Gaussian weights of gain 0.5 and 0.9, on shipped tasks and on white noise with a condition
+channel. Trained: configurations of the package, in ``runs/mechanisms``; what is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from common import save
+from planted import HIDDEN, KINDS, Case
+from tqdm import tqdm
+
+from lightning_alrnn.analysis import find_primitives, intervene
+from lightning_alrnn.analyze import read_network
+from lightning_alrnn.datamodules import Addition, ContextualIntegration, MultiTask
+from lightning_alrnn.nn import ALRNN
+
+PRIMITIVES = ("gating", "integration", "routing", "transients")
+UNITS = (1, 5, 10, 20)
+INITS = ("gaussian", "near_identity", "positive_definite", "gain 0.5", "gain 0.9")
+TASKS = ("addition", "contextual", "multitask", "noise")
+UNTRAINED = 60
+FOLDER = Path(__file__).parents[1] / "runs" / "mechanisms"
+TRAINED: dict[str, tuple[str, int, int, tuple[bool | None, ...]]] = {
+    # configuration, P, seeds, and what the networks have: None where nobody knows
+    "addition, P=1": ("addition_quick", 1, 3, (True, None, None, None)),
+    "addition, P=5": ("addition_quick", 5, 3, (True, None, None, None)),
+    "addition, P=0": ("addition_quick", 0, 1, (False, None, False, False)),
+    "contextual, P=1": ("contextual_quick", 1, 3, (True, True, True, None)),
+    "contextual, P=0": ("contextual_quick", 0, 1, (False, None, False, False)),
+    "multitask, P=8": ("multitask_quick", 8, 3, (None, None, True, None)),
+    "multitask, P=0": ("multitask_quick", 0, 1, (False, None, False, False)),
+}
+
+
+class Job(NamedTuple):
+    """A network to look at.
+
+    Attributes:
+        source: "built", "untrained" or "trained".
+        kind: What it is.
+        seed: Its number.
+        units: P, of an untrained one.
+    """
+
+    source: str
+    kind: str
+    seed: int
+    units: int = 0
+
+
+class Outcome(NamedTuple):
+    """What was found in a network.
+
+    Attributes:
+        job: Which network.
+        truth: What it has, of each primitive.
+        found: What was found.
+        numbers: Effect, p and intervention of each.
+        reasons: What failed.
+    """
+
+    job: Job
+    truth: tuple[bool | None, ...]
+    found: tuple[bool | None, ...]
+    numbers: tuple[tuple[float, float, float], ...]
+    reasons: tuple[str, ...]
+
+
+def look(job: Job) -> Outcome:
+    """Build, or load, a network and look for primitives."""
+    torch.set_num_threads(1)
+    if job.source == "trained":
+        return trained(job)
+    if job.source == "built":
+        truth, build = KINDS[job.kind]
+        rng = np.random.default_rng([job.seed, *job.kind.encode()])
+        return outcome(job, truth, build(rng, HIDDEN[job.seed % len(HIDDEN)]))
+    return outcome(job, (False,) * 4, untrained(job))
+
+
+def outcome(job: Job, truth: tuple[bool | None, ...], case: Case) -> Outcome:
+    """Run a network over its trials and look for primitives."""
+    states = intervene(case.rnn, case.inputs, lengths=case.lengths).states
+    last = -1 if case.lengths is None else case.lengths - 1
+    answers = states[torch.arange(len(states)), last] @ case.weight.T
+    targets = answers if case.targets is None else case.targets
+    found = find_primitives(case.rnn, case.inputs, states, case.weight, targets, case.lengths, case.group)
+    return read(job, truth, [getattr(found, name) for name in PRIMITIVES])
+
+
+def read(job: Job, truth: tuple[bool | None, ...], found: list[Any]) -> Outcome:
+    """Put together what was found."""
+    return Outcome(
+        job,
+        truth,
+        tuple(one.found for one in found),
+        tuple((one.effect, one.p, one.intervention) for one in found),
+        tuple(one.reason for one in found),
+    )
+
+
+def untrained(job: Job) -> Case:
+    """An untrained network, drawn again until it does not explode within the trials."""
+    for attempt in range(100):
+        seed = 1000 * job.seed + attempt
+        inputs, targets, group, lengths = trials(TASKS[job.seed % len(TASKS)], seed)
+        torch.manual_seed(seed)
+        init = job.kind
+        rnn = ALRNN(inputs.shape[2], 20, job.units, init="gaussian" if init.startswith("gain") else init).double()  # type: ignore[arg-type]
+        if init.startswith("gain"):
+            with torch.no_grad():
+                rnn.W.normal_(std=float(init.split()[1]) / 20**0.5), rnn.A.zero_()
+                rnn.C.normal_(), rnn.h.normal_(std=0.3)  # type: ignore[union-attr]
+        weight = torch.randn(1 if targets.is_floating_point() else 2, 20).double() / 20**0.5
+        parameters = tuple(value.detach() for value in (rnn.A, rnn.W, rnn.C, rnn.h))  # type: ignore[union-attr]
+        case = Case((*parameters, job.units), weight, inputs, targets, group, lengths)  # type: ignore[arg-type]
+        states = intervene(case.rnn, inputs, lengths=lengths).states
+        if bool(torch.isfinite(states).all()) and float(states.abs().max()) < 1e4:
+            return case
+    raise RuntimeError(f"{job}: every network explodes")
+
+
+def trials(task: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """200 trials of a task: inputs, targets at the end, conditions and lengths."""
+    if task == "noise":
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(200, 30, 3, generator=generator).double()
+        group = torch.randint(0, 2, (200,), generator=generator)
+        inputs[:, :, 2] = (2.0 * group - 1).unsqueeze(1)
+        return inputs, inputs[:, :, :1].sum(dim=1), group, None
+    data = {
+        "addition": lambda: Addition(sequence_length=20, test_size=200, seed=seed),
+        "contextual": lambda: ContextualIntegration(sequence_length=40, test_size=200, seed=seed),
+        "multitask": lambda: MultiTask(test_size=200, seed=seed),
+    }[task]()
+    batch = data.build("test")
+    targets = batch.targets
+    if data.target_step == "every":
+        targets = targets[torch.arange(200), batch.lengths - 1]
+    return batch.inputs.double(), targets[:, :1] if targets.is_floating_point() else targets, batch.group, batch.lengths
+
+
+def folder(kind: str, seed: int) -> Path:
+    """Where a trained network lies."""
+    config, units, *_ = TRAINED[kind]
+    return FOLDER / f"{config}-P{units}-seed{seed}"
+
+
+def train(job: Job) -> None:
+    """Train a network with ``alrnn fit``, unless it is there."""
+    config, units, *_ = TRAINED[job.kind]
+    at = folder(job.kind, job.seed)
+    if (at / "done").exists():
+        return
+    command = [sys.executable, "-m", "lightning_alrnn", "fit", "--config", config]
+    options = {
+        "model.nonlinear_units": units,
+        "seed_everything": job.seed,
+        "trainer.logger.save_dir": FOLDER,
+        "trainer.logger.name": at.name,
+        "trainer.logger.version": 0,
+        "trainer.enable_progress_bar": False,
+    }
+    at.mkdir(parents=True, exist_ok=True)
+    with (at / "fit.log").open("w") as log:
+        subprocess.run(
+            [*command, *(f"--{name}={value}" for name, value in options.items())],
+            check=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    (at / "done").touch()
+
+
+def trained(job: Job) -> Outcome:
+    """Look at a trained network as ``alrnn analyze`` does."""
+    run = folder(job.kind, job.seed) / "version_0"
+    (checkpoint,) = (run / "checkpoints").glob("best*.ckpt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+        cli, collector = read_network(checkpoint, [run / "config.yaml"], run, 512, options)
+    model, sequences = cli.model, collector.sequences
+    found = find_primitives(
+        model.core.cpu().double(),
+        sequences.inputs,
+        sequences.states,
+        model.readout.weight,
+        sequences.targets,
+        sequences.lengths,
+        sequences.group,
+    )
+    return read(job, TRAINED[job.kind][3], [getattr(found, name) for name in PRIMITIVES])
+
+
+def jobs(quick: bool) -> Iterator[Job]:
+    """All networks, those that take longest first."""
+    if not quick:
+        for kind, (_, _, seeds, _) in TRAINED.items():
+            yield from (Job("trained", kind, seed) for seed in range(seeds))
+    for units in UNITS:
+        count = len(INITS) if quick else UNTRAINED
+        yield from (Job("untrained", INITS[seed % len(INITS)], seed, units) for seed in range(count))
+    for kind in KINDS:
+        yield from (Job("built", kind, seed) for seed in range(1 if quick else len(HIDDEN)))
+
+
+def rate(outcomes: list[Outcome], index: int, truth: bool) -> str:
+    """In how many of the networks that have a primitive, or have it not, it was found."""
+    found = [one.found[index] is True for one in outcomes if one.truth[index] is truth]
+    return f"{sum(found)} of {len(found)}" if found else "–"
+
+
+def main() -> None:
+    """Look at all networks, print what was found and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one network of each kind, no training")
+    quick = parser.parse_args().quick
+    every = list(jobs(quick))
+    outcomes = []
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        to_train = [job for job in every if job.source == "trained"]
+        list(tqdm(pool.imap_unordered(train, to_train), "train", len(to_train), disable=not to_train))
+        for one in tqdm(pool.imap_unordered(look, every), "look", len(every)):
+            outcomes.append(one)
+            for index, name in enumerate(PRIMITIVES):
+                if one.truth[index] is not None and one.truth[index] is not (one.found[index] is True):
+                    effect, p, intervention = one.numbers[index]
+                    what = "found, and not there" if one.found[index] else "missed"
+                    tqdm.write(
+                        f"{what}: {name} in {one.job} (effect {effect:.2f}, p {p:.3f}, intervention "
+                        f"{intervention:.2f}) {one.reasons[index]}"
+                    )
+    rows = []
+    for index, name in enumerate(PRIMITIVES):
+        row = [name]
+        for source in ("built", "trained"):
+            of = [one for one in outcomes if one.job.source == source]
+            row += [rate(of, index, True), rate(of, index, False)]
+        for units in UNITS:
+            of = [one for one in outcomes if one.job.source == "untrained" and one.job.units == units]
+            row.append(rate(of, index, False))
+        rows.append(row)
+    heads = ["", "built, has it", "built, has it not", "trained, has it", "trained, has it not"]
+    heads += [f"untrained, P={units}" for units in UNITS]
+    kinds = len({one.job.kind for one in outcomes if one.job.source == "built"})
+    text = (
+        f"In how many networks each primitive is found: {kinds} kinds built by hand, four of each; networks trained on "
+        "shipped tasks; untrained ones with M=20."
+    )
+    if quick:
+        print("\n".join(["", "\t".join(heads), *("\t".join(row) for row in rows)]))
+        return
+    save("mechanisms", text, heads, rows, [one._asdict() | {"job": one.job._asdict()} for one in outcomes])
+
+
+if __name__ == "__main__":
+    main()
