@@ -182,20 +182,21 @@ class _Modulation:
         self.there = to_end(trials.valid.unsqueeze(-1), trials.lengths)[..., 0]
         padded = bool((~trials.valid).any())
         count = self.there.sum(dim=0).clamp(min=1).unsqueeze(1)
-        gains = to_end(trials.gains, trials.lengths)
-        each = trials.power * (gains.square().sum(dim=0) / count)
+        exact = to_end(trials.gains, trials.lengths)
+        gains = exact / max(float(exact.abs().max()), 1e-300)  # products are in float32
+        power = trials.power / max(float(trials.power.max()), 1e-300)
+        each = power * (gains.square().sum(dim=0) / count)
         energy = each.sum(dim=0)
         self.gated_channels = energy.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
-        varying = trials.power.sum(dim=0)
-        self.channels = varying.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
+        self.channels = power.sum(dim=0).argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
         same = self.channels.unsqueeze(1) == self.gated_channels
-        steady = (trials.power * (gains.sum(dim=0) / count).square()).sum(dim=0)
+        steady = (power * (gains.sum(dim=0) / count).square()).sum(dim=0)
         # the controlling input itself does not count: what it does beside the gate is not what it gates
         others = steady.expand(width, width).masked_fill(torch.eye(width, dtype=torch.bool), 0.0).amax(dim=1)
         strongest = torch.maximum(others[self.channels].unsqueeze(1), energy[self.gated_channels])
         strongest = strongest.float().clamp(min=1e-38)
         self.steps, stand_for = _representative(each.sum(dim=1))
-        weight = trials.power[self.steps][:, self.gated_channels] / count[self.steps]
+        weight = power[self.steps][:, self.gated_channels] / count[self.steps]
         self.weight = (weight * stand_for.unsqueeze(1)).float()
 
         hot = own_levels(inputs, self.there)
@@ -238,7 +239,7 @@ class _Modulation:
         self.effect = float(sizes_of_effects[place])
         self.effects = torch.full((width, width), math.nan, dtype=torch.float64)
         self.effects[self.channels.unsqueeze(1), self.gated_channels] = sizes_of_effects.amax(dim=0)
-        self.gain = self._gain(gains)
+        self.gain = self._gain(exact)
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
         """Add draws to ``chance``, and give the mean of their shares."""
@@ -254,7 +255,7 @@ class _Modulation:
     def _gain(self, gains: Tensor) -> tuple[float, float]:
         """Mean gain of the gated input where the controlling one is at its lowest and at its highest level."""
         channel = self._place[2]
-        values = gains[:, self.steps][:, :, self.gated_channels[channel]].T.float()
+        values = gains[:, self.steps][:, :, self.gated_channels[channel]].T
         weight = self.weight[:, channel].unsqueeze(1)
         present = [level for level in range(self._source.shape[2]) if bool(self._source[..., level].any())]
         low, high = (
