@@ -11,6 +11,7 @@ channel. Trained: configurations of the package, in ``runs/mechanisms``; what is
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import subprocess
@@ -269,7 +270,13 @@ def main() -> None:
     if quick:
         print("\n".join(["", "\t".join(heads), *("\t".join(row) for row in rows)]))
         return
-    save("mechanisms", text, heads, rows, [one._asdict() | {"job": one.job._asdict()} for one in outcomes])
+    data = [
+        one._asdict()
+        | {"job": one.job._asdict()}
+        | {"numbers": [[None if math.isnan(value) else value for value in row] for row in one.numbers]}
+        for one in outcomes
+    ]
+    save("mechanisms", text, heads, rows, data)
 
 
 if __name__ == "__main__":

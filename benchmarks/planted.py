@@ -94,6 +94,13 @@ class Wiring:
             self._weights[to, name + suffix] = sign * weight
         return self
 
+    def line(self, name: str, count: int, *, rectified: bool = False, bias: float = 0.0, **source: float) -> str:
+        """Units each of which passes on what the one before it had; the name of the last one."""
+        for step in range(count):
+            weights = {f"{name}{step - 1}": 1.0} if step else source
+            self.unit(f"{name}{step}", rectified=rectified, bias=0.0 if step else bias, **weights)
+        return f"{name}{count - 1}"
+
     def hide(self, hidden: int, **readout: float) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, int], Tensor]:
         """The network among ``hidden`` linear units of no effect, all linear units rotated at random; its readout."""
         names = [*self._linear, *(f"hidden {index}" for index in range(hidden)), *self._rectified]
@@ -120,7 +127,7 @@ class Wiring:
         return (*parameters, size - linear), torch.from_numpy(D @ Q.T)  # type: ignore[return-value]
 
 
-def steps(rng: Generator, least: int = 15, most: int = 60) -> int:
+def steps(rng: Generator, least: int = 12, most: int = 100) -> int:
     """How long the trials are."""
     return int(rng.integers(least, most))
 
@@ -157,10 +164,7 @@ def gated_sum(
     """What is marked is added up; the values may wait some steps for their mark, or the mark may shut them out."""
     time, wiring = steps(rng), Wiring(rng, 2)
     wiring.unit("sum", sum=keep)
-    signal = {"s0": 1.0}
-    for step in range(wait):
-        wiring.unit(f"wait{step}", **signal)
-        signal = {f"wait{step}": 1.0}
+    signal = {wiring.line("wait", wait, s0=1.0) if wait else "s0": 1.0}
     gate, bias = ({"s1": -5.0}, 0.0) if closes else ({"s1": 5.0}, -5.0)
     wiring.pair("gate", "sum", bias=bias, gate=gate, **signal)
     inputs = noise(rng, time, 2).clamp(-2, 2)
@@ -183,25 +187,67 @@ def latched_gate(rng: Generator, hidden: int, *, closes: bool = False) -> Case:
 def later_gate(rng: Generator, hidden: int) -> Case:
     """A mark opens the gate some steps later."""
     time, wiring, lag = steps(rng), Wiring(rng, 2), int(rng.integers(1, 5))
-    wiring.unit("sum", sum=1.0)
-    source = {"s1": 1.0}
-    for step in range(lag):
-        wiring.unit(f"late{step}", **source)
-        source = {f"late{step}": 1.0}
-    wiring.pair("gate", "sum", bias=-5.0, gate={f"late{lag - 1}": 5.0}, s0=1.0)
+    wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-5.0, gate={wiring.line("late", lag, s1=1.0): 5.0}, s0=1.0)
     inputs = noise(rng, time, 2).clamp(-2, 2)
     inputs[:, :, 1] = marks(rng, time, 0.3)
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
 
-def gate_beside_another_input(rng: Generator, hidden: int) -> Case:
-    """A gated input beside one that counts as much whatever happens."""
+def gate_beside_another_input(rng: Generator, hidden: int, size: float) -> Case:
+    """A gated input beside one of another size that counts whatever happens."""
     time, wiring = steps(rng), Wiring(rng, 3)
     wiring.unit("sum", sum=1.0, s2=1.0).pair("gate", "sum", bias=-5.0, gate={"s1": 5.0}, s0=1.0)
     inputs = noise(rng, time, 3).clamp(-2, 2)
-    inputs[:, :, 1] = marks(rng, time, 0.3)
-    inputs[:, :, 2] *= 0.5
+    inputs[:, :, 1] = marks(rng, time, 0.5)
+    inputs[:, :, 2] *= size
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
+
+
+def gate_by_two_marks(rng: Generator, hidden: int) -> Case:
+    """A value counts where two inputs are both on."""
+    time, wiring = steps(rng), Wiring(rng, 3)
+    wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-10.0, gate={"s1": 5.0, "s2": 5.0}, s0=1.0)
+    inputs = noise(rng, time, 3).clamp(-2, 2)
+    inputs[:, :, 1], inputs[:, :, 2] = marks(rng, time, 0.6), marks(rng, time, 0.6)
+    return Case(*wiring.hide(hidden, sum=1.0), inputs)
+
+
+def gate_by_noisy_marks(rng: Generator, hidden: int) -> Case:
+    """Marks with noise, and two inputs without effect."""
+    time, wiring = steps(rng), Wiring(rng, 4)
+    wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-5.0, gate={"s1": 5.0}, s0=1.0)
+    inputs = noise(rng, time, 4).clamp(-2, 2)
+    inputs[:, :, 1] = marks(rng, time, 0.4) + 0.1 * inputs[:, :, 1]
+    return Case(*wiring.hide(hidden, sum=1.0), inputs)
+
+
+def gate_between_pulses(rng: Generator, hidden: int) -> Case:
+    """One pulse opens a gate and a later one shuts it."""
+    time, wiring = steps(rng, 20), Wiring(rng, 3)
+    wiring.unit("sum", sum=1.0).unit("latch", latch=1.0, s1=1.0, s2=-1.0)
+    wiring.pair("gate", "sum", bias=-6.0, gate={"latch": 6.0}, s0=1.0)
+    inputs = noise(rng, time, 3).clamp(-2, 2)
+    inputs[:, :, 1:] = 0.0
+    first = torch.from_numpy(rng.integers(1, time // 2, TRIALS))
+    inputs[torch.arange(TRIALS), first, 1] = 1.0
+    inputs[torch.arange(TRIALS), first + torch.from_numpy(rng.integers(time // 4, time // 2, TRIALS)), 2] = 1.0
+    return Case(*wiring.hide(hidden, sum=1.0), inputs)
+
+
+def rectified_gated_sum(rng: Generator, hidden: int) -> Case:
+    """Positive values are added up where they are marked; all units are rectified, and none is hidden."""
+    time, wiring = steps(rng), Wiring(rng, 2)
+    wiring.unit("gate", rectified=True, bias=-2.0, s0=1.0, s1=2.0).unit("sum", rectified=True, sum=1.0, gate=1.0)
+    inputs = torch.from_numpy(rng.random((TRIALS, time, 2)))
+    inputs[:, :, 1] = marks(rng, time, 0.3)
+    return Case(*wiring.hide(0, sum=1.0), inputs)
+
+
+def classified_gated_sum(rng: Generator, hidden: int) -> Case:
+    """A gated sum, asked for as whether it is above 0."""
+    case = gated_sum(rng, hidden, rate=0.4)
+    kept = case.inputs[:, :-1, 0] * case.inputs[:, :-1, 1]
+    return case._replace(targets=(kept.sum(dim=1) > 0).long())
 
 
 def sign_gate(rng: Generator, hidden: int) -> Case:
@@ -244,6 +290,36 @@ def sum_of_unequal_lengths(rng: Generator, hidden: int) -> Case:
     return case._replace(lengths=torch.from_numpy(rng.integers(time // 2, time + 1, TRIALS)))
 
 
+def rectified_sum(rng: Generator, hidden: int) -> Case:
+    """A rectified unit adds up evidence that is positive on average."""
+    time, wiring = steps(rng), Wiring(rng, 2)
+    wiring.unit("sum", rectified=True, bias=1.0, sum=1.0, s0=1.0)
+    return Case(*wiring.hide(hidden, sum=1.0), noise(rng, time, 2))
+
+
+def bounded_sum(rng: Generator, hidden: int, bound: float) -> Case:
+    """A sum that is set back to a bound on either side, ``bound`` standard deviations of the whole sum away."""
+    time, wiring = steps(rng), Wiring(rng, 1)
+    wiring.unit("sum", sum=1.0, s0=1.0)
+    for name, sign in (("above", 1.0), ("below", -1.0)):
+        wiring.unit(name, rectified=True, bias=-bound * time**0.5, s0=sign, sum=sign).connect("sum", **{name: -sign})
+    return Case(*wiring.hide(hidden, sum=1.0), noise(rng, time, 1))
+
+
+def sum_of_coherence(rng: Generator, hidden: int) -> Case:
+    """Evidence of a mean of its own in each trial, beside units without effect."""
+    case = leaky_sum(rng, hidden, inert=3)
+    return case._replace(inputs=case.inputs + torch.from_numpy(rng.normal(0, 0.3, (TRIALS, 1, 1))))
+
+
+def sum_before_delay(rng: Generator, hidden: int) -> Case:
+    """Evidence in the first half of the trial, kept to its end."""
+    case = leaky_sum(rng, hidden, inert=2)
+    inputs = case.inputs.clone()
+    inputs[:, inputs.shape[1] // 2 :] = 0.0
+    return case._replace(inputs=inputs)
+
+
 # --- routes ---
 
 
@@ -281,13 +357,26 @@ def two_ways(rng: Generator, hidden: int, turned: float) -> Case:
 # --- transients ---
 
 
+def chains(wiring: Wiring, count: int, *, channel: int = 0, name: str = "", **gate: float) -> None:
+    """Two lines of rectified units, of which one takes up positive and one negative values, to the unit ``answer``.
+
+    Args:
+        wiring: The network.
+        count: Units of each line.
+        channel: What is taken up.
+        name: Of the lines.
+        **gate: Takes a value up only where it is on, as in :meth:`Wiring.unit`.
+    """
+    for sign, suffix in ((1.0, "up"), (-1.0, "down")):
+        source = {f"s{channel}": sign, **gate}
+        end = wiring.line(name + suffix, count, rectified=True, bias=-sum(gate.values()), **source)
+        wiring.connect("answer", **{end: sign})
+
+
 def rectified_chain(rng: Generator, hidden: int) -> Case:
     """A cue travels along rectified units until the response."""
     time, wiring = steps(rng, 8, 20), Wiring(rng, 2)
-    for sign, name in ((1.0, "up"), (-1.0, "down")):
-        for step in range(time - 1):
-            wiring.unit(f"{name}{step}", rectified=True, **({f"{name}{step - 1}": 1.0} if step else {"s0": sign}))
-    wiring.unit("answer", **{f"up{time - 2}": 1.0, f"down{time - 2}": -1.0})
+    chains(wiring.unit("answer"), time - 1)
     inputs, target = cue(rng, time)
     return Case(*wiring.hide(hidden, answer=1.0), inputs, target)
 
@@ -306,13 +395,40 @@ def timer(rng: Generator, hidden: int) -> Case:
 def chain_and_sum(rng: Generator, hidden: int) -> Case:
     """A cue travels along rectified units beside a sum of another input; the answer is both."""
     time, wiring = steps(rng, 12, 20), Wiring(rng, 2)
-    for sign, name in ((1.0, "up"), (-1.0, "down")):
-        for step in range(time - 1):
-            wiring.unit(f"{name}{step}", rectified=True, **({f"{name}{step - 1}": 1.0} if step else {"s0": sign}))
-    weights = {f"up{time - 2}": 1.0, f"down{time - 2}": -1.0}
-    wiring.unit("answer", **weights).unit("sum", sum=1.0, s1=time**-0.5)
+    chains(wiring.unit("answer").unit("sum", sum=1.0, s1=time**-0.5), time - 1)
     inputs, target = cue(rng, time)
     return Case(*wiring.hide(hidden, answer=1.0, sum=1.0), inputs, target)
+
+
+def chain_by_mark(rng: Generator, hidden: int) -> Case:
+    """A mark at the first step decides whether a value travels along rectified units."""
+    time, wiring = steps(rng, 10, 20), Wiring(rng, 2)
+    chains(wiring.unit("answer"), time - 1, s1=4.0)
+    inputs = noise(rng, time, 2).clamp(-3, 3)
+    inputs[:, 1:] = 0.0
+    inputs[:, :1, 1] = marks(rng, 1, 0.5)
+    return Case(*wiring.hide(hidden, answer=1.0), inputs)
+
+
+def chain_by_rule(rng: Generator, hidden: int) -> Case:
+    """Each condition lets one of two values at the first step travel along rectified units."""
+    time, wiring = steps(rng, 12, 20), Wiring(rng, 4)
+    wiring.unit("answer")
+    for stream in range(2):
+        chains(wiring, time - 1, channel=stream, name=f"stream{stream}", **{f"s{2 + stream}": 6.0})
+    group = halves(rng)
+    inputs = noise(rng, time, 4).clamp(-3, 3)
+    inputs[:, 1:, :2] = 0.0
+    inputs[:, :, 2:] = 0.0
+    inputs[torch.arange(TRIALS), :, 2 + group] = 1.0
+    return Case(*wiring.hide(hidden, answer=1.0), inputs, group=group)
+
+
+def rectified_delay(rng: Generator, hidden: int) -> Case:
+    """The answer is what came some steps ago, along rectified units."""
+    time, wiring = steps(rng, 12, 30), Wiring(rng, 1)
+    chains(wiring.unit("answer"), time // 2)
+    return Case(*wiring.hide(hidden, answer=1.0), noise(rng, time, 1))
 
 
 # --- decoys ---
@@ -362,20 +478,81 @@ def kept_cue(rng: Generator, hidden: int, *, trials: float) -> Case:
 def linear_chain(rng: Generator, hidden: int) -> Case:
     """A cue travels along linear units; rectified units look on."""
     time, wiring = steps(rng, 10, 25), Wiring(rng, 2)
-    for step in range(time):
-        wiring.unit(f"chain{step}", **({f"chain{step - 1}": 1.0} if step else {"s0": 1.0}))
+    end = wiring.line("chain", time, s0=1.0)
     for index in range(2):
         wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), **{f"chain{time // 2}": 1.0})
     inputs, target = cue(rng, time)
-    return Case(*wiring.hide(hidden, **{f"chain{time - 1}": 1.0}), inputs, target)
+    return Case(*wiring.hide(hidden, **{end: 1.0}), inputs, target)
 
 
-def offset_by_condition(rng: Generator, hidden: int) -> Case:
+def linear_delay(rng: Generator, hidden: int) -> Case:
+    """The answer is what came some steps ago, along linear units; rectified units look on."""
+    time, wiring = steps(rng, 12, 30), Wiring(rng, 1)
+    end = wiring.line("chain", time // 2, s0=1.0)
+    for index in range(3):
+        wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), **{f"chain{time // 4}": 1.0})
+    return Case(*wiring.hide(hidden, **{end: 1.0}), noise(rng, time, 1))
+
+
+def rotation(rng: Generator, hidden: int) -> Case:
+    """A cue turns round in a plane, which is read at the angle of the response; rectified units look on."""
+    time, wiring, angle = steps(rng), Wiring(rng, 2), float(rng.uniform(0.2, 1.0))
+    cosine, sine = float(np.cos(angle)), float(np.sin(angle))
+    wiring.unit("x", x=cosine, y=-sine, s0=1.0).unit("y", x=sine, y=cosine)
+    for index in range(2):
+        wiring.unit(f"inert{index}", rectified=True, s1=1.0, x=float(rng.normal()))
+    inputs, target = cue(rng, time)
+    end = angle * (time - 1)
+    return Case(*wiring.hide(hidden, x=float(np.cos(end)), y=float(np.sin(end))), inputs, target)
+
+
+def flip_flop(rng: Generator, hidden: int) -> Case:
+    """Two units of which one wins hold the sign of the last pulse."""
+    case = attractor(rng, hidden)
+    time = case.inputs.shape[1]
+    pulses = rng.choice([-1.0, 1.0], (TRIALS, time)) * (rng.random((TRIALS, time)) < 0.1)
+    pulses[:, 0] = rng.choice([-1.0, 1.0], TRIALS)
+    last = time - 1 - (pulses[:, ::-1] != 0).argmax(axis=1)
+    inputs = case.inputs.clone()
+    inputs[:, :, 0] = torch.from_numpy(pulses)
+    return case._replace(
+        inputs=inputs, targets=torch.from_numpy((pulses[np.arange(TRIALS), last] > 0).astype(np.int64))
+    )
+
+
+def reflex(rng: Generator, hidden: int) -> Case:
+    """The answer is the present input, through a pair of rectified units."""
+    time, wiring = steps(rng), Wiring(rng, 2)
+    wiring.unit("up", rectified=True, s0=1.0).unit("down", rectified=True, s0=-1.0)
+    return Case(*wiring.hide(hidden, up=1.0, down=-1.0), noise(rng, time, 2))
+
+
+def busy_onlookers(rng: Generator, hidden: int) -> Case:
+    """Twelve rectified units at random, strongly driven, that pass nothing on; two linear units do the rest."""
+    time, wiring = steps(rng), Wiring(rng, 3)
+    wiring.unit("one", one=0.5, s0=1.0).unit("two", two=-0.3, one=0.5, s1=1.0)
+    for index in range(12):
+        weights = {f"s{channel}": float(rng.normal(0, 3)) for channel in range(3)}
+        weights |= {f"inert{other}": float(rng.normal(0, 0.25)) for other in range(index)}
+        wiring.unit(f"inert{index}", rectified=True, one=float(rng.normal()), **weights)
+    group = halves(rng)
+    inputs = noise(rng, time, 3)
+    inputs[:, :, 2] = (2.0 * group - 1).unsqueeze(1)
+    return Case(*wiring.hide(hidden, two=1.0), inputs, group=group)
+
+
+def louder_condition(rng: Generator, hidden: int) -> Case:
+    """One condition's input varies three times as much as the other's, before the same sum."""
+    case, group = leaky_sum(rng, hidden, inert=3), halves(rng)
+    return case._replace(inputs=case.inputs * (0.5 + group).reshape(-1, 1, 1), group=group)
+
+
+def offset_by_condition(rng: Generator, hidden: int, *, keep: float = 0.8, shift: float = 0.05) -> Case:
     """The condition decides which units are on, and shifts the answer; no input counts otherwise."""
     time, wiring = steps(rng), Wiring(rng, 2)
-    wiring.unit("answer", answer=0.8, s0=1.0)
+    wiring.unit("answer", answer=keep, s0=1.0)
     for name, sign in (("one", 4.0), ("two", -4.0)):
-        wiring.unit(name, rectified=True, s1=sign).connect("answer", **{name: 0.05 * sign})
+        wiring.unit(name, rectified=True, s1=sign).connect("answer", **{name: shift * sign})
     group = halves(rng)
     inputs = noise(rng, time, 2)
     inputs[:, :, 1] = (2.0 * group - 1).unsqueeze(1)
@@ -385,6 +562,11 @@ def offset_by_condition(rng: Generator, hidden: int) -> Case:
 def named_at_random(rng: Generator, hidden: int) -> Case:
     """A gated sum whose conditions have nothing to do with anything."""
     return gated_sum(rng, hidden)._replace(group=halves(rng))
+
+
+def rule_without_conditions(rng: Generator, hidden: int) -> Case:
+    """A stream is turned round by a rule, with which the conditions have nothing to do."""
+    return two_ways(rng, hidden, -1.0)._replace(group=halves(rng))
 
 
 Kind = Callable[[Generator, int], Case]
@@ -400,10 +582,26 @@ KINDS: dict[str, tuple[Truth, Kind]] = {
     "gate that opens steps after its mark": ((YES, YES, OPEN, NO), later_gate),
     "gate that a pulse opens for good": ((YES, OPEN, OPEN, NO), latched_gate),
     "gate that a pulse shuts for good": ((YES, OPEN, OPEN, NO), lambda r, n: latched_gate(r, n, closes=True)),
-    "gate beside a strong input": ((YES, YES, OPEN, NO), gate_beside_another_input),
+    "gate beside a weaker input": ((YES, YES, OPEN, NO), lambda r, n: gate_beside_another_input(r, n, 0.5)),
+    "gate beside an input as strong": ((YES, YES, OPEN, NO), lambda r, n: gate_beside_another_input(r, n, 1.0)),
+    "gate beside an input five times as strong": (
+        (NO, YES, OPEN, NO),
+        lambda r, n: gate_beside_another_input(r, n, 5.0),
+    ),
+    "gate that two marks open": ((YES, YES, OPEN, NO), gate_by_two_marks),
+    "gate that noisy marks open": ((YES, YES, OPEN, NO), gate_by_noisy_marks),
+    "gate that one pulse opens and one shuts": ((YES, OPEN, OPEN, NO), gate_between_pulses),
+    "gated sum in rectified units alone": ((YES, YES, OPEN, NO), rectified_gated_sum),
+    "gated sum in two classes": ((YES, YES, OPEN, NO), classified_gated_sum),
     "gate that turns an input round": ((YES, YES, OPEN, NO), sign_gate),
     "sum": ((NO, YES, OPEN, NO), leaky_sum),
     "sum of three inputs": ((NO, YES, OPEN, NO), lambda r, n: leaky_sum(r, n, channels=3)),
+    "sum of five inputs": ((NO, YES, OPEN, NO), lambda r, n: leaky_sum(r, n, channels=5, inert=2)),
+    "sum in a rectified unit": ((NO, YES, OPEN, NO), rectified_sum),
+    "sum within bounds that are seldom reached": ((NO, YES, OPEN, NO), lambda r, n: bounded_sum(r, n, 2.5)),
+    "sum within bounds": ((OPEN, OPEN, OPEN, NO), lambda r, n: bounded_sum(r, n, 1.0)),
+    "sum of coherence and noise": ((NO, YES, OPEN, NO), sum_of_coherence),
+    "sum before a delay": ((NO, YES, OPEN, NO), sum_before_delay),
     "sum that fades in two trials": ((NO, YES, OPEN, NO), lambda r, n: leaky_sum(r, n, trials=2.0)),
     "sum beside units without effect": ((NO, YES, OPEN, NO), lambda r, n: leaky_sum(r, n, inert=3)),
     "sum by all modes": ((NO, YES, OPEN, NO), all_integrate),
@@ -414,6 +612,9 @@ KINDS: dict[str, tuple[Truth, Kind]] = {
     "router without a sum": ((YES, NO, YES, NO), lambda r, n: router(r, n, keep=0.3)),
     "rule that turns a stream round": ((YES, YES, YES, NO), lambda r, n: two_ways(r, n, -1.0)),
     "rule that takes another way": ((OPEN, YES, YES, NO), lambda r, n: two_ways(r, n, 1.0)),
+    "chain that a rule chooses": ((YES, OPEN, YES, YES), chain_by_rule),
+    "chain that a mark opens": ((YES, OPEN, OPEN, YES), chain_by_mark),
+    "input some steps ago along rectified units": ((NO, NO, OPEN, YES), rectified_delay),
     "cue along rectified units": ((NO, OPEN, OPEN, YES), rectified_chain),
     "cue along rectified units beside a sum": ((NO, OPEN, OPEN, YES), chain_and_sum),
     "count-down": ((OPEN, OPEN, OPEN, YES), timer),
@@ -424,9 +625,20 @@ KINDS: dict[str, tuple[Truth, Kind]] = {
     "cue in a slow mode": ((NO, OPEN, OPEN, NO), lambda r, n: kept_cue(r, n, trials=3.0)),
     "cue in a fast mode": ((NO, OPEN, OPEN, NO), lambda r, n: kept_cue(r, n, trials=0.15)),
     "cue along linear units": ((NO, OPEN, OPEN, NO), linear_chain),
+    "cue in a rotation": ((NO, OPEN, OPEN, NO), rotation),
+    "input some steps ago along linear units": ((NO, NO, OPEN, NO), linear_delay),
+    "last pulse in an attractor": ((OPEN, NO, OPEN, NO), flip_flop),
+    "present input": ((NO, NO, OPEN, NO), reflex),
+    "busy units without effect": ((NO, NO, NO, NO), busy_onlookers),
     "sum that fades in a third of a trial": ((NO, NO, OPEN, NO), lambda r, n: leaky_sum(r, n, trials=0.33, inert=2)),
     "sum that fades in a tenth of a trial": ((NO, NO, OPEN, NO), lambda r, n: leaky_sum(r, n, trials=0.1, inert=2)),
     "regimes by condition without effect": ((NO, NO, NO, NO), offset_by_condition),
+    "sum that conditions shift": (
+        (NO, YES, NO, NO),
+        lambda r, n: offset_by_condition(r, n, keep=1.0, shift=0.002),
+    ),
+    "sum of a louder condition": ((NO, YES, NO, NO), louder_condition),
     "conditions named at random": ((YES, YES, NO, NO), named_at_random),
+    "rule that is none of the conditions": ((YES, YES, NO, NO), rule_without_conditions),
 }
 """Networks by what they do, and the primitives that they have."""
