@@ -549,7 +549,7 @@ def _gating(writer: _Writer, study: Study) -> None:
 def _integration(writer: _Writer, study: Study) -> None:
     found = study.integration
     writer.page.subsection("Integration")
-    words = f"A sum of the evidence tells {_percent(found.effect)} of the answer's variance."
+    words = f"A sum of the evidence tells {_percent(found.effect)} of the answer's variance within a condition."
     if not math.isnan(found.intervention):
         slowest = f"{'grows' if found.timescale < 0 else 'decays'} e-fold in {abs(found.timescale):.3g} steps"
         words += (

@@ -38,6 +38,7 @@ LEAST_FLATNESS_UNTRAINED = 0.9
 _LEAST_STEPS = 4
 _LEAST_SHARE = 0.25
 _LEAST_ENERGY = 0.01
+_LEAST_REST = 0.01
 _MOST_CHANNELS = 8
 _QUARTERS = 4
 
@@ -50,7 +51,7 @@ class Integration(NamedTuple):
 
     Attributes:
         found: whether effect, p and intervention are all as they must be; ``None`` where no input comes as evidence.
-        effect: share of the answer's variance that a sum of the evidence tells beyond the condition, held out. In the
+        effect: share of the answer's variance within the conditions that a sum of the evidence tells, held out. In the
             sum every step of an input counts the same: by condition, or where the trial's own gain is at least half of
             the largest.
         p: share of draws in which the answers of other trials of the condition are told as well.
@@ -206,8 +207,8 @@ def _look(
     matrices = [prediction(one, seed) for one in columns]
 
     def effects(answer: Tensor) -> list[float]:
-        base = explained(alone, answer)
-        return [explained(matrix, answer) - max(base, 0.0) for matrix in matrices]
+        base = max(explained(alone, answer), 0.0)
+        return [(explained(matrix, answer) - base) / max(1 - base, _LEAST_REST) for matrix in matrices]
 
     answer = trials.answer.unsqueeze(1)
     measured = effects(answer)
