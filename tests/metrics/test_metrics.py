@@ -167,25 +167,29 @@ def count_share(rank: int, world_size: int, nonlinear: int, empty_rank: int | No
     return result
 
 
-@pytest.mark.parametrize(("nonlinear", "empty_rank"), [(4, None), (0, None), (70, None), (70, 0), (4, 1)])
+SHARES = ((4, None), (0, None), (70, None), (70, 0), (4, 1))
+"""P, and the process that has no data."""
+
+
+def count_shares(rank: int, world_size: int) -> list[tuple[Any, ...]]:
+    return [count_share(rank, world_size, *share) for share in SHARES]
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")  # a process without data
 def test_two_processes_count_as_one(
-    by_hand: Callable[..., Any],
-    processes: Callable[..., list[Any]],
-    tmp_path: Path,
-    nonlinear: int,
-    empty_rank: int | None,
+    by_hand: Callable[..., Any], processes: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
-    states, lengths = draw(nonlinear)
-    expected = expected_dicts(by_hand, states, lengths, nonlinear)
-    wanted = unit_activity(states, nonlinear, lengths)
-    for counts, statistics, scalars, groups, ungrouped in processes(count_share, tmp_path, nonlinear, empty_rank):
-        assert groups == expected_groups(by_hand, states, lengths, nonlinear)
-        assert ungrouped == 0
-        assert counts == expected
-        assert scalars["visited"] == len(expected[0])
-        for got, value in zip(statistics, wanted, strict=True):
-            torch.testing.assert_close(got, value)
+    for of_process in processes(count_shares, tmp_path):
+        for (nonlinear, _), found in zip(SHARES, of_process, strict=True):
+            counts, statistics, scalars, groups, ungrouped = found
+            states, lengths = draw(nonlinear)
+            expected = expected_dicts(by_hand, states, lengths, nonlinear)
+            assert groups == expected_groups(by_hand, states, lengths, nonlinear)
+            assert ungrouped == 0
+            assert counts == expected
+            assert scalars["visited"] == len(expected[0])
+            for got, value in zip(statistics, unit_activity(states, nonlinear, lengths), strict=True):
+                torch.testing.assert_close(got, value)
 
 
 def moments_of_shares(rank: int, world_size: int) -> list[tuple[Any, ...]]:
