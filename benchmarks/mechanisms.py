@@ -11,7 +11,6 @@ channel. Trained: configurations of the package, in ``runs/mechanisms``; what is
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 import os
 import subprocess
@@ -224,6 +223,26 @@ def jobs(quick: bool) -> Iterator[Job]:
         yield from (Job("built", kind, seed) for seed in range(1 if quick else len(HIDDEN)))
 
 
+def by_kind(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """Of each kind of network: how many there are, in how many each primitive was found, and whether they have it."""
+    kinds: dict[tuple[str, str, int], list[Outcome]] = {}
+    for one in outcomes:
+        kinds.setdefault((one.job.source, one.job.kind, one.job.units), []).append(one)
+    return [
+        {
+            "source": source,
+            "kind": kind,
+            **({"units": units} if source == "untrained" else {}),
+            "networks": len(of),
+            **{
+                name: {"has": of[0].truth[index], "found": sum(one.found[index] is True for one in of)}
+                for index, name in enumerate(PRIMITIVES)
+            },
+        }
+        for (source, kind, units), of in sorted(kinds.items())
+    ]
+
+
 def rate(outcomes: list[Outcome], index: int, truth: bool) -> str:
     """In how many of the networks that have a primitive, or have it not, it was found."""
     found = [one.found[index] is True for one in outcomes if one.truth[index] is truth]
@@ -270,13 +289,7 @@ def main() -> None:
     if quick:
         print("\n".join(["", "\t".join(heads), *("\t".join(row) for row in rows)]))
         return
-    data = [
-        one._asdict()
-        | {"job": one.job._asdict()}
-        | {"numbers": [[None if math.isnan(value) else value for value in row] for row in one.numbers]}
-        for one in outcomes
-    ]
-    save("mechanisms", text, heads, rows, data)
+    save("mechanisms", text, heads, rows, by_kind(outcomes))
 
 
 if __name__ == "__main__":
