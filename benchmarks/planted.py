@@ -185,8 +185,8 @@ def latched_gate(rng: Generator, hidden: int, *, closes: bool = False) -> Case:
 
 
 def later_gate(rng: Generator, hidden: int) -> Case:
-    """A mark opens the gate some steps later."""
-    time, wiring, lag = steps(rng), Wiring(rng, 2), int(rng.integers(1, 5))
+    """A mark opens the gate some steps later, which are few of the trial's: the values before them never count."""
+    time, wiring, lag = steps(rng, 30), Wiring(rng, 2), int(rng.integers(1, 5))
     wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-5.0, gate={wiring.line("late", lag, s1=1.0): 5.0}, s0=1.0)
     inputs = noise(rng, time, 2).clamp(-2, 2)
     inputs[:, :, 1] = marks(rng, time, 0.3)
