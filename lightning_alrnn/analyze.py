@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -288,6 +290,23 @@ def log_directory(checkpoint: Path) -> Path:
         The directory that the checkpoint, or its folder ``checkpoints``, lies in.
     """
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Lightning says of each of many runs: its log, and its advice on loaders."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning_alrnn")]
+    loggers.append(logging.getLogger("pytorch_lightning.utilities.rank_zero"))  # has a level of its own
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def run_analyze(arguments: Sequence[str]) -> None:

@@ -7,13 +7,12 @@ import contextlib
 import copy
 import io
 import json
-import logging
 import math
 import sys
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -35,7 +34,7 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.study import Sequences, Study, study
-from lightning_alrnn.analyze import config_of, log_directory, read_network
+from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import ALRNNModule
@@ -261,7 +260,7 @@ def _title(candidate: Candidate) -> str:
 def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit: float) -> Reading:
     """Run a network on the test set of another one, and look at what it does."""
     config = config_of(candidate.checkpoint)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(), contextlib.redirect_stdout(io.StringIO()):
         configs = [] if config is None else [config]
         data_config = config_of(first.checkpoint)
         if data_config is not None:
@@ -285,21 +284,6 @@ def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit
         weight, outputs = weight - weight.mean(dim=0), outputs - outputs.mean(dim=1, keepdim=True)
     metrics = {name: float(value) for name, value in cast(Any, cli.trainer).callback_metrics.items()}
     return Reading(candidate, metrics, sequences, core, twin, outputs, weight, found, model.encoder is not None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what Lightning prints for each run."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning_alrnn")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _judge(
@@ -368,7 +352,8 @@ def _answer(
     elif len(members) == 1:
         sentence = f"no two of the {count} {noun} find the same solution"
     else:
-        which = f"{len(members)} of {count}" if len(members) < count else f"all {count}"
+        every = "both" if count == 2 else f"all {count}"
+        which = f"{len(members)} of {count}" if len(members) < count else every
         each = [_primitives(readings[one].found) for one in members]
         shared = [name for name in each[0] if all(found[name] for found in each)]
         sentence = (

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals, remove_units
-from lightning_alrnn.analyze import config_of, log_directory, read_network
+from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
@@ -95,7 +93,7 @@ def prune(arguments: Sequence[str]) -> Pruned:
     # in passes over the validation data; one for the page
     total = sum(2 * left + 2 for left in range(units + 1)) + _EPOCH * options.epochs * units + 1
     with (
-        _quiet(),
+        quiet(),
         tqdm(total=total, leave=False, bar_format="prune: {percentage:3.0f}%|{bar}| {desc}") as bar,
     ):
         pruner = _Pruner(cli, options.epochs, bar)
@@ -168,20 +166,6 @@ def prune_module(module: ALRNNModule, removals: Removals) -> None:
     module.readout.weight = nn.Parameter(module.readout.weight[:, units])
     module.readout.in_features = len(units)
     module.mar_units = int((units < module.mar_units).sum())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's advice on loaders and what each of many Trainers says of itself."""
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 class _Pruner:
