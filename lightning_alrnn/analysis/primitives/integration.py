@@ -179,7 +179,11 @@ def _look(
     each = squares.sum(dim=0)
     steps = each.sum(dim=0).square() / each.square().sum(dim=0).clamp(min=1e-300)
     enough = max(_LEAST_STEPS, _LEAST_SHARE * float(trials.lengths.double().median()))
-    evidence = (energy >= _LEAST_ENERGY * energy.max()) & (energy > 0) & (steps >= enough - 1e-9)
+    able = steps >= enough - 1e-9
+    # against what counts steadily in a condition: a context that opens a gate has large gains of either sign
+    steady = _steady(squares, trials.gains, group)
+    largest = steady[able].max() if bool(able.any()) else energy.max()
+    evidence = able & (energy > 0) & (energy >= _LEAST_ENERGY * largest)
     order = energy.argsort(descending=True, stable=True)
     channels = order[evidence[order]][:_MOST_CHANNELS].sort().values
     kernel = torch.zeros(len(channels), _QUARTERS, dtype=torch.float64)
@@ -219,6 +223,15 @@ def _look(
         torch.cat((torch.ones_like(answer), columns[best]), dim=1), answer, driver="gelsd"
     ).solution[1 : 1 + len(flat), 0]
     return _Sum(sums[best] @ fit, conditions, effect, p_value(effect, chance, tests)), channels, kernel, flatness
+
+
+def _steady(squares: Tensor, gains: Tensor, group: Tensor) -> Tensor:
+    """Σ_t (s_t − mean)² E[g_t | condition]² of each input, summed over the trials, shape ``(K,)``."""
+    total = torch.zeros(gains.shape[2], dtype=torch.float64)
+    for condition in torch.unique(group):
+        of = group == condition
+        total += (squares[of].sum(dim=0) * gains[of].mean(dim=0).square()).sum(dim=0)
+    return total
 
 
 def _kernel(squares: Tensor, gains: Tensor) -> Tensor:
