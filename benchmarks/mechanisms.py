@@ -1,7 +1,7 @@
 """Are primitives found where they are, and only there? Networks whose mechanism is known, untrained and trained ones.
 
-    python benchmarks/mechanisms.py          # about 20 minutes on two cores, half of it training
-    python benchmarks/mechanisms.py --quick  # one network of each kind, no training: two minutes
+    python benchmarks/mechanisms.py          # some ten minutes on two cores, most of it training
+    python benchmarks/mechanisms.py --quick  # one network of each kind, no training: a minute
 
 Built by hand: the kinds of ``planted.py``, four networks each. Untrained: M = 20, 60 networks for each P, with the
 package's initialisations and Gaussian weights of gain 0.5 and 0.9, on shipped tasks and on white noise with a condition
