@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,13 @@ from lightning_alrnn.report import Performance, Source, write_report
 
 _MOST_NUMBERS = 2**24
 """States and inputs that are held, 64 MB in float32; analysis takes some twenty times as much."""
+
+_ADVICE = (
+    "The '.*_dataloader' does not have many workers",
+    "Be aware that when using `ckpt_path`, callbacks used to create",
+    "The `srun` command is available",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+)
 
 _DESCRIPTION = """\
 Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its
@@ -55,13 +63,10 @@ class SequenceCollector(Callback):
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
-        ValueError: if ``max_sequences`` is below 2.
     """
 
     def __init__(self, max_sequences: int = 512) -> None:
         super().__init__()
-        if max_sequences < 2:
-            raise ValueError(f"max_sequences must be at least 2, got {max_sequences}")
         self.max_sequences = max_sequences
         self._kept: list[Sequences] = []
         self._without: list[Tensor] = []
@@ -189,20 +194,6 @@ def analyze(arguments: Sequence[str]) -> Found:
     model, trainer = cast(ALRNNModule, cli.model), cast(Any, cli.trainer)
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
-    with tqdm(total=5, desc="analyze", leave=False) as bar:
-
-        def progress(part: str) -> None:
-            bar.set_postfix_str(part)
-            bar.update()
-
-        found = study(
-            cast(ALRNN, model.core).cpu().double(),
-            sequences,
-            model.readout.weight.detach().cpu(),
-            names,
-            time_limit=options.time_limit,
-            progress=progress,
-        )
     performance = Performance(
         {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
         model.objective,
@@ -217,7 +208,23 @@ def analyze(arguments: Sequence[str]) -> Found:
         data=type(cli.datamodule).__name__,
         epoch=int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)),
     )
-    return Found(folder, write_report(folder, found, sequences, performance, source))
+    with tqdm(total=7, desc="analyze", leave=False) as bar:
+
+        def progress(part: str) -> None:
+            bar.set_postfix_str(part)
+            bar.update()
+
+        found = study(
+            cast(ALRNN, model.core).cpu().double(),
+            sequences,
+            model.readout.weight.detach().cpu(),
+            names,
+            time_limit=options.time_limit,
+            progress=progress,
+        )
+        progress("figures")
+        report = write_report(folder, found, sequences, performance, source)
+    return Found(folder, report)
 
 
 def read_network(
@@ -239,10 +246,7 @@ def read_network(
         MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
         SystemExit: If an option is wrong.
     """
-    with warnings.catch_warnings():
-        # advice on speed and on callbacks that a test does not need
-        warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+    with _without_advice():
         cli = run_cli(
             [
                 "test",
@@ -292,6 +296,46 @@ def log_directory(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
+def wrap(text: str) -> str:
+    """Break a text into lines for the terminal.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The same in lines of 100 characters at most, with hyphenated words whole.
+    """
+    return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def sequence_count(text: str) -> int:
+    """A number of sequences, as an option gives it.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: If it is below 2.
+        ValueError: If it is no integer.
+    """
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, got {number}")
+    return number
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Leave out warnings on what a test of one network on one process does not need."""
+    with warnings.catch_warnings():
+        for message in _ADVICE:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Leave out what Lightning says of each of many runs: its log, and its advice on loaders."""
@@ -301,8 +345,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+        with _without_advice():
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -310,7 +353,7 @@ def quiet() -> Iterator[None]:
 
 
 def run_analyze(arguments: Sequence[str]) -> None:
-    """Run ``alrnn analyze``, and say where the report is.
+    """Run ``alrnn analyze``, and print the answer and where the files are.
 
     Args:
         arguments: those behind ``analyze``.
@@ -321,7 +364,8 @@ def run_analyze(arguments: Sequence[str]) -> None:
         SystemExit: as :func:`analyze`.
     """
     found = analyze(arguments)
-    sys.stdout.write(f"report   {found.folder / 'report.html'}\nnumbers  {found.folder / 'report.json'}\n")
+    lines = [f"report   {found.folder / 'report.html'}", f"numbers  {found.folder / 'report.json'}"]
+    sys.stdout.write("\n".join([*lines, "", wrap(found.report["answer"]), ""]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -332,14 +376,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
         allow_abbrev=False,
     )
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="the checkpoint")
+    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="the checkpoint")
     parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
     parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis, in its log directory")
     parser.add_argument(
-        "--max_sequences", type=int, default=512, help="how many test sequences to look at (default: 512)"
+        "--max_sequences",
+        metavar="N",
+        type=sequence_count,
+        default=512,
+        help="test sequences to look at (default: 512)",
     )
     parser.add_argument(
         "--time_limit",
+        metavar="S",
         type=float,
         default=10.0,
         help="seconds to look for fixed points, and for cycles (default: 10)",

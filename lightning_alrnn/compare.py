@@ -10,7 +10,6 @@ import json
 import math
 import sys
 import tempfile
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.study import Sequences, Study, study
-from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network
+from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network, sequence_count, wrap
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import ALRNNModule
@@ -44,7 +43,6 @@ from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
 
-_WIDTH = 100
 _AT_REST = ("zero", "mean", "before the answer")
 _DESCRIPTION = """\
 Do all seeds find the same solution? Looks at the networks of a sweep, P by P, or at some
@@ -157,7 +155,8 @@ def run_compare(arguments: Sequence[str]) -> None:
         max_sequences=options.max_sequences,
         time_limit=options.time_limit,
     )
-    sys.stdout.write(f"{folder / 'compare.html'}\n\n" + "\n".join(textwrap.fill(one, _WIDTH) for one in answers) + "\n")
+    lines = [f"report   {folder / 'compare.html'}", f"numbers  {folder / 'compare.json'}", ""]
+    sys.stdout.write("\n".join([*lines, *(wrap(one) for one in answers), ""]))
 
 
 def compare(
@@ -211,7 +210,8 @@ def compare(
         )
     key, rule, scores, good = _judge(members, score, solved)
     noun = "seeds" if is_sweep else "networks"
-    groups = [_group(title, readings, scores[title], good[title], noun) for title, readings in members.items()]
+    with quiet():
+        groups = [_group(title, readings, scores[title], good[title], noun) for title, readings in members.items()]
     _write(folder, groups, left_out, key, rule)
     return folder, [group.answer for group in groups]
 
@@ -346,7 +346,7 @@ def _answer(
     alike = group_by(comparison.distance[rows][:, rows])
     members = [index for index, label in zip(counted, alike.tolist(), strict=True) if label == 0]
     worse = [one.candidate.label for index, one in enumerate(readings) if index not in counted]
-    head = f"{title}{'' if good else ' (none does as well as the best P)'}: "
+    head = f"{title}{'' if good else ' (none is good enough)'}: "
     if count == 1:
         sentence = f"only one of the {noun}, {readings[counted[0]].candidate.label}, can be looked at"
     elif len(members) == 1:
@@ -365,7 +365,7 @@ def _answer(
             f"{int((labels == 0).sum())} in {name}" for name, labels in single.items()
         )
     if worse:
-        sentence += f"; not counted, as worse than the best P: {', '.join(worse)}"
+        sentence += f"; not counted, as not good enough: {', '.join(worse)}"
     return head + sentence + "."
 
 
@@ -399,7 +399,7 @@ def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], k
         f"Left: complete-linkage clustering. Networks that join right of the line, at {SAME:g}, count as the same. "
         "Then the distance, the largest of the four measures, and each of them: "
         + "; ".join(f"{name}, {words}" for name, words in MEASURES.items())
-        + ". 0 is the same, 1 nothing in common. (worse) marks networks that do not do as well as the best P.",
+        + ". 0 is the same, 1 nothing in common. (worse) marks networks that are not good enough.",
         folder / "compare",
     )
     _write_table(page, groups, key)
@@ -505,8 +505,8 @@ def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> N
     data = ", ".join(f"{group.title} that of {group.data_of}" for group in groups)
     page.text(
         f"All networks of a P ran on the same {len(groups[0].readings[0].sequences.states)} sequences of one test set "
-        f"({data}), whatever data they were trained on. Scores ({key}) are those on the whole of it. A network does as "
-        f"well as the best if its score is {rule}."
+        f"({data}), whatever data they were trained on. Scores ({key}) are those on the whole of it. A network is good "
+        f"enough if its score is {rule}."
     )
     page.text(
         "No distance changes if units are permuted, nonlinear units are scaled by positive factors or linear units are "
@@ -534,13 +534,21 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or checkpoints")
-    parser.add_argument("--output_dir", type=Path, help="where to write (the sweep's folder)")
+    parser.add_argument("--output_dir", type=Path, help="where to write; default: the sweep's folder")
     parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
     parser.add_argument("--solved", metavar="X", type=float, help="score from which on a network solves the task")
     parser.add_argument(
-        "--max_sequences", metavar="N", type=int, default=128, help="test sequences to compare on (128)"
+        "--max_sequences",
+        metavar="N",
+        type=sequence_count,
+        default=128,
+        help="test sequences to compare on (default: 128)",
     )
     parser.add_argument(
-        "--time_limit", metavar="S", type=float, default=5.0, help="seconds to look for each network's fixed points (5)"
+        "--time_limit",
+        metavar="S",
+        type=float,
+        default=5.0,
+        help="seconds to look for each network's fixed points, and for cycles (default: 5)",
     )
     return parser

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals, remove_units
-from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network
+from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
@@ -142,7 +142,7 @@ def run_prune(arguments: Sequence[str]) -> None:
     lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
     if found.checkpoint is not None:
         lines.append(f"checkpoint  {found.checkpoint}")
-    sys.stdout.write("\n".join((*lines, "", found.pruning.answer, "")))
+    sys.stdout.write("\n".join((*lines, "", wrap(found.pruning.answer), "")))
 
 
 @torch.no_grad()

@@ -112,7 +112,9 @@ def write_report(
         f"{sequences.inputs.shape[2]} inputs; {source.checkpoint}",
     )
     writer = _Writer(page, folder / "figures")
-    _summary(page, study)
+    answer = _answer(study)
+    page.text(answer, answer=True)
+    page.text(_switching(study))
     _performance(writer, sequences, performance)
     _regimes(writer, study, sequences, performance)
     _phases(writer, study, performance)
@@ -122,6 +124,7 @@ def write_report(
     _method(page, study, sequences, source)
     report: dict[str, Any] = to_json(
         {
+            "answer": answer,
             "source": source,
             "versions": _versions(),
             "performance": performance,
@@ -183,14 +186,13 @@ class _Writer:
         self.page.figure(figure, caption, self._folder / name)
 
 
-def _summary(page: Page, study: Study) -> None:
+def _answer(study: Study) -> str:
     looked = {name: one.found for name, one in study.primitives.items()}
     found, absent = ([name for name, value in looked.items() if value is wanted] for wanted in (True, False))
     words = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
     if absent:
         words += f" Looked for and not found: {', '.join(absent)}."
-    page.text(words, answer=True)
-    page.text(_switching(study))
+    return words
 
 
 def _performance(writer: _Writer, sequences: Sequences, performance: Performance) -> None:
@@ -658,7 +660,11 @@ def _settling(study: Study) -> str:
         f"Of {batch} trajectories that run on from their last state with the input at zero, after {found.steps} steps: "
     )
     text += "; ".join(parts) + "."
-    return f"{text} {_lyapunov(study.lyapunov)}" if study.lyapunov is not None else text
+    if study.lyapunov is not None:
+        return f"{text} {_lyapunov(study.lyapunov)}"
+    if "Lyapunov exponent" in study.refused:
+        text += " Later all of them grow beyond all bounds: they have no Lyapunov exponent."
+    return text
 
 
 def _lyapunov(found: LargestExponent) -> str:

@@ -63,8 +63,10 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
     main(["analyze", "--ckpt_path", str(addition)])
     folder = addition.parents[1] / "analysis"
     assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", "figures"}
-    assert f"report   {folder / 'report.html'}" in capsys.readouterr().out
     report = json.loads((folder / "report.json").read_text())
+    out = capsys.readouterr().out
+    assert f"report   {folder / 'report.html'}" in out
+    assert " ".join(out.split()).endswith(report["answer"])
     assert report["source"] == {
         "checkpoint": str(addition),
         "config": str(addition.parents[1] / "config.yaml"),
@@ -240,5 +242,9 @@ def test_sequences_are_spread_over_the_split() -> None:
     assert _spread(5, 9).tolist()[:5] == [0, 1, 2, 3, 4]
     assert _spread(101, 5).tolist() == [0, 25, 50, 75, 100]
     assert _spread(None, 3).tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="max_sequences must be at least 2, got 1"):
-        SequenceCollector(1)
+
+
+def test_one_sequence_is_too_few(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--ckpt_path", "last.ckpt", "--max_sequences", "1"])
+    assert "argument --max_sequences: must be at least 2, got 1" in capsys.readouterr().err

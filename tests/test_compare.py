@@ -151,7 +151,7 @@ def test_those_that_do_not_solve_the_task_are_not_counted(report: dict[str, Any]
     folder, (answer,) = compare(paths, tmp_path, solved=(first + other) / 2, max_sequences=8, time_limit=0.2)
     assert folder == tmp_path
     assert answer.startswith("P=2: both networks find the same solution (")
-    assert answer.endswith("not counted, as worse than the best P: P2-seed2/last.")
+    assert answer.endswith("not counted, as not good enough: P2-seed2/last.")
 
 
 def test_checkpoints_none_of_which_solves_the_task(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +159,7 @@ def test_checkpoints_none_of_which_solves_the_task(sweep: Path, capsys: pytest.C
     main(["compare", *paths, "--max_sequences", "8", "--time_limit", "0.2", "--solved=-1"])
     assert (sweep / "runs" / "P2-seed0" / "compare.html").is_file()
     words = " ".join(capsys.readouterr().out.split())
-    assert "P=2 (none does as well as the best P): both networks find the same solution (" in words
+    assert "P=2 (none is good enough): both networks find the same solution (" in words
 
 
 def test_gains_behind_encoders_are_not_compared(sweep: Path) -> None:

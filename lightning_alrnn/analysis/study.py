@@ -238,7 +238,7 @@ def study(
     settling = None
     lyapunov, rings = None, dict[int, CycleSet]()
     if "zero" in points:
-        progress("cycles")
+        progress("attractors")
         ends = states[torch.arange(len(states)), lengths - 1][:_STARTS]
         settling = settle(rnn, ends, points["zero"])
         tails = settling.tail[~settling.diverged]
@@ -247,6 +247,7 @@ def study(
                 lyapunov = largest_exponent(rnn, tails[:, -1])
             except ValueError as error:
                 refused["Lyapunov exponent"] = str(error)
+        progress("cycles")
         for period in _PERIODS:
             try:
                 seeds = tails if len(tails) else None

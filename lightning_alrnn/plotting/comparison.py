@@ -47,7 +47,6 @@ def plot_comparison(comparisons: Mapping[str, Comparison], labels: Mapping[str, 
                 continue
             matrix = values[order][:, order].numpy()
             image = axes.imshow(matrix, cmap="Blues_r", vmin=0, vmax=1)
-            axes.invert_yaxis()  # as the dendrogram has it
             axes.set_xticks([])
             axes.set_yticks(range(len(order)), names if column == 1 else [""] * len(order), fontsize=7)
             axes.tick_params(length=0)
@@ -68,6 +67,7 @@ def _draw_tree(axes: Axes, found: Comparison) -> None:
             found.merges, orientation="left", ax=axes, no_labels=True, color_threshold=0, above_threshold_color="black"
         )
         axes.set_xlim(max(1.0, 1.05 * float(found.merges[-1, 2])), 0)
+        axes.invert_yaxis()  # the first network on top, as in the matrices
     axes.axvline(SAME, color=RED, linewidth=0.8, linestyle="--")
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
