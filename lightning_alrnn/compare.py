@@ -203,6 +203,9 @@ def compare(
             except ValueError as error:
                 left_out.append(LeftOut(candidate.name, str(error)))
             bar.update()
+            if readings:  # that there is no such metric is said now and not after the last network
+                logged = dict.fromkeys(readings[0].metrics, 0.0)
+                find_score([Run("ALRNN", candidate.nonlinear_units, 0, {}, logged)], score)
     members = {title: readings for title, readings in members.items() if readings}
     if not members:
         raise ValueError(

@@ -279,7 +279,7 @@ def _phases(writer: _Writer, study: Study, performance: Performance) -> None:
         return
     page.subsection("By phase of the trial")
     names = _group_names(found.occupancy.groups, performance.phase_names, "phase")
-    if not math.isnan(found.sharing.mean_js):
+    if study.summary.possible_log2 and not math.isnan(found.sharing.mean_js):
         page.text(
             f"The phases' occupancy of the regimes differs by {found.sharing.mean_js:.3f} bits, the mean over pairs of "
             "phases: 0 if all use the same regimes as often, 1 if no two have a regime in common."

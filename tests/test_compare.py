@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from lightning_alrnn.cli import main, run_cli
-from lightning_alrnn.compare import _group, _of_checkpoints, _parser, _read, compare
+from lightning_alrnn.compare import Candidate, _group, _of_checkpoints, _parser, _read, compare
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, write_record
 
@@ -184,6 +184,21 @@ def test_nothing_to_compare(tmp_path: Path, sweep: Path) -> None:
     write_record(tmp_path, Record("a", Run("ALRNN", 1, 0, {}, {}), "running"))
     with pytest.raises(ValueError, match=r"holds no trained ALRNN to compare \(a: not done"):
         compare([tmp_path])
+
+
+def test_a_metric_that_does_not_exist_is_refused_after_one_network(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def reading(candidate: Candidate, *rest: Any) -> Any:
+        read.append(candidate.name)
+        return _read(candidate, *rest)
+
+    monkeypatch.setattr("lightning_alrnn.compare._read", reading)
+    with pytest.raises(ValueError, match="no run has the metric 'test/r2'; there are test/"):
+        compare([sweep], score="r2", max_sequences=8, time_limit=0.2)
+    assert len(read) == 1
 
 
 def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
