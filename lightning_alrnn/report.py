@@ -512,7 +512,8 @@ def _verdict(page: Page, found: Gating | Integration | Routing | Transients, wor
     if found.found is None:
         page.text(f"Not looked for: {found.reason}.")
         return
-    numbers = f"effect {found.effect:.2f}, p = {found.p:.3f}"
+    effect = round(found.effect, 2) + 0.0  # no negative zero
+    numbers = f"effect {effect:.2f}, p = {found.p:.3f}"
     if not math.isnan(found.intervention):
         numbers += f", intervention {found.intervention:.0%}"
     page.text(

@@ -141,7 +141,7 @@ def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> No
         if found is None:
             assert f"Not looked for: {html.escape(evidence['reason'])}" in page
         else:
-            assert f"effect {evidence['effect']:.2f}, p = {evidence['p']:.3f}" in page
+            assert f"effect {round(evidence['effect'], 2) + 0.0:.2f}, p = {evidence['p']:.3f}" in page
             assert bool(evidence["reason"]) is not found
     found = a_report.report["primitives"]
     assert found["gating"] is study["gating"]["found"]

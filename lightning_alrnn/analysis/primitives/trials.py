@@ -152,7 +152,9 @@ def read_trials(
 
 
 def input_gain(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """How much each input counts for the output at the sequence's last step, ∂y_T/∂s_t = D J_{T−1} … J_t C.
+    """How much each input counts for the output at the sequence's last step, ∂y_T/∂s_t = D J_T … J_{t+1} C.
+
+    J_t = A + W D(z_{t−1}) is the Jacobian of the step to z_t.
 
     Args:
         rnn: the network, or its parameters (A, W, C, h, P).
