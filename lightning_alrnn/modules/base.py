@@ -30,6 +30,7 @@ Stage = Literal["train", "val", "test"]
 
 _CHECKPOINT_STEPS = 1000
 _PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
+_PROGRESS_STEPS = 50
 
 
 class SequenceModule(LightningModule):
@@ -120,6 +121,18 @@ class SequenceModule(LightningModule):
             return kept
         return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *kept]
 
+    def on_train_batch_end(self, outputs: Any, batch: AnyBatch, batch_idx: int) -> None:
+        if (batch_idx + 1) % _PROGRESS_STEPS == 0:
+            # Lightning reads what the progress bar shows at every step: on the CPU that does not halt the device
+            mean = self._metrics("train")["loss"].compute().cpu()
+            self.log("train/loss", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+
+    def on_validation_epoch_start(self) -> None:
+        self._reset_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._reset_metrics("test")
+
     def on_validation_epoch_end(self) -> None:
         # the last update may have broken the weights after the last training loss; no checkpoint may hold them
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -144,15 +157,23 @@ class SequenceModule(LightningModule):
         return {"loss": loss, "task_loss": task_loss, "regularization": regularization}
 
     def _log_metrics(self, stage: Stage, batch_size: int) -> None:
+        """Log the metrics of a stage, after they were updated with a batch.
+
+        Lightning keeps a metric that is logged, and computes and resets it at the end of the epoch. The first batch of
+        an epoch, or of what is left of a resumed one, is enough: each call takes some 0.2 ms.
+        """
         for name, metric in self._metrics(stage).items():
-            self.log(
-                f"{stage}/{name}",
-                metric,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=name in _PROGRESS_BAR,
-                batch_size=batch_size,
-            )
+            if metric.update_count == 1:
+                shown = name in _PROGRESS_BAR
+                self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=shown, batch_size=batch_size)
+
+    def _reset_metrics(self, stage: Stage) -> None:
+        """Forget the batches of an evaluation that was interrupted."""
+        for name, child in self.named_children():
+            if name.startswith(f"{stage}_"):
+                for metric in child.modules():
+                    if isinstance(metric, Metric):
+                        metric.reset()
 
     def _metrics(self, stage: Stage) -> dict[str, Metric]:
         return dict(getattr(self, f"{stage}_metrics").items())
