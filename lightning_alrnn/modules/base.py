@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,7 @@ from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 
 Stage = Literal["train", "val", "test"]
 
@@ -142,10 +143,28 @@ class SequenceModule(LightningModule):
 
     def _keep_own_hyperparameters(self) -> None:
         """Forget what LightningCLI linked from the data and a checkpoint could not hand to this class."""
-        own = (cls for cls in type(self).__mro__ if issubclass(cls, SequenceModule))
-        known = {name for cls in own for name in signature(cls).parameters}
-        for name in self.hparams.keys() - known - {"_class_path", "_instantiator"}:
+        for name in self.hparams.keys() - {*self._option_names(), "_class_path", "_instantiator"}:
             del self.hparams[name]
+
+    def _complete(self, options: ALRNNOptions) -> ALRNNOptions:
+        """Add the defaults: assigned to the constructor's ``options``, all of them become hyperparameters."""
+        names = self._option_names()
+        completed: dict[str, Any] = {**ALRNN_DEFAULTS, **options}
+        if completed.get("num_units", 0) is None:
+            del completed["num_units"]  # older checkpoints of ALRNNModule hold it, linked from data without spikes
+        unknown = completed.keys() - names
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {', '.join(sorted(unknown))}; its options are {', '.join(names)}"
+            )
+        return cast(ALRNNOptions, completed)
+
+    def _option_names(self) -> list[str]:
+        """Names of what the constructors take, those of :class:`ALRNN` last."""
+        classes = (cls for cls in type(self).__mro__ if issubclass(cls, SequenceModule))
+        parameters = (parameter for cls in classes for parameter in signature(cls).parameters.values())
+        named = (each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
+        return [*dict.fromkeys(named), *ALRNN_DEFAULTS]
 
     def _losses(self, stage: Stage, elements: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """The loss of a batch and its parts, from the losses of single elements and their weights."""
