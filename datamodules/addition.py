@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SequenceDataModule,
-    Split,
     check_choice,
     check_size,
     draw_trials,

@@ -13,13 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep
 from lightning_alrnn.datamodules.base import (
     SPLITS,
-    Objective,
     SequenceDataModule,
-    Split,
-    TargetStep,
     check_choice,
     check_classes,
     check_finite,

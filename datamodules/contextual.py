@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep
 from lightning_alrnn.datamodules.base import (
-    Objective,
     SequenceDataModule,
-    Split,
-    TargetStep,
     check_choice,
     check_size,
     draw_trials,

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
-from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_size, draw_trials
+from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, draw_trials
 from lightning_alrnn.datamodules.variants import variant_options
 
 Variant = Literal["reference", "variable_delay", "arjovsky", "delayed_recall"]

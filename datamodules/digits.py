@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_fractions, full_lengths
+from lightning_alrnn.batch import SequenceBatch, Split
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_fractions, full_lengths
 from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
 
 _SMALLEST_SHARE = 0.01  # 18 of the 1,797 images

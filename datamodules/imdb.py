@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     SequenceDataModule,
     SequenceDataset,
-    Split,
     check_size,
 )
 from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members

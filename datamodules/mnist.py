@@ -13,12 +13,11 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
     SequenceDataset,
-    Split,
     check_choice,
     full_lengths,
 )

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import multitask_eleven, multitask_yang19
-from lightning_alrnn.datamodules.base import SequenceDataModule, Split, check_choice, check_size, draw_trials
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, draw_trials
 from lightning_alrnn.datamodules.multitask_eleven import Durations
 
 Suite = Literal["eleven", "yang19"]

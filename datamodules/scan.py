@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
-from lightning_alrnn.datamodules.base import SPLITS, SequenceDataModule, Split
+from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
+from lightning_alrnn.datamodules.base import SPLITS, SequenceDataModule
 
 Tokens: TypeAlias = NDArray[np.int64]
 

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     SequenceDataModule,
     SequenceDataset,
-    Split,
     check_choice,
     check_size,
     full_lengths,

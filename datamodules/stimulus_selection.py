@@ -11,13 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.batch import NeuralBatch, SequenceBatch
+from lightning_alrnn.batch import NeuralBatch, Objective, SequenceBatch, Split, TargetStep
 from lightning_alrnn.datamodules.base import (
     SPLITS,
-    Objective,
     SequenceDataModule,
-    Split,
-    TargetStep,
     check_choice,
     check_fractions,
     check_size,

@@ -21,7 +21,8 @@ from pytorch_lightning import Trainer, seed_everything
 
 from lightning_alrnn import ALRNNModule, SequenceBatch
 from lightning_alrnn.analysis import FixedPointSet, fixed_points
-from lightning_alrnn.datamodules.base import SequenceDataModule, Split, draw_trials, full_lengths
+from lightning_alrnn.batch import Split
+from lightning_alrnn.datamodules.base import SequenceDataModule, draw_trials, full_lengths
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting import plot_state_space
 from lightning_alrnn.plotting.page import save_figure

@@ -1,11 +1,15 @@
-"""The batches that DataModules yield and modules take."""
+"""What DataModules and modules share: the batches, and what kind of task and which part of the data they are of."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+Objective = Literal["classification", "regression"]
+TargetStep = Literal["last", "every"]
+Split = Literal["train", "val", "test"]
 
 
 class SequenceBatch(NamedTuple):

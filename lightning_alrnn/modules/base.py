@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -19,15 +19,13 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
-
-Stage = Literal["train", "val", "test"]
 
 _CHECKPOINT_STEPS = 1000
 _PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
@@ -69,7 +67,7 @@ class SequenceModule(LightningModule):
         """What is added to the task's loss, a scalar."""
 
     @abstractmethod
-    def _step(self, stage: Stage, batch: Any) -> dict[str, Any]:
+    def _step(self, stage: Split, batch: Any) -> dict[str, Any]:
         """The loss of a batch and what callbacks look at."""
 
     def configure_losses(self) -> dict[str, Metric]:
@@ -166,7 +164,7 @@ class SequenceModule(LightningModule):
         named = (each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
         return [*dict.fromkeys(named), *ALRNN_DEFAULTS]
 
-    def _losses(self, stage: Stage, elements: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def _losses(self, stage: Split, elements: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """The loss of a batch and its parts, from the losses of single elements and their weights."""
         total = weight.sum()
         # a batch whose mask is empty has the loss 0, not 0/0
@@ -175,7 +173,7 @@ class SequenceModule(LightningModule):
         loss = task_loss + regularization
         return {"loss": loss, "task_loss": task_loss, "regularization": regularization}
 
-    def _log_metrics(self, stage: Stage, batch_size: int) -> None:
+    def _log_metrics(self, stage: Split, batch_size: int) -> None:
         """Log the metrics of a stage, after they were updated with a batch.
 
         Lightning keeps a metric that is logged, and computes and resets it at the end of the epoch. The first batch of
@@ -186,7 +184,7 @@ class SequenceModule(LightningModule):
                 shown = name in _PROGRESS_BAR
                 self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=shown, batch_size=batch_size)
 
-    def _reset_metrics(self, stage: Stage) -> None:
+    def _reset_metrics(self, stage: Split) -> None:
         """Forget the batches of an evaluation that was interrupted."""
         for name, child in self.named_children():
             if name.startswith(f"{stage}_"):
@@ -194,7 +192,7 @@ class SequenceModule(LightningModule):
                     if isinstance(metric, Metric):
                         metric.reset()
 
-    def _metrics(self, stage: Stage) -> dict[str, Metric]:
+    def _metrics(self, stage: Split) -> dict[str, Metric]:
         return dict(getattr(self, f"{stage}_metrics").items())
 
 

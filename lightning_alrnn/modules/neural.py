@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
-from lightning_alrnn.batch import NeuralBatch, valid_steps
+from lightning_alrnn.batch import NeuralBatch, Split, valid_steps
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
-from lightning_alrnn.modules.base import SequenceModule, Stage, check_regularization
+from lightning_alrnn.modules.base import SequenceModule, check_regularization
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import SpikeEncoder
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
@@ -292,7 +292,7 @@ class ALRNNNeural(SequenceModule):
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test")
 
-    def _step(self, stage: Stage, batch: NeuralBatch) -> dict[str, Any]:
+    def _step(self, stage: Split, batch: NeuralBatch) -> dict[str, Any]:
         _check_batch(batch, self.observation.readout.out_features)
         terms, output = self._forced_terms(batch) if stage == "train" else self._free_terms(stage, batch)
         regularization = self.regularization()
@@ -316,7 +316,7 @@ class ALRNNNeural(SequenceModule):
         return terms, {"states": states.detach()}
 
     def _free_terms(
-        self, stage: Stage, batch: NeuralBatch
+        self, stage: Split, batch: NeuralBatch
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
         """The same in evaluation, of the free-running network; accuracies and rates are accumulated."""
         outputs, classes, rates, states, lengths = self(batch.inputs, batch.lengths)
@@ -346,7 +346,7 @@ class ALRNNNeural(SequenceModule):
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
     def _log(
-        self, stage: Stage, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor
+        self, stage: Split, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor
     ) -> None:
         metrics = self._metrics(stage)
         values, weights = (torch.stack(column) for column in zip(*terms.values(), strict=True))
@@ -358,7 +358,7 @@ class ALRNNNeural(SequenceModule):
             metrics[name].update(value, weight)
         self._log_metrics(stage, len(batch.inputs))
 
-    def _log_epoch(self, stage: Stage) -> None:
+    def _log_epoch(self, stage: Split) -> None:
         for metric in (getattr(self, f"{stage}_trials"), getattr(self, f"{stage}_spikes")):
             for name, value in metric.compute().items():
                 # equal on all processes already; sync_dist makes the keys known to every one of them

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.metrics.mean import WeightedMean
-from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
+from lightning_alrnn.modules.base import SequenceModule, check_is_batch, check_regularization
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
@@ -192,7 +192,7 @@ class ALRNNSeq2Seq(SequenceModule):
         weight = counted.to(loss.dtype)
         return loss, weight if batch.mask is None else weight * batch.mask
 
-    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Any]:
+    def _step(self, stage: Split, batch: SequenceBatch) -> dict[str, Any]:
         check_is_batch(batch)
         if batch.mask is not None and batch.mask.shape != batch.targets.shape:
             raise ValueError(
@@ -219,7 +219,7 @@ class ALRNNSeq2Seq(SequenceModule):
     @torch.no_grad()
     def _log(
         self,
-        stage: Stage,
+        stage: Split,
         batch: SequenceBatch,
         tokens: Tensor,
         steps: Tensor,

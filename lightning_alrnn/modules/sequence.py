@@ -14,18 +14,16 @@ from torch.nn import functional
 from torchmetrics import MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
 from lightning_alrnn.metrics.constant import ConstantMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.trials import TrialAccuracy
-from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
+from lightning_alrnn.modules.base import SequenceModule, check_is_batch, check_regularization
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 
-Objective = Literal["classification", "regression"]
-TargetStep = Literal["last", "every"]
 InputMatrix = Literal["learned", "identity"]
 
 
@@ -349,7 +347,7 @@ class ALRNNModule(SequenceModule):
     def on_test_epoch_end(self) -> None:
         self._log_trials("test")
 
-    def _step(self, stage: Stage, batch: SequenceBatch) -> dict[str, Tensor]:
+    def _step(self, stage: Split, batch: SequenceBatch) -> dict[str, Tensor]:
         _check_batch(batch, self.objective, self.target_step, self.readout.out_features)
         prediction = self(batch.inputs, batch.lengths)
         elements, weight = self.task_loss(prediction.outputs, batch)
@@ -366,7 +364,7 @@ class ALRNNModule(SequenceModule):
     @torch.no_grad()
     def _log(
         self,
-        stage: Stage,
+        stage: Split,
         batch: SequenceBatch,
         prediction: SequencePrediction,
         losses: dict[str, Tensor],
@@ -391,7 +389,7 @@ class ALRNNModule(SequenceModule):
         """Whether predictions are right or wrong, see :meth:`count_right`."""
         return self.objective == "classification" or self.criterion is not None
 
-    def _log_trials(self, stage: Stage) -> None:
+    def _log_trials(self, stage: Split) -> None:
         if not self.judges_trials:
             return
         accuracy = self._trials(stage)
@@ -401,7 +399,7 @@ class ALRNNModule(SequenceModule):
                 self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         accuracy.reset()
 
-    def _trials(self, stage: Stage) -> TrialAccuracy:
+    def _trials(self, stage: Split) -> TrialAccuracy:
         return self.val_trials if stage == "val" else self.test_trials
 
 

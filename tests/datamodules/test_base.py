@@ -22,13 +22,12 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 import lightning_alrnn.datamodules
-from lightning_alrnn.batch import NeuralBatch, SequenceBatch
+from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import Addition, SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     EpochSampler,
-    Split,
     check_choice,
     check_classes,
     check_finite,

@@ -15,8 +15,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lightning_alrnn.batch import Split
 from lightning_alrnn.datamodules import SpeechCommands, speech_commands
-from lightning_alrnn.datamodules.base import SPLITS, Split
+from lightning_alrnn.datamodules.base import SPLITS
 from lightning_alrnn.datamodules.mfcc import mfcc
 from lightning_alrnn.datamodules.speech_commands import ARCHIVE, OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import SequenceDataModule
-from lightning_alrnn.datamodules.base import SPLITS, Split, full_lengths
+from lightning_alrnn.datamodules.base import SPLITS, full_lengths
 
 
 class Renewed(SequenceDataModule):

@@ -6,9 +6,9 @@ import torch
 from pytorch_lightning import LightningModule, seed_everything
 
 from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
-from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, valid_steps
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split, valid_steps
 from lightning_alrnn.datamodules import SequenceDataModule
-from lightning_alrnn.datamodules.base import SPLITS, Split
+from lightning_alrnn.datamodules.base import SPLITS
 
 TIME, UNITS = 6, 5
 MODULES = ("sequence", "seq2seq", "neural")
