@@ -14,6 +14,7 @@ from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.scan import ScanOutput, available_backends, run_recurrence
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput
+from lightning_alrnn.nn.stack import stack_networks
 
 __all__ = [
     "ALRNN",
@@ -34,4 +35,5 @@ __all__ = [
     "generalized_teacher_forcing",
     "manifold_attractor_penalty",
     "run_recurrence",
+    "stack_networks",
 ]

@@ -169,7 +169,9 @@ class ALRNN(nn.Module):
         elif self.self_connections == "nonlinear" and not self._all_are_nonlinear():
             # A is as wide in a stack of networks that differ in P, see stack_networks
             A = torch.where(torch.arange(size, device=A.device) >= size - self.P, A, 0.0)
-        return Recurrence(A, self.W, self.C, self.h, self.P)
+        # the layout of cudnn depends on P, and to read a tensor would halt the device
+        P = self.nonlinear_units if self.backend == "cudnn" else self.P
+        return Recurrence(A, self.W, self.C, self.h, P)
 
     def _all_are_nonlinear(self) -> bool:
         """Whether P=M, as far as that can be told; in a stack of networks, whether it is so for all of them."""

@@ -11,7 +11,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.func import debug_unwrap
+from torch.utils import _pytree as pytree
 
 from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.scan import operator
@@ -35,6 +35,10 @@ class ScanOutput(NamedTuple):
 
     states: Tensor
     last: Tensor
+
+
+# without a name for it, torch.export.save refuses a program that returns one
+pytree._register_namedtuple(ScanOutput, serialized_type_name="lightning_alrnn.nn.ScanOutput")
 
 
 def available_backends() -> tuple[str, ...]:
@@ -91,8 +95,6 @@ def run_recurrence(
     A, W, C, h, P = recurrence
     forward_mode = any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs, state, A, W, C, h) if x is not None)
     backend = _choose(backend, inputs, W, forward_mode)
-    if backend == "cudnn" and isinstance(P, Tensor) and debug_unwrap(P) is not P:
-        raise NotImplementedError("backend='cudnn' does not run under torch.vmap over networks: use 'auto'")
     if backend in ("eager", "cudnn"):
         forward = eager_forward if backend == "eager" else cudnn_forward
         if inputs.ndim == 4:
@@ -131,11 +133,15 @@ def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
         backend = "eager" if forward_mode else "native" if fits and operator.kernel is not None else "fused"
     if backend == "native" and not fits:
         raise TypeError(f"{source}={backend!r} computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
-    if forward_mode and backend in ("native", "fused"):
+    if forward_mode and backend != "eager":
         raise NotImplementedError(
             f"{source}={backend!r} has no derivative in forward mode (torch.func.jvp, jacfwd): use 'eager' or 'auto'"
         )
+    if backend in ("eager", "cudnn") and torch.compiler.is_exporting() and isinstance(inputs.shape[-2], torch.SymInt):
+        raise NotImplementedError(f"{source}={backend!r} cannot be exported for any number of steps: use 'fused'")
     if not torch.compiler.is_compiling():
+        if backend == "cudnn" and operator.transforms_are_active():
+            raise NotImplementedError(f"{source}='cudnn' does not run under transforms of torch.func: use 'auto'")
         _announce(backend, inputs.device.type, str(inputs.dtype).removeprefix("torch."))
     return backend
 

@@ -43,14 +43,15 @@ def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     Returns:
         The states, shape ``(batch, time, M)``, and the last ones, shape ``(batch, M)``.
     """
-    if _are_transforms_active():
+    if transforms_are_active() and not torch.compiler.is_compiling():
         return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
 
 
-def _are_transforms_active() -> bool:
-    """Whether a transform of ``torch.func`` runs. Autograd's functions ask the same; there is no public way."""
-    return torch._C._are_functorch_transforms_active()
+def transforms_are_active() -> bool:
+    """Whether a transform of ``torch.func`` runs. ``torch.autograd.Function`` asks the same; there is no public way."""
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
 
 
 @torch.library.impl("lightning_alrnn::scan", "default")
@@ -174,7 +175,7 @@ def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | Non
     states, *tensors = ctx.saved_tensors
     needs_inputs, needs_state = ctx.needs_input_grad[:2]
     arguments = grad_states, grad_last, states, *tensors, needs_inputs, needs_state, ctx.backend
-    if _are_transforms_active():
+    if transforms_are_active():
         gradients = Gradients(*_ScanBackward.apply(*arguments))  # type: ignore[no-untyped-call]
     else:
         gradients = Gradients(*torch.ops.lightning_alrnn.scan_backward.default(*arguments))
@@ -189,6 +190,13 @@ def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | Non
 def _differentiate_twice(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError(
         "backend 'fused' and 'native' can be differentiated once, not twice: use backend='eager' for second derivatives"
+    )
+
+
+def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
+    raise NotImplementedError(
+        "backend 'fused' and 'native' have no derivative in forward mode, nor one of their gradient (torch.func.jvp, "
+        "jacfwd, hessian): use backend='eager'"
     )
 
 
@@ -225,6 +233,7 @@ class _Scan(torch.autograd.Function):
 
     setup_context = staticmethod(_save)
     backward = staticmethod(_differentiate)
+    jvp = staticmethod(_differentiate_forward)
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -240,6 +249,7 @@ class _ScanBackward(torch.autograd.Function):
 
     setup_context = staticmethod(_save_nothing)
     backward = staticmethod(_differentiate_twice)
+    jvp = staticmethod(_differentiate_forward)
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
