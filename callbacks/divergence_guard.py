@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch
@@ -107,7 +108,9 @@ class DivergenceGuard(Callback):
         self._note("train/loss", loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        # the optimizer has its parameters at hand, a module has to walk its submodules
+        parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients:
             self._note("the gradient's norm", torch.nn.utils.get_total_norm(gradients))
         if _seen_at_once(trainer) and self._look(trainer, pl_module):

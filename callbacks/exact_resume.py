@@ -89,12 +89,12 @@ def _flatten(metrics: list[Metric]) -> Tensor:
 def _unflatten(numbers: Tensor, metrics: list[Metric]) -> None:
     place = 0
     for metric in metrics:
+        metric.reset()  # which is logged again at its first update
         for name, value in metric.metric_state.items():
             if isinstance(value, Tensor):
                 part = numbers[place : place + value.numel()]
                 setattr(metric, name, part.view(value.shape).to(value))
                 place += value.numel()
-        metric._update_count = 1  # else it warns that it was never updated
 
 
 def _gather(trainer: Trainer, value: Tensor) -> list[Tensor]:

@@ -17,6 +17,7 @@ from lightning_alrnn import Addition, ALRNNModule, callbacks, datamodules
 from lightning_alrnn.cli import main, shipped_configs
 from lightning_alrnn.completion import completion_script, options_of_commands
 from lightning_alrnn.help import COMMANDS
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +109,9 @@ def test_options_are_those_of_trainer_models_and_data() -> None:
     options = options_of_commands()
     for command in ("fit", "validate", "test", "predict", "sweep", "analyze", "prune"):
         for prefix, each in (("trainer", Trainer), ("model", ALRNNModule), ("data", Addition)):
-            parameters = set(inspect.signature(each).parameters)
+            parameters = set(inspect.signature(each).parameters) - {"options"}
             assert {f"--{prefix}.{name}" for name in parameters} <= options[command].keys()
+        assert {f"--model.{name}" for name in ALRNN_DEFAULTS} <= options[command].keys()
     assert set(options["fit"]["--data"].values) < set(datamodules.__all__)
     assert set(options["fit"]["--trainer.callbacks+"].values) < set(callbacks.__all__)
     assert "PeriodicCallback" not in options["fit"]["--trainer.callbacks"].values

@@ -41,8 +41,8 @@ class Intervention(NamedTuple):
     stop: int | None = None
 
 
-class Run(NamedTuple):
-    """A run over inputs.
+class Trajectories(NamedTuple):
+    """States of a batch of sequences, and the regimes that led to them.
 
     Attributes:
         states: z_1 … z_T, float64 of shape ``(batch, time, M)``, on the CPU; zero past a sequence's length.
@@ -62,7 +62,7 @@ class InterventionEffect(NamedTuple):
         score: score with it.
         change: ``score − baseline``.
         occupancy_shift: Jensen–Shannon divergence in bits between the shares of steps spent in each regime with and
-            without it, 0 (the same) to 1 (no regime in common). Regimes are those in effect, see :class:`Run`.
+            without it, 0 (the same) to 1 (no regime in common). Regimes are those in effect, see :class:`Trajectories`.
         visited: number of regimes in effect with it.
         baseline_visited: and without it.
         fixed_points: of the changed network, see :func:`fixed_points_under`; of a frozen one in the regime that most
@@ -156,7 +156,7 @@ def intervene(
     *,
     state: Tensor | None = None,
     lengths: Tensor | None = None,
-) -> Run:
+) -> Trajectories:
     """Run over inputs with an intervention, or as the network is.
 
     Args:
@@ -224,7 +224,7 @@ def intervene(
     result = torch.stack(states, dim=1)
     if lengths is not None:
         result = result * (torch.arange(time) < lengths.cpu().unsqueeze(-1)).unsqueeze(-1)
-    return Run(result, torch.stack(codes, dim=1))
+    return Trajectories(result, torch.stack(codes, dim=1))
 
 
 def fixed_points_under(

@@ -81,7 +81,7 @@ class LargestExponent(NamedTuple):
     steps: int
 
 
-class _Run(NamedTuple):
+class _Course(NamedTuple):
     """Growth ``(chunks, batch)``, the regimes as numbers ``(steps, batch)``, mean φ* of two halves, last 128 states."""
 
     z: Floats
@@ -208,11 +208,11 @@ def largest_exponent(
     growth_before = np.zeros((0, len(z)))
     most_steps, steps, done = max_steps, _FIRST_STEPS, 0
     while len(active):
-        run = _follow(system, z, direction, steps)
+        course = _follow(system, z, direction, steps)
         done += steps
-        exponents[active] = _of_cycles(system, run, known)
+        exponents[active] = _of_cycles(system, course, known)
         errors[active] = np.where(np.isnan(exponents[active]), np.nan, 0.0)
-        moving = np.flatnonzero(np.isnan(exponents[active]) & ~run.diverged)
+        moving = np.flatnonzero(np.isnan(exponents[active]) & ~course.diverged)
         if steps == done:
             most = max(_FEWEST_TRAJECTORIES, int(_MOST_OPERATIONS / (2 * z.shape[1] ** 2 * _LEAST_STEPS)))
             moving = moving[np.linspace(0, len(moving) - 1, min(most, len(moving))).round().astype(int)]
@@ -222,13 +222,13 @@ def largest_exponent(
             break
         if 2 * done > most_steps or done >= _LEAST_STEPS:
             # a trajectory that goes through the same regimes all along, not held there for certain, may yet leave them
-            stays = np.array([_period(run.regimes[:, row]) > 0 for row in moving])
+            stays = np.array([_period(course.regimes[:, row]) > 0 for row in moving])
             for rows in (moving[~stays], *moving[stays, None]):
-                exponents[active[rows]], errors[active[rows]] = _averages(run, growth_before, rows)
+                exponents[active[rows]], errors[active[rows]] = _averages(course, growth_before, rows)
             errors[active[moving[stays]]] = np.inf
             if 2 * done > most_steps or _is_certain(exponents, errors, max_error):
                 break
-        z, direction, growth_before = run.z[moving], run.direction[moving], run.growth[:, moving]
+        z, direction, growth_before = course.z[moving], course.direction[moving], course.growth[:, moving]
         active, steps = active[moving], done
     if np.isnan(exponents).all():
         raise ValueError(
@@ -247,7 +247,7 @@ def largest_exponent(
     )
 
 
-def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Run:
+def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Course:
     """Take steps, a multiple of 8 and at least 128, with a direction turned and stretched along each trajectory."""
     linear, W, diagonal = system.linear, np.ascontiguousarray(system.W.T), np.diagonal(system.A)
     both, slopes = np.stack((z, direction)), np.ones_like(z)
@@ -271,17 +271,17 @@ def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Run:
             length = np.linalg.norm(both[1], axis=1)
             growth[chunk] = np.log(length)
             both[1] /= np.where(length > 0, length, 1.0)[:, None]
-    return _Run(both[0], both[1], growth, regimes, averages / (steps / 2), tail, diverged)
+    return _Course(both[0], both[1], growth, regimes, averages / (steps / 2), tail, diverged)
 
 
-def _of_cycles(system: System, run: _Run, known: dict[bytes, _Cycle]) -> Floats:
+def _of_cycles(system: System, course: _Course, known: dict[bytes, _Cycle]) -> Floats:
     """The exponents of trajectories that have come to a cycle of regimes for good; NaN of the others."""
-    exponents = np.full(len(run.z), np.nan)
-    exponents[~run.diverged & np.isneginf(run.growth).any(axis=0)] = -np.inf
-    for row in np.flatnonzero(~run.diverged & np.isnan(exponents)):
-        tail = run.tail[row]
+    exponents = np.full(len(course.z), np.nan)
+    exponents[~course.diverged & np.isneginf(course.growth).any(axis=0)] = -np.inf
+    for row in np.flatnonzero(~course.diverged & np.isnan(exponents)):
+        tail = course.tail[row]
         codes = tail[:, system.linear :] > 0
-        period = _period(run.regimes[-_TAIL:, row])
+        period = _period(course.regimes[-_TAIL:, row])
         if not period:
             continue
         cycle = codes[-period:]
@@ -343,22 +343,22 @@ def _stays(system: System, tail: Floats, codes: Bools, cycle: _Cycle) -> bool:
     return True
 
 
-def _averages(run: _Run, before: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _averages(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Exponents and standard errors, the same for trajectories on one attractor or on attractors that are alike."""
     means, errors = np.zeros(len(rows)), np.zeros(len(rows))
-    parts = [(*_average(run, before, rows[part]), part) for part in _groups(run.averages[:, rows])]
+    parts = [(*_average(course, before, rows[part]), part) for part in _groups(course.averages[:, rows])]
     while parts:
         mean, error, _ = max(parts, key=lambda part: part[0])
         alike = [abs(part[0] - mean) <= 2 * np.hypot(part[1], error) for part in parts]
         together = np.concatenate([part[2] for part, near in zip(parts, alike, strict=True) if near])
-        means[together], errors[together] = _average(run, before, rows[together])
+        means[together], errors[together] = _average(course, before, rows[together])
         parts = [part for part, near in zip(parts, alike, strict=True) if not near]
     return means, errors
 
 
-def _average(run: _Run, before: Floats, rows: NDArray[np.int64]) -> tuple[float, float]:
+def _average(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple[float, float]:
     """The exponent of trajectories on one attractor, and its standard error."""
-    growth, earlier = run.growth[:, rows] / _CHUNK, before[:, rows] / _CHUNK
+    growth, earlier = course.growth[:, rows] / _CHUNK, before[:, rows] / _CHUNK
     mean, error = float(growth.mean()), _standard_error(growth)
     drift = abs(mean - float(earlier.mean()))
     return mean, max(error, drift) if drift > 3 * np.hypot(error, _standard_error(earlier)) else error

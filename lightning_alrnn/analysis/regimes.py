@@ -256,23 +256,17 @@ def regime_bits(states: Tensor, nonlinear_units: int) -> Tensor:
     return states[..., states.shape[-1] - nonlinear_units :] > 0
 
 
-def count_rows(rows: Tensor, weights: Tensor | None = None, below: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Unique rows, how often each occurs, and where each row went.
 
     Args:
         rows: int64 of shape ``(n, words)``.
         weights: how often each row counts, int64 of shape ``(n,)``; ``None`` for once.
-        below: rows are single numbers from 0 to less than this, which are then counted without sorting where they
-            are few; ``None`` where nothing is known of them.
 
     Returns:
         The unique rows in sorted order ``(u, words)``, their counts ``(u,)`` and the index of each row's unique row
         ``(n,)``.
     """
-    if below is not None and weights is None and below <= len(rows):
-        counts = rows[:, 0].bincount(minlength=below)
-        occurs = counts > 0
-        return occurs.nonzero(), counts[occurs], (occurs.cumsum(0) - 1)[rows[:, 0]]
     if rows.shape[1] == 1:  # sorting numbers is much faster than sorting rows
         unique, inverse = torch.unique(rows[:, 0], return_inverse=True)
         unique = unique.unsqueeze(1)
@@ -282,6 +276,17 @@ def count_rows(rows: Tensor, weights: Tensor | None = None, below: int | None = 
         unique, inverse = torch.unique(rows, dim=0, return_inverse=True)
     weights = torch.ones_like(inverse) if weights is None else weights
     return unique, rows.new_zeros(len(unique)).scatter_add_(0, inverse, weights), inverse
+
+
+def _count_numbers(numbers: Tensor, valid: Tensor, below: int) -> tuple[Tensor, Tensor]:
+    """The numbers from 0 to less than ``below`` that occur where ``valid``, in order, and how often each does."""
+    if below > numbers.numel():
+        unique, counts = torch.unique(numbers[valid], return_counts=True)
+        return unique, counts
+    # a table is filled without sorting; what is not valid counts past its end
+    table = torch.where(valid, numbers, below).flatten().bincount(minlength=below + 1)[:below]
+    occurring = table.nonzero()[:, 0]
+    return occurring, table[occurring]
 
 
 class PackedCounts(NamedTuple):
@@ -333,28 +338,37 @@ def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int, group: Te
         nonlinear_units: P.
         group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
     """
-    batch, time = states.shape[:2]
     packed = pack_bits(regime_bits(states, nonlinear_units))
-    valid = valid_steps(lengths, time)
-    codes, counts, inverse = count_rows(packed[valid], below=2**nonlinear_units if packed.shape[-1] == 1 else None)
+    valid = valid_steps(lengths, states.shape[1])
     # transitions are counted on the indices of the regimes, one number a pair
-    index = torch.zeros(batch, time, dtype=torch.int64, device=states.device)
-    index[valid] = inverse
-    keys = (index[:, :-1] * len(codes) + index[:, 1:])[valid[:, 1:]]
+    index = torch.zeros_like(packed[..., 0])
+    if 2**nonlinear_units <= index.numel():
+        numbers, counts = _count_numbers(packed[..., 0], valid, 2**nonlinear_units)
+        codes = numbers.unsqueeze(1)
+        place = index.new_zeros(2**nonlinear_units)
+        place[numbers] = torch.arange(len(numbers), device=states.device)
+        index = place[packed[..., 0]]
+    else:
+        codes, counts, inverse = count_rows(packed[valid])
+        index[valid] = inverse
     size = max(len(codes), 1)
-    pair_keys, pair_counts, _ = count_rows(keys.unsqueeze(1), below=size**2)
-    pairs = torch.cat((codes[pair_keys[:, 0] // size], codes[pair_keys[:, 0] % size]), dim=1)
+    pairs, pair_counts = _count_numbers(index[:, :-1] * size + index[:, 1:], valid[:, 1:], size**2)
     found = no_counts(nonlinear_units, states.device)._replace(
-        codes=codes, counts=counts, pairs=pairs, pair_counts=pair_counts
+        codes=codes,
+        counts=counts,
+        pairs=torch.cat((codes[pairs // size], codes[pairs % size]), dim=1),
+        pair_counts=pair_counts,
     )
-    if group is None:
+    if group is None or len(group) == 0:
         return found
-    keys = group.long().unsqueeze(1).expand(batch, time)[valid] * size + inverse
-    keys, key_counts, _ = count_rows(keys.unsqueeze(1))
-    owners = keys // size
+    first, last = (int(end) for end in group.aminmax())
+    keys, key_counts = _count_numbers(
+        (group.long() - first).unsqueeze(1) * size + index, valid, (last - first + 1) * size
+    )
+    owners = (keys // size + first).unsqueeze(1)
     groups, group_counts, _ = count_rows(owners, key_counts)
     return found._replace(
-        group_codes=torch.cat((owners, codes[keys[:, 0] % size]), dim=1),
+        group_codes=torch.cat((owners, codes[keys % size]), dim=1),
         group_code_counts=key_counts,
         groups=groups,
         group_counts=group_counts,

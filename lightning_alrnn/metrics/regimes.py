@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_alrnn.analysis.regimes import (
@@ -117,7 +118,9 @@ class RegimeCounter(Metric):
         """Gather the counts of all processes, each merged first and none without an entry."""
         if not self.codes:  # a process without data must still send tensors of the right type and width
             self._append(no_counts(self.nonlinear_units, self.device))
-        self._merge()
+        rows = max(sum(map(len, getattr(self, name))) for name, _ in _ROWS_AND_COUNTS)
+        if rows > self.max_regimes or jit_distributed_available():  # of one process, few rows can stay as they are
+            self._merge()
         super().sync(*args, **kwargs)  # type: ignore[arg-type]
 
     def _append(self, packed: PackedCounts) -> None:

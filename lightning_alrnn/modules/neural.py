@@ -18,7 +18,7 @@ from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.modules.base import SequenceModule, Stage, check_regularization
-from lightning_alrnn.nn.alrnn import ALRNN, Init, InitialState, SelfConnections
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import SpikeEncoder
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
 from lightning_alrnn.nn.observation import (
@@ -27,9 +27,9 @@ from lightning_alrnn.nn.observation import (
     Observation,
     PoissonObservation,
 )
+from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
-from lightning_alrnn.nn.scan import Backend
 
 ObservationName = Literal["poisson", "negative_binomial", "generalized_poisson"]
 """How counts scatter around their mean."""
@@ -100,10 +100,6 @@ class ALRNNNeural(SequenceModule):
         num_units: N, the number of recorded units.
         hidden_size: M, the number of units of the network, at least 2.
         nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M).
-        self_connections: see :class:`ALRNN`.
-        init: see :class:`ALRNN`.
-        initial_state: see :class:`ALRNN`.
-        backend: see :class:`ALRNN`.
         observation: "poisson", or with a dispersion of each unit "negative_binomial" or "generalized_poisson".
         alpha: α, the strength of teacher forcing, from 0 (none) to 1.
         alpha_end: α at the end of the annealing; ``None`` keeps it as it is.
@@ -121,8 +117,10 @@ class ALRNNNeural(SequenceModule):
         encoder_lr: learning rate of the encoder, the observation model and the choice's readout; ``None`` for that of
             the ``optimizer``.
         lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: see :class:`ALRNN`.
 
     Raises:
+        TypeError: if there is no option of a name.
         ValueError: if a size or an option is out of range.
 
     Example:
@@ -141,10 +139,6 @@ class ALRNNNeural(SequenceModule):
         num_units: int,
         hidden_size: int = 6,
         nonlinear_units: int = 1,
-        self_connections: SelfConnections = "nonlinear",
-        init: Init = "gaussian",
-        initial_state: InitialState = "zeros",
-        backend: Backend = "auto",
         observation: ObservationName = "poisson",
         alpha: float = 0.5,
         alpha_end: float | None = None,
@@ -160,8 +154,10 @@ class ALRNNNeural(SequenceModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         encoder_lr: float | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
+        **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
+        options = self._complete(options)
         if output_size < 2:
             raise ValueError(f"output_size must be at least 2 (choices), got {output_size}")
         if observation not in get_args(ObservationName):
@@ -199,15 +195,7 @@ class ALRNNNeural(SequenceModule):
         self.group_names = group_names
         self.encoder_lr = encoder_lr
 
-        self.core = ALRNN(
-            input_size,
-            hidden_size,
-            nonlinear_units,
-            self_connections=self_connections,
-            init=init,
-            initial_state=initial_state,
-            backend=backend,
-        )
+        self.core = ALRNN(input_size, hidden_size, nonlinear_units, **options)
         self.encoder = SpikeEncoder(num_units, hidden_size)
         self.observation = _OBSERVATIONS[observation](hidden_size, num_units)
         self.readout = LinearReadout(hidden_size, output_size)

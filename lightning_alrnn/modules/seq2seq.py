@@ -16,9 +16,8 @@ from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
-from lightning_alrnn.nn.alrnn import Init, InitialState, SelfConnections
+from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
-from lightning_alrnn.nn.scan import Backend
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
 
 
@@ -50,10 +49,6 @@ class ALRNNSeq2Seq(SequenceModule):
         nonlinear_units: P of the encoder.
         decoder_nonlinear_units: P of the decoder.
         embedding_size: width of the embeddings of input and output tokens.
-        self_connections: see :class:`ALRNN`.
-        init: see :class:`ALRNN`.
-        initial_state: see :class:`ALRNN`; of the encoder.
-        backend: see :class:`ALRNN`.
         teacher_forcing: probability, at each step in training, that the decoder is fed the target's token instead of
             its own.
         teacher_forcing_epochs: number of epochs in which that probability falls linearly to 0; ``None`` keeps it.
@@ -64,8 +59,10 @@ class ALRNNSeq2Seq(SequenceModule):
         mar_units: M_reg, how many of the first units of either network it acts on; ``None`` for M/2.
         optimizer: called with the parameters.
         lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
 
     Raises:
+        TypeError: if there is no option of a name.
         ValueError: if a size or an option is out of range.
 
     Example:
@@ -88,10 +85,6 @@ class ALRNNSeq2Seq(SequenceModule):
         nonlinear_units: int = 64,
         decoder_nonlinear_units: int = 32,
         embedding_size: int = 64,
-        self_connections: SelfConnections = "nonlinear",
-        init: Init = "gaussian",
-        initial_state: InitialState = "zeros",
-        backend: Backend = "auto",
         teacher_forcing: float = 0.0,
         teacher_forcing_epochs: int | None = None,
         truncate_to_target: bool = False,
@@ -100,8 +93,10 @@ class ALRNNSeq2Seq(SequenceModule):
         mar_units: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
+        options = self._complete(options)
         if not 0 <= teacher_forcing <= 1:
             raise ValueError(f"teacher_forcing must be a probability between 0 and 1, got {teacher_forcing}")
         if teacher_forcing_epochs is not None and teacher_forcing_epochs < 1:
@@ -125,10 +120,7 @@ class ALRNNSeq2Seq(SequenceModule):
             nonlinear_units,
             decoder_nonlinear_units,
             embedding_size=embedding_size,
-            self_connections=self_connections,
-            init=init,
-            initial_state=initial_state,
-            backend=backend,
+            **options,
         )
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self._keep_own_hyperparameters()

@@ -19,11 +19,10 @@ from lightning_alrnn.metrics.constant import ConstantMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.modules.base import SequenceModule, Stage, check_is_batch, check_regularization
-from lightning_alrnn.nn.alrnn import ALRNN, InitialState, SelfConnections
-from lightning_alrnn.nn.alrnn import Init as Init  # the CLI resolves annotations in this module
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
-from lightning_alrnn.nn.scan import Backend
 
 Objective = Literal["classification", "regression"]
 TargetStep = Literal["last", "every"]
@@ -87,11 +86,6 @@ class ALRNNModule(SequenceModule):
             has a method ``output_lengths(lengths)``.
         input_matrix: C of the ALRNN: "learned", or "identity", which adds what comes out of the encoder to the units
             directly, one channel a unit; its width is then M. Other cores have input weights of their own.
-        self_connections: see :class:`ALRNN`.
-        init: see :class:`ALRNN`.
-        initial_state: see :class:`ALRNN`.
-        initial_coupling: see :class:`ALRNN`.
-        backend: see :class:`ALRNN`.
         objective: "classification" or "regression".
         target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
             batch's mask.
@@ -102,8 +96,10 @@ class ALRNNModule(SequenceModule):
         mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
         optimizer: called with the parameters.
         lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: those of an ``ALRNN`` core, see :class:`ALRNN`.
 
     Raises:
+        TypeError: if there is no option of a name.
         ValueError: if a size or an option is out of range.
 
     Example:
@@ -124,11 +120,6 @@ class ALRNNModule(SequenceModule):
         core: str | Callable[[int, int], nn.Module] | nn.Module = "ALRNN",
         encoder: nn.Module | None = None,
         input_matrix: InputMatrix = "learned",
-        self_connections: SelfConnections = "nonlinear",
-        init: Init = "gaussian",
-        initial_state: InitialState = "zeros",
-        initial_coupling: float = 0.9,
-        backend: Backend = "auto",
         objective: Objective = "classification",
         target_step: TargetStep = "last",
         criterion: str | None = None,
@@ -137,8 +128,10 @@ class ALRNNModule(SequenceModule):
         mar_units: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
+        options = self._complete(options)
         if output_size < (2 if objective == "classification" else 1):
             raise ValueError(
                 f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
@@ -179,11 +172,7 @@ class ALRNNModule(SequenceModule):
                 None if input_matrix == "identity" else width,
                 hidden_size,
                 nonlinear_units,
-                self_connections=self_connections,
-                init=init,
-                initial_state=initial_state,
-                initial_coupling=initial_coupling,
-                backend=backend,
+                **options,
             )
         else:
             self.core = build_core(core, width, hidden_size)
@@ -193,6 +182,7 @@ class ALRNNModule(SequenceModule):
         self.save_hyperparameters(ignore=["core", "encoder", "optimizer", "lr_scheduler"])
         if isinstance(core, str):
             self.save_hyperparameters({"core": core})
+        self._keep_own_hyperparameters()
 
         self.train_metrics = nn.ModuleDict(self.configure_losses())
         self.val_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics(output_size))

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.nn.alrnn import ALRNN, Init, InitialState, SelfConnections
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
-from lightning_alrnn.nn.scan import Backend, ScanOutput
+from lightning_alrnn.nn.scan import ScanOutput
 
 
 class Seq2SeqOutput(NamedTuple):
@@ -74,10 +75,7 @@ class Seq2Seq(nn.Module):
         nonlinear_units: P of the encoder.
         decoder_nonlinear_units: P of the decoder.
         embedding_size: width of the embeddings, K of either network.
-        self_connections: see :class:`ALRNN`.
-        init: see :class:`ALRNN`.
-        initial_state: see :class:`ALRNN`; of the encoder.
-        backend: see :class:`ALRNN`.
+        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
 
     Attributes:
         encoder: the encoder's :class:`ALRNN`.
@@ -107,10 +105,7 @@ class Seq2Seq(nn.Module):
         decoder_nonlinear_units: int = 32,
         *,
         embedding_size: int = 64,
-        self_connections: SelfConnections = "nonlinear",
-        init: Init = "gaussian",
-        initial_state: InitialState = "zeros",
-        backend: Backend = "auto",
+        **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__()
         sizes = {"input_size": (input_size, 1), "output_size": (output_size, 2), "embedding_size": (embedding_size, 1)}
@@ -125,24 +120,10 @@ class Seq2Seq(nn.Module):
         self.end = output_size - 1
         self._start = output_size  # a token that is fed but never scored
         self.embedding = nn.Embedding(input_size, embedding_size)
-        self.encoder = ALRNN(
-            embedding_size,
-            hidden_size,
-            nonlinear_units,
-            self_connections=self_connections,
-            init=init,
-            initial_state=initial_state,
-            backend=backend,
-        )
+        self.encoder = ALRNN(embedding_size, hidden_size, nonlinear_units, **options)
         self.decoder_embedding = nn.Embedding(output_size + 1, embedding_size)
-        self.decoder = ALRNN(
-            embedding_size,
-            hidden_size,
-            decoder_nonlinear_units,
-            self_connections=self_connections,
-            init=init,
-            backend=backend,
-        )
+        fed_options: ALRNNOptions = {**options, "initial_state": "zeros"}  # it starts from the encoder's state
+        self.decoder = ALRNN(embedding_size, hidden_size, decoder_nonlinear_units, **fed_options)
         self.readout = LinearReadout(hidden_size, output_size)
 
     def forward(

@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import signature
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import yaml
 
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.modules.sequence import build_core
-from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 from lightning_alrnn.sweep.looks import plan_looks
 from lightning_alrnn.sweep.rules import Value
 
@@ -28,10 +27,8 @@ DATA_SEED = "data.seed"
 
 # a baseline has none of these: it is not run again for each of their values. They are what the layer takes beyond the
 # sizes, which every core has, and what its matrices are regularised by
-_ALRNN_ONLY = {f"model.{name}" for name in signature(ALRNN).parameters if name not in ("input_size", "hidden_size")} | {
-    "model.input_matrix",
-    "model.mar_strength",
-    "model.mar_units",
+_ALRNN_ONLY = {UNITS, "model.input_matrix", "model.mar_strength", "model.mar_units"} | {
+    f"model.{name}" for name in ALRNN_DEFAULTS
 }
 _OWN_OPTIONS = {UNITS: "--nonlinear_units 0,1,5", CORE: "--core ALRNN,GRU", SEED: "--seeds 5"}
 _SET_BY_SWEEP = {

@@ -21,6 +21,7 @@ import lightning_alrnn
 from lightning_alrnn import analyze, cli, compare, completion, datamodules, modules, prune
 from lightning_alrnn.cli import main, shipped_configs
 from lightning_alrnn.help import COMMANDS
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 from lightning_alrnn.sweep import command, verdict_command
 
 ROOT = Path(__file__).parents[2]
@@ -240,6 +241,7 @@ def test_options_exist(path: Path) -> None:
     for kind, package in (("data", datamodules), ("model", modules)):
         classes = [getattr(package, name) for name in package.__all__]
         known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
+    known["model"] |= ALRNN_DEFAULTS.keys()
     own = _own_options() | OF_OTHERS | {"help", "data_dir"}
     prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
@@ -271,13 +273,13 @@ def test_settings_are_those_of_the_configuration(row: tuple[str, ...]) -> None:
     _, name, size, units, init, strength, rate, epochs = row
     config = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))
     options = config["model"]["init_args"]
-    defaults = inspect.signature(getattr(modules, config["model"]["class_path"])).parameters
+    parameters = inspect.signature(getattr(modules, config["model"]["class_path"])).parameters
     assert int(size) == options["hidden_size"]
     assert [int(count) for count in units.split(" and ")] == [
         options[key] for key in ("nonlinear_units", "decoder_nonlinear_units") if key in options
     ]
-    assert init == options.get("init", defaults["init"].default)
-    assert float(strength) == options.get("mar_strength", defaults["mar_strength"].default)
+    assert init == options.get("init", ALRNN_DEFAULTS["init"])
+    assert float(strength) == options.get("mar_strength", parameters["mar_strength"].default)
     assert float(rate) == options["optimizer"]["init_args"]["lr"]
     assert int(epochs) == config["trainer"]["max_epochs"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
@@ -121,6 +121,55 @@ def test_logged_keys(objective: str) -> None:
     assert set(trainer.callback_metrics) == expected
     (tested,) = trainer.test(model, data, verbose=False)
     assert set(tested) == {f"test/{part}" for part in parts | metrics}
+
+
+def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of("regression", "last", size=60)
+    model = ALRNNModule(2, 3, 8, 3, objective="regression")
+    losses: list[float] = []
+    shown: list[float] = []
+    means: list[float] = []
+    calls: list[str] = []
+    log = model.log
+
+    def count(name: str, *args: Any, **kwargs: Any) -> None:
+        calls.append(name)
+        log(name, *args, **kwargs)
+
+    monkeypatch.setattr(model, "log", count)
+
+    class Spy(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 55:
+                shown.append(float(trainer.progress_bar_metrics["train/loss"]))
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+            losses.append(float(outputs["loss"]))
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            means.append(float(trainer.callback_metrics["train/loss"]))
+
+    trainer = Trainer(max_epochs=2, logger=False, callbacks=[Spy()], enable_checkpointing=False, **QUIET)
+    trainer.fit(model, loader(batch, 1))
+    assert len(losses) == 120
+    assert shown == pytest.approx([sum(losses[:50]) / 50, sum(losses[60:110]) / 50])
+    assert means == pytest.approx([sum(losses[:60]) / 60, sum(losses[60:]) / 60])
+    assert calls == ["train/loss", "train/task_loss", "train/regularization", "train/loss"] * 2
+
+
+def test_an_interrupted_validation_leaves_nothing_behind() -> None:
+    batch = batch_of("classification", "last")
+    model = ALRNNModule(2, 3, 8, 3)
+
+    class Interrupt(Callback):
+        def on_validation_batch_end(self, *args: Any) -> None:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        Trainer(logger=False, callbacks=[Interrupt()], **QUIET).validate(model, loader(batch), verbose=False)
+    (logged,) = Trainer(logger=False, **QUIET).validate(model, loader(batch), verbose=False)
+    assert logged["val/task_loss"] == pytest.approx(loss_by_hand(model, batch), rel=1e-5)
+    assert set(logged) == {"val/loss", "val/task_loss", "val/regularization", "val/accuracy"}
 
 
 def test_an_empty_mask_costs_nothing_and_gives_no_nan() -> None:
