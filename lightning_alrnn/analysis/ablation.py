@@ -92,7 +92,7 @@ def ablated_states(
     with full_precision(inputs.device):
         changed = changed.to(torch.promote_types(rnn.W.dtype, torch.float32))
         dtype = changed.W.dtype
-        start = rnn.start(len(inputs)).to(dtype)
+        start = rnn.start(len(inputs)).to(dtype).clone(memory_format=torch.contiguous_format)
         if kind == "silence":
             start[:, [rnn.linear_units + unit for unit in units]] = 0.0
         output = run_recurrence(changed, inputs.to(dtype), start[:, order].contiguous(), lengths, rnn.backend)
