@@ -34,7 +34,7 @@ screenshots: $(INSTALLED)  ## the pictures of README and docs, from real runs (n
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
 	$(BIN)/python docs/screenshots.py
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/_scan.c
+$(INSTALLED): pyproject.toml setup.py constraints.txt lightning_alrnn/nn/scan/_kernel.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@

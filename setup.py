@@ -9,8 +9,8 @@ flags = [] if sys.platform == "win32" else ["-O3", "-pthread"]
 setup(
     ext_modules=[
         Extension(
-            "lightning_alrnn.nn._scan",
-            ["lightning_alrnn/nn/_scan.c"],
+            "lightning_alrnn.nn.scan._kernel",
+            ["lightning_alrnn/nn/scan/_kernel.c"],
             extra_compile_args=flags,
             extra_link_args=flags[1:],
             py_limited_api=True,

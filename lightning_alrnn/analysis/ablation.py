@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.interventions import Intervention, linearise, silence
-from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.scan import ScanOutput, scan
+from lightning_alrnn.nn.alrnn import ALRNN, full_precision
+from lightning_alrnn.nn.scan import ScanOutput, run_recurrence
 
 
 class AblationScores(NamedTuple):
@@ -86,35 +86,17 @@ def ablated_states(
     kind, units = ("silence", ()) if intervention is None else (intervention.kind, intervention.units)
     if kind not in ("linearise", "silence"):
         raise ValueError(f"intervention must be linearise(…) or silence(…), which last throughout, got {kind!r}")
-    wrong = [unit for unit in units if not 0 <= unit < rnn.nonlinear_units]
-    if wrong:
-        raise ValueError(f"units must be nonlinear units, 0 … P−1 with P={rnn.nonlinear_units}, got {wrong[0]}")
-    chosen = [rnn.linear_units + unit for unit in units]
-    kept = torch.ones(rnn.hidden_size, device=rnn.W.device)
-    order, switching = list(range(rnn.hidden_size)), rnn.nonlinear_units
-    if kind == "silence":
-        kept[chosen] = 0.0
-    else:  # the linear units come first
-        order = [unit for unit in order if unit < rnn.linear_units or unit in chosen]
-        order += [unit for unit in range(rnn.linear_units, rnn.hidden_size) if unit not in chosen]
-        switching -= len(chosen)
-    with torch.autocast(inputs.device.type, enabled=False):
-        dtype = torch.promote_types(rnn.W.dtype, torch.float32)
-        kept = kept.to(dtype)
-        start = rnn.start(len(inputs)).to(dtype) * kept
-        C = torch.eye(rnn.hidden_size, device=kept.device) if rnn.C is None else rnn.C
-        output = scan(
-            inputs.to(dtype),
-            start[:, order].contiguous(),
-            diagonal=(rnn.diagonal().to(dtype) * kept)[order],
-            W=(rnn.W.to(dtype) * kept.unsqueeze(1))[order][:, order].contiguous(),
-            C=(C.to(dtype) * kept.unsqueeze(1))[order].contiguous(),
-            h=(rnn.h.to(dtype) * kept)[order],
-            nonlinear_units=switching,
-            lengths=lengths,
-            backend=rnn.backend,
-        )
-    places = torch.tensor(order, device=kept.device).argsort()
+    recurrence = rnn.recurrence()
+    changed = recurrence.silenced(units) if kind == "silence" else recurrence.linearised(units)
+    order = recurrence.linearised_order(units if kind == "linearise" else ())
+    with full_precision(inputs.device):
+        changed = changed.to(torch.promote_types(rnn.W.dtype, torch.float32))
+        dtype = changed.W.dtype
+        start = rnn.start(len(inputs)).to(dtype).clone(memory_format=torch.contiguous_format)
+        if kind == "silence":
+            start[:, [rnn.linear_units + unit for unit in units]] = 0.0
+        output = run_recurrence(changed, inputs.to(dtype), start[:, order].contiguous(), lengths, rnn.backend)
+    places = torch.tensor(order, device=start.device).argsort()
     states, last = (values[..., places].to(rnn.W.dtype) for values in output)
     return ScanOutput(states, last)
 

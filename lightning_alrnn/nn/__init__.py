@@ -10,9 +10,11 @@ from lightning_alrnn.nn.observation import (
     PoissonObservation,
 )
 from lightning_alrnn.nn.readout import LinearReadout
+from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
-from lightning_alrnn.nn.scan import ScanOutput, available_backends, scan
+from lightning_alrnn.nn.scan import ScanOutput, available_backends, run_recurrence
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput
+from lightning_alrnn.nn.stack import stack_networks
 
 __all__ = [
     "ALRNN",
@@ -22,6 +24,7 @@ __all__ = [
     "NegativeBinomialObservation",
     "Observation",
     "PoissonObservation",
+    "Recurrence",
     "ScanOutput",
     "Seq2Seq",
     "Seq2SeqOutput",
@@ -31,5 +34,6 @@ __all__ = [
     "available_backends",
     "generalized_teacher_forcing",
     "manifold_attractor_penalty",
-    "scan",
+    "run_recurrence",
+    "stack_networks",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.func import debug_unwrap
 from torch.nn import functional
 
-from lightning_alrnn.nn.scan import Backend, ScanOutput, check_backend, scan, step
+from lightning_alrnn.nn.recurrence import Recurrence
+from lightning_alrnn.nn.scan import Backend, ScanOutput, check_backend, run_recurrence
 
 SelfConnections = Literal["nonlinear", "all"]
 """Which units have a diagonal entry A_ii: the nonlinear ones (TMLR 2026) or all (NeurIPS 2024)."""
@@ -70,6 +73,7 @@ class ALRNN(nn.Module):
         RNNs", TMLR 2026 (arXiv:2506.07919); Brenner, Hemmer, Monfared & Durstewitz, NeurIPS 2024 (arXiv:2410.14240).
     """
 
+    P: Tensor
     A: nn.Parameter
     W: nn.Parameter
     C: nn.Parameter | None
@@ -109,6 +113,8 @@ class ALRNN(nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.nonlinear_units = nonlinear_units
+        # a tensor, so that torch.func can stack networks that differ in it; not part of checkpoints
+        self.register_buffer("P", torch.tensor(nonlinear_units), persistent=False)
         self.self_connections = self_connections
         self.init = init
         self.initial_state = initial_state
@@ -155,9 +161,25 @@ class ALRNN(nn.Module):
         if self.z0 is not None:
             nn.init.zeros_(self.z0)
 
+    def recurrence(self) -> Recurrence:
+        """The parameters as one value, with A over all units: zero where a unit has no self-connection."""
+        A, size = self.A, self.hidden_size
+        if A.shape[-1] < size:
+            A = functional.pad(A, (size - A.shape[-1], 0))
+        elif self.self_connections == "nonlinear" and not self._all_are_nonlinear():
+            # A is as wide in a stack of networks that differ in P, see stack_networks
+            A = torch.where(torch.arange(size, device=A.device) >= size - self.P, A, 0.0)
+        # the layout of cudnn depends on P, and to read a tensor would halt the device
+        P = self.nonlinear_units if self.backend == "cudnn" else self.P
+        return Recurrence(A, self.W, self.C, self.h, P)
+
+    def _all_are_nonlinear(self) -> bool:
+        """Whether P=M, as far as that can be told; in a stack of networks, whether it is so for all of them."""
+        return _can_look_at(self.P) and bool((debug_unwrap(self.P) == self.hidden_size).all())
+
     def diagonal(self) -> Tensor:
         """The diagonal of A over all units, zero where a unit has no self-connection; shape ``(M,)``."""
-        return functional.pad(self.A, (self.hidden_size - self.A.numel(), 0))
+        return self.recurrence().A
 
     def forward(self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> ScanOutput:
         """Run over a batch of sequences.
@@ -180,23 +202,14 @@ class ALRNN(nn.Module):
         Under autocast, and where the parameters are of half precision, the recurrence runs in float32.
         """
         self.check_inputs(inputs, state, lengths)
-        with torch.autocast(inputs.device.type, enabled=False):
-            dtype = torch.promote_types(self.W.dtype, torch.float32)
+        with full_precision(inputs.device):
+            recurrence = self.recurrence().to(torch.promote_types(self.W.dtype, torch.float32))
+            dtype = recurrence.W.dtype
             if state is None:
-                state = self.start(inputs.shape[0]).to(dtype)
-            if _can_look_at(lengths) and bool((lengths == inputs.shape[1]).all()):
+                state = self.start(inputs.shape[0])
+            if _can_look_at(lengths) and bool((debug_unwrap(lengths) == inputs.shape[1]).all()):
                 lengths = None  # nothing is padded: the plain recurrence does
-            output = scan(
-                inputs.to(dtype),
-                state.to(dtype),
-                diagonal=self.diagonal().to(dtype),
-                W=self.W.to(dtype),
-                C=None if self.C is None else self.C.to(dtype),
-                h=self.h.to(dtype),
-                nonlinear_units=self.nonlinear_units,
-                lengths=lengths,
-                backend=self.backend,
-            )
+            output = run_recurrence(recurrence, inputs.to(dtype), state.to(dtype), lengths, self.backend)
             return ScanOutput(output.states.to(self.W.dtype), output.last.to(self.W.dtype))
 
     def step(self, z: Tensor, s: Tensor | None = None) -> Tensor:
@@ -209,13 +222,7 @@ class ALRNN(nn.Module):
         Returns:
             The next states, shape ``(…, M)``.
         """
-        if s is None:
-            drive: Tensor = self.h
-        elif self.C is None:
-            drive = s + self.h
-        else:
-            drive = functional.linear(s, self.C, self.h)
-        return step(z, drive, self.diagonal(), self.W, self.nonlinear_units)
+        return self.recurrence().step(z, s)
 
     def regime(self, z: Tensor) -> Tensor:
         """The linear regime of each state: which nonlinear units are on, z > 0.
@@ -240,12 +247,7 @@ class ALRNN(nn.Module):
         Raises:
             ValueError: if ``code`` does not have P entries.
         """
-        if code.shape[-1:] != (self.nonlinear_units,):
-            raise ValueError(
-                f"code must have P={self.nonlinear_units} entries in its last dimension, got shape {tuple(code.shape)}"
-            )
-        slopes = functional.pad(code.to(self.W), (self.linear_units, 0), value=1.0)
-        return torch.diag(self.diagonal()) + self.W * slopes.unsqueeze(-2)
+        return self.recurrence().regime_matrix(code)
 
     def jacobian(self, z: Tensor) -> Tensor:
         """Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
@@ -256,7 +258,7 @@ class ALRNN(nn.Module):
         Returns:
             Tensor of shape ``(…, M, M)``.
         """
-        return self.regime_matrix(self.regime(z))
+        return self.recurrence().jacobian(z)
 
     def extra_repr(self) -> str:
         return (
@@ -319,6 +321,20 @@ class ALRNN(nn.Module):
             check_lengths(lengths, batch, time)
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast, for the recurrence.
+
+    Args:
+        device: that the tensors are on.
+
+    Returns:
+        The context; one that does nothing for devices that have no autocast.
+    """
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
     """Raise unless lengths are whole numbers, one for each sequence, from 1 to the number of steps.
 
@@ -337,11 +353,13 @@ def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
             f"lengths must be int64 of shape (batch,) = {(batch,)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
     if _can_look_at(lengths):
+        lengths = debug_unwrap(lengths)  # under torch.func, the values of all networks
         wrong = (lengths < 1) | (lengths > time)
         if bool(wrong.any()):
-            index = int(wrong.nonzero()[0, 0])
+            index = wrong.nonzero()[0].tolist()
             raise ValueError(
-                f"lengths must lie between 1 and the number of steps, {time}; lengths[{index}] is {int(lengths[index])}"
+                f"lengths must lie between 1 and the number of steps, {time}; "
+                f"lengths{index} is {int(lengths[tuple(index)])}"
             )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.scan import ScanOutput, scan, step
+from lightning_alrnn.nn.alrnn import ALRNN, full_precision
+from lightning_alrnn.nn.scan import ScanOutput, run_recurrence
 
 
 def generalized_teacher_forcing(
@@ -79,45 +78,37 @@ def generalized_teacher_forcing(
         return rnn(inputs, state, lengths)  # type: ignore[no-any-return]
 
     # the recurrence runs in float32 at least, as in ALRNN.forward
-    with torch.autocast(inputs.device.type, enabled=False):
-        dtype = torch.promote_types(rnn.W.dtype, torch.float32)
-        diagonal, W, h = rnn.diagonal().to(dtype), rnn.W.to(dtype), rnn.h.to(dtype)
+    with full_precision(inputs.device):
+        recurrence = rnn.recurrence().to(torch.promote_types(rnn.W.dtype, torch.float32))
+        dtype = recurrence.W.dtype
         inputs, targets = inputs.to(dtype), targets.to(dtype)
-        drive = inputs + h if rnn.C is None else functional.linear(inputs, rnn.C.to(dtype), h)
+        drive = recurrence.drive(inputs)
         start = (rnn.start(batch) if state is None else state).to(dtype)
+        driven = recurrence._replace(C=None, h=torch.zeros_like(recurrence.h))  # its inputs are the drive
         if lengths is not None:
             lengths = lengths.to(inputs.device)
         if interval == 1:
             keep = 1 - alpha
             # the last step's target would only move a state that nothing follows
-            forced = scan(
+            forced = run_recurrence(
+                driven._replace(A=keep * driven.A, W=keep * driven.W),
                 torch.lerp(drive[:, :-1], targets[:, :-1], alpha),
                 start,
-                diagonal=keep * diagonal,
-                W=keep * W,
-                C=None,
-                h=torch.zeros_like(h),
-                nonlinear_units=rnn.nonlinear_units,
-                lengths=None if lengths is None else (lengths - 1).clamp(min=1),
-                backend=rnn.backend,
+                None if lengths is None else (lengths - 1).clamp(min=1),
+                rnn.backend,
             ).states
             before = torch.cat((start.unsqueeze(1), forced), dim=1)
-            states = step(before, drive, diagonal, W, rnn.nonlinear_units)
+            states = recurrence.advance(before, drive)
         else:
             parts = []
             for first in range(0, time, interval):
-                driven = drive[:, first : first + interval]
-                part = scan(
+                part = run_recurrence(
                     driven,
+                    drive[:, first : first + interval],
                     start,
-                    diagonal=diagonal,
-                    W=W,
-                    C=None,
-                    h=torch.zeros_like(h),
-                    nonlinear_units=rnn.nonlinear_units,
                     # at least 1, which every backend takes; what comes of it past a sequence's length is dropped below
-                    lengths=None if lengths is None else (lengths - first).clamp(1, driven.shape[1]),
-                    backend=rnn.backend,
+                    None if lengths is None else (lengths - first).clamp(1, min(interval, time - first)),
+                    rnn.backend,
                 ).states
                 parts.append(part)
                 start = torch.lerp(part[:, -1], targets[:, first + part.shape[1] - 1], alpha)

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 for flags in "-fsanitize=address,undefined" "-fsanitize=address,undefined -DSCAN_PLAIN_C" "-fsanitize=thread"; do
     echo "== $flags"
     # shellcheck disable=SC2086
-    "$cc" -g -O1 -Wno-psabi -fno-sanitize-recover=all $flags -I"$include" -I"$here/../../../lightning_alrnn/nn" \
+    "$cc" -g -O1 -Wno-psabi -fno-sanitize-recover=all $flags -I"$include" -I"$here/../../../../lightning_alrnn/nn/scan" \
         "$here/cross_check.c" -o "$work/check" -L"$libdir" "-lpython$version" -Wl,-rpath,"$libdir" -lm -pthread
     "$work/check"
 done

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn import ALRNN, scan
-from lightning_alrnn.nn.cudnn import KINK
-from lightning_alrnn.nn.scan import available_backends, rectify
+from lightning_alrnn.nn import ALRNN, Recurrence, ScanOutput, run_recurrence
+from lightning_alrnn.nn.scan import available_backends, dispatch, operator
+from lightning_alrnn.nn.scan.cudnn import KINK
 
-NAMES = ("inputs", "state", "diagonal", "W", "C", "h")
+NAMES = ("inputs", "state", "A", "W", "C", "h")
+
+
+def scan(
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    nonlinear_units: int,
+    lengths: Tensor | None = None,
+    backend: str = "auto",
+) -> ScanOutput:
+    return run_recurrence(Recurrence(A, W, C, h, nonlinear_units), inputs, state, lengths, backend)
 
 
 def draw(batch: int, time: int, hidden: int, nonlinear: int, *, inputs: int | None = 3) -> dict[str, Tensor | None]:
@@ -25,7 +38,7 @@ def draw(batch: int, time: int, hidden: int, nonlinear: int, *, inputs: int | No
     return {
         "inputs": normal(batch, time, hidden if inputs is None else inputs),
         "state": normal(batch, hidden),
-        "diagonal": 0.5 * normal(hidden),
+        "A": 0.5 * normal(hidden),
         "W": (0.6 / hidden**0.5 * normal(hidden, hidden)).t(),  # not contiguous, as a user's weight may be
         "C": None if inputs is None else normal(hidden, inputs),
         "h": 0.1 * normal(hidden),
@@ -74,14 +87,14 @@ def away_from_the_borders(
     values: dict[str, Tensor | None] = {
         "inputs": 3 * drive if inputs is None else drive,
         "state": sign(batch, hidden) * (1 + uniform(batch, hidden).abs()),
-        "diagonal": 0.1 * uniform(hidden),
+        "A": 0.1 * uniform(hidden),
         "W": 0.2 / hidden * uniform(hidden, hidden) * torch.where(torch.arange(hidden) < linear, 0.05, 1.0)
         + torch.diag(torch.where(torch.arange(hidden) < linear, 0.8, 0.0)),
         "C": None,
         "h": 0.1 * uniform(hidden),
     }
     if self_connections == "nonlinear":
-        values["diagonal"][:linear] = 0.0  # type: ignore[index]
+        values["A"][:linear] = 0.0  # type: ignore[index]
     if inputs is not None:
         C = 0.1 / inputs * uniform(hidden, inputs)
         C[torch.arange(hidden), torch.arange(hidden) % inputs] = 3 * sign(hidden)
@@ -224,11 +237,11 @@ def test_gradient_on_a_switching_boundary_is_that_of_the_unit_off() -> None:
     values["state"] = torch.zeros(1, 2, dtype=torch.float64)
     for backend in ("eager", "fused"):
         _, grads = run(values, 2, backend, None, "states")
-        diagonal = values["diagonal"]
-        assert diagonal is not None
+        A = values["A"]
+        assert A is not None
         generator = torch.Generator().manual_seed(7)
         weight = 0.5 + torch.rand(1, 1, 2, generator=generator).double()
-        torch.testing.assert_close(grads[1], weight[:, 0] * diagonal, rtol=0, atol=1e-14)
+        torch.testing.assert_close(grads[1], weight[:, 0] * A, rtol=0, atol=1e-14)
 
 
 def test_nan_reaches_the_output() -> None:
@@ -237,13 +250,6 @@ def test_nan_reaches_the_output() -> None:
     for backend in ("eager", "fused"):
         outputs, _ = run(values, 3, backend, None, "states")
         assert bool(outputs[0].isnan().all())
-
-
-def test_rectify_with_no_nonlinear_units_is_the_identity() -> None:
-    z = torch.tensor([[-1.0, 2.0, -3.0]])
-    assert torch.equal(rectify(z, 0), z)
-    assert torch.equal(rectify(z, 1), torch.tensor([[-1.0, 2.0, 0.0]]))
-    assert torch.equal(rectify(z, 3), torch.tensor([[0.0, 2.0, 0.0]]))
 
 
 def test_backends() -> None:
@@ -258,14 +264,13 @@ NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the ke
 @NATIVE
 def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.dtype] = []
-    module = importlib.import_module("lightning_alrnn.nn.scan")
-    forward = module._native.native_forward
+    forward = operator._native.native_forward
 
     def spy(inputs: Tensor, *rest: object) -> object:
         calls.append(inputs.dtype)
         return forward(inputs, *rest)
 
-    monkeypatch.setattr(module._native, "native_forward", spy)
+    monkeypatch.setattr(operator._native, "native_forward", spy)
     values = draw(2, 3, 3, 1)
     scan(**values, nonlinear_units=1)  # type: ignore[arg-type]
     assert calls == []
@@ -276,7 +281,7 @@ def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_the_kernel_everything_runs_on_fused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("lightning_alrnn.nn.scan"), "_kernel", None)
+    monkeypatch.setattr(operator, "kernel", None)
     assert available_backends() == ("eager", "fused", "cudnn")
     values = {name: None if v is None else v.float() for name, v in draw(2, 3, 3, 1).items()}
     assert torch.equal(run(values, 1, "auto", None, "both")[0][0], run(values, 1, "fused", None, "both")[0][0])
@@ -316,7 +321,7 @@ def test_opcheck(backend: str, padded: bool, inputs: int | None) -> None:
         name: None if v is None else v.float().requires_grad_() for name, v in draw(3, 4, 5, 2, inputs=inputs).items()
     }
     lengths = torch.tensor([4, 1, 3]) if padded else None
-    arguments = (*values.values(), 2, lengths, backend)
+    arguments = (*values.values(), torch.tensor(2), lengths, backend)
     torch.library.opcheck(torch.ops.lightning_alrnn.scan.default, arguments)
     states, last = (output.detach() for output in torch.ops.lightning_alrnn.scan.default(*arguments))
     plain = [None if v is None else v.detach() for v in values.values()]
@@ -324,7 +329,7 @@ def test_opcheck(backend: str, padded: bool, inputs: int | None) -> None:
         for needs in ((True, True), (False, False)):
             torch.library.opcheck(
                 torch.ops.lightning_alrnn.scan_backward.default,
-                (*grads, states, *plain, 2, lengths, *needs, backend),
+                (*grads, states, *plain, torch.tensor(2), lengths, *needs, backend),
             )
 
 
@@ -364,13 +369,13 @@ def test_autocast_leaves_the_recurrence_in_float32(backend: str) -> None:
 @pytest.mark.parametrize("backend", OPERATORS)
 def test_the_operator_itself_casts_under_autocast(backend: str) -> None:
     values = {name: None if v is None else v.float() for name, v in draw(2, 3, 4, 1).items()}
-    expected = torch.ops.lightning_alrnn.scan.default(*values.values(), 1, None, backend)
+    expected = torch.ops.lightning_alrnn.scan.default(*values.values(), torch.tensor(1), None, backend)
     W = values["W"]
     assert W is not None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = torch.mm(W, torch.eye(4))  # bfloat16
         assert mixed.dtype == torch.bfloat16
-        got = torch.ops.lightning_alrnn.scan.default(*(values | {"W": mixed}).values(), 1, None, backend)
+        got = torch.ops.lightning_alrnn.scan.default(*(values | {"W": mixed}).values(), torch.tensor(1), None, backend)
     assert got[0].dtype == torch.float32
     torch.testing.assert_close(got[0], expected[0], rtol=0, atol=0.1)
 
@@ -393,18 +398,17 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_choice_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("lightning_alrnn.nn.scan")
     said: list[str] = []
-    monkeypatch.setattr(module, "rank_zero_info", said.append)
-    module._announce.cache_clear()
+    monkeypatch.setattr(dispatch, "rank_zero_info", said.append)
+    dispatch._announce.cache_clear()
     values = draw(2, 3, 3, 1)
     for _ in range(3):
         scan(**values, nonlinear_units=1)  # type: ignore[arg-type]
     assert said == ["AL-RNN recurrence in float64 on cpu: backend 'fused'"]
-    monkeypatch.setattr(module, "_kernel", None)
+    monkeypatch.setattr(operator, "kernel", None)
     scan(**{name: None if v is None else v.float() for name, v in values.items()}, nonlinear_units=1)  # type: ignore[arg-type]
     assert said[1:] == [
         "AL-RNN recurrence in float32 on cpu: backend 'fused' "
         "(the C kernel was not compiled when the package was installed)"
     ]
-    module._announce.cache_clear()
+    dispatch._announce.cache_clear()

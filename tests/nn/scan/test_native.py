@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 native = pytest.importorskip(
-    "lightning_alrnn.nn.native", reason="the kernel is not compiled here", exc_type=ImportError
+    "lightning_alrnn.nn.scan.native", reason="the kernel is not compiled here", exc_type=ImportError
 )
 Gradients, native_backward, native_forward = native.Gradients, native.native_backward, native.native_forward
 LEVELS = native.simd_levels()
@@ -25,18 +25,18 @@ TINY = 1e-30  # far below, the flushing of denormal numbers shows in gradients t
 
 class Problem(NamedTuple):
     inputs: Tensor
-    z0: Tensor
-    a: Tensor
+    state: Tensor
+    A: Tensor
     W: Tensor
     C: Tensor | None
     h: Tensor
-    P: int
+    P: Tensor
     lengths: Tensor | None
 
     def single(self) -> Problem:
         C = None if self.C is None else self.C.float()
-        inputs, z0, a, W, h = (x.float() for x in (self.inputs, self.z0, self.a, self.W, self.h))
-        return Problem(inputs, z0, a, W, C, h, self.P, self.lengths)
+        inputs, state, A, W, h = (x.float() for x in (self.inputs, self.state, self.A, self.W, self.h))
+        return Problem(inputs, state, A, W, C, h, self.P, self.lengths)
 
 
 def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False, seed: int = 0) -> Problem:
@@ -49,23 +49,23 @@ def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False,
     W = normal(M, M)
     return Problem(
         inputs=normal(B, T, M if K is None else K),
-        z0=normal(B, M),
-        a=(0.4 * normal(M).tanh()).float().double(),
+        state=normal(B, M),
+        A=(0.4 * normal(M).tanh()).float().double(),
         W=(0.5 * W / torch.linalg.matrix_norm(W, 2)).float().double(),
         C=None if K is None else normal(M, K),
         h=normal(M),
-        P=P,
+        P=torch.tensor(P),
         lengths=torch.randint(0, T + 1, (B,), generator=generator) if padded else None,
     )
 
 
 def eager(p: Problem) -> tuple[Tensor, Tensor]:
-    states, z = [], p.z0
-    linear = z.shape[1] - p.P
+    states, z = [], p.state
+    linear = z.shape[1] - int(p.P)
     for t in range(p.inputs.shape[1]):
         phi = torch.cat((z[:, :linear], z[:, linear:].relu()), dim=1)
         s = p.inputs[:, t]
-        following = p.a * z + phi @ p.W.t() + (s if p.C is None else s @ p.C.t()) + p.h
+        following = p.A * z + phi @ p.W.t() + (s if p.C is None else s @ p.C.t()) + p.h
         if p.lengths is None:
             z = following
             states.append(z)
@@ -78,7 +78,7 @@ def eager(p: Problem) -> tuple[Tensor, Tensor]:
 
 def eager_gradients(p: Problem, outputs: list[tuple[Tensor, Tensor]], leaves: Problem) -> Gradients:
     """Gradients for (output, gradient of it) pairs."""
-    wanted = [x for x in (leaves.inputs, leaves.z0, leaves.a, leaves.W, leaves.C, leaves.h) if x is not None]
+    wanted = [x for x in (leaves.inputs, leaves.state, leaves.A, leaves.W, leaves.C, leaves.h) if x is not None]
     found = list(
         torch.autograd.grad(
             [x for x, _ in outputs], wanted, [g for _, g in outputs], retain_graph=True, materialize_grads=True
@@ -94,7 +94,7 @@ def with_leaves(p: Problem) -> Problem:
         return x.detach().clone().requires_grad_()
 
     C = None if p.C is None else leaf(p.C)
-    return Problem(leaf(p.inputs), leaf(p.z0), leaf(p.a), leaf(p.W), C, leaf(p.h), p.P, p.lengths)
+    return Problem(leaf(p.inputs), leaf(p.state), leaf(p.A), leaf(p.W), C, leaf(p.h), p.P, p.lengths)
 
 
 def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
@@ -109,12 +109,12 @@ def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None
 def assert_gradients_near(actual: Gradients, expected: Gradients) -> None:
     # a parameter's gradient is a sum over batch and time that can nearly cancel (M=1 has but one entry), so the scale
     # of its rounding errors is taken from all of them
-    scale = max(x.abs().max().item() for x in (expected.a, expected.W, expected.C, expected.h) if x is not None)
+    scale = max(x.abs().max().item() for x in (expected.A, expected.W, expected.C, expected.h) if x is not None)
     for name, x, y in zip(Gradients._fields, actual, expected, strict=True):
         if y is None:
             assert x is None, name
         elif x is not None:
-            assert_near(name, x, y, None if name in ("inputs", "z0") else scale)
+            assert_near(name, x, y, None if name in ("inputs", "state") else scale)
 
 
 def run(
@@ -122,7 +122,7 @@ def run(
 ) -> tuple[Tensor, Tensor, Gradients]:
     states, last = native_forward(*p, threads, level)
     gradients = native_backward(
-        grad_states, grad_last, states, p.inputs, p.z0, p.a, p.W, p.C, p.P, p.lengths, True, True, threads, level
+        grad_states, grad_last, states, p.inputs, p.state, p.A, p.W, p.C, p.P, p.lengths, True, True, threads, level
     )
     return states, last, gradients
 
@@ -187,10 +187,10 @@ def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None)
         again, last_again = native_forward(*p, threads, level)
         assert torch.equal(states, again)
         assert torch.equal(last, last_again)
-    alone, _ = native_forward(*p._replace(inputs=p.inputs[4:5], z0=p.z0[4:5]), 1, level)
+    alone, _ = native_forward(*p._replace(inputs=p.inputs[4:5], state=p.state[4:5]), 1, level)
     assert torch.equal(alone, states[4:5])
     _, middle = native_forward(*p._replace(inputs=p.inputs[:, :7]), 1, level)
-    rest, _ = native_forward(*p._replace(inputs=p.inputs[:, 7:], z0=middle), 1, level)
+    rest, _ = native_forward(*p._replace(inputs=p.inputs[:, 7:], state=middle), 1, level)
     assert torch.equal(rest, states[:, 7:])
 
 
@@ -220,15 +220,15 @@ def test_strides(level: str) -> None:
     for inputs in (p.inputs.transpose(0, 1).contiguous().transpose(0, 1), wide[..., ::2]):
         strided = Problem(
             inputs,
-            p.z0.t().contiguous().t(),
-            torch.stack((p.a, p.a), dim=1)[:, 0],
+            p.state.t().contiguous().t(),
+            torch.stack((p.A, p.A), dim=1)[:, 0],
             p.W.t().contiguous().t(),
             p.C.t().contiguous().t(),
             torch.stack((p.h, p.h), dim=1)[:, 0],
             p.P,
             every_second,
         )
-        assert not any(x.is_contiguous() for x in strided if isinstance(x, Tensor))
+        assert not any(x.is_contiguous() for x in strided if x is not None and x.ndim)
         again, last_again, gradients_again = run(
             strided, grad.transpose(0, 1).contiguous().transpose(0, 1), grad_last.t().contiguous().t(), 1, level
         )
@@ -242,10 +242,10 @@ def test_strides(level: str) -> None:
 
 def test_expanded() -> None:
     p = problem(7, 9, 17, 5, 4).single()
-    p = p._replace(z0=p.z0[:1].expand(7, 17), inputs=p.inputs[:1].expand(7, 9, 4))
+    p = p._replace(state=p.state[:1].expand(7, 17), inputs=p.inputs[:1].expand(7, 9, 4))
     one = torch.ones(()).expand(7, 9, 17)
     states, _, gradients = run(p, one, None)
-    dense = p._replace(z0=p.z0.contiguous(), inputs=p.inputs.contiguous())
+    dense = p._replace(state=p.state.contiguous(), inputs=p.inputs.contiguous())
     states_dense, _, gradients_dense = run(dense, one.contiguous(), None)
     assert torch.equal(states, states_dense)
     assert torch.equal(gradients.W, gradients_dense.W)
@@ -255,9 +255,9 @@ def test_what_is_not_needed_is_not_made() -> None:
     p = problem(7, 9, 17, 5, 4).single()
     grad = torch.randn(7, 9, 17)
     states, _, everything = run(p, grad, None)
-    some = native_backward(grad, None, states, p.inputs, p.z0, p.a, p.W, p.C, p.P, None, False, False)
+    some = native_backward(grad, None, states, p.inputs, p.state, p.A, p.W, p.C, p.P, None, False, False)
     assert some.inputs is None
-    assert some.z0 is None
+    assert some.state is None
     assert torch.equal(some.W, everything.W)
     _, _, none = run(p, None, None)
     assert not any(x.any() for x in none if x is not None)
@@ -272,9 +272,9 @@ def test_empty() -> None:
     p = problem(3, 0, 17, 5, 4).single()
     grad_last = torch.randn(3, 17)
     _, last, gradients = run(p, None, grad_last)
-    assert torch.equal(last, p.z0)
-    assert gradients.z0 is not None
-    assert torch.equal(gradients.z0, grad_last)
+    assert torch.equal(last, p.state)
+    assert gradients.state is not None
+    assert torch.equal(gradients.state, grad_last)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -283,7 +283,7 @@ def test_empty() -> None:
 def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> None:
     exact = problem(7, 12, 17, 5, K, seed=2)
     exact.inputs[2, 4, 1] = bad
-    exact.z0[5, 16] = bad
+    exact.state[5, 16] = bad
     leaves = with_leaves(exact)
     states, _ = eager(leaves)
     grad = torch.randn(states.shape)
@@ -294,7 +294,7 @@ def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> No
     assert expected.inputs is not None
     torch.testing.assert_close(gradients.inputs.double(), expected.inputs, equal_nan=True, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients.W.double(), expected.W, equal_nan=True, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gradients.a.double(), expected.a, equal_nan=True, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients.A.double(), expected.A, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -317,10 +317,10 @@ def test_nan_in_padding_stays_there(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_slope_at_zero_is_zero(level: str) -> None:
     zero = torch.zeros(1, 2)
-    p = Problem(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], 1, None)
+    p = Problem(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], torch.tensor(1), None)
     _, _, gradients = run(p, torch.ones(1, 1, 2), None, 1, level)
-    assert gradients.z0 is not None
-    assert gradients.z0.tolist() == [[2.0, 0.0]]
+    assert gradients.state is not None
+    assert gradients.state.tolist() == [[2.0, 0.0]]
 
 
 def makes_denormals() -> bool:
@@ -336,7 +336,7 @@ def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
         assert makes_denormals() is not flush
         zero = torch.zeros(9)
         states, _, _ = run(
-            Problem(torch.zeros(8, 60, 9), torch.ones(8, 9), zero + 0.1, torch.zeros(9, 9), None, zero, 3, None),
+            Problem(torch.zeros(8, 60, 9), torch.ones(8, 9), zero + 0.1, torch.zeros(9, 9), None, zero, torch.tensor(3), None),
             torch.ones(8, 60, 9),
             None,
             2,
@@ -400,12 +400,12 @@ def test_errors() -> None:
         native_forward(*p._replace(W=p.W.double()))
     with pytest.raises(TypeError, match="lengths"):
         native_forward(*p._replace(lengths=torch.ones(3, dtype=torch.int32)))
-    with pytest.raises(ValueError, match="z0"):
-        native_forward(*p._replace(z0=p.z0[:2]))
+    with pytest.raises(ValueError, match="state"):
+        native_forward(*p._replace(state=p.state[:2]))
     with pytest.raises(ValueError, match="inputs"):
         native_forward(*p._replace(C=None))
     with pytest.raises(ValueError, match="P"):
-        native_forward(*p._replace(P=5))
+        native_forward(*p._replace(P=torch.tensor(5)))
     for length in (-1, 6):
         with pytest.raises(ValueError, match="lengths"):
             native_forward(*p._replace(lengths=torch.tensor([1, length, 2])))

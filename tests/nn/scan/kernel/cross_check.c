@@ -6,7 +6,7 @@
  *
  * (The Python functions that the module's glue calls stay unresolved; nothing here reaches them.)
  */
-#include "_scan.c"
+#include "_kernel.c"
 #include <stdio.h>
 
 static double uniform(void) { return 2.0 * rand() / RAND_MAX - 1.0; }

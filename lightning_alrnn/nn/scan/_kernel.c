@@ -1,19 +1,22 @@
 /*
  * The AL-RNN recurrence on the CPU, forward and backward, in float32:
  *
- *     z_t = a * z_{t-1} + W phi(z_{t-1}) + C s_t + h,        t = 1 .. T
+ *     z_t = A z_{t-1} + W phi(z_{t-1}) + C s_t + h,        t = 1 .. T
  *
  * phi is the identity on the first M-P units and a ReLU on the last P. With g_t the gradient of z_t (its own plus what
  * comes back from z_{t+1}), the backward pass is
  *
- *     g_{t-1} += a * g_t + phi'(z_{t-1}) * (W' g_t)                         ds_t = C' g_t
- *     [dW | dC | dh] = sum g_t [phi(z_{t-1}) | s_t | 1]'                    da   = sum g_t * z_{t-1}
+ *     g_{t-1} += A g_t + phi'(z_{t-1}) * (W' g_t)                           ds_t = C' g_t
+ *     [dW | dC | dh] = sum g_t [phi(z_{t-1}) | s_t | 1]'                    dA   = sum g_t * z_{t-1}
  *
  * How it is fast. A thread owns a tile of a few batch rows and takes it through all T steps, so that the rows and the
  * weights stay in its caches. A step is a small matrix product, done in blocks of (rows of the tile) x (a few vectors
- * of units) that are held in registers; what follows the product (a * z, phi, the slope of phi) is done before the
+ * of units) that are held in registers; what follows the product (A z, phi, the slope of phi) is done before the
  * block leaves them. [W C] is packed once a call in the order in which it is read, "panels" of a few vectors of
  * columns, zero-padded. W's gradient is accumulated over blocks of steps while they are in cache.
+ *
+ * A call is for E networks of one shape, which differ in their parameters, inputs and P. As many of them as there are
+ * threads, or a multiple of that, are taken whole, each by one thread; the threads share the tiles of the rest.
  *
  * Memory. Everything is batch first. states is (B, T, M): z_1 .. z_T, zero past a sequence's length; z_0 is read where it
  * is. Within the kernel:
@@ -105,22 +108,22 @@ typedef struct {
     void (*backward)(const Scan *, const Sequence *, size_t, float *);
 } Level;
 
-/* One call of forward or backward. Pointers that the call has no use for are NULL. */
+/* One pass of one network, forward or backward. Pointers that it has no use for are NULL. */
 struct Scan {
     size_t batch, time, units, channels; /* B, T, M and K; channels is 0 without C */
     size_t linear;                       /* M-P */
 
     const float *inputs;
     ptrdiff_t inputs_batch, inputs_time; /* strides in floats */
-    const float *z0;
-    ptrdiff_t z0_batch;
+    const float *state; /* z_0 */
+    ptrdiff_t state_batch;
     float *states, *last; /* states is only read by backward */
     ptrdiff_t states_batch, states_time;
 
     const float *grad_states;
     ptrdiff_t grad_states_batch, grad_states_time;
     const float *grad_last;
-    float *grad_inputs, *grad_z0;
+    float *grad_inputs, *grad_state;
 
     /* made by prepare(); vectors over units are zero-padded */
     const Level *level;
@@ -130,7 +133,7 @@ struct Scan {
     size_t stride;      /* of tile and grads, in floats */
     size_t term_stride; /* of terms and sums */
     const Sequence *sequences;
-    const float *a, *h;
+    const float *A, *h;
     const float *floor;       /* phi(z) = z < floor ? floor : z; NaN on linear units, which no z is less than */
     const float *state_panels; /* forward: [W'; C'], M+K rows; backward: W, M rows */
     const float *input_panels; /* backward: C, M rows */
@@ -156,7 +159,7 @@ static size_t row_stride(size_t width)
     return (lines | 1) * (CACHE_LINE / sizeof(float));
 }
 
-/* The floats of a thread's work space, in this order (backward): sums; slopes, which are da of the nonlinear units, and
+/* The floats of a thread's work space, in this order (backward): sums; slopes, which are dA of the nonlinear units, and
    after them those of the block in hand; grads; terms. */
 static float *work_slopes(const Scan *s, float *work) { return work + s->units * s->term_stride; }
 static float *work_grads(const Scan *s, float *work) { return work_slopes(s, work) + 2 * s->stride; }
@@ -195,7 +198,7 @@ INLINE void prefetch_row(const float *row, size_t width)
 #define LANES 16
 #define ACCUMULATORS 24
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
-#include "_scan.c"
+#include "_kernel.c"
 
 /* The same instructions on half vectors: on a processor that splits full ones in two (Zen 4) these have the same peak
    and waste less on padding. */
@@ -204,13 +207,13 @@ INLINE void prefetch_row(const float *row, size_t width)
 #define MASKS
 #define ACCUMULATORS 24
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
-#include "_scan.c"
+#include "_kernel.c"
 
 #define LEVEL avx2
 #define LANES 8
 #define ACCUMULATORS 12
 #define TARGET __attribute__((target("avx2,fma")))
-#include "_scan.c"
+#include "_kernel.c"
 
 #endif
 
@@ -227,7 +230,7 @@ INLINE void prefetch_row(const float *row, size_t width)
 #define LANES 1
 #endif
 #define TARGET
-#include "_scan.c"
+#include "_kernel.c"
 
 static const Level *const all_levels[] = {
 #if defined(HAVE_VECTORS) && defined(X86_64)
@@ -311,51 +314,66 @@ static Mode flush_denormals(void) { return 0; }
 static void restore_mode(Mode mode) { (void)mode; }
 #endif
 
-typedef struct {
-    const Scan *scan;
+/* Part `number` of a job that threads share. */
+typedef struct Worker {
+    int (*run)(const struct Worker *); /* 0 if there was no memory for it */
+    const void *job;
     size_t number;
+    int done;
 #if defined(HAVE_THREADS)
     pthread_t thread;
     int started;
 #endif
 } Worker;
 
+static void *run_worker(void *argument)
+{
+    Worker *worker = argument;
+    worker->done = worker->run(worker);
+    return NULL;
+}
+
+/* Run all parts of a job; 0 if one of them had no memory. Threads live for one call: no pool to break in a forked child
+   or to share between callers. */
+static int run_threads(int (*run)(const Worker *), const void *job, Worker *workers, size_t threads)
+{
+    for (size_t i = 0; i < threads; i++) {
+        workers[i].run = run;
+        workers[i].job = job;
+        workers[i].number = i;
+    }
+#if defined(HAVE_THREADS)
+    for (size_t i = 1; i < threads; i++)
+        workers[i].started = !pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]);
+    run_worker(&workers[0]);
+    for (size_t i = 1; i < threads; i++) {
+        if (workers[i].started)
+            pthread_join(workers[i].thread, NULL);
+        else
+            run_worker(&workers[i]); /* no thread to be had */
+    }
+#else
+    for (size_t i = 0; i < threads; i++)
+        run_worker(&workers[i]);
+#endif
+    int done = 1;
+    for (size_t i = 0; i < threads; i++)
+        done &= workers[i].done;
+    return done;
+}
+
 /* Tiles go to the threads in turn: fixed, so that sums do not depend on who is faster, and fair, as lengths
    decrease. */
-static void *work(void *argument)
+static int run_tiles(const Worker *worker)
 {
-    const Worker *worker = argument;
-    const Scan *s = worker->scan;
+    const Scan *s = worker->job;
     const Mode mode = flush_denormals();
     for (size_t tile = worker->number; tile < s->tiles; tile += s->threads) {
         const size_t first = cut(s->batch, s->tiles, tile), end = cut(s->batch, s->tiles, tile + 1);
         s->run(s, s->sequences + first, end - first, s->work + worker->number * s->work_size);
     }
     restore_mode(mode);
-    return NULL;
-}
-
-/* Run all tiles. Threads live for one call: no pool to break in a forked child or to share between callers. */
-static void run_threads(const Scan *s, Worker *workers)
-{
-    for (size_t i = 0; i < s->threads; i++) {
-        workers[i].scan = s;
-        workers[i].number = i;
-    }
-#if defined(HAVE_THREADS)
-    for (size_t i = 1; i < s->threads; i++)
-        workers[i].started = !pthread_create(&workers[i].thread, NULL, work, &workers[i]);
-    work(&workers[0]);
-    for (size_t i = 1; i < s->threads; i++) {
-        if (workers[i].started)
-            pthread_join(workers[i].thread, NULL);
-        else
-            work(&workers[i]); /* no thread to be had */
-    }
-#else
-    for (size_t i = 0; i < s->threads; i++)
-        work(&workers[i]);
-#endif
+    return 1;
 }
 
 /* ----------------------------------------------------------------------------------------------------- preparation */
@@ -408,7 +426,7 @@ static int add_size(size_t *total, size_t a, size_t b)
 typedef struct {
     void *block; /* to be freed */
     Worker *workers;
-    float *a, *h, *floor, *state_panels, *input_panels;
+    float *A, *h, *floor, *state_panels, *input_panels;
 } Memory;
 
 /* Decide on tiles and threads and get all memory of the call, in one block. Returns 0 if there is none. */
@@ -456,7 +474,7 @@ static int prepare(Scan *s, Memory *memory, const int64_t *lengths, size_t threa
     float *next = memory->block;
     next += (CACHE_LINE - (uintptr_t)next % CACHE_LINE) % CACHE_LINE / sizeof(float);
     s->work = next, next += threads * s->work_size;
-    memory->a = next, next += s->stride;
+    memory->A = next, next += s->stride;
     memory->h = next, next += s->stride;
     memory->floor = next, next += s->stride;
     memory->state_panels = next, next += round_up(M + (backward ? 0 : K), line) * padded;
@@ -475,7 +493,7 @@ static int prepare(Scan *s, Memory *memory, const int64_t *lengths, size_t threa
         memory->floor[i] = i >= s->linear && i < M ? 0.0f : NAN;
 
     s->sequences = order;
-    s->a = memory->a;
+    s->A = memory->A;
     s->h = memory->h;
     s->floor = memory->floor;
     s->state_panels = memory->state_panels;
@@ -483,34 +501,34 @@ static int prepare(Scan *s, Memory *memory, const int64_t *lengths, size_t threa
     return 1;
 }
 
-static int scan_forward(Scan *s, const float *a, Matrix W, Matrix C, const float *h, const int64_t *lengths,
+static int scan_forward(Scan *s, const float *A, Matrix W, Matrix C, const float *h, const int64_t *lengths,
                         size_t threads)
 {
     Memory memory = {0};
     if (!prepare(s, &memory, lengths, threads, 0))
         return 0;
-    memcpy(memory.a, a, s->units * sizeof(float));
+    memcpy(memory.A, A, s->units * sizeof(float));
     memcpy(memory.h, h, s->units * sizeof(float));
     const Matrix W_transposed = {W.data, W.column, W.row}, C_transposed = {C.data, C.column, C.row};
     pack(s, memory.state_panels, W_transposed, s->units, C_transposed, s->channels, s->units);
-    run_threads(s, memory.workers);
+    run_threads(run_tiles, s, memory.workers, s->threads);
     free(memory.block);
     return 1;
 }
 
-static int scan_backward(Scan *s, const float *a, Matrix W, Matrix C, const int64_t *lengths, size_t threads,
-                         float *grad_a, float *grad_W, float *grad_C, float *grad_h)
+static int scan_backward(Scan *s, const float *A, Matrix W, Matrix C, const int64_t *lengths, size_t threads,
+                         float *grad_A, float *grad_W, float *grad_C, float *grad_h)
 {
     const size_t M = s->units, K = s->channels;
     Memory memory = {0};
     if (!prepare(s, &memory, lengths, threads, 1))
         return 0;
-    memcpy(memory.a, a, M * sizeof(float));
+    memcpy(memory.A, A, M * sizeof(float));
     const Matrix none = {0};
     pack(s, memory.state_panels, W, M, none, 0, M);
     if (K && s->grad_inputs)
         pack(s, memory.input_panels, C, M, none, 0, K);
-    run_threads(s, memory.workers);
+    run_threads(run_tiles, s, memory.workers, s->threads);
 
     for (size_t i = 1; i < s->threads; i++) {
         const float *other = s->work + i * s->work_size;
@@ -526,10 +544,76 @@ static int scan_backward(Scan *s, const float *a, Matrix W, Matrix C, const int6
             memcpy(grad_C + i * K, sums + M, K * sizeof(float));
         grad_h[i] = sums[M + K];
         /* phi(z) = z on a linear unit */
-        grad_a[i] = i < s->linear ? sums[i] : work_slopes(s, s->work)[i];
+        grad_A[i] = i < s->linear ? sums[i] : work_slopes(s, s->work)[i];
     }
     free(memory.block);
     return 1;
+}
+
+/* -------------------------------------------------------------------------------------------------------- networks */
+
+/* The networks of a call: what it says of the first one, and how far it is from each to the next. Strides count floats,
+   or int64 for P and lengths. What is written is contiguous. */
+typedef struct {
+    Scan first;
+    size_t count, whole, threads; /* the first `whole` networks are each run by one thread */
+    int backward;
+    const float *A, *h;
+    Matrix W, C;
+    const int64_t *P, *lengths;
+    ptrdiff_t inputs_stride, state_stride, A_stride, W_stride, C_stride, h_stride, P_stride, lengths_stride;
+    ptrdiff_t states_stride, grad_states_stride, grad_last_stride; /* of backward */
+    float *grad_A, *grad_W, *grad_C, *grad_h;
+} Networks;
+
+static int run_network(const Networks *n, size_t e, size_t threads)
+{
+    const ptrdiff_t at = (ptrdiff_t)e;
+    Scan s = n->first;
+    const size_t B = s.batch, T = s.time, M = s.units, K = s.channels;
+    const Matrix W = {n->W.data + at * n->W_stride, n->W.row, n->W.column};
+    const Matrix C = {K ? n->C.data + at * n->C_stride : NULL, n->C.row, n->C.column};
+    const float *A = n->A + at * n->A_stride;
+    const int64_t *lengths = n->lengths ? n->lengths + at * n->lengths_stride : NULL;
+    s.linear = M - (size_t)n->P[at * n->P_stride];
+    s.inputs = s.inputs ? s.inputs + at * n->inputs_stride : NULL;
+    s.state = s.state ? s.state + at * n->state_stride : NULL;
+    s.states = s.states ? s.states + at * n->states_stride : NULL;
+    if (!n->backward) {
+        s.last += e * B * M;
+        return scan_forward(&s, A, W, C, n->h + at * n->h_stride, lengths, threads);
+    }
+    s.grad_states = s.grad_states ? s.grad_states + at * n->grad_states_stride : NULL;
+    s.grad_last = s.grad_last ? s.grad_last + at * n->grad_last_stride : NULL;
+    s.grad_inputs = s.grad_inputs ? s.grad_inputs + e * B * T * (K ? K : M) : NULL;
+    s.grad_state = s.grad_state ? s.grad_state + e * B * M : NULL;
+    return scan_backward(&s, A, W, C, lengths, threads, n->grad_A + e * M, n->grad_W + e * M * M,
+                         K ? n->grad_C + e * M * K : NULL, n->grad_h + e * M);
+}
+
+static int run_whole_networks(const Worker *worker)
+{
+    const Networks *n = worker->job;
+    for (size_t e = worker->number; e < n->whole; e += n->threads)
+        if (!run_network(n, e, 1))
+            return 0;
+    return 1;
+}
+
+/* Run all networks; 0 if there is no memory. */
+static int run_networks(Networks *n, size_t threads)
+{
+    n->threads = threads;
+    n->whole = n->count - n->count % threads;
+    int done = 1;
+    if (n->whole) {
+        Worker *workers = calloc(threads, sizeof(Worker));
+        done = workers && run_threads(run_whole_networks, n, workers, threads);
+        free(workers);
+    }
+    for (size_t e = n->whole; done && e < n->count; e++)
+        done = run_network(n, e, threads);
+    return done;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- Python */
@@ -545,70 +629,98 @@ static const Level *find_level(const char *name)
     return NULL;
 }
 
-/* Check what both directions take; -1 with an exception set if it does not fit. */
-static int check(const Py_ssize_t sizes[5], Py_ssize_t threads, const int64_t *lengths)
-{
-    const Py_ssize_t batch = sizes[0], time = sizes[1], units = sizes[2], channels = sizes[3], nonlinear = sizes[4];
-    if (batch < 0 || time < 0 || units < 1 || channels < 0 || nonlinear < 0 || nonlinear > units || threads < 1) {
-        PyErr_SetString(PyExc_ValueError, "a size is out of range");
-        return -1;
-    }
-    for (Py_ssize_t b = 0; lengths && b < batch; b++) {
-        if (lengths[b] < 0 || lengths[b] > time) {
-            PyErr_Format(PyExc_ValueError, "lengths must lie between 0 and %zd, got %lld", time, (long long)lengths[b]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static void set_sizes(Scan *s, const Py_ssize_t sizes[5])
-{
-    s->batch = (size_t)sizes[0];
-    s->time = (size_t)sizes[1];
-    s->units = (size_t)sizes[2];
-    s->channels = (size_t)sizes[3];
-    s->linear = (size_t)(sizes[2] - sizes[4]);
-}
-
 /* Addresses come as integers (Tensor.data_ptr()), 0 for none. */
 static void *pointer(Py_ssize_t address) { return (void *)(intptr_t)address; }
 
+/* What both directions take, as parsed from Python. */
+typedef struct {
+    Py_ssize_t sizes[5], threads, inputs[4], state[3], A[2], W[4], C[4], h[2], P[2], lengths[2];
+    const char *level;
+} Arguments;
+
+/* Check these and hand them on; -1 with an exception set if they do not fit. */
+static int set_arguments(Networks *n, const Arguments *a)
+{
+    const Py_ssize_t count = a->sizes[0], batch = a->sizes[1], time = a->sizes[2], units = a->sizes[3],
+                     channels = a->sizes[4];
+    if (count < 1 || batch < 0 || time < 0 || units < 1 || channels < 0 || a->threads < 1) {
+        PyErr_SetString(PyExc_ValueError, "a size is out of range");
+        return -1;
+    }
+    if (!a->A[0] || !a->W[0] || !a->P[0] || (channels && !a->C[0]) || (batch && !a->state[0])) {
+        PyErr_SetString(PyExc_ValueError, "an address is missing");
+        return -1;
+    }
+    n->P = pointer(a->P[0]), n->P_stride = a->P[1];
+    n->lengths = pointer(a->lengths[0]), n->lengths_stride = a->lengths[1];
+    for (Py_ssize_t e = 0; e < count; e++) {
+        const int64_t P = n->P[e * n->P_stride];
+        if (P < 0 || P > units) {
+            PyErr_Format(PyExc_ValueError, "P must lie between 0 and M=%zd, got %lld", units, (long long)P);
+            return -1;
+        }
+        for (Py_ssize_t b = 0; n->lengths && b < batch; b++) {
+            const int64_t length = n->lengths[e * n->lengths_stride + b];
+            if (length < 0 || length > time) {
+                PyErr_Format(PyExc_ValueError, "lengths must lie between 0 and %zd, got %lld", time, (long long)length);
+                return -1;
+            }
+        }
+    }
+    if (!(n->first.level = find_level(a->level)))
+        return -1;
+    n->count = (size_t)count;
+    n->first.batch = (size_t)batch, n->first.time = (size_t)time;
+    n->first.units = (size_t)units, n->first.channels = (size_t)channels;
+    n->first.inputs = pointer(a->inputs[0]), n->inputs_stride = a->inputs[1];
+    n->first.inputs_batch = a->inputs[2], n->first.inputs_time = a->inputs[3];
+    n->first.state = pointer(a->state[0]), n->state_stride = a->state[1], n->first.state_batch = a->state[2];
+    n->A = pointer(a->A[0]), n->A_stride = a->A[1];
+    n->W = (Matrix){pointer(a->W[0]), a->W[2], a->W[3]}, n->W_stride = a->W[1];
+    n->C = (Matrix){pointer(a->C[0]), a->C[2], a->C[3]}, n->C_stride = a->C[1];
+    n->h = pointer(a->h[0]), n->h_stride = a->h[1];
+    return 0;
+}
+
+/* Formats of tuples of sizes and strides, and where PyArg_ParseTuple puts them. */
+#define TWO(x) &(x)[0], &(x)[1]
+#define THREE(x) TWO(x), &(x)[2]
+#define FOUR(x) THREE(x), &(x)[3]
+#define FIVE(x) FOUR(x), &(x)[4]
+
 PyDoc_STRVAR(forward_doc,
-"forward(sizes, threads, level, states, last, inputs, z0, a, W, C, h, lengths)\n--\n\n"
-"Write states (B, T, M) and last (B, M), both contiguous.\n\n"
-"sizes is (B, T, M, K, P), with K=0 where there is no C; as many threads run as are asked for, at most one for each\n"
-"row of the batch; level '' is the best one. inputs is (address, batch stride,\n"
-"time stride), z0 (address, batch stride), W and C (address, row stride, column stride), strides in floats; the other\n"
-"arguments are addresses. An absent C is (0, 0, 0), absent lengths (int64) are 0. The GIL is released.");
+"forward(sizes, threads, level, states, last, inputs, state, A, W, C, h, P, lengths)\n--\n\n"
+"Write states (E, B, T, M) and last (E, B, M), both contiguous.\n\n"
+"sizes is (E, B, T, M, K), with K=0 where there is no C; threads is how many run, at most one for each row of a batch;\n"
+"level '' is the best one. Each of the others is a tuple of an address, the stride from one network to the next, and\n"
+"the strides of its own dimensions but those that must be 1: inputs (batch, time), state (batch), W and C (row,\n"
+"column), none for A, h, P (int64) and lengths (int64). Strides count elements. What is absent is all zeros. The GIL is\n"
+"released.");
 
 static PyObject *py_forward(PyObject *self, PyObject *args)
 {
     (void)self;
-    Scan s = {0};
-    Py_ssize_t sizes[5], threads, states, last, inputs, inputs_batch, inputs_time, z0, z0_batch, a, w[3], c[3], h,
-        lengths;
-    const char *name;
-    if (!PyArg_ParseTuple(args, "(nnnnn)nsnn(nnn)(nn)n(nnn)(nnn)nn:forward", &sizes[0], &sizes[1], &sizes[2], &sizes[3],
-                          &sizes[4], &threads, &name, &states, &last, &inputs, &inputs_batch, &inputs_time, &z0,
-                          &z0_batch, &a, &w[0], &w[1], &w[2], &c[0], &c[1], &c[2], &h, &lengths))
+    Networks n = {0};
+    Arguments a;
+    Py_ssize_t states, last;
+    if (!PyArg_ParseTuple(args, "(nnnnn)nsnn(nnnn)(nnn)(nn)(nnnn)(nnnn)(nn)(nn)(nn):forward", FIVE(a.sizes), &a.threads,
+                          &a.level, &states, &last, FOUR(a.inputs), THREE(a.state), TWO(a.A), FOUR(a.W), FOUR(a.C),
+                          TWO(a.h), TWO(a.P), TWO(a.lengths)))
         return NULL;
-    if (check(sizes, threads, pointer(lengths)) < 0 || !(s.level = find_level(name)))
+    if (set_arguments(&n, &a) < 0)
         return NULL;
-    set_sizes(&s, sizes);
-    if (s.batch && (!last || !z0 || !a || !w[0] || !h || (s.time && (!states || !inputs)) || (s.channels && !c[0]))) {
+    Scan *s = &n.first;
+    if (!n.h || (s->batch && (!last || (s->time && (!states || !s->inputs))))) {
         PyErr_SetString(PyExc_ValueError, "an address is missing");
         return NULL;
     }
-    s.inputs = pointer(inputs), s.inputs_batch = inputs_batch, s.inputs_time = inputs_time;
-    s.z0 = pointer(z0), s.z0_batch = z0_batch;
-    s.states = pointer(states), s.states_batch = sizes[1] * sizes[2], s.states_time = sizes[2];
-    s.last = pointer(last);
-    const Matrix W = {pointer(w[0]), w[1], w[2]}, C = {pointer(c[0]), c[1], c[2]};
+    s->states = pointer(states), s->last = pointer(last);
+    s->states_batch = a.sizes[2] * a.sizes[3], s->states_time = a.sizes[3];
+    n.states_stride = a.sizes[1] * s->states_batch;
 
     int done;
     Py_BEGIN_ALLOW_THREADS
-    done = !s.batch || scan_forward(&s, pointer(a), W, C, pointer(h), pointer(lengths), (size_t)threads);
+    done = !s->batch || run_networks(&n, (size_t)a.threads);
     Py_END_ALLOW_THREADS
     if (!done)
         return PyErr_NoMemory();
@@ -616,46 +728,42 @@ static PyObject *py_forward(PyObject *self, PyObject *args)
 }
 
 PyDoc_STRVAR(backward_doc,
-"backward(sizes, threads, level, grad_a, grad_W, grad_C, grad_h, grad_z0, grad_inputs, grad_states, grad_last,\n"
-"         states, inputs, z0, a, W, C, lengths)\n--\n\n"
-"Write the gradients, all contiguous; grad_z0 and grad_inputs may be 0 if they are not needed.\n\n"
-"As in forward(); states and grad_states are (address, batch stride, time stride), the other new arguments are\n"
-"addresses.\n"
-"grad_states (0, 0, 0) and grad_last 0 stand for gradients of zero.");
+"backward(sizes, threads, level, grad_A, grad_W, grad_C, grad_h, grad_state, grad_inputs, grad_states, grad_last,\n"
+"         states, inputs, state, A, W, C, h, P, lengths)\n--\n\n"
+"Write the gradients, all contiguous; grad_state and grad_inputs may be 0 if they are not needed.\n\n"
+"As in forward(); the strides of states and grad_states are (batch, time), that of grad_last is the network's alone.\n"
+"grad_states and grad_last that are absent stand for gradients of zero.");
 
 static PyObject *py_backward(PyObject *self, PyObject *args)
 {
     (void)self;
-    Scan s = {0};
-    Py_ssize_t sizes[5], threads, grad_a, grad_W, grad_C, grad_h, grad_z0, grad_inputs, grad_states, grad_states_batch,
-        grad_states_time, grad_last, states, states_batch, states_time, inputs, inputs_batch, inputs_time, z0, z0_batch,
-        a, w[3], c[3], lengths;
-    const char *name;
-    if (!PyArg_ParseTuple(args, "(nnnnn)nsnnnnnn(nnn)n(nnn)(nnn)(nn)n(nnn)(nnn)n:backward", &sizes[0], &sizes[1], &sizes[2],
-                          &sizes[3], &sizes[4], &threads, &name, &grad_a, &grad_W, &grad_C, &grad_h, &grad_z0,
-                          &grad_inputs, &grad_states, &grad_states_batch, &grad_states_time, &grad_last, &states,
-                          &states_batch, &states_time, &inputs, &inputs_batch, &inputs_time, &z0, &z0_batch, &a, &w[0], &w[1], &w[2], &c[0], &c[1], &c[2], &lengths))
+    Networks n = {.backward = 1};
+    Arguments a;
+    Py_ssize_t grad_A, grad_W, grad_C, grad_h, grad_state, grad_inputs, grad_states[4], grad_last[2], states[4];
+    if (!PyArg_ParseTuple(args, "(nnnnn)nsnnnnnn(nnnn)(nn)(nnnn)(nnnn)(nnn)(nn)(nnnn)(nnnn)(nn)(nn)(nn):backward",
+                          FIVE(a.sizes), &a.threads, &a.level, &grad_A, &grad_W, &grad_C, &grad_h, &grad_state,
+                          &grad_inputs, FOUR(grad_states), TWO(grad_last), FOUR(states), FOUR(a.inputs), THREE(a.state),
+                          TWO(a.A), FOUR(a.W), FOUR(a.C), TWO(a.h), TWO(a.P), TWO(a.lengths)))
         return NULL;
-    if (check(sizes, threads, pointer(lengths)) < 0 || !(s.level = find_level(name)))
+    if (set_arguments(&n, &a) < 0)
         return NULL;
-    set_sizes(&s, sizes);
-    if (!grad_a || !grad_W || !grad_h || !a || !w[0] || (s.channels && (!grad_C || !c[0])) ||
-        (s.batch && (!z0 || (s.time && (!states || (s.channels && !inputs)))))) {
+    Scan *s = &n.first;
+    if (!grad_A || !grad_W || !grad_h || (s->channels && !grad_C) ||
+        (s->batch && s->time && (!states[0] || (s->channels && !s->inputs)))) {
         PyErr_SetString(PyExc_ValueError, "an address is missing");
         return NULL;
     }
-    s.inputs = pointer(inputs), s.inputs_batch = inputs_batch, s.inputs_time = inputs_time;
-    s.z0 = pointer(z0), s.z0_batch = z0_batch;
-    s.states = pointer(states), s.states_batch = states_batch, s.states_time = states_time;
-    s.grad_states = pointer(grad_states);
-    s.grad_states_batch = grad_states_batch, s.grad_states_time = grad_states_time;
-    s.grad_last = pointer(grad_last), s.grad_inputs = pointer(grad_inputs), s.grad_z0 = pointer(grad_z0);
-    const Matrix W = {pointer(w[0]), w[1], w[2]}, C = {pointer(c[0]), c[1], c[2]};
+    s->states = pointer(states[0]), n.states_stride = states[1];
+    s->states_batch = states[2], s->states_time = states[3];
+    s->grad_states = pointer(grad_states[0]), n.grad_states_stride = grad_states[1];
+    s->grad_states_batch = grad_states[2], s->grad_states_time = grad_states[3];
+    s->grad_last = pointer(grad_last[0]), n.grad_last_stride = grad_last[1];
+    s->grad_inputs = pointer(grad_inputs), s->grad_state = pointer(grad_state);
+    n.grad_A = pointer(grad_A), n.grad_W = pointer(grad_W), n.grad_C = pointer(grad_C), n.grad_h = pointer(grad_h);
 
     int done;
     Py_BEGIN_ALLOW_THREADS
-    done = scan_backward(&s, pointer(a), W, C, pointer(lengths), (size_t)threads, pointer(grad_a), pointer(grad_W),
-                         pointer(grad_C), pointer(grad_h));
+    done = run_networks(&n, (size_t)a.threads);
     Py_END_ALLOW_THREADS
     if (!done)
         return PyErr_NoMemory();
@@ -705,10 +813,10 @@ static int module_exec(PyObject *module)
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)module_exec}, {0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_scan", "The AL-RNN recurrence on the CPU.", 0, methods, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_kernel", "The AL-RNN recurrence on the CPU.", 0, methods, slots, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__scan(void) { return PyModuleDef_Init(&definition); }
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }
 
 #else /* ----------------------------------------------------------------------------------------------- the template */
 
@@ -912,7 +1020,7 @@ INLINE TARGET void NAME(forward_block)(const NAME(Step) *step, size_t column, co
     VEC sum[ROWS][MAX_VECTORS];
     const float *x[ROWS];
     UNROLL for (int v = 0; v < V; v++) {
-        const VEC a = NAME(load)(s->a + column + v * LANES), h = NAME(load)(s->h + column + v * LANES);
+        const VEC a = NAME(load)(s->A + column + v * LANES), h = NAME(load)(s->h + column + v * LANES);
         UNROLL for (int r = 0; r < R; r++) {
             const float *z = step->before[r] + column + v * LANES;
             sum[r][v] = NAME(fma)(a, NAME(load_part)(z, LANES_OF(v)), h);
@@ -954,7 +1062,7 @@ INLINE TARGET void NAME(backward_block)(const NAME(Step) *step, size_t column, c
     }
     NAME(multiply)(sum, x, panel, s->units, R, V);
     UNROLL for (int v = 0; v < V; v++) {
-        const VEC a = NAME(load)(s->a + column + v * LANES), floor = NAME(load)(s->floor + column + v * LANES);
+        const VEC a = NAME(load)(s->A + column + v * LANES), floor = NAME(load)(s->floor + column + v * LANES);
         UNROLL for (int r = 0; r < R; r++) {
             const size_t at = column + v * LANES;
             const VEC phi = NAME(load)(step->terms + r * s->term_stride + at);
@@ -1060,11 +1168,11 @@ static TARGET void NAME(forward)(const Scan *s, const Sequence *sequences, size_
     float *next = tile + ROWS * s->stride;
     for (size_t r = 0; r < count; r++) {
         const ptrdiff_t b = (ptrdiff_t)sequences[r].index;
-        const float *z0 = s->z0 + b * s->z0_batch;
+        const float *z = s->state + b * s->state_batch;
         for (size_t i = 0; i < M; i++)
-            tile[r * s->stride + i] = z0[i] < s->floor[i] ? s->floor[i] : z0[i];
+            tile[r * s->stride + i] = z[i] < s->floor[i] ? s->floor[i] : z[i];
         step.inputs[r] = s->time ? s->inputs + b * s->inputs_batch : NULL;
-        step.before[r] = z0;
+        step.before[r] = z;
         step.states[r] = s->states + b * s->states_batch;
     }
 
@@ -1155,10 +1263,10 @@ static TARGET void NAME(backward)(const Scan *s, const Sequence *sequences, size
             const ptrdiff_t at = (ptrdiff_t)b, before = (ptrdiff_t)t - 1; /* row t-1 of inputs is s_t */
             const float *inputs = K ? s->inputs + at * s->inputs_batch + before * s->inputs_time : NULL;
             const float *states = s->states + at * s->states_batch;
-            const float *z = t > 1 ? states + (before - 1) * s->states_time : s->z0 + at * s->z0_batch;
+            const float *z = t > 1 ? states + (before - 1) * s->states_time : s->state + at * s->state_batch;
             NAME(make_terms)(s, terms + (n + r) * s->term_stride, z, inputs, g + r * s->stride, slopes);
             if (t > 2) {
-                prefetch_row(t > 3 ? z - 2 * s->states_time : s->z0 + at * s->z0_batch, M);
+                prefetch_row(t > 3 ? z - 2 * s->states_time : s->state + at * s->state_batch, M);
                 if (K)
                     prefetch_row(inputs - 2 * s->inputs_time, K);
                 if (s->grad_states)
@@ -1190,9 +1298,9 @@ static TARGET void NAME(backward)(const Scan *s, const Sequence *sequences, size
         const size_t b = sequences[r].index, length = sequences[r].length, width = K ? K : M;
         if (s->grad_inputs)
             memset(s->grad_inputs + (b * s->time + length) * width, 0, (s->time - length) * width * sizeof(float));
-        if (!s->grad_z0)
+        if (!s->grad_state)
             continue;
-        float *out = s->grad_z0 + b * M;
+        float *out = s->grad_state + b * M;
         if (length)
             NAME(copy)(out, grads + (n + r) * s->stride, M);
         else if (s->grad_last)

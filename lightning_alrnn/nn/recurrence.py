@@ -1,0 +1,249 @@
+"""The AL-RNN recurrence as one value: its parameters, and everything that follows from them.
+
+.. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C s_t + h
+
+No other module writes this equation, except the backends of :mod:`lightning_alrnn.nn.scan`, which run it over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Recurrence(NamedTuple):
+    r"""Parameters of one AL-RNN, in the order of the equation.
+
+    .. math:: z' = A z + W φ^*(z) + C s + h
+
+    φ* is the identity on the first M−P units and a ReLU on the last P.
+
+    :func:`~lightning_alrnn.nn.run_recurrence` also takes a stack of E networks, in which every field has a leading
+    dimension E. The methods are for one network; ``torch.vmap`` applies them to many.
+
+    Attributes:
+        A: diagonal of A over all units, shape ``(M,)``; zero where a unit has no self-connection.
+        W: coupling, shape ``(M, M)``.
+        C: input weights, shape ``(M, K)``; ``None`` where inputs of width M are added directly.
+        h: bias, shape ``(M,)``.
+        P: number of rectified units, an int or an int64 scalar tensor.
+
+    Example:
+        >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
+        >>> recurrence.step(torch.tensor([-1.0, -1.0])).tolist()
+        [-1.0, 0.0]
+    """
+
+    A: Tensor
+    W: Tensor
+    C: Tensor | None
+    h: Tensor
+    P: int | Tensor
+
+    @property
+    def nonlinear(self) -> Tensor:
+        """Which units are rectified, bool of shape ``(M,)``."""
+        size = self.h.shape[-1]
+        return torch.arange(size, device=self.h.device) >= size - self.P
+
+    @property
+    def input_weights(self) -> Tensor:
+        """C, shape ``(M, K)``; the identity where inputs are added directly."""
+        if self.C is not None:
+            return self.C
+        return torch.eye(self.h.shape[-1], dtype=self.h.dtype, device=self.h.device)
+
+    def rectify(self, z: Tensor) -> Tensor:
+        """φ*(z), of the shape of ``z``.
+
+        Args:
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            Tensor of the same shape.
+        """
+        return torch.where(self.nonlinear, z.relu(), z)
+
+    def drive(self, s: Tensor) -> Tensor:
+        """What inputs add to the states, C s + h.
+
+        Args:
+            s: inputs, shape ``(…, K)``.
+
+        Returns:
+            Tensor of shape ``(…, M)``.
+        """
+        return s + self.h if self.C is None else functional.linear(s, self.C, self.h)
+
+    def step(self, z: Tensor, s: Tensor | None = None) -> Tensor:
+        """One step of the recurrence.
+
+        Args:
+            z: states, shape ``(…, M)``.
+            s: inputs, shape ``(…, K)``; ``None`` for no input.
+
+        Returns:
+            The next states, shape ``(…, M)``.
+        """
+        return self.advance(z, self.h if s is None else self.drive(s))
+
+    def advance(self, z: Tensor, drive: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """One step under a drive that is known, A z + W φ*(z) + drive.
+
+        Args:
+            z: states, shape ``(…, M)``.
+            drive: C s + h, broadcastable to the shape of ``z``.
+            slopes: diagonal of D, shape ``(…, M)``, to take W D z in place of W φ*(z); ``None`` for the network's own
+                nonlinearity.
+
+        Returns:
+            The next states, shape ``(…, M)``.
+        """
+        phi = self.rectify(z) if slopes is None else slopes * z
+        return self.A * z + functional.linear(phi, self.W) + drive
+
+    def slopes(self, z: Tensor) -> Tensor:
+        """The diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
+
+        Args:
+            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+
+        Returns:
+            Tensor of shape ``(…, M)``.
+        """
+        return (~self.nonlinear | (z > 0)).to(self.W.dtype)
+
+    def regime_matrix(self, code: Tensor) -> Tensor:
+        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+
+        Args:
+            code: bits of the regime, bool or 0/1, shape ``(…, P)``.
+
+        Returns:
+            Tensor of shape ``(…, M, M)``.
+
+        Raises:
+            ValueError: if ``code`` does not have P entries.
+        """
+        if code.shape[-1:] != (int(self.P),):
+            raise ValueError(
+                f"code must have P={int(self.P)} entries in its last dimension, got shape {tuple(code.shape)}"
+            )
+        return self._matrix(functional.pad(code.to(self.W), (self.h.shape[-1] - code.shape[-1], 0), value=1.0))
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        """The Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
+
+        Args:
+            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+
+        Returns:
+            Tensor of shape ``(…, M, M)``.
+        """
+        return self._matrix(self.slopes(z))
+
+    def _matrix(self, slopes: Tensor) -> Tensor:
+        """A + W D from the diagonal of D."""
+        return torch.diag(self.A) + self.W * slopes.unsqueeze(-2)
+
+    def permuted(self, order: Sequence[int] | Tensor) -> Recurrence:
+        """The same network with its units in another order; inputs keep theirs.
+
+        Args:
+            order: unit ``order[i]`` becomes unit i.
+
+        Returns:
+            The parameters in that order, with the same P: it is for the caller to keep the rectified units last.
+        """
+        index = torch.as_tensor(order, device=self.W.device)
+        C = self.input_weights[index]
+        return Recurrence(self.A[index], self.W[index][:, index].contiguous(), C, self.h[index], self.P)
+
+    def linearised(self, units: Sequence[int]) -> Recurrence:
+        """The network in which some nonlinear units are linear.
+
+        Args:
+            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+
+        Returns:
+            The parameters with the units in the order of :meth:`linearised_order`, as linear units come first.
+
+        Raises:
+            ValueError: if a unit is not one of 0 … P−1.
+        """
+        return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
+
+    def linearised_order(self, units: Sequence[int]) -> list[int]:
+        """Which unit stands where after :meth:`linearised`: linear units, then ``units``, then the other nonlinear ones.
+
+        Args:
+            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+
+        Returns:
+            M indices; entry i is the unit that becomes unit i.
+
+        Raises:
+            ValueError: if a unit is not one of 0 … P−1.
+        """
+        chosen, size = self._places(units), self.h.shape[-1]
+        linear = size - int(self.P)
+        return [*range(linear), *chosen, *(unit for unit in range(linear, size) if unit not in chosen)]
+
+    def silenced(self, units: Sequence[int]) -> Recurrence:
+        """The network in which some nonlinear units are held at zero: nothing flows into them.
+
+        Args:
+            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+
+        Returns:
+            The parameters with zeros in the rows of these units. They are zero from the first step on; a start that is
+            not zero there must be set to zero.
+
+        Raises:
+            ValueError: if a unit is not one of 0 … P−1.
+        """
+        active = torch.ones_like(self.h)
+        active[self._places(units)] = 0.0
+        rows = active.unsqueeze(-1)
+        return Recurrence(self.A * active, self.W * rows, self.input_weights * rows, self.h * active, self.P)
+
+    def scaled(self, scale: Tensor) -> Recurrence:
+        """The same network with its states in other units of measurement, z = scale · z'.
+
+        Args:
+            scale: positive, shape ``(M,)``.
+
+        Returns:
+            The parameters of the network whose states are z / scale.
+        """
+        rows = scale.unsqueeze(-1)
+        return Recurrence(self.A, self.W / rows * scale, self.input_weights / rows, self.h / scale, self.P)
+
+    def to(self, target: torch.dtype | torch.device | str) -> Recurrence:
+        """The parameters in another dtype or on another device.
+
+        Args:
+            target: the dtype or the device.
+
+        Returns:
+            The parameters there; P keeps its dtype.
+        """
+        A, W, h = self.A.to(target), self.W.to(target), self.h.to(target)
+        P = self.P if isinstance(self.P, int) or isinstance(target, torch.dtype) else self.P.to(target)
+        return Recurrence(A, W, None if self.C is None else self.C.to(target), h, P)
+
+    def double(self) -> Recurrence:
+        """The parameters in float64."""
+        return self.to(torch.float64)
+
+    def _places(self, units: Sequence[int]) -> list[int]:
+        """Indices among all units of some nonlinear ones, each once."""
+        count = int(self.P)
+        wrong = [unit for unit in units if not 0 <= unit < count]
+        if wrong:
+            raise ValueError(f"units must be nonlinear units, 0 … P−1 with P={count}, got {wrong[0]}")
+        return [self.h.shape[-1] - count + unit for unit in dict.fromkeys(units)]

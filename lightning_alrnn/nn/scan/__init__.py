@@ -1,0 +1,20 @@
+"""The AL-RNN recurrence over time. Four backends compute it:
+
+- ``eager``: the equation written as a loop. It takes any floating dtype and can be differentiated twice and in forward
+  mode. The other backends are tested against it.
+- ``fused``: a few tensor operations a step and a hand-written backward pass.
+- ``native``: a C kernel, forward and backward, for float32 on the CPU; there where a compiler was at hand when the
+  package was installed.
+- ``cudnn``: torch's own ReLU RNN with 2M+P units, which cuDNN runs on CUDA devices. It has not been timed there. With
+  ``torch.backends.cudnn.allow_tf32`` at its default, cuDNN rounds products to TF32.
+
+``auto`` takes ``native`` where it can and ``fused`` elsewhere (in forward-mode differentiation ``eager``), or what the
+environment variable ``ALRNN_BACKEND`` names.
+
+``fused`` and ``native`` are one operator, ``torch.ops.lightning_alrnn.scan``, which ``torch.compile``, ``torch.export``
+and ``torch.func`` take as it is.
+"""
+
+from lightning_alrnn.nn.scan.dispatch import Backend, ScanOutput, available_backends, check_backend, run_recurrence
+
+__all__ = ["Backend", "ScanOutput", "available_backends", "check_backend", "run_recurrence"]

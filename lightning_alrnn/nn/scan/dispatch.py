@@ -1,0 +1,162 @@
+"""Which backend runs the recurrence, and the one function that runs it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
+
+from lightning_alrnn.nn.recurrence import Recurrence
+from lightning_alrnn.nn.scan import operator
+from lightning_alrnn.nn.scan.cudnn import cudnn_forward
+from lightning_alrnn.nn.scan.eager import eager_forward
+
+Backend = Literal["auto", "eager", "fused", "native", "cudnn"]
+"""How to compute the recurrence; ``auto`` takes the fastest that fits."""
+
+BACKEND_VARIABLE = "ALRNN_BACKEND"
+"""Environment variable that names the backend wherever ``auto`` is asked for."""
+
+
+class ScanOutput(NamedTuple):
+    """States of the recurrence.
+
+    Attributes:
+        states: z_1 … z_T, shape ``(batch, time, M)``; zero on the steps past a sequence's own length.
+        last: the state at each sequence's own last step, shape ``(batch, M)``.
+    """
+
+    states: Tensor
+    last: Tensor
+
+
+# without a name for it, torch.export.save refuses a program that returns one
+pytree._register_namedtuple(ScanOutput, serialized_type_name="lightning_alrnn.nn.ScanOutput")
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that this installation can run."""
+    return ("eager", "fused", "cudnn") if operator.kernel is None else ("eager", "fused", "native", "cudnn")
+
+
+def check_backend(backend: str) -> None:
+    """Raise unless there is such a backend here.
+
+    Args:
+        backend: "auto" or one of :func:`available_backends`.
+
+    Raises:
+        ValueError: if there is none; the message lists those there are.
+    """
+    _check_name("backend", backend)
+
+
+def run_recurrence(
+    recurrence: Recurrence,
+    inputs: Tensor,
+    state: Tensor,
+    lengths: Tensor | None = None,
+    backend: str = "auto",
+) -> ScanOutput:
+    """Run an AL-RNN over time, or E of them at once.
+
+    For E networks, the fields of ``recurrence`` (P as an int64 tensor) and the other tensors have a leading dimension
+    E, and so have the states. ``torch.vmap`` over this function, or over a module that holds an
+    :class:`~lightning_alrnn.nn.ALRNN`, makes such a call by itself.
+
+    Args:
+        recurrence: parameters of the network.
+        inputs: s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` where C is ``None``.
+        state: z_0, shape ``(batch, M)``.
+        lengths: number of valid steps of each sequence, shape ``(batch,)``, or ``None`` where all are ``time`` long.
+            The state is not advanced past it.
+        backend: "auto", "eager", "fused", "native" or "cudnn".
+
+    Returns:
+        The states and each sequence's last one.
+
+    Raises:
+        ValueError: if there is no such backend here.
+        TypeError: if "native" is asked for anything but float32 on the CPU.
+        NotImplementedError: if "native" or "fused" is asked for a derivative in forward mode.
+
+    Example:
+        >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
+        >>> run_recurrence(recurrence, torch.ones(1, 3, 2), torch.zeros(1, 2)).last.tolist()
+        [[3.0, 3.0]]
+    """
+    A, W, C, h, P = recurrence
+    forward_mode = any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs, state, A, W, C, h) if x is not None)
+    backend = _choose(backend, inputs, W, forward_mode)
+    if backend in ("eager", "cudnn"):
+        forward = eager_forward if backend == "eager" else cudnn_forward
+        if inputs.ndim == 4:
+            return _run_each(forward, recurrence, inputs, state, lengths)
+        return ScanOutput(*forward(recurrence, inputs, state, lengths))
+    if not isinstance(P, Tensor):
+        P = torch.tensor(P, device=W.device)
+    return ScanOutput(*operator.scan(inputs, state, A, W, C, h, P, lengths, backend))
+
+
+def _run_each(
+    forward: Callable[..., tuple[Tensor, Tensor]],
+    recurrence: Recurrence,
+    inputs: Tensor,
+    state: Tensor,
+    lengths: Tensor | None,
+) -> ScanOutput:
+    """Run E networks one after the other."""
+    outputs = []
+    for e in range(len(inputs)):
+        network = Recurrence(*(None if field is None else field[e] for field in recurrence))  # type: ignore[index, arg-type]
+        outputs.append(forward(network, inputs[e], state[e], None if lengths is None else lengths[e]))
+    states, last = zip(*outputs, strict=True)
+    return ScanOutput(torch.stack(states), torch.stack(last))
+
+
+def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
+    """The name of the backend that runs; announced at its first use."""
+    source = "backend"
+    if backend == "auto":
+        backend, source = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
+    _check_name(source, backend)
+    fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
+    if backend == "auto":
+        # only the plain loop has derivatives in forward mode
+        backend = "eager" if forward_mode else "native" if fits and operator.kernel is not None else "fused"
+    if backend == "native" and not fits:
+        raise TypeError(f"{source}={backend!r} computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
+    if forward_mode and backend != "eager":
+        raise NotImplementedError(
+            f"{source}={backend!r} has no derivative in forward mode (torch.func.jvp, jacfwd): use 'eager' or 'auto'"
+        )
+    if backend in ("eager", "cudnn") and torch.compiler.is_exporting() and isinstance(inputs.shape[-2], torch.SymInt):
+        raise NotImplementedError(f"{source}={backend!r} cannot be exported for any number of steps: use 'fused'")
+    if not torch.compiler.is_compiling():
+        if backend == "cudnn" and operator.transforms_are_active():
+            raise NotImplementedError(f"{source}='cudnn' does not run under transforms of torch.func: use 'auto'")
+        _announce(backend, inputs.device.type, str(inputs.dtype).removeprefix("torch."))
+    return backend
+
+
+def _check_name(source: str, backend: str) -> None:
+    if backend not in ("auto", *available_backends()):
+        choices = ", ".join(repr(name) for name in ("auto", *available_backends()))
+        raise ValueError(f"{source} must be one of {choices}, got {backend!r}")
+
+
+@functools.cache
+def _announce(backend: str, device: str, dtype: str) -> None:
+    reason = ""
+    if backend == "native" and operator.kernel is not None:
+        reason = f" ({operator.kernel.simd_level()})"
+    elif device == "cpu" and dtype == "float32" and operator.kernel is None:
+        reason = " (the C kernel was not compiled when the package was installed)"
+    rank_zero_info(f"AL-RNN recurrence in {dtype} on {device}: backend {backend!r}{reason}")

@@ -1,0 +1,270 @@
+"""The recurrence as one operator of PyTorch, ``torch.ops.lightning_alrnn.scan``, with its derivative.
+
+The operator takes one network, or a stack of E networks whose tensors all have a leading dimension E. ``torch.library``
+wants a flat list of tensors, which only this file spells out. :func:`scan` is what others call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_alrnn.nn.scan.fused import Gradients, fused_backward, fused_forward
+
+try:
+    from lightning_alrnn.nn.scan import native as _native
+except ImportError:  # not compiled
+    kernel: ModuleType | None = None
+else:
+    kernel = _native
+
+_ARGUMENTS = "Tensor inputs, Tensor state, Tensor A, Tensor W, Tensor? C, Tensor h, Tensor P, Tensor? lengths"
+
+torch.library.define("lightning_alrnn::scan", f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)")
+# what is not needed comes back empty: an operator returns no None
+torch.library.define(
+    "lightning_alrnn::scan_backward",
+    f"(Tensor? grad_states, Tensor? grad_last, Tensor states, {_ARGUMENTS}, bool needs_inputs, bool needs_state, "
+    "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it.
+
+    Args:
+        *arguments: those of ``torch.ops.lightning_alrnn.scan``.
+
+    Returns:
+        The states, shape ``(batch, time, M)``, and the last ones, shape ``(batch, M)``.
+    """
+    if transforms_are_active() and not torch.compiler.is_compiling():
+        return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
+
+
+def transforms_are_active() -> bool:
+    """Whether a transform of ``torch.func`` runs. ``torch.autograd.Function`` asks the same; there is no public way."""
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
+
+
+@torch.library.impl("lightning_alrnn::scan", "default")
+def _forward(
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: Tensor,
+    lengths: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    P, lengths = _on(W.device, P, lengths)
+    if backend == "native":
+        return _native.native_forward(inputs, state, A, W, C, h, P, lengths, torch.get_num_threads())
+    if inputs.ndim == 4:
+        return fused_forward(inputs, state, A, W, C, h, P, lengths)
+    states, last = fused_forward(*_stack_of_one(inputs, state, A, W, C, h, P, lengths))
+    return states[0], last[0]
+
+
+@torch.library.impl("lightning_alrnn::scan_backward", "default")
+def _backward(
+    grad_states: Tensor | None,
+    grad_last: Tensor | None,
+    states: Tensor,
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: Tensor,
+    lengths: Tensor | None,
+    needs_inputs: bool,
+    needs_state: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    P, lengths = _on(W.device, P, lengths)
+    tensors = grad_states, grad_last, states, inputs, state, A, W, C, P, lengths
+    gradients: Iterable[Tensor | None]
+    if backend == "native":
+        threads = torch.get_num_threads()
+        gradients = _native.native_backward(*tensors, needs_inputs, needs_state, threads)
+    elif inputs.ndim == 4:
+        gradients = fused_backward(*tensors, needs_inputs, needs_state)
+    else:
+        stack = fused_backward(*_stack_of_one(*tensors), needs_inputs, needs_state)
+        gradients = (None if gradient is None else gradient[0] for gradient in stack)
+    return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
+
+
+def _on(device: torch.device, P: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return P.to(device, torch.int64), None if lengths is None else lengths.to(device, torch.int64)
+
+
+def _stack_of_one(*tensors: Tensor | None) -> Any:
+    return tuple(None if tensor is None else tensor.unsqueeze(0) for tensor in tensors)
+
+
+def _forward_shapes(
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: Tensor,
+    lengths: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    return _empty(inputs, (*inputs.shape[:-1], A.shape[-1]), backend), state.new_empty(state.shape)
+
+
+def _backward_shapes(
+    grad_states: Tensor | None,
+    grad_last: Tensor | None,
+    states: Tensor,
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: Tensor,
+    lengths: Tensor | None,
+    needs_inputs: bool,
+    needs_state: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    return (
+        _empty(inputs, tuple(inputs.shape), backend) if needs_inputs else h.new_empty(0),
+        state.new_empty(state.shape) if needs_state else h.new_empty(0),
+        A.new_empty(A.shape),
+        W.new_empty(W.shape),
+        h.new_empty(0) if C is None else C.new_empty(C.shape),
+        h.new_empty(h.shape),
+    )
+
+
+def _empty(like: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
+    if backend == "fused":
+        *networks, batch, time, width = shape
+        return like.new_empty(time, *networks, batch, width).movedim(0, -2)
+    return like.new_empty(shape)
+
+
+# ----------------------------------------------------------------------------------------------------------- autograd
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, backend = inputs
+    ctx.backend = backend
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[0], *tensors)
+
+
+def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
+    states, *tensors = ctx.saved_tensors
+    needs_inputs, needs_state = ctx.needs_input_grad[:2]
+    arguments = grad_states, grad_last, states, *tensors, needs_inputs, needs_state, ctx.backend
+    if transforms_are_active():
+        gradients = Gradients(*_ScanBackward.apply(*arguments))  # type: ignore[no-untyped-call]
+    else:
+        gradients = Gradients(*torch.ops.lightning_alrnn.scan_backward.default(*arguments))
+    gradients = gradients._replace(
+        inputs=gradients.inputs if needs_inputs else None,
+        state=gradients.state if needs_state else None,
+        C=None if tensors[4] is None else gradients.C,
+    )
+    return (*gradients, None, None, None)
+
+
+def _differentiate_twice(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError(
+        "backend 'fused' and 'native' can be differentiated once, not twice: use backend='eager' for second derivatives"
+    )
+
+
+def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
+    raise NotImplementedError(
+        "backend 'fused' and 'native' have no derivative in forward mode, nor one of their gradient (torch.func.jvp, "
+        "jacfwd, hessian): use backend='eager'"
+    )
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    pass
+
+
+def _stacked(
+    operator: Callable[..., tuple[Tensor, ...]], place_of_P: int, info: Any, in_dims: tuple[Any, ...], *arguments: Any
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """What ``vmap`` over an operator does: one call for a stack of networks."""
+    size = info.batch_size
+    tensors: list[Any] = []
+    for value, dim in zip(arguments, in_dims, strict=True):
+        if not isinstance(value, Tensor):
+            tensors.append(value)
+        elif dim is None:
+            tensors.append(value.expand(size, *value.shape))
+        else:
+            tensors.append(value.movedim(dim, 0))
+    nested = tensors[place_of_P].ndim == 2  # a stack of stacks is run as one
+    inner = tensors[place_of_P].shape[-1]
+    if nested:
+        tensors = [value.flatten(0, 1) if isinstance(value, Tensor) else value for value in tensors]
+    outputs = tuple(
+        output.new_empty(size, 0) if output.ndim == 1 else output.unflatten(0, (size, inner)) if nested else output
+        for output in operator(*tensors)
+    )
+    return outputs, (0,) * len(outputs)
+
+
+class _Scan(torch.autograd.Function):
+    """The operator for ``torch.func``, which does not take the derivative that ``torch.library`` registers."""
+
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_differentiate)
+    jvp = staticmethod(_differentiate_forward)
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _stacked(_Scan.apply, 6, info, in_dims, *arguments)
+
+
+class _ScanBackward(torch.autograd.Function):
+    """The same for its derivative."""
+
+    setup_context = staticmethod(_save_nothing)
+    backward = staticmethod(_differentiate_twice)
+    jvp = staticmethod(_differentiate_forward)
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return torch.ops.lightning_alrnn.scan_backward.default(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return _stacked(_ScanBackward.apply, 9, info, in_dims, *arguments)
+
+
+torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
+torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
+torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
+torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
+torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, torch.ops.lightning_alrnn.scan, 6))
+torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, torch.ops.lightning_alrnn.scan_backward, 9))
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("lightning_alrnn::scan", _device, torch.float32)

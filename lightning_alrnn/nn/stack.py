@@ -1,0 +1,66 @@
+"""Many networks as one set of tensors, for ``torch.func``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_alrnn.nn.alrnn import ALRNN
+
+
+def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Stack the parameters and buffers of networks of one architecture, whose AL-RNNs may differ in P.
+
+    This is :func:`torch.func.stack_module_state` but for A: where the linear units have no self-connection, A has P
+    entries, so that it is widened to M entries, of which those of the linear units have no effect and no gradient.
+
+    Args:
+        networks: E modules of one class and one set of sizes. None is changed.
+
+    Returns:
+        The parameters and the buffers by name, each with a leading dimension E; the parameters are new leaves. Under
+        ``torch.vmap``, ``torch.func.functional_call(networks[0], (parameters, buffers), …)`` runs all networks in one
+        call of the recurrence.
+
+    Raises:
+        ValueError: if there is no network, or they differ in their names or shapes.
+
+    Example:
+        >>> networks = [ALRNN(input_size=2, hidden_size=4, nonlinear_units=P) for P in (0, 1, 4)]
+        >>> parameters, buffers = stack_networks(networks)
+        >>> def last(parameters, buffers, inputs):
+        ...     return torch.func.functional_call(networks[0], (parameters, buffers), (inputs,)).last
+        >>> torch.vmap(last)(parameters, buffers, torch.randn(3, 5, 10, 2)).shape
+        torch.Size([3, 5, 4])
+    """
+    if not networks:
+        raise ValueError("networks must hold at least one module, got none")
+    wide = {
+        f"{path}.A" if path else "A": module.hidden_size
+        for path, module in networks[0].named_modules()
+        if isinstance(module, ALRNN)
+    }
+
+    def stack(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+        first, *others = states
+        if any(other.keys() != first.keys() for other in others):
+            raise ValueError("networks must have the same parameters and buffers, but their names differ")
+        stacked = {}
+        for name in first:
+            values = [state[name].detach() for state in (first, *others)]
+            if name in wide:
+                values = [functional.pad(value, (wide[name] - len(value), 0)) for value in values]
+            shapes = {tuple(value.shape) for value in values}
+            if len(shapes) > 1:
+                raise ValueError(f"networks must have the same sizes, but {name} has the shapes {sorted(shapes)}")
+            stacked[name] = torch.stack(values)
+        return stacked
+
+    parameters = stack(dict(network.named_parameters()) for network in networks)
+    trained = {name for name, value in networks[0].named_parameters() if value.requires_grad}
+    for name, value in parameters.items():
+        value.requires_grad_(name in trained)
+    return parameters, stack(dict(network.named_buffers()) for network in networks)
