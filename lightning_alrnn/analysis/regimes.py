@@ -267,13 +267,12 @@ def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Ten
         The unique rows in sorted order ``(u, words)``, their counts ``(u,)`` and the index of each row's unique row
         ``(n,)``.
     """
-    if rows.shape[1] == 1:  # sorting numbers is much faster than sorting rows
-        unique, inverse = torch.unique(rows[:, 0], return_inverse=True)
-        unique = unique.unsqueeze(1)
-    elif len(rows) == 0:  # torch.unique(dim=0) refuses empty input
-        return rows, rows.new_zeros(0), rows.new_zeros(0)
-    else:
-        unique, inverse = torch.unique(rows, dim=0, return_inverse=True)
+    numbers, inverse = torch.unique(rows[:, 0], return_inverse=True)
+    for column in rows[:, 1:].unbind(dim=1):  # to sort numbers again and again is much faster than to sort rows
+        values, place = torch.unique(column, return_inverse=True)
+        numbers, inverse = torch.unique(inverse * len(values) + place, return_inverse=True)
+    unique = rows.new_empty(len(numbers), rows.shape[1])
+    unique[inverse] = rows
     weights = torch.ones_like(inverse) if weights is None else weights
     return unique, rows.new_zeros(len(unique)).scatter_add_(0, inverse, weights), inverse
 

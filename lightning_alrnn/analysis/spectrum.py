@@ -182,7 +182,7 @@ def principal_components(states: Tensor, lengths: Tensor | None = None) -> Princ
     """
     if lengths is None:
         lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
-    count, total, outer = sum_moments(states.double(), lengths)
+    count, total, outer = sum_moments(states, lengths)
     return components_of_moments(int(count), total.cpu(), outer.cpu())
 
 
@@ -213,11 +213,13 @@ def sum_moments(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
 
     Returns:
-        int64 scalar; shape ``(M,)``; shape ``(M, M)``.
+        int64 scalar; float64 of shape ``(M,)`` and of shape ``(M, M)``.
     """
-    # zeros add nothing; to select the valid states would halt an accelerator
     valid = valid_steps(lengths, states.shape[1])
-    rows = states.masked_fill(~valid.unsqueeze(-1), 0.0).flatten(0, 1)
+    # zeros add nothing; to select the valid states, or to ask whether all are, would halt an accelerator
+    if valid.device.type != "cpu" or not bool(valid.all()):
+        states = states.masked_fill(~valid.unsqueeze(-1), 0.0)
+    rows = states.double().flatten(0, 1)
     return valid.sum(), rows.sum(dim=0), rows.T @ rows
 
 

@@ -45,7 +45,7 @@ class StateMoments(Metric):
             lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
         """
         # first to the metric's device: one without float64 (Apple's MPS) leaves the sums to the CPU
-        states, lengths = states.to(self.total.device).double(), lengths.to(self.total.device)
+        states, lengths = states.to(self.total.device), lengths.to(self.total.device)
         count, total, outer = sum_moments(states, lengths)
         self.count += count
         self.total += total
