@@ -22,6 +22,7 @@ lint: $(INSTALLED)  ## ruff, formatting, types, and that the docs build
 
 bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of README.md
 	$(BIN)/python benchmarks/recurrence.py
+	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py

@@ -163,7 +163,8 @@ class ALRNN(nn.Module):
 
     def recurrence(self) -> Recurrence:
         """The parameters as one value, with A over all units: zero where a unit has no self-connection."""
-        A, size = self.A, self.hidden_size
+        A: Tensor = self.A
+        size = self.hidden_size
         if A.shape[-1] < size:
             A = functional.pad(A, (size - A.shape[-1], 0))
         elif self.self_connections == "nonlinear" and not self._all_are_nonlinear():

@@ -178,7 +178,7 @@ class Recurrence(NamedTuple):
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
     def linearised_order(self, units: Sequence[int]) -> list[int]:
-        """Which unit stands where after :meth:`linearised`: linear units, then ``units``, then the other nonlinear ones.
+        """Which unit stands where after :meth:`linearised`: linear ones, then ``units``, then the other nonlinear ones.
 
         Args:
             units: nonlinear units, 0 to P−1, where 0 is unit M−P.

@@ -1,4 +1,6 @@
-"""The AL-RNN recurrence over time. Four backends compute it:
+"""The AL-RNN recurrence over time.
+
+Four backends compute it:
 
 - ``eager``: the equation written as a loop. It takes any floating dtype and can be differentiated twice and in forward
   mode. The other backends are tested against it.

@@ -1,10 +1,8 @@
-"""See the docstrings of _kernel.c: addresses are integers, 0 for none; strides count elements."""
+"""See the docstrings of _kernel.c: an address, 0 for none, is followed by its strides, which count elements."""
 
 from typing import TypeAlias
 
-_Two: TypeAlias = tuple[int, int]
-_Three: TypeAlias = tuple[int, int, int]
-_Four: TypeAlias = tuple[int, int, int, int]
+_Place: TypeAlias = tuple[int, ...]
 
 def forward(
     sizes: tuple[int, int, int, int, int],
@@ -12,14 +10,14 @@ def forward(
     level: str,
     states: int,
     last: int,
-    inputs: _Four,
-    state: _Three,
-    A: _Two,
-    W: _Four,
-    C: _Four,
-    h: _Two,
-    P: _Two,
-    lengths: _Two,
+    inputs: _Place,
+    state: _Place,
+    A: _Place,
+    W: _Place,
+    C: _Place,
+    h: _Place,
+    P: _Place,
+    lengths: _Place,
     /,
 ) -> None: ...
 def backward(
@@ -32,17 +30,17 @@ def backward(
     grad_h: int,
     grad_state: int,
     grad_inputs: int,
-    grad_states: _Four,
-    grad_last: _Two,
-    states: _Four,
-    inputs: _Four,
-    state: _Three,
-    A: _Two,
-    W: _Four,
-    C: _Four,
-    h: _Two,
-    P: _Two,
-    lengths: _Two,
+    grad_states: _Place,
+    grad_last: _Place,
+    states: _Place,
+    inputs: _Place,
+    state: _Place,
+    A: _Place,
+    W: _Place,
+    C: _Place,
+    h: _Place,
+    P: _Place,
+    lengths: _Place,
     /,
 ) -> None: ...
 def simd_level() -> str: ...

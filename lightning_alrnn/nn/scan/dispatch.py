@@ -93,7 +93,7 @@ def run_recurrence(
         [[3.0, 3.0]]
     """
     A, W, C, h, P = recurrence
-    forward_mode = any(forward_ad.unpack_dual(x).tangent is not None for x in (inputs, state, A, W, C, h) if x is not None)
+    forward_mode = any(_has_tangent(tensor) for tensor in (inputs, state, A, W, C, h))
     backend = _choose(backend, inputs, W, forward_mode)
     if backend in ("eager", "cudnn"):
         forward = eager_forward if backend == "eager" else cudnn_forward
@@ -103,6 +103,11 @@ def run_recurrence(
     if not isinstance(P, Tensor):
         P = torch.tensor(P, device=W.device)
     return ScanOutput(*operator.scan(inputs, state, A, W, C, h, P, lengths, backend))
+
+
+def _has_tangent(tensor: Tensor | None) -> bool:
+    """Whether a derivative in forward mode is asked for."""
+    return tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _run_each(

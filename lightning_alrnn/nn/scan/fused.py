@@ -66,7 +66,7 @@ def fused_forward(
     z = inputs.new_empty(time, networks, batch, A.shape[1])
     flat = inputs.flatten(1, 2)
     drive = flat + h.unsqueeze(1) if C is None else torch.baddbmm(h.unsqueeze(1), flat, C.mT)
-    z.copy_(drive.unflatten(1, (batch, time)).movedim(2, 0))
+    z.copy_(drive.view(networks, batch, time, -1).movedim(2, 0))
     phi, previous = torch.empty_like(state, memory_format=torch.contiguous_format), state
     for t in range(time):
         following = z[t]
@@ -164,7 +164,7 @@ def fused_backward(
 
 
 def _add_product(total: Tensor, states: Tensor, matrices: Tensor) -> None:
-    """total += states · matrices, in place. One network is no batch, as that is slower."""
+    """Add states · matrices to ``total`` in place. One network is no batch, as that is slower."""
     if len(states) == 1:
         total[0].addmm_(states[0], matrices[0])
     else:
@@ -172,7 +172,7 @@ def _add_product(total: Tensor, states: Tensor, matrices: Tensor) -> None:
 
 
 def _write_product(product: Tensor, states: Tensor, matrices: Tensor) -> None:
-    """product = states · matrices, in place."""
+    """Write states · matrices to ``product``."""
     if len(states) == 1:
         torch.mm(states[0], matrices[0], out=product[0])
     else:

@@ -6,7 +6,7 @@ wants a flat list of tensors, which only this file spells out. :func:`scan` is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -94,15 +94,15 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     P, lengths = _on(W.device, P, lengths)
     tensors = grad_states, grad_last, states, inputs, state, A, W, C, P, lengths
-    gradients: Iterable[Tensor | None]
+    needs = needs_inputs, needs_state
+    gradients: Sequence[Tensor | None]
     if backend == "native":
-        threads = torch.get_num_threads()
-        gradients = _native.native_backward(*tensors, needs_inputs, needs_state, threads)
+        gradients = _native.native_backward(*tensors, *needs, torch.get_num_threads())
     elif inputs.ndim == 4:
-        gradients = fused_backward(*tensors, needs_inputs, needs_state)
+        gradients = fused_backward(*tensors, *needs)
     else:
-        stack = fused_backward(*_stack_of_one(*tensors), needs_inputs, needs_state)
-        gradients = (None if gradient is None else gradient[0] for gradient in stack)
+        stack = fused_backward(*_stack_of_one(*tensors), needs_inputs=needs_inputs, needs_state=needs_state)
+        gradients = [None if gradient is None else gradient[0] for gradient in stack]
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
@@ -222,7 +222,11 @@ def _stacked(
     if nested:
         tensors = [value.flatten(0, 1) if isinstance(value, Tensor) else value for value in tensors]
     outputs = tuple(
-        output.new_empty(size, 0) if output.ndim == 1 else output.unflatten(0, (size, inner)) if nested else output
+        output.new_empty(size, 0)
+        if output.ndim == 1
+        else output.view(size, inner, *output.shape[1:])
+        if nested
+        else output
         for output in operator(*tensors)
     )
     return outputs, (0,) * len(outputs)
@@ -236,7 +240,7 @@ class _Scan(torch.autograd.Function):
     jvp = staticmethod(_differentiate_forward)
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
         return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
 
     @staticmethod
@@ -252,7 +256,7 @@ class _ScanBackward(torch.autograd.Function):
     jvp = staticmethod(_differentiate_forward)
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
         return torch.ops.lightning_alrnn.scan_backward.default(*arguments)  # type: ignore[no-any-return]
 
     @staticmethod
@@ -264,7 +268,8 @@ torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
 torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
 torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
 torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
-torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, torch.ops.lightning_alrnn.scan, 6))
-torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, torch.ops.lightning_alrnn.scan_backward, 9))
+_operators = torch.ops.lightning_alrnn
+torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, _operators.scan, 6))
+torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, _operators.scan_backward, 9))
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("lightning_alrnn::scan", _device, torch.float32)

@@ -194,6 +194,33 @@ def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None)
     assert torch.equal(rest, states[:, 7:])
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("K", [None, 3])
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_a_stack_is_its_networks_one_by_one(level: str, K: int | None, shared: bool) -> None:
+    """With 1 to 7 threads: whole networks to each, and networks that the threads share."""
+    networks = [problem(5, 12, 17, P, K, True, seed).single() for seed, P in enumerate((0, 3, 17, 1, 2))]
+    if shared:  # one tensor for all, of stride 0
+        networks = [one._replace(inputs=networks[0].inputs, W=networks[0].W) for one in networks]
+    stack = Problem(*(None if field[0] is None else torch.stack(field) for field in zip(*networks, strict=True)))
+    if shared:
+        stack = stack._replace(inputs=networks[0].inputs.expand(5, -1, -1, -1), W=networks[0].W.expand(5, -1, -1))
+    grad, grad_last = torch.randn(5, 5, 12, 17), torch.randn(5, 5, 17)
+    alone = [run(one, grad[e], grad_last[e], 1, level) for e, one in enumerate(networks)]
+    for threads in (1, 2, 3, 5, 7):
+        states, last, gradients = run(stack, grad, grad_last, threads, level)
+        for e, expected in enumerate(alone):
+            assert torch.equal(states[e], expected[0])
+            assert torch.equal(last[e], expected[1])
+            for name, got, want in zip(Gradients._fields, gradients, expected[2], strict=True):
+                if want is None:
+                    assert got is None
+                elif threads in (1, 5) or name in ("inputs", "state"):
+                    assert torch.equal(got[e], want), (name, threads)
+                else:
+                    assert_near(name, got[e], want)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_gradients_are_deterministic(threads: int) -> None:
     p = problem(64, 50, 50, 5, 3, padded=True).single()
@@ -336,7 +363,16 @@ def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
         assert makes_denormals() is not flush
         zero = torch.zeros(9)
         states, _, _ = run(
-            Problem(torch.zeros(8, 60, 9), torch.ones(8, 9), zero + 0.1, torch.zeros(9, 9), None, zero, torch.tensor(3), None),
+            Problem(
+                torch.zeros(8, 60, 9),
+                torch.ones(8, 9),
+                zero + 0.1,
+                torch.zeros(9, 9),
+                None,
+                zero,
+                torch.tensor(3),
+                None,
+            ),
             torch.ones(8, 60, 9),
             None,
             2,

@@ -35,6 +35,45 @@ static void compare(const char *name, const float *x, const double *y, size_t n)
     }
 }
 
+/* The same network E times over in one call: each copy must equal the single one, bit for bit where one thread takes all
+   of it. */
+static void check_stack(const Scan *f, const Scan *r, const float *a, Matrix W, Matrix C, const float *h, int64_t P,
+                        const int64_t *lengths, size_t threads, const float *states, const float *ga, const float *gW,
+                        const float *gC, const float *gh)
+{
+    const size_t E = 5, B = f->batch, T = f->time, M = f->units, K = f->channels, D = K ? K : M;
+    Networks n = {.first = *f, .count = E, .A = a, .h = h, .W = W, .C = C, .P = &P, .lengths = lengths};
+    n.first.states = fill(E * B * T * M, 1), n.first.last = fill(E * B * M, 1);
+    n.states_stride = (ptrdiff_t)(B * T * M);
+    if (!run_networks(&n, threads))
+        exit(2);
+    for (size_t e = 0; e < E; e++)
+        if (memcmp(n.first.states + e * B * T * M, states, B * T * M * sizeof(float)))
+            exit(3);
+    float *all = n.first.states, *last = n.first.last;
+    n.first = *r, n.first.states = all, n.backward = 1;
+    n.first.grad_inputs = fill(E * B * T * D, 1), n.first.grad_state = fill(E * B * M, 1);
+    n.grad_A = fill(E * M, 1), n.grad_W = fill(E * M * M, 1), n.grad_C = fill(E * M * K, 1), n.grad_h = fill(E * M, 1);
+    if (!run_networks(&n, threads))
+        exit(2);
+    const float *single[] = {r->grad_inputs, r->grad_state, ga, gW, gC, gh};
+    float *stacked[] = {n.first.grad_inputs, n.first.grad_state, n.grad_A, n.grad_W, n.grad_C, n.grad_h};
+    const size_t sizes[] = {B * T * D, B * M, M, M * M, M * K, M};
+    for (size_t i = 0; i < 6; i++) {
+        double *exact = calloc(sizes[i] + 1, 8);
+        for (size_t j = 0; j < sizes[i]; j++)
+            exact[j] = single[i][j];
+        for (size_t e = 0; e < E; e++) {
+            if (threads == 1 && memcmp(stacked[i] + e * sizes[i], single[i], sizes[i] * sizeof(float)))
+                exit(4);
+            compare("stack", stacked[i] + e * sizes[i], exact, sizes[i]);
+        }
+        free(exact);
+        free(stacked[i]);
+    }
+    free(all), free(last);
+}
+
 static void check_case(size_t B, size_t T, size_t M, size_t P, size_t K, size_t threads)
 {
     const size_t L = M - P, D = K ? K : M, S = (T + 1) * M;
@@ -96,15 +135,16 @@ static void check_case(size_t B, size_t T, size_t M, size_t P, size_t K, size_t 
             continue;
         Scan f = {.batch = B, .time = T, .units = M, .channels = K, .linear = L, .level = all_levels[l]};
         f.inputs = s, f.inputs_batch = (ptrdiff_t)(T * D), f.inputs_time = (ptrdiff_t)D;
-        f.z0 = z0, f.z0_batch = (ptrdiff_t)M;
+        f.state = z0, f.state_batch = (ptrdiff_t)M;
         f.states = states, f.states_batch = (ptrdiff_t)(T * M), f.states_time = (ptrdiff_t)M, f.last = last;
         const Matrix Wm = {W, (ptrdiff_t)M, 1}, Cm = {C, (ptrdiff_t)K, 1};
         Scan r = f;
         r.grad_states = gs, r.grad_states_batch = (ptrdiff_t)(T * M), r.grad_states_time = (ptrdiff_t)M;
-        r.grad_last = gl, r.grad_inputs = gi, r.grad_z0 = gz;
+        r.grad_last = gl, r.grad_inputs = gi, r.grad_state = gz;
         if (!scan_forward(&f, a, Wm, Cm, h, lengths, threads) ||
             !scan_backward(&r, a, Wm, Cm, lengths, threads, ga, gW, gC, gh))
             exit(2);
+        check_stack(&f, &r, a, Wm, Cm, h, (int64_t)P, lengths, threads, states, ga, gW, gC, gh);
         for (size_t b = 0; b < B; b++) {
             compare("states", states + b * T * M, z + b * S + M, T * M);
             compare("last", last + b * M, z + b * S + (size_t)lengths[b] * M, M);
