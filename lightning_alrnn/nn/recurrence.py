@@ -154,7 +154,7 @@ class Recurrence(NamedTuple):
         """The same network with its units in another order; inputs keep theirs.
 
         Args:
-            order: unit ``order[i]`` becomes unit i.
+            order: M indices of shape ``(M,)``: unit ``order[i]`` becomes unit i.
 
         Returns:
             The parameters in that order, with the same P: it is for the caller to keep the rectified units last.

@@ -101,7 +101,7 @@ def _backward(
     elif inputs.ndim == 4:
         gradients = fused_backward(*tensors, *needs)
     else:
-        stack = fused_backward(*_stack_of_one(*tensors), needs_inputs=needs_inputs, needs_state=needs_state)
+        stack = fused_backward(*_stack_of_one(*tensors), *needs)  # type: ignore[call-arg]
         gradients = [None if gradient is None else gradient[0] for gradient in stack]
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
