@@ -12,7 +12,7 @@ from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.imdb import IMDb
 from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
-from lightning_alrnn.datamodules.scan import SCAN
+from lightning_alrnn.datamodules.scan_commands import SCAN
 from lightning_alrnn.datamodules.speech_commands import SpeechCommands
 from lightning_alrnn.datamodules.stimulus_archive import save_trials
 from lightning_alrnn.datamodules.stimulus_selection import StimulusSelection

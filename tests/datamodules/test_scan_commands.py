@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import SCAN
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.scan import ACTIONS, GENERATED, WORDS, all_commands, read_commands
+from lightning_alrnn.datamodules.scan_commands import ACTIONS, GENERATED, WORDS, all_commands, read_commands
 
 PHRASE = r"((walk|look|run|jump)( (opposite |around )?(left|right))?|turn (opposite |around )?(left|right))"
 VOCABULARY = ["walk", "look", "run", "jump", "turn", "left", "right", "opposite", "around", "twice", "thrice"]
