@@ -19,6 +19,7 @@ WORD_BITS = 63
 """Bits in one int64 word; the sign bit stays 0."""
 
 _CHUNK_BITS = 21  # three to a word
+_TABLE = 16  # so many times as many cells as numbers, a table is still filled faster than the numbers are sorted
 
 
 class RegimeCounts(NamedTuple):
@@ -209,12 +210,26 @@ def pack_bits(bits: Tensor) -> Tensor:
     """
     units = bits.shape[-1]
     words = torch.zeros(*bits.shape[:-1], words_needed(units), dtype=torch.int64, device=bits.device)
+    numbers = to_number(bits, torch.float32)
     for first in range(0, units, _CHUNK_BITS):
         # Σ bit · 2^i, exact in float32 up to 24 bits: one product instead of a pass for each bit
-        chunk = bits[..., first : first + _CHUNK_BITS].float()
+        chunk = numbers[..., first : first + _CHUNK_BITS]
         powers = 2.0 ** torch.arange(chunk.shape[-1], dtype=torch.float32, device=bits.device)
         words[..., first // WORD_BITS] |= (chunk @ powers).long() << (first % WORD_BITS)
     return words
+
+
+def to_number(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bits as 0 and 1: by way of bytes, which a CPU converts eight times as fast.
+
+    Args:
+        bits: bool of shape ``(…)``.
+        dtype: type of the numbers.
+
+    Returns:
+        Shape ``(…)``.
+    """
+    return bits.view(torch.uint8).to(dtype)
 
 
 def unpack_bits(words: Tensor, nonlinear_units: int) -> Tensor:
@@ -279,7 +294,7 @@ def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Ten
 
 def _count_numbers(numbers: Tensor, valid: Tensor, below: int) -> tuple[Tensor, Tensor]:
     """The numbers from 0 to less than ``below`` that occur where ``valid``, in order, and how often each does."""
-    if below > numbers.numel():
+    if below > _TABLE * numbers.numel():
         unique, counts = torch.unique(numbers[valid], return_counts=True)
         return unique, counts
     # a table is filled without sorting; what is not valid counts past its end

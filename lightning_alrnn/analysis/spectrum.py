@@ -220,7 +220,10 @@ def sum_moments(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor
     if valid.device.type != "cpu" or not bool(valid.all()):
         states = states.masked_fill(~valid.unsqueeze(-1), 0.0)
     rows = states.double().flatten(0, 1)
-    return valid.sum(), rows.sum(dim=0), rows.T @ rows
+    if rows.device.type != "cpu":
+        return valid.sum(), rows.sum(dim=0), rows.T @ rows
+    array = rows.numpy()  # numpy sees that the product is symmetric and computes half of it
+    return valid.sum(), rows.sum(dim=0), torch.from_numpy(array.T @ array)
 
 
 def components_of_moments(count: int, total: Tensor, outer: Tensor) -> PrincipalComponents:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import regime_bits
+from lightning_alrnn.analysis.regimes import regime_bits, to_number
 from lightning_alrnn.batch import valid_steps
 
 
@@ -102,4 +102,4 @@ def unit_activity(
 def _count(bits: Tensor, valid: Tensor) -> Tensor:
     """How often each bit ``(batch, time, P)`` is set in valid steps ``(batch, time)``: a product, not a slow sum."""
     dtype = torch.float32 if valid.numel() < 2**24 else torch.float64  # in which the counts are exact
-    return (valid.flatten().to(dtype) @ bits.flatten(0, 1).to(dtype)).long()
+    return (to_number(valid.flatten(), dtype) @ to_number(bits.flatten(0, 1), dtype)).long()
