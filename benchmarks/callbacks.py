@@ -16,7 +16,7 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
-from common import arguments, cell, measure, save, summary
+from common import arguments, cell, measure, run_on_one_thread, save, summary
 from pytorch_lightning import Callback, Trainer
 
 from lightning_alrnn import ALRNNModule
@@ -104,6 +104,7 @@ def draw(callback: PeriodicCallback) -> None:
 def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__, repeats=3)
+    run_on_one_thread()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(1)

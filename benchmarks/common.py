@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,15 @@ def arguments(description: str | None, repeats: int, threads: Sequence[int] = (1
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--threads", type=int, nargs="+", default=list(threads))
     return parser.parse_args()
+
+
+def run_on_one_thread() -> None:
+    """Start the benchmark anew where numpy's linear algebra would have more: ``torch.set_num_threads`` is not its own.
+
+    Its threads wait for each other: beside another process, a solution of a small system takes a hundred times as long.
+    """
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def measure(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:

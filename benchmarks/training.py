@@ -1,9 +1,13 @@
-"""What a training step of the addition task costs: alone, beside other ways to write it, and within ``Trainer.fit``.
+"""What training costs: alone, beside other ways to write it, and within ``Trainer.fit``.
 
-``published form`` is a loop with a copy of the states at each step, a concatenation of all states at the end and the
-regularisation unit by unit. ``nn.RNN(relu)`` has no regularisation. ``bare step`` is ALRNNModule's forward, loss,
-regularisation, backward and Adam; ``Trainer.fit`` adds the loader, the metrics, gradient clipping, the callbacks that
-the command line sets up and a TensorBoard log.
+Addition, a step: ``published form`` is a loop with a copy of the states at each step, a concatenation of all states at
+the end and the regularisation unit by unit. ``nn.RNN(relu)`` has no regularisation. ``bare step`` is ALRNNModule's
+forward, loss, regularisation, backward and Adam; ``Trainer.fit`` adds the loader, the metrics, gradient clipping, the
+callbacks that the command line sets up, checkpoints and a TensorBoard log, and has no validation.
+
+Contextual integration, an epoch of ``configs/contextual_quick.yaml`` with its validation, a network so small that all
+else shows: ``bare epoch`` is as above, with gradient clipping, and the forward pass and the loss of the validation;
+``Trainer.fit`` adds the same as above, and what the callbacks look at in the validation.
 """
 
 from __future__ import annotations
@@ -12,18 +16,18 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from common import arguments, cell, measure, save, summary
+from common import arguments, cell, measure, run_on_one_thread, save, summary
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from lightning_alrnn import ALRNNModule, SequenceBatch
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, RegimeOccupancy
-from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.datamodules import Addition, ContextualIntegration, SequenceDataModule
 
 BATCH, STEPS, HIDDEN, NONLINEAR = 128, 100, 50, 5
 SIZE = 100 * BATCH
@@ -79,88 +83,141 @@ def rnn(batch: SequenceBatch) -> Callable[[], object]:
     return step
 
 
-def bare(batch: SequenceBatch, **adam: bool) -> Callable[[], object]:
-    """The same with the parts of the package, without Lightning's loop."""
-    model = ALRNNModule(2, 1, HIDDEN, NONLINEAR, objective="regression", optimizer=partial(torch.optim.Adam, **adam))
+def bare(
+    model: ALRNNModule, batches: Sequence[SequenceBatch], validation: Sequence[SequenceBatch] = (), clip: float = 0.0
+) -> Callable[[], object]:
+    """The same with the parts of the package, without Lightning's loop: a step on each batch, then the validation."""
     optimizer = model.configure_optimizers()
 
-    def step() -> None:
+    def task_loss(batch: SequenceBatch) -> Tensor:
         elements, weight = model.task_loss(model(batch.inputs, batch.lengths).outputs, batch)
-        loss = (elements * weight).sum() / weight.sum() + model.regularization()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        return (elements * weight).sum() / weight.sum()
 
-    return step
+    def run() -> None:
+        for batch in batches:
+            loss = task_loss(batch) + model.regularization()
+            optimizer.zero_grad()
+            loss.backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+        with torch.no_grad():
+            for batch in validation:
+                task_loss(batch)
+
+    return run
 
 
 class Stopwatch(Callback):
-    """Seconds of each training epoch, without the validation that follows it."""
+    """Milliseconds from the start of each epoch to that of the next, with all that happens between."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.milliseconds: list[float] = []
+        self._start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: object) -> None:
-        self._start = time.perf_counter()
+        now = time.perf_counter()
+        if self._start is not None:
+            self.milliseconds.append(1e3 * (now - self._start))
+        self._start = now
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: object) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
 
-
-def fit(epochs: int, folder: str) -> list[float]:
-    """Milliseconds a step of each epoch of ``Trainer.fit``, the first one left out."""
+def fit(model: ALRNNModule, data: SequenceDataModule, epochs: int, validation: bool) -> list[float]:
+    """Milliseconds of each epoch of ``Trainer.fit``, the first two left out."""
     watch = Stopwatch()
-    trainer = Trainer(
-        max_epochs=epochs + 1,
-        accelerator="cpu",
-        logger=TensorBoardLogger(folder),
-        callbacks=[RegimeOccupancy(), ActiveUnits(), FixedPoints(), watch],
-        check_val_every_n_epoch=epochs + 2,  # validation has its own costs; it is not in a step
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(
-        ALRNNModule(2, 1, HIDDEN, NONLINEAR, objective="regression"),
-        Addition(sequence_length=STEPS, train_size=SIZE, val_size=BATCH, test_size=1, batch_size=BATCH),
-    )
-    return [1e3 * seconds / (SIZE // BATCH) for seconds in watch.seconds[1:]]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            max_epochs=epochs + 3,
+            accelerator="cpu",
+            logger=TensorBoardLogger(folder),
+            callbacks=[*(kind(figure_every_n_epochs=0) for kind in (RegimeOccupancy, ActiveUnits, FixedPoints)), watch],
+            check_val_every_n_epoch=1 if validation else epochs + 4,
+            num_sanity_val_steps=0,
+            log_every_n_steps=10 if validation else 50,
+            gradient_clip_val=1.0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, data)
+    return watch.milliseconds[2:]
+
+
+def addition(repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a step of the addition task."""
+
+    def model(**adam: bool) -> ALRNNModule:
+        return ALRNNModule(2, 1, HIDDEN, NONLINEAR, objective="regression", optimizer=partial(torch.optim.Adam, **adam))
+
+    whole = Addition(sequence_length=STEPS, train_size=BATCH).build("train")
+    steps = {
+        "published form": published(whole),
+        "nn.RNN(relu)": rnn(whole),
+        "bare step": bare(model(), [whole]),
+        "bare step, fused Adam": bare(model(fused=True), [whole]),
+    }
+    results = {name: {"min": float("inf"), "median": float("inf")} for name in steps}
+    fitted: list[float] = []
+    for _ in range(3):  # interleaved with the Trainer's epochs
+        again = measure(steps, repeats // 3)
+        results = {name: min(results[name], again[name], key=lambda times: times["min"]) for name in steps}
+        data = Addition(sequence_length=STEPS, train_size=SIZE, val_size=BATCH, test_size=1, batch_size=BATCH)
+        fitted += [milliseconds / (SIZE // BATCH) for milliseconds in fit(model(), data, 4, validation=False)]
+    return results | {"Trainer.fit": summary(fitted)}
+
+
+def contextual(repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of an epoch of ``configs/contextual_quick.yaml``."""
+    data = ContextualIntegration(variant="reference", batch_size=64)
+    data.setup("fit")
+
+    def model() -> ALRNNModule:
+        return ALRNNModule(
+            data.input_size,
+            data.output_size,
+            hidden_size=10,
+            nonlinear_units=5,
+            objective=data.objective,
+            target_step=data.target_step,
+            criterion=data.criterion,
+            init="near_identity",
+            mar_strength=0.01,
+            optimizer=partial(torch.optim.Adam, lr=0.003),
+        )
+
+    epoch = bare(model(), list(data.train_dataloader()), list(data.val_dataloader()), clip=1.0)
+    name, alone, fitted = "bare epoch", [], []
+    for _ in range(3):
+        alone.append(measure({name: epoch}, repeats // 3)[name])
+        fitted += fit(model(), data, repeats // 3, validation=True)
+    return {name: min(alone, key=lambda times: times["min"]), "Trainer.fit": summary(fitted)}
 
 
 def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__, repeats=60)
+    run_on_one_thread()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    data, rows, columns = [], [], [""]
+    data, rows = [], []
     for threads in options.threads:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        whole = Addition(sequence_length=STEPS, train_size=BATCH).build("train")
-        steps = {
-            "published form": published(whole),
-            "nn.RNN(relu)": rnn(whole),
-            "bare step": bare(whole),
-            "bare step, fused Adam": bare(whole, fused=True),
-        }
-        found, fitted = {name: {"min": float("inf"), "median": float("inf")} for name in steps}, []
-        for _ in range(3):  # interleaved with the Trainer's epochs
-            again = measure(steps, options.repeats // 3)
-            found = {name: again[name] if again[name]["min"] < found[name]["min"] else found[name] for name in steps}
-            with tempfile.TemporaryDirectory() as folder:
-                fitted += fit(4, folder)
-        found["Trainer.fit"] = summary(fitted)
-        step = found["bare step"]["min"]
-        data.append({"threads": threads, "milliseconds": found})
-        columns = ["threads", *found, "published / bare", "nn.RNN / bare", "Trainer.fit / bare"]
-        ratios = [found[name]["min"] / step for name in ("published form", "nn.RNN(relu)", "Trainer.fit")]
-        rows.append([str(threads), *map(cell, found.values()), *(f"{ratio:.2f}" for ratio in ratios)])
+        for task, run, reference in (
+            ("addition, a step", addition, "bare step"),
+            ("contextual_quick, an epoch", contextual, "bare epoch"),
+        ):
+            results = run(options.repeats)
+            data.append({"threads": threads, "task": task, "milliseconds": results})
+            for name, times in results.items():
+                ratio = times["min"] / results[reference]["min"]
+                rows.append([task, str(threads), name, cell(times), f"{ratio:.2f}"])
     text = (
-        f"A training step of the addition task (B={BATCH}, T={STEPS}, M={HIDDEN}, P={NONLINEAR}) in milliseconds: "
-        f"minimum (median) of {options.repeats} interleaved repeats, of 12 epochs of 100 steps for `Trainer.fit`."
+        f"Training in milliseconds: a step of the addition task (B={BATCH}, T={STEPS}, M={HIDDEN}, P={NONLINEAR}), and "
+        "an epoch of `configs/contextual_quick.yaml` (16 steps and 4 batches of validation; B=64, T=100, M=10, P=5). "
+        f"Minimum (median) of {options.repeats} interleaved repeats, of 12 epochs of 100 steps for `Trainer.fit` on "
+        "addition, which has no validation there."
     )
-    save("training", text, columns, rows, data)
+    save("training", text, ["task", "threads", "what", "milliseconds", "of the bare one"], rows, data)
 
 
 if __name__ == "__main__":
