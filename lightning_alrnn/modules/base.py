@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split
@@ -61,6 +62,9 @@ class SequenceModule(LightningModule):
             )
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
+        # DDP would send P, which never changes, to every process in every step
+        constant = [name for name, _ in self.named_buffers() if name.rpartition(".")[2] == "P"]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, constant)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def regularization(self) -> Tensor:
