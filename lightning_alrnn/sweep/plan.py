@@ -326,7 +326,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A line for each key whose value differs.
+    """A line for each key whose value differs. A key that is absent, as of an option that came later, counts as null.
 
     Args:
         old: values by key, as they were.
@@ -336,12 +336,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         In the order of the keys; none where nothing differs.
 
     Example:
-        >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
+        >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4, "d": None})
         ['b: 2 there, 3 now', 'c: absent there, 4 now']
     """
     lines = []
     for key in sorted({*old, *new}):
-        if key not in old or key not in new or old[key] != new[key]:
+        if old.get(key) != new.get(key):
             there, now = (json.dumps(config[key]) if key in config else "absent" for config in (old, new))
             lines.append(f"{key}: {there} there, {now} now")
     return lines
