@@ -393,9 +393,8 @@ def _check_alike(members: Sequence[ALRNNModule]) -> None:
     first = {name: value for name, value in members[0].hparams.items() if name not in free}
     for k, member in enumerate(members):
         if type(member) is not type(members[0]):
-            raise ValueError(
-                f"members must be of one class, got {type(members[0]).__name__} for 0 and {type(member).__name__} for {k}"
-            )
+            classes = " and ".join(type(each).__name__ for each in (members[0], member))
+            raise ValueError(f"members must be of one class, but 0 and {k} are of {classes}")
         own = {name: value for name, value in member.hparams.items() if name not in free}
         different = [name for name in first.keys() | own.keys() if first.get(name) != own.get(name)]
         if different:
