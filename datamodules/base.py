@@ -100,6 +100,9 @@ class EpochDataset(Dataset[AnyBatch]):
 
         Returns:
             The epoch as one batch.
+
+        Raises:
+            ValueError: if the epoch is of another size than the first.
         """
         return self._at(int(indices[0]) // self._size).data
 

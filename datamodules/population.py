@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -134,9 +135,9 @@ class PopulationDataModule(LightningDataModule):
         if split == "train":
             pairs = zip(datasets, self.members, strict=True)
             sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, member.seed) for dataset, member in pairs])
-        loader = _TrainLoader if split == "train" else DataLoader
+        loader: Callable[..., DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
         return loader(
-            _PopulationDataset(datasets),  # type: ignore[arg-type]
+            _PopulationDataset(datasets),
             batch_size=first.batch_size,
             sampler=sampler,
             num_workers=first.num_workers,

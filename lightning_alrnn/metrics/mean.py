@@ -40,7 +40,7 @@ class WeightedMean(Metric):
         """Add the mean of a batch.
 
         Args:
-            value: the mean, of the metric's shape.
+            value: the mean, of the metric's shape ``(…)``.
             weight: its total weight, of the same shape.
         """
         self.total += value * weight
