@@ -354,9 +354,9 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
         device: that the tensors are on.
 
     Returns:
-        The context; one that does nothing for devices that have no autocast.
+        The context; one that does nothing where there is no autocast to be left.
     """
-    if torch.amp.is_autocast_available(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

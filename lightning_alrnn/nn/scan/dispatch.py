@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -97,58 +97,56 @@ def run_recurrence(
         >>> run_recurrence(recurrence, torch.ones(1, 3, 2), torch.zeros(1, 2)).last.tolist()
         [[3.0, 3.0]]
     """
-    recurrence, lengths = _prepare(recurrence, inputs, state, lengths)
     A, W, C, h, P = recurrence
-    forward_mode = any(_has_tangent(tensor) for tensor in (inputs, state, A, W, C, h))
+    forward_mode = any(map(_has_tangent, (inputs, state, A, W, C, h)))
     backend = _choose(backend, inputs, W, forward_mode)
+    if backend != "native":  # which does so itself
+        _check_shapes(recurrence, inputs, state)
+    if isinstance(P, int) and (inputs.ndim == 4 or backend in ("fused", "native")):
+        P = torch.tensor(P, device=W.device).expand(inputs.shape[:-3])
+    elif not isinstance(P, int):
+        P = P.to(W.device, torch.int64)
+    if lengths is not None:
+        if lengths.shape != inputs.shape[:-2] or lengths.is_floating_point():
+            shape = tuple(inputs.shape[:-2])
+            raise ValueError(
+                f"lengths must be int64 of shape {shape}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
+            )
+        lengths = lengths.to(W.device, torch.int64)
     if backend in ("eager", "cudnn"):
         forward = eager_forward if backend == "eager" else cudnn_forward
+        recurrence = recurrence._replace(P=P)
         if inputs.ndim == 4:
             return _run_each(forward, recurrence, inputs, state, lengths)
         return ScanOutput(*forward(recurrence, inputs, state, lengths))
-    number = torch.tensor(P, device=W.device) if isinstance(P, int) else P
-    return ScanOutput(*operator.scan(inputs, state, A, W, C, h, number, lengths, backend))
+    return ScanOutput(*operator.scan(inputs, state, A, W, C, h, cast(Tensor, P), lengths, backend))
 
 
-def _prepare(
-    recurrence: Recurrence, inputs: Tensor, state: Tensor, lengths: Tensor | None
-) -> tuple[Recurrence, Tensor | None]:
-    """Bring P and lengths to the device; raise unless shapes and devices fit."""
+def _check_shapes(recurrence: Recurrence, inputs: Tensor, state: Tensor) -> None:
+    """Raise ``ValueError`` unless shapes and devices fit."""
     A, W, C, h, P = recurrence
     if inputs.ndim not in (3, 4):
         raise ValueError(f"inputs must have shape (…, batch, time, channels), got {tuple(inputs.shape)}")
-    *stack, batch, _, channels = inputs.shape
-    size, device = h.shape[-1], W.device
+    *stack, batch, time, channels = inputs.shape
+    size = A.shape[-1] if A.ndim else 0
     expected = [
+        ("state", state, (*stack, batch, size)),
         ("A", A, (*stack, size)),
         ("W", W, (*stack, size, size)),
         ("h", h, (*stack, size)),
-        ("state", state, (*stack, batch, size)),
-        ("inputs", inputs, inputs.shape if C is not None else (*inputs.shape[:-1], size)),
+        ("inputs", inputs, (*stack, batch, time, size if C is None else channels)),
     ]
     if C is not None:
         expected.append(("C", C, (*stack, size, channels)))
     for name, tensor, shape in expected:
         if tensor.shape != shape:
             raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
-        if tensor.device != device:
-            raise ValueError(f"{name} must be on the device of W, {device}, got {tensor.device}")
-    if isinstance(P, int):
-        if not 0 <= P <= size:
-            raise ValueError(f"P must lie between 0 and M={size}, got {P}")
-        if stack:
-            P = torch.tensor(P, device=device).expand(*stack)
-    else:
-        P = P.to(device, torch.int64)
-        if P.shape != tuple(stack):
-            raise ValueError(f"P must have shape {tuple(stack)}, got {tuple(P.shape)}")
-    if lengths is not None:
-        if lengths.shape != (*stack, batch) or lengths.is_floating_point():
-            raise ValueError(
-                f"lengths must be int64 of shape {(*stack, batch)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
-            )
-        lengths = lengths.to(device, torch.int64)
-    return recurrence._replace(P=P), lengths
+        if tensor.device != W.device:
+            raise ValueError(f"{name} must be on the device of W, {W.device}, got {tensor.device}")
+    if isinstance(P, int) and not 0 <= P <= size:
+        raise ValueError(f"P must lie between 0 and M={size}, got {P}")
+    if isinstance(P, Tensor) and P.shape != tuple(stack):
+        raise ValueError(f"P must have shape {tuple(stack)}, got {tuple(P.shape)}")
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:

@@ -114,7 +114,7 @@ def test_what_does_not_fit_together() -> None:
     good = rnn.recurrence()
     state = torch.zeros(4, 6)
     for recurrence, message in (
-        (good._replace(h=torch.zeros(1)), "A must have shape"),
+        (good._replace(h=torch.zeros(1)), r"h must have shape \(6,\), got \(1,\)"),
         (good._replace(W=torch.zeros(6, 5)), r"W must have shape \(6, 6\), got \(6, 5\)"),
         (good._replace(P=7), "P must lie between 0 and M=6, got 7"),
         (good._replace(C=None), r"inputs must have shape \(4, 5, 6\), got \(4, 5, 3\)"),
