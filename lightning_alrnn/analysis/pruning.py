@@ -82,17 +82,17 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     order = [*range(rnn.linear_units), *sorted(linearised), *remaining]
     alive = 1.0 if order else 0.0
     order = order or [0]
-    C = rnn.recurrence().input_weights
+    recurrence = rnn.recurrence().permuted(order)
+    A, W, C, h = (alive * field for field in (recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h))
     options = {name: getattr(rnn, name) for name in ALRNN_DEFAULTS}
     with torch.device("meta"):  # weights are not drawn, which would move torch's generator on
         small = ALRNN(C.shape[1], len(order), len(remaining), **options)
-    W = rnn.W[order][:, order]
-    if rnn.self_connections == "nonlinear":
-        W.diagonal()[: small.linear_units] += rnn.diagonal()[order[: small.linear_units]]
-    weights = {"A": rnn.diagonal()[order[len(order) - len(small.A) :]], "W": W, "C": C[order], "h": rnn.h[order]}
+    without = len(order) - len(small.A)  # units whose A_ii can only stand in W
+    W.diagonal()[:without] += A[:without]
+    weights = {"A": A[without:], "W": W, "C": C, "h": h}
     if rnn.z0 is not None:
-        weights["z0"] = rnn.z0[order]
-    small.load_state_dict({name: (alive * value).detach() for name, value in weights.items()}, assign=True)
+        weights["z0"] = alive * rnn.z0[order]
+    small.load_state_dict(weights, assign=True)
     small.train(rnn.training)
     return PrunedNetwork(small, torch.tensor(order, device=rnn.W.device))
 
