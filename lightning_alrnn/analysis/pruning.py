@@ -6,15 +6,15 @@ A unit that is linearised or silenced for good leaves an ordinary AL-RNN with on
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
 
 class Removal(NamedTuple):
@@ -82,19 +82,18 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     order = [*range(rnn.linear_units), *sorted(linearised), *remaining]
     alive = 1.0 if order else 0.0
     order = order or [0]
-    small = copy.deepcopy(rnn)
-    small.hidden_size, small.nonlinear_units = len(order), len(remaining)
-    kept = order if rnn.self_connections == "all" else remaining
-    W = rnn.W[order][:, order]
-    if rnn.self_connections == "nonlinear":
-        W.diagonal()[: small.linear_units] += rnn.diagonal()[order[: small.linear_units]]
-    C = torch.eye(rnn.hidden_size).to(rnn.W) if rnn.C is None else rnn.C
-    small.input_size = C.shape[1]
-    small.A = nn.Parameter(alive * rnn.diagonal()[kept])
-    small.W = nn.Parameter(alive * W)
-    small.C = nn.Parameter(alive * C[order])
-    small.h = nn.Parameter(alive * rnn.h[order])
-    small.z0 = None if rnn.z0 is None else nn.Parameter(alive * rnn.z0[order])
+    recurrence = rnn.recurrence().permuted(order)
+    A, W, C, h = (alive * field for field in (recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h))
+    options = {name: getattr(rnn, name) for name in ALRNN_DEFAULTS}
+    with torch.device("meta"):  # weights are not drawn, which would move torch's generator on
+        small = ALRNN(C.shape[1], len(order), len(remaining), **options)
+    without = len(order) - len(small.A)  # units whose A_ii can only stand in W
+    W.diagonal()[:without] += A[:without]
+    weights = {"A": A[without:], "W": W, "C": C, "h": h}
+    if rnn.z0 is not None:
+        weights["z0"] = alive * rnn.z0[order]
+    small.load_state_dict(weights, assign=True)
+    small.train(rnn.training)
     return PrunedNetwork(small, torch.tensor(order, device=rnn.W.device))
 
 

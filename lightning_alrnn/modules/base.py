@@ -26,6 +26,7 @@ from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 
 _CHECKPOINT_STEPS = 1000
@@ -63,7 +64,7 @@ class SequenceModule(LightningModule):
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
         # DDP would send P, which never changes, to every process in every step
-        constant = [name for name, _ in self.named_buffers() if name.rpartition(".")[2] == "P"]
+        constant = [f"{path}.P" for path, module in self.named_modules() if isinstance(module, ALRNN)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, constant)  # type: ignore[no-untyped-call]
 
     @abstractmethod
@@ -193,7 +194,7 @@ class SequenceModule(LightningModule):
         for name, child in self.named_children():
             if name.startswith(f"{stage}_"):
                 for metric in child.modules():
-                    if isinstance(metric, Metric):
+                    if isinstance(metric, Metric) and metric.update_called:
                         metric.reset()
 
     def _metrics(self, stage: Split) -> dict[str, Metric]:
@@ -211,6 +212,9 @@ class _StepCheckpoint(ModelCheckpoint):
     ) -> None:
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is due: Lightning would copy all metrics before it sees that."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException) and not trainer.is_last_batch:

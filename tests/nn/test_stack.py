@@ -137,7 +137,10 @@ def test_networks_that_cannot_be_stacked() -> None:
     with pytest.raises(ValueError, match=r"W has the shapes \[\(3, 3\), \(4, 4\)\]"):
         stack_networks([ALRNN(1, 3, 1), ALRNN(1, 4, 1)])
     with pytest.raises(ValueError, match="their names differ"):
-        stack_networks([ALRNN(1, 3, 1), ALRNN(1, 3, 1, initial_state="learned")])
+        stack_networks([ALRNN(1, 3, 1), ALRNN(None, 3, 1)])
+    for options in ({"initial_state": "learned"}, {"self_connections": "all"}, {"backend": "eager"}):
+        with pytest.raises(ValueError, match=f"the same options, but {next(iter(options))} of ALRNN is "):
+            stack_networks([ALRNN(1, 3, 1), ALRNN(1, 3, 1, **options)])  # type: ignore[arg-type]
 
 
 def test_frozen_parameters_stay_frozen() -> None:

@@ -264,13 +264,13 @@ NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the ke
 @NATIVE
 def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.dtype] = []
-    forward = operator._native.native_forward
+    forward = operator.kernel.native_forward
 
     def spy(inputs: Tensor, *rest: object) -> object:
         calls.append(inputs.dtype)
         return forward(inputs, *rest)
 
-    monkeypatch.setattr(operator._native, "native_forward", spy)
+    monkeypatch.setattr(operator.kernel, "native_forward", spy)
     values = draw(2, 3, 3, 1)
     scan(**values, nonlinear_units=1)  # type: ignore[arg-type]
     assert calls == []
