@@ -7,7 +7,7 @@ No other module writes this equation, except the backends of :mod:`lightning_alr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -112,8 +112,18 @@ class Recurrence(NamedTuple):
         Returns:
             The next states, shape ``(…, M)``.
         """
-        phi = self.rectify(z) if slopes is None else slopes * z
-        return self.A * z + functional.linear(phi, self.W) + drive
+        if slopes is None:
+            return self.stepper()(z, drive)
+        return self.A * z + functional.linear(slopes * z, self.W) + drive
+
+    def stepper(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """A function that makes many steps, as :meth:`advance` makes one.
+
+        Returns:
+            Called with states and drive, it gives the next states.
+        """
+        A, W, nonlinear = self.A, self.W, self.nonlinear
+        return lambda z, drive: A * z + functional.linear(torch.where(nonlinear, z.relu(), z), W) + drive
 
     def jvp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
         """Vectors times the Jacobian of one step, (A + W D) v: how small changes of a state travel.
@@ -212,7 +222,8 @@ class Recurrence(NamedTuple):
             order: indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
 
         Returns:
-            The parameters in that order, with the same P: it is for the caller to keep the rectified units last.
+            The parameters in that order, with the same P: it is for the caller to keep the rectified units last. Where
+            inputs are added directly, C becomes a matrix of zeros and ones.
         """
         index = torch.as_tensor(order, device=self.W.device)
         C = self.input_weights[index]
