@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes
-from lightning_alrnn.analysis.regime_counts import count_regimes
+from lightning_alrnn.analysis.regime_statistics import count_regimes
 from lightning_alrnn.nn.alrnn import ALRNN
 
 Action = Literal["stop", "restore"]

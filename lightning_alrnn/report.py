@@ -28,7 +28,7 @@ from lightning_alrnn.analysis.primitives import (
     Routing,
     Transients,
 )
-from lightning_alrnn.analysis.regime_counts import bitcode
+from lightning_alrnn.analysis.regime_statistics import bitcode
 from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space

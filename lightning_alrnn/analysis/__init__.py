@@ -61,7 +61,7 @@ from lightning_alrnn.analysis.primitives import (
     find_primitives,
 )
 from lightning_alrnn.analysis.pruning import PrunedNetwork, Removal, greedy_removals, remove_units
-from lightning_alrnn.analysis.regime_counts import (
+from lightning_alrnn.analysis.regime_statistics import (
     DwellTimes,
     GroupOccupancy,
     RegimeCounts,

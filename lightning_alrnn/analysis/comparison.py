@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes
 from lightning_alrnn.analysis.primitives import input_gain
-from lightning_alrnn.analysis.regime_counts import count_rows, pack_bits, regime_bits, unpack_bits
+from lightning_alrnn.analysis.regime_statistics import count_rows, pack_bits, regime_bits, unpack_bits
 from lightning_alrnn.analysis.system import read_recurrence, tensor
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN

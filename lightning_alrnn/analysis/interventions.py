@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import Continuum, FixedPointSet, VirtualFixedPoints, fixed_points
-from lightning_alrnn.analysis.regime_counts import count_regimes_by_group, regime_sharing, regimes
+from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing, regimes
 from lightning_alrnn.analysis.system import check_constant, input_width, read_recurrence, read_states
 from lightning_alrnn.nn.alrnn import ALRNN, check_lengths
 from lightning_alrnn.nn.recurrence import Recurrence

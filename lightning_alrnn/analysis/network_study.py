@@ -23,7 +23,7 @@ from lightning_alrnn.analysis.primitives import (
     input_gain,
     leading_outputs,
 )
-from lightning_alrnn.analysis.regime_counts import (
+from lightning_alrnn.analysis.regime_statistics import (
     DwellTimes,
     GroupOccupancy,
     RegimeCounts,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.modes import SlowModes
 from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality
-from lightning_alrnn.analysis.regime_counts import bitcode
+from lightning_alrnn.analysis.regime_statistics import bitcode
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, new_figure, tidy
 

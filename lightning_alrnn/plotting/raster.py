@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lightning_alrnn.analysis.regime_counts import regimes
+from lightning_alrnn.analysis.regime_statistics import regimes
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import new_figure
 

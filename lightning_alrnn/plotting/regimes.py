@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.analysis.phases import Phases
-from lightning_alrnn.analysis.regime_counts import (
+from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
     RegimeCounts,
     RegimeSharing,

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.analysis.regime_counts import bitcode, regime_bits, regimes
+from lightning_alrnn.analysis.regime_statistics import bitcode, regime_bits, regimes
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.perturbations import input_memory, nonnormality
-from lightning_alrnn.analysis.regime_counts import bitcode, count_regimes
+from lightning_alrnn.analysis.regime_statistics import bitcode, count_regimes
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues

@@ -37,7 +37,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     under,
 )
 from lightning_alrnn.analysis.primitives.words import why_not
-from lightning_alrnn.analysis.regime_counts import count_regimes_by_group, regime_sharing
+from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing
 
 _MOST_UNITS = 16
 _MOST_CHANNELS = 8
