@@ -24,9 +24,9 @@ from lightning_alrnn.analysis.system import (
     exact_residual,
     in_chunks,
     magnitudes,
-    regime_slopes,
     scaling_of,
     tensor,
+    term_sizes,
 )
 
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -245,7 +245,7 @@ def _solve_regular(
     for _ in range(2):  # a product with the inverse is not backward stable, with refinement it is
         z = z + apply(inverse, system.drive - apply(matrices, z))
     sign = np.where(codes, 1.0, -1.0)
-    reach = apply(np.abs(inverse), _terms(system, z, codes))[:, system.linear :]
+    reach = apply(np.abs(inverse), term_sizes(system, z, codes))[:, system.linear :]
     possible = ~(certain & (sign * z[:, system.linear :] < -4 * change * reach).any(axis=1))
     z, codes, inverse, sign = z[possible], codes[possible], inverse[possible], sign[possible]
     step = z
@@ -254,7 +254,7 @@ def _solve_regular(
         z = z + step
         if (np.abs(step) <= 2 * _EPSILON * np.abs(z)).all():
             break
-    sizes = _terms(system, z, codes)
+    sizes = term_sizes(system, z, codes)
     reach = apply(np.abs(inverse), sizes)[:, system.linear :]
     # what is not small beside its own terms is told by exact arithmetic, however ill-conditioned the regime
     border = np.abs(z[:, system.linear :]) <= np.minimum(change * reach, max(1e-10, change) * sizes[:, system.linear :])
@@ -286,13 +286,6 @@ def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, chang
     return z, border
 
 
-def _terms(system: System, z: Floats, codes: Bools) -> Floats:
-    """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, shape ``(…, M)``: the sizes of the terms that add up to nothing."""
-    sizes = np.abs(z)
-    moved: Floats = system.absolute.jvp(tensor(sizes), tensor(regime_slopes(system, codes))).numpy()[..., system.source]
-    return moved + system.terms + sizes
-
-
 def _decide_singular(
     system: System, regime: _Regime, change: float, singular_tolerance: float
 ) -> Solutions | Piece | bool:
@@ -315,7 +308,7 @@ def _decide_singular(
         z = z + step
         if np.abs(step).max() <= 4 * _EPSILON * np.abs(z).max():
             break
-    sizes = _terms(system, z, code)
+    sizes = term_sizes(system, z, code)
     left = regime.left[:, regime.null]
     rest = left.T @ exact_residual(system, z[None], code[None])[0]
     inconsistent = np.abs(rest) / np.maximum(np.abs(left).T @ sizes, _TINY)

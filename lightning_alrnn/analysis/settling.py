@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
-from lightning_alrnn.analysis.system import read_states, read_system, tensor
+from lightning_alrnn.analysis.system import read_states, read_system, step, tensor
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.recurrence import Recurrence, jvp
+from lightning_alrnn.nn.recurrence import Recurrence
 
 LONGEST_PERIOD = 64
 DIVERGED = 1e9
@@ -76,16 +76,14 @@ def settle(
     if states.ndim != 2:
         raise ValueError(f"states must have shape (batch, M), got {tuple(states.shape)}")
     z = read_states("states", states, system.size).numpy()
-    A, slopes = system.recurrence.A.numpy(), np.ones_like(z)
     tail = np.zeros((len(z), kept, z.shape[1]))
     diverged = np.zeros(len(z), dtype=np.bool_)
-    for step in range(steps):
-        slopes[:, system.linear :] = z[:, system.linear :] > 0
-        z = jvp(A, system.coupling, z, slopes) + system.drive
+    for index in range(steps):
+        z = step(system, z)
         diverged |= np.abs(z).max(axis=1, initial=0.0) > DIVERGED
         z = np.where(diverged[:, None], 0.0, z)  # held, so that nothing overflows
-        if step >= steps - kept:
-            tail[:, step - steps + kept] = z
+        if index >= steps - kept:
+            tail[:, index - steps + kept] = z
     close = tolerance * (1 + np.linalg.norm(z, axis=1))
     period = np.zeros(len(z), dtype=np.int64)
     for candidate in range(LONGEST_PERIOD, 0, -1):  # the least one stays

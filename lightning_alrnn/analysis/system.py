@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.recurrence import Recurrence, step_matrix
+from lightning_alrnn.nn.recurrence import Recurrence, jvp, step_matrix
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -43,11 +43,6 @@ class System:
     terms: Floats
     scale: Floats
     source: NDArray[np.int64] | slice = field(default_factory=lambda: slice(None))
-
-    @cached_property
-    def absolute(self) -> Recurrence:
-        """The parameters without their signs."""
-        return self.recurrence.absolute()
 
     @cached_property
     def self_connections(self) -> Floats:
@@ -415,6 +410,37 @@ def _split(a: Floats) -> tuple[Floats, Floats]:
     return high, a - high
 
 
+def term_sizes(system: System, z: Floats, codes: Bools) -> Floats:
+    """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, the sizes of the terms that add up to nothing at a fixed point.
+
+    Args:
+        system: the map under a constant input.
+        z: states, shape ``(…, M)``.
+        codes: the regimes, shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M)``.
+    """
+    size = np.abs(z)
+    absolute = np.abs(system.recurrence.A.numpy()), np.abs(system.recurrence.W.numpy())
+    moved = jvp(*absolute, size, regime_slopes(system, codes))[..., system.source]
+    return moved + system.terms + size
+
+
+def step(system: System, z: Floats) -> Floats:
+    """The next states.
+
+    Args:
+        system: the map under a constant input, not of copies of a network.
+        z: states, shape ``(…, M)``.
+
+    Returns:
+        Shape ``(…, M)``.
+    """
+    slopes = regime_slopes(system, z[..., system.linear :] > 0)
+    return jvp(system.recurrence.A.numpy(), system.coupling, z, slopes) + system.drive
+
+
 def residual(system: System, z: Floats) -> Floats:
     """Largest absolute entry of A z + W φ*(z) + drive − z.
 
@@ -425,8 +451,7 @@ def residual(system: System, z: Floats) -> Floats:
     Returns:
         Shape ``(n,)``.
     """
-    states = tensor(z)
-    largest: Floats = (system.recurrence.step(states) - states).abs().amax(dim=1).numpy()
+    largest: Floats = np.abs(step(system, z) - z).max(axis=1)
     return largest
 
 
