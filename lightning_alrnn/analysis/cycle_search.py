@@ -33,10 +33,10 @@ from lightning_alrnn.analysis.system import (
     Floats,
     System,
     balance,
+    next_states,
     read_states,
     read_system,
     regime_matrices,
-    step,
     tensor,
 )
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -190,7 +190,7 @@ def cycles(
         timescales=period * timescales(multipliers),
         on_border=tensor(np.any(border, axis=(1, 2))),
         residual=tensor(
-            np.abs((step(system, z) - np.roll(z, -1, axis=1)) * system.scale).max(axis=(1, 2), initial=0.0)
+            np.abs((next_states(system, z) - np.roll(z, -1, axis=1)) * system.scale).max(axis=(1, 2), initial=0.0)
         ),
         complete=complete,
         certificate="complete" if complete else "not certified",

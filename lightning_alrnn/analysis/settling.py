@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
-from lightning_alrnn.analysis.system import read_states, read_system, step, tensor
+from lightning_alrnn.analysis.system import next_states, read_states, read_system, tensor
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
@@ -78,12 +78,12 @@ def settle(
     z = read_states("states", states, system.size).numpy()
     tail = np.zeros((len(z), kept, z.shape[1]))
     diverged = np.zeros(len(z), dtype=np.bool_)
-    for index in range(steps):
-        z = step(system, z)
+    for step in range(steps):
+        z = next_states(system, z)
         diverged |= np.abs(z).max(axis=1, initial=0.0) > DIVERGED
         z = np.where(diverged[:, None], 0.0, z)  # held, so that nothing overflows
-        if index >= steps - kept:
-            tail[:, index - steps + kept] = z
+        if step >= steps - kept:
+            tail[:, step - steps + kept] = z
     close = tolerance * (1 + np.linalg.norm(z, axis=1))
     period = np.zeros(len(z), dtype=np.int64)
     for candidate in range(LONGEST_PERIOD, 0, -1):  # the least one stays

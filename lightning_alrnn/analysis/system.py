@@ -423,11 +423,11 @@ def term_sizes(system: System, z: Floats, codes: Bools) -> Floats:
     """
     size = np.abs(z)
     absolute = np.abs(system.recurrence.A.numpy()), np.abs(system.recurrence.W.numpy())
-    moved = jvp(*absolute, size, regime_slopes(system, codes))[..., system.source]
+    moved: Floats = jvp(*absolute, size, regime_slopes(system, codes))[..., system.source]
     return moved + system.terms + size
 
 
-def step(system: System, z: Floats) -> Floats:
+def next_states(system: System, z: Floats) -> Floats:
     """The next states.
 
     Args:
@@ -451,7 +451,7 @@ def residual(system: System, z: Floats) -> Floats:
     Returns:
         Shape ``(n,)``.
     """
-    largest: Floats = np.abs(step(system, z) - z).max(axis=1)
+    largest: Floats = np.abs(next_states(system, z) - z).max(axis=1)
     return largest
 
 
