@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple, Protocol, cast
 
 import submitit
 import torch
@@ -19,12 +24,12 @@ from submitit.core.utils import DelayedSubmission
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run
-from lightning_alrnn.sweep.store import Claim, read_record, run_folder
+from lightning_alrnn.sweep.store import LOG, Claim, read_record, run_folder
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.02
 _ENDING_SECONDS = 20
-_MINUTES_WITHOUT_END = 60 * 24 * 365  # submitit wants a number
 _SLURM_JOB = "slurm_job"
+_ENDED = cast("Job", SimpleNamespace(done=lambda: True))  # a job that was done in this process
 
 
 class Job(Protocol):
@@ -38,15 +43,9 @@ class Job(Protocol):
         """Interrupt it."""
         ...
 
-
-class Local(NamedTuple):
-    """Settings of runs in processes of this machine.
-
-    Attributes:
-        jobs: how many run at a time.
-    """
-
-    jobs: int
+    def kill(self) -> None:
+        """End it where it does not heed that."""
+        ...
 
 
 class Slurm(NamedTuple):
@@ -83,12 +82,12 @@ def run_inline(surroundings: Surroundings, specs: Sequence[Spec], report: Report
 
     def start(spec: Spec, slot: int) -> Job:
         do_run(surroundings, spec)
-        return _Ended()
+        return _ENDED
 
     _work_off(surroundings, specs, start, 1, report)
 
 
-def run_local(surroundings: Surroundings, specs: Sequence[Spec], local: Local, report: Report) -> None:
+def run_local(surroundings: Surroundings, specs: Sequence[Spec], jobs: int, report: Report) -> None:
     """Do runs in processes of this machine, one for each, with one thread and one GPU where there is any.
 
     Runs that another sweep is doing in the same folder on this machine count among those that run at a time.
@@ -96,20 +95,16 @@ def run_local(surroundings: Surroundings, specs: Sequence[Spec], local: Local, r
     Args:
         surroundings: of the sweep.
         specs: the runs; those that are done are passed over.
-        local: settings.
+        jobs: how many run at a time.
         report: is told the name of each as it ends.
     """
     gpus = _visible_gpus()
 
     def start(spec: Spec, slot: int) -> Job:
-        executor = submitit.LocalExecutor(run_folder(surroundings.folder, spec.name) / "job")
-        own = [gpus[slot % len(gpus)]] if gpus else []
-        executor.update_parameters(timeout_min=_MINUTES_WITHOUT_END, gpus_per_node=len(own), visible_gpus=own)
-        with _alone(), _errors_to(surroundings.folder / "controllers.log"):
-            job: Job = executor.submit(_Call(surroundings, spec))
-        return job
+        log = run_folder(surroundings.folder, spec.name) / LOG
+        return Worker(partial(do_run, surroundings, spec), log, [gpus[slot % len(gpus)]] if gpus else [])
 
-    _work_off(surroundings, specs, start, local.jobs, report)
+    _work_off(surroundings, specs, start, jobs, report)
 
 
 def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, report: Report) -> None:
@@ -176,6 +171,49 @@ def default_jobs(accelerator: str) -> int:
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
+class Worker:
+    """A process of this machine that does one item of work, such as a run, and need not import anything for it.
+
+    Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
+    itself by ``fork``, which takes hundredths of a second. With the copy ends all that its work has set or broken:
+    seeds, environment variables, settings of torch, warnings, signals, open files, memory. It goes on to its end where
+    the process that asked for it, or the one that was copied, is killed.
+
+    Args:
+        work: What is done; pickle can take it.
+        log: File that what the process writes is appended to.
+        gpus: Numbers of the GPUs that it sees.
+    """
+
+    def __init__(self, work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([do_run.__module__])
+        self._process = context.Process(target=_do, args=(work, log, gpus))
+        with _alone():
+            self._process.start()
+
+    def done(self) -> bool:
+        return not self._process.is_alive()
+
+    def cancel(self) -> None:
+        if self._process.is_alive() and self._process.pid is not None:
+            os.kill(self._process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _do(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
+    """Do an item of work, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    work()
+
+
 class _Call:
     """A run, as submitit calls it; requeued, it goes on from its last checkpoint."""
 
@@ -191,16 +229,6 @@ class _Call:
     def checkpoint(self) -> DelayedSubmission:
         """What is submitted again where SLURM ends the job before its time."""
         return DelayedSubmission(self)
-
-
-class _Ended:
-    """A job that has ended."""
-
-    def done(self) -> bool:
-        return True
-
-    def cancel(self) -> None:
-        pass
 
 
 class _SlurmJob:
@@ -225,6 +253,8 @@ class _SlurmJob:
 
     def cancel(self) -> None:
         """Leave it in the queue: it needs nobody to wait for it."""
+
+    kill = cancel
 
 
 def _work_off(
@@ -281,13 +311,16 @@ def _watch(running: dict[str, Job], report: Report) -> None:
 
 
 def _end(jobs: Sequence[Job]) -> None:
-    """Interrupt what still runs, and wait for it."""
+    """Interrupt what still runs, and wait for it; what does not heed that goes on from its last checkpoint some day."""
     left = [job for job in jobs if not job.done()]
     for job in left:
         job.cancel()
     until = time.monotonic() + _ENDING_SECONDS
     while any(not job.done() for job in left) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
+    for job in left:
+        if not job.done():
+            job.kill()
 
 
 def _holder(folder: Path, spec: Spec) -> tuple[str, int] | None:
@@ -328,28 +361,19 @@ def _visible_gpus() -> list[int]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let processes that are started have one thread each, unless the user says otherwise, and none of SLURM's tasks.
+    """Let processes that are started have one thread each, unless the user says otherwise, and no part in this one.
 
-    In an allocation with several tasks Lightning would expect as many processes of each run.
+    In an allocation of SLURM with several tasks Lightning would expect as many processes of each run. A script that
+    starts a sweep, and is not guarded by ``if __name__ == "__main__"``, would be run in each process.
     """
     names = ("OMP_NUM_THREADS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ["OMP_NUM_THREADS"] = before.get("OMP_NUM_THREADS", "1")
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = script
         del os.environ["OMP_NUM_THREADS"]
         os.environ.update(before)
-
-
-@contextmanager
-def _errors_to(path: Path) -> Iterator[None]:
-    """Let processes that are started write their errors to a file: of submitit's, on Ctrl-C, these are tracebacks."""
-    before = os.dup(2)
-    try:
-        with path.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)

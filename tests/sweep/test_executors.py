@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import misbehaving
 import pytest
-import submitit
 
 from lightning_alrnn.sweep import executors
-from lightning_alrnn.sweep.executors import Slurm, default_jobs
+from lightning_alrnn.sweep.executors import Slurm, Worker, default_jobs
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
@@ -60,6 +62,9 @@ class _Job:
     def cancel(self) -> None:
         self.world.cancelled.append(self.spec.name)
         self.looks = 0
+
+    def kill(self) -> None:
+        raise AssertionError("it heeds an interrupt")
 
 
 def spec(seed: int) -> Spec:
@@ -136,47 +141,53 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
     assert world.started == world.cancelled == ["run0", "run1"]
 
 
-def test_a_process_of_submitit_is_ended(tmp_path: Path) -> None:
-    executor = submitit.LocalExecutor(tmp_path)
-    # a suite in the background of a script ignores SIGINT, and so would the process that it starts
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with executors._errors_to(tmp_path / "errors.log"):
-            job = executor.submit(time.sleep, 600)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    while not list(tmp_path.glob("*_log.out")):
-        time.sleep(0.05)
-    executors._end([job])
-    assert job.done()
-    assert job._process is not None
-    assert job._process.wait() != 0
+def test_workers_leave_nothing_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def do(work: Callable[[], None]) -> None:
+        worker = Worker(work, tmp_path / "logs" / "log", [2, 3])
+        while not worker.done():
+            time.sleep(0.01)
+
+    do(partial(misbehaving.describe, tmp_path / "before"))
+    do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
+    do(partial(misbehaving.describe, tmp_path / "after"))
+    before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
+    assert after == before
+    assert before["imported"]
+    assert before["threads"] == 1
+    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
 
 
-def test_errors_go_to_a_file_and_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with executors._errors_to(tmp_path / "log"):
-        os.write(2, b"noise\n")
-    os.write(2, b"heard\n")
-    assert (tmp_path / "log").read_text() == "noise\n"
-    assert capfd.readouterr().err == "heard\n"
+def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "_ENDING_SECONDS", 1)
+    heeding = Worker(partial(time.sleep, 600), tmp_path / "heeding", [])
+    going_on = Worker(misbehaving.ignore_interrupts, tmp_path / "going_on", [])
+    while not ((tmp_path / "going_on").is_file() and (tmp_path / "going_on").read_text()):
+        time.sleep(0.01)
+    executors._end([heeding, going_on])
+    assert "KeyboardInterrupt" in (tmp_path / "heeding").read_text()
+    for worker in (heeding, going_on):
+        worker._process.join(10)
+        assert worker.done()
 
 
-def test_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = sys.modules["__main__"]
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("OMP_NUM_THREADS")
     with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert "SLURM_NTASKS" not in os.environ
+        assert sys.modules["__main__"] is not script
+    assert sys.modules["__main__"] is script
+    assert os.environ["SLURM_NTASKS"] == "4"
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "3"
-
-
-def test_the_tasks_of_an_allocation_are_none_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    with executors._alone():
-        assert "SLURM_NTASKS" not in os.environ
-    assert os.environ["SLURM_NTASKS"] == "4"
 
 
 def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
