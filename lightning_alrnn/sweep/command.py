@@ -45,6 +45,7 @@ from lightning_alrnn.sweep.store import (
     LOG,
     Claim,
     Record,
+    is_done,
     locked,
     read_record,
     read_records,
@@ -299,7 +300,7 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
     for number, look in enumerate(looks, start=1):
         part = plan._replace(runs=tuple(spec for spec in plan.runs if spec.seed < look))
         _do(options, part, surroundings)
-        if any(_status(surroundings.folder, spec.name) != "done" for spec in part.runs):
+        if not all(is_done(surroundings.folder, spec.name) for spec in part.runs):
             break  # what is missing is said at the end
         try:
             verdict = write_verdict(surroundings.folder, seeds=look)
@@ -314,19 +315,20 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
 
 def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
     """Do the runs, with a progress bar and tables that are a minute old at most."""
-    done = [spec for spec in plan.runs if _status(surroundings.folder, spec.name) == "done"]
-    names = {spec.name for spec in done}
-    undone = [spec for spec in plan.runs if spec.name not in names]
+    undone = [spec for spec in plan.runs if not is_done(surroundings.folder, spec.name)]
     if not undone:
         return
-    with tqdm(total=len(plan.runs), initial=len(done), unit="run", smoothing=0, dynamic_ncols=True) as bar:
+    done = len(plan.runs) - len(undone)
+    with tqdm(total=len(plan.runs), initial=done, unit="run", smoothing=0, dynamic_ncols=True) as bar:
         bar.refresh()
         written = time.monotonic()
 
         def report(name: str) -> None:
             nonlocal written
-            if (status := _status(surroundings.folder, name)) != "done":
-                bar.write(f"{name}: {'failed' if status == 'failed' else 'stopped before its end'}", file=sys.stderr)
+            record = read_record(surroundings.folder, name)
+            if record is None or record.status != "done":
+                failed = record is not None and record.status == "failed"
+                bar.write(f"{name}: {'failed' if failed else 'stopped before its end'}", file=sys.stderr)
             bar.update()
             if time.monotonic() - written > _TABLES_SECONDS:  # each takes longer the more runs there are
                 write_tables(surroundings.folder)
@@ -350,7 +352,7 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
 
 
 def _say_interrupted(folder: Path, plan: Plan) -> None:
-    count = sum(_status(folder, spec.name) == "done" for spec in plan.runs)
+    count = sum(is_done(folder, spec.name) for spec in plan.runs)
     jobs = slurm_jobs(folder, plan.runs)
     sys.stderr.write(
         f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done and kept. The same command again goes "
@@ -396,11 +398,6 @@ def _last_words(folder: Path, name: str) -> str:
     log = run_folder(folder, name) / LOG
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
     return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
-
-
-def _status(folder: Path, name: str) -> str | None:
-    record = read_record(folder, name)
-    return None if record is None else record.status
 
 
 def _pairs(items: Sequence[str]) -> Mapping[str, str]:

@@ -129,7 +129,7 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
             path.unlink()
     record = Record(
         name=spec.name,
-        run=_run(spec),
+        run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
         status="running",
         tracebacks=() if before is None else before.tracebacks,
         resumed=interrupted and _last_checkpoint(folder, spec.name).is_file(),
@@ -240,11 +240,6 @@ def _best_checkpoint(trainer: Trainer) -> str:
             "training left no checkpoint to test: a sweep needs one, so leave --trainer.enable_checkpointing as it is"
         )
     return str(path)
-
-
-def _run(spec: Spec) -> Run:
-    """A run without its metrics."""
-    return Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {})
 
 
 def _decision(folder: Path, spec: Spec, task: Task) -> Path:

@@ -157,6 +157,20 @@ def read_record(folder: Path, name: str) -> Record | None:
         return None
 
 
+def is_done(folder: Path, name: str) -> bool:
+    """Whether a run came to its end.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+
+    Returns:
+        Also where it diverged, but not where it failed.
+    """
+    record = read_record(folder, name)
+    return record is not None and record.status == "done"
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write the record of a run, in place of an earlier one.
 

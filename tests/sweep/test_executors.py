@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import misbehaving
 import pytest
 
 from lightning_alrnn.sweep import executors
-from lightning_alrnn.sweep.executors import Slurm, Worker, default_jobs
+from lightning_alrnn.sweep.executors import Slurm, default_jobs, start_worker
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
@@ -33,38 +34,30 @@ class World:
         self.started: list[str] = []
         self.slots: set[int] = set()
         self.reported: list[str] = []
-        self.cancelled: list[str] = []
 
-    def start(self, spec: Spec, slot: int) -> _Job:
+    def start(self, spec: Spec, slot: int) -> Any:
         assert slot not in self.slots
         self.slots.add(slot)
         self.going += 1
         self.most = max(self.most, self.going)
         self.started.append(spec.name)
-        return _Job(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
+        return _Process(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
 
     def work_off(self, specs: Sequence[Spec], slots: int) -> None:
         executors._work_off(self.surroundings, specs, self.start, slots, self.reported.append)
 
 
-class _Job:
+class _Process:
     def __init__(self, world: World, spec: Spec, slot: int, looks: int) -> None:
         self.world, self.spec, self.slot, self.looks = world, spec, slot, looks
 
-    def done(self) -> bool:
+    def is_alive(self) -> bool:
         if self.looks == 0:
             self.world.going -= 1
             self.world.slots.discard(self.slot)
             write_record(self.world.folder, done(self.spec))
         self.looks -= 1
-        return self.looks < 0
-
-    def cancel(self) -> None:
-        self.world.cancelled.append(self.spec.name)
-        self.looks = 0
-
-    def kill(self) -> None:
-        raise AssertionError("it heeds an interrupt")
+        return self.looks >= 0
 
 
 def spec(seed: int) -> Spec:
@@ -136,16 +129,16 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(random.Random, "randint", lambda self, low, high: 10)
+    ended: list[str] = []
+    monkeypatch.setattr(executors, "_end", lambda processes: ended.extend(one.spec.name for one in processes))
     with pytest.raises(KeyboardInterrupt):
         world.work_off([spec(seed) for seed in range(5)], slots=2)
-    assert world.started == world.cancelled == ["run0", "run1"]
+    assert world.started == ended == ["run0", "run1"]
 
 
 def test_workers_leave_nothing_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def do(work: Callable[[], None]) -> None:
-        worker = Worker(work, tmp_path / "logs" / "log", [2, 3])
-        while not worker.done():
-            time.sleep(0.01)
+        start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
 
     do(partial(misbehaving.describe, tmp_path / "before"))
     do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
@@ -160,15 +153,15 @@ def test_workers_leave_nothing_to_each_other(tmp_path: Path, monkeypatch: pytest
 
 def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "_ENDING_SECONDS", 1)
-    heeding = Worker(partial(time.sleep, 600), tmp_path / "heeding", [])
-    going_on = Worker(misbehaving.ignore_interrupts, tmp_path / "going_on", [])
+    heeding = start_worker(partial(time.sleep, 600), tmp_path / "heeding", [])
+    going_on = start_worker(misbehaving.ignore_interrupts, tmp_path / "going_on", [])
     while not ((tmp_path / "going_on").is_file() and (tmp_path / "going_on").read_text()):
         time.sleep(0.01)
     executors._end([heeding, going_on])
     assert "KeyboardInterrupt" in (tmp_path / "heeding").read_text()
-    for worker in (heeding, going_on):
-        worker._process.join(10)
-        assert worker.done()
+    for process in (heeding, going_on):
+        process.join(10)
+        assert not process.is_alive()
 
 
 def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
