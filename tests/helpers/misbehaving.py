@@ -50,7 +50,7 @@ class Breaking(Callback):
 
 
 def describe(path: Path) -> None:
-    """Write down what a process has of its own that the work before it might have set."""
+    """Write down what a worker has that the one before it might have set, and of which process it is a copy."""
     state = {
         "draws": [float(np.random.random()), float(torch.rand(()))],  # noqa: NPY002
         "environment": dict(os.environ),
@@ -58,9 +58,9 @@ def describe(path: Path) -> None:
         "precision": torch.get_float32_matmul_precision(),
         "signal": str(signal.getsignal(signal.SIGTERM)),
         "filters": len(warnings.filters),
-        "threads": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),  # of the process that is copied
-        "imported": "lightning_alrnn.sweep.run" in sys.modules,
-        "memory": int(Path("/proc/self/statm").read_text().split()[1]) // 10_000,
+        "threads": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
+        "original": os.getppid(),
+        "memory": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
     }
     path.write_text(json.dumps(state))
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -149,6 +150,9 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
         assert event.value == pytest.approx(nonlinear.metrics[tag.removeprefix("best/")])
     # the curves are those of training
     assert [event.step for event in events.Scalars("val/mse")] == [1, 3]
+    assert "hp_metric" not in events.Tags()["scalars"]
+    # in groups, beside a card of the model
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
     card = events.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "M = 6, P = 2" in card
     assert re.search("`[^ ]+ fit .*--model.nonlinear_units=2", card)
@@ -178,6 +182,12 @@ def test_the_run_of_a_sweep_is_that_of_fit() -> None:
         main([subcommand, *PLAIN, *options, *best])
     events = EventAccumulator("runs/Addition/a").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(swept.run.metrics["test/mse"], rel=1e-6)
+    one, other = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (FOLDER / swept.log_dir, Path("runs/Addition/a"))
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
     assert world.started == ended == ["run0", "run1"]
 
 
-def test_workers_leave_nothing_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
     def do(work: Callable[[], None]) -> None:
         start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
 
@@ -144,9 +144,9 @@ def test_workers_leave_nothing_to_each_other(tmp_path: Path, monkeypatch: pytest
     do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
     do(partial(misbehaving.describe, tmp_path / "after"))
     before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
+    assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
     assert after == before
-    assert before["imported"]
-    assert before["threads"] == 1
+    assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
     assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
 
