@@ -27,6 +27,7 @@ from planted import HIDDEN, KINDS, Case
 from tqdm import tqdm
 
 from lightning_alrnn.analysis import find_primitives, intervene
+from lightning_alrnn.analysis.system import read_recurrence
 from lightning_alrnn.analyze import read_network
 from lightning_alrnn.datamodules import Addition, ContextualIntegration, MultiTask
 from lightning_alrnn.nn import ALRNN
@@ -129,8 +130,7 @@ def untrained(job: Job) -> Case:
                 rnn.W.normal_(std=float(init.split()[1]) / 20**0.5), rnn.A.zero_()
                 rnn.C.normal_(), rnn.h.normal_(std=0.3)  # type: ignore[union-attr]
         weight = torch.randn(1 if targets.is_floating_point() else 2, 20).double() / 20**0.5
-        parameters = tuple(value.detach() for value in (rnn.A, rnn.W, rnn.C, rnn.h))  # type: ignore[union-attr]
-        case = Case((*parameters, job.units), weight, inputs, targets, group, lengths)  # type: ignore[arg-type]
+        case = Case(read_recurrence(rnn), weight, inputs, targets, group, lengths)
         states = intervene(case.rnn, inputs, lengths=lengths).states
         if bool(torch.isfinite(states).all()) and float(states.abs().max()) < 1e4:
             return case

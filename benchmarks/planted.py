@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_alrnn.nn import Recurrence
+
 TRIALS = 300
 HIDDEN = (0, 5, 10, 40)
 """Linear units that a network is hidden among, by turns."""
@@ -26,7 +28,7 @@ class Case(NamedTuple):
     """A network, its readout, trials and what its answers should be.
 
     Attributes:
-        rnn: Parameters (A, W, C, h, P).
+        rnn: Parameters of the network.
         weight: Readout, shape ``(outputs, M)``.
         inputs: Shape ``(batch, time, K)``.
         targets: Classes of shape ``(batch,)``, or ``None`` for the answers themselves.
@@ -34,7 +36,7 @@ class Case(NamedTuple):
         lengths: Valid steps of shape ``(batch,)``, or ``None``.
     """
 
-    rnn: tuple[Tensor, Tensor, Tensor, Tensor, int]
+    rnn: Recurrence
     weight: Tensor
     inputs: Tensor
     targets: Tensor | None = None
@@ -101,7 +103,7 @@ class Wiring:
             self.unit(f"{name}{step}", rectified=rectified, bias=0.0 if step else bias, **weights)
         return f"{name}{count - 1}"
 
-    def hide(self, hidden: int, **readout: float) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, int], Tensor]:
+    def hide(self, hidden: int, **readout: float) -> tuple[Recurrence, Tensor]:
         """The network among ``hidden`` linear units of no effect, all linear units rotated at random; its readout."""
         names = [*self._linear, *(f"hidden {index}" for index in range(hidden)), *self._rectified]
         place = {name: index for index, name in enumerate(names)}
@@ -123,8 +125,8 @@ class Wiring:
         Q = np.eye(size)
         if linear > 1:
             Q[:linear, :linear] = np.linalg.qr(self._rng.normal(size=(linear, linear)))[0]
-        parameters = [torch.from_numpy(value) for value in (np.zeros(size - linear), Q @ W @ Q.T, Q @ C, Q @ h)]
-        return (*parameters, size - linear), torch.from_numpy(D @ Q.T)  # type: ignore[return-value]
+        A, W, C, h = map(torch.from_numpy, (np.zeros(size), Q @ W @ Q.T, Q @ C, Q @ h))
+        return Recurrence(A, W, C, h, size - linear), torch.from_numpy(D @ Q.T)
 
 
 def steps(rng: Generator, least: int = 12, most: int = 100) -> int:

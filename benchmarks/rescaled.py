@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from lightning_alrnn.analysis import FixedPointSet, fixed_points
+from lightning_alrnn.nn import Recurrence
 
 Array = NDArray[np.float64]
 KINDS = ("random", "trained-like", "on a border", "integrator")
@@ -82,9 +83,8 @@ def systems(count: int, decades: float, seed: int = 0) -> Iterator[Rescaled]:
 def search(system: Rescaled) -> FixedPointSet:
     """The fixed points of the scaled network."""
     W = system.W * system.scale[:, None] / system.scale
-    found = fixed_points(
-        (torch.tensor(system.A), torch.tensor(W), None, torch.tensor(system.h * system.scale), system.units)
-    )
+    A, W, h = map(torch.tensor, (system.A, W, system.h * system.scale))
+    found = fixed_points(Recurrence(A, W, None, h, system.units))
     assert isinstance(found, FixedPointSet)
     return found
 

@@ -1,13 +1,13 @@
 """What training costs: alone, beside other ways to write it, and within ``Trainer.fit``.
 
 Addition, a step: ``published form`` is a loop with a copy of the states at each step, a concatenation of all states at
-the end and the regularisation unit by unit. ``nn.RNN(relu)`` has no regularisation. ``bare step`` is ALRNNModule's
+the end and the regularisation unit by unit. ``nn.RNN(relu)`` has no regularisation. ``bare`` is ALRNNModule's
 forward, loss, regularisation, backward and Adam; ``Trainer.fit`` adds the loader, the metrics, gradient clipping, the
 callbacks that the command line sets up, checkpoints and a TensorBoard log, and has no validation.
 
-Contextual integration, an epoch of ``configs/contextual_quick.yaml`` with its validation, a network so small that all
-else shows: ``bare epoch`` is as above, with gradient clipping, and the forward pass and the loss of the validation;
-``Trainer.fit`` adds the same as above, and what the callbacks look at in the validation.
+Contextual integration, an epoch of ``configs/contextual_quick.yaml``, a network so small that all else shows: ``bare``
+is as above, with gradient clipping; validation adds the forward pass and the loss to it. ``Trainer.fit`` adds the same
+as above, and in validation the metrics, what the callbacks compute, their scalars and a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from common import arguments, cell, measure, run_on_one_thread, save, summary
@@ -109,21 +110,26 @@ def bare(
 
 
 class Stopwatch(Callback):
-    """Milliseconds from the start of each epoch to that of the next, with all that happens between."""
+    """Milliseconds of the steps of each epoch, and from its start to that of the next, with all that is between."""
 
     def __init__(self) -> None:
-        self.milliseconds: list[float] = []
+        self.steps: list[float] = []
+        self.epochs: list[float] = []
         self._start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: object) -> None:
         now = time.perf_counter()
         if self._start is not None:
-            self.milliseconds.append(1e3 * (now - self._start))
+            self.epochs.append(1e3 * (now - self._start))
         self._start = now
 
+    def on_validation_start(self, trainer: Trainer, pl_module: object) -> None:
+        if self._start is not None:
+            self.steps.append(1e3 * (time.perf_counter() - self._start))
 
-def fit(model: ALRNNModule, data: SequenceDataModule, epochs: int, validation: bool) -> list[float]:
-    """Milliseconds of each epoch of ``Trainer.fit``, the first two left out."""
+
+def fit(model: ALRNNModule, data: SequenceDataModule, epochs: int, validation: bool) -> Stopwatch:
+    """Measure each epoch of ``Trainer.fit``; the first two warm up."""
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -139,36 +145,36 @@ def fit(model: ALRNNModule, data: SequenceDataModule, epochs: int, validation: b
             enable_model_summary=False,
         )
         trainer.fit(model, data)
-    return watch.milliseconds[2:]
+    watch.steps, watch.epochs = watch.steps[2:], watch.epochs[2:]
+    return watch
 
 
-def addition(repeats: int) -> dict[str, dict[str, float]]:
+def addition(repeats: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
     """Milliseconds of a step of the addition task."""
 
     def model(**adam: bool) -> ALRNNModule:
         return ALRNNModule(2, 1, HIDDEN, NONLINEAR, objective="regression", optimizer=partial(torch.optim.Adam, **adam))
 
     whole = Addition(sequence_length=STEPS, train_size=BATCH).build("train")
-    steps = {
-        "published form": published(whole),
+    runs = {
+        "bare": bare(model(), [whole]),
+        "bare, fused Adam": bare(model(fused=True), [whole]),
         "nn.RNN(relu)": rnn(whole),
-        "bare step": bare(model(), [whole]),
-        "bare step, fused Adam": bare(model(fused=True), [whole]),
+        "published form": published(whole),
     }
-    results = {name: {"min": float("inf"), "median": float("inf")} for name in steps}
-    fitted: list[float] = []
+    results, fitted = {}, []
     for _ in range(3):  # interleaved with the Trainer's epochs
-        again = measure(steps, repeats // 3)
-        results = {name: min(results[name], again[name], key=lambda times: times["min"]) for name in steps}
+        results = least(results, measure(runs, repeats // 3))
         data = Addition(sequence_length=STEPS, train_size=SIZE, val_size=BATCH, test_size=1, batch_size=BATCH)
-        fitted += [milliseconds / (SIZE // BATCH) for milliseconds in fit(model(), data, 4, validation=False)]
-    return results | {"Trainer.fit": summary(fitted)}
+        fitted += [milliseconds / (SIZE // BATCH) for milliseconds in fit(model(), data, 4, validation=False).epochs]
+    yield "addition: a step", results | {"Trainer.fit": summary(fitted)}
 
 
-def contextual(repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of an epoch of ``configs/contextual_quick.yaml``."""
+def contextual(repeats: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    """Milliseconds of an epoch of ``configs/contextual_quick.yaml``, without its validation and with it."""
     data = ContextualIntegration(variant="reference", batch_size=64)
     data.setup("fit")
+    batches, validation = list(data.train_dataloader()), list(data.val_dataloader())
 
     def model() -> ALRNNModule:
         return ALRNNModule(
@@ -184,12 +190,22 @@ def contextual(repeats: int) -> dict[str, dict[str, float]]:
             optimizer=partial(torch.optim.Adam, lr=0.003),
         )
 
-    epoch = bare(model(), list(data.train_dataloader()), list(data.val_dataloader()), clip=1.0)
-    name, alone, fitted = "bare epoch", [], []
+    steps, epoch = f"contextual_quick: {len(batches)} steps", "contextual_quick: these and the validation"
+    runs = {steps: bare(model(), batches, clip=1.0), epoch: bare(model(), batches, validation, clip=1.0)}
+    results: dict[str, dict[str, float]] = {}
+    fitted: dict[str, list[float]] = {steps: [], epoch: []}
     for _ in range(3):
-        alone.append(measure({name: epoch}, repeats // 3)[name])
-        fitted += fit(model(), data, repeats // 3, validation=True)
-    return {name: min(alone, key=lambda times: times["min"]), "Trainer.fit": summary(fitted)}
+        results = least(results, measure(runs, repeats // 3))
+        watch = fit(model(), data, repeats // 3, validation=True)
+        fitted[steps] += watch.steps
+        fitted[epoch] += watch.epochs
+    for task, times in results.items():
+        yield task, {"bare": times, "Trainer.fit": summary(fitted[task])}
+
+
+def least(first: dict[str, dict[str, float]], second: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of two measurements of each run, the one with the smaller minimum."""
+    return {name: min(first.get(name, times), times, key=lambda one: one["min"]) for name, times in second.items()}
 
 
 def main() -> None:
@@ -202,22 +218,18 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        for task, run, reference in (
-            ("addition, a step", addition, "bare step"),
-            ("contextual_quick, an epoch", contextual, "bare epoch"),
-        ):
-            results = run(options.repeats)
+        for task, results in chain(addition(options.repeats), contextual(options.repeats)):
             data.append({"threads": threads, "task": task, "milliseconds": results})
             for name, times in results.items():
-                ratio = times["min"] / results[reference]["min"]
+                ratio = times["min"] / results["bare"]["min"]
                 rows.append([task, str(threads), name, cell(times), f"{ratio:.2f}"])
     text = (
         f"Training in milliseconds: a step of the addition task (B={BATCH}, T={STEPS}, M={HIDDEN}, P={NONLINEAR}), and "
-        "an epoch of `configs/contextual_quick.yaml` (16 steps and 4 batches of validation; B=64, T=100, M=10, P=5). "
-        f"Minimum (median) of {options.repeats} interleaved repeats, of 12 epochs of 100 steps for `Trainer.fit` on "
-        "addition, which has no validation there."
+        "an epoch of `configs/contextual_quick.yaml` (B=64, T=100, M=10, P=5) with the default callbacks, without its "
+        f"validation and with it. Minimum (median) of {options.repeats} interleaved repeats, of 12 epochs of 100 steps "
+        "for `Trainer.fit` on addition."
     )
-    save("training", text, ["task", "threads", "what", "milliseconds", "of the bare one"], rows, data)
+    save("training", text, ["task", "threads", "what", "milliseconds", "of bare"], rows, data)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.analysis.system import read_recurrence
 from lightning_alrnn.analysis.tracking import STABILITIES, places
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.callbacks.figures import log_text
@@ -169,9 +171,7 @@ class FixedPoints(StatesCallback):
         )
         self.result = cast(FixedPointSet, found)  # of one input
         # for the figure, which may be drawn when the weights have moved on
-        C = None if rnn.C is None else rnn.C.detach().clone()
-        A, W, h = (parameter.detach().clone() for parameter in (rnn.A, rnn.W, rnn.h))
-        self._network = A, W, C, h, rnn.nonlinear_units
+        self._recurrence = copy.deepcopy(read_recurrence(rnn))
         self._visited = visited[:_REGIMES]
         values = summarize_fixed_points(self.result)
         return values | self._track(values, components)
@@ -179,7 +179,7 @@ class FixedPoints(StatesCallback):
     def figures(self) -> dict[str, Figure]:
         if self.result is None:
             return {}
-        regimes = eigenvalues_of_regimes(self._network, self._visited)
+        regimes = eigenvalues_of_regimes(self._recurrence, self._visited)
         drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._visited, regimes)}
         if self._trajectories is not None:
             drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)

@@ -17,8 +17,10 @@ from torch import Tensor
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes
 from lightning_alrnn.analysis.primitives import input_gain
 from lightning_alrnn.analysis.regimes import count_rows, pack_bits, regime_bits, unpack_bits
-from lightning_alrnn.analysis.system import Network, read_parameters, tensor
+from lightning_alrnn.analysis.system import read_recurrence, tensor
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 MEASURES = {
     "gains": "what each input counts for the answer",
@@ -107,11 +109,13 @@ def output_directions(outputs: Sequence[Tensor]) -> Tensor:
     return kept
 
 
-def portrait(rnn: Network, inputs: Tensor, states: Tensor, readout_weight: Tensor, lengths: Tensor) -> Portrait:
+def portrait(
+    rnn: ALRNN | Recurrence, inputs: Tensor, states: Tensor, readout_weight: Tensor, lengths: Tensor
+) -> Portrait:
     """Describe a network on some sequences, as far as it can be compared with others.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, shape ``(batch, time, K)``.
         states: z_1 … z_T, shape ``(batch, time, M)``.
         readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
@@ -128,7 +132,7 @@ def portrait(rnn: Network, inputs: Tensor, states: Tensor, readout_weight: Tenso
         >>> found.labels.tolist(), found.spectra.shape, found.gains.shape
         ([[1, 0, 0]], torch.Size([2, 2]), torch.Size([1, 1, 3, 1]))
     """
-    units = read_parameters(rnn).units
+    units = int(read_recurrence(rnn).P)
     valid = valid_steps(lengths, states.shape[1])
     words, counts, regime = count_rows(pack_bits(regime_bits(states, units)[valid]))
     # regimes visited equally often are ordered by their first step, as their codes depend on the order of the units

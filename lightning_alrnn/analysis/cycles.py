@@ -31,7 +31,6 @@ from lightning_alrnn.analysis.sign_iteration import search
 from lightning_alrnn.analysis.system import (
     Bools,
     Floats,
-    Network,
     System,
     balance,
     read_states,
@@ -39,6 +38,8 @@ from lightning_alrnn.analysis.system import (
     regime_matrices,
     tensor,
 )
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 _MOST_SEEDS = 4096
 """Code sequences of trajectories that the seeded search starts from, the most frequent first."""
@@ -99,7 +100,7 @@ class CycleSet(NamedTuple):
 
 
 def cycles(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     period: int,
     inputs: Tensor | None = None,
     *,
@@ -116,7 +117,7 @@ def cycles(
     """Find the cycles of minimal period k: z_1 → z_2 → … → z_k → z_1 and no sooner.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         period: k, at least 1 (cycles of period 1 are the fixed points).
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
         method: "exhaustive" searches all 2^{kP} sequences of regimes, kP ≤ 20; "heuristic" starts from sequences that
@@ -188,7 +189,9 @@ def cycles(
         timescales=period * timescales(multipliers),
         on_border=tensor(np.any(border, axis=(1, 2))),
         residual=tensor(
-            np.abs((_step(system, z) - np.roll(z, -1, axis=1)) * system.scale).max(axis=(1, 2), initial=0.0)
+            np.abs((system.recurrence.step(tensor(z)).numpy() - np.roll(z, -1, axis=1)) * system.scale).max(
+                axis=(1, 2), initial=0.0
+            )
         ),
         complete=complete,
         certificate="complete" if complete else "not certified",
@@ -200,16 +203,14 @@ def cycles(
 
 def _copies(system: System, period: int) -> System:
     """The k copies in a ring, all their linear units before all their nonlinear ones."""
-    size, linear = len(system.W), system.linear
-    place = _places(size, linear, period)
-    A, W = np.zeros((period * size, period * size)), np.zeros((period * size, period * size))
-    drive, terms, scale = (np.zeros(period * size) for _ in range(3))
-    for copy in range(period):
-        into = place[(copy + 1) % period]
-        A[np.ix_(into, place[copy])] = system.A
-        W[np.ix_(into, place[copy])] = system.W
-        drive[into], terms[into], scale[into] = system.drive, system.terms, system.scale
-    return System(A, W, drive, terms, period * linear, scale)
+    A, W, C, h, P = system.recurrence
+    place = _places(len(h), system.linear, period)
+    source = np.empty(place.size, dtype=np.int64)
+    source[place] = np.roll(place, 1, axis=0)
+    order = np.argsort(place, axis=None)
+    several = Recurrence(A.repeat(period), tensor(np.kron(np.eye(period), W.numpy())), C, h.repeat(period), period * P)
+    terms, scale = (np.tile(values, period)[order] for values in (system.terms, system.scale))
+    return System(several.permuted(order.tolist()), terms, scale, source)
 
 
 def _places(size: int, linear: int, period: int) -> NDArray[np.int64]:
@@ -226,7 +227,7 @@ def _sequences(system: System, period: int, states: Tensor | None) -> Bools:
         return nothing
     if states.ndim != 3:
         raise ValueError(f"seed_states must have shape (batch, time, M), got {tuple(states.shape)}")
-    codes = read_states("seed_states", states, len(system.W))[..., system.linear :] > 0
+    codes = system.recurrence.regime(read_states("seed_states", states, system.size)).numpy()
     if codes.shape[1] < period or not len(codes):
         return nothing
     windows = np.lib.stride_tricks.sliding_window_view(codes, period, axis=1)  # (batch, windows, P, k)
@@ -238,7 +239,7 @@ def _sequences(system: System, period: int, states: Tensor | None) -> Bools:
 
 def _isolated(decided: Decided, system: System, period: int) -> tuple[Floats, Bools, Bools]:
     """States, regimes and units on the border of the isolated cycles, each once, sorted by code sequence."""
-    size, units = len(system.W), system.units
+    size, units = system.size, system.units
     z, code, border, _ = merge(decided.solutions)
     single = ~within_continua(code, border, merge_continua(decided.continua))
     z = z[single][:, _places(size, system.linear, period)]
@@ -277,7 +278,7 @@ def _lowest_rotation(code: Bools) -> int:
 
 def _continua(decided: Decided, system: System, period: int) -> tuple[CycleContinuum, ...]:
     """The continua that do not consist of cycles of a shorter period, each once."""
-    place = _places(len(system.W), system.linear, period)
+    place = _places(system.size, system.linear, period)
     kept: dict[bytes, CycleContinuum] = {}
     for piece in merge_continua(decided.continua):
         code = piece.code.reshape(period, system.units)
@@ -306,7 +307,7 @@ def _is_shorter(piece: Piece, code: Bools, z: Floats, directions: Floats, shift:
 
 def _multipliers(system: System, code: Bools) -> NDArray[np.complex128]:
     """Eigenvalues of the products of Jacobians, shape ``(n, k, P)`` to ``(n, M)``."""
-    size = len(system.W)
+    size = system.size
     product = np.broadcast_to(np.eye(size), (len(code), size, size))
     logarithm = np.zeros((len(code), 1))
     for step in range(code.shape[1]):
@@ -318,9 +319,3 @@ def _multipliers(system: System, code: Bools) -> NDArray[np.complex128]:
         values = np.linalg.eigvals(product) * np.exp(np.minimum(logarithm, math.log(1e300)))
     values = np.asarray(values, dtype=np.complex128)
     return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
-
-
-def _step(system: System, z: Floats) -> Floats:
-    rectified = np.concatenate((z[..., : system.linear], np.maximum(z[..., system.linear :], 0.0)), axis=-1)
-    after: Floats = z @ system.A.T + rectified @ system.W.T + system.drive
-    return after

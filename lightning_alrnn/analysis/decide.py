@@ -23,8 +23,8 @@ from lightning_alrnn.analysis.system import (
     exact_residual,
     in_chunks,
     magnitudes,
-    regime_slopes,
     scaling_of,
+    tensor,
 )
 
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -94,7 +94,7 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
         border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
         singular_tolerance: as there.
     """
-    size = len(system.W)
+    size = system.size
     change = max(border_tolerance, size * _EPSILON)
     found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0], codes[:0])]
     continua = []
@@ -135,7 +135,7 @@ def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -
         Shape ``(n,)``.
     """
     signs = [np.zeros(0)]
-    for chunk in in_chunks(codes, len(system.W)):
+    for chunk in in_chunks(codes, system.size):
         matrices, _, certain = _invert(system, chunk, singular_tolerance)
         sign = np.linalg.slogdet(matrices).sign
         for index in np.flatnonzero(~certain):
@@ -152,7 +152,7 @@ def _invert(system: System, codes: Bools, singular_tolerance: float) -> tuple[Fl
     rows = 1.0 / np.maximum(np.abs(matrices).max(axis=2), _TINY)
     scaled = matrices * rows[..., None]
     invertible = np.linalg.slogdet(scaled).sign != 0  # numpy refuses the whole batch for one zero pivot
-    inverse = np.linalg.inv(np.where(invertible[:, None, None], scaled, np.eye(len(system.W)))) * rows[:, None, :]
+    inverse = np.linalg.inv(np.where(invertible[:, None, None], scaled, np.eye(system.size))) * rows[:, None, :]
     sensitivity = apply(np.abs(inverse), sizes.sum(axis=2)).max(axis=1)
     certain: Bools = invertible & (sensitivity * max(singular_tolerance, 1e-8) < 1e-1)
     return matrices, inverse, certain
@@ -194,7 +194,9 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     # of those near zero with all its digits
     small = values < 1e-8 * values[0]
     codes = np.broadcast_to(code, (int(small.sum()), len(code)))
-    products = exact_residual(system._replace(drive=np.zeros(len(rows))), right.T[small], codes)
+    recurrence = system.recurrence
+    undriven = system._replace(recurrence=recurrence._replace(h=recurrence.h.new_zeros(len(matrix))))
+    products = exact_residual(undriven, right.T[small], codes)
     values_exactly = values.copy()
     values_exactly[small] = np.abs((left[:, small] * products.T).sum(axis=0))
     reach = (np.abs(left) * (size @ np.abs(right))).sum(axis=0)
@@ -242,7 +244,7 @@ def _solve_regular(
     for _ in range(2):  # a product with the inverse is not backward stable, with refinement it is
         z = z + apply(inverse, system.drive - apply(matrices, z))
     sign = np.where(codes, 1.0, -1.0)
-    reach = apply(np.abs(inverse), _terms(system, z, codes) + np.abs(z))[:, system.linear :]
+    reach = apply(np.abs(inverse), _terms(system, z, codes))[:, system.linear :]
     possible = ~(certain & (sign * z[:, system.linear :] < -4 * change * reach).any(axis=1))
     z, codes, inverse, sign = z[possible], codes[possible], inverse[possible], sign[possible]
     step = z
@@ -251,7 +253,7 @@ def _solve_regular(
         z = z + step
         if (np.abs(step) <= 2 * _EPSILON * np.abs(z)).all():
             break
-    sizes = _terms(system, z, codes) + np.abs(z)
+    sizes = _terms(system, z, codes)
     reach = apply(np.abs(inverse), sizes)[:, system.linear :]
     # what is not small beside its own terms is told by exact arithmetic, however ill-conditioned the regime
     border = np.abs(z[:, system.linear :]) <= np.minimum(change * reach, max(1e-10, change) * sizes[:, system.linear :])
@@ -284,9 +286,10 @@ def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, chang
 
 
 def _terms(system: System, z: Floats, codes: Bools) -> Floats:
-    """|A z| + |W| |φ*(z)| + |C| |s| + |h|, shape ``(…, M)``: the sizes of the terms that add up to z."""
-    size = np.abs(z)
-    return size @ np.abs(system.A).T + (size * regime_slopes(system, codes)) @ np.abs(system.W).T + system.terms
+    """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, shape ``(…, M)``: the sizes of the terms that add up to nothing."""
+    sizes, absolute = tensor(np.abs(z)), system.recurrence.absolute()
+    moved: Floats = absolute.jvp(sizes, absolute.regime_slopes(tensor(codes))).numpy()[..., system.source]
+    return moved + system.terms + np.abs(z)
 
 
 def _decide_singular(
@@ -311,7 +314,7 @@ def _decide_singular(
         z = z + step
         if np.abs(step).max() <= 4 * _EPSILON * np.abs(z).max():
             break
-    sizes = _terms(system, z, code) + np.abs(z)
+    sizes = _terms(system, z, code)
     left = regime.left[:, regime.null]
     rest = left.T @ exact_residual(system, z[None], code[None])[0]
     inconsistent = np.abs(rest) / np.maximum(np.abs(left).T @ sizes, _TINY)

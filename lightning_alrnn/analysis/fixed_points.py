@@ -35,22 +35,21 @@ from lightning_alrnn.analysis.sign_iteration import search
 from lightning_alrnn.analysis.system import (
     Bools,
     Floats,
-    Network,
-    Parameters,
     System,
     balance,
     eigenvalues_by_regime,
     equations,
     in_chunks,
     read_codes,
-    read_parameters,
+    read_recurrence,
     read_states,
     read_system,
     regime_matrices,
     residual,
-    system_of,
     tensor,
 )
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 Method = Literal["auto", "exhaustive", "heuristic", "certified"]
 """How to search for fixed points."""
@@ -177,7 +176,7 @@ class FixedPointSet(NamedTuple):
 
 
 def fixed_points(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     inputs: Tensor | None = None,
     *,
     method: Method = "auto",
@@ -219,7 +218,7 @@ def fixed_points(
     h → S h, S diagonal and positive, takes the fixed points along.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s, shape ``(K,)``, or ``(M,)`` where the network has no ``input_size``; ``None`` for zeros. Several
             inputs, shape ``(n, K)``, give a list of n results.
         method: see above.
@@ -277,9 +276,9 @@ def fixed_points(
         raise ValueError(f"max_ghosts must not be negative, got {max_ghosts}")
     if box is not None and not 0 < box < math.inf:
         raise ValueError(f"box must be positive and finite, got {box}")
-    parameters = read_parameters(rnn)
+    recurrence = read_recurrence(rnn)
     options = _Options(
-        choose_methods(method, parameters.units, max_exhaustive_units, box),
+        choose_methods(method, int(recurrence.P), max_exhaustive_units, box),
         box,
         restarts,
         seed,
@@ -289,24 +288,24 @@ def fixed_points(
         singular_tolerance,
         marginal_tolerance,
     )
-    states = None if seed_states is None else read_states("seed_states", seed_states, len(parameters.h))
-    known = _known_regimes(parameters, visited, states)
-    extent = 0.0 if states is None else float(np.abs(states[..., parameters.linear :]).max(initial=0.0))
+    states = None if seed_states is None else read_states("seed_states", seed_states, len(recurrence.h)).numpy()
+    known = _known_regimes(recurrence, visited, states)
+    extent = 0.0 if states is None else float(np.abs(states[..., recurrence.linear_units :]).max(initial=0.0))
 
     if inputs is not None and inputs.ndim == 2:
-        return [_find(system_of(parameters, one), known, extent, options, readout) for one in inputs]
-    return _find(system_of(parameters, inputs), known, extent, options, readout)
+        return [_find(read_system(recurrence, one), known, extent, options, readout) for one in inputs]
+    return _find(read_system(recurrence, inputs), known, extent, options, readout)
 
 
 def virtual_fixed_points(
-    rnn: Network, codes: Tensor, inputs: Tensor | None = None, *, marginal_tolerance: float = 1e-6
+    rnn: ALRNN | Recurrence, codes: Tensor, inputs: Tensor | None = None, *, marginal_tolerance: float = 1e-6
 ) -> VirtualFixedPoints:
     """The virtual fixed points of given regimes.
 
     Regimes that hold their own fixed point, or have none since I − A − W D is singular, are left out.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         codes: regimes, bool or 0/1 of shape ``(n, P)``.
         inputs: s, shape ``(K,)``; ``None`` for zeros.
         marginal_tolerance: distance of |λ| from 1 within which a mode neither decays nor grows.
@@ -329,11 +328,11 @@ def virtual_fixed_points(
     return _virtual(system, read_codes(codes, system.units), marginal_tolerance)
 
 
-def eigenvalues_of_regimes(rnn: Network, codes: Tensor) -> Tensor:
+def eigenvalues_of_regimes(rnn: ALRNN | Recurrence, codes: Tensor) -> Tensor:
     """Eigenvalues of the matrix A + W D of each regime, D = diag(1, …, 1, code), computed in float64.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         codes: regimes, bool or 0/1 of shape ``(n, P)``.
 
     Returns:
@@ -502,13 +501,13 @@ def check_candidates(count: int, what: str) -> None:
         )
 
 
-def _known_regimes(parameters: Parameters, visited: Tensor | None, states: Floats | None) -> Bools:
+def _known_regimes(recurrence: Recurrence, visited: Tensor | None, states: Floats | None) -> Bools:
     """The visited regimes, each once: those given, then those of states by how often they occur."""
-    known = np.zeros((0, parameters.units), dtype=np.bool_)
+    known = np.zeros((0, int(recurrence.P)), dtype=np.bool_)
     if visited is not None:
-        known = read_codes(visited, parameters.units)
+        known = read_codes(visited, known.shape[1])
     if states is not None:
-        codes = states.reshape(-1, len(parameters.h))[:, parameters.linear :] > 0
+        codes = states.reshape(-1, len(recurrence.h))[:, recurrence.linear_units :] > 0
         _, first, counts = np.unique(np.packbits(codes, axis=1), axis=0, return_index=True, return_counts=True)
         known = np.concatenate((known, codes[first[np.argsort(-counts, kind="stable")]]))
     _, first = np.unique(np.packbits(known, axis=1), axis=0, return_index=True)
@@ -533,7 +532,7 @@ def _find(
     at_border = np.any(border, axis=1)
     across[at_border] = eigenvalues_by_regime(system, (code | border)[at_border])
     condition = np.concatenate(
-        [np.zeros(0), *(np.linalg.cond(equations(plain, chunk)) for chunk in in_chunks(code, len(plain.W)))]
+        [np.zeros(0), *(np.linalg.cond(equations(plain, chunk)) for chunk in in_chunks(code, plain.size))]
     )
     eigenvalues = tensor(values)
     box = candidates.box if decided.complete else None
@@ -615,8 +614,8 @@ def _search(system: System, known: Bools, extent: float, options: _Options) -> _
 
 def _virtual(system: System, codes: Bools, marginal_tolerance: float) -> VirtualFixedPoints:
     """The virtual fixed points of some regimes, each regime once, in order."""
-    kept, points = [codes[:0]], [np.zeros((0, len(system.W)))]
-    for chunk in in_chunks(codes, len(system.W)):
+    kept, points = [codes[:0]], [np.zeros((0, system.size))]
+    for chunk in in_chunks(codes, system.size):
         matrices = equations(system, chunk)
         values = np.linalg.svd(matrices, compute_uv=False)
         regular = values[:, -1] > 1e-13 * np.maximum(values[:, 0], 1.0)
@@ -651,7 +650,7 @@ def _read_out(readout: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 def _eigen(system: System, codes: Bools) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
     """Eigenvalues by descending modulus, ``(n, M)``, and eigenvectors, ``(n, M, M)``."""
-    size = len(system.W)
+    size = system.size
     values = np.zeros((len(codes), size), dtype=np.complex128)
     vectors = np.zeros((len(codes), size, size), dtype=np.complex128)
     done = 0

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lightning_alrnn.analysis.fixed_points import Continuum, FixedPointSet, VirtualFixedPoints, fixed_points
 from lightning_alrnn.analysis.regimes import count_regimes_by_group, regime_sharing, regimes
-from lightning_alrnn.analysis.system import Network, Parameters, read_parameters, read_states, tensor
+from lightning_alrnn.analysis.system import check_constant, input_width, read_recurrence, read_states
 from lightning_alrnn.nn.alrnn import ALRNN, check_lengths
+from lightning_alrnn.nn.recurrence import Recurrence
 
 
 class Intervention(NamedTuple):
@@ -150,7 +149,7 @@ def freeze_switching(start: int) -> Intervention:
 
 
 def intervene(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     inputs: Tensor,
     intervention: Intervention | None = None,
     *,
@@ -160,7 +159,7 @@ def intervene(
     """Run over inputs with an intervention, or as the network is.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` where they are added directly.
         intervention: what is changed; ``None`` for nothing.
         state: z_0, shape ``(batch, M)``; ``None`` for the network's learned one or zeros.
@@ -182,14 +181,12 @@ def intervene(
         >>> intervene(rnn, inputs, linearise(0)).states.flatten().tolist()
         [1.0, -2.0, -1.5]
     """
-    parameters = read_parameters(rnn)
-    size, width = parameters.C.shape
+    recurrence = read_recurrence(rnn)
+    size, (name, width) = len(recurrence.h), input_width(recurrence)
     if inputs.ndim != 3 or inputs.shape[1] == 0:
         raise ValueError(
-            f"inputs must have shape (batch, time, {parameters.input_name}={width}) with at least one step, "
-            f"got {tuple(inputs.shape)}"
+            f"inputs must have shape (batch, time, {name}={width}) with at least one step, got {tuple(inputs.shape)}"
         )
-    drive = tensor(read_states("inputs", inputs, width)) @ tensor(parameters.C.T) + tensor(parameters.h)
     batch, time = inputs.shape[:2]
     z = torch.zeros(batch, size, dtype=torch.float64)
     if state is None and isinstance(rnn, ALRNN) and rnn.z0 is not None:
@@ -197,28 +194,25 @@ def intervene(
     if state is not None:
         if state.shape != (batch, size):
             raise ValueError(f"state must have shape (batch, M) = {(batch, size)}, got {tuple(state.shape)}")
-        z = tensor(read_states("state", state, size))
+        z = read_states("state", state, size)
     if lengths is not None:
         check_lengths(lengths, batch, time)
-    _check(intervention, parameters, time)
-    diagonal, W = tensor(parameters.diagonal), tensor(parameters.W)
-    kept = torch.ones(size, dtype=torch.float64)
+    _check(intervention, recurrence, time)
     if intervention is not None and intervention.kind == "silence":
-        kept[[parameters.linear + unit for unit in intervention.units]] = 0.0
-    z = z * kept
-    frozen = torch.zeros(batch, parameters.units, dtype=torch.bool)
-    states, codes = [], []
+        z = z.index_fill(1, recurrence.linear_units + torch.tensor(intervention.units), 0.0)
+        recurrence = recurrence.silenced(intervention.units)
+    drive = recurrence.drive(read_states("inputs", inputs, width))
+    states, codes = [], list[Tensor]()
     for step in range(time):
-        code = z[:, parameters.linear :] > 0
+        code = recurrence.regime(z)
         if intervention is not None and intervention.start <= step < (intervention.stop or time):
             if intervention.kind == "linearise":
                 code[:, list(intervention.units)] = True
             elif intervention.kind == "clamp":
                 code = torch.tensor(intervention.code, dtype=torch.bool).expand_as(code)
             elif intervention.kind == "freeze":
-                frozen = code = code if step == intervention.start else frozen
-        slopes = functional.pad(code.double(), (parameters.linear, 0), value=1.0)
-        z = (diagonal * z + functional.linear(slopes * z, W) + drive[:, step]) * kept
+                code = code if step == intervention.start else codes[-1]
+        z = recurrence.advance(z, drive[:, step], recurrence.regime_slopes(code))
         states.append(z)
         codes.append(code)
     result = torch.stack(states, dim=1)
@@ -228,7 +222,7 @@ def intervene(
 
 
 def fixed_points_under(
-    rnn: Network, intervention: Intervention, inputs: Tensor | None = None, **options: Any
+    rnn: ALRNN | Recurrence, intervention: Intervention, inputs: Tensor | None = None, **options: Any
 ) -> FixedPointSet:
     """The fixed points of a network under an intervention that lasts.
 
@@ -236,7 +230,7 @@ def fixed_points_under(
     eigenvalues are those of the units that are left.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         intervention: made by :func:`linearise`, :func:`silence` or :func:`clamp_regime`, whose one regime has one fixed
             point or a continuum.
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
@@ -259,33 +253,26 @@ def fixed_points_under(
         >>> fixed_points_under(rnn, linearise(0, 1)).stability
         ['saddle']
     """
-    parameters = read_parameters(rnn)
-    _check(intervention, parameters, None)
+    recurrence = read_recurrence(rnn)
+    _check(intervention, recurrence, None)
     if intervention.kind == "freeze":
         raise ValueError("a frozen regime depends on the run: take its code from intervene(…).codes for clamp_regime")
-    size, linear, units = len(parameters.h), parameters.linear, parameters.units
-    chosen = [linear + unit for unit in intervention.units]
-    W, remaining = parameters.W, [unit for unit in range(linear, size) if unit not in chosen]
-    fixed = np.zeros(units, dtype=np.bool_)  # bits of the units that no longer switch
-    order = [*range(linear), *remaining]
+    if inputs is not None:
+        check_constant(recurrence, inputs)
+    size, units, linear = len(recurrence.h), list(intervention.units), recurrence.linear_units
+    switching = [unit for unit in range(size - linear) if unit not in units]
+    order = [*range(linear), *(linear + unit for unit in switching)]
+    fixed = torch.zeros(size - linear, dtype=torch.bool)  # bits of the units that no longer switch
     if intervention.kind == "linearise":
-        order = [*range(linear), *chosen, *remaining]
-        fixed[list(intervention.units)] = True
+        order, changed = recurrence.linearised_order(units), recurrence.linearised(units)
+        fixed[units] = True
     elif intervention.kind == "clamp":
-        fixed = np.array(intervention.code, dtype=np.bool_)
-        W = W * np.concatenate((np.ones(linear), fixed))
-        order, remaining = list(range(size)), []
-    changed = (
-        tensor(parameters.diagonal[order]),
-        tensor(W[np.ix_(order, order)]),
-        tensor(parameters.C[order]),
-        tensor(parameters.h[order]),
-        len(remaining),
-    )
-    if parameters.input_name == "hidden_size" and inputs is not None and inputs.shape != (size,):
-        raise ValueError(f"inputs must have shape (hidden_size,) = ({size},), one constant, got {tuple(inputs.shape)}")
+        fixed = torch.tensor(intervention.code, dtype=torch.bool)
+        order, switching, changed = list(range(size)), [], recurrence.clamped(fixed)
+    else:  # a silenced unit is gone
+        changed = recurrence.permuted(order)._replace(P=len(switching))
     found = cast(FixedPointSet, fixed_points(changed, inputs, **options))
-    places = _Places(size, order, [unit - linear for unit in remaining], tensor(fixed))
+    places = _Places(size, order, switching, fixed)
     return found._replace(
         z=places.states(found.z),
         code=places.codes(found.code),
@@ -300,7 +287,7 @@ def fixed_points_under(
 
 
 def intervention_effect(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     inputs: Tensor,
     intervention: Intervention,
     score: Callable[[Tensor], float | Tensor],
@@ -313,7 +300,7 @@ def intervention_effect(
     """What an intervention changes: task score, occupancy of regimes, fixed points.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, shape ``(batch, time, K)``.
         intervention: what is changed.
         score: called with the states, float64 of shape ``(batch, time, M)``, gives one number, such as the accuracy of
@@ -394,11 +381,11 @@ def _several(units: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(units)))
 
 
-def _check(intervention: Intervention | None, parameters: Parameters, time: int | None) -> None:
+def _check(intervention: Intervention | None, recurrence: Recurrence, time: int | None) -> None:
     """Raise ``ValueError`` unless the intervention is one of a network with so many units and steps."""
     if intervention is None:
         return
-    units = parameters.units
+    units = int(recurrence.P)
     wrong = [unit for unit in intervention.units if not 0 <= unit < units]
     if wrong:
         raise ValueError(f"units must be nonlinear units, 0 … P−1 with P={units}, got {wrong[0]}")

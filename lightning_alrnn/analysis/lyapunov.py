@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -12,14 +13,15 @@ from lightning_alrnn.analysis.settling import DIVERGED, LONGEST_PERIOD
 from lightning_alrnn.analysis.system import (
     Bools,
     Floats,
-    Network,
     System,
+    read_recurrence,
     read_states,
     read_system,
     regime_matrices,
-    regime_slopes,
     tensor,
 )
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 _CHUNK = 8
 """Steps between two normalisations of a direction."""
@@ -101,13 +103,15 @@ class _Cycle(NamedTuple):
     scale: float
 
 
-def lyapunov_spectrum(rnn: Network, states: Tensor, count: int | None = None, warm_up: int = 0) -> LyapunovSpectrum:
+def lyapunov_spectrum(
+    rnn: ALRNN | Recurrence, states: Tensor, count: int | None = None, warm_up: int = 0
+) -> LyapunovSpectrum:
     """Lyapunov exponents by QR decompositions of the Jacobians along trajectories.
 
     The trajectories may be driven by inputs; the exponents are then conditional on them.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: z_0 … z_T, successive states, all valid, shape ``(batch, time, M)``.
         count: how many exponents; ``None`` for all M.
         warm_up: steps that turn the directions but do not count.
@@ -117,7 +121,6 @@ def lyapunov_spectrum(rnn: Network, states: Tensor, count: int | None = None, wa
             step is left after ``warm_up``.
 
     Example:
-        >>> import torch
         >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
         >>> with torch.no_grad():
@@ -130,8 +133,8 @@ def lyapunov_spectrum(rnn: Network, states: Tensor, count: int | None = None, wa
         Benettin, Galgani, Giorgilli & Strelcyn, Meccanica 15, 1980. Engelken, Wolf & Abbott, Physical Review Research
         5, 2023, on recurrent networks.
     """
-    system = read_system(rnn)
-    size = len(system.W)
+    recurrence = read_recurrence(rnn)
+    size = len(recurrence.h)
     if states.ndim != 3:
         raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
     count = size if count is None else count
@@ -139,24 +142,23 @@ def lyapunov_spectrum(rnn: Network, states: Tensor, count: int | None = None, wa
         raise ValueError(f"count must lie between 1 and M={size}, got {count}")
     if not 0 <= warm_up < states.shape[1]:
         raise ValueError(f"warm_up must lie between 0 and T−1={states.shape[1] - 1}, got {warm_up}")
-    codes = read_states("states", states, size)[..., system.linear :] > 0
-    slopes = regime_slopes(system, codes)
+    slopes = recurrence.slopes(read_states("states", states, size)).unsqueeze(2)
     start = np.linalg.qr(np.random.default_rng(0).normal(size=(size, count)))[0]
-    directions = np.broadcast_to(start, (len(codes), size, count))
-    total = np.zeros((len(codes), count))
-    for step in range(codes.shape[1]):
-        directions = system.A @ directions + system.W @ (slopes[:, step, :, None] * directions)
-        directions, triangle = np.linalg.qr(directions)
+    directions = tensor(start.T).expand(len(slopes), count, size)
+    total = np.zeros((len(slopes), count))
+    for step in range(slopes.shape[1]):
+        columns, triangle = np.linalg.qr(recurrence.jvp(directions, slopes[:, step]).mT.numpy())
+        directions = tensor(columns).mT
         if step >= warm_up:
             with np.errstate(divide="ignore"):
                 total += np.log(np.abs(np.diagonal(triangle, axis1=1, axis2=2)))
-    steps = codes.shape[1] - warm_up
+    steps = slopes.shape[1] - warm_up
     exponents = -np.sort(-total / steps, axis=1)
     return LyapunovSpectrum(tensor(exponents), tensor(exponents.mean(axis=0)), tensor(_kaplan_yorke(exponents)), steps)
 
 
 def largest_exponent(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     states: Tensor,
     inputs: Tensor | None = None,
     *,
@@ -172,7 +174,7 @@ def largest_exponent(
     significant difference from the stretch before.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: where the trajectories start, shape ``(batch, M)``.
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
         max_error: standard error that is small enough, in nats a step; in a larger exponent, 2 % of it.
@@ -185,8 +187,7 @@ def largest_exponent(
     Example:
         The skew tent map with slopes 2.5 and −5/3 has λ = 0.4 ln 2.5 + 0.6 ln(5/3) = 0.673.
 
-        >>> import torch
-        >>> rnn = torch.tensor([2.5]), torch.tensor([[-25 / 6]]), None, torch.tensor([0.6]), 1
+        >>> rnn = Recurrence(torch.tensor([2.5]), torch.tensor([[-25 / 6]]), None, torch.tensor([0.6]), P=1)
         >>> found = largest_exponent(rnn, torch.linspace(-0.3, 0.5, 16)[:, None])
         >>> abs(found.exponent - 0.673) < 0.003, found.settled, found.trajectories
         (True, True, 16)
@@ -200,7 +201,7 @@ def largest_exponent(
     system = read_system(rnn, inputs)
     if states.ndim != 2:
         raise ValueError(f"states must have shape (batch, M), got {tuple(states.shape)}")
-    z = read_states("states", states, len(system.W))
+    z = read_states("states", states, system.size).numpy()
     direction = np.random.default_rng(0).normal(size=z.shape)
     exponents, errors = np.full(len(z), np.nan), np.full(len(z), np.nan)
     active = np.arange(len(z))
@@ -208,7 +209,7 @@ def largest_exponent(
     growth_before = np.zeros((0, len(z)))
     most_steps, steps, done = max_steps, _FIRST_STEPS, 0
     while len(active):
-        course = _follow(system, z, direction, steps)
+        course = _follow(system.recurrence, z, direction, steps)
         done += steps
         exponents[active] = _of_cycles(system, course, known)
         errors[active] = np.where(np.isnan(exponents[active]), np.nan, 0.0)
@@ -247,31 +248,29 @@ def largest_exponent(
     )
 
 
-def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Course:
+def _follow(recurrence: Recurrence, z: Floats, direction: Floats, steps: int) -> _Course:
     """Take steps, a multiple of 8 and at least 128, with a direction turned and stretched along each trajectory."""
-    linear, W, diagonal = system.linear, np.ascontiguousarray(system.W.T), np.diagonal(system.A)
-    both, slopes = np.stack((z, direction)), np.ones_like(z)
+    both = tensor(np.stack((z, direction)))
+    drive = torch.stack((recurrence.h, torch.zeros_like(recurrence.h))).unsqueeze(1)
+    slopes = recurrence.slopes(both[0])
     chunks = steps // _CHUNK
-    growth, regimes, averages = np.zeros((chunks, len(z))), np.zeros((steps, len(z))), np.zeros((2, *z.shape))
-    weights = np.random.default_rng(0).random(z.shape[1])
-    np.greater(z[:, linear:], 0.0, out=slopes[:, linear:])
-    tail, diverged = np.zeros((len(z), _TAIL, z.shape[1])), np.zeros(len(z), dtype=np.bool_)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of trajectories that diverge, directions lost
-        for chunk in range(chunks):
-            for step in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
-                both = diagonal * both + ((slopes * both).reshape(-1, z.shape[1]) @ W).reshape(both.shape)
-                both[0] += system.drive
-                np.greater(both[0, :, linear:], 0.0, out=slopes[:, linear:])
-                averages[2 * chunk // chunks] += slopes * both[0]
-                regimes[step] = slopes @ weights
-                if step >= steps - _TAIL:
-                    tail[:, step - steps + _TAIL] = both[0]
-            diverged |= ~(np.abs(both[0]).max(axis=1) <= DIVERGED)
-            both[:, diverged] = 0.0
-            length = np.linalg.norm(both[1], axis=1)
-            growth[chunk] = np.log(length)
-            both[1] /= np.where(length > 0, length, 1.0)[:, None]
-    return _Course(both[0], both[1], growth, regimes, averages / (steps / 2), tail, diverged)
+    growth, regimes, averages = both.new_zeros(chunks, len(z)), both.new_zeros(steps, len(z)), torch.zeros_like(both)
+    weights = tensor(np.random.default_rng(0).random((z.shape[1],)))
+    tail, diverged = both.new_zeros(len(z), _TAIL, z.shape[1]), torch.zeros(len(z), dtype=torch.bool)
+    for chunk in range(chunks):
+        for step in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
+            both = recurrence.advance(both, drive, slopes)
+            slopes = recurrence.slopes(both[0])
+            averages[2 * chunk // chunks] += slopes * both[0]
+            regimes[step] = slopes @ weights
+            if step >= steps - _TAIL:
+                tail[:, step - steps + _TAIL] = both[0]
+        diverged |= ~(both[0].abs().amax(dim=1) <= DIVERGED)
+        both[:, diverged] = 0.0
+        length = both[1].norm(dim=1)
+        growth[chunk] = length.log()
+        both[1] /= length.where(length > 0, 1.0).unsqueeze(1)
+    return _Course(*(part.numpy() for part in (*both, growth, regimes, averages / (steps / 2), tail, diverged)))
 
 
 def _of_cycles(system: System, course: _Course, known: dict[bytes, _Cycle]) -> Floats:
@@ -306,7 +305,7 @@ def _period(regimes: Floats) -> int:
 
 def _cycle(system: System, codes: Bools) -> _Cycle:
     """Eigenvalues and eigenvectors of the product of a cycle's Jacobians, the first of ``(k, P)`` regimes first."""
-    product, scale = np.eye(len(system.W)), 0.0
+    product, scale = np.eye(system.size), 0.0
     for matrix in regime_matrices(system, codes):
         product = matrix @ product
         size = np.abs(product).max()

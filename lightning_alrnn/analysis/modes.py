@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import frequencies, timescales
-from lightning_alrnn.analysis.spectrum import sum_moments
 from lightning_alrnn.analysis.system import (
+    Bools,
     Floats,
-    Network,
     in_chunks,
     read_codes,
-    read_parameters,
+    read_recurrence,
     read_states,
-    regime_matrices,
-    system_of,
     tensor,
 )
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 
 class SlowModes(NamedTuple):
@@ -79,12 +78,12 @@ class LineAttractorScore(NamedTuple):
 
 
 def slow_modes(
-    rnn: Network, codes: Tensor, count: int | None = None, readout_weight: Tensor | None = None
+    rnn: ALRNN | Recurrence, codes: Tensor, count: int | None = None, readout_weight: Tensor | None = None
 ) -> SlowModes:
     """The slowest modes of some regimes, in float64.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         codes: regimes, bool or 0/1 of shape ``(n, P)``, such as the most visited ones.
         count: how many modes of each; ``None`` for all M.
         readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
@@ -106,24 +105,20 @@ def slow_modes(
         >>> [round(value, 3) for value in found.readout_overlap[0].tolist()]
         [0.707, 0.707]
     """
-    parameters = read_parameters(rnn)
-    size = len(parameters.h)
+    recurrence = read_recurrence(rnn)
+    size = len(recurrence.h)
     count = size if count is None else count
     if not 1 <= count <= size:
         raise ValueError(f"count must lie between 1 and M={size}, got {count}")
-    regimes = read_codes(codes, parameters.units)
-    inputs, outputs = _basis(parameters.C), None
+    regimes = read_codes(codes, int(recurrence.P))
+    inputs, outputs = _basis(recurrence.input_weights.numpy()), None
     if readout_weight is not None:
         if readout_weight.ndim != 2:
             raise ValueError(f"readout_weight must have shape (outputs, M={size}), got {tuple(readout_weight.shape)}")
-        outputs = _basis(read_states("readout_weight", readout_weight, size).T)
-    system = system_of(parameters, None)
+        outputs = _basis(read_states("readout_weight", readout_weight, size).T.numpy())
     kept = [np.zeros((0, count, 1 + 2 * size), dtype=np.complex128)]  # values, right and left vectors side by side
     for chunk in in_chunks(regimes, size):
-        values, vectors = np.linalg.eig(regime_matrices(system, chunk))
-        order = np.argsort(_speed(values), axis=1, kind="stable")
-        values = np.take_along_axis(values, order, axis=1)
-        vectors = np.take_along_axis(vectors, order[:, None, :], axis=2)
+        values, vectors = slowest_first(recurrence, chunk)
         inverse = np.full(vectors.shape, np.nan, dtype=np.complex128)
         spans = np.linalg.cond(vectors) < 1e12
         inverse[spans] = np.linalg.inv(vectors[spans])
@@ -143,11 +138,11 @@ def slow_modes(
     )
 
 
-def line_attractor_score(rnn: Network, codes: Tensor, states: Tensor | None = None) -> LineAttractorScore:
+def line_attractor_score(rnn: ALRNN | Recurrence, codes: Tensor, states: Tensor | None = None) -> LineAttractorScore:
     """How much like a line attractor some regimes are.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         codes: regimes, bool or 0/1 of shape ``(n, P)``.
         states: states that trajectories visited, shape ``(…, M)``, each looked at in the regime it lies in.
 
@@ -163,8 +158,8 @@ def line_attractor_score(rnn: Network, codes: Tensor, states: Tensor | None = No
         >>> round(float(score.timescale), 1), round(float(score.ratio), 1), float(score.variance)
         (99.5, 69.0, 1.0)
     """
-    parameters = read_parameters(rnn)
-    size = len(parameters.h)
+    recurrence = read_recurrence(rnn)
+    size = len(recurrence.h)
     modes = slow_modes(rnn, codes, min(2, size))
     slow = modes.timescales.abs()
     first, second = slow[:, 0], (slow[:, 1] if size > 1 else torch.zeros(len(slow), dtype=torch.float64))
@@ -172,8 +167,8 @@ def line_attractor_score(rnn: Network, codes: Tensor, states: Tensor | None = No
     variance = torch.full((len(slow),), math.nan, dtype=torch.float64)
     counts = torch.zeros(len(slow), dtype=torch.int64)
     if states is not None:
-        flat = tensor(read_states("states", states, size)).reshape(-1, size)
-        bits = flat[:, parameters.linear :] > 0
+        flat = read_states("states", states, size).reshape(-1, size)
+        bits = recurrence.regime(flat)
         for row, code in enumerate(modes.codes):
             inside = flat[(bits == code).all(dim=1)]
             counts[row] = len(inside)
@@ -183,11 +178,22 @@ def line_attractor_score(rnn: Network, codes: Tensor, states: Tensor | None = No
     return LineAttractorScore(modes.codes, first, ratio, decays, variance, counts)
 
 
-def _speed(values: np.typing.NDArray[np.complex128]) -> Floats:
-    """|ln|λ||, infinite for λ = 0."""
+def slowest_first(
+    recurrence: Recurrence, codes: Bools
+) -> tuple[np.typing.NDArray[np.complex128], np.typing.NDArray[np.complex128]]:
+    """The modes of some regimes by |ln|λ||, which is infinite for λ = 0.
+
+    Args:
+        recurrence: the parameters, in float64 on the CPU.
+        codes: the regimes, shape ``(n, P)``.
+
+    Returns:
+        Eigenvalues, shape ``(n, M)``, and eigenvectors, a column each, shape ``(n, M, M)``.
+    """
+    values, vectors = np.linalg.eig(recurrence.regime_matrix(tensor(codes)).numpy())
     with np.errstate(divide="ignore"):
-        speed: Floats = np.abs(np.log(np.abs(values)))
-    return speed
+        order = np.argsort(np.abs(np.log(np.abs(values))), axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None, :], axis=2)
 
 
 def _basis(columns: Floats) -> Floats:
@@ -207,11 +213,8 @@ def _share(states: Tensor, direction: Tensor) -> float:
     """Share of the variance of states ``(n, M)`` in the line or plane of a complex direction; NaN without variance."""
     spanning = torch.stack((direction.real, direction.imag), dim=1)
     basis = tensor(_basis(spanning.numpy()))
-    lengths = torch.ones(len(states), dtype=torch.int64)
-    count, total, outer = sum_moments(states.unsqueeze(1), lengths)
-    mean = total / count
-    covariance = outer / count - mean.outer(mean)
-    whole = float(covariance.trace())
-    if not whole > 1e-12 * float(outer.trace() / count):
+    apart = states - states.mean(dim=0)
+    whole = float(apart.square().sum())
+    if not whole > 1e-12 * float(states.square().sum()):
         return math.nan
-    return float((basis.T @ covariance @ basis).trace()) / whole
+    return float((apart @ basis).square().sum()) / whole

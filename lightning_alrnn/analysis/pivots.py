@@ -104,7 +104,7 @@ def base_regime(system: System) -> Bools:
     Returns:
         Shape ``(P,)``.
     """
-    unit = np.arange(len(system.W) - system.linear)
+    unit = np.arange(system.size - system.linear)
     codes = np.stack((unit < 0, unit >= 0, unit % 2 == 0, unit % 2 == 1, unit % 4 < 2, unit % 4 > 1))
     values = np.linalg.svd(equations(system, codes), compute_uv=False)
     best: Bools = codes[np.argmax(values[:, -1] / np.maximum(values[:, 0], 1.0))]
@@ -131,7 +131,7 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
         (values > 1e-4 * max(values[0], 1.0)).sum()
     )  # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
     left, right = rows[:, None] * left, right * columns
-    sources = np.column_stack((system.W[:, linear:], system.drive))
+    sources = np.column_stack((system.coupling[:, linear:], system.drive))
     if rank == len(rows):  # by elimination, which leaves zeros zero
         inverse = columns[:, None] * np.linalg.inv(scaled) * rows
     else:

@@ -84,16 +84,13 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     order = order or [0]
     small = copy.deepcopy(rnn)
     small.hidden_size, small.nonlinear_units = len(order), len(remaining)
-    kept = order if rnn.self_connections == "all" else remaining
-    W = rnn.W[order][:, order]
-    if rnn.self_connections == "nonlinear":
-        W.diagonal()[: small.linear_units] += rnn.diagonal()[order[: small.linear_units]]
-    C = torch.eye(rnn.hidden_size).to(rnn.W) if rnn.C is None else rnn.C
+    small.P = torch.full_like(rnn.P, len(remaining))
+    recurrence = rnn.recurrence().permuted(order)
+    A, W, C, h = (alive * field for field in (recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h))
+    without = 0 if rnn.self_connections == "all" else small.linear_units  # units whose A_ii can only stand in W
+    W.diagonal()[:without] += A[:without]
     small.input_size = C.shape[1]
-    small.A = nn.Parameter(alive * rnn.diagonal()[kept])
-    small.W = nn.Parameter(alive * W)
-    small.C = nn.Parameter(alive * C[order])
-    small.h = nn.Parameter(alive * rnn.h[order])
+    small.A, small.W, small.C, small.h = map(nn.Parameter, (A[without:].clone(), W, C, h))
     small.z0 = None if rnn.z0 is None else nn.Parameter(alive * rnn.z0[order])
     return PrunedNetwork(small, torch.tensor(order, device=rnn.W.device))
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
-from lightning_alrnn.analysis.system import Network, read_states, read_system, tensor
+from lightning_alrnn.analysis.system import read_states, read_system, tensor
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 LONGEST_PERIOD = 64
 DIVERGED = 1e9
@@ -35,7 +38,7 @@ class Settling(NamedTuple):
 
 
 def settle(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     states: Tensor,
     found: FixedPointSet,
     inputs: Tensor | None = None,
@@ -46,7 +49,7 @@ def settle(
     """Let trajectories run on under a constant input, and see where they end.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: where they start, shape ``(batch, M)``.
         found: fixed points under that input.
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
@@ -59,9 +62,9 @@ def settle(
     Example:
         Two units that inhibit each other: the one that is ahead wins.
 
-        >>> import torch
         >>> from lightning_alrnn.analysis import fixed_points
-        >>> rnn = torch.full((2,), 0.5), torch.tensor([[0.0, -1.0], [-1.0, 0.0]]), None, torch.ones(2), 2
+        >>> W = torch.tensor([[0.0, -1.0], [-1.0, 0.0]])
+        >>> rnn = Recurrence(torch.full((2,), 0.5), W, None, torch.ones(2), P=2)
         >>> end = settle(rnn, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), fixed_points(rnn))
         >>> end.at_point.tolist(), end.period.tolist()
         ([0, 1, 1], [1, 1, 1])
@@ -69,20 +72,19 @@ def settle(
     kept = 2 * LONGEST_PERIOD
     if steps < kept:
         raise ValueError(f"steps must be at least {kept}, got {steps}")
-    system = read_system(rnn, inputs)
+    recurrence = read_system(rnn, inputs).recurrence
     if states.ndim != 2:
         raise ValueError(f"states must have shape (batch, M), got {tuple(states.shape)}")
-    z = read_states("states", states, len(system.W))
-    tail = np.zeros((len(z), kept, z.shape[1]))
-    diverged = np.zeros(len(z), dtype=np.bool_)
-    diagonal, W = np.diagonal(system.A), np.ascontiguousarray(system.W.T)
+    state = read_states("states", states, len(recurrence.h))
+    last = state.new_zeros(len(state), kept, state.shape[1])
+    lost = torch.zeros(len(state), dtype=torch.bool)
     for step in range(steps):
-        rectified = np.concatenate((z[:, : system.linear], np.maximum(z[:, system.linear :], 0.0)), axis=1)
-        z = diagonal * z + rectified @ W + system.drive
-        diverged |= np.abs(z).max(axis=1, initial=0.0) > DIVERGED
-        z = np.where(diverged[:, None], 0.0, z)  # held, so that nothing overflows
+        state = recurrence.step(state)
+        lost |= state.abs().amax(dim=1) > DIVERGED
+        state = state.masked_fill(lost.unsqueeze(1), 0.0)  # held, so that nothing overflows
         if step >= steps - kept:
-            tail[:, step - steps + kept] = z
+            last[:, step - steps + kept] = state
+    z, tail, diverged = state.numpy(), last.numpy(), lost.numpy()
     close = tolerance * (1 + np.linalg.norm(z, axis=1))
     period = np.zeros(len(z), dtype=np.int64)
     for candidate in range(LONGEST_PERIOD, 0, -1):  # the least one stays

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, timescales
+from lightning_alrnn.analysis.modes import slowest_first
 from lightning_alrnn.analysis.regimes import RegimeCounts
+from lightning_alrnn.analysis.system import read_codes, read_recurrence
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 _ROUNDING = 1e-12
 """Variance below this share of the mean square of the states cannot be told from rounding in the sums over steps."""
@@ -89,11 +91,11 @@ class LatentDimensions(NamedTuple):
     participation_ratio: float
 
 
-def regime_spectrum(rnn: ALRNN, regimes: RegimeCounts, top: int = 16) -> RegimeSpectrum:
+def regime_spectrum(rnn: ALRNN | Recurrence, regimes: RegimeCounts, top: int = 16) -> RegimeSpectrum:
     """Eigenvalues and time constants of the most visited regimes, computed in float64.
 
     Args:
-        rnn: the network.
+        rnn: the network, or its parameters.
         regimes: the regimes that its states visit, at least one.
         top: how many of the most visited are looked at.
 
@@ -127,11 +129,11 @@ def regime_spectrum(rnn: ALRNN, regimes: RegimeCounts, top: int = 16) -> RegimeS
     )
 
 
-def slowest_mode(rnn: ALRNN, code: Tensor) -> SlowMode:
+def slowest_mode(rnn: ALRNN | Recurrence, code: Tensor) -> SlowMode:
     """The mode of a regime with |λ| nearest to 1: the smallest |ln|λ||, whether it decays or grows.
 
     Args:
-        rnn: the network.
+        rnn: the network, or its parameters.
         code: the regime, bool or 0/1 of shape ``(P,)``.
 
     Raises:
@@ -147,17 +149,11 @@ def slowest_mode(rnn: ALRNN, code: Tensor) -> SlowMode:
         >>> abs(round(mode.eigenvalue.real, 6)), round(mode.eigenvalue.imag, 6), mode.directions.shape
         (0.0, 0.9, torch.Size([2, 2]))
     """
-    for name, parameter in (("A", rnn.A), ("W", rnn.W)):
-        if not bool(torch.isfinite(parameter).all()):
-            raise ValueError(f"parameter {name} of the network must be finite, got NaN or infinite values")
-    if code.shape != (rnn.nonlinear_units,):
-        raise ValueError(f"code must have shape (P,) = ({rnn.nonlinear_units},), got {tuple(code.shape)}")
-    diagonal, coupling = (part.detach().cpu().double() for part in (rnn.diagonal(), rnn.W))
-    slopes = functional.pad(code.cpu().double(), (rnn.linear_units, 0), value=1.0)
-    values, vectors = np.linalg.eig((torch.diag(diagonal) + coupling * slopes).numpy())
-    with np.errstate(divide="ignore"):
-        slowest = int(np.argmin(np.abs(np.log(np.abs(values)))))
-    value, vector = complex(values[slowest]), vectors[:, slowest]
+    recurrence = read_recurrence(rnn)
+    if code.shape != (recurrence.P,):
+        raise ValueError(f"code must have shape (P,) = ({recurrence.P},), got {tuple(code.shape)}")
+    values, vectors = slowest_first(recurrence, read_codes(code.unsqueeze(0), len(code)))
+    value, vector = complex(values[0, 0]), vectors[0, :, 0]
     # LAPACK gives real eigenvalues of real matrices without any imaginary part
     spanning = [vector.real] if value.imag == 0 else [vector.real, vector.imag]
     return SlowMode(

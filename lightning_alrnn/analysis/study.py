@@ -44,7 +44,6 @@ from lightning_alrnn.analysis.spectrum import (
     principal_components,
     regime_spectrum,
 )
-from lightning_alrnn.analysis.system import read_parameters, tensor
 from lightning_alrnn.analysis.transients import InputMemory, Nonnormality, input_memory, nonnormality
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 from lightning_alrnn.batch import valid_steps
@@ -356,7 +355,6 @@ def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channel
     cost = states.shape[1] * len(channels) * states.shape[2] ** 2 * (lags + 1)
     count = max(1, min(len(states), int(_MOST_OPERATIONS / cost)))
     some = torch.linspace(0, len(states) - 1, count).round().long()
-    parameters = read_parameters(rnn)
-    picked = tensor(parameters.C[:, channels.numpy()])
-    network = rnn.A.detach(), rnn.W.detach(), picked, rnn.h.detach(), rnn.nonlinear_units
-    return input_memory(network, states[some], lags, lengths[some], weight)
+    recurrence = rnn.recurrence()
+    picked = recurrence._replace(C=recurrence.input_weights[:, channels])
+    return input_memory(picked, states[some], lags, lengths[some], weight)

@@ -1,13 +1,13 @@
 """The map of a network under a constant input, read into float64.
 
-The analysis computes in numpy: on many small matrices torch's threads wait for one another, a hundred times longer than
-they compute where data loaders keep the cores busy.
+Whatever solves or decomposes many small matrices computes in numpy: torch's threads wait for one another there, a
+hundred times longer than they compute where data loaders keep the cores busy. Arrays and tensors share their memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,140 +15,139 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-Network: TypeAlias = ALRNN | tuple[Tensor, Tensor, Tensor | None, Tensor, int]
-"""An ALRNN, or its parameters (A, W, C, h, P): A of shape ``(M,)`` or ``(P,)``, W ``(M, M)``, C ``(M, K)`` or ``None``
-where inputs are added directly, h ``(M,)``."""
-
 _CHUNK_ELEMENTS = 2**22
 """Entries of a batch of matrices, 32 MB."""
-
-
-class Parameters(NamedTuple):
-    """The parameters of a network in float64.
-
-    Attributes:
-        diagonal: of A over all units, shape ``(M,)``.
-        W: shape ``(M, M)``.
-        C: shape ``(M, K)``; the identity where inputs are added directly.
-        h: shape ``(M,)``.
-        linear: M−P.
-        input_name: what the width of inputs is called in messages.
-    """
-
-    diagonal: Floats
-    W: Floats
-    C: Floats
-    h: Floats
-    linear: int
-    input_name: str
-
-    @property
-    def units(self) -> int:
-        """P, the number of rectified units."""
-        return len(self.h) - self.linear
 
 
 class System(NamedTuple):
     """The map z' = A z + W φ*(z) + drive.
 
     Attributes:
-        A: shape ``(M, M)``.
-        W: shape ``(M, M)``.
-        drive: C s + h, shape ``(M,)``.
-        terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in ``drive`` is measured.
-        linear: M−P.
+        recurrence: its parameters in float64 on the CPU, with the drive C s + h in place of h and with no inputs: C has
+            shape ``(M, 0)``.
+        terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in the drive is measured.
         scale: the units that z is in, shape ``(M,)``: z times ``scale`` is the network's state.
+        source: the rows of A, W and drive that give the entries of z', int64 of shape ``(M,)``, where copies of a
+            network feed one another; all rows in order otherwise.
     """
 
-    A: Floats
-    W: Floats
-    drive: Floats
+    recurrence: Recurrence
     terms: Floats
-    linear: int
     scale: Floats
+    source: NDArray[np.int64] | slice = slice(None)
+
+    @property
+    def coupling(self) -> Floats:
+        """W, shape ``(M, M)``."""
+        coupling: Floats = self.recurrence.W.numpy()[self.source]
+        return coupling
+
+    @property
+    def drive(self) -> Floats:
+        """What is added at each step, shape ``(M,)``."""
+        drive: Floats = self.recurrence.h.numpy()[self.source]
+        return drive
+
+    @property
+    def size(self) -> int:
+        """M."""
+        return len(self.recurrence.h)
+
+    @property
+    def linear(self) -> int:
+        """M−P, the number of units that are never rectified."""
+        return self.recurrence.linear_units
 
     @property
     def units(self) -> int:
         """P, the number of rectified units."""
-        return len(self.drive) - self.linear
+        return int(self.recurrence.P)
 
 
-def read_parameters(rnn: Network) -> Parameters:
+def read_recurrence(rnn: ALRNN | Recurrence) -> Recurrence:
     """Take the parameters in float64: in the network's own precision, A + W would already be rounded.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
+
+    Returns:
+        The parameters on the CPU, detached, with P as an int. They may share their memory with the network.
 
     Raises:
-        TypeError: if it is neither an ALRNN nor a tuple (A, W, C, h, P).
+        TypeError: if it is neither an ALRNN nor a Recurrence.
         ValueError: if a parameter is not finite or a shape does not fit.
     """
-    given: dict[str, Tensor | None]
     if isinstance(rnn, ALRNN):
-        given, units = {"A": rnn.A, "W": rnn.W, "C": rnn.C, "h": rnn.h}, rnn.nonlinear_units
-    elif isinstance(rnn, tuple) and len(rnn) == 5:
-        given, units = dict(zip("AWCh", rnn[:4], strict=True)), rnn[4]
+        parameters, units = rnn.recurrence(), rnn.nonlinear_units  # P itself may be on a device
+    elif isinstance(rnn, Recurrence):
+        parameters, units = rnn, int(rnn.P)
     else:
-        raise TypeError(f"rnn must be an ALRNN or its parameters (A, W, C, h, P), got {type(rnn).__name__}")
-    read = {name: to_numpy(f"parameter {name}", value) for name, value in given.items() if value is not None}
-    size = read["h"].size
-    shapes: dict[str, list[tuple[int, ...]]] = {"A": [(size,), (units,)], "W": [(size, size)], "h": [(size,)]}
-    if "C" in read:
-        shapes["C"] = [(size, read["C"].shape[-1])]
-    for name, array in read.items():
-        if array.shape not in shapes[name]:
-            expected = " or ".join(map(str, shapes[name]))
+        raise TypeError(f"rnn must be an ALRNN or a Recurrence(A, W, C, h, P), got {type(rnn).__name__}")
+    fields = zip("AWCh", parameters[:4], strict=True)
+    read = {name: _finite(f"parameter {name}", value) for name, value in fields if value is not None}
+    size = read["h"].numel()
+    shapes = {"A": (size,), "W": (size, size), "h": (size,), "C": (size, *read.get("C", read["h"]).shape[-1:])}
+    for name, value in read.items():
+        if value.shape != shapes[name]:
             raise ValueError(
-                f"parameter {name} must have shape {expected} where h has {size} entries and P={units}, "
-                f"got {array.shape}"
+                f"parameter {name} must have shape {shapes[name]} where h has {size} entries, got {tuple(value.shape)}"
             )
     if not 0 <= units <= size:
         raise ValueError(f"P must lie between 0 and M={size}, got {units}")
-    diagonal = np.zeros(size)
-    diagonal[size - len(read["A"]) :] = read["A"]
-    input_name = "input_size" if "C" in read else "hidden_size"
-    return Parameters(diagonal, read["W"], read.get("C", np.eye(size)), read["h"], size - units, input_name)
+    return Recurrence(read["A"], read["W"], read.get("C"), read["h"], units)
 
 
-def system_of(parameters: Parameters, inputs: Tensor | None) -> System:
-    """The map under a constant input, or without one.
+def input_width(recurrence: Recurrence) -> tuple[str, int]:
+    """What the width of the inputs is called in messages, and the width.
 
     Args:
-        parameters: of :func:`read_parameters`.
-        inputs: s, shape ``(K,)``; ``None`` for zeros.
+        recurrence: the parameters.
+
+    Returns:
+        "input_size" and K, or "hidden_size" and M where inputs are added directly.
+    """
+    return ("hidden_size", len(recurrence.h)) if recurrence.C is None else ("input_size", recurrence.C.shape[1])
+
+
+def check_constant(recurrence: Recurrence, inputs: Tensor) -> None:
+    """Raise unless inputs are one constant of a network.
+
+    Args:
+        recurrence: the parameters.
+        inputs: s, of shape ``(K,)`` if it is one.
 
     Raises:
-        ValueError: if the input is not finite or its shape does not fit.
+        ValueError: if they have another shape.
     """
-    drive, terms = parameters.h, np.abs(parameters.h)
-    if inputs is not None:
-        width = parameters.C.shape[1]
-        if inputs.shape != (width,):
-            raise ValueError(
-                f"inputs must have shape ({parameters.input_name},) = ({width},), one constant, "
-                f"got {tuple(inputs.shape)}"
-            )
-        s = to_numpy("inputs", inputs)
-        drive, terms = drive + parameters.C @ s, terms + np.abs(parameters.C) @ np.abs(s)
-    return System(np.diag(parameters.diagonal), parameters.W, drive, terms, parameters.linear, np.ones(len(drive)))
+    name, width = input_width(recurrence)
+    if inputs.shape != (width,):
+        raise ValueError(f"inputs must have shape ({name},) = ({width},), one constant, got {tuple(inputs.shape)}")
 
 
-def read_system(rnn: Network, inputs: Tensor | None = None) -> System:
+def read_system(rnn: ALRNN | Recurrence, inputs: Tensor | None = None) -> System:
     """The map of a network under a constant input, or without one.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s, shape ``(K,)``; ``None`` for zeros.
 
     Raises:
-        TypeError: as :func:`read_parameters`.
+        TypeError: as :func:`read_recurrence`.
         ValueError: if a parameter or the input is not finite or a shape does not fit.
     """
-    return system_of(read_parameters(rnn), inputs)
+    recurrence = read_recurrence(rnn)
+    drive, terms = recurrence.h, recurrence.h.abs()
+    if inputs is not None:
+        check_constant(recurrence, inputs)
+        s = _finite("inputs", inputs)
+        drive, terms = recurrence.drive(s), recurrence.absolute().drive(s.abs())
+    undriven = recurrence._replace(C=drive.new_zeros(len(drive), 0), h=drive)
+    return System(undriven, terms.numpy(), np.ones(len(drive)))
 
 
 def balance(system: System) -> System:
@@ -160,23 +159,17 @@ def balance(system: System) -> System:
     Args:
         system: the map under a constant input.
     """
-    size = len(system.drive)
+    size = system.size
     nonlinear = np.arange(size) >= system.linear
-    matrix = np.abs(_without_rounding(np.eye(size) - system.A - system.W, magnitudes(system, np.ones(system.units))))
-    off = np.abs(1.0 - np.diag(system.A))
+    all_on = np.ones(system.units, dtype=np.bool_)
+    matrix = np.abs(_without_rounding(equations(system, all_on), magnitudes(system, all_on)))
+    off = np.abs(1.0 - system.recurrence.A.numpy())
     on = np.diag(matrix)
     both = nonlinear & (on > 0) & (off > 0)
     matrix[np.arange(size), np.arange(size)] = np.where(both, np.sqrt(on * off), np.maximum(on, nonlinear * off))
     _, scale = equilibrate(np.column_stack((matrix, np.abs(system.drive))))
     scale = scale[:-1] / scale[-1]
-    return System(
-        system.A / scale[:, None] * scale,
-        system.W / scale[:, None] * scale,
-        system.drive / scale,
-        system.terms / scale,
-        system.linear,
-        system.scale * scale,
-    )
+    return System(system.recurrence.scaled(tensor(scale)), system.terms / scale, system.scale * scale)
 
 
 def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
@@ -211,7 +204,7 @@ def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
     return np.exp2(np.rint(factors[..., :rows])), np.exp2(np.rint(factors[..., rows:]))
 
 
-def magnitudes(system: System, codes: Bools | Floats) -> Floats:
+def magnitudes(system: System, codes: Bools) -> Floats:
     """I + |A| + |W| D, the sizes of the terms that add up to I − A − W D.
 
     Args:
@@ -221,8 +214,9 @@ def magnitudes(system: System, codes: Bools | Floats) -> Floats:
     Returns:
         Shape ``(…, M, M)``.
     """
-    size: Floats = np.eye(len(system.W)) + np.abs(system.A)
-    return size + np.abs(system.W) * regime_slopes(system, codes)[..., None, :]
+    sizes = system.recurrence.absolute().regime_matrix(tensor(codes)).numpy()[..., system.source, :]
+    total: Floats = np.eye(sizes.shape[-1]) + sizes
+    return total
 
 
 def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> Floats:
@@ -230,27 +224,16 @@ def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> F
     return np.where(np.abs(matrix) <= max(tolerance, 64 * np.finfo(np.float64).eps) * size, 0.0, matrix)
 
 
-def to_numpy(name: str, values: Tensor) -> Floats:
-    """A tensor's values in float64, on the CPU.
-
-    Args:
-        name: what it is called in messages.
-        values: of any shape ``(…)``.
-
-    Returns:
-        Of the same shape.
-
-    Raises:
-        ValueError: if an entry is not finite.
-    """
-    array: Floats = values.detach().cpu().double().numpy()
-    if not np.isfinite(array).all():
+def _finite(name: str, values: Tensor) -> Tensor:
+    """Values in float64 on the CPU; ``ValueError`` if one of them is not finite."""
+    values = values.detach().cpu().double()
+    if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{name} must be finite, but has NaN or infinite entries")
-    return array
+    return values
 
 
-def read_states(name: str, states: Tensor, size: int) -> Floats:
-    """States in float64, on the CPU.
+def read_states(name: str, states: Tensor, size: int) -> Tensor:
+    """States in float64, on the CPU and detached; they may share their memory with those given.
 
     Args:
         name: what they are called in messages.
@@ -265,7 +248,7 @@ def read_states(name: str, states: Tensor, size: int) -> Floats:
     """
     if states.ndim < 1 or states.shape[-1] != size:
         raise ValueError(f"{name} must have shape (…, M={size}), got {tuple(states.shape)}")
-    return to_numpy(name, states)
+    return _finite(name, states)
 
 
 def read_codes(codes: Tensor, units: int) -> Bools:
@@ -317,19 +300,6 @@ def unique_codes(codes: Bools) -> Bools:
     return codes[first]
 
 
-def regime_slopes(system: System, codes: Bools | Floats) -> Floats:
-    """The diagonal of D: 1 for linear units, their bits for the others.
-
-    Args:
-        system: the map.
-        codes: shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M)``.
-    """
-    return np.concatenate((np.ones((*codes.shape[:-1], system.linear)), codes), axis=-1)
-
-
 def regime_matrices(system: System, codes: Bools) -> Floats:
     """A + W D of each regime.
 
@@ -340,7 +310,7 @@ def regime_matrices(system: System, codes: Bools) -> Floats:
     Returns:
         Shape ``(…, M, M)``.
     """
-    matrices: Floats = system.A + system.W * regime_slopes(system, codes)[..., None, :]
+    matrices: Floats = system.recurrence.regime_matrix(tensor(codes)).numpy()[..., system.source, :]
     return matrices
 
 
@@ -354,7 +324,7 @@ def equations(system: System, codes: Bools) -> Floats:
     Returns:
         Shape ``(…, M, M)``.
     """
-    return np.eye(len(system.W)) - regime_matrices(system, codes)
+    return np.eye(system.size) - regime_matrices(system, codes)
 
 
 def scaling_of(matrix: Floats, size: Floats, tolerance: float = 0.0) -> tuple[Floats, Floats]:
@@ -385,12 +355,11 @@ def exact_residual(system: System, z: Floats, codes: Bools) -> Floats:
     Reference:
         Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26:1955 (2005).
     """
-    used = np.flatnonzero(np.any(system.A != 0, axis=0))
-    terms = np.concatenate((system.W, system.A[:, used]), axis=1)
-    factors = np.concatenate((z * regime_slopes(system, codes), z[:, used]), axis=1)
-    products, errors = _two_product(terms, factors[:, None, :])
-    rest = errors.sum(axis=2)
-    parts = np.concatenate((np.broadcast_to(system.drive, z.shape)[..., None], -z[..., None], products), axis=2)
+    slopes = system.recurrence.regime_slopes(tensor(codes)).numpy()
+    products, errors = _two_product(system.coupling, (slopes * z)[:, None, :])
+    kept, rounded = (part[:, system.source] for part in _two_product(system.recurrence.A.numpy(), z))
+    rest = errors.sum(axis=2) + rounded
+    parts = np.concatenate((np.stack((np.broadcast_to(system.drive, z.shape), -z, kept), axis=2), products), axis=2)
     while parts.shape[2] > 1:  # in pairs
         half = parts.shape[2] // 2
         total, errors = _two_sum(parts[..., :half], parts[..., half : 2 * half])
@@ -432,9 +401,8 @@ def residual(system: System, z: Floats) -> Floats:
     Returns:
         Shape ``(n,)``.
     """
-    rectified = np.concatenate((z[:, : system.linear], np.maximum(z[:, system.linear :], 0.0)), axis=1)
-    after = z @ system.A.T + rectified @ system.W.T + system.drive
-    largest: Floats = np.abs(after - z).max(axis=1)
+    states = tensor(z)
+    largest: Floats = (system.recurrence.step(states) - states).abs().amax(dim=1).numpy()
     return largest
 
 
@@ -477,7 +445,7 @@ def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128
     Returns:
         Shape ``(n, M)``.
     """
-    size = len(system.W)
+    size = system.size
     values = np.zeros((len(codes), size), dtype=np.complex128)
     done = 0
     for chunk in in_chunks(codes, size):

@@ -14,20 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_alrnn.analysis.system import (
-    Bools,
-    Network,
-    Parameters,
-    System,
-    in_chunks,
-    read_codes,
-    read_parameters,
-    read_states,
-    read_system,
-    regime_matrices,
-    tensor,
-)
+from lightning_alrnn.analysis.system import Floats, in_chunks, read_codes, read_recurrence, read_states, tensor
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 _CHUNK_ELEMENTS = 2**23
 """Entries of a batch of perturbations, 64 MB."""
@@ -79,11 +69,11 @@ class InputMemory(NamedTuple):
     pairs: Tensor
 
 
-def jacobians(rnn: Network, states: Tensor) -> Tensor:
+def jacobians(rnn: ALRNN | Recurrence, states: Tensor) -> Tensor:
     """The Jacobian ∂z'/∂z of one step from each state, A + W D in the state's regime.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: shape ``(…, M)``. A unit at exactly 0 counts as off.
 
     Returns:
@@ -100,16 +90,15 @@ def jacobians(rnn: Network, states: Tensor) -> Tensor:
         >>> jacobians(rnn, torch.tensor([[2.0], [-2.0]])).flatten().tolist()
         [-0.5, 0.5]
     """
-    system = read_system(rnn)
-    codes = read_states("states", states, len(system.W))[..., system.linear :] > 0
-    return tensor(regime_matrices(system, codes))
+    recurrence = read_recurrence(rnn)
+    return recurrence.jacobian(read_states("states", states, len(recurrence.h)))
 
 
-def propagate(rnn: Network, states: Tensor, perturbation: Tensor) -> Tensor:
+def propagate(rnn: ALRNN | Recurrence, states: Tensor, perturbation: Tensor) -> Tensor:
     """How a small perturbation of the first state travels along trajectories, δ_t = J_{t−1} … J_0 δ_0.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: z_0 … z_T, the unperturbed trajectory, shape ``(batch, time, M)``.
         perturbation: δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n perturbations of each sequence.
 
@@ -127,10 +116,10 @@ def propagate(rnn: Network, states: Tensor, perturbation: Tensor) -> Tensor:
         >>> propagate(rnn, torch.tensor([[[2.0], [-1.0], [-0.5]]]), torch.tensor([1.0])).flatten().tolist()
         [1.0, -0.5, -0.25]
     """
-    parameters = read_parameters(rnn)
-    size = len(parameters.h)
-    slopes = _slopes(parameters, states)
-    given = tensor(read_states("perturbation", perturbation, size))
+    recurrence = read_recurrence(rnn)
+    size = len(recurrence.h)
+    slopes = _slopes(recurrence, states)
+    given = read_states("perturbation", perturbation, size)
     if given.ndim > 3 or (given.ndim > 1 and len(given) not in (1, len(states))):
         raise ValueError(
             f"perturbation must have shape (M,), (batch, M) or (batch, n, M) with M={size} and batch={len(states)}, "
@@ -138,17 +127,16 @@ def propagate(rnn: Network, states: Tensor, perturbation: Tensor) -> Tensor:
         )
     several = given.ndim == 3
     delta = (given if several else given.reshape(-1, 1, size)).expand(len(states), -1, size)
-    diagonal, W = tensor(parameters.diagonal), tensor(parameters.W)
     travelled = [delta]
     for slope in slopes.unbind(1)[:-1]:
-        delta = diagonal * delta + functional.linear(slope.unsqueeze(1) * delta, W)
+        delta = recurrence.jvp(delta, slope.unsqueeze(1))
         travelled.append(delta)
     result = torch.stack(travelled, dim=1)
     return result if several else result.squeeze(2)
 
 
 def input_memory(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     states: Tensor,
     max_lag: int,
     lengths: Tensor | None = None,
@@ -159,7 +147,7 @@ def input_memory(
     ∂z_t/∂s_{t−lag} = J_{t−1} … J_{t−lag} C, with the Jacobians of the regimes in between.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
         max_lag: the longest lag, from 0 to T−1.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
@@ -182,9 +170,9 @@ def input_memory(
         Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
         (arXiv:1211.5063), on products of Jacobians.
     """
-    parameters = read_parameters(rnn)
-    size, channels = parameters.C.shape
-    slopes = _slopes(parameters, states)
+    recurrence = read_recurrence(rnn)
+    size, channels = recurrence.input_weights.shape
+    slopes = _slopes(recurrence, states)
     batch, time = states.shape[:2]
     if not 0 <= max_lag < time:
         raise ValueError(f"max_lag must lie between 0 and T−1={time - 1}, got {max_lag}")
@@ -192,23 +180,21 @@ def input_memory(
     if readout_weight is not None:
         if readout_weight.ndim != 2:
             raise ValueError(f"readout_weight must have shape (outputs, M={size}), got {tuple(readout_weight.shape)}")
-        readout = tensor(read_states("readout_weight", readout_weight, size))
+        readout = read_states("readout_weight", readout_weight, size)
     if lengths is None:
         lengths = torch.full((batch,), time, dtype=torch.int64)
     valid = valid_steps(lengths.cpu(), time)
-    diagonal, W, C = tensor(parameters.diagonal), tensor(parameters.W), tensor(parameters.C)
     squares = torch.zeros(2, max_lag + 1, channels, dtype=torch.float64)
     pairs = torch.zeros(max_lag + 1, dtype=torch.int64)
     # all steps of some sequences at once: entry t holds ∂z_{t+lag}/∂s_t, a row for each channel
     rows = max(1, _CHUNK_ELEMENTS // (time * channels * size))
     for start in range(0, batch, rows):
         some = slice(start, start + rows)
-        change = C.T.expand(len(slopes[some]), time, channels, size)
+        change = recurrence.input_weights.T.expand(len(slopes[some]), time, channels, size)
         for lag in range(max_lag + 1):
             if lag:
                 change = change[:, : time - lag]
-                slope = slopes[some, lag - 1 : time - 1].unsqueeze(2)
-                change = diagonal * change + functional.linear(slope * change, W)
+                change = recurrence.jvp(change, slopes[some, lag - 1 : time - 1].unsqueeze(2))
             reached = valid[some, lag:]
             pairs[lag] += reached.sum()
             for row, seen in enumerate((change, None if readout is None else functional.linear(change, readout))):
@@ -218,11 +204,11 @@ def input_memory(
     return InputMemory(torch.arange(max_lag + 1), roots[0], None if readout is None else roots[1], pairs)
 
 
-def nonnormality(rnn: Network, codes: Tensor, steps: int | Tensor = 100) -> Nonnormality:
+def nonnormality(rnn: ALRNN | Recurrence, codes: Tensor, steps: int | Tensor = 100) -> Nonnormality:
     """How non-normal the matrices A + W D of some regimes are.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         codes: regimes, bool or 0/1 of shape ``(n, P)``.
         steps: how many powers of the matrices to look at; or how many of each, int64 of shape ``(n,)``: the longest
             stretch for which trajectories held the regime (``longest`` of
@@ -245,17 +231,17 @@ def nonnormality(rnn: Network, codes: Tensor, steps: int | Tensor = 100) -> Nonn
     Reference:
         Trefethen & Embree, "Spectra and Pseudospectra", 2005.
     """
-    system = read_system(rnn)
-    regimes = read_codes(codes, system.units)
+    recurrence = read_recurrence(rnn)
+    regimes = read_codes(codes, int(recurrence.P))
     held = np.full(len(regimes), steps) if isinstance(steps, int) else steps.cpu().numpy()
     if held.shape != (len(regimes),) or (held < 1).any():
         raise ValueError(f"steps must be at least 1, one number or one for each of {len(regimes)} regimes, got {steps}")
     powers = _powers(held)
     results, done = [], 0
-    for chunk in in_chunks(regimes, len(system.W)):
-        results.append(_nonnormality(system, chunk, held[done : done + len(chunk)], powers))
+    for chunk in in_chunks(regimes, len(recurrence.h)) if len(regimes) else [regimes]:
+        matrices = recurrence.regime_matrix(tensor(chunk)).numpy()
+        results.append(_nonnormality(matrices, held[done : done + len(chunk)], powers))
         done += len(chunk)
-    results = results or [_nonnormality(system, regimes, held, powers)]
     fields = [torch.cat(parts) for parts in zip(*results, strict=True)]
     fields.insert(Nonnormality._fields.index("powers"), tensor(powers))
     return Nonnormality(*fields)
@@ -270,20 +256,17 @@ def _powers(held: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(np.concatenate((powers, held)))
 
 
-def _nonnormality(
-    system: System, codes: Bools, held: NDArray[np.int64], powers: NDArray[np.int64]
-) -> tuple[Tensor, ...]:
-    """The fields of :class:`Nonnormality` of some regimes, without ``powers``."""
-    matrices = regime_matrices(system, codes)
+def _nonnormality(matrices: Floats, held: NDArray[np.int64], powers: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """The fields of :class:`Nonnormality` of some matrices, without ``powers``."""
     moduli = np.abs(np.linalg.eigvals(matrices))
     scale = np.maximum(np.abs(matrices).max(axis=(1, 2)), 1e-300)[:, None]  # squares must not overflow
     total = ((matrices / scale[..., None]) ** 2).sum(axis=(1, 2))
     departure = np.maximum(total - ((moduli / scale) ** 2).sum(axis=1), 0.0)
-    growth = np.full((len(codes), len(powers)), np.nan)
+    growth = np.full((len(matrices), len(powers)), np.nan)
     growth[:, 0] = 1.0
     steps = np.diff(powers)
     jumps = {1: matrices}  # J to the steps from one power to the next
-    power = np.broadcast_to(np.eye(len(system.W)), matrices.shape)
+    power = np.broadcast_to(np.eye(matrices.shape[-1]), matrices.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # a growing mode may overflow: its growth is infinite
         for place, step in enumerate(steps.tolist(), start=1):
             rows = held >= powers[place]
@@ -300,17 +283,14 @@ def _nonnormality(
         np.linalg.norm(matrices, ord=2, axis=(1, 2)),
         np.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, -1],
         growth,
-        growth[np.arange(len(codes)), largest],
+        growth[np.arange(len(matrices)), largest],
         powers[largest],
     )
     return tuple(tensor(field) for field in fields)
 
 
-def _slopes(parameters: Parameters, states: Tensor) -> Tensor:
+def _slopes(recurrence: Recurrence, states: Tensor) -> Tensor:
     """The diagonals of D along trajectories, float64 of shape ``(batch, time, M)``."""
     if states.ndim != 3:
         raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
-    values = tensor(read_states("states", states, len(parameters.h)))
-    slopes = torch.ones_like(values)
-    slopes[..., parameters.linear :] = (values[..., parameters.linear :] > 0).double()
-    return slopes
+    return recurrence.slopes(read_states("states", states, len(recurrence.h)))

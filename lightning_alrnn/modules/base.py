@@ -193,7 +193,7 @@ class SequenceModule(LightningModule):
         for name, child in self.named_children():
             if name.startswith(f"{stage}_"):
                 for metric in child.modules():
-                    if isinstance(metric, Metric):
+                    if isinstance(metric, Metric) and metric.update_called:
                         metric.reset()
 
     def _metrics(self, stage: Split) -> dict[str, Metric]:
@@ -211,6 +211,9 @@ class _StepCheckpoint(ModelCheckpoint):
     ) -> None:
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is due: Lightning would copy all metrics before it sees that."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException) and not trainer.is_last_batch:

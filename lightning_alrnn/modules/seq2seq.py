@@ -232,9 +232,9 @@ class ALRNNSeq2Seq(SequenceModule):
             Which sequences are right, and the lengths of their targets without ``<end>``, −1 for a sequence of which no
             step counts; both of shape ``(batch,)``.
         """
-        metrics = self._metrics(stage)
+        metrics, whole = self._metrics(stage), weight.sum()
         for name, value in losses.items():
-            metrics[name].update(value, weight.sum())
+            metrics[name].update(value, whole)
         counted = weight > 0
         right = (tokens == batch.targets) & valid_steps(steps, tokens.shape[1])
         correct, scored = (right | ~counted).all(dim=1), counted.any(dim=1)

@@ -370,9 +370,9 @@ class ALRNNModule(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> None:
-        metrics = self._metrics(stage)
+        metrics, total = self._metrics(stage), weight.sum()
         for name, value in losses.items():
-            metrics[name].update(value, weight.sum())
+            metrics[name].update(value, total)
         if stage != "train":
             counted = weight > 0
             outputs, targets = prediction.outputs, batch.targets

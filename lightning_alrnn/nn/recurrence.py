@@ -51,6 +51,11 @@ class Recurrence(NamedTuple):
         return torch.arange(size, device=self.h.device) >= size - self.P
 
     @property
+    def linear_units(self) -> int:
+        """M−P, the number of units that are never rectified."""
+        return self.h.shape[-1] - int(self.P)
+
+    @property
     def input_weights(self) -> Tensor:
         """C, shape ``(M, K)``; the identity where inputs are added directly."""
         if self.C is not None:
@@ -106,6 +111,41 @@ class Recurrence(NamedTuple):
         phi = self.rectify(z) if slopes is None else slopes * z
         return self.A * z + functional.linear(phi, self.W) + drive
 
+    def jvp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
+        """Vectors times the Jacobian of one step, (A + W D) v: how small changes of a state travel.
+
+        Args:
+            vectors: shape ``(…, M)``.
+            slopes: diagonal of D, broadcastable to that shape.
+
+        Returns:
+            Tensor of shape ``(…, M)``.
+        """
+        return self.A * vectors + functional.linear(slopes * vectors, self.W)
+
+    def vjp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
+        """Vectors times the transposed Jacobian of one step, (A + W D)ᵀ v: how gradients travel back.
+
+        Args:
+            vectors: shape ``(…, M)``.
+            slopes: diagonal of D, broadcastable to that shape.
+
+        Returns:
+            Tensor of shape ``(…, M)``.
+        """
+        return self.A * vectors + slopes * (vectors @ self.W)
+
+    def regime(self, z: Tensor) -> Tensor:
+        """The linear regime of each state: which nonlinear units are on, z > 0.
+
+        Args:
+            z: states, shape ``(…, M)``.
+
+        Returns:
+            bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
+        """
+        return z[..., self.linear_units :] > 0
+
     def slopes(self, z: Tensor) -> Tensor:
         """The diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
 
@@ -117,14 +157,15 @@ class Recurrence(NamedTuple):
         """
         return (~self.nonlinear | (z > 0)).to(self.W.dtype)
 
-    def regime_matrix(self, code: Tensor) -> Tensor:
-        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+    def regime_slopes(self, code: Tensor) -> Tensor:
+        """The diagonal of D in one linear regime, (1, …, 1, code).
 
         Args:
-            code: bits of the regime, bool or 0/1, shape ``(…, P)``.
+            code: bits of the regime, bool or 0/1, shape ``(…, P)``; for a mean over regimes, the share of time for
+                which each unit is on.
 
         Returns:
-            Tensor of shape ``(…, M, M)``.
+            Tensor of shape ``(…, M)``.
 
         Raises:
             ValueError: if ``code`` does not have P entries.
@@ -133,7 +174,21 @@ class Recurrence(NamedTuple):
             raise ValueError(
                 f"code must have P={int(self.P)} entries in its last dimension, got shape {tuple(code.shape)}"
             )
-        return self._matrix(functional.pad(code.to(self.W), (self.h.shape[-1] - code.shape[-1], 0), value=1.0))
+        return functional.pad(code.to(self.W), (self.linear_units, 0), value=1.0)
+
+    def regime_matrix(self, code: Tensor) -> Tensor:
+        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+
+        Args:
+            code: bits of the regime as in :meth:`regime_slopes`, shape ``(…, P)``.
+
+        Returns:
+            Tensor of shape ``(…, M, M)``.
+
+        Raises:
+            ValueError: if ``code`` does not have P entries.
+        """
+        return self._matrix(self.regime_slopes(code))
 
     def jacobian(self, z: Tensor) -> Tensor:
         """The Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
@@ -151,10 +206,10 @@ class Recurrence(NamedTuple):
         return torch.diag(self.A) + self.W * slopes.unsqueeze(-2)
 
     def permuted(self, order: Sequence[int] | Tensor) -> Recurrence:
-        """The same network with its units in another order; inputs keep theirs.
+        """The same network with its units in another order, or some of them only; inputs keep their order.
 
         Args:
-            order: M indices of shape ``(M,)``: unit ``order[i]`` becomes unit i.
+            order: indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
 
         Returns:
             The parameters in that order, with the same P: it is for the caller to keep the rectified units last.
@@ -210,6 +265,24 @@ class Recurrence(NamedTuple):
         active[self._places(units)] = 0.0
         rows = active.unsqueeze(-1)
         return Recurrence(self.A * active, self.W * rows, self.input_weights * rows, self.h * active, self.P)
+
+    def clamped(self, code: Tensor) -> Recurrence:
+        """The linear network that stays in one regime, whatever the signs of its units.
+
+        Args:
+            code: bits of the regime, bool or 0/1, shape ``(P,)``.
+
+        Returns:
+            The parameters with W D in place of W and P=0.
+
+        Raises:
+            ValueError: if ``code`` does not have P entries.
+        """
+        return self._replace(W=self.W * self.regime_slopes(code), P=0)
+
+    def absolute(self) -> Recurrence:
+        """The parameters without their signs: its results are the sizes of the terms that the network's add up from."""
+        return Recurrence(self.A.abs(), self.W.abs(), None if self.C is None else self.C.abs(), self.h.abs(), self.P)
 
     def scaled(self, scale: Tensor) -> Recurrence:
         """The same network with its states in other units of measurement, z = scale · z'.

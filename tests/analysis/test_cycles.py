@@ -166,8 +166,7 @@ def test_inputs_and_parameters() -> None:
     rnn = networks.build([2.0], [[-4.0]], [0.0], 1, C=[[1.0]])
     found = cycles(rnn, 3, torch.tensor([1.0]))
     assert len(found.z) == 2
-    given = (rnn.A.detach(), rnn.W.detach(), rnn.C.detach(), rnn.h.detach(), 1)
-    torch.testing.assert_close(cycles(given, 3, torch.tensor([1.0])).z, found.z)
+    torch.testing.assert_close(cycles(rnn.recurrence(), 3, torch.tensor([1.0])).z, found.z)
 
 
 def test_kinds() -> None:

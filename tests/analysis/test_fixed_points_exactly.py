@@ -19,12 +19,17 @@ from lightning_alrnn.analysis import pivots
 from lightning_alrnn.analysis.cycles import cycles
 from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.system import balance, exact_residual, read_system
+from lightning_alrnn.nn import Recurrence
 
 rescaled = load_script(Path(__file__).parents[2] / "benchmarks" / "rescaled.py")
 
 
+def parameters(A: Array, W: Array, h: Array, units: int) -> Recurrence:
+    return Recurrence(torch.tensor(A), torch.tensor(W), None, torch.tensor(h), units)
+
+
 def find(A: Array, W: Array, h: Array, units: int, **options: object) -> FixedPointSet:
-    found = fixed_points((torch.tensor(A), torch.tensor(W), None, torch.tensor(h), units), **options)  # type: ignore[arg-type]
+    found = fixed_points(parameters(A, W, h, units), **options)  # type: ignore[arg-type]
     assert isinstance(found, FixedPointSet)
     return found
 
@@ -114,7 +119,7 @@ def test_brute_force_is_compared_in_full() -> None:
 
 
 def test_a_large_unit_behind_a_slow_one() -> None:
-    found = find(np.zeros(1), np.array([[0.999, 0.0], [2000.0, 0.0]]), np.array([0.001, -1.0]), 1)
+    found = find(np.zeros(2), np.array([[0.999, 0.0], [2000.0, 0.0]]), np.array([0.001, -1.0]), 1)
     np.testing.assert_allclose(found.z.numpy(), [[1.0, 1999.0]], rtol=1e-12)
     assert (found.complete, found.index_sum) == (True, 1)
 
@@ -156,17 +161,17 @@ def test_the_balanced_system_is_the_same_map() -> None:
         rng = np.random.default_rng(seed)
         A, W, h, units = random_parameters(rng)
         A, W, h = rescale(A, W, h, 5.0, rng)
-        plain = read_system((torch.tensor(A), torch.tensor(W), None, torch.tensor(h), units))
+        plain = read_system(parameters(A, W, h, units))
         balanced = balance(plain)
         assert (np.log2(balanced.scale) % 1 == 0).all()
-        np.testing.assert_array_equal(balanced.W * balanced.scale[:, None] / balanced.scale, plain.W)
+        np.testing.assert_array_equal(balanced.coupling * balanced.scale[:, None] / balanced.scale, plain.coupling)
         np.testing.assert_array_equal(balanced.drive * balanced.scale, plain.drive)
 
 
 def test_residuals_have_twice_the_digits() -> None:
     rng = np.random.default_rng(0)
     A, W, h, units = random_parameters(rng)
-    system = read_system((torch.tensor(A), torch.tensor(W), None, torch.tensor(h), units))
+    system = read_system(parameters(A, W, h, units))
     z, codes = rng.normal(size=(5, len(h))), rng.random((5, units)) < 0.5
     found = exact_residual(system, z, codes)
     for state, code, rest in zip(z, codes, found, strict=True):
@@ -289,9 +294,8 @@ def test_cycles_of_rescaled_networks() -> None:
         rng = np.random.default_rng(seed)
         A, W, h = rng.uniform(0.0, 0.9, 4), 2.0 * rng.normal(size=(4, 4)), rng.normal(size=4)
         scale = 10.0 ** rng.uniform(-4.0, 4.0, 4)
-        plain = cycles((torch.tensor(A), torch.tensor(W), None, torch.tensor(h), 2), 3)  # type: ignore[arg-type]
-        scaled_W = torch.tensor(W * scale[:, None] / scale)
-        scaled = cycles((torch.tensor(A), scaled_W, None, torch.tensor(h * scale), 2), 3)
+        plain = cycles(parameters(A, W, h, 2), 3)
+        scaled = cycles(parameters(A, W * scale[:, None] / scale, h * scale, 2), 3)
         assert plain.complete
         assert scaled.complete
         assert torch.equal(plain.code, scaled.code)

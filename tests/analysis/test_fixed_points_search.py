@@ -220,15 +220,17 @@ def test_several_inputs_give_a_list() -> None:
 
 def test_parameters_in_place_of_a_layer() -> None:
     rnn = networks.random_network(9)
-    A, W, C, h = (value.detach() for value in (rnn.A, rnn.W, rnn.C, rnn.h))
-    torch.testing.assert_close(fixed_points((A, W, C, h, rnn.nonlinear_units)).z, fixed_points(rnn).z)
-    torch.testing.assert_close(fixed_points((A, W, None, h, rnn.nonlinear_units)).z, fixed_points(rnn).z)
-    with pytest.raises(TypeError, match=r"an ALRNN or its parameters \(A, W, C, h, P\), got Linear"):
+    recurrence = rnn.recurrence()
+    torch.testing.assert_close(fixed_points(recurrence).z, fixed_points(rnn).z)
+    torch.testing.assert_close(fixed_points(recurrence._replace(C=None)).z, fixed_points(rnn).z)
+    with pytest.raises(TypeError, match=r"an ALRNN or a Recurrence\(A, W, C, h, P\), got tuple"):
+        fixed_points(tuple(recurrence))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"an ALRNN or a Recurrence\(A, W, C, h, P\), got Linear"):
         fixed_points(nn.Linear(2, 2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="parameter W must have shape"):
-        fixed_points((A, W[:-1], C, h, rnn.nonlinear_units))
+        fixed_points(recurrence._replace(W=rnn.W[:-1]))
     with pytest.raises(ValueError, match="P must lie between 0 and M"):
-        fixed_points((h, W, C, h, len(h) + 1))
+        fixed_points(recurrence._replace(P=len(rnn.h) + 1))
 
 
 def test_readout_of_the_points() -> None:
@@ -346,15 +348,8 @@ def test_many_integrators_neither_hang_nor_fail() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         x = 10.0 * torch.randn(2, generator=generator, dtype=torch.float64)
-        reduced = fixed_points(
-            (
-                rnn.A[2:].detach(),
-                rnn.W[2:, 2:].detach(),
-                None,
-                (rnn.h[2:] + rnn.W[2:, :2] @ x).detach(),
-                10,
-            )
-        )
+        others = rnn.recurrence().permuted(range(2, rnn.hidden_size))
+        reduced = fixed_points(others._replace(h=others.h + rnn.W[2:, :2] @ x))
         assert codes_of(reduced) <= {tuple(piece.code.tolist()) for piece in found.continua}
 
 
@@ -377,4 +372,4 @@ def test_options_are_checked() -> None:
     broken[0, 0] = math.nan
     for method in ("exhaustive", "heuristic", "certified"):
         with pytest.raises(ValueError, match="parameter W must be finite"):
-            fixed_points((rnn.A, broken, None, rnn.h, 2), method=method)  # type: ignore[arg-type]
+            fixed_points(rnn.recurrence()._replace(W=broken), method=method)  # type: ignore[arg-type]

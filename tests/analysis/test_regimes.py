@@ -25,6 +25,7 @@ from lightning_alrnn.analysis.regimes import (
     entropy_rate,
     merge_rows,
     pack_bits,
+    regime_bits,
     regime_sharing,
     regimes,
     shared_regimes,
@@ -49,6 +50,10 @@ def test_bit_order() -> None:
     bits = torch.tensor([True, False, True, True])
     assert pack_bits(bits).tolist() == [0b1101]  # bit 0, the first nonlinear unit, is lowest
     assert bitcode(bits) == "1011"  # and the first character
+
+
+def test_what_is_not_a_number_is_off() -> None:
+    assert regime_bits(torch.tensor([9.0, math.nan, math.inf, -1.0, 0.0]), 4).tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("nonlinear", [0, 1, 3, 8])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 import numpy as np
 import torch
 
-from lightning_alrnn.analysis.system import Network
+from lightning_alrnn.nn import Recurrence
 
 PACKAGE = "lightning_alrnn"
 
@@ -125,7 +125,7 @@ def _describes_itself(annotation: Any) -> bool:
 
 def _holds_arrays(annotation: Any) -> bool:
     """Whether an annotation is an array, or a tuple, list or union with arrays; not a mapping or function of arrays."""
-    if annotation == Network:  # says its shapes itself
+    if annotation is Recurrence:  # says its shapes itself
         return False
     kind = get_origin(annotation) or annotation
     if inspect.isclass(kind) and issubclass(kind, (Callable, Mapping)):

@@ -127,3 +127,28 @@ def test_of_a_layer(self_connections: str, P: int) -> None:
     assert h is rnn.h
     assert units == P
     assert "P" not in rnn.state_dict()
+
+
+@pytest.mark.parametrize("P", [0, 2, 5])
+def test_products_with_jacobians_and_held_regimes(P: int) -> None:
+    recurrence, z, v = draw(5, P), torch.randn(7, 5).double(), torch.randn(7, 5).double()
+    assert recurrence.linear_units == 5 - P
+    code, jacobian, slopes = recurrence.regime(z), recurrence.jacobian(z), recurrence.slopes(z)
+    torch.testing.assert_close(recurrence.regime_slopes(code), slopes)
+    torch.testing.assert_close(recurrence.jvp(v, slopes), (jacobian @ v.unsqueeze(-1)).squeeze(-1))
+    torch.testing.assert_close(recurrence.vjp(v, slopes), (jacobian.mT @ v.unsqueeze(-1)).squeeze(-1))
+
+    share = code.double().mean(dim=0)
+    torch.testing.assert_close(recurrence.regime_matrix(share), jacobian.mean(dim=0))
+
+    clamped = recurrence.clamped(code[0])
+    assert clamped.P == 0
+    torch.testing.assert_close(clamped.step(z), recurrence.advance(z, recurrence.h, slopes[:1]))
+
+    # |A z + W D z + C s + h| is at most the sum of the sizes of its terms, and as much where all signs agree
+    s = torch.randn(7, 2).double()
+    sizes = recurrence.absolute()
+    bound = sizes.advance(z.abs(), sizes.drive(s.abs()), slopes)
+    assert (recurrence.step(z, s).abs() <= bound).all()
+    torch.testing.assert_close(sizes.step(z.abs(), s.abs()), sizes.advance(z.abs(), sizes.drive(s.abs())))
+    assert not any((field < 0).any() for field in sizes[:4])  # type: ignore[union-attr]

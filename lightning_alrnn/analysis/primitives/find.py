@@ -12,7 +12,8 @@ from lightning_alrnn.analysis.primitives.integration import Integration, integra
 from lightning_alrnn.analysis.primitives.routing import Routing, routing
 from lightning_alrnn.analysis.primitives.transients import Transients, transients
 from lightning_alrnn.analysis.primitives.trials import ALPHA, DRAWS, agreement, read_trials
-from lightning_alrnn.analysis.system import Network
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 _MOST_DIRECTIONS = 3
 _LEAST_DIRECTION = 0.1
@@ -41,7 +42,7 @@ class Primitives(NamedTuple):
 
 
 def find_primitives(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     inputs: Tensor,
     states: Tensor,
     readout_weight: Tensor,
@@ -56,7 +57,7 @@ def find_primitives(
     """Look for gating, integration, rule-dependent routing and memory-dependent transients.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, shape ``(batch, time, K)``.
         states: z_1 … z_T, shape ``(batch, time, M)``.
         readout_weight: D of the outputs y = D z_T + b, shape ``(outputs, M)``.
@@ -75,7 +76,7 @@ def find_primitives(
         A linear network that adds up its input: it integrates, and has no gates.
 
         >>> inputs = torch.randn(100, 12, 1, generator=torch.Generator().manual_seed(0))
-        >>> rnn = torch.zeros(0), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), 0
+        >>> rnn = Recurrence(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), P=0)
         >>> states = inputs.cumsum(dim=1)
         >>> found = find_primitives(rnn, inputs, states, torch.ones(1, 1), states[:, -1])
         >>> found.integration.found, found.gating.found, found.gating.reason

@@ -109,14 +109,15 @@ def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA
         A unit that lets input 0 through where input 1 is 1, before another that adds.
 
         >>> from lightning_alrnn.analysis.primitives import read_trials
+        >>> from lightning_alrnn.nn import Recurrence
         >>> _ = torch.manual_seed(0)
         >>> inputs = torch.stack((torch.rand(200, 8), (torch.rand(200, 8) < 0.3).float()), dim=-1)
         >>> states, z = [], torch.zeros(200, 2)
         >>> for step in range(8):
         ...     z = torch.stack((z[:, 0] + z[:, 1].relu(), inputs[:, step].sum(dim=1) - 1), dim=1)
         ...     states.append(z)
-        >>> rnn = (torch.zeros(1), torch.tensor([[1.0, 1.0], [0.0, 0.0]]),
-        ...        torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([0.0, -1.0]), 1)
+        >>> W, C = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> rnn = Recurrence(torch.zeros(2), W, C, torch.tensor([0.0, -1.0]), P=1)
         >>> found = gating([read_trials(rnn, inputs, torch.stack(states, dim=1), torch.tensor([1.0, 0.0]))])
         >>> found.found, found.control, found.gated, found.when, found.carriers.units
         (True, 1, 0, 'at the same step', (0,))

@@ -21,7 +21,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     prediction,
 )
 from lightning_alrnn.analysis.primitives.words import by_chance, too_small
-from lightning_alrnn.analysis.system import read_parameters, tensor
+from lightning_alrnn.analysis.system import read_recurrence
 
 LEAST_EFFECT = 0.5
 """Share of the answer's variance that the sum must tell."""
@@ -114,9 +114,10 @@ def integration(
         One of three units adds up what it is given; the others forget.
 
         >>> from lightning_alrnn.analysis.primitives import read_trials
+        >>> from lightning_alrnn.nn import Recurrence
         >>> inputs = torch.randn(100, 12, 1, generator=torch.Generator().manual_seed(0))
         >>> W = torch.diag(torch.tensor([1.0, 0.3, 0.1]))
-        >>> rnn = torch.zeros(0), W, torch.ones(3, 1), torch.zeros(3), 0
+        >>> rnn = Recurrence(torch.zeros(3), W, torch.ones(3, 1), torch.zeros(3), P=0)
         >>> states, z = [], torch.zeros(100, 3)
         >>> for step in range(12):
         ...     z = z @ W + inputs[:, step]
@@ -253,18 +254,16 @@ def _take_out(trials: Trials, summed: _Sum) -> tuple[float, float, float, float]
     Returns:
         Both shares, the mean number of slow modes, and the median timescale of the slowest.
     """
-    parameters = read_parameters(trials.rnn)
+    recurrence = read_recurrence(trials.rnn)
     arrived = summed.steps.square().sum(dim=0).cumsum(dim=0)
     half = max(1, int((arrived < arrived[-1] / 2).sum()))
     rows = (trials.lengths > half).nonzero()[:, 0]
     states, left = trials.states[rows], trials.lengths[rows] - half
     z = states[:, half - 1]
-    slopes = torch.ones_like(z)
     passed = trials.valid[rows, half:].double()
-    on = (states[:, half - 1 : -1, parameters.linear :] > 0) * passed.unsqueeze(-1)
-    slopes[:, parameters.linear :] = on.sum(dim=1) / passed.sum(dim=1, keepdim=True)
-    matrices = torch.diag(tensor(parameters.diagonal)) + tensor(parameters.W) * slopes.unsqueeze(1)
-    values, right = torch.linalg.eig(matrices)
+    on = recurrence.regime(states[:, half - 1 : -1]) * passed.unsqueeze(-1)
+    share = on.sum(dim=1) / passed.sum(dim=1, keepdim=True)
+    values, right = torch.linalg.eig(recurrence.regime_matrix(share))
     slow = values.abs() ** left.unsqueeze(1) >= 0.5
     apart = z - z.mean(dim=0)
     # least squares, as a defective matrix has no inverse of its eigenvectors

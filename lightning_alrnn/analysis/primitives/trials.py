@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_alrnn.analysis.interventions import Intervention, intervene, linearise, silence
-from lightning_alrnn.analysis.system import Network, read_parameters, read_states, tensor
+from lightning_alrnn.analysis.system import read_recurrence, read_states
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.recurrence import Recurrence
 
 DRAWS = 200
 """How many times chance is drawn; the least p-value is 1/201."""
@@ -44,7 +46,7 @@ class Trials(NamedTuple):
     """Trials and what each of their inputs counts for the answer, on the CPU.
 
     Attributes:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, float64 of shape ``(batch, time, K)``; zero past a sequence's length.
         states: z_1 … z_T, float64 of shape ``(batch, time, M)``.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
@@ -58,7 +60,7 @@ class Trials(NamedTuple):
         agreement: share of the targets' variance that the network's outputs tell, see :func:`agreement`.
     """
 
-    rnn: Network
+    rnn: ALRNN | Recurrence
     inputs: Tensor
     states: Tensor
     lengths: Tensor
@@ -73,7 +75,7 @@ class Trials(NamedTuple):
     @property
     def units(self) -> int:
         """P, the number of nonlinear units."""
-        return read_parameters(self.rnn).units
+        return int(read_recurrence(self.rnn).P)
 
     @property
     def untrained(self) -> bool:
@@ -98,7 +100,7 @@ class Carriers(NamedTuple):
 
 
 def read_trials(
-    rnn: Network,
+    rnn: ALRNN | Recurrence,
     inputs: Tensor,
     states: Tensor,
     readout_weight: Tensor,
@@ -108,7 +110,7 @@ def read_trials(
     """Put together what the primitives are read from.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         inputs: s_1 … s_T, shape ``(batch, time, K)``.
         states: z_1 … z_T, the states after them, shape ``(batch, time, M)``.
         readout_weight: D of the answer y = D z_T + b, shape ``(M,)``.
@@ -119,7 +121,7 @@ def read_trials(
         ValueError: if a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        >>> rnn = torch.zeros(0), torch.full((1, 1), 0.5), torch.ones(1, 1), torch.zeros(1), 0
+        >>> rnn = Recurrence(torch.zeros(1), torch.full((1, 1), 0.5), torch.ones(1, 1), torch.zeros(1), P=0)
         >>> trials = read_trials(rnn, torch.ones(1, 2, 1), torch.tensor([[[1.0], [1.5]]]), torch.tensor([2.0]))
         >>> trials.answer.tolist(), trials.gains.flatten().tolist()
         ([3.0], [1.0, 2.0])
@@ -151,13 +153,15 @@ def read_trials(
     )
 
 
-def input_gain(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Tensor | None = None) -> Tensor:
+def input_gain(
+    rnn: ALRNN | Recurrence, states: Tensor, readout_weight: Tensor, lengths: Tensor | None = None
+) -> Tensor:
     """How much each input counts for the output at the sequence's last step, ∂y_T/∂s_t = D J_T … J_{t+1} C.
 
     J_t = A + W D(z_{t−1}) is the Jacobian of the step to z_t.
 
     Args:
-        rnn: the network, or its parameters (A, W, C, h, P).
+        rnn: the network, or its parameters.
         states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
         readout_weight: D of the output y = D z + b, shape ``(M,)``.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
@@ -178,32 +182,29 @@ def input_gain(rnn: Network, states: Tensor, readout_weight: Tensor, lengths: Te
         >>> input_gain(rnn, torch.zeros(1, 3, 1), torch.ones(1)).flatten().tolist()
         [0.5, 1.0, 2.0]
     """
-    parameters = read_parameters(rnn)
-    size = len(parameters.h)
+    recurrence = read_recurrence(rnn)
+    size = len(recurrence.h)
     if states.ndim != 3:
         raise ValueError(f"states must have shape (batch, time, M={size}), got {tuple(states.shape)}")
-    z = tensor(read_states("states", states, size))
+    z = read_states("states", states, size)
     if readout_weight.shape != (size,):
         raise ValueError(f"readout_weight must have shape (M,) = ({size},), got {tuple(readout_weight.shape)}")
     batch, time = z.shape[:2]
-    row = tensor(read_states("readout_weight", readout_weight, size))
-    codes = functional.pad(z[:, :-1, parameters.linear :] > 0, (0, 0, 1, 0))
-    return _gains(rnn, codes, row, torch.full((batch,), time) if lengths is None else lengths.cpu())
+    row = read_states("readout_weight", readout_weight, size)
+    codes = functional.pad(recurrence.regime(z[:, :-1]), (0, 0, 1, 0))
+    return _gains(recurrence, codes, row, torch.full((batch,), time) if lengths is None else lengths.cpu())
 
 
-def _gains(rnn: Network, codes: Tensor, row: Tensor, lengths: Tensor, units: Tensor | None = None) -> Tensor:
-    """D J_T … J_{t+1} C, where the step to z_t is in the regime ``codes[:, t]``; of ``units`` (1 or 0) only those."""
-    parameters = read_parameters(rnn)
+def _gains(recurrence: Recurrence, codes: Tensor, row: Tensor, lengths: Tensor) -> Tensor:
+    """D J_T … J_{t+1} C, where the step to z_t is in the regime ``codes[:, t]``."""
     batch, time = codes.shape[:2]
-    diagonal, W, C = (tensor(value) for value in (parameters.diagonal, parameters.W, parameters.C))
-    units = torch.ones_like(row) if units is None else units
+    C = recurrence.input_weights
     back = torch.zeros(batch, len(row), dtype=torch.float64)
     gains = torch.zeros(batch, time, C.shape[1], dtype=torch.float64)
     for step in range(time - 1, -1, -1):
         if step < time - 1:
-            slopes = functional.pad(codes[:, step + 1].double(), (parameters.linear, 0), value=1.0)
-            back = (diagonal * back + slopes * (back @ W)) * units
-        back = torch.where((lengths - 1 == step).unsqueeze(1), row * units, back)
+            back = recurrence.vjp(back, recurrence.regime_slopes(codes[:, step + 1]))
+        back = torch.where((lengths - 1 == step).unsqueeze(1), row, back)
         gains[:, step] = back @ C
     return gains
 
@@ -218,10 +219,10 @@ def gains_past(trials: Trials, unit: int) -> Tensor:
     Returns:
         float64 of shape ``(batch, time, K)``.
     """
-    parameters = read_parameters(trials.rnn)
-    codes = functional.pad(trials.states[:, :-1, parameters.linear :] > 0, (0, 0, 1, 0))
+    recurrence = read_recurrence(trials.rnn)
+    codes = functional.pad(recurrence.regime(trials.states[:, :-1]), (0, 0, 1, 0))
     codes[..., unit] = False
-    return _gains(trials.rnn, codes, trials.row, trials.lengths)
+    return _gains(recurrence, codes, trials.row, trials.lengths)
 
 
 def under(trials: Trials, intervention: Intervention) -> Trials:
@@ -232,10 +233,10 @@ def under(trials: Trials, intervention: Intervention) -> Trials:
         intervention: what is changed.
     """
     run = intervene(trials.rnn, trials.inputs, intervention, lengths=trials.lengths)
-    units = torch.ones_like(trials.row)
+    recurrence = read_recurrence(trials.rnn)
     if intervention.kind == "silence":
-        units[[len(units) - trials.units + unit for unit in intervention.units]] = 0.0
-    gains = _gains(trials.rnn, run.codes, trials.row, trials.lengths, units)
+        recurrence = recurrence.silenced(intervention.units)
+    gains = _gains(recurrence, run.codes, trials.row, trials.lengths)
     answer = run.states[torch.arange(len(run.states)), trials.lengths - 1] @ trials.row
     return trials._replace(states=run.states, answer=answer, gains=gains)
 
@@ -256,9 +257,7 @@ def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], floa
     whole = measure(some)
     on = (some.states[..., size:] > 0).double()
     # units that switch, by what they pass on
-    reach = tensor(read_parameters(trials.rnn).W)[:, size:].norm(dim=0) * some.states[..., size:].std(
-        dim=(0, 1), correction=0
-    )
+    reach = read_recurrence(trials.rnn).W[:, size:].norm(dim=0) * some.states[..., size:].std(dim=(0, 1), correction=0)
     reach = torch.where(on.std(dim=(0, 1), correction=0) > 0, reach, 0.0)
     ranked = reach.argsort(descending=True)[:_MOST_RANKED]
 
