@@ -92,13 +92,14 @@ def ablated_states(
     with full_precision(inputs.device):
         changed = changed.to(torch.promote_types(rnn.W.dtype, torch.float32))
         dtype = changed.W.dtype
-        start = rnn.start(len(inputs)).to(dtype).clone(memory_format=torch.contiguous_format)
+        start = rnn.start(len(inputs)).to(dtype)[:, order]  # a copy
         if kind == "silence":
             start[:, [rnn.linear_units + unit for unit in units]] = 0.0
-        output = run_recurrence(changed, inputs.to(dtype), start[:, order].contiguous(), lengths, rnn.backend)
-    places = torch.tensor(order, device=start.device).argsort()
-    states, last = (values[..., places].to(rnn.W.dtype) for values in output)
-    return ScanOutput(states, last)
+        output = run_recurrence(changed, inputs.to(dtype), start, lengths, rnn.backend)
+    if kind == "linearise":
+        places = torch.tensor(order, device=start.device).argsort()
+        output = ScanOutput(*(values[..., places] for values in output))
+    return ScanOutput(*(values.to(rnn.W.dtype) for values in output))
 
 
 def ablation_sums(

@@ -8,6 +8,7 @@ continuum of them. Neither depends on the scales of the units, as a tolerance fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from lightning_alrnn.analysis.system import (
     exact_residual,
     in_chunks,
     magnitudes,
+    regime_slopes,
     scaling_of,
     tensor,
 )
@@ -194,8 +196,7 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     # of those near zero with all its digits
     small = values < 1e-8 * values[0]
     codes = np.broadcast_to(code, (int(small.sum()), len(code)))
-    recurrence = system.recurrence
-    undriven = system._replace(recurrence=recurrence._replace(h=recurrence.h.new_zeros(len(matrix))))
+    undriven = replace(system, recurrence=system.recurrence._replace(h=tensor(np.zeros(system.size))))
     products = exact_residual(undriven, right.T[small], codes)
     values_exactly = values.copy()
     values_exactly[small] = np.abs((left[:, small] * products.T).sum(axis=0))
@@ -287,9 +288,9 @@ def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, chang
 
 def _terms(system: System, z: Floats, codes: Bools) -> Floats:
     """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, shape ``(…, M)``: the sizes of the terms that add up to nothing."""
-    sizes, absolute = tensor(np.abs(z)), system.recurrence.absolute()
-    moved: Floats = absolute.jvp(sizes, absolute.regime_slopes(tensor(codes))).numpy()[..., system.source]
-    return moved + system.terms + np.abs(z)
+    sizes = np.abs(z)
+    moved: Floats = system.absolute.jvp(tensor(sizes), tensor(regime_slopes(system, codes))).numpy()[..., system.source]
+    return moved + system.terms + sizes
 
 
 def _decide_singular(

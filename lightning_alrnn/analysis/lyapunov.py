@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from lightning_alrnn.analysis.system import (
     tensor,
 )
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.recurrence import Recurrence
+from lightning_alrnn.nn.recurrence import Recurrence, jvp
 
 _CHUNK = 8
 """Steps between two normalisations of a direction."""
@@ -121,6 +120,7 @@ def lyapunov_spectrum(
             step is left after ``warm_up``.
 
     Example:
+        >>> import torch
         >>> from lightning_alrnn.nn import ALRNN
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
         >>> with torch.no_grad():
@@ -187,6 +187,7 @@ def largest_exponent(
     Example:
         The skew tent map with slopes 2.5 and −5/3 has λ = 0.4 ln 2.5 + 0.6 ln(5/3) = 0.673.
 
+        >>> import torch
         >>> rnn = Recurrence(torch.tensor([2.5]), torch.tensor([[-25 / 6]]), None, torch.tensor([0.6]), P=1)
         >>> found = largest_exponent(rnn, torch.linspace(-0.3, 0.5, 16)[:, None])
         >>> abs(found.exponent - 0.673) < 0.003, found.settled, found.trajectories
@@ -209,7 +210,7 @@ def largest_exponent(
     growth_before = np.zeros((0, len(z)))
     most_steps, steps, done = max_steps, _FIRST_STEPS, 0
     while len(active):
-        course = _follow(system.recurrence, z, direction, steps)
+        course = _follow(system, z, direction, steps)
         done += steps
         exponents[active] = _of_cycles(system, course, known)
         errors[active] = np.where(np.isnan(exponents[active]), np.nan, 0.0)
@@ -248,29 +249,31 @@ def largest_exponent(
     )
 
 
-def _follow(recurrence: Recurrence, z: Floats, direction: Floats, steps: int) -> _Course:
+def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Course:
     """Take steps, a multiple of 8 and at least 128, with a direction turned and stretched along each trajectory."""
-    both = tensor(np.stack((z, direction)))
-    drive = torch.stack((recurrence.h, torch.zeros_like(recurrence.h))).unsqueeze(1)
-    slopes = recurrence.slopes(both[0])
+    linear, A, W = system.linear, system.recurrence.A.numpy(), system.coupling
+    both, slopes = np.stack((z, direction)), np.ones_like(z)
     chunks = steps // _CHUNK
-    growth, regimes, averages = both.new_zeros(chunks, len(z)), both.new_zeros(steps, len(z)), torch.zeros_like(both)
-    weights = tensor(np.random.default_rng(0).random((z.shape[1],)))
-    tail, diverged = both.new_zeros(len(z), _TAIL, z.shape[1]), torch.zeros(len(z), dtype=torch.bool)
-    for chunk in range(chunks):
-        for step in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
-            both = recurrence.advance(both, drive, slopes)
-            slopes = recurrence.slopes(both[0])
-            averages[2 * chunk // chunks] += slopes * both[0]
-            regimes[step] = slopes @ weights
-            if step >= steps - _TAIL:
-                tail[:, step - steps + _TAIL] = both[0]
-        diverged |= ~(both[0].abs().amax(dim=1) <= DIVERGED)
-        both[:, diverged] = 0.0
-        length = both[1].norm(dim=1)
-        growth[chunk] = length.log()
-        both[1] /= length.where(length > 0, 1.0).unsqueeze(1)
-    return _Course(*(part.numpy() for part in (*both, growth, regimes, averages / (steps / 2), tail, diverged)))
+    growth, regimes, averages = np.zeros((chunks, len(z))), np.zeros((steps, len(z))), np.zeros((2, *z.shape))
+    weights = np.random.default_rng(0).random(z.shape[1])
+    np.greater(z[:, linear:], 0.0, out=slopes[:, linear:])
+    tail, diverged = np.zeros((len(z), _TAIL, z.shape[1])), np.zeros(len(z), dtype=np.bool_)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of trajectories that diverge, directions lost
+        for chunk in range(chunks):
+            for step in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
+                both = jvp(A, W, both, slopes)
+                both[0] += system.drive
+                np.greater(both[0, :, linear:], 0.0, out=slopes[:, linear:])
+                averages[2 * chunk // chunks] += slopes * both[0]
+                regimes[step] = slopes @ weights
+                if step >= steps - _TAIL:
+                    tail[:, step - steps + _TAIL] = both[0]
+            diverged |= ~(np.abs(both[0]).max(axis=1) <= DIVERGED)
+            both[:, diverged] = 0.0
+            length = np.linalg.norm(both[1], axis=1)
+            growth[chunk] = np.log(length)
+            both[1] /= np.where(length > 0, length, 1.0)[:, None]
+    return _Course(both[0], both[1], growth, regimes, averages / (steps / 2), tail, diverged)
 
 
 def _of_cycles(system: System, course: _Course, known: dict[bytes, _Cycle]) -> Floats:

@@ -6,15 +6,15 @@ A unit that is linearised or silenced for good leaves an ordinary AL-RNN with on
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
 
 class Removal(NamedTuple):
@@ -82,16 +82,18 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     order = [*range(rnn.linear_units), *sorted(linearised), *remaining]
     alive = 1.0 if order else 0.0
     order = order or [0]
-    small = copy.deepcopy(rnn)
-    small.hidden_size, small.nonlinear_units = len(order), len(remaining)
-    small.P = torch.full_like(rnn.P, len(remaining))
     recurrence = rnn.recurrence().permuted(order)
     A, W, C, h = (alive * field for field in (recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h))
-    without = 0 if rnn.self_connections == "all" else small.linear_units  # units whose A_ii can only stand in W
+    options = {name: getattr(rnn, name) for name in ALRNN_DEFAULTS}
+    with torch.device("meta"):  # weights are not drawn, which would move torch's generator on
+        small = ALRNN(C.shape[1], len(order), len(remaining), **options)
+    without = len(order) - len(small.A)  # units whose A_ii can only stand in W
     W.diagonal()[:without] += A[:without]
-    small.input_size = C.shape[1]
-    small.A, small.W, small.C, small.h = map(nn.Parameter, (A[without:].clone(), W, C, h))
-    small.z0 = None if rnn.z0 is None else nn.Parameter(alive * rnn.z0[order])
+    weights = {"A": A[without:], "W": W, "C": C, "h": h}
+    if rnn.z0 is not None:
+        weights["z0"] = alive * rnn.z0[order]
+    small.load_state_dict(weights, assign=True)
+    small.train(rnn.training)
     return PrunedNetwork(small, torch.tensor(order, device=rnn.W.device))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_points import FixedPointSet
 from lightning_alrnn.analysis.system import read_states, read_system, tensor
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.recurrence import Recurrence
+from lightning_alrnn.nn.recurrence import Recurrence, jvp
 
 LONGEST_PERIOD = 64
 DIVERGED = 1e9
@@ -62,6 +61,7 @@ def settle(
     Example:
         Two units that inhibit each other: the one that is ahead wins.
 
+        >>> import torch
         >>> from lightning_alrnn.analysis import fixed_points
         >>> W = torch.tensor([[0.0, -1.0], [-1.0, 0.0]])
         >>> rnn = Recurrence(torch.full((2,), 0.5), W, None, torch.ones(2), P=2)
@@ -72,19 +72,20 @@ def settle(
     kept = 2 * LONGEST_PERIOD
     if steps < kept:
         raise ValueError(f"steps must be at least {kept}, got {steps}")
-    recurrence = read_system(rnn, inputs).recurrence
+    system = read_system(rnn, inputs)
     if states.ndim != 2:
         raise ValueError(f"states must have shape (batch, M), got {tuple(states.shape)}")
-    state = read_states("states", states, len(recurrence.h))
-    last = state.new_zeros(len(state), kept, state.shape[1])
-    lost = torch.zeros(len(state), dtype=torch.bool)
+    z = read_states("states", states, system.size).numpy()
+    A, slopes = system.recurrence.A.numpy(), np.ones_like(z)
+    tail = np.zeros((len(z), kept, z.shape[1]))
+    diverged = np.zeros(len(z), dtype=np.bool_)
     for step in range(steps):
-        state = recurrence.step(state)
-        lost |= state.abs().amax(dim=1) > DIVERGED
-        state = state.masked_fill(lost.unsqueeze(1), 0.0)  # held, so that nothing overflows
+        slopes[:, system.linear :] = z[:, system.linear :] > 0
+        z = jvp(A, system.coupling, z, slopes) + system.drive
+        diverged |= np.abs(z).max(axis=1, initial=0.0) > DIVERGED
+        z = np.where(diverged[:, None], 0.0, z)  # held, so that nothing overflows
         if step >= steps - kept:
-            last[:, step - steps + kept] = state
-    z, tail, diverged = state.numpy(), last.numpy(), lost.numpy()
+            tail[:, step - steps + kept] = z
     close = tolerance * (1 + np.linalg.norm(z, axis=1))
     period = np.zeros(len(z), dtype=np.int64)
     for candidate in range(LONGEST_PERIOD, 0, -1):  # the least one stays

@@ -7,7 +7,9 @@ hundred times longer than they compute where data loaders keep the cores busy. A
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.nn.recurrence import Recurrence
+from lightning_alrnn.nn.recurrence import Recurrence, step_matrix
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -24,7 +26,8 @@ _CHUNK_ELEMENTS = 2**22
 """Entries of a batch of matrices, 32 MB."""
 
 
-class System(NamedTuple):
+@dataclass(frozen=True)
+class System:
     """The map z' = A z + W φ*(z) + drive.
 
     Attributes:
@@ -39,15 +42,26 @@ class System(NamedTuple):
     recurrence: Recurrence
     terms: Floats
     scale: Floats
-    source: NDArray[np.int64] | slice = slice(None)
+    source: NDArray[np.int64] | slice = field(default_factory=lambda: slice(None))
 
-    @property
+    @cached_property
+    def absolute(self) -> Recurrence:
+        """The parameters without their signs."""
+        return self.recurrence.absolute()
+
+    @cached_property
+    def self_connections(self) -> Floats:
+        """A, shape ``(M, M)``."""
+        connections: Floats = np.diag(self.recurrence.A.numpy())[self.source]
+        return connections
+
+    @cached_property
     def coupling(self) -> Floats:
         """W, shape ``(M, M)``."""
         coupling: Floats = self.recurrence.W.numpy()[self.source]
         return coupling
 
-    @property
+    @cached_property
     def drive(self) -> Floats:
         """What is added at each step, shape ``(M,)``."""
         drive: Floats = self.recurrence.h.numpy()[self.source]
@@ -56,17 +70,17 @@ class System(NamedTuple):
     @property
     def size(self) -> int:
         """M."""
-        return len(self.recurrence.h)
-
-    @property
-    def linear(self) -> int:
-        """M−P, the number of units that are never rectified."""
-        return self.recurrence.linear_units
+        return len(self.terms)
 
     @property
     def units(self) -> int:
         """P, the number of rectified units."""
         return int(self.recurrence.P)
+
+    @property
+    def linear(self) -> int:
+        """M−P, the number of units that are never rectified."""
+        return self.size - self.units
 
 
 def read_recurrence(rnn: ALRNN | Recurrence) -> Recurrence:
@@ -214,9 +228,8 @@ def magnitudes(system: System, codes: Bools) -> Floats:
     Returns:
         Shape ``(…, M, M)``.
     """
-    sizes = system.recurrence.absolute().regime_matrix(tensor(codes)).numpy()[..., system.source, :]
-    total: Floats = np.eye(sizes.shape[-1]) + sizes
-    return total
+    size: Floats = np.eye(system.size) + np.abs(system.self_connections)
+    return step_matrix(size, np.abs(system.coupling), regime_slopes(system, codes))
 
 
 def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> Floats:
@@ -227,7 +240,7 @@ def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> F
 def _finite(name: str, values: Tensor) -> Tensor:
     """Values in float64 on the CPU; ``ValueError`` if one of them is not finite."""
     values = values.detach().cpu().double()
-    if not bool(torch.isfinite(values).all()):
+    if not np.isfinite(values.numpy()).all():
         raise ValueError(f"{name} must be finite, but has NaN or infinite entries")
     return values
 
@@ -300,6 +313,19 @@ def unique_codes(codes: Bools) -> Bools:
     return codes[first]
 
 
+def regime_slopes(system: System, codes: Bools) -> Floats:
+    """The diagonal of D: 1 for linear units, their bits for the others.
+
+    Args:
+        system: the map.
+        codes: shape ``(…, P)``.
+
+    Returns:
+        Shape ``(…, M)``.
+    """
+    return np.concatenate((np.ones((*codes.shape[:-1], system.linear)), codes), axis=-1)
+
+
 def regime_matrices(system: System, codes: Bools) -> Floats:
     """A + W D of each regime.
 
@@ -310,8 +336,7 @@ def regime_matrices(system: System, codes: Bools) -> Floats:
     Returns:
         Shape ``(…, M, M)``.
     """
-    matrices: Floats = system.recurrence.regime_matrix(tensor(codes)).numpy()[..., system.source, :]
-    return matrices
+    return step_matrix(system.self_connections, system.coupling, regime_slopes(system, codes))
 
 
 def equations(system: System, codes: Bools) -> Floats:
@@ -355,8 +380,7 @@ def exact_residual(system: System, z: Floats, codes: Bools) -> Floats:
     Reference:
         Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26:1955 (2005).
     """
-    slopes = system.recurrence.regime_slopes(tensor(codes)).numpy()
-    products, errors = _two_product(system.coupling, (slopes * z)[:, None, :])
+    products, errors = _two_product(system.coupling, (regime_slopes(system, codes) * z)[:, None, :])
     kept, rounded = (part[:, system.source] for part in _two_product(system.recurrence.A.numpy(), z))
     rest = errors.sum(axis=2) + rounded
     parts = np.concatenate((np.stack((np.broadcast_to(system.drive, z.shape), -z, kept), axis=2), products), axis=2)

@@ -26,6 +26,7 @@ from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 
 _CHECKPOINT_STEPS = 1000
@@ -63,7 +64,7 @@ class SequenceModule(LightningModule):
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
             strategy.checkpoint_io = WholeCheckpointIO()
         # DDP would send P, which never changes, to every process in every step
-        constant = [name for name, _ in self.named_buffers() if name.rpartition(".")[2] == "P"]
+        constant = [f"{path}.P" for path, module in self.named_modules() if isinstance(module, ALRNN)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, constant)  # type: ignore[no-untyped-call]
 
     @abstractmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +113,8 @@ class ALRNN(nn.Module):
 
         self.input_size = input_size
         self.hidden_size = hidden_size
-        self.nonlinear_units = nonlinear_units
-        # a tensor, so that torch.func can stack networks that differ in it; not part of checkpoints
-        self.register_buffer("P", torch.tensor(nonlinear_units), persistent=False)
+        self._nonlinear_units = nonlinear_units
+        self.register_buffer("P", None, persistent=False)
         self.self_connections = self_connections
         self.init = init
         self.initial_state = initial_state
@@ -128,6 +128,27 @@ class ALRNN(nn.Module):
         self.C = None if input_size is None else nn.Parameter(torch.empty(hidden_size, input_size))
         self.z0 = nn.Parameter(torch.empty(hidden_size)) if initial_state == "learned" else None
         self.reset_parameters()
+        self._refill()
+
+    @property
+    def nonlinear_units(self) -> int:
+        """P, the number of rectified units."""
+        return self._nonlinear_units
+
+    def _refill(self) -> None:
+        """Make P, a tensor so that torch.func can stack networks that differ in it; it is no part of checkpoints."""
+        self.P = torch.tensor(self._nonlinear_units, device=self.W.device)
+        self._own_P = (self.P,)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ALRNN:
+        # to another device or dtype; memory without values, as of to_empty, would not hold P
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._refill()
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._refill()  # with assign=True the weights may have come to another device
 
     @property
     def linear_units(self) -> int:
@@ -164,19 +185,18 @@ class ALRNN(nn.Module):
     def recurrence(self) -> Recurrence:
         """The parameters as one value, with A over all units: zero where a unit has no self-connection."""
         A: Tensor = self.A
+        own = self.P is self._own_P[0]
         size = self.hidden_size
         if A.shape[-1] < size:
             A = functional.pad(A, (size - A.shape[-1], 0))
-        elif self.self_connections == "nonlinear" and not self._all_are_nonlinear():
-            # A is as wide in a stack of networks that differ in P, see stack_networks
-            A = torch.where(torch.arange(size, device=A.device) >= size - self.P, A, 0.0)
-        # the layout of cudnn depends on P, and to read a tensor would halt the device
-        P = self.nonlinear_units if self.backend == "cudnn" else self.P
-        return Recurrence(A, self.W, self.C, self.h, P)
-
-    def _all_are_nonlinear(self) -> bool:
-        """Whether P=M, as far as that can be told; in a stack of networks, whether it is so for all of them."""
-        return _can_look_at(self.P) and bool((debug_unwrap(self.P) == self.hidden_size).all())
+        P: int | Tensor = self.P
+        if own and self.backend == "cudnn":
+            P = self.nonlinear_units  # its layout depends on P, and to read a tensor would halt the device
+        recurrence = Recurrence(A, self.W, self.C, self.h, P)
+        if not own and self.self_connections == "nonlinear":
+            # in a stack of networks that differ in P, A is as wide as of the widest: see stack_networks
+            recurrence = recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
+        return recurrence
 
     def diagonal(self) -> Tensor:
         """The diagonal of A over all units, zero where a unit has no self-connection; shape ``(M,)``."""
@@ -233,7 +253,12 @@ class ALRNN(nn.Module):
 
         Returns:
             bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
+
+        Raises:
+            ValueError: in a stack of networks that differ in P, whose regimes have no common shape.
         """
+        if self.P is not self._own_P[0] and bool((debug_unwrap(self.P) != self.nonlinear_units).any()):
+            raise ValueError("networks that differ in P have regimes of different widths: take them one by one")
         return z[..., self.linear_units :] > 0
 
     def regime_matrix(self, code: Tensor) -> Tensor:
@@ -329,9 +354,9 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
         device: that the tensors are on.
 
     Returns:
-        The context; one that does nothing for devices that have no autocast.
+        The context; one that does nothing where there is no autocast to be left.
     """
-    if torch.amp.is_autocast_available(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

@@ -225,17 +225,15 @@ class Seq2Seq(nn.Module):
         rnn = self.decoder
         with torch.autocast(state.device.type, enabled=False):
             dtype = torch.promote_types(rnn.W.dtype, torch.float32)
-            diagonal, transposed = rnn.diagonal().to(dtype), rnn.W.to(dtype).t()
-            drives = rnn.step(torch.zeros_like(rnn.h), self.decoder_embedding.weight).to(dtype)  # C e(token) + h
-            floor = torch.full_like(diagonal, -torch.inf)
-            floor[rnn.linear_units :] = 0.0
+            recurrence = rnn.recurrence().to(dtype)
+            step, drives = recurrence.stepper(), recurrence.drive(self.decoder_embedding.weight.to(dtype))
             readout, bias = self.readout.weight.to(dtype).t(), self.readout.bias.to(dtype)
             z = state.to(dtype)
             chosen = torch.empty(steps, len(z), dtype=torch.int64, device=z.device)
             drive = drives[self._start]
             running = torch.ones(len(z), dtype=torch.bool, device=z.device)
             for t in range(steps):
-                z = torch.addmm(drive, torch.maximum(z, floor), transposed).addcmul_(z, diagonal)
+                z = step(z, drive)
                 torch.argmax(torch.addmm(bias, z, readout), dim=1, out=chosen[t])
                 if until_end:
                     running &= chosen[t] != self.end

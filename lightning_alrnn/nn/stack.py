@@ -18,7 +18,8 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
     entries, so that it is widened to M entries, of which those of the linear units have no effect and no gradient.
 
     Args:
-        networks: E modules of one class and one set of sizes. None is changed.
+        networks: E modules of one class, one set of sizes and one set of options. None is changed. Which parameters are
+            trained is told from the first.
 
     Returns:
         The parameters and the buffers by name, each with a leading dimension E; the parameters are new leaves. Under
@@ -26,7 +27,7 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
         call of the recurrence.
 
     Raises:
-        ValueError: if there is no network, or they differ in their names or shapes.
+        ValueError: if there is no network, or they differ in their names, shapes or options.
 
     Example:
         >>> networks = [ALRNN(input_size=2, hidden_size=4, nonlinear_units=P) for P in (0, 1, 4)]
@@ -38,11 +39,15 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
     """
     if not networks:
         raise ValueError("networks must hold at least one module, got none")
-    wide = {
-        f"{path}.A" if path else "A": module.hidden_size
-        for path, module in networks[0].named_modules()
-        if isinstance(module, ALRNN)
-    }
+    for network in networks:
+        for (path, layer), other in zip(_layers(networks[0]).items(), _layers(network).values(), strict=False):
+            for name in ("self_connections", "initial_state", "initial_radius", "backend"):
+                if getattr(layer, name) != getattr(other, name):
+                    values = f"{getattr(layer, name)!r} and {getattr(other, name)!r}"
+                    raise ValueError(
+                        f"networks must have the same options, but {name} of {path or 'ALRNN'} is {values}"
+                    )
+    wide = {f"{path}.A" if path else "A": layer.hidden_size for path, layer in _layers(networks[0]).items()}
 
     def stack(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
         first, *others = states
@@ -64,3 +69,8 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
     for name, value in parameters.items():
         value.requires_grad_(name in trained)
     return parameters, stack(dict(network.named_buffers()) for network in networks)
+
+
+def _layers(network: nn.Module) -> dict[str, ALRNN]:
+    """The AL-RNNs of a network by their paths."""
+    return {path: module for path, module in network.named_modules() if isinstance(module, ALRNN)}

@@ -691,11 +691,10 @@ static int set_arguments(Networks *n, const Arguments *a)
 PyDoc_STRVAR(forward_doc,
 "forward(sizes, threads, level, states, last, inputs, state, A, W, C, h, P, lengths)\n--\n\n"
 "Write states (E, B, T, M) and last (E, B, M), both contiguous.\n\n"
-"sizes is (E, B, T, M, K), with K=0 where there is no C; threads is how many run, at most one for each row of a batch;\n"
-"level '' is the best one. Each of the others is a tuple of an address, the stride from one network to the next, and\n"
-"the strides of its own dimensions but those that must be 1: inputs (batch, time), state (batch), W and C (row,\n"
-"column), none for A, h, P (int64) and lengths (int64). Strides count elements. What is absent is all zeros. The GIL is\n"
-"released.");
+"sizes is (E, B, T, M, K), with K=0 where there is no C; threads is how many run at most; level '' is the best one.\n"
+"Each of the others is a tuple of an address, the stride from one network to the next, and the strides of its own\n"
+"dimensions but those that must be 1: inputs (batch, time), state (batch), W and C (row, column), none for A, h, P\n"
+"(int64) and lengths (int64). Strides count elements. What is absent is all zeros. The GIL is released.");
 
 static PyObject *py_forward(PyObject *self, PyObject *args)
 {
@@ -731,7 +730,7 @@ PyDoc_STRVAR(backward_doc,
 "backward(sizes, threads, level, grad_A, grad_W, grad_C, grad_h, grad_state, grad_inputs, grad_states, grad_last,\n"
 "         states, inputs, state, A, W, C, h, P, lengths)\n--\n\n"
 "Write the gradients, all contiguous; grad_state and grad_inputs may be 0 if they are not needed.\n\n"
-"As in forward(); the strides of states and grad_states are (batch, time), that of grad_last is the network's alone.\n"
+"As in forward(), where h has no part in it; the strides of states and grad_states are (batch, time), that of grad_last is the network's alone.\n"
 "grad_states and grad_last that are absent stand for gradients of zero.");
 
 static PyObject *py_backward(PyObject *self, PyObject *args)

@@ -41,7 +41,7 @@ def cudnn_forward(
         recurrence: its parameters.
         inputs: s_1 … s_T, shape ``(B, T, K)``; ``(B, T, M)`` where C is ``None``.
         state: z_0, shape ``(B, M)``.
-        lengths: valid steps of each sequence, 1 … T, shape ``(B,)``; ``None`` where all have T.
+        lengths: valid steps of each sequence, 0 … T, shape ``(B,)``; ``None`` where all have T.
 
     Returns:
         z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own last step,
@@ -60,7 +60,7 @@ def cudnn_forward(
     kinks[:P] = 0.0
     input_weights = threefold(recurrence.input_weights)
     if lengths is not None:
-        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
+        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(-1)
         valid = valid.unsqueeze(-1)
         inputs = torch.cat((torch.where(valid, inputs, 0.0), (~valid).to(inputs)), dim=-1)
         input_weights = functional.pad(input_weights, (0, 1), value=_SHUT)
@@ -80,5 +80,5 @@ def cudnn_forward(
     states = states_of(units)
     if lengths is None:
         return states, states_of(final[0])
-    last = states[torch.arange(len(states), device=states.device), lengths.to(states.device) - 1]
-    return torch.where(valid, states, 0.0), last
+    last = states[torch.arange(len(states), device=states.device), lengths - 1]
+    return torch.where(valid, states, 0.0), torch.where(lengths.unsqueeze(-1) > 0, last, state)

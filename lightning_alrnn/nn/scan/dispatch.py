@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.func import debug_unwrap
 from torch.utils import _pytree as pytree
 
 from lightning_alrnn.nn.recurrence import Recurrence
@@ -46,16 +47,19 @@ def available_backends() -> tuple[str, ...]:
     return ("eager", "fused", "cudnn") if operator.kernel is None else ("eager", "fused", "native", "cudnn")
 
 
-def check_backend(backend: str) -> None:
+def check_backend(backend: str, source: str = "backend") -> None:
     """Raise unless there is such a backend here.
 
     Args:
         backend: "auto" or one of :func:`available_backends`.
+        source: what the message calls it.
 
     Raises:
         ValueError: if there is none; the message lists those there are.
     """
-    _check_name("backend", backend)
+    if backend not in ("auto", *available_backends()):
+        choices = ", ".join(repr(name) for name in ("auto", *available_backends()))
+        raise ValueError(f"{source} must be one of {choices}, got {backend!r}")
 
 
 def run_recurrence(
@@ -75,17 +79,18 @@ def run_recurrence(
         recurrence: parameters of the network.
         inputs: s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` where C is ``None``.
         state: z_0, shape ``(batch, M)``.
-        lengths: number of valid steps of each sequence, shape ``(batch,)``, or ``None`` where all are ``time`` long.
-            The state is not advanced past it.
+        lengths: number of valid steps of each sequence, 0 … time, int64 of shape ``(batch,)``, or ``None`` where all
+            are ``time`` long. The state is not advanced past it.
         backend: "auto", "eager", "fused", "native" or "cudnn".
 
     Returns:
         The states and each sequence's last one.
 
     Raises:
-        ValueError: if there is no such backend here.
+        ValueError: if there is no such backend here, or shapes or devices do not fit.
         TypeError: if "native" is asked for anything but float32 on the CPU.
-        NotImplementedError: if "native" or "fused" is asked for a derivative in forward mode.
+        NotImplementedError: if the backend has not what is asked for: a derivative in forward mode, a transform of
+            ``torch.func``, an export for any number of steps.
 
     Example:
         >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
@@ -93,21 +98,65 @@ def run_recurrence(
         [[3.0, 3.0]]
     """
     A, W, C, h, P = recurrence
-    forward_mode = any(_has_tangent(tensor) for tensor in (inputs, state, A, W, C, h))
+    forward_mode = any(map(_has_tangent, (inputs, state, A, W, C, h)))
     backend = _choose(backend, inputs, W, forward_mode)
+    if backend != "native":  # which does so itself
+        _check_shapes(recurrence, inputs, state)
+    if isinstance(P, int) and (inputs.ndim == 4 or backend in ("fused", "native")):
+        P = torch.tensor(P, device=W.device).expand(inputs.shape[:-3])
+    elif not isinstance(P, int):
+        P = P.to(W.device, torch.int64)
+    if lengths is not None:
+        if lengths.shape != inputs.shape[:-2] or lengths.is_floating_point():
+            shape = tuple(inputs.shape[:-2])
+            raise ValueError(
+                f"lengths must be int64 of shape {shape}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
+            )
+        lengths = lengths.to(W.device, torch.int64)
     if backend in ("eager", "cudnn"):
         forward = eager_forward if backend == "eager" else cudnn_forward
+        recurrence = recurrence._replace(P=P)
         if inputs.ndim == 4:
             return _run_each(forward, recurrence, inputs, state, lengths)
         return ScanOutput(*forward(recurrence, inputs, state, lengths))
-    if not isinstance(P, Tensor):
-        P = torch.tensor(P, device=W.device)
-    return ScanOutput(*operator.scan(inputs, state, A, W, C, h, P, lengths, backend))
+    return ScanOutput(*operator.scan(inputs, state, A, W, C, h, cast(Tensor, P), lengths, backend))
+
+
+def _check_shapes(recurrence: Recurrence, inputs: Tensor, state: Tensor) -> None:
+    """Raise ``ValueError`` unless shapes and devices fit."""
+    A, W, C, h, P = recurrence
+    if inputs.ndim not in (3, 4):
+        raise ValueError(f"inputs must have shape (…, batch, time, channels), got {tuple(inputs.shape)}")
+    *stack, batch, time, channels = inputs.shape
+    size = A.shape[-1] if A.ndim else 0
+    expected = [
+        ("state", state, (*stack, batch, size)),
+        ("A", A, (*stack, size)),
+        ("W", W, (*stack, size, size)),
+        ("h", h, (*stack, size)),
+        ("inputs", inputs, (*stack, batch, time, size if C is None else channels)),
+    ]
+    if C is not None:
+        expected.append(("C", C, (*stack, size, channels)))
+    for name, tensor, shape in expected:
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+        if tensor.device != W.device:
+            raise ValueError(f"{name} must be on the device of W, {W.device}, got {tensor.device}")
+    if isinstance(P, int) and not 0 <= P <= size:
+        raise ValueError(f"P must lie between 0 and M={size}, got {P}")
+    if isinstance(P, Tensor) and P.shape != tuple(stack):
+        raise ValueError(f"P must have shape {tuple(stack)}, got {tuple(P.shape)}")
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:
     """Whether a derivative in forward mode is asked for."""
-    return tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+    if tensor is None:
+        return False
+    try:
+        return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+    except RuntimeError:  # vmap has no rule for it
+        return _has_tangent(debug_unwrap(tensor, recurse=False))
 
 
 def _run_each(
@@ -131,7 +180,7 @@ def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
     source = "backend"
     if backend == "auto":
         backend, source = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
-    _check_name(source, backend)
+    check_backend(backend, source)
     fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
     if backend == "auto":
         # only the plain loop has derivatives in forward mode
@@ -149,12 +198,6 @@ def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
             raise NotImplementedError(f"{source}='cudnn' does not run under transforms of torch.func: use 'auto'")
         _announce(backend, inputs.device.type, str(inputs.dtype).removeprefix("torch."))
     return backend
-
-
-def _check_name(source: str, backend: str) -> None:
-    if backend not in ("auto", *available_backends()):
-        choices = ", ".join(repr(name) for name in ("auto", *available_backends()))
-        raise ValueError(f"{source} must be one of {choices}, got {backend!r}")
 
 
 @functools.cache

@@ -28,12 +28,13 @@ def eager_forward(
     """
     valid = None
     if lengths is not None:
-        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.to(inputs.device).unsqueeze(-1)
-    states, z = [], state
+        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(-1)
+        inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)  # padding may hold anything, NaN too
+    step, states, z = recurrence.stepper(), [], state
     for t, s in enumerate(inputs.unbind(1)):
         # the input term is computed step by step (not in one product before the loop) so that a sequence run in
         # chunks gives the same bits as the sequence run whole
-        following = recurrence.step(z, s.contiguous())
+        following = step(z, recurrence.drive(s.contiguous()))
         if valid is None:
             z = following
             states.append(z)

@@ -66,7 +66,7 @@ def fused_forward(
     z = inputs.new_empty(time, networks, batch, A.shape[1])
     flat = inputs.flatten(1, 2)
     drive = flat + h.unsqueeze(1) if C is None else torch.baddbmm(h.unsqueeze(1), flat, C.mT)
-    z.copy_(drive.view(networks, batch, time, -1).movedim(2, 0))
+    z.copy_(drive.view(networks, batch, time, A.shape[1]).movedim(2, 0))
     phi, previous = torch.empty_like(state, memory_format=torch.contiguous_format), state
     for t in range(time):
         following = z[t]
@@ -152,6 +152,8 @@ def fused_backward(
     if needs_inputs:
         grad_inputs = (grads if C is None else grads @ C).movedim(0, 2)
     if C is not None:
+        if valid is not None:
+            inputs = torch.where(valid.movedim(0, 2), inputs, 0.0)  # padding may hold anything, NaN too
         grad_C = by_network.mT @ inputs.movedim(2, 1).flatten(1, 2)
     return Gradients(
         inputs=grad_inputs,

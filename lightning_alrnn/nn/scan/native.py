@@ -73,15 +73,7 @@ def native_forward(
         level,
         states.data_ptr(),
         last.data_ptr(),
-        # the stride from one network to the next comes first: that of a single network, 0, is not used
-        (inputs.data_ptr(), *(0, *inputs.stride())[-4:-1]),
-        (state.data_ptr(), *(0, *state.stride())[-3:-1]),
-        (A.data_ptr(), (0, *A.stride())[-2]),
-        (W.data_ptr(), *(0, *W.stride())[-3:]),
-        (0, 0, 0, 0) if C is None else (C.data_ptr(), *(0, *C.stride())[-3:]),
-        (h.data_ptr(), (0, *h.stride())[-2]),
-        (P.data_ptr(), (0, *P.stride())[-1]),
-        (0, 0) if lengths is None else (lengths.data_ptr(), (0, *lengths.stride())[-2]),
+        *_places(inputs, state, A, W, C, h, P, lengths),
     )
     return states, last
 
@@ -162,14 +154,7 @@ def native_backward(
         (0, 0, 0, 0) if grad_states is None else (grad_states.data_ptr(), *(0, *grad_states.stride())[-4:-1]),
         (0, 0) if grad_last is None else (grad_last.data_ptr(), (0, *grad_last.stride())[-3]),
         (states.data_ptr(), *(0, *states.stride())[-4:-1]),
-        (inputs.data_ptr(), *(0, *inputs.stride())[-4:-1]),
-        (state.data_ptr(), *(0, *state.stride())[-3:-1]),
-        (A.data_ptr(), (0, *A.stride())[-2]),
-        (W.data_ptr(), *(0, *W.stride())[-3:]),
-        (0, 0, 0, 0) if C is None else (C.data_ptr(), *(0, *C.stride())[-3:]),
-        (0, 0),
-        (P.data_ptr(), (0, *P.stride())[-1]),
-        (0, 0) if lengths is None else (lengths.data_ptr(), (0, *lengths.stride())[-2]),
+        *_places(inputs, state, A, W, C, None, P, lengths),
     )
     return gradients
 
@@ -217,6 +202,29 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _optional_rows(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else _rows(tensor)
+
+
+def _places(
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor | None,
+    P: Tensor,
+    lengths: Tensor | None,
+) -> tuple[tuple[int, ...], ...]:
+    """Address and strides of each, first that from one network to the next: 0 for a single one, which has none."""
+    return (
+        (inputs.data_ptr(), *(0, *inputs.stride())[-4:-1]),
+        (state.data_ptr(), *(0, *state.stride())[-3:-1]),
+        (A.data_ptr(), (0, *A.stride())[-2]),
+        (W.data_ptr(), *(0, *W.stride())[-3:]),
+        (0, 0, 0, 0) if C is None else (C.data_ptr(), *(0, *C.stride())[-3:]),
+        (0, 0) if h is None else (h.data_ptr(), (0, *h.stride())[-2]),
+        (P.data_ptr(), (0, *P.stride())[-1]),
+        (0, 0) if lengths is None else (lengths.data_ptr(), (0, *lengths.stride())[-2]),
+    )
 
 
 def _address(tensor: Tensor | None) -> int:

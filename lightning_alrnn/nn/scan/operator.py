@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,14 +15,15 @@ from torch import Tensor
 
 from lightning_alrnn.nn.scan.fused import Gradients, fused_backward, fused_forward
 
+kernel: Any
+"""The backend ``native``, ``None`` where it was not compiled."""
 try:
-    from lightning_alrnn.nn.scan import native as _native
-except ImportError:  # not compiled
-    kernel: ModuleType | None = None
-else:
-    kernel = _native
+    from lightning_alrnn.nn.scan import native as kernel
+except ImportError:
+    kernel = None
 
 _ARGUMENTS = "Tensor inputs, Tensor state, Tensor A, Tensor W, Tensor? C, Tensor h, Tensor P, Tensor? lengths"
+_PLACE_OF_P = 6  # among these; scan_backward has three before them
 
 torch.library.define("lightning_alrnn::scan", f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)")
 # what is not needed comes back empty: an operator returns no None
@@ -34,15 +34,34 @@ torch.library.define(
 )
 
 
-def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+def scan(
+    inputs: Tensor,
+    state: Tensor,
+    A: Tensor,
+    W: Tensor,
+    C: Tensor | None,
+    h: Tensor,
+    P: Tensor,
+    lengths: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
     """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it.
 
     Args:
-        *arguments: those of ``torch.ops.lightning_alrnn.scan``.
+        inputs: s_1 … s_T, shape ``(…, batch, time, K)``, with or without a leading dimension E.
+        state: z_0, shape ``(…, batch, M)``.
+        A: diagonal, shape ``(…, M)``.
+        W: coupling, shape ``(…, M, M)``.
+        C: input weights, shape ``(…, M, K)``, or ``None`` for the identity.
+        h: bias, shape ``(…, M)``.
+        P: number of rectified units, int64 of shape ``(…)``.
+        lengths: valid steps of each sequence, int64 of shape ``(…, batch)``; ``None`` where all are valid.
+        backend: "fused" or "native".
 
     Returns:
-        The states, shape ``(batch, time, M)``, and the last ones, shape ``(batch, M)``.
+        The states, shape ``(…, batch, time, M)``, and the last ones, shape ``(…, batch, M)``.
     """
+    arguments = inputs, state, A, W, C, h, P, lengths, backend
     if transforms_are_active() and not torch.compiler.is_compiling():
         return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
@@ -66,9 +85,11 @@ def _forward(
     lengths: Tensor | None,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    P, lengths = _on(W.device, P, lengths)
     if backend == "native":
-        return _native.native_forward(inputs, state, A, W, C, h, P, lengths, torch.get_num_threads())
+        return kernel.native_forward(  # type: ignore[no-any-return]
+            inputs, state, A, W, C, h, P, lengths, torch.get_num_threads()
+        )
+    _check_fused(backend)
     if inputs.ndim == 4:
         return fused_forward(inputs, state, A, W, C, h, P, lengths)
     states, last = fused_forward(*_stack_of_one(inputs, state, A, W, C, h, P, lengths))
@@ -92,12 +113,11 @@ def _backward(
     needs_state: bool,
     backend: str,
 ) -> tuple[Tensor, ...]:
-    P, lengths = _on(W.device, P, lengths)
     tensors = grad_states, grad_last, states, inputs, state, A, W, C, P, lengths
     needs = needs_inputs, needs_state
     gradients: Sequence[Tensor | None]
     if backend == "native":
-        gradients = _native.native_backward(*tensors, *needs, torch.get_num_threads())
+        gradients = kernel.native_backward(*tensors, *needs, torch.get_num_threads())
     elif inputs.ndim == 4:
         gradients = fused_backward(*tensors, *needs)
     else:
@@ -106,8 +126,9 @@ def _backward(
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
-def _on(device: torch.device, P: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return P.to(device, torch.int64), None if lengths is None else lengths.to(device, torch.int64)
+def _check_fused(backend: str) -> None:
+    if backend != "fused":
+        raise ValueError(f"the operator's backend must be 'fused' or 'native', got {backend!r}")
 
 
 def _stack_of_one(*tensors: Tensor | None) -> Any:
@@ -217,7 +238,7 @@ def _stacked(
             tensors.append(value.expand(size, *value.shape))
         else:
             tensors.append(value.movedim(dim, 0))
-    nested = tensors[place_of_P].ndim == 2  # a stack of stacks is run as one
+    nested = tensors[place_of_P].ndim == 2  # P is one number for each network: a stack of stacks, which is run as one
     inner = tensors[place_of_P].shape[-1]
     if nested:
         tensors = [value.flatten(0, 1) if isinstance(value, Tensor) else value for value in tensors]
@@ -245,7 +266,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_Scan.apply, 6, info, in_dims, *arguments)
+        return _stacked(_Scan.apply, _PLACE_OF_P, info, in_dims, *arguments)
 
 
 class _ScanBackward(torch.autograd.Function):
@@ -261,15 +282,16 @@ class _ScanBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_ScanBackward.apply, 9, info, in_dims, *arguments)
+        return _stacked(_ScanBackward.apply, 3 + _PLACE_OF_P, info, in_dims, *arguments)
 
 
 torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
 torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
 torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
 torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
-_operators = torch.ops.lightning_alrnn
-torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, _operators.scan, 6))
-torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, _operators.scan_backward, 9))
-for _device in ("cpu", "cuda"):
-    torch.library.register_autocast("lightning_alrnn::scan", _device, torch.float32)
+_ops, _place = torch.ops.lightning_alrnn, 3 + _PLACE_OF_P
+torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, _ops.scan, _PLACE_OF_P))
+torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, _ops.scan_backward, _place))
+for _name in ("scan", "scan_backward"):
+    for _device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"lightning_alrnn::{_name}", _device, torch.float32)

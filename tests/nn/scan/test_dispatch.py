@@ -264,13 +264,13 @@ NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the ke
 @NATIVE
 def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.dtype] = []
-    forward = operator._native.native_forward
+    forward = operator.kernel.native_forward
 
     def spy(inputs: Tensor, *rest: object) -> object:
         calls.append(inputs.dtype)
         return forward(inputs, *rest)
 
-    monkeypatch.setattr(operator._native, "native_forward", spy)
+    monkeypatch.setattr(operator.kernel, "native_forward", spy)
     values = draw(2, 3, 3, 1)
     scan(**values, nonlinear_units=1)  # type: ignore[arg-type]
     assert calls == []
@@ -287,27 +287,6 @@ def test_without_the_kernel_everything_runs_on_fused(monkeypatch: pytest.MonkeyP
     assert torch.equal(run(values, 1, "auto", None, "both")[0][0], run(values, 1, "fused", None, "both")[0][0])
     with pytest.raises(ValueError, match="backend must be one of 'auto', 'eager', 'fused', 'cudnn', got 'native'"):
         scan(**values, nonlinear_units=1, backend="native")  # type: ignore[arg-type]
-
-
-@NATIVE
-def test_training_with_the_kernel_follows_eager() -> None:
-    losses: dict[str, list[float]] = {}
-    for backend in ("eager", "native"):
-        torch.manual_seed(0)
-        rnn = ALRNN(2, 20, 5, backend=backend, init="near_identity")  # type: ignore[arg-type]
-        readout = torch.nn.Linear(20, 1)
-        optimizer = torch.optim.Adam([*rnn.parameters(), *readout.parameters()], lr=1e-3)
-        inputs = torch.rand(32, 20, 2)
-        targets = inputs[:, :5, 0].sum(dim=1, keepdim=True)
-        losses[backend] = []
-        for _ in range(50):
-            loss = (readout(rnn(inputs).last) - targets).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses[backend].append(float(loss.detach()))
-    assert losses["native"] == pytest.approx(losses["eager"], rel=1e-4)
-    assert losses["eager"][-1] < 0.5 * losses["eager"][0]
 
 
 OPERATORS = [name for name in ("fused", "native") if name in available_backends()]

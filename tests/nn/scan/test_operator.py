@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.export import Dim, export
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from lightning_alrnn.nn import ALRNN, available_backends
+from lightning_alrnn.nn import ALRNN, Recurrence, available_backends, run_recurrence, stack_networks
 
 BACKENDS = [name for name in ("auto", "native", "fused", "cudnn") if name in ("auto", *available_backends())]
 INPUTS = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
@@ -58,11 +58,15 @@ TRANSFORMS: dict[str, Callable[[ALRNN, dict[str, Tensor]], object]] = {
     "jvp": lambda rnn, p: jvp(lambda p: last(rnn, p), (p,), (p,))[1],
     "jacfwd": lambda rnn, p: jacfwd(lambda p: last(rnn, p))(p),
     "forward AD": lambda rnn, p: tangent(rnn),
+    "jvp of vmap": lambda rnn, p: jvp(
+        lambda s: vmap(lambda one: rnn(one.unsqueeze(0)).last)(s), (INPUTS,), (torch.ones_like(INPUTS),)
+    )[1],
     "hessian": lambda rnn, p: hessian(lambda h: loss(rnn, {**p, "h": h}, INPUTS))(p["h"]),
     "second derivative": lambda rnn, p: jacrev(jacrev(lambda h: loss(rnn, {**p, "h": h}, INPUTS)))(p["h"]),
 }
 REFUSALS = {
     "jvp": "no derivative in forward mode",
+    "jvp of vmap": "no derivative in forward mode",
     "jacfwd": "no derivative in forward mode",
     "forward AD": "no derivative in forward mode",
     "hessian": "no derivative in forward mode, nor one of their gradient",
@@ -77,12 +81,13 @@ def test_a_transform_is_right_or_refused(backend: str, transform: str) -> None:
     reference, rnn = layer("eager"), layer(backend)
     run = TRANSFORMS[transform]
     refusal = REFUSALS.get(transform)
-    if backend == "auto" and transform in ("jvp", "jacfwd", "forward AD"):
+    if backend == "auto" and transform in ("jvp", "jvp of vmap", "jacfwd", "forward AD"):
         refusal = None  # takes eager
     elif backend == "cudnn":
         refusal = {
             "batched gradients": None,
             "jvp": "forward mode",
+            "jvp of vmap": "forward mode",
             "jacfwd": "forward mode",
             "forward AD": "forward mode",
         }.get(transform, "does not run under transforms of torch.func")
@@ -98,6 +103,83 @@ def test_lengths_are_checked_under_a_transform() -> None:
     rnn = layer("auto")
     with pytest.raises(ValueError, match=r"lengths\[2, 0\] is 6"):
         vmap(lambda s, n: rnn(s.unsqueeze(0), lengths=n).last)(INPUTS, torch.tensor([[5], [1], [6], [1]]))
+
+
+def test_what_does_not_fit_together() -> None:
+    rnn = layer("auto")
+    with pytest.raises(ValueError, match="inputs must be on the device of W, cpu, got meta"):
+        rnn(INPUTS.to("meta"))
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        rnn(INPUTS, lengths=LENGTHS.to("meta"))
+    good = rnn.recurrence()
+    state = torch.zeros(4, 6)
+    for recurrence, message in (
+        (good._replace(h=torch.zeros(1)), r"h must have shape \(6,\), got \(1,\)"),
+        (good._replace(W=torch.zeros(6, 5)), r"W must have shape \(6, 6\), got \(6, 5\)"),
+        (good._replace(P=7), "P must lie between 0 and M=6, got 7"),
+        (good._replace(C=None), r"inputs must have shape \(4, 5, 6\), got \(4, 5, 3\)"),
+        (good._replace(P=torch.tensor([1, 2])), r"P must have shape \(\), got \(2,\)"),
+    ):
+        for backend in available_backends():
+            with pytest.raises(ValueError, match=message):
+                run_recurrence(recurrence, INPUTS, state, None, backend)
+    with pytest.raises(ValueError, match="lengths must be int64"):
+        run_recurrence(good, INPUTS, state, LENGTHS.double())
+    with pytest.raises(ValueError, match="must be 'fused' or 'native', got 'eager'"):
+        torch.ops.lightning_alrnn.scan.default(INPUTS, state, *good, None, "eager")
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_padding_may_hold_anything_and_a_sequence_may_have_no_step(backend: str) -> None:
+    rnn = layer(backend)
+    inputs, lengths = INPUTS.clone(), torch.tensor([5, 0, 3, 1])
+    state = torch.randn(4, 6, requires_grad=True)
+    expected = run_recurrence(layer("eager").recurrence(), inputs, state, lengths, "eager")
+    inputs[torch.arange(5) >= lengths.unsqueeze(1)] = torch.nan
+    output = run_recurrence(rnn.recurrence(), inputs, state, lengths, backend)
+    torch.testing.assert_close(output, expected)
+    assert output.last[1].equal(state[1])
+    gradients = torch.autograd.grad(output.states.sum() + output.last.sum(), [*rnn.parameters(), state])
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_one_number_for_a_stack() -> None:
+    one = layer("eager").recurrence()
+    stack = Recurrence(*(torch.stack([field, field]) for field in one[:4]), 3)  # type: ignore[arg-type]
+    for backend in available_backends():
+        states = run_recurrence(stack, torch.stack([INPUTS, INPUTS]), torch.zeros(2, 4, 6), None, backend).states
+        torch.testing.assert_close(states[1], run_recurrence(one, INPUTS, torch.zeros(4, 6), None, "eager").states)
+
+
+def test_a_network_that_gets_its_weights_later() -> None:
+    whole = layer("auto")
+    for empty in (False, True):
+        with torch.device("meta"):
+            rnn = ALRNN(3, 6, 3)
+        if empty:
+            rnn.to_empty(device="cpu")
+        rnn.load_state_dict(whole.state_dict(), assign=not empty)
+        assert rnn(INPUTS).states.equal(whole(INPUTS).states)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_network_in_place_of_another(backend: str) -> None:
+    networks = [ALRNN(3, 6, P, backend=backend, init="near_identity") for P in (0, 6, 2)]  # type: ignore[arg-type]
+    parameters, buffers = stack_networks(networks)
+    for k, network in enumerate(networks):
+        state = {name: value[k] for name, value in (parameters | buffers).items()}
+        torch.testing.assert_close(functional_call(networks[0], state, (INPUTS,)), network(INPUTS))
+    with pytest.raises(ValueError, match="networks that differ in P have regimes of different widths"):
+        functional_call(_Regimes(networks[0]), {f"rnn.{name}": value for name, value in state.items()}, (INPUTS,))
+
+
+class _Regimes(torch.nn.Module):
+    def __init__(self, rnn: ALRNN) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.rnn.regime(self.rnn(inputs).states)
 
 
 def test_a_network_without_memory() -> None:
