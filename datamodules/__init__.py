@@ -12,6 +12,7 @@ from lightning_alrnn.datamodules.digits import SequentialDigits
 from lightning_alrnn.datamodules.imdb import IMDb
 from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
+from lightning_alrnn.datamodules.population import PopulationDataModule
 from lightning_alrnn.datamodules.scan_commands import SCAN
 from lightning_alrnn.datamodules.speech_commands import SpeechCommands
 from lightning_alrnn.datamodules.stimulus_archive import save_trials
@@ -25,6 +26,7 @@ __all__ = [
     "Copy",
     "IMDb",
     "MultiTask",
+    "PopulationDataModule",
     "SequenceDataModule",
     "SequenceDataset",
     "SequentialDigits",

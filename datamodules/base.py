@@ -92,6 +92,20 @@ class EpochDataset(Dataset[AnyBatch]):
             )
         return self._at(epoch).__getitems__(own)
 
+    def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
+        """All sequences of the epoch that indices belong to.
+
+        Args:
+            indices: of one epoch, shape ``(batch,)``.
+
+        Returns:
+            The epoch as one batch.
+
+        Raises:
+            ValueError: if the epoch is of another size than the first.
+        """
+        return self._at(int(indices[0]) // self._size).data
+
     def _at(self, epoch: int) -> SequenceDataset:
         if self._held is None or epoch != self._epoch:
             self._held = None  # before the next is built, or there would be two in memory

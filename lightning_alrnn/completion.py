@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import jsonargparse
 import torch
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, loggers
+from pytorch_lightning import Callback, loggers
 from pytorch_lightning.cli import ReduceLROnPlateau
 from torch.optim import lr_scheduler
 
@@ -35,11 +35,11 @@ examples:
 
 It needs shtab: pip install shtab"""
 _CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # where they are, of what base, arguments that are no options
-    "--model": (modules, LightningModule, 0),
+    "--model": (modules, modules.SequenceModule, 0),
     "--model.encoder": (encoders, torch.nn.Module, 0),
     "--model.optimizer": (torch.optim, torch.optim.Optimizer, 1),
     "--model.lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler, 1),
-    "--data": (datamodules, LightningDataModule, 0),
+    "--data": (datamodules, datamodules.SequenceDataModule, 0),
     "--trainer.callbacks": (callbacks, Callback, 0),
     "--trainer.logger": (loggers, loggers.Logger, 0),
 }

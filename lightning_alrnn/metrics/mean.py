@@ -15,6 +15,9 @@ class WeightedMean(Metric):
     ``torchmetrics.MeanMetric`` looks for NaN at every update, which waits for the device, and leaves the weights out
     when told not to (``nan_strategy="disable"``, torchmetrics 1.9).
 
+    Args:
+        *shape: of the values, none for scalars: means of several networks are kept side by side.
+
     Example:
         >>> mean = WeightedMean()
         >>> mean.update(torch.tensor(1.0), torch.tensor(3.0))
@@ -28,17 +31,17 @@ class WeightedMean(Metric):
     total: Tensor
     weight: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("weight", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.zeros(shape), dist_reduce_fx="sum")
+        self.add_state("weight", default=torch.zeros(shape), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, weight: Tensor) -> None:
         """Add the mean of a batch.
 
         Args:
-            value: the mean, a scalar.
-            weight: its total weight, a scalar.
+            value: the mean, of the metric's shape ``(…)``.
+            weight: its total weight, of the same shape.
         """
         self.total += value * weight
         self.weight += weight

@@ -2,6 +2,7 @@
 
 from lightning_alrnn.modules.base import SequenceModule
 from lightning_alrnn.modules.neural import ALRNNNeural, NeuralPrediction
+from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.seq2seq import ALRNNSeq2Seq
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction
 
@@ -10,6 +11,7 @@ __all__ = [
     "ALRNNNeural",
     "ALRNNSeq2Seq",
     "NeuralPrediction",
+    "PopulationModule",
     "SequenceModule",
     "SequencePrediction",
 ]

@@ -361,7 +361,6 @@ class ALRNNModule(SequenceModule):
         return output
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
-    @torch.no_grad()
     def _log(
         self,
         stage: Split,
@@ -370,6 +369,27 @@ class ALRNNModule(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> None:
+        self.update_metrics(stage, batch, prediction, losses, weight)
+        self._log_metrics(stage, len(batch.inputs))
+
+    @torch.no_grad()
+    def update_metrics(
+        self,
+        stage: Split,
+        batch: SequenceBatch,
+        prediction: SequencePrediction,
+        losses: dict[str, Tensor],
+        weight: Tensor,
+    ) -> None:
+        """Add a batch to the metrics of a stage.
+
+        Args:
+            stage: "train", "val" or "test".
+            batch: the batch.
+            prediction: what the network makes of it.
+            losses: the loss of the batch and its parts, scalars by name.
+            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+        """
         metrics, total = self._metrics(stage), weight.sum()
         for name, value in losses.items():
             metrics[name].update(value, total)
@@ -382,7 +402,21 @@ class ALRNNModule(SequenceModule):
                 metrics[name].update(outputs, targets)
             if self.judges_trials:
                 self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
-        self._log_metrics(stage, len(batch.inputs))
+
+    def read_metrics(self, stage: Split) -> dict[str, Tensor]:
+        """The metrics of a stage over the batches that were added, which are forgotten.
+
+        Args:
+            stage: "train", "val" or "test".
+
+        Returns:
+            Scalars by key, without the stage.
+        """
+        values = {name: metric.compute() for name, metric in self._metrics(stage).items()}
+        if stage != "train" and self.judges_trials:
+            values = self._trials(stage).compute() | values
+        self._reset_metrics(stage)
+        return values
 
     @property
     def judges_trials(self) -> bool:

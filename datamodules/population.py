@@ -1,0 +1,180 @@
+"""The data of several networks that are trained in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
+from lightning_alrnn.datamodules.base import (
+    EpochDataset,
+    EpochSampler,
+    SequenceDataModule,
+    SequenceDataset,
+    _TrainLoader,
+    collate,
+)
+
+_Rows = tuple[int, ...]
+
+
+class _PopulationDataset(Dataset[SequenceBatch]):
+    """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each."""
+
+    def __init__(self, datasets: Sequence[SequenceDataset | EpochDataset]) -> None:
+        self._datasets = list(datasets)
+
+    def __len__(self) -> int:
+        return len(self._datasets[0])
+
+    def __getitem__(self, row: _Rows) -> SequenceBatch:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[_Rows]) -> SequenceBatch:
+        index = torch.as_tensor(rows).T.contiguous()
+        sources = [
+            dataset.epoch_of(own) if isinstance(dataset, EpochDataset) else dataset.data
+            for dataset, own in zip(self._datasets, index, strict=True)
+        ]
+        if isinstance(self._datasets[0], EpochDataset):
+            index = index % len(self)
+        fields: list[Tensor | None] = []
+        for values in zip(*sources, strict=True):
+            if values[0] is None:
+                fields.append(None)
+                continue
+            field = values[0].new_empty(*index.shape, *values[0].shape[1:])
+            for k, value in enumerate(values):
+                torch.index_select(value, 0, index[k], out=field[k])
+            fields.append(field)
+        return SequenceBatch(*fields)  # type: ignore[arg-type]
+
+
+class _PopulationSampler(Sampler[_Rows]):
+    """The order of each member's own sampler, side by side."""
+
+    def __init__(self, samplers: Sequence[EpochSampler]) -> None:
+        self._samplers = list(samplers)
+
+    def __len__(self) -> int:
+        return len(self._samplers[0])
+
+    def __iter__(self) -> Iterator[_Rows]:
+        return zip(*self._samplers, strict=True)
+
+    def set_epoch(self, epoch: int) -> None:
+        for sampler in self._samplers:
+            sampler.set_epoch(epoch)
+
+    @property
+    def skip(self) -> int:
+        """How many rows the next pass leaves out, as a resumed epoch does."""
+        return self._samplers[0].skip
+
+    @skip.setter
+    def skip(self, count: int) -> None:
+        for sampler in self._samplers:
+            sampler.skip = count
+
+
+class PopulationDataModule(LightningDataModule):
+    """Batches for a :class:`~lightning_alrnn.modules.PopulationModule`, with a leading dimension of its E members.
+
+    Each member gets the data, and in training the order, that its own DataModule would give it. Data that members have
+    in common are held once.
+
+    Args:
+        members: the DataModule of each member, all with splits of the same sizes and the same batch size. One object
+            may stand in several places.
+
+    Raises:
+        ValueError: if there is no member, or batch sizes differ; in ``setup`` if splits differ in size or shape.
+
+    Example:
+        >>> from lightning_alrnn.datamodules import Addition
+        >>> data = PopulationDataModule([Addition(sequence_length=10, train_size=64, seed=seed) for seed in range(3)])
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader())).inputs.shape
+        torch.Size([3, 64, 10, 2])
+    """
+
+    def __init__(self, members: Sequence[SequenceDataModule]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("a population needs the DataModule of at least one member, got none")
+        sizes = {member.batch_size for member in members}
+        if len(sizes) > 1:
+            raise ValueError(f"members must have the same batch_size, got {sorted(sizes)}")
+        self.members = list(members)
+        self._datasets: dict[Split, list[SequenceDataset | EpochDataset]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs."""
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            if split not in self._datasets:
+                self._datasets[split] = _shared([member.dataset(split) for member in self.members])
+
+    def train_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[SequenceBatch]:
+        return self._loader("test")
+
+    def _loader(self, split: Split) -> DataLoader[SequenceBatch]:
+        datasets, first = self._datasets[split], self.members[0]
+        sampler: Iterable[_Rows] = [(row,) * len(datasets) for row in range(len(datasets[0]))]
+        if split == "train":
+            pairs = zip(datasets, self.members, strict=True)
+            sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, member.seed) for dataset, member in pairs])
+        loader: Callable[..., DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
+        return loader(
+            _PopulationDataset(datasets),
+            batch_size=first.batch_size,
+            sampler=sampler,
+            num_workers=first.num_workers,
+            persistent_workers=first.num_workers > 0,
+            collate_fn=collate,
+            generator=torch.Generator(),
+        )
+
+
+def _shared(datasets: list[SequenceDataset | EpochDataset]) -> list[SequenceDataset | EpochDataset]:
+    """The datasets, with one object for all that hold the same tensors; raise unless they fit together."""
+    kept: list[SequenceDataset | EpochDataset] = []
+    result = []
+    for k, dataset in enumerate(datasets):
+        if len(dataset) != len(datasets[0]) or type(dataset) is not type(datasets[0]):
+            raise ValueError(
+                f"members must have the same number of sequences, got {len(datasets[0])} for member 0 and "
+                f"{len(dataset)} for {k}: train them in populations of their own"
+            )
+        same = [other for other in kept if _equal(_first(other), _first(dataset))]
+        if not same:
+            kept.append(dataset)
+        result.append((same or [dataset])[0])
+    return result
+
+
+def _first(dataset: SequenceDataset | EpochDataset) -> AnyBatch:
+    """All sequences, those of the first epoch where each epoch has its own."""
+    return dataset.epoch_of([0]) if isinstance(dataset, EpochDataset) else dataset.data
+
+
+def _equal(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
+    """Whether two batches hold the same values."""
+    for x, y in zip(one, other, strict=True):
+        if x is None or y is None:
+            if x is not y:
+                return False
+        elif x is not y and not torch.equal(x, y):
+            return False
+    return True
