@@ -14,8 +14,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes
-from lightning_alrnn.analysis.regimes import count_regimes
+from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes
+from lightning_alrnn.analysis.regime_statistics import count_regimes
 from lightning_alrnn.nn.alrnn import ALRNN
 
 Action = Literal["stop", "restore"]

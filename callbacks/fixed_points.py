@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.fixed_point_search import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.analysis.system import read_recurrence
 from lightning_alrnn.analysis.tracking import STABILITIES, places

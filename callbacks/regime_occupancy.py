@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
     RegimeCounts,
     RegimeSharing,

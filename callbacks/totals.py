@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import GroupOccupancy, RegimeCounts
+from lightning_alrnn.analysis.regime_statistics import GroupOccupancy, RegimeCounts
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.metrics.moments import StateMoments
 from lightning_alrnn.metrics.regimes import RegimeCounter

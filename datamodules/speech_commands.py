@@ -30,7 +30,7 @@ from lightning_alrnn.datamodules.base import (
     full_lengths,
 )
 from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
-from lightning_alrnn.datamodules.mfcc import mfcc
+from lightning_alrnn.datamodules.speech_features import mfcc
 from lightning_alrnn.datamodules.wav import read_wav
 
 Features = Literal["mfcc", "raw"]
@@ -82,7 +82,7 @@ class SpeechCommands(SequenceDataModule):
         words: the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
         data_dir: folder of the data.
         download: fetch the archive if neither it nor the folder is in ``data_dir``.
-        features: "mfcc" (see :func:`~lightning_alrnn.datamodules.mfcc.mfcc`) or "raw", the waveform.
+        features: "mfcc" (see :func:`~lightning_alrnn.datamodules.speech_features.mfcc`) or "raw", the waveform.
         hop_length: samples (of 16,000 a second) from one step of the MFCC to the next.
         n_fft: samples of a frame of the MFCC.
         n_mels: number of mel filters.

@@ -28,11 +28,11 @@ from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
 _COMMANDS = {  # those that LightningCLI does not have; imported when they are called, which takes its time
-    "analyze": "lightning_alrnn.analyze:run_analyze",
-    "compare": "lightning_alrnn.compare:run_compare",
+    "analyze": "lightning_alrnn.analyze_command:run_analyze",
+    "compare": "lightning_alrnn.compare_command:run_compare",
     "completion": "lightning_alrnn.completion:print_completion",
     "configs": "lightning_alrnn.cli:print_configs",
-    "prune": "lightning_alrnn.prune:run_prune",
+    "prune": "lightning_alrnn.prune_command:run_prune",
     "sweep": "lightning_alrnn.sweep.command:sweep",
     "verdict": "lightning_alrnn.sweep.verdict_command:run_verdict",
 }

@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, loggers
 from pytorch_lightning.cli import ReduceLROnPlateau
 from torch.optim import lr_scheduler
 
-from lightning_alrnn import analyze, callbacks, compare, datamodules, modules, prune
+from lightning_alrnn import analyze_command, callbacks, compare_command, datamodules, modules, prune_command
 from lightning_alrnn.cli import run_cli, shipped_configs
 from lightning_alrnn.help import COMMANDS
 from lightning_alrnn.nn import encoders
@@ -116,11 +116,11 @@ def options_of_commands() -> dict[str, dict[str, Option]]:
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
     actions |= {
-        "analyze": [*analyze._parser()._actions, *actions["test"]],
-        "prune": [*prune._parser()._actions, *actions["test"]],
+        "analyze": [*analyze_command._parser()._actions, *actions["test"]],
+        "prune": [*prune_command._parser()._actions, *actions["test"]],
         "sweep": [*command._parser()._actions, *actions["fit"]],
         "verdict": verdict_command._parser()._actions,
-        "compare": compare._parser()._actions,
+        "compare": compare_command._parser()._actions,
         "configs": argparse.ArgumentParser()._actions,  # --help
         "completion": _parser()._actions,
     }

@@ -16,8 +16,9 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from lightning_alrnn.analysis.ablation import AblationScores
-from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.lyapunov import LargestExponent
+from lightning_alrnn.analysis.network_study import Sequences, Study
 from lightning_alrnn.analysis.primitives import (
     ALPHA,
     DRAWS,
@@ -27,8 +28,7 @@ from lightning_alrnn.analysis.primitives import (
     Routing,
     Transients,
 )
-from lightning_alrnn.analysis.regimes import bitcode
-from lightning_alrnn.analysis.study import Sequences, Study
+from lightning_alrnn.analysis.regime_statistics import bitcode
 from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space

@@ -23,7 +23,7 @@ MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages(lightning_alrnn.__path__, "lightning_alrnn.")
     if not info.name.endswith("__main__")
-    if info.name != "lightning_alrnn.nn.native" or "native" in available_backends()
+    if info.name != "lightning_alrnn.nn.scan.native" or "native" in available_backends()
 )
 OBJECTS = [found for name in MODULES for found in public_objects(importlib.import_module(name))]
 
@@ -49,8 +49,8 @@ def test_docstring_is_complete(documented: Documented) -> None:
 def test_all_kinds_of_objects_are_looked_at() -> None:
     names = {found.name.removeprefix("lightning_alrnn.") for found in OBJECTS}
     assert {
-        "analysis.fixed_points.fixed_points",  # a function
-        "analysis.fixed_points.FixedPointSet",  # a named tuple
+        "analysis.fixed_point_search.fixed_points",  # a function
+        "analysis.fixed_point_search.FixedPointSet",  # a named tuple
         "nn.alrnn.ALRNN",  # a module,
         "nn.alrnn.ALRNN.forward",  # its forward, whose arguments torch does not know,
         "nn.alrnn.ALRNN.linear_units",  # a property
@@ -60,7 +60,15 @@ def test_all_kinds_of_objects_are_looked_at() -> None:
         "slurm.slurm_folders",  # a context manager
     } <= names
     assert "callbacks.base.StatesCallback.setup" not in names  # Lightning's
-    assert "analysis.fixed_points.read_system" not in names  # of another module
+    assert "analysis.fixed_point_search.read_system" not in names  # of another module
+
+
+def test_no_module_has_the_name_of_what_it_holds() -> None:
+    for name in MODULES:
+        module = importlib.import_module(name)
+        assert not hasattr(module, name.rpartition(".")[2]) or hasattr(module, "__path__"), name
+        for part in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            assert isinstance(getattr(module, part.name, module), type(module)), f"{name}.{part.name}"
 
 
 def complete(x: Tensor, names: list[str] | None = None, *scales: float) -> Tensor:

@@ -1,8 +1,4 @@
-"""What a network does, as pure functions on tensors with NamedTuple results.
-
-Some functions have the name of their module: ``analysis.fixed_points``, ``analysis.cycles`` and ``analysis.regimes``
-are the functions; the modules are imported from, as in ``from lightning_alrnn.analysis.cycles import CycleSet``.
-"""
+"""What a network does, as pure functions on tensors with NamedTuple results."""
 
 from lightning_alrnn.analysis.ablation import AblationScores, ablated_states, ablation_scores, ablation_sums
 from lightning_alrnn.analysis.comparison import (
@@ -16,8 +12,8 @@ from lightning_alrnn.analysis.comparison import (
     portrait,
     switching_distance,
 )
-from lightning_alrnn.analysis.cycles import CycleContinuum, CycleSet, cycles
-from lightning_alrnn.analysis.fixed_points import (
+from lightning_alrnn.analysis.cycle_search import CycleContinuum, CycleSet, cycles
+from lightning_alrnn.analysis.fixed_point_search import (
     Continuum,
     FixedPointSet,
     VirtualFixedPoints,
@@ -47,6 +43,14 @@ from lightning_alrnn.analysis.lyapunov import (
 )
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson
+from lightning_alrnn.analysis.perturbations import (
+    InputMemory,
+    Nonnormality,
+    input_memory,
+    jacobians,
+    nonnormality,
+    propagate,
+)
 from lightning_alrnn.analysis.phases import Phases, phase_activity
 from lightning_alrnn.analysis.primitives import (
     Gating,
@@ -57,7 +61,7 @@ from lightning_alrnn.analysis.primitives import (
     find_primitives,
 )
 from lightning_alrnn.analysis.pruning import PrunedNetwork, Removal, greedy_removals, remove_units
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     DwellTimes,
     GroupOccupancy,
     RegimeCounts,
@@ -89,14 +93,6 @@ from lightning_alrnn.analysis.spectrum import (
     slowest_mode,
 )
 from lightning_alrnn.analysis.tracking import FixedPointMatch, FixedPointPlaces, match_fixed_points, places
-from lightning_alrnn.analysis.transients import (
-    InputMemory,
-    Nonnormality,
-    input_memory,
-    jacobians,
-    nonnormality,
-    propagate,
-)
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
 __all__ = [

@@ -14,9 +14,9 @@ from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes
+from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes
 from lightning_alrnn.analysis.primitives import input_gain
-from lightning_alrnn.analysis.regimes import count_rows, pack_bits, regime_bits, unpack_bits
+from lightning_alrnn.analysis.regime_statistics import count_rows, pack_bits, regime_bits, unpack_bits
 from lightning_alrnn.analysis.system import read_recurrence, tensor
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import Continuum, FixedPointSet, VirtualFixedPoints, fixed_points
-from lightning_alrnn.analysis.regimes import count_regimes_by_group, regime_sharing, regimes
+from lightning_alrnn.analysis.fixed_point_search import Continuum, FixedPointSet, VirtualFixedPoints, fixed_points
+from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing, regimes
 from lightning_alrnn.analysis.system import check_constant, input_width, read_recurrence, read_states
 from lightning_alrnn.nn.alrnn import ALRNN, check_lengths
 from lightning_alrnn.nn.recurrence import Recurrence
@@ -235,7 +235,7 @@ def fixed_points_under(
             point or a continuum.
         inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
         **options: ``method``, ``box``, ``restarts``, ``seed``, ``time_limit``, ``max_exhaustive_units`` and tolerances
-            of :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+            of :func:`~lightning_alrnn.analysis.fixed_points`.
 
     Raises:
         ValueError: as there, if the intervention is not one of this network, or is a frozen regime, which depends on
@@ -308,7 +308,7 @@ def intervention_effect(
         state: z_0, shape ``(batch, M)``; ``None`` as in :func:`intervene`.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
         fixed_point_input: the constant input for fixed points, shape ``(K,)``; ``None`` for zeros.
-        **options: of :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+        **options: of :func:`~lightning_alrnn.analysis.fixed_points`.
 
     Raises:
         ValueError: as :func:`intervene` and :func:`fixed_points_under`.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import frequencies, timescales
+from lightning_alrnn.analysis.fixed_point_search import frequencies, timescales
 from lightning_alrnn.analysis.system import (
     Bools,
     Floats,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.system import read_states, read_system, tensor
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence, jvp

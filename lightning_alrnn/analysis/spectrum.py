@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, timescales
+from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes, timescales
 from lightning_alrnn.analysis.modes import slowest_first
-from lightning_alrnn.analysis.regimes import RegimeCounts
+from lightning_alrnn.analysis.regime_statistics import RegimeCounts
 from lightning_alrnn.analysis.system import read_codes, read_recurrence
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -31,8 +31,7 @@ class SlowMode(NamedTuple):
 
     Attributes:
         eigenvalue: λ, of a complex pair the one with positive imaginary part.
-        timescale: −1/ln|λ| in steps, see :func:`~lightning_alrnn.analysis.fixed_points.timescales`: negative where the
-            mode grows.
+        timescale: −1/ln|λ| in steps, negative where the mode grows, see :func:`~lightning_alrnn.analysis.timescales`.
         directions: orthonormal basis of what the mode spans, float64 of shape ``(1, M)`` for a real λ (its eigenvector)
             and ``(2, M)`` for a complex pair (the plane of the eigenvector's real and imaginary part).
     """
@@ -105,7 +104,7 @@ def regime_spectrum(rnn: ALRNN | Recurrence, regimes: RegimeCounts, top: int = 1
     Example:
         A unit that integrates, and one that is rectified and forgets.
 
-        >>> from lightning_alrnn.analysis.regimes import count_regimes
+        >>> from lightning_alrnn.analysis.regime_statistics import count_regimes
         >>> rnn = ALRNN(input_size=None, hidden_size=2, nonlinear_units=1)
         >>> with torch.no_grad():
         ...     _ = rnn.A.fill_(0.25), rnn.h.zero_(), rnn.W.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.25]]))

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 
 STABILITIES = ("stable", "saddle", "unstable", "marginal")
 """What a fixed point can be."""

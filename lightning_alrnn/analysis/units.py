@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import regime_bits, to_number
+from lightning_alrnn.analysis.regime_statistics import regime_bits, to_number
 from lightning_alrnn.batch import valid_steps
 
 

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities.data import dim_zero_cat
 
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
     PackedCounts,
     RegimeCounts,

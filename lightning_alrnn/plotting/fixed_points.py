@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.plotting.regime_colours import draw_regime_eigenvalues
+from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
 from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
 
 _MARKED = 200

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_alrnn.analysis.modes import SlowModes
-from lightning_alrnn.analysis.regimes import bitcode
-from lightning_alrnn.analysis.transients import InputMemory, Nonnormality
-from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
+from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality
+from lightning_alrnn.analysis.regime_statistics import bitcode
+from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, new_figure, tidy
 
 _MOST_CHANNELS = 6

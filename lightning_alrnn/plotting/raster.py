@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import regimes
-from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
+from lightning_alrnn.analysis.regime_statistics import regimes
+from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import new_figure
 
 _MOST_ROWS = 200

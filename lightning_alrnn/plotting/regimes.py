@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.analysis.phases import Phases
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
     RegimeCounts,
     RegimeSharing,
@@ -26,7 +26,7 @@ from lightning_alrnn.analysis.regimes import (
     transition_matrix,
 )
 from lightning_alrnn.analysis.units import UnitStatistics
-from lightning_alrnn.plotting.regime_colours import regime_colours
+from lightning_alrnn.plotting.palette import regime_colours
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
 
 _LABEL_CHARACTERS = 12

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle
-from lightning_alrnn.plotting.regime_colours import draw_regime_eigenvalues
+from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
 from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, PURPLE, RED, draw_unit_circle, new_figure, tidy
 
 _COMPONENTS = 10

@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode, regime_bits, regimes
+from lightning_alrnn.analysis.regime_statistics import bitcode, regime_bits, regimes
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
-from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
+from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442", "black")

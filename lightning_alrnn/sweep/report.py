@@ -17,9 +17,9 @@ from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
-from lightning_alrnn.sweep.next_command import next_command
 from lightning_alrnn.sweep.rules import Run, Value
 from lightning_alrnn.sweep.store import Record, read_records
+from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
 _NONE = "–"

@@ -16,8 +16,8 @@ from networks import Array
 from scripts import load_script
 
 from lightning_alrnn.analysis import pivots
-from lightning_alrnn.analysis.cycles import cycles
-from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.cycle_search import cycles
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.system import balance, exact_residual, read_system
 from lightning_alrnn.nn import Recurrence
 

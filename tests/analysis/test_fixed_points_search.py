@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_alrnn.analysis.fixed_points import (
+from lightning_alrnn.analysis.fixed_point_search import (
     FixedPointSet,
     fixed_points,
     frequencies,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import fixed_points
+from lightning_alrnn.analysis.fixed_point_search import fixed_points
 from lightning_alrnn.analysis.interventions import (
     Intervention,
     clamp_regime,

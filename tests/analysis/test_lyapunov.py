@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_alrnn.analysis.cycles import cycles
+from lightning_alrnn.analysis.cycle_search import cycles
 from lightning_alrnn.analysis.lyapunov import LargestExponent, largest_exponent, lyapunov_spectrum
 from lightning_alrnn.nn import ALRNN
 

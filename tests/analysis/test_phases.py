@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_alrnn.analysis.phases import phase_activity
-from lightning_alrnn.analysis.regimes import count_regimes_by_group, regime_sharing
+from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import count_regimes
+from lightning_alrnn.analysis.regime_statistics import count_regimes
 from lightning_alrnn.analysis.spectrum import (
     components_of_moments,
     principal_angle,

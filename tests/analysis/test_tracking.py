@@ -11,7 +11,7 @@ import torch
 from networks import build, flip_flop, random_map
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.tracking import FixedPointPlaces, match_fixed_points, places
 
 

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_alrnn.analysis.regimes import count_regimes
+from lightning_alrnn.analysis.regime_statistics import count_regimes
 from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.callbacks import FixedPoints, RegimeOccupancy, Spectrum
 from lightning_alrnn.callbacks.totals import share_totals

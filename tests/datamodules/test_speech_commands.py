@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lightning_alrnn.batch import Split
 from lightning_alrnn.datamodules import SpeechCommands, speech_commands
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.mfcc import mfcc
 from lightning_alrnn.datamodules.speech_commands import ARCHIVE, OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
+from lightning_alrnn.datamodules.speech_features import mfcc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 from studies import written
 
-from lightning_alrnn.analysis.primitives import ALPHA, DRAWS, LEAST_AGREEMENT, trials
+from lightning_alrnn.analysis.primitives import (
+    ALPHA,
+    DRAWS,
+    LEAST_AGREEMENT,
+    gates,
+    integrals,
+    transient_memory,
+    trials,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
-
-
-gating, integration, transients = (
-    import_module(f"lightning_alrnn.analysis.primitives.{name}") for name in ("gating", "integration", "transients")
-)
 
 
 def found_where(name: str) -> str:
@@ -34,11 +36,11 @@ def test_thresholds() -> None:
     assert f"less than {LEAST_AGREEMENT:.0%}".replace("%", " %") in page
     assert (trials.LEAST_REMOVED, trials.LEAST_CHANGE) == (0.5, 0.1)  # half of it, a tenth
     for name in ("Gating", "Rule-dependent routing"):
-        assert f"at least {gating.LEAST_EFFECT} ({gating.LEAST_UNTRAINED})" in found_where(name)
-    assert f"at least {integration.LEAST_EFFECT} ({integration.LEAST_UNTRAINED})" in found_where("Integration")
-    assert integration.LEAST_FLATNESS == 0.5
-    assert f"at least half ({integration.LEAST_FLATNESS_UNTRAINED})" in " ".join(SECTIONS["Integration"].split())
-    assert f"at least {transients.LEAST_EFFECT}" in found_where("Memory-dependent transients")
+        assert f"at least {gates.LEAST_EFFECT} ({gates.LEAST_UNTRAINED})" in found_where(name)
+    assert f"at least {integrals.LEAST_EFFECT} ({integrals.LEAST_UNTRAINED})" in found_where("Integration")
+    assert integrals.LEAST_FLATNESS == 0.5
+    assert f"at least half ({integrals.LEAST_FLATNESS_UNTRAINED})" in " ".join(SECTIONS["Integration"].split())
+    assert f"at least {transient_memory.LEAST_EFFECT}" in found_where("Memory-dependent transients")
 
 
 def test_fields_of_the_report(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 
 import lightning_alrnn
-from lightning_alrnn import analyze, cli, compare, completion, datamodules, modules, prune
+from lightning_alrnn import analyze_command, cli, compare_command, completion, datamodules, modules, prune_command
 from lightning_alrnn.cli import main, shipped_configs
 from lightning_alrnn.help import COMMANDS
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
@@ -176,11 +176,11 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         elif name == "sweep" and not asks:
             command._plan(*command._parser().parse_known_args(rest))
         elif name == "analyze" and not asks:
-            analyze._parser().parse_known_args(rest)
+            analyze_command._parser().parse_known_args(rest)
         elif name == "prune" and not asks:
-            prune._parser().parse_known_args(rest)
+            prune_command._parser().parse_known_args(rest)
         elif name == "compare" and not asks:
-            compare._parser().parse_args(rest)
+            compare_command._parser().parse_args(rest)
         elif asks:
             with suppress(SystemExit):
                 main(arguments)
@@ -221,8 +221,8 @@ def test_a_wrong_option_is_not_understood(files: Path, parse: Callable[[list[str
 
 def _own_options() -> set[str]:
     """All options of the commands but those of models, data and the Trainer."""
-    text = command._HELP + inspect.getsource(verdict_command) + inspect.getsource(analyze) + inspect.getsource(compare)
-    text += inspect.getsource(prune)
+    commands = verdict_command, analyze_command, compare_command, prune_command
+    text = command._HELP + "".join(map(inspect.getsource, commands))
     return {
         *re.findall(r"--([a-z_]+)", text),
         "config",

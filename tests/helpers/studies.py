@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lightning_alrnn.analysis.study import Sequences, study
+from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode, count_regimes_by_group
+from lightning_alrnn.analysis.regime_statistics import bitcode, count_regimes_by_group
 from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.analysis.units import unit_activity
 from lightning_alrnn.metrics import RegimeCounter, StateMoments, UnitActivity

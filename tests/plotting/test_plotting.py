@@ -9,9 +9,9 @@ from matplotlib.image import imread
 from matplotlib.legend import Legend
 
 from lightning_alrnn.analysis.ablation import AblationScores
-from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes, fixed_points
 from lightning_alrnn.analysis.phases import phase_activity
-from lightning_alrnn.analysis.regimes import count_regimes, count_regimes_by_group, regime_sharing
+from lightning_alrnn.analysis.regime_statistics import count_regimes, count_regimes_by_group, regime_sharing
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.analysis.units import unit_activity

@@ -9,10 +9,10 @@ Reference:
 """
 
 from lightning_alrnn.analysis.primitives.find import Primitives, find_primitives, leading_outputs
-from lightning_alrnn.analysis.primitives.gating import Gating, gating
-from lightning_alrnn.analysis.primitives.integration import Integration, integration
-from lightning_alrnn.analysis.primitives.routing import Routing, routing
-from lightning_alrnn.analysis.primitives.transients import Transients, transients
+from lightning_alrnn.analysis.primitives.gates import Gating, gating
+from lightning_alrnn.analysis.primitives.integrals import Integration, integration
+from lightning_alrnn.analysis.primitives.routes import Routing, routing
+from lightning_alrnn.analysis.primitives.transient_memory import Transients, transients
 from lightning_alrnn.analysis.primitives.trials import (
     ALPHA,
     DRAWS,

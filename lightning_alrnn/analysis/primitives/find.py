@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.primitives.gating import Gating, gating
-from lightning_alrnn.analysis.primitives.integration import Integration, integration
-from lightning_alrnn.analysis.primitives.routing import Routing, routing
-from lightning_alrnn.analysis.primitives.transients import Transients, transients
+from lightning_alrnn.analysis.primitives.gates import Gating, gating
+from lightning_alrnn.analysis.primitives.integrals import Integration, integration
+from lightning_alrnn.analysis.primitives.routes import Routing, routing
+from lightning_alrnn.analysis.primitives.transient_memory import Transients, transients
 from lightning_alrnn.analysis.primitives.trials import ALPHA, DRAWS, agreement, read_trials
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_alrnn.analysis.certificate import certify
-from lightning_alrnn.analysis.decide import (
+from lightning_alrnn.analysis.decisions import (
     Decided,
     Solutions,
     decide,

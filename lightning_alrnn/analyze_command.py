@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
-from lightning_alrnn.analysis.study import Sequences, study
+from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.transients import input_memory, jacobians, nonnormality, propagate
+from lightning_alrnn.analysis.perturbations import input_memory, jacobians, nonnormality, propagate
 from lightning_alrnn.nn.alrnn import ALRNN
 
 
@@ -87,7 +87,7 @@ def test_input_memory_is_that_of_autograd(lengths: list[int] | None, monkeypatch
                 pairs[lag] += 1
     given = None if lengths is None else torch.tensor(lengths)
     for elements in (2**23, 1):  # all at once, and a sequence at a time
-        monkeypatch.setattr("lightning_alrnn.analysis.transients._CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr("lightning_alrnn.analysis.perturbations._CHUNK_ELEMENTS", elements)
         found = input_memory(rnn, states, 6, given, weight)
         assert found.lags.tolist() == list(range(7))
         assert found.pairs.tolist() == pairs.tolist()

@@ -11,7 +11,7 @@ import scipy.signal
 import torch
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.mfcc import mel_filters, mfcc
+from lightning_alrnn.datamodules.speech_features import mel_filters, mfcc
 
 
 def filters_by_hand(n_mels: int, n_fft: int, rate: int) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.analysis.decide import Decided, Piece, decide, merge, merge_continua, within_continua
-from lightning_alrnn.analysis.fixed_points import (
+from lightning_alrnn.analysis.decisions import Decided, Piece, decide, merge, merge_continua, within_continua
+from lightning_alrnn.analysis.fixed_point_search import (
     MOST_CANDIDATES,
     MOST_UNITS,
     TOLERANCE,
@@ -129,7 +129,7 @@ def cycles(
         seed: of these.
         time_limit: seconds that "auto" may search all sequences for, beyond the first 2^12, and that the seeded search
             may take.
-        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points.fixed_points`.
+        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`.
         singular_tolerance: as there, of I − J of the k copies.
         marginal_tolerance: distance of |μ| from 1 within which a mode neither decays nor grows.
 

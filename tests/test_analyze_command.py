@@ -14,8 +14,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.analysis.study import study
-from lightning_alrnn.analyze import SequenceCollector, _parser, _spread, analyze
+from lightning_alrnn.analysis.network_study import study
+from lightning_alrnn.analyze_command import SequenceCollector, _parser, _spread, analyze
 from lightning_alrnn.cli import main, run_cli
 from lightning_alrnn.datamodules import Addition
 
@@ -54,7 +54,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kept.append(arguments)
         return {}
 
-    monkeypatch.setattr("lightning_alrnn.analyze.write_report", keep)
+    monkeypatch.setattr("lightning_alrnn.analyze_command.write_report", keep)
     return kept
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from lightning_alrnn.analysis import pivots
-from lightning_alrnn.analysis.fixed_points import (
+from lightning_alrnn.analysis.fixed_point_search import (
     Continuum,
     FixedPointSet,
     eigenvalues_of_regimes,
@@ -27,7 +27,7 @@ from lightning_alrnn.analysis.system import read_system
 from lightning_alrnn.nn.alrnn import ALRNN
 
 # the package exports the function under the name of its module
-implementation = importlib.import_module("lightning_alrnn.analysis.fixed_points")
+implementation = importlib.import_module("lightning_alrnn.analysis.fixed_point_search")
 
 KINDS = ("stable", "saddle", "unstable", "marginal")
 

@@ -9,7 +9,7 @@ from mechanisms import Planted, gating_adder, late_gate, marked, ruled
 from networks import build, random_network
 
 from lightning_alrnn.analysis.primitives import gating
-from lightning_alrnn.analysis.primitives.gating import _levels
+from lightning_alrnn.analysis.primitives.gates import _levels
 
 READ = torch.tensor([1.0, 0.0])
 

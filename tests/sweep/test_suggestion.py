@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_alrnn.sweep import command
-from lightning_alrnn.sweep.next_command import next_command
 from lightning_alrnn.sweep.plan import parse_seeds
+from lightning_alrnn.sweep.suggestion import next_command
 
 
 def options_of(line: str) -> tuple[dict[str, object], list[str]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_alrnn.analysis.cycles import cycles
-from lightning_alrnn.analysis.fixed_points import fixed_points
+from lightning_alrnn.analysis.cycle_search import cycles
+from lightning_alrnn.analysis.fixed_point_search import fixed_points
 from lightning_alrnn.nn.alrnn import ALRNN
 
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
 from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_points import eigenvalues_of_regimes, fixed_points
-from lightning_alrnn.analysis.regimes import bitcode, count_regimes
+from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.perturbations import input_memory, nonnormality
+from lightning_alrnn.analysis.regime_statistics import bitcode, count_regimes
 from lightning_alrnn.analysis.spectrum import principal_components, regime_spectrum
-from lightning_alrnn.analysis.transients import input_memory, nonnormality
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues
 from lightning_alrnn.plotting.modes import plot_memory
+from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.raster import plot_regime_raster
-from lightning_alrnn.plotting.regime_colours import OTHERS, regime_colours, regime_label
 from lightning_alrnn.plotting.regimes import plot_regimes
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories

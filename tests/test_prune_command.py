@@ -15,7 +15,7 @@ from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis import Removal
 from lightning_alrnn.cli import main, run_cli
 from lightning_alrnn.datamodules import Addition
-from lightning_alrnn.prune import _parser, prune, prune_module
+from lightning_alrnn.prune_command import _parser, prune, prune_module
 
 QUICK = [
     "--data.batch_size=16",

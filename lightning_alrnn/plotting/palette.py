@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from torch import Tensor
 
-from lightning_alrnn.analysis.regimes import bitcode
+from lightning_alrnn.analysis.regime_statistics import bitcode
 
 OTHERS = "#bdbdbd"
 """The colour of regimes that have none of their own."""

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.cycles import CycleSet, cycles
-from lightning_alrnn.analysis.fixed_points import FixedPointSet, fixed_points
+from lightning_alrnn.analysis.cycle_search import CycleSet, cycles
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet, fixed_points
 from lightning_alrnn.analysis.lyapunov import LargestExponent, largest_exponent
 from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
+from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality, input_memory, nonnormality
 from lightning_alrnn.analysis.phases import Phases, phase_activity
 from lightning_alrnn.analysis.primitives import (
     Gating,
@@ -22,7 +23,7 @@ from lightning_alrnn.analysis.primitives import (
     input_gain,
     leading_outputs,
 )
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     DwellTimes,
     GroupOccupancy,
     RegimeCounts,
@@ -44,7 +45,6 @@ from lightning_alrnn.analysis.spectrum import (
     principal_components,
     regime_spectrum,
 )
-from lightning_alrnn.analysis.transients import InputMemory, Nonnormality, input_memory, nonnormality
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN

@@ -31,9 +31,9 @@ from lightning_alrnn.analysis.comparison import (
     output_directions,
     portrait,
 )
-from lightning_alrnn.analysis.fixed_points import FixedPointSet
-from lightning_alrnn.analysis.study import Sequences, Study, study
-from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network, sequence_count, wrap
+from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
+from lightning_alrnn.analysis.network_study import Sequences, Study, study
+from lightning_alrnn.analyze_command import config_of, log_directory, quiet, read_network, sequence_count, wrap
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import ALRNNModule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.interventions import Intervention, freeze_switching, intervene, linearise, silence
-from lightning_alrnn.analysis.primitives.gating import why_no_unit_switches
+from lightning_alrnn.analysis.primitives.gates import why_no_unit_switches
 from lightning_alrnn.analysis.primitives.trials import (
     ALPHA,
     DRAWS,

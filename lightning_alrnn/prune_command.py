@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals, remove_units
-from lightning_alrnn.analyze import config_of, log_directory, quiet, read_network, wrap
+from lightning_alrnn.analyze_command import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from lightning_alrnn.cli import main, run_cli
-from lightning_alrnn.compare import Candidate, _group, _of_checkpoints, _parser, _read, compare
+from lightning_alrnn.compare_command import Candidate, _group, _of_checkpoints, _parser, _read, compare
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, write_record
 
@@ -195,7 +195,7 @@ def test_a_metric_that_does_not_exist_is_refused_after_one_network(
         read.append(candidate.name)
         return _read(candidate, *rest)
 
-    monkeypatch.setattr("lightning_alrnn.compare._read", reading)
+    monkeypatch.setattr("lightning_alrnn.compare_command._read", reading)
     with pytest.raises(ValueError, match="no run has the metric 'test/r2'; there are test/"):
         compare([sweep], score="r2", max_sequences=8, time_limit=0.2)
     assert len(read) == 1

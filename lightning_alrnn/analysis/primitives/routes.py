@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_alrnn.analysis.interventions import silence
-from lightning_alrnn.analysis.primitives.gating import (
+from lightning_alrnn.analysis.primitives.gates import (
     LEAST_EFFECT,
     LEAST_UNTRAINED,
     beyond_own_level,
@@ -37,7 +37,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     under,
 )
 from lightning_alrnn.analysis.primitives.words import why_not
-from lightning_alrnn.analysis.regimes import count_regimes_by_group, regime_sharing
+from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing
 
 _MOST_UNITS = 16
 _MOST_CHANNELS = 8
@@ -51,7 +51,7 @@ class Routing(NamedTuple):
         found: whether effect, p and intervention are all as they must be; ``None`` where there are fewer than two
             conditions or no unit switches.
         effect: √(Σ_t σ²_t Var(E[g_t | condition]) / E) with the gain g_t = ∂y/∂s_t of an input, σ²_t its variance over
-            the trials of a condition, and E as for :class:`~lightning_alrnn.analysis.primitives.gating.Gating`; or with
+            the trials of a condition, and E as for :class:`~lightning_alrnn.analysis.primitives.gates.Gating`; or with
             the part of the gain that passes through those nonlinear units which pass most in one condition, held
             against itself where it is larger than E. The largest of all inputs and conditions. Of two equally frequent
             conditions 0.7 where the strongest input counts for one only, 1 where it counts as much against as for the

@@ -9,8 +9,8 @@ import pytest
 import torch
 from networks import build, flip_flop
 
+from lightning_alrnn.analysis.network_study import Sequences, Study, constant_inputs, study
 from lightning_alrnn.analysis.phases import phase_activity
-from lightning_alrnn.analysis.study import Sequences, Study, constant_inputs, study
 from lightning_alrnn.nn import ALRNN
 
 

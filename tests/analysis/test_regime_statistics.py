@@ -17,7 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from lightning_alrnn import analysis
-from lightning_alrnn.analysis.regimes import (
+from lightning_alrnn.analysis.regime_statistics import (
     bitcode,
     count_regimes,
     count_regimes_by_group,
