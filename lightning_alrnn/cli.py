@@ -7,7 +7,7 @@ import difflib
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -198,19 +198,22 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(message)
 
 
-def run_cli(args: Sequence[str], save_config: bool = True, summary: bool = True) -> ALRNNCLI:
+def run_cli(
+    args: Sequence[str], save_config: bool = True, summary: bool = True, cli: Callable[..., ALRNNCLI] = ALRNNCLI
+) -> ALRNNCLI:
     """Run a command of :class:`ALRNNCLI`.
 
     Args:
         args: the arguments, such as ``["fit", "--config", "digits"]``.
         save_config: whether to write the configuration into the log directory.
         summary: whether a ``Dashboard`` sums the run up at its end.
+        cli: what is called to make the CLI.
 
     Returns:
         The CLI, with its ``trainer``, ``model`` and ``datamodule``.
     """
     with _command_line(resolve_configs(args)):
-        return ALRNNCLI(
+        return cli(
             LightningModule,
             LightningDataModule,
             summary=summary,

@@ -9,6 +9,7 @@ import os
 import signal
 import statistics
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from tqdm import tqdm
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.executors import (
-    Local,
     Slurm,
     default_jobs,
     run_inline,
@@ -42,8 +42,10 @@ from lightning_alrnn.sweep.report import format_verdict, write_verdict
 from lightning_alrnn.sweep.rules import choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.store import (
+    LOG,
     Claim,
     Record,
+    is_done,
     locked,
     read_record,
     read_records,
@@ -83,6 +85,7 @@ where
   --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
 """
 _INTERRUPTED = 130
+_TABLES_SECONDS = 60
 _LISTED_DIFFERENCES = 8
 
 
@@ -149,7 +152,7 @@ def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
     if missing:
         _write(
             f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
-            f"{folder}/runs/NAME/record.json; what processes wrote: {folder}/runs/NAME/job, with SLURM {folder}/jobs"
+            f"{folder}/runs/NAME/record.json; what was written: {folder}/runs/NAME/log.txt, with SLURM {folder}/jobs"
         )
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
@@ -297,7 +300,7 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
     for number, look in enumerate(looks, start=1):
         part = plan._replace(runs=tuple(spec for spec in plan.runs if spec.seed < look))
         _do(options, part, surroundings)
-        if any(_status(surroundings.folder, spec.name) != "done" for spec in part.runs):
+        if not all(is_done(surroundings.folder, spec.name) for spec in part.runs):
             break  # what is missing is said at the end
         try:
             verdict = write_verdict(surroundings.folder, seeds=look)
@@ -311,19 +314,25 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
 
 
 def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
-    """Do the runs, with a progress bar."""
-    done = [spec for spec in plan.runs if _status(surroundings.folder, spec.name) == "done"]
-    names = {spec.name for spec in done}
-    undone = [spec for spec in plan.runs if spec.name not in names]
+    """Do the runs, with a progress bar and tables that are a minute old at most."""
+    undone = [spec for spec in plan.runs if not is_done(surroundings.folder, spec.name)]
     if not undone:
         return
-    with tqdm(total=len(plan.runs), initial=len(done), unit="run", smoothing=0, dynamic_ncols=True) as bar:
+    done = len(plan.runs) - len(undone)
+    with tqdm(total=len(plan.runs), initial=done, unit="run", smoothing=0, dynamic_ncols=True) as bar:
         bar.refresh()
+        written = time.monotonic()
 
         def report(name: str) -> None:
-            if (status := _status(surroundings.folder, name)) != "done":
-                bar.write(f"{name}: {'failed' if status == 'failed' else 'stopped before its end'}", file=sys.stderr)
+            nonlocal written
+            record = read_record(surroundings.folder, name)
+            if record is None or record.status != "done":
+                failed = record is not None and record.status == "failed"
+                bar.write(f"{name}: {'failed' if failed else 'stopped before its end'}", file=sys.stderr)
             bar.update()
+            if time.monotonic() - written > _TABLES_SECONDS:  # each takes longer the more runs there are
+                write_tables(surroundings.folder)
+                written = time.monotonic()
 
         if options.executor == "inline":
             run_inline(surroundings, undone, report)
@@ -339,11 +348,11 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
             run_slurm(surroundings, undone, slurm, report)
         else:
             jobs = options.jobs or default_jobs(plan.accelerator)
-            run_local(surroundings, undone, Local(jobs), report)
+            run_local(surroundings, undone, jobs, report)
 
 
 def _say_interrupted(folder: Path, plan: Plan) -> None:
-    count = sum(_status(folder, spec.name) == "done" for spec in plan.runs)
+    count = sum(is_done(folder, spec.name) for spec in plan.runs)
     jobs = slurm_jobs(folder, plan.runs)
     sys.stderr.write(
         f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done and kept. The same command again goes "
@@ -386,14 +395,9 @@ def _table(records: Sequence[Record]) -> str:
 
 def _last_words(folder: Path, name: str) -> str:
     """The end of what a process wrote that ended without a word to the sweep."""
-    logs = sorted((run_folder(folder, name) / "job").glob("*_log.err"), key=lambda path: path.stat().st_mtime)
-    lines = [line for line in logs[-1].read_text(errors="replace").splitlines() if line.strip()] if logs else []
+    log = run_folder(folder, name) / LOG
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
     return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
-
-
-def _status(folder: Path, name: str) -> str | None:
-    record = read_record(folder, name)
-    return None if record is None else record.status
 
 
 def _pairs(items: Sequence[str]) -> Mapping[str, str]:

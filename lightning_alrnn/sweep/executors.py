@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import submitit
 import torch
@@ -19,34 +26,11 @@ from submitit.core.utils import DelayedSubmission
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run
-from lightning_alrnn.sweep.store import Claim, read_record, run_folder
+from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record, run_folder
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.02
 _ENDING_SECONDS = 20
-_MINUTES_WITHOUT_END = 60 * 24 * 365  # submitit wants a number
 _SLURM_JOB = "slurm_job"
-
-
-class Job(Protocol):
-    """A run that was started."""
-
-    def done(self) -> bool:
-        """Whether its process has ended, in whatever way."""
-        ...
-
-    def cancel(self) -> None:
-        """Interrupt it."""
-        ...
-
-
-class Local(NamedTuple):
-    """Settings of runs in processes of this machine.
-
-    Attributes:
-        jobs: how many run at a time.
-    """
-
-    jobs: int
 
 
 class Slurm(NamedTuple):
@@ -81,14 +65,13 @@ def run_inline(surroundings: Surroundings, specs: Sequence[Spec], report: Report
         report: is told the name of each as it ends.
     """
 
-    def start(spec: Spec, slot: int) -> Job:
+    def start(spec: Spec, slot: int) -> None:
         do_run(surroundings, spec)
-        return _Ended()
 
     _work_off(surroundings, specs, start, 1, report)
 
 
-def run_local(surroundings: Surroundings, specs: Sequence[Spec], local: Local, report: Report) -> None:
+def run_local(surroundings: Surroundings, specs: Sequence[Spec], jobs: int, report: Report) -> None:
     """Do runs in processes of this machine, one for each, with one thread and one GPU where there is any.
 
     Runs that another sweep is doing in the same folder on this machine count among those that run at a time.
@@ -96,20 +79,16 @@ def run_local(surroundings: Surroundings, specs: Sequence[Spec], local: Local, r
     Args:
         surroundings: of the sweep.
         specs: the runs; those that are done are passed over.
-        local: settings.
+        jobs: how many run at a time.
         report: is told the name of each as it ends.
     """
     gpus = _visible_gpus()
 
-    def start(spec: Spec, slot: int) -> Job:
-        executor = submitit.LocalExecutor(run_folder(surroundings.folder, spec.name) / "job")
-        own = [gpus[slot % len(gpus)]] if gpus else []
-        executor.update_parameters(timeout_min=_MINUTES_WITHOUT_END, gpus_per_node=len(own), visible_gpus=own)
-        with _alone(), _errors_to(surroundings.folder / "controllers.log"):
-            job: Job = executor.submit(_Call(surroundings, spec))
-        return job
+    def start(spec: Spec, slot: int) -> BaseProcess:
+        log = run_folder(surroundings.folder, spec.name) / LOG
+        return start_worker(partial(do_run, surroundings, spec), log, [gpus[slot % len(gpus)]] if gpus else [])
 
-    _work_off(surroundings, specs, start, local.jobs, report)
+    _work_off(surroundings, specs, start, jobs, report)
 
 
 def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, report: Report) -> None:
@@ -129,8 +108,8 @@ def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, r
         executor = submitit.SlurmExecutor(folder / "jobs")
     except RuntimeError as error:
         raise ValueError(f"--executor slurm: {error} Use it where `sbatch` and `srun` are found") from None
-    undone = [spec for spec in specs if not _is_done(folder, spec)]
-    queued: dict[str, Job] = {}
+    undone = [spec for spec in specs if not is_done(folder, spec.name)]
+    queued: dict[str, _SlurmJob] = {}
     new: list[Spec] = []
     for spec in undone:
         path = run_folder(folder, spec.name) / _SLURM_JOB
@@ -159,7 +138,7 @@ def slurm_jobs(folder: Path, specs: Sequence[Spec]) -> list[str]:
     Returns:
         Each id once, sorted as text.
     """
-    paths = [run_folder(folder, spec.name) / _SLURM_JOB for spec in specs if not _is_done(folder, spec)]
+    paths = [run_folder(folder, spec.name) / _SLURM_JOB for spec in specs if not is_done(folder, spec.name)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
@@ -174,6 +153,44 @@ def default_jobs(accelerator: str) -> int:
     """
     gpus = _visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
+
+
+def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> BaseProcess:
+    """Start a process of this machine that does one item of work, such as a run, and need not import anything for it.
+
+    Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
+    itself by ``fork``, which takes hundredths of a second. With the copy ends all that its work has set or broken:
+    seeds, environment variables, settings of torch, warnings, signals, open files, memory. It goes on to its end where
+    the process that asked for it, or the one that was copied, is killed.
+
+    Args:
+        work: What is done; pickle can take it.
+        log: File that what the process writes is appended to.
+        gpus: Numbers of the GPUs that it sees.
+
+    Returns:
+        The process.
+    """
+    forkserver.set_forkserver_preload([do_run.__module__])
+    process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))
+    with _alone():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the copies
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, before)
+        process.start()
+    return process
+
+
+def _do(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
+    """Do an item of work, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    sys.argv = ["alrnn"]  # what the card of a model calls the program
+    work()
 
 
 class _Call:
@@ -191,16 +208,6 @@ class _Call:
     def checkpoint(self) -> DelayedSubmission:
         """What is submitted again where SLURM ends the job before its time."""
         return DelayedSubmission(self)
-
-
-class _Ended:
-    """A job that has ended."""
-
-    def done(self) -> bool:
-        return True
-
-    def cancel(self) -> None:
-        pass
 
 
 class _SlurmJob:
@@ -223,23 +230,27 @@ class _SlurmJob:
             self._done = not answer.stdout.strip() and (answer.returncode == 0 or "Invalid job id" in answer.stderr)
         return self._done
 
-    def cancel(self) -> None:
-        """Leave it in the queue: it needs nobody to wait for it."""
-
 
 def _work_off(
-    surroundings: Surroundings, specs: Sequence[Spec], start: Callable[[Spec, int], Job], slots: int, report: Report
+    surroundings: Surroundings,
+    specs: Sequence[Spec],
+    start: Callable[[Spec, int], BaseProcess | None],
+    slots: int,
+    report: Report,
 ) -> None:
-    """Start runs as slots become free, until none is left that is not done, also by another sweep."""
+    """Start runs as slots become free, until none is left that is not done, also by another sweep.
+
+    A run without a process of its own has ended when it has been started.
+    """
     folder = surroundings.folder
     waiting = deque(specs)
     elsewhere: dict[str, Spec] = {}
-    running: dict[int, tuple[Spec, Job]] = {}
+    running: dict[int, tuple[Spec, BaseProcess | None]] = {}
     host = socket.gethostname()
     try:
         while waiting or running or elsewhere:
-            for slot, (spec, job) in list(running.items()):
-                if job.done():
+            for slot, (spec, process) in list(running.items()):
+                if not _is_alive(process):
                     del running[slot]
                     if _holder(folder, spec):  # another sweep was faster, or the process was left by its parent
                         elsewhere[spec.name] = spec
@@ -256,7 +267,7 @@ def _work_off(
             beside = sum((_holder(folder, spec) or ("", 0))[0] == host for spec in elsewhere.values())
             while waiting and len(running) + beside < slots:
                 spec = waiting.popleft()
-                if _is_done(folder, spec):
+                if is_done(folder, spec.name):
                     report(spec.name)
                 elif holder := _holder(folder, spec):
                     elsewhere[spec.name] = spec
@@ -264,13 +275,13 @@ def _work_off(
                 else:
                     slot = next(slot for slot in range(slots) if slot not in running)
                     running[slot] = (spec, start(spec, slot))
-            if not all(job.done() for _, job in running.values()) or (elsewhere and not running):
+            if any(_is_alive(process) for _, process in running.values()) or (elsewhere and not running):
                 time.sleep(_POLL_SECONDS)
     finally:
-        _end([job for _, job in running.values()])
+        _end([process for _, process in running.values() if process is not None])
 
 
-def _watch(running: dict[str, Job], report: Report) -> None:
+def _watch(running: dict[str, _SlurmJob], report: Report) -> None:
     """Wait for jobs that start by themselves."""
     while running:
         for name, job in list(running.items()):
@@ -280,23 +291,24 @@ def _watch(running: dict[str, Job], report: Report) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _end(jobs: Sequence[Job]) -> None:
-    """Interrupt what still runs, and wait for it."""
-    left = [job for job in jobs if not job.done()]
-    for job in left:
-        job.cancel()
+def _is_alive(process: BaseProcess | None) -> bool:
+    return process is not None and process.is_alive()
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Interrupt processes that still run and wait for them; one that does not heed that is killed."""
+    for process in processes:
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)
     until = time.monotonic() + _ENDING_SECONDS
-    while any(not job.done() for job in left) and time.monotonic() < until:
+    while any(map(_is_alive, processes)) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
+    for process in processes:
+        process.kill()
 
 
 def _holder(folder: Path, spec: Spec) -> tuple[str, int] | None:
     return Claim(folder, spec.name).holder()
-
-
-def _is_done(folder: Path, spec: Spec) -> bool:
-    record = read_record(folder, spec.name)
-    return record is not None and record.status == "done"
 
 
 def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
@@ -328,28 +340,19 @@ def _visible_gpus() -> list[int]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let processes that are started have one thread each, unless the user says otherwise, and none of SLURM's tasks.
+    """Let processes that are started have one thread each, unless the user says otherwise, and no part in this one.
 
-    In an allocation with several tasks Lightning would expect as many processes of each run.
+    In an allocation of SLURM with several tasks Lightning would expect as many processes of each run. A script that
+    starts a sweep, and is not guarded by ``if __name__ == "__main__"``, would be run in each process.
     """
     names = ("OMP_NUM_THREADS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ["OMP_NUM_THREADS"] = before.get("OMP_NUM_THREADS", "1")
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = script
         del os.environ["OMP_NUM_THREADS"]
         os.environ.update(before)
-
-
-@contextmanager
-def _errors_to(path: Path) -> Iterator[None]:
-    """Let processes that are started write their errors to a file: of submitit's, on Ctrl-C, these are tracebacks."""
-    before = os.dup(2)
-    try:
-        with path.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)

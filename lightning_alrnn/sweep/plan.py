@@ -8,13 +8,15 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
 import yaml
+from pytorch_lightning.cli import LightningArgumentParser
 
-from lightning_alrnn.cli import run_cli
+from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 from lightning_alrnn.sweep.looks import plan_looks
@@ -74,6 +76,29 @@ class Spec(NamedTuple):
     seed: int
     settings: Mapping[str, Value]
     arguments: tuple[str, ...]
+
+
+class FitCLI(ALRNNCLI):
+    """``alrnn fit`` without the other commands, as setting up their options takes its time.
+
+    Args:
+        *args: as LightningCLI takes them.
+        note: called with the configuration, as :func:`read_config` returns it, before anything is made of it.
+        **kwargs: as LightningCLI takes them.
+    """
+
+    def __init__(self, *args: Any, note: Callable[[dict[str, Any]], None], **kwargs: Any) -> None:
+        self._note = note
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": ALRNNCLI.subcommands()["fit"]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        text = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        self._note(dict(_flat(yaml.safe_load(text))))
 
 
 class Plan(NamedTuple):
@@ -288,14 +313,20 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if it would refuse them; with its message.
     """
-    output, errors = io.StringIO(), io.StringIO()
+    config: dict[str, Any] = {}
+
+    def note(parsed: dict[str, Any]) -> None:
+        config.update(parsed)
+        raise SystemExit
+
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            run_cli(["fit", *arguments, "--print_config"])
+        with contextlib.redirect_stderr(errors):
+            run_cli(["fit", *arguments], cli=partial(FitCLI, note=note))
     except SystemExit as stopped:
         if stopped.code:
             raise ValueError(_reason(errors.getvalue())) from None
-    return dict(_flat(yaml.safe_load(output.getvalue())))
+    return config
 
 
 def shared(config: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One run of a sweep: ``alrnn fit``, then ``alrnn validate`` and ``alrnn test`` with the best weights."""
+"""One run of a sweep: ``alrnn fit``, then validation and test with the best weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ import subprocess
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytorch_lightning import Trainer
 from submitit.core.utils import UncompletedJobError
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
 
 import lightning_alrnn
-from lightning_alrnn.cli import ALRNNCLI, run_cli
+from lightning_alrnn.cli import run_cli
 from lightning_alrnn.files import write_file
-from lightning_alrnn.sweep.plan import Spec, config_hash, differences, read_config, shared
+from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, shared
 from lightning_alrnn.sweep.rules import Run
-from lightning_alrnn.sweep.store import (
-    Claim,
-    Record,
-    read_record,
-    run_folder,
-    write_record,
-    write_tables,
-)
+from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
 
-_EVALUATION = "best"
+_BEST = ".best"
 _PATIENCE = 600
 # what the first of several processes tells the others: whether to resume, or, with nothing to do, neither
 _DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
@@ -100,7 +97,6 @@ def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> 
             write_file(_decision(surroundings.folder, spec, task), _DECISIONS[record and record.resumed])
         if record is not None:
             write_record(surroundings.folder, _attempt(surroundings, spec, record))
-            write_tables(surroundings.folder)
     finally:
         claim.release()
 
@@ -115,7 +111,7 @@ def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
         time.sleep(0.1)
     decision = path.read_bytes()
     if decision != _DECISIONS[None]:
-        _fit_and_test(surroundings, spec, resume=decision == _DECISIONS[True])
+        _fit_and_test(surroundings, spec, decision == _DECISIONS[True], lambda config: None)
 
 
 def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
@@ -126,16 +122,14 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
         return None
     interrupted = before is not None and before.status == "running"
     own = run_folder(folder, spec.name)
-    # what failed once would fail again if it went on from what it left
-    for left in (own / _EVALUATION, *(() if interrupted else (own / "checkpoints", own / "figures"))):
-        if left.exists():
-            shutil.rmtree(left)
-    if not interrupted:
+    if not interrupted:  # what failed once would fail again if it went on from what it left
+        for left in (own / "checkpoints", own / "figures"):
+            shutil.rmtree(left, ignore_errors=True)
         for path in own.glob("events.out.tfevents.*"):
             path.unlink()
     record = Record(
         name=spec.name,
-        run=_run(spec),
+        run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
         status="running",
         tracebacks=() if before is None else before.tracebacks,
         resumed=interrupted and _last_checkpoint(folder, spec.name).is_file(),
@@ -152,10 +146,14 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
 def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     """The record of a run once it has been tried."""
     start = time.perf_counter()
-    try:
-        record = _configured(surroundings, spec, record)
+
+    def note(config: Mapping[str, Any]) -> None:
+        nonlocal record
+        record = _configured(surroundings, spec, record, config)
         write_record(surroundings.folder, record)
-        found = _fit_and_test(surroundings, spec, record.resumed)
+
+    try:
+        found = _fit_and_test(surroundings, spec, record.resumed, note)
         return record._replace(
             run=record.run._replace(metrics=found.pop("metrics")),
             **found,
@@ -181,9 +179,8 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
     )
 
 
-def _configured(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
+def _configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:
     """The record with what the run's configuration says, which must still be the sweep's."""
-    config = read_config(spec.arguments)
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
         raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
@@ -192,52 +189,57 @@ def _configured(surroundings: Surroundings, spec: Spec, record: Record) -> Recor
     return record._replace(run=run, config_hash=config_hash(config))
 
 
-def _fit_and_test(surroundings: Surroundings, spec: Spec, resume: bool) -> dict[str, Any]:
+def _fit_and_test(
+    surroundings: Surroundings, spec: Spec, resume: bool, note: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
     """What the record holds of a run that came to its end."""
-    folder = surroundings.folder
-    last = _last_checkpoint(folder, spec.name)
-    going_on = [f"--ckpt_path={last}"] if resume else []
+    last = _last_checkpoint(surroundings.folder, spec.name)
+    arguments = ["fit", *spec.arguments, *_logging(surroundings.folder, spec.name)]
+    arguments += [f"--ckpt_path={last}"] if resume else []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of what is resumed
         # no summary: the sweep has its own row in HPARAMS for the run, and a table at its end
-        fitted = run_cli(["fit", *spec.arguments, *_logging(folder, "runs", spec.name), *going_on], summary=False)
-    epochs = fitted.trainer.current_epoch
-    best = Path(_best_checkpoint(fitted))
-    del fitted  # with its data
-
+        cli = run_cli(arguments, summary=False, cli=partial(FitCLI, note=note))
+    trainer, epochs, log_dir = cli.trainer, cli.trainer.current_epoch, cli.trainer.log_dir
+    best = _best_checkpoint(trainer)
     metrics: dict[str, float] = {}
-    logging = _logging(folder / "runs", spec.name, _EVALUATION)
-    for command in ("validate", "test"):
-        # their arguments say the same as the checkpoint's
-        evaluated = run_cli([command, *spec.arguments, *logging, f"--ckpt_path={best}"], summary=False)
-        metrics |= {key: float(value) for key, value in evaluated.trainer.callback_metrics.items()}
-    _log_hparams(evaluated, spec, metrics)
-    return {"metrics": metrics, "epochs": epochs, "checkpoint": os.path.relpath(best, folder)}
+    trainer.logger = None  # the curves are those of training
+    for evaluate in (trainer.validate, trainer.test):
+        evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=best, verbose=False)
+        metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero and log_dir is not None:
+        _log_best(log_dir, trainer.global_step, spec, metrics)
+    return {"metrics": metrics, "epochs": epochs, "checkpoint": os.path.relpath(best, surroundings.folder)}
 
 
-def _log_hparams(evaluated: ALRNNCLI, spec: Spec, metrics: Mapping[str, float]) -> None:
-    """Put the run into TensorBoard's HPARAMS tab: what is varied, with the metrics that were logged beside it."""
-    varied: dict[str, Any] = {"core": spec.core, "seed": spec.seed, **spec.settings}
-    if spec.nonlinear_units is not None:
-        varied["nonlinear_units"] = spec.nonlinear_units
-    logger: Any = evaluated.trainer.logger
-    logger.log_hyperparams(varied, {key: value for key, value in metrics.items() if math.isfinite(value)})
-    logger.finalize("success")
+def _log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) -> None:
+    """Log the metrics of the best weights, and make the run a row of TensorBoard's HPARAMS.
+
+    Those of validation are ``best/val/…``, as ``val/…`` are of the weights of each epoch. What is varied and the
+    metrics of the test come first.
+    """
+    varied: dict[str, Any] = {"nonlinear_units": spec.nonlinear_units, "seed": spec.seed, **spec.settings}
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    shown = {key: value for key, value in finite.items() if key.startswith("test/")}
+    shown |= {f"best/{key}": value for key, value in finite.items() if key not in shown}
+    summaries = hparams({**varied, "core": spec.core}, shown)  # type: ignore[no-untyped-call]
+    for path in Path(log_dir).glob(f"events.*{_BEST}"):  # by an attempt that was killed before it was recorded
+        path.unlink()
+    with SummaryWriter(log_dir, filename_suffix=_BEST) as writer:
+        for summary in summaries:
+            writer.file_writer.add_summary(summary)
+        for key, value in shown.items():
+            writer.add_scalar(key, value, step)
 
 
-def _best_checkpoint(fitted: ALRNNCLI) -> str:
-    checkpoint: Any = fitted.trainer.checkpoint_callback
+def _best_checkpoint(trainer: Trainer) -> str:
+    checkpoint: Any = trainer.checkpoint_callback
     path = "" if checkpoint is None else checkpoint.best_model_path or checkpoint.last_model_path
     if not path:
         raise RuntimeError(
             "training left no checkpoint to test: a sweep needs one, so leave --trainer.enable_checkpointing as it is"
         )
     return str(path)
-
-
-def _run(spec: Spec) -> Run:
-    """A run without its metrics."""
-    return Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {})
 
 
 def _decision(folder: Path, spec: Spec, task: Task) -> Path:
@@ -248,15 +250,10 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
     return run_folder(folder, name) / "checkpoints" / "last.ckpt"
 
 
-def _logging(save_dir: Path, name: str, version: str) -> list[str]:
+def _logging(folder: Path, name: str) -> list[str]:
     """Where a run logs. It is listed among the hyper-parameters at its end, with metrics, and not before."""
-    prefix = "--trainer.logger.init_args"
-    return [
-        f"{prefix}.save_dir={save_dir}",
-        f"{prefix}.name={name}",
-        f"{prefix}.version={version}",
-        f"{prefix}.default_hp_metric=false",
-    ]
+    options = {"save_dir": folder, "name": "runs", "version": name, "default_hp_metric": "false"}
+    return [f"--trainer.logger.init_args.{option}={value}" for option, value in options.items()]
 
 
 def find_commit() -> str:

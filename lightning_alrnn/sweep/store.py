@@ -3,6 +3,7 @@
     folder/sweep.json             what all runs share, and what was varied
     folder/runs/NAME/record.json  a run: its place in the sweep, its state and its metrics
     folder/runs/NAME/claim        locked by the process that runs it
+    folder/runs/NAME/log.txt      what that process wrote, where it was started for the run on this machine
     folder/results.csv, .parquet  a row for each run
 
 Files are replaced as a whole: whoever reads meets the old one or the new one, also after a power cut. Processes on one
@@ -26,15 +27,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
-import pyarrow as pa
-from pyarrow import parquet
-
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.rules import Run, Value
 
 Status = Literal["running", "done", "failed"]
 
 RECORD = "record.json"
+LOG = "log.txt"
 _CLAIM = "claim"
 
 
@@ -158,6 +157,20 @@ def read_record(folder: Path, name: str) -> Record | None:
         return None
 
 
+def is_done(folder: Path, name: str) -> bool:
+    """Whether a run came to its end.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+
+    Returns:
+        Also where it diverged, but not where it failed.
+    """
+    record = read_record(folder, name)
+    return record is not None and record.status == "done"
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write the record of a run, in place of an earlier one.
 
@@ -178,6 +191,9 @@ def write_tables(folder: Path) -> None:
     Args:
         folder: of the sweep.
     """
+    import pyarrow  # takes its time, and starts a thread, which a process that is copied must not have
+    from pyarrow import parquet
+
     with locked(folder / ".tables"):  # so that what was read last is written last
         columns = _columns(read_records(folder))
         text = io.StringIO()
@@ -186,7 +202,7 @@ def write_tables(folder: Path) -> None:
         writer.writerows(zip(*columns.values(), strict=True))
         write_file(folder / "results.csv", text.getvalue().encode())
         sink = io.BytesIO()
-        parquet.write_table(pa.table(columns), sink)
+        parquet.write_table(pyarrow.table(columns), sink)
         write_file(folder / "results.parquet", sink.getvalue())
 
 

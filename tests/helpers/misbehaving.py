@@ -1,11 +1,17 @@
-"""Callbacks that stop a run in the middle, for the tests of sweeps."""
+"""Runs and processes that do not do as they should, for the tests of sweeps."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 
@@ -41,3 +47,40 @@ class Breaking(Callback):
             kind = self._path.read_text()
             self._path.unlink()
             raise KeyboardInterrupt if kind == "interrupt" else RuntimeError("no space left")
+
+
+def describe(path: Path) -> None:
+    """Write down what a worker has that the one before it might have set, and of which process it is a copy."""
+    state = {
+        "draws": [float(np.random.random()), float(torch.rand(()))],  # noqa: NPY002
+        "environment": dict(os.environ),
+        "folder": str(Path.cwd()),
+        "precision": torch.get_float32_matmul_precision(),
+        "signal": str(signal.getsignal(signal.SIGTERM)),
+        "filters": len(warnings.filters),
+        "threads": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
+        "original": os.getppid(),
+        "memory": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+    }
+    path.write_text(json.dumps(state))
+
+
+def spoil() -> None:
+    """Leave as much behind as a process can, and end by a signal."""
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    os.environ["LEFT"] = "behind"
+    os.chdir("/")
+    torch.set_float32_matmul_precision("medium")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    globals()["hoard"] = np.ones(10_000_000)
+    sys.stderr.write("spoilt\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ignore_interrupts() -> None:
+    """Go on whatever is asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stderr.write("going on\n")
+    time.sleep(600)

@@ -13,15 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
 from lightning_alrnn.cli import main
-from lightning_alrnn.sweep import Claims, SizeVerdict, Verdict, command
+from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, command, executors
 from lightning_alrnn.sweep.command import _signals_as_interrupt
+from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.report import write_verdict
-from lightning_alrnn.sweep.store import Claim, Record, read_record, read_records, read_runs
+from lightning_alrnn.sweep.run import Surroundings
+from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
 
 TINY = [
     "--data=Addition",
@@ -71,10 +74,26 @@ def record(name: str) -> Record:
     return found
 
 
-def times_tested(name: str) -> int:
-    """How often a run was tested: how many processes wrote a test's metrics beside it."""
-    logs = (FOLDER / "runs" / name / "best").glob("events.*")
-    return sum("test/mse" in EventAccumulator(str(log)).Reload().Tags()["scalars"] for log in logs) // 2
+def events_of(name: str) -> EventAccumulator:
+    """What TensorBoard shows of a run, which is one of its runs."""
+    folder = FOLDER / "runs" / name
+    assert {path.parent for path in folder.rglob("events.*")} == {folder}
+    return EventAccumulator(str(folder)).Reload()
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
+    """Runs of a sweep are not trained: they end, with made-up scores, in the state that this says, by name, or done."""
+    states: dict[str, Status] = {}
+
+    def do_run(surroundings: Surroundings, spec: Spec) -> None:
+        run = Run("ALRNN", spec.nonlinear_units, spec.seed, {}, {"test/mse": 0.1, "test/constant_mse": 1.0})
+        status = states.get(spec.name, "done")
+        tracebacks = ("RuntimeError: no space left",) if status == "failed" else ()
+        write_record(surroundings.folder, Record(spec.name, run, status, tracebacks))
+
+    monkeypatch.setattr(executors, "do_run", do_run)
+    return states
 
 
 def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,8 +133,8 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert table["test/mse"] == [run.metrics["test/mse"] for run in runs]
     assert table["status"] == ["done"] * 3
 
-    # HPARAMS: what was varied, and the metrics that were logged in the same folder
-    events = EventAccumulator(str(FOLDER / done.log_dir / "best")).Reload()
+    # HPARAMS: what was varied, and the metrics that were logged beside it, those of the test first
+    events = events_of(done.name)
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     values = metadata.parse_session_start_info_plugin_data(content).hparams
     assert values["nonlinear_units"].number_value == 2
@@ -123,16 +142,18 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["model.init"].string_value == "near_identity"
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     infos = metadata.parse_experiment_plugin_data(content).metric_infos
-    assert {"test/mse", "regime/visited"} <= {info.name.tag for info in infos}
-    assert events.Scalars("test/mse")[-1].value == pytest.approx(nonlinear.metrics["test/mse"])
-    # and no other session, which would show no metric of the test
-    training = EventAccumulator(str(FOLDER / done.log_dir)).Reload()
-    assert not [tag for tag in training.Tags()["scalars"] if tag.startswith("hp_metric")]
-    with pytest.raises(KeyError):
-        training.SummaryMetadata("_hparams_/session_start_info")
-    # but the curves in groups, and a card of the model
-    assert "custom_scalars__config__" in training.Tags()["tensors"]
-    card = training.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
+    tags = [info.name.tag for info in infos]
+    assert {"test/mse", "best/val/mse", "best/regime/visited"} <= set(tags)
+    assert [tag.startswith("test/") for tag in tags] == sorted((tag.startswith("test/") for tag in tags), reverse=True)
+    for tag in tags:
+        (event,) = events.Scalars(tag)
+        assert event.value == pytest.approx(nonlinear.metrics[tag.removeprefix("best/")])
+    # the curves are those of training
+    assert [event.step for event in events.Scalars("val/mse")] == [1, 3]
+    assert "hp_metric" not in events.Tags()["scalars"]
+    # in groups, beside a card of the model
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    card = events.Tensors("model card/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "M = 6, P = 2" in card
     assert re.search("`[^ ]+ fit .*--model.nonlinear_units=2", card)
 
@@ -140,6 +161,9 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
     assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
     assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
+    kept = json.loads((FOLDER / "sweep.json").read_text())
+    assert kept["judged"] == [1]
+    assert kept["arguments"] == [*INLINE, *MEASURED, *options, "--core=ALRNN,GRU"]
 
     # but nothing else
     capsys.readouterr()
@@ -158,6 +182,12 @@ def test_the_run_of_a_sweep_is_that_of_fit() -> None:
         main([subcommand, *PLAIN, *options, *best])
     events = EventAccumulator("runs/Addition/a").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(swept.run.metrics["test/mse"], rel=1e-6)
+    one, other = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (FOLDER / swept.log_dir, Path("runs/Addition/a"))
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,10 +235,12 @@ def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[st
     path.write_text(path.read_text().replace('"status": "done"', f'"status": "{interrupted.status}"'))
     assert sweep(*options, base=TINY) == 0
     assert record(resumed.name).run.metrics == pytest.approx(resumed.run.metrics)
+    assert len(events_of(resumed.name).Scalars("test/mse")) == 1
 
 
+@pytest.mark.usefixtures("no_training")
 def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Looks at 1, 2 and 3 seeds; what they tell is made up, what is run is not."""
+    """Looks at 1, 2 and 3 seeds; what they tell is made up."""
     monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2, 3) if ".." in text else ())
     judged: list[int | None] = []
 
@@ -236,23 +268,24 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_look_with_a_run_missing_is_the_last(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    no_training: dict[str, Status], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2) if ".." in text else ())
-    Path("how").write_text("error")
-    breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
-    options = ("--nonlinear_units=0,2", "--seeds=1..2", *breaking)
-    assert sweep(*options, base=TINY) == 1
+    options = ("--nonlinear_units=0,2", "--seeds=1..2")
+    no_training["ALRNN-P0-seed0"] = "failed"
+    assert sweep(*options) == 1
     printed = capsys.readouterr().out
     assert "failed: ALRNN-P0-seed0: RuntimeError: no space left" in printed
     # of the runs that were begun, not of all 4
     assert "1 of 2 runs are missing" in printed
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0]
     # it is tried anew, and the sweep goes on from there
-    assert sweep(*options, base=TINY) == 0
+    no_training.clear()
+    assert sweep(*options) == 0
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
 
 
+@pytest.mark.usefixtures("no_training")
 def test_a_look_that_cannot_be_judged_is_the_last(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,14 +298,6 @@ def test_a_look_that_cannot_be_judged_is_the_last(
     assert sweep("--nonlinear_units=0,2", "--seeds=1..2") == 0
     assert "no verdict:   there are several metrics" in capsys.readouterr().out
     assert {run.seed for run in read_runs(FOLDER)} == {0}
-
-
-def test_a_sweep_keeps_how_it_was_called_and_judged() -> None:
-    for seeds in (1, 2, 2):
-        assert sweep("--nonlinear_units=0", f"--seeds={seeds}") == 0
-    content = json.loads((FOLDER / "sweep.json").read_text())
-    assert content["judged"] == [1, 2]
-    assert content["arguments"] == [*INLINE, *PLAIN, "--nonlinear_units=0", "--seeds=2"]
 
 
 def told(size: SizeVerdict) -> SizeVerdict:
@@ -326,11 +351,11 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
     assert [record.status for record in records] == ["done"] * 3
     assert [record.tracebacks for record in records] == [()] * 3
     assert [record.epochs for record in records] == [2] * 3
-    assert [times_tested(record.name) for record in records] == [1] * 3
+    assert [len(events_of(record.name).Scalars("test/mse")) for record in records] == [1] * 3
     # the first went on from its checkpoint; the second was finished by the worker that lost its parent
     assert records[0].resumed
     assert not records[1].resumed
-    assert len(list((FOLDER / records[1].log_dir).glob("events*"))) == 1
+    assert len(list((FOLDER / records[1].log_dir).glob("events*"))) == 2  # of training, and of the best weights
     assert parquet.read_table(FOLDER / "results.parquet").num_rows == 3
 
 

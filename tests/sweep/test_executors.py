@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import misbehaving
 import pytest
-import submitit
 
 from lightning_alrnn.sweep import executors
-from lightning_alrnn.sweep.executors import Slurm, default_jobs
+from lightning_alrnn.sweep.executors import Slurm, default_jobs, start_worker
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
@@ -31,35 +34,30 @@ class World:
         self.started: list[str] = []
         self.slots: set[int] = set()
         self.reported: list[str] = []
-        self.cancelled: list[str] = []
 
-    def start(self, spec: Spec, slot: int) -> _Job:
+    def start(self, spec: Spec, slot: int) -> Any:
         assert slot not in self.slots
         self.slots.add(slot)
         self.going += 1
         self.most = max(self.most, self.going)
         self.started.append(spec.name)
-        return _Job(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
+        return _Process(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
 
     def work_off(self, specs: Sequence[Spec], slots: int) -> None:
         executors._work_off(self.surroundings, specs, self.start, slots, self.reported.append)
 
 
-class _Job:
+class _Process:
     def __init__(self, world: World, spec: Spec, slot: int, looks: int) -> None:
         self.world, self.spec, self.slot, self.looks = world, spec, slot, looks
 
-    def done(self) -> bool:
+    def is_alive(self) -> bool:
         if self.looks == 0:
             self.world.going -= 1
             self.world.slots.discard(self.slot)
             write_record(self.world.folder, done(self.spec))
         self.looks -= 1
-        return self.looks < 0
-
-    def cancel(self) -> None:
-        self.world.cancelled.append(self.spec.name)
-        self.looks = 0
+        return self.looks >= 0
 
 
 def spec(seed: int) -> Spec:
@@ -131,52 +129,58 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(random.Random, "randint", lambda self, low, high: 10)
+    ended: list[str] = []
+    monkeypatch.setattr(executors, "_end", lambda processes: ended.extend(one.spec.name for one in processes))
     with pytest.raises(KeyboardInterrupt):
         world.work_off([spec(seed) for seed in range(5)], slots=2)
-    assert world.started == world.cancelled == ["run0", "run1"]
+    assert world.started == ended == ["run0", "run1"]
 
 
-def test_a_process_of_submitit_is_ended(tmp_path: Path) -> None:
-    executor = submitit.LocalExecutor(tmp_path)
-    # a suite in the background of a script ignores SIGINT, and so would the process that it starts
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with executors._errors_to(tmp_path / "errors.log"):
-            job = executor.submit(time.sleep, 600)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    while not list(tmp_path.glob("*_log.out")):
-        time.sleep(0.05)
-    executors._end([job])
-    assert job.done()
-    assert job._process is not None
-    assert job._process.wait() != 0
+def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
+    def do(work: Callable[[], None]) -> None:
+        start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
+
+    do(partial(misbehaving.describe, tmp_path / "before"))
+    do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
+    do(partial(misbehaving.describe, tmp_path / "after"))
+    before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
+    assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
+    assert after == before
+    assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
+    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
 
 
-def test_errors_go_to_a_file_and_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with executors._errors_to(tmp_path / "log"):
-        os.write(2, b"noise\n")
-    os.write(2, b"heard\n")
-    assert (tmp_path / "log").read_text() == "noise\n"
-    assert capfd.readouterr().err == "heard\n"
+def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "_ENDING_SECONDS", 1)
+    heeding = start_worker(partial(time.sleep, 600), tmp_path / "heeding", [])
+    going_on = start_worker(misbehaving.ignore_interrupts, tmp_path / "going_on", [])
+    while not ((tmp_path / "going_on").is_file() and (tmp_path / "going_on").read_text()):
+        time.sleep(0.01)
+    executors._end([heeding, going_on])
+    assert "KeyboardInterrupt" in (tmp_path / "heeding").read_text()
+    for process in (heeding, going_on):
+        process.join(10)
+        assert not process.is_alive()
 
 
-def test_one_thread_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = sys.modules["__main__"]
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("OMP_NUM_THREADS")
     with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert "SLURM_NTASKS" not in os.environ
+        assert sys.modules["__main__"] is not script
+    assert sys.modules["__main__"] is script
+    assert os.environ["SLURM_NTASKS"] == "4"
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with executors._alone():
         assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "3"
-
-
-def test_the_tasks_of_an_allocation_are_none_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    with executors._alone():
-        assert "SLURM_NTASKS" not in os.environ
-    assert os.environ["SLURM_NTASKS"] == "4"
 
 
 def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,8 +75,11 @@ def test_order_statistics_alone_where_runs_are_not_steady() -> None:
     assert gaps.high[0] == pytest.approx(max(columns[1][19 - upper], columns[2][19 - upper]) - columns[0][lower])
 
 
+# multiples of a power of 2: moved, they differ by exactly as much as before
 @given(
-    st.lists(st.lists(st.floats(-1, 1), min_size=1, max_size=12), min_size=2, max_size=4),
+    st.lists(
+        st.lists(st.integers(-1024, 1024).map(lambda n: n / 1024), min_size=1, max_size=12), min_size=2, max_size=4
+    ),
     st.floats(1e-3, 1.0),
     st.floats(0.01, 0.3),
 )
