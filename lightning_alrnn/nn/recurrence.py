@@ -66,17 +66,6 @@ class Recurrence(NamedTuple):
             return self.C
         return torch.eye(self.h.shape[-1], dtype=self.h.dtype, device=self.h.device)
 
-    def rectify(self, z: Tensor) -> Tensor:
-        """φ*(z), of the shape of ``z``.
-
-        Args:
-            z: states, shape ``(…, M)``.
-
-        Returns:
-            Tensor of the same shape.
-        """
-        return torch.where(self.nonlinear, z.relu(), z)
-
     def drive(self, s: Tensor) -> Tensor:
         """What inputs add to the states, C s + h.
 

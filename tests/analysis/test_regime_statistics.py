@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from lightning_alrnn import analysis
 from lightning_alrnn.analysis.regime_statistics import (
     bitcode,
     count_regimes,
@@ -355,11 +353,3 @@ def test_shared_regimes_are_those_of_counted_groups() -> None:
     expected = regime_sharing(count_regimes_by_group(states, 2, group, lengths))
     torch.testing.assert_close(found.js, expected.js)
     torch.testing.assert_close(found.jaccard, expected.jaccard)
-
-
-def test_functions_are_there_under_the_package_s_names() -> None:
-    for name in ("regimes", "fixed_points", "cycles"):
-        assert callable(getattr(analysis, name))
-        assert f"lightning_alrnn.analysis.{name}" in sys.modules
-    for name in analysis.__all__:
-        assert getattr(analysis, name).__doc__

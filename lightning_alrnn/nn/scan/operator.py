@@ -97,32 +97,19 @@ def _forward(
 
 
 @torch.library.impl("lightning_alrnn::scan_backward", "default")
-def _backward(
-    grad_states: Tensor | None,
-    grad_last: Tensor | None,
-    states: Tensor,
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None,
-    needs_inputs: bool,
-    needs_state: bool,
-    backend: str,
-) -> tuple[Tensor, ...]:
-    tensors = grad_states, grad_last, states, inputs, state, A, W, C, P, lengths
+def _backward(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, h, P, lengths, needs_inputs, needs_state, backend = arguments
     needs = needs_inputs, needs_state
     gradients: Sequence[Tensor | None]
     if backend == "native":
-        gradients = kernel.native_backward(*tensors, *needs, torch.get_num_threads())
-    elif inputs.ndim == 4:
-        gradients = fused_backward(*tensors, *needs)
+        gradients = kernel.native_backward(*tensors, P, lengths, *needs, torch.get_num_threads())
     else:
-        stack = fused_backward(*_stack_of_one(*tensors), *needs)  # type: ignore[call-arg]
-        gradients = [None if gradient is None else gradient[0] for gradient in stack]
+        _check_fused(backend)
+        single = h.ndim == 1
+        stack: Any = _stack_of_one(*tensors, P, lengths) if single else (*tensors, P, lengths)
+        gradients = fused_backward(*stack, *needs)  # type: ignore[call-arg]
+        if single:
+            gradients = [None if gradient is None else gradient[0] for gradient in gradients]
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
@@ -135,43 +122,16 @@ def _stack_of_one(*tensors: Tensor | None) -> Any:
     return tuple(None if tensor is None else tensor.unsqueeze(0) for tensor in tensors)
 
 
-def _forward_shapes(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    return _empty(inputs, (*inputs.shape[:-1], A.shape[-1]), backend), state.new_empty(state.shape)
+def _forward_shapes(inputs: Tensor, state: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return _empty(inputs, (*inputs.shape[:-1], A.shape[-1]), others[-1]), state.new_empty(state.shape)
 
 
-def _backward_shapes(
-    grad_states: Tensor | None,
-    grad_last: Tensor | None,
-    states: Tensor,
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None,
-    needs_inputs: bool,
-    needs_state: bool,
-    backend: str,
-) -> tuple[Tensor, ...]:
+def _backward_shapes(grad_states: Tensor | None, grad_last: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
+    _, inputs, state, A, W, C, h, _, _, needs_inputs, needs_state, backend = others
     return (
         _empty(inputs, tuple(inputs.shape), backend) if needs_inputs else h.new_empty(0),
         state.new_empty(state.shape) if needs_state else h.new_empty(0),
-        A.new_empty(A.shape),
-        W.new_empty(W.shape),
-        h.new_empty(0) if C is None else C.new_empty(C.shape),
-        h.new_empty(h.shape),
+        *(h.new_empty(0) if value is None else value.new_empty(value.shape) for value in (A, W, C, h)),
     )
 
 
