@@ -118,7 +118,9 @@ class PopulationModule(LightningModule):
         parameters, buffers = stack_networks(members)
         self._names = tuple(parameters)
         self._buffer_names = tuple(buffers)
-        self.stack = nn.ParameterList(parameters.values())
+        self.stack = nn.ParameterList(
+            nn.Parameter(value.detach(), requires_grad=value.requires_grad) for value in parameters.values()
+        )
         for index, buffer in enumerate(buffers.values()):
             self.register_buffer(f"_buffer_{index}", buffer)
         for index, value in enumerate(parameters.values()):

@@ -180,6 +180,18 @@ def test_a_member_that_diverges_changes_no_other() -> None:
     assert [well.scores[k] == ill.scores[k] for k in range(4)] == [True, False, True, True]
 
 
+def test_frozen_parameters_stay_as_they_are() -> None:
+    members = [member(P, k) for k, P in SEEDS]
+    for network in members:
+        network.core.W.requires_grad_(False)  # type: ignore[union-attr]
+    before = [weights(network) for network in members]
+    population = PopulationModule(members)
+    trainer(1).fit(population, PopulationDataModule([data()] * 4))
+    for old, network in zip(before, population.members(), strict=True):
+        assert weights(network)["core.W"].equal(old["core.W"])
+        assert not weights(network)["core.C"].equal(old["core.C"])
+
+
 def test_best_weights(tmp_path: Path) -> None:
     members = [member(P, k, optimizer=partial(torch.optim.Adam, lr=0.03)) for k, P in enumerate((0, 3))]
     alone = copy.deepcopy(members)
