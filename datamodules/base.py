@@ -96,7 +96,7 @@ class EpochDataset(Dataset[AnyBatch]):
         """All sequences of the epoch that indices belong to.
 
         Args:
-            indices: of one epoch, shape ``(batch,)``.
+            indices: Indices of sequences that all belong to one epoch, shape ``(batch,)``.
 
         Returns:
             The epoch as one batch.
