@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint bench screenshots
 
-demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (6 to 7 minutes on 2 cores)
+demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (3 to 4 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM

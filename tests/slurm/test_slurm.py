@@ -337,6 +337,7 @@ def test_a_sweep_within_a_job_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     time.sleep(1)
     (tmp_path / "go").touch()
     wait_for(lambda: state_of(job) == "PENDING", "the requeue")
+    time.sleep(2)  # SLURM refuses what starts within the second of its requeue, which no job does by itself
     control("scontrol", "update", f"JobId={job}", "StartTime=now")
     assert end_of(job) == "COMPLETED", script.output(job)
     records = [json.loads(path.read_text()) for path in tmp_path.glob("sweeps/addition/runs/*/record.json")]
