@@ -130,7 +130,7 @@ def cycles(
         seed: of these.
         time_limit: seconds that "auto" may search all sequences for, beyond the first 2^12, and that the seeded search
             may take.
-        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`.
+        border_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
         singular_tolerance: as there, of I − J of the k copies.
         marginal_tolerance: distance of |μ| from 1 within which a mode neither decays nor grows.
 

@@ -93,7 +93,7 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
     Args:
         system: the map under a constant input, balanced.
         codes: the regimes, shape ``(n, P)``.
-        border_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`.
+        border_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
         singular_tolerance: as there.
     """
     size = system.size
@@ -131,7 +131,7 @@ def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -
     Args:
         system: the map, balanced.
         codes: the regimes, shape ``(n, P)``.
-        singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`.
+        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
 
     Returns:
         Shape ``(n,)``.
@@ -295,7 +295,7 @@ def _decide_singular(
         system: the map.
         regime: I − J.
         change: relative change of the parameters by which a unit may be off the border.
-        singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`.
+        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
 
     Returns:
         A continuum; a point, where the regime holds no more of it; ``True`` where there is none; ``False`` where that

@@ -117,7 +117,7 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
     Args:
         system: the map under a constant input.
         base: the base regime, shape ``(P,)``.
-        singular_tolerance: as in :func:`~lightning_alrnn.analysis.fixed_points`, or only rounding.
+        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`, or only rounding.
 
     Returns:
         The equation in u, w and t.

@@ -31,7 +31,7 @@ class System:
     """The map z' = A z + W φ*(z) + drive.
 
     Attributes:
-        recurrence: its parameters in float64 on the CPU, with the drive C s + h in place of h and with no inputs: C has
+        recurrence: Parameters in float64 on the CPU, with the drive C s + h in place of h and with no inputs: C has
             shape ``(M, 0)``.
         terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in the drive is measured.
         scale: the units that z is in, shape ``(M,)``: z times ``scale`` is the network's state.

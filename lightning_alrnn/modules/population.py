@@ -172,6 +172,11 @@ class PopulationModule(LightningModule):
 
     def _run(self, batch: SequenceBatch) -> _Outputs:
         """All networks on a batch of theirs."""
+        if len(batch.inputs) != len(self.networks):
+            raise ValueError(
+                f"a batch must have a leading dimension of {len(self.networks)} members, got inputs of shape "
+                f"{tuple(batch.inputs.shape)}: give a PopulationDataModule with the DataModule of each member"
+            )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
         state = {f"network.{name}": value for name, value in zip(self._names, self.stack, strict=True)}
         state |= {f"network.{name}": getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}

@@ -243,6 +243,9 @@ def test_members_that_cannot_share_a_step() -> None:
         population = PopulationModule([member(1), member(1, optimizer=optimizer)])
         with pytest.raises(ValueError, match=message):
             trainer().fit(population, PopulationDataModule([data(), data()]))
+    for wrong in (data(), PopulationDataModule([data()] * 3)):
+        with pytest.raises(ValueError, match=r"leading dimension of 2 members, .* give a PopulationDataModule with"):
+            trainer().fit(PopulationModule([member(1), member(2)]), wrong)
     population = PopulationModule([member(1, optimizer=torch.optim.Rprop)])
     with pytest.raises(ValueError, match=r"needs one of the optimizers Adadelta, .* got Rprop"):
         trainer().fit(population, PopulationDataModule([data()]))

@@ -34,34 +34,15 @@ torch.library.define(
 )
 
 
-def scan(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
+def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it.
 
     Args:
-        inputs: s_1 … s_T, shape ``(…, batch, time, K)``, with or without a leading dimension E.
-        state: z_0, shape ``(…, batch, M)``.
-        A: diagonal, shape ``(…, M)``.
-        W: coupling, shape ``(…, M, M)``.
-        C: input weights, shape ``(…, M, K)``, or ``None`` for the identity.
-        h: bias, shape ``(…, M)``.
-        P: number of rectified units, int64 of shape ``(…)``.
-        lengths: valid steps of each sequence, int64 of shape ``(…, batch)``; ``None`` where all are valid.
-        backend: "fused" or "native".
+        *arguments: Those of ``torch.ops.lightning_alrnn.scan``, in its order.
 
     Returns:
         The states, shape ``(…, batch, time, M)``, and the last ones, shape ``(…, batch, M)``.
     """
-    arguments = inputs, state, A, W, C, h, P, lengths, backend
     if transforms_are_active() and not torch.compiler.is_compiling():
         return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
@@ -249,9 +230,8 @@ torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
 torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
 torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
 torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
-_ops, _place = torch.ops.lightning_alrnn, 3 + _PLACE_OF_P
-torch.library.register_vmap("lightning_alrnn::scan", partial(_stacked, _ops.scan, _PLACE_OF_P))
-torch.library.register_vmap("lightning_alrnn::scan_backward", partial(_stacked, _ops.scan_backward, _place))
-for _name in ("scan", "scan_backward"):
+for _name, _place in (("scan", _PLACE_OF_P), ("scan_backward", 3 + _PLACE_OF_P)):
+    _operator = getattr(torch.ops.lightning_alrnn, _name)
+    torch.library.register_vmap(f"lightning_alrnn::{_name}", partial(_stacked, _operator, _place))
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"lightning_alrnn::{_name}", _device, torch.float32)
