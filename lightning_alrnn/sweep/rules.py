@@ -28,6 +28,8 @@ class Run(NamedTuple):
         diverged: Whether it failed because training diverged. Such a run is the worst that a run can be, and so is one
             whose score is not finite.
         hidden_size: M, where it is known.
+        epochs_to_threshold: How many epochs of training it took until the score in validation first reached the
+            threshold, see :func:`~lightning_alrnn.metrics.threshold.reaches_threshold`; ``None`` where it never did.
     """
 
     core: str
@@ -37,6 +39,7 @@ class Run(NamedTuple):
     metrics: Mapping[str, float]
     diverged: bool = False
     hidden_size: int | None = None
+    epochs_to_threshold: int | None = None
 
 
 class Rules(NamedTuple):

@@ -58,6 +58,7 @@ class Record(NamedTuple):
         config_hash: of everything that the run was configured with, but for paths.
         log_dir: TensorBoard's folder, relative to the sweep's.
         checkpoint: best weights, relative to the sweep's folder; "" until they are known.
+        population: name of the population that the run was trained in; "" where it was trained by itself.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Record(NamedTuple):
     config_hash: str = ""
     log_dir: str = ""
     checkpoint: str = ""
+    population: str = ""
 
     @property
     def error(self) -> str:
@@ -311,8 +313,9 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
         values = [record.run.metrics.get(key) for record in records]
         columns[key] = [None if value is None else float(value) for value in values]
     rest = ("epochs", "resumed", "started", "finished", "host", "commit", "config_hash", "log_dir", "checkpoint")
+    columns["epochs_to_threshold"] = [record.run.epochs_to_threshold for record in records]
     columns["seconds"] = [_or_none(record.seconds) for record in records]
-    columns |= {key: [getattr(record, key) for record in records] for key in rest}
+    columns |= {key: [getattr(record, key) for record in records] for key in (*rest, "population")}
     for key in _keys(record.versions for record in records):
         columns[f"version/{key}"] = [record.versions.get(key) for record in records]
     columns["error"] = [record.error for record in records]

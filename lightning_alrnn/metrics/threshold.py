@@ -1,0 +1,106 @@
+"""From when on a network counts as having learned its task, and when its training may end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+StopWhen = Literal["solved", "plateau"]
+
+_SHARE = 0.98
+_ERROR = 0.05
+_IN_A_ROW = 3
+_LEAST_PATIENCE = 10
+_LOWER = 0.99
+
+
+def reaches_threshold(scores: Mapping[str, float]) -> bool:
+    """Whether the scores of a validation reach the threshold: they are perfect but for the tolerance of a verdict.
+
+    The threshold is 0.98 for ``val/sequence_accuracy``, or for ``val/accuracy`` where there is none of these; for
+    ``val/mse`` it is 5 % of ``val/constant_mse``, the error of the best constant prediction.
+
+    Args:
+        scores: metrics of a validation by key.
+
+    Returns:
+        ``False`` also where there is none of these metrics.
+
+    Example:
+        >>> reaches_threshold({"val/accuracy": 0.99}), reaches_threshold({"val/mse": 0.2, "val/constant_mse": 1.0})
+        (True, False)
+    """
+    for name in ("sequence_accuracy", "accuracy"):
+        if f"val/{name}" in scores:
+            return scores[f"val/{name}"] >= _SHARE
+    return scores.get("val/mse", math.inf) <= _ERROR * scores.get("val/constant_mse", -math.inf)
+
+
+class LearningWatch:
+    """Follows the validations of a network: when it reached the threshold, and whether its training may end.
+
+    Args:
+        max_epochs: how many epochs the network is trained for at most; ``None`` where there is no limit.
+        stop_when: ``None``, training goes on to its end; "solved", it may end once three validations in a row reach the
+            threshold (see :func:`reaches_threshold`); "plateau", it may end once ``val/task_loss`` was not lowered by
+            1 % for a quarter of ``max_epochs``, at least ten epochs.
+
+    Attributes:
+        epochs_to_threshold: number of epochs after which a validation first reached the threshold, or ``None``.
+
+    Raises:
+        ValueError: if ``stop_when`` is another word.
+
+    Example:
+        >>> watch = LearningWatch(max_epochs=40, stop_when="solved")
+        >>> [watch.update(epochs, {"val/accuracy": 0.9 + epochs / 50}) for epochs in range(1, 7)]
+        [False, False, False, False, False, True]
+        >>> watch.epochs_to_threshold
+        4
+    """
+
+    def __init__(self, max_epochs: int | None, stop_when: StopWhen | None = None) -> None:
+        if stop_when is not None and stop_when not in get_args(StopWhen):
+            raise ValueError(f"stop_when must be 'solved', 'plateau' or None, got {stop_when!r}")
+        self.epochs_to_threshold: int | None = None
+        self._stop_when = stop_when
+        self._patience = max(_LEAST_PATIENCE, (max_epochs or 0) // 4)
+        self._in_a_row = 0
+        self._lowest = math.inf
+        self._lowered = 0
+
+    def update(self, epochs: int, scores: Mapping[str, float]) -> bool:
+        """Take note of a validation.
+
+        Args:
+            epochs: how many epochs the network was trained for by then.
+            scores: metrics of the validation by key.
+
+        Returns:
+            Whether training may end.
+        """
+        solved = reaches_threshold(scores)
+        if solved and self.epochs_to_threshold is None:
+            self.epochs_to_threshold = epochs
+        self._in_a_row = self._in_a_row + 1 if solved else 0
+        loss = scores.get("val/task_loss", math.inf)
+        if loss < _LOWER * self._lowest:
+            self._lowest, self._lowered = loss, epochs
+        if self._stop_when == "solved":
+            return self._in_a_row >= _IN_A_ROW
+        return self._stop_when == "plateau" and epochs - self._lowered >= self._patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was noted, for checkpoints."""
+        names = ("epochs_to_threshold", "_in_a_row", "_lowest", "_lowered")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was noted.
+
+        Args:
+            state: of :meth:`state_dict`.
+        """
+        for name, value in state.items():
+            setattr(self, name, value)
