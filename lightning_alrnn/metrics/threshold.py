@@ -12,7 +12,7 @@ _SHARE = 0.98
 _ERROR = 0.05
 _IN_A_ROW = 3
 _LEAST_PATIENCE = 10
-_LOWER = 0.99
+_LOWER = 0.01
 
 
 def reaches_threshold(scores: Mapping[str, float]) -> bool:
@@ -33,7 +33,7 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
     """
     for name in ("sequence_accuracy", "accuracy"):
         if f"val/{name}" in scores:
-            return scores[f"val/{name}"] >= _SHARE
+            return scores[f"val/{name}"] >= _SHARE - 1e-6  # of single precision
     return scores.get("val/mse", math.inf) <= _ERROR * scores.get("val/constant_mse", -math.inf)
 
 
@@ -85,7 +85,7 @@ class LearningWatch:
             self.epochs_to_threshold = epochs
         self._in_a_row = self._in_a_row + 1 if solved else 0
         loss = scores.get("val/task_loss", math.inf)
-        if loss < _LOWER * self._lowest:
+        if self._lowered == 0 or loss < self._lowest - _LOWER * abs(self._lowest):
             self._lowest, self._lowered = loss, epochs
         if self._stop_when == "solved":
             return self._in_a_row >= _IN_A_ROW
