@@ -14,6 +14,7 @@ from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
 from lightning_alrnn.callbacks.latent_trajectories import LatentTrajectories
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
+from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
@@ -29,6 +30,7 @@ __all__ = [
     "FixedPoints",
     "LatentTrajectories",
     "LengthAccuracy",
+    "MemberCallbacks",
     "NeuralFit",
     "PeriodicCallback",
     "PredictionWriter",

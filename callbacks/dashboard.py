@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
+from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
@@ -82,7 +83,8 @@ class Dashboard(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
         for logger in _tensorboards(trainer):
-            logger.experiment.add_text("model card", model_card(trainer, pl_module), trainer.global_step)
+            card = model_card(pl_module, trainer.datamodule, trainer.optimizers, trainer)  # type: ignore[attr-defined]
+            logger.experiment.add_text("model card", card, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self._laid_out:
@@ -90,7 +92,7 @@ class Dashboard(Callback):
         self._laid_out = True  # by now it is known what is logged
         keys = [*trainer.callback_metrics, *(f"train/{name}" for name in ("loss", "task_loss"))]
         for logger in _tensorboards(trainer):
-            logger.experiment.add_custom_scalars(_layout(keys))
+            logger.experiment.add_custom_scalars(chart_layout(keys))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         directory = trainer.log_dir  # a broadcast: every process takes part
@@ -107,12 +109,14 @@ class Dashboard(Callback):
         _write(run_summary(trainer, metrics, directory))
 
 
-def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
+def model_card(pl_module: LightningModule, data: Any, optimizers: Sequence[Optimizer], trainer: Trainer) -> str:
     """What was trained on what, in Markdown.
 
     Args:
-        trainer: in ``fit``, where it has its optimizers.
         pl_module: what is trained.
+        data: its DataModule, or ``None``.
+        optimizers: its optimizers.
+        trainer: that trains it.
 
     Returns:
         A heading, and a list of sizes, options, versions and the command.
@@ -126,10 +130,9 @@ def model_card(trainer: Trainer, pl_module: LightningModule) -> str:
     strength = getattr(pl_module, "mar_strength", None)
     if strength is not None:
         rows.append(("regularisation", f"τ = {strength:g}, M_reg = {getattr(pl_module, 'mar_units', None)}"))
-    for optimizer in trainer.optimizers:
+    for optimizer in optimizers:
         rates = sorted({group["lr"] for group in optimizer.param_groups})
         rows.append(("optimizer", f"{type(optimizer).__name__}, lr {', '.join(f'{rate:g}' for rate in rates)}"))
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
     if data is not None:
         options = ", ".join(
             f"{name}={value}" for name, value in sorted(_own(data.hparams).items()) if value is not None
@@ -249,8 +252,15 @@ def _own(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in hyperparameters.items() if not name.startswith("_")}
 
 
-def _layout(keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    """The charts that have something to show."""
+def chart_layout(keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts of TensorBoard's *Custom Scalars* that have something to show.
+
+    Args:
+        keys: what is logged.
+
+    Returns:
+        Charts by group and title, as ``SummaryWriter.add_custom_scalars`` takes them.
+    """
     known = list(keys)
     shown = {
         group: {

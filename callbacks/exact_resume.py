@@ -66,12 +66,24 @@ class ExactResume(Callback):
             _unflatten(own["sums"], _train_metrics(pl_module))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                _drop_later_steps(logger, trainer.global_step)
+                drop_later_steps(logger, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a checkpoint from the end of an epoch holds that epoch's sums; within an epoch this is not called on resuming
         for metric in _train_metrics(pl_module):
             metric.reset()
+
+
+def resume_state(pl_module: LightningModule) -> dict[str, list[Tensor]]:
+    """The state of the callback for a LightningModule at the end of an epoch that it was trained without a Trainer.
+
+    Args:
+        pl_module: of this package.
+
+    Returns:
+        What :meth:`ExactResume.load_state_dict` takes.
+    """
+    return {"generator": [torch.get_rng_state()], "sums": [_flatten(_train_metrics(pl_module))]}
 
 
 def _train_metrics(pl_module: LightningModule) -> list[Metric]:
@@ -107,8 +119,13 @@ def _gather(trainer: Trainer, value: Tensor) -> list[Tensor]:
     return [part.cpu() for part in parts]
 
 
-def _drop_later_steps(logger: TensorBoardLogger, step: int) -> None:
-    """Tell TensorBoard that the run begins again at a step, whatever it has of later ones."""
+def drop_later_steps(logger: TensorBoardLogger, step: int) -> None:
+    """Tell TensorBoard that the run begins again at a step, whatever it has of later ones.
+
+    Args:
+        logger: of the run.
+        step: from which on it is logged anew.
+    """
     writer: Any = logger.experiment  # TensorBoard's rule: events from this step on, written before this one, are void
     event = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
     writer.file_writer.add_event(event, step)

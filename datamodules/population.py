@@ -147,6 +147,19 @@ class PopulationDataModule(LightningDataModule):
         )
 
 
+def data_bytes(member: SequenceDataModule) -> int:
+    """How much memory the training and validation data of a network take.
+
+    Args:
+        member: its DataModule, set up.
+
+    Returns:
+        Bytes; of an epoch where each has data of its own.
+    """
+    batches = (_first(member.dataset(split)) for split in ("train", "val"))
+    return sum(field.nbytes for batch in batches for field in batch if field is not None)
+
+
 def _shared(datasets: list[SequenceDataset | EpochDataset]) -> list[SequenceDataset | EpochDataset]:
     """The datasets, with one object for all that hold the same tensors; raise unless they fit together."""
     kept: list[SequenceDataset | EpochDataset] = []

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 
-def write_file(path: Path, content: str | bytes | memoryview) -> None:
+def write_file(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that whoever reads it, at any time, meets all of it or what was there before.
 
     It is written under a name of its own beside it, brought to the disk, and then renamed.
@@ -15,6 +15,7 @@ def write_file(path: Path, content: str | bytes | memoryview) -> None:
     Args:
         path: of the file; missing folders are made.
         content: text, written as UTF-8, or bytes.
+        durable: whether to wait until it is on the disk, so that it is whole also after a power cut.
 
     Raises:
         OSError: if it cannot be written; what was there before is still there, and nothing half-written is left.
@@ -24,8 +25,9 @@ def write_file(path: Path, content: str | bytes | memoryview) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.moments import StateMoments
 from lightning_alrnn.metrics.neural import ConditionAverages, SpikeAgreement
 from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.metrics.threshold import LearningWatch, reaches_threshold
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.metrics.units import UnitActivity
 
@@ -16,6 +17,7 @@ __all__ = [
     "AblationSums",
     "ConditionAverages",
     "ConstantMSE",
+    "LearningWatch",
     "LengthCounter",
     "RegimeCounter",
     "SpikeAgreement",
@@ -25,4 +27,5 @@ __all__ = [
     "WeightedMean",
     "WeightedSum",
     "find_criterion",
+    "reaches_threshold",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import NAdam, Optimizer, RAdam
@@ -16,7 +19,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
+from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.stack import stack_networks
@@ -86,18 +91,25 @@ class PopulationModule(LightningModule):
     convolution or a core other than the ALRNN, or where ``vmap`` refuses; which of them is said once.
 
     Logged are the medians over the members that have not diverged, ``train/loss`` and ``val/task_loss``, and their
-    number, ``population/alive``. The values of each member are in :attr:`scores`.
+    number, ``population/alive``. The values of each member are in :attr:`scores`. Regimes, units and fixed points of
+    the members are logged by :class:`~lightning_alrnn.callbacks.MemberCallbacks`.
 
     Args:
         members: networks as they would be trained alone, on the CPU. They are trained in place.
+        stop_when: when the training of a member ends before that of the others: "solved" or "plateau", see
+            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None``, it does not. A member that has stopped costs no
+            more time; training ends once all have stopped or diverged.
 
     Attributes:
         scores: the values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
         diverged: epoch in which each member diverged, ``None`` where it has not.
         best_epoch: epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
+        best_step: number of steps that it was trained for by then.
+        epochs: how many epochs each member was trained for.
+        watches: of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: if there is no member, or members differ in what they cannot.
+        ValueError: if there is no member, members differ in what they cannot, or ``stop_when`` is another word.
 
     Example:
         >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
@@ -108,10 +120,11 @@ class PopulationModule(LightningModule):
     """
 
     _alive: Tensor
+    _stopped: Tensor
     _strength: Tensor
     _best_loss: Tensor
 
-    def __init__(self, members: Sequence[ALRNNModule]) -> None:
+    def __init__(self, members: Sequence[ALRNNModule], stop_when: StopWhen | None = None) -> None:
         super().__init__()
         _check_alike(members)
         self.networks = nn.ModuleList(members)
@@ -131,6 +144,8 @@ class PopulationModule(LightningModule):
         self._pass = [_Pass(members[strongest])]  # in a list, as it is no part of the state
         self.register_buffer("_strength", strengths / strengths[strongest].clamp(min=1e-300), persistent=False)
         self.register_buffer("_alive", torch.ones(len(members), dtype=torch.bool))
+        self.register_buffer("_stopped", torch.zeros(len(members), dtype=torch.bool))
+        self._rows: Tensor | None = None  # of the members that go on, where some have stopped
         self.train_metrics = nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES})
         self.register_buffer("_best_loss", torch.full((len(members),), torch.inf))
         self.vectorised = _pays(members[0])
@@ -138,8 +153,46 @@ class PopulationModule(LightningModule):
         self.scores: list[dict[str, float]] = [{} for _ in members]
         self.diverged: list[int | None] = [None] * len(members)
         self.best_epoch: list[int | None] = [None] * len(members)
+        self.best_step = [0] * len(members)
+        self.epochs = [0] * len(members)
+        self.stop_when = stop_when
+        self.watches = [LearningWatch(None, stop_when) for _ in members]
         self._optimizers: list[Optimizer] = []
         self._schedulers: list[Any] = []
+
+    @classmethod
+    def from_options(
+        cls, differences: Sequence[Mapping[str, Any]], stop_when: StopWhen | None = None, **options: Any
+    ) -> PopulationModule:
+        """A population of networks that have their options in common, but for what is listed.
+
+        Args:
+            differences: for each member the options that it has for itself, such as ``nonlinear_units`` and
+                ``mar_strength``, and ``seed``, which its initial weights are drawn with (0 where there is none).
+            stop_when: as for the constructor.
+            **options: those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
+
+        Returns:
+            The population.
+
+        Raises:
+            ValueError: if members differ in what they cannot.
+
+        Example:
+            >>> differences = [{"nonlinear_units": P, "seed": seed} for P in (0, 5) for seed in range(3)]
+            >>> population = PopulationModule.from_options(
+            ...     differences, input_size=2, output_size=1, objective="regression", hidden_size=10
+            ... )
+            >>> len(population.members())
+            6
+        """
+        members = []
+        with torch.random.fork_rng(devices=()):
+            for difference in differences:
+                own = {**options, **difference}
+                torch.manual_seed(own.pop("seed", 0))
+                members.append(ALRNNModule(**(own | {"encoder": copy.deepcopy(own.get("encoder"))})))
+        return cls(members, stop_when)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
         """The networks as ordinary modules.
@@ -156,30 +209,85 @@ class PopulationModule(LightningModule):
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
         best = weights == "best"
-        rows = [getattr(self, f"_best_{i}") if best else value for i, value in enumerate(self.stack)]
+        values = [getattr(self, f"_best_{i}") if best else value for i, value in enumerate(self.stack)]
         networks = [network for network in self.networks if isinstance(network, ALRNNModule)]
         with torch.no_grad():
             for k, network in enumerate(networks):
-                own = dict(network.named_parameters())
-                for name, value in zip(self._names, rows, strict=True):
-                    flat = value[k]
-                    own[name].copy_(flat[flat.shape[0] - own[name].shape[0] :] if flat.ndim else flat)
+                parameters = dict(network.named_parameters())
+                for name, value in zip(self._names, values, strict=True):
+                    parameters[name].copy_(_unpadded(value[k], parameters[name]))
                 for i, name in enumerate(self._buffer_names):
                     network.get_buffer(name).copy_(getattr(self, f"_buffer_{i}")[k])
         return networks
 
+    @torch.no_grad()
+    def load_best(self) -> None:
+        """Go back to each member's best weights, for ``trainer.validate`` and ``trainer.test`` after a fit."""
+        for i, value in enumerate(self.stack):
+            value.copy_(getattr(self, f"_best_{i}"))
+
+    def optimizer_of(self, member: int) -> Optimizer:
+        """The idle optimizer of a member, which holds its learning rates. In a fit, or after it.
+
+        Args:
+            member: number of the member.
+
+        Returns:
+            The optimizer, without a state.
+        """
+        return self._optimizers[member]
+
+    def scheduler_states(self, member: int) -> list[dict[str, Any]]:
+        """The states of a member's learning-rate schedulers: of one, or of none.
+
+        Args:
+            member: number of the member.
+
+        Returns:
+            What ``load_state_dict`` of each takes.
+        """
+        scheduler = self._schedulers[member]
+        return [] if scheduler is None else [scheduler.state_dict()]
+
+    def optimizer_state(self, member: int) -> dict[str, Any]:
+        """The state of a member's optimizer, as its own would have it. In a fit, or after it.
+
+        Args:
+            member: number of the member.
+
+        Returns:
+            What ``load_state_dict`` of the member's own optimizer takes.
+        """
+        state = self.trainer.optimizers[0].state
+        network, optimizer = self.networks[member], self._optimizers[member]
+        names = {id(value): name for name, value in network.named_parameters()}
+        stacked = dict(zip(self._names, self.stack, strict=True))
+        own: dict[int, dict[str, Any]] = {}
+        parameters = [value for group in optimizer.param_groups for value in group["params"]]
+        for index, parameter in enumerate(parameters):
+            of_all = state.get(stacked[names[id(parameter)]], {})
+            own[index] = {
+                key: _unpadded(value[member], parameter).clone() if isinstance(value, Tensor) and value.ndim else value
+                for key, value in of_all.items()
+            }
+        return {"state": own, "param_groups": optimizer.state_dict()["param_groups"]}
+
     # ------------------------------------------------------------------------------------------------------- the step
 
-    def _run(self, batch: SequenceBatch) -> _Outputs:
-        """All networks on a batch of theirs."""
+    def _run(self, batch: SequenceBatch, rows: Tensor | None) -> _Outputs:
+        """All networks, or those of some rows, on a batch of theirs."""
         if len(batch.inputs) != len(self.networks):
             raise ValueError(
                 f"a batch must have a leading dimension of {len(self.networks)} members, got inputs of shape "
                 f"{tuple(batch.inputs.shape)}: give a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
-        state = {f"network.{name}": value for name, value in zip(self._names, self.stack, strict=True)}
+        state: dict[str, Tensor] = {}
+        for name, value in zip(self._names, self.stack, strict=True):
+            state[f"network.{name}"] = value
         state |= {f"network.{name}": getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}
+        if rows is not None:
+            fields, state = ({name: value[rows] for name, value in each.items()} for each in (fields, state))
         network = self._pass[0]
         network.train(self.training)
 
@@ -197,7 +305,7 @@ class PopulationModule(LightningModule):
                 reason = str(error).partition("\n")[0]
         single = [
             one({name: value[k] for name, value in state.items()}, {name: value[k] for name, value in fields.items()})
-            for k in range(len(self.networks))
+            for k in range(len(fields["inputs"]))
         ]
         self._announce(f"one after the other ({reason})")
         return _Outputs(*map(torch.stack, zip(*single, strict=True)))
@@ -208,16 +316,22 @@ class PopulationModule(LightningModule):
             rank_zero_info(f"A population of {len(self.networks)} networks runs {how}")
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        result = self._run(batch)
-        losses = result.losses(self._strength)
+        rows = self._rows
+        result = self._run(batch, rows)
+        losses = result.losses(_of(self._strength, rows))
         with torch.no_grad():
             weight = result.weight.flatten(1).sum(dim=1)
             for name, metric in self._train_means().items():
-                metric.update(losses[name], weight)
-            self._alive &= torch.isfinite(losses["loss"])
+                metric.update(self._of_all(losses[name], rows), self._of_all(weight, rows))
+            well = torch.isfinite(losses["loss"])
             if batch_idx % _LOOK_AT_STATES == 0:
-                self._alive &= result.states.detach().abs().flatten(1).amax(dim=1) <= _MAX_STATE
-        return torch.where(self._alive, losses["loss"], 0.0).sum()
+                well &= result.states.detach().abs().flatten(1).amax(dim=1) <= _MAX_STATE
+            self._alive &= self._of_all(well, rows, True)
+        return torch.where(_of(self._alive, rows), losses["loss"], 0.0).sum()
+
+    def _of_all(self, values: Tensor, rows: Tensor | None, fill: Any = 0) -> Tensor:
+        """Values of some members among those of all, shape ``(E,)``."""
+        return values if rows is None else values.new_full((len(self.networks),), fill).index_copy(0, rows, values)
 
     def configure_gradient_clipping(
         self,
@@ -242,19 +356,20 @@ class PopulationModule(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Step with each member's own learning rate; those that have diverged stay where they are.
+        """Step with each member's own learning rate; those that have diverged or stopped stay where they are.
 
         The optimizer steps with a rate of 1, and each member goes its rate's share of the way: what it does depends on
         no other member's rate.
         """
         before = {id(value): value.detach().clone() for value in self.stack}
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        moves = self._alive & ~self._stopped
         with torch.no_grad():
             for number, group in enumerate(optimizer.param_groups):
                 rates = [each.param_groups[number]["lr"] for each in self._optimizers]
                 for value in group["params"]:
                     old, rate = before[id(value)], _along(value.new_tensor(rates), value)
-                    value.copy_(torch.where(_along(self._alive, value), old + rate * (value - old), old))
+                    value.copy_(torch.where(_along(moves, value), old + rate * (value - old), old))
 
     def configure_optimizers(self) -> Optimizer:
         """One optimizer over all members; an idle one of each member holds its learning rates for its scheduler."""
@@ -292,45 +407,84 @@ class PopulationModule(LightningModule):
                 f"a population trains on one device, got {self.trainer.world_size} processes: train one population on "
                 "each device"
             )
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if stage == "fit":
+            limit = self.trainer.max_epochs
+            limit = None if limit is None or limit < 0 else limit
+            self.watches = [LearningWatch(limit, self.stop_when) for _ in self.networks]
+            self._may_end: dict[int, bool] = {}
 
     def on_train_epoch_end(self) -> None:
         metrics = self._train_means()
         means = {name: metric.compute().flatten().tolist() for name, metric in metrics.items()}
-        self._record("train", [dict(zip(means, column, strict=True)) for column in zip(*means.values(), strict=True)])
+        columns = [dict(zip(means, column, strict=True)) for column in zip(*means.values(), strict=True)]
+        self._record("train", {k: columns[k] for k in self._going_on()})
         for metric in metrics.values():
             metric.reset()
+        stopped = self._stopped.tolist()
         for k, alive in enumerate(self._alive.tolist()):
             if not alive and self.diverged[k] is None:
                 self.diverged[k] = self.current_epoch
+            if alive and not stopped[k]:
+                self.epochs[k] = self.current_epoch + 1
         for k, scheduler in enumerate(self._schedulers):
+            if stopped[k]:
+                continue
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(self.scores[k][getattr(scheduler, "monitor", "val/task_loss")])
             elif scheduler is not None:
                 scheduler.step()
         self._log_medians("train/loss")
         self.log("population/alive", self._alive.float().sum())
+        if self.stop_when is not None:
+            self._stop()
 
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        self._evaluate("val", batch)
+    def _stop(self) -> None:
+        """Let those members end whose validations say so, and training once nobody is left."""
+        for k in self._going_on():
+            self._stopped[k] = self._may_end.get(k, False) and self.diverged[k] is None
+        self._find_rows()
+        self.trainer.should_stop = not bool((self._alive & ~self._stopped).any())
 
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        self._evaluate("test", batch)
+    def _find_rows(self) -> None:
+        going_on = ~self._stopped
+        self._rows = None if bool(going_on.all()) else going_on.nonzero().flatten()
 
-    def _evaluate(self, split: Split, batch: SequenceBatch) -> None:
-        result = self._run(batch)
-        losses = result.losses(self._strength)
-        for k, network in enumerate(self.networks):
+    def _going_on(self) -> list[int]:
+        """Numbers of the members that have not stopped."""
+        return (~self._stopped).nonzero().flatten().tolist()
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluate("val", batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluate("test", batch)
+
+    def _evaluate(self, split: Split, batch: SequenceBatch) -> dict[str, Any]:
+        """Update the members' metrics; under "members", by number, what callbacks look at."""
+        rows = self._rows if self.trainer.state.fn == TrainerFn.FITTING else None
+        result = self._run(batch, rows)
+        losses = result.losses(_of(self._strength, rows))
+        outputs = {}
+        for i, k in enumerate(range(len(self.networks)) if rows is None else rows.tolist()):
+            network = cast(ALRNNModule, self.networks[k])
             own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
-            prediction = SequencePrediction(result.outputs[k], result.states[k], result.lengths[k], None)
-            network.update_metrics(  # type: ignore[operator]
-                split, own, prediction, {name: value[k] for name, value in losses.items()}, result.weight[k]
-            )
+            prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
+            own_losses = {name: value[i] for name, value in losses.items()}
+            network.update_metrics(split, own, prediction, own_losses, result.weight[i])
+            outputs[k] = network.step_output(own, prediction, own_losses["loss"])
+        return {"members": outputs}
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
-            self._read_metrics("val")
+            self._read_metrics("val", range(len(self.networks)))
             return
-        self._record("val", self._read_metrics("val"))
+        going_on = self._going_on() if self.trainer.state.fn == TrainerFn.FITTING else range(len(self.networks))
+        self._record("val", self._read_metrics("val", going_on))
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in going_on}
         loss = torch.tensor([scores["val/task_loss"] for scores in self.scores]).to(self._best_loss)
         better = (loss < self._best_loss) & self._alive
         self._best_loss = torch.where(better, loss, self._best_loss)
@@ -338,25 +492,26 @@ class PopulationModule(LightningModule):
             best = getattr(self, f"_best_{i}")
             best.copy_(torch.where(_along(better, value), value.detach(), best))
         for k in better.nonzero().flatten().tolist():
-            self.best_epoch[k] = self.current_epoch
+            self.best_epoch[k], self.best_step[k] = self.current_epoch, self.global_step
         self._log_medians("val/task_loss")
 
     def on_test_epoch_end(self) -> None:
-        self._record("test", self._read_metrics("test"))
+        self._record("test", self._read_metrics("test", range(len(self.networks))))
         self._log_medians("test/task_loss")
 
-    def _read_metrics(self, split: Split) -> list[dict[str, float]]:
-        return [
-            {name: float(value) for name, value in network.read_metrics(split).items()}  # type: ignore[operator]
-            for network in self.networks
-        ]
+    def _read_metrics(self, split: Split, members: Sequence[int]) -> dict[int, dict[str, float]]:
+        networks = {k: cast(ALRNNModule, self.networks[k]) for k in members}
+        return {
+            k: {name: float(value) for name, value in network.read_metrics(split).items()}
+            for k, network in networks.items()
+        }
 
     def _train_means(self) -> dict[str, WeightedMean]:
         return {name: cast(WeightedMean, metric) for name, metric in self.train_metrics.items()}
 
-    def _record(self, split: Split, values: list[dict[str, float]]) -> None:
-        for scores, own in zip(self.scores, values, strict=True):
-            scores.update({f"{split}/{name}": value for name, value in own.items()})
+    def _record(self, split: Split, values: Mapping[int, Mapping[str, float]]) -> None:
+        for k, own in values.items():
+            self.scores[k].update({f"{split}/{name}": value for name, value in own.items()})
 
     def _log_medians(self, key: str) -> None:
         values = torch.tensor([scores[key] for scores in self.scores])[self._alive.cpu()]
@@ -369,6 +524,9 @@ class PopulationModule(LightningModule):
             "scores": [dict(scores) for scores in self.scores],
             "diverged": list(self.diverged),
             "best_epoch": list(self.best_epoch),
+            "best_step": list(self.best_step),
+            "epochs": list(self.epochs),
+            "watches": [watch.state_dict() for watch in self.watches],
             "rates": [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers],
             "schedulers": [None if each is None else each.state_dict() for each in self._schedulers],
         }
@@ -377,6 +535,9 @@ class PopulationModule(LightningModule):
         population = checkpoint["population"]
         self.scores = [dict(scores) for scores in population["scores"]]
         self.diverged, self.best_epoch = list(population["diverged"]), list(population["best_epoch"])
+        self.best_step, self.epochs = list(population["best_step"]), list(population["epochs"])
+        for watch, state in zip(self.watches, population["watches"], strict=True):
+            watch.load_state_dict(state)
         self._restored = population
 
     def on_train_start(self) -> None:
@@ -384,6 +545,7 @@ class PopulationModule(LightningModule):
         restored = self.__dict__.pop("_restored", None)
         if restored is None:
             return
+        self._find_rows()
         for optimizer, rates in zip(self._optimizers, restored["rates"], strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
@@ -421,6 +583,15 @@ def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     """The options of an optimizer's groups but the learning rate."""
     left_out = ("params", "lr", "initial_lr")
     return [{key: value for key, value in group.items() if key not in left_out} for group in optimizer.param_groups]
+
+
+def _of(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values[rows]
+
+
+def _unpadded(value: Tensor, parameter: Tensor) -> Tensor:
+    """What a stacked value holds of a member's parameter: A is as wide as that of the widest."""
+    return value[value.shape[0] - parameter.shape[0] :] if value.ndim else value
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:

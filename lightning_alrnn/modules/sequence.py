@@ -353,7 +353,20 @@ class ALRNNModule(SequenceModule):
         elements, weight = self.task_loss(prediction.outputs, batch)
         losses = self._losses(stage, elements, weight)
         self._log(stage, batch, prediction, losses, weight)
-        output = {"loss": losses["loss"], "states": prediction.states.detach(), "lengths": prediction.lengths}
+        return self.step_output(batch, prediction, losses["loss"])
+
+    def step_output(self, batch: SequenceBatch, prediction: SequencePrediction, loss: Tensor) -> dict[str, Tensor]:
+        """What a step returns.
+
+        Args:
+            batch: the batch.
+            prediction: what the network makes of it.
+            loss: of the batch, a scalar.
+
+        Returns:
+            The loss and what callbacks look at, by name.
+        """
+        output = {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
         if batch.group is not None:
             output["group"] = batch.group
         if self.objective == "classification" and self.target_step == "last":

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -327,6 +328,22 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
         if stopped.code:
             raise ValueError(_reason(errors.getvalue())) from None
     return config
+
+
+def logging_options(folder: Path, name: str) -> list[str]:
+    """Options by which a run logs to its folder.
+
+    It is listed among TensorBoard's hyper-parameters at its end, with metrics, and not before.
+
+    Args:
+        folder: of the sweep.
+        name: of the run.
+
+    Returns:
+        Arguments of the command line.
+    """
+    options = {"save_dir": folder, "name": "runs", "version": name, "default_hp_metric": "false"}
+    return [f"--trainer.logger.init_args.{option}={value}" for option, value in options.items()]
 
 
 def shared(config: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:

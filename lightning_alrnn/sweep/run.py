@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 import lightning_alrnn
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.files import write_file
-from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, shared
+from lightning_alrnn.metrics.threshold import StopWhen
+from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, logging_options, shared
+from lightning_alrnn.sweep.progress import RunProgress
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
 
@@ -45,12 +47,14 @@ class Surroundings(NamedTuple):
         varied: keys of what is varied.
         configs: by core, what its runs share.
         commit: git commit of the directory in which the sweep was started.
+        stop_when: when the training of a run ends early.
     """
 
     folder: Path
     varied: tuple[str, ...]
     configs: Mapping[str, Mapping[str, Any]]
     commit: str
+    stop_when: StopWhen | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,7 +96,7 @@ def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> 
     claim = Claim(surroundings.folder, spec.name)
     record = None
     try:
-        record = _begin(surroundings, spec) if claim.take() else None
+        record = begin(surroundings, spec) if claim.take() else None
         if task.processes > 1:
             write_file(_decision(surroundings.folder, spec, task), _DECISIONS[record and record.resumed])
         if record is not None:
@@ -114,15 +118,27 @@ def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
         _fit_and_test(surroundings, spec, decision == _DECISIONS[True], lambda config: None)
 
 
-def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
-    """Note that a run begins, in a folder from which the rest of a failed attempt is gone; ``None`` if it is done."""
+def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed: bool | None = None) -> Record | None:
+    """Note that a run begins, in a folder from which the rest of another attempt is gone unless it goes on from there.
+
+    Args:
+        surroundings: of the sweep.
+        spec: the run.
+        population: name of the population that it is trained in; "" where it is trained by itself.
+        resumed: whether it goes on from a checkpoint; ``None``, it does where it has one of its own.
+
+    Returns:
+        Its record; ``None`` if it is done.
+    """
     folder = surroundings.folder
     before = read_record(folder, spec.name)
     if before is not None and before.status == "done":
         return None
-    interrupted = before is not None and before.status == "running"
+    if resumed is None:  # what failed once would fail again if it went on from what it left
+        interrupted = before is not None and before.status == "running" and not before.population
+        resumed = interrupted and _last_checkpoint(folder, spec.name).is_file()
     own = run_folder(folder, spec.name)
-    if not interrupted:  # what failed once would fail again if it went on from what it left
+    if not resumed:
         for left in (own / "checkpoints", own / "figures"):
             shutil.rmtree(left, ignore_errors=True)
         for path in own.glob("events.out.tfevents.*"):
@@ -132,12 +148,13 @@ def _begin(surroundings: Surroundings, spec: Spec) -> Record | None:
         run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
         status="running",
         tracebacks=() if before is None else before.tracebacks,
-        resumed=interrupted and _last_checkpoint(folder, spec.name).is_file(),
-        started=_now(),
+        resumed=resumed,
+        started=now(),
         host=socket.gethostname(),
         commit=surroundings.commit,
         versions=_versions(),
         log_dir=str(run_folder(Path(), spec.name)),
+        population=population,
     )
     write_record(folder, record)
     return record
@@ -149,17 +166,18 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
 
     def note(config: Mapping[str, Any]) -> None:
         nonlocal record
-        record = _configured(surroundings, spec, record, config)
+        record = configured(surroundings, spec, record, config)
         write_record(surroundings.folder, record)
 
     try:
         found = _fit_and_test(surroundings, spec, record.resumed, note)
+        run = record.run._replace(metrics=found.pop("metrics"), epochs_to_threshold=found.pop("epochs_to_threshold"))
         return record._replace(
-            run=record.run._replace(metrics=found.pop("metrics")),
+            run=run,
             **found,
             status="done",
             seconds=time.perf_counter() - start,
-            finished=_now(),
+            finished=now(),
         )
     except (KeyboardInterrupt, UncompletedJobError):  # the latter by submitit, in a job that SLURM will not requeue
         raise Interrupted(f"{spec.name} was interrupted") from None
@@ -175,12 +193,22 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         status="done" if diverged else "failed",
         tracebacks=(*record.tracebacks, "".join(traceback.format_exception(error))),
         seconds=time.perf_counter() - start,
-        finished=_now(),
+        finished=now(),
     )
 
 
-def _configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:
-    """The record with what the run's configuration says, which must still be the sweep's."""
+def configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:
+    """The record with what the run's configuration says.
+
+    Args:
+        surroundings: of the sweep.
+        spec: the run.
+        record: as it began.
+        config: of the run, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it.
+
+    Raises:
+        RuntimeError: if the configuration is no longer the sweep's.
+    """
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
         raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
@@ -194,12 +222,15 @@ def _fit_and_test(
 ) -> dict[str, Any]:
     """What the record holds of a run that came to its end."""
     last = _last_checkpoint(surroundings.folder, spec.name)
-    arguments = ["fit", *spec.arguments, *_logging(surroundings.folder, spec.name)]
+    progress = RunProgress(spec.name, run_folder(surroundings.folder, spec.name), surroundings.stop_when)
+    arguments = ["fit", *spec.arguments, *logging_options(surroundings.folder, spec.name)]
     arguments += [f"--ckpt_path={last}"] if resume else []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of what is resumed
         # no summary: the sweep has its own row in HPARAMS for the run, and a table at its end
-        cli = run_cli(arguments, summary=False, cli=partial(FitCLI, note=note))
+        cli = run_cli(
+            arguments, summary=False, cli=partial(FitCLI, note=note, trainer_defaults={"callbacks": [progress]})
+        )
     trainer, epochs, log_dir = cli.trainer, cli.trainer.current_epoch, cli.trainer.log_dir
     best = _best_checkpoint(trainer)
     metrics: dict[str, float] = {}
@@ -208,15 +239,26 @@ def _fit_and_test(
         evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=best, verbose=False)
         metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero and log_dir is not None:
-        _log_best(log_dir, trainer.global_step, spec, metrics)
-    return {"metrics": metrics, "epochs": epochs, "checkpoint": os.path.relpath(best, surroundings.folder)}
+        log_best(log_dir, trainer.global_step, spec, metrics)
+    return {
+        "metrics": metrics,
+        "epochs": epochs,
+        "epochs_to_threshold": progress.watch.epochs_to_threshold,
+        "checkpoint": os.path.relpath(best, surroundings.folder),
+    }
 
 
-def _log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) -> None:
+def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) -> None:
     """Log the metrics of the best weights, and make the run a row of TensorBoard's HPARAMS.
 
     Those of validation are ``best/val/…``, as ``val/…`` are of the weights of each epoch. What is varied and the
     metrics of the test come first.
+
+    Args:
+        log_dir: TensorBoard's folder.
+        step: number of steps that the run was trained for.
+        spec: the run.
+        metrics: values by key.
     """
     varied: dict[str, Any] = {"nonlinear_units": spec.nonlinear_units, "seed": spec.seed, **spec.settings}
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
@@ -250,12 +292,6 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
     return run_folder(folder, name) / "checkpoints" / "last.ckpt"
 
 
-def _logging(folder: Path, name: str) -> list[str]:
-    """Where a run logs. It is listed among the hyper-parameters at its end, with metrics, and not before."""
-    options = {"save_dir": folder, "name": "runs", "version": name, "default_hp_metric": "false"}
-    return [f"--trainer.logger.init_args.{option}={value}" for option, value in options.items()]
-
-
 def find_commit() -> str:
     """Git commit of the present directory, with "+" behind it where files differ; "" where there is none."""
     try:
@@ -269,10 +305,12 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"lightning-alrnn": lightning_alrnn.__version__, "python": platform.python_version()}
     return found | {name: metadata.version(name) for name in _PACKAGES}
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,151 @@
+"""What each member of a population leaves in the folder of its run, as if it had been trained by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from lightning_alrnn.callbacks.dashboard import Dashboard, chart_layout, model_card
+from lightning_alrnn.callbacks.exact_resume import ExactResume, drop_later_steps, resume_state
+from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
+from lightning_alrnn.checkpoints import WholeCheckpointIO
+from lightning_alrnn.files import write_file
+from lightning_alrnn.modules.population import PopulationModule
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.sweep.members import Member
+from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
+
+_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "loops")
+
+
+class MemberFolders(Checkpoint):
+    """Logs each member to TensorBoard during training, and writes its checkpoints after it.
+
+    It is a kind of checkpoint callback since Lightning calls these last, when an epoch's values are all there.
+
+    Args:
+        members: the parts of the runs.
+        looks: tells what was seen of the members.
+        progress: where it is said how far they have come.
+    """
+
+    def __init__(self, members: Sequence[Member], looks: MemberCallbacks, progress: ProgressFile) -> None:
+        super().__init__()
+        self._members = list(members)
+        self._looks = looks
+        self._progress = progress
+        self._training: dict[str, Any] = {}
+        self._validated = False
+        self._charts = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._training = {key: checkpoint[key] for key in _TRAINING}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._training = {key: checkpoint[key] for key in _TRAINING}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        population = cast(PopulationModule, pl_module)
+        for k, member in enumerate(self._members):
+            logger = self._logger(member)
+            Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+            write_file(Path(logger.log_dir) / "config.yaml", member.text, durable=False)
+            logger.log_hyperparams(cast(Any, {**member.module.hparams_initial, **member.data.hparams_initial}))
+            logger.save()
+            if trainer.global_step > 0:
+                drop_later_steps(logger, trainer.global_step)
+            elif any(isinstance(callback, Dashboard) for callback in member.callbacks):
+                card = model_card(member.module, member.data, [population.optimizer_of(k)], trainer)
+                logger.experiment.add_text("model card", card, 0)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        population = cast(PopulationModule, pl_module)
+        prefixes = ("train/", "val/") if self._validated else ("train/",)
+        epoch, step = trainer.current_epoch, trainer.global_step - 1  # as Lightning counts what it logs
+        progress = {}
+        for k, member in enumerate(self._members):
+            scores = population.scores[k]
+            limit = trainer.max_epochs or 0
+            progress[member.spec.name] = Progress(
+                population.epochs[k], limit, shown_score(scores), population.diverged[k] is not None
+            )
+            if population.epochs[k] <= epoch:  # it has stopped or diverged
+                continue
+            values = {key: value for key, value in scores.items() if key.startswith(prefixes)}
+            values |= self._looks.values.get(k, {}) if self._validated else {}
+            writer: Any = self._logger(member).experiment
+            if not self._charts and any(isinstance(callback, Dashboard) for callback in member.callbacks):
+                writer.add_custom_scalars(chart_layout(values))
+            # one event for all, which takes a fifth of the time of one for each
+            summary = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in values.items()])
+            summary.value.add(tag="epoch", simple_value=epoch)
+            writer.file_writer.add_summary(summary, step)
+        self._charts = self._charts or self._validated
+        self._validated = False
+        self._progress.write(progress)
+
+    def close(self) -> None:
+        """Bring TensorBoard's files to an end."""
+        for member in self._members:
+            self._logger(member).experiment.close()
+
+    def write_checkpoints(self, population: PopulationModule) -> list[Path]:
+        """Write the last weights of each member, with all that resuming its training takes, and its best ones.
+
+        Args:
+            population: after its training.
+
+        Returns:
+            Path of the best weights of each, or of the last where there are no best ones.
+        """
+        io = WholeCheckpointIO()
+        paths = []
+        for weights in ("last", "best"):
+            paths = [
+                self._write(io, population, k, module, weights == "best")
+                for k, module in enumerate(population.members(weights))
+            ]
+        return paths
+
+    def _write(
+        self, io: WholeCheckpointIO, population: PopulationModule, k: int, module: ALRNNModule, best: bool
+    ) -> Path:
+        member = self._members[k]
+        folder = Path(self._logger(member).log_dir) / "checkpoints"
+        epoch = population.best_epoch[k]
+        if best and epoch is None:
+            return folder / "last.ckpt"
+        whole = not best and population.epochs[k] > self._training["epoch"]
+        checkpoint: dict[str, Any] = {
+            "epoch": epoch if best else population.epochs[k] - 1,
+            "global_step": population.best_step[k] if best else self._training["global_step"],
+            "pytorch-lightning_version": self._training["pytorch-lightning_version"],
+            "state_dict": module.state_dict(),
+            "loops": self._training["loops"],
+            "hparams_name": module._hparams_name,
+            "hyper_parameters": dict(module.hparams),
+            "datamodule_hparams_name": member.data._hparams_name,
+            "datamodule_hyper_parameters": dict(member.data.hparams),
+        }
+        if whole:
+            states = {callback.state_key: callback.state_dict() for callback in self._looks.callbacks[k]}
+            checkpoint |= {
+                "callbacks": states | {ExactResume().state_key: resume_state(module)},
+                "optimizer_states": [population.optimizer_state(k)],
+                "lr_schedulers": population.scheduler_states(k),
+            }
+        path = folder / (f"best-epoch={epoch:03d}.ckpt" if best else "last.ckpt")
+        io.save_checkpoint(checkpoint, path)
+        return path
+
+    def _logger(self, member: Member) -> TensorBoardLogger:
+        return cast(TensorBoardLogger, member.logger)

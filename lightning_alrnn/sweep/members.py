@@ -1,0 +1,119 @@
+"""The parts of the networks that a population trains: each as ``alrnn fit`` would make it for its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from lightning_fabric.utilities.seed import seed_everything
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.loggers import Logger
+
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, FitCLI, Spec, logging_options, short_key
+
+# runs that differ in nothing but these whole numbers share a reading of the command line; where each of them stands
+_NUMBERS = {SEED: (SEED,), DATA_SEED: ("data", "init_args", "seed"), UNITS: ("model", "init_args", "nonlinear_units")}
+_VERSION = ("trainer", "logger", "init_args", "version")
+
+
+class Member(NamedTuple):
+    """The parts of a run, of which nothing has been used yet.
+
+    Attributes:
+        spec: the run.
+        module: its network.
+        data: its DataModule.
+        callbacks: those of its configuration.
+        logger: for its folder.
+        trainer: further arguments of the Trainer.
+        config: its configuration by key, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it.
+        text: its configuration as ``config.yaml`` has it.
+    """
+
+    spec: Spec
+    module: LightningModule
+    data: Any
+    callbacks: list[Callback]
+    logger: Logger
+    trainer: dict[str, Any]
+    config: Mapping[str, Any]
+    text: str
+
+
+class MemberFactory:
+    """Makes the parts of runs.
+
+    Args:
+        folder: of the sweep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: dict[tuple[str, ...], _MemberCLI] = {}
+
+    def make(self, spec: Spec) -> Member:
+        """The parts of a run, the network with the weights that its training begins with.
+
+        Args:
+            spec: the run.
+
+        Returns:
+            New ones at each call.
+        """
+        numbers: dict[str, int] = {}
+        rest: list[str] = []
+        for argument in spec.arguments:
+            key, _, value = argument.partition("=")
+            if short_key(key.lstrip("-")) in _NUMBERS and value.isdecimal():
+                numbers[short_key(key.lstrip("-"))] = int(value)
+            else:
+                rest.append(argument)
+        if (*rest, *numbers) not in self._lines:
+            arguments = ["fit", *spec.arguments, *logging_options(self._folder, spec.name)]
+            self._lines[*rest, *numbers] = run_cli(arguments, summary=False, cli=_MemberCLI)  # type: ignore[assignment]
+        return self._lines[*rest, *numbers].make(spec, numbers)
+
+
+class _MemberCLI(FitCLI):
+    """``alrnn fit`` as far as its classes, which it makes as often as is asked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._values: dict[str, Any] = {}
+        super().__init__(*args, note=self._values.update, **kwargs)
+        self._dump_config()  # from which Lightning takes the hyper-parameters
+        self._saved = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+
+    def instantiate_classes(self) -> None:
+        """Leave it to :meth:`make`."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Do nothing."""
+
+    def make(self, spec: Spec, numbers: Mapping[str, int]) -> Member:
+        config = self.config["fit"].clone()
+        places = {_VERSION: spec.name, **{_NUMBERS[key]: number for key, number in numbers.items()}}
+        for place, value in places.items():
+            config[".".join(place)] = value
+            for holder in (self.config_dump, self._saved):
+                _put(holder, place, value)
+        seed_everything(config[SEED], workers=True, verbose=False)
+        made = self._parser("fit").instantiate(config)
+        trainer = dict(made.trainer)
+        callbacks, logger = trainer.pop("callbacks") or [], trainer.pop("logger")
+        text = _HEAD + yaml.dump(self._saved, Dumper=_DUMPER, sort_keys=False)
+        values = {**self._values, **numbers}
+        return Member(spec, made.model, made.data, callbacks, logger, trainer, values, text)
+
+
+_HEAD = f"# pytorch_lightning=={metadata.version('pytorch-lightning')}\n"
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the former is a library in C, which not every build has
+
+
+def _put(values: dict[str, Any], place: Sequence[str], value: Any) -> None:
+    for name in place[:-1]:
+        values = values[name]
+    values[place[-1]] = value

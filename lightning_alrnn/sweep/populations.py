@@ -1,0 +1,253 @@
+"""Which runs of a sweep are trained in one step: those that can are put together, those that are too large are not.
+
+folder/populations/NAME/members.json   the runs of a population
+folder/populations/NAME/last.ckpt      where their training is, until all of them are done
+folder/populations/NAME/log.txt        what the process wrote that trained them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.dashboard import Dashboard
+from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
+from lightning_alrnn.datamodules.base import SequenceDataModule
+from lightning_alrnn.datamodules.population import data_bytes
+from lightning_alrnn.files import write_file
+from lightning_alrnn.modules.population import PopulationModule
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.sweep.members import Member, MemberFactory
+from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
+from lightning_alrnn.sweep.store import is_done, read_record, run_folder
+
+Size = int | Literal["auto", "off"]
+
+_FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
+_SHARE_OF_MEMORY = 0.25
+_STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again costs more than a step of its own
+_LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
+_WITHOUT_SLOTS = 8
+_COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
+_SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
+# of the Trainer: other values are for runs by themselves
+_NEEDED: dict[str, tuple[Any, ...]] = {
+    "strategy": ("auto",),
+    "precision": (None, 32, "32", "32-true", 64, "64", "64-true"),
+    "fast_dev_run": (False,),
+    "max_time": (None,),
+    "overfit_batches": (0.0,),
+    "enable_checkpointing": (None, True),
+    "use_distributed_sampler": (True,),
+    "profiler": (None,),
+    "detect_anomaly": (False,),
+    "barebones": (False,),
+    "plugins": (None,),
+    "reload_dataloaders_every_n_epochs": (0,),
+}
+
+
+class Work(NamedTuple):
+    """Runs that one process does.
+
+    Attributes:
+        specs: the runs.
+        population: name of the population that they are trained in; "" for a run by itself.
+    """
+
+    specs: tuple[Spec, ...]
+    population: str = ""
+
+    def folder(self, sweep: Path) -> Path:
+        """Where the process's log and SLURM's job are noted.
+
+        Args:
+            sweep: folder of the sweep.
+
+        Returns:
+            The folder of the population, or of the run.
+        """
+        if self.population:
+            return population_folder(sweep, self.population)
+        return run_folder(sweep, self.specs[0].name)
+
+
+def population_folder(sweep: Path, name: str) -> Path:
+    """Folder of a population.
+
+    Args:
+        sweep: folder of the sweep.
+        name: of the population.
+
+    Returns:
+        Its path, whether or not it is there.
+    """
+    return sweep / "populations" / name
+
+
+def checkpoint_of(sweep: Path, name: str) -> Path:
+    """Where the training of a population is kept until all of its members are done.
+
+    Args:
+        sweep: folder of the sweep.
+        name: of the population.
+
+    Returns:
+        Path of the checkpoint, whether or not it is there.
+    """
+    return population_folder(sweep, name) / "last.ckpt"
+
+
+def divide(
+    folder: Path, specs: Sequence[Spec], size: Size, slots: int | None, announce: Callable[[str], None]
+) -> list[Work]:
+    """Put runs together that can share a step.
+
+    Args:
+        folder: of the sweep.
+        specs: the runs that are to be done.
+        size: how many at most; "auto" for as many as there is memory for, shared out to the slots; "off" for one.
+        slots: how many processes there will be; ``None`` where nobody knows.
+        announce: is told why runs are trained by themselves that were to share a step.
+
+    Returns:
+        What each process does, in the order of the first of its runs.
+    """
+    works: list[Work] = []
+    together: dict[str, list[Spec]] = defaultdict(list)
+    for spec in specs:
+        record = read_record(folder, spec.name)
+        # what has failed might fail the others again; what was begun by itself goes on from its own checkpoint
+        if record is not None and (record.status == "failed" or not record.population):
+            works.append(Work((spec,)))
+        else:
+            settings = {key: value for key, value in spec.settings.items() if key not in _FREE}
+            together[json.dumps([spec.core, settings])].append(spec)
+    factory = MemberFactory(folder)
+    reasons = set()
+    for same in together.values():
+        most, reason = (1, "") if size == "off" or len(same) == 1 else _most_members(factory, same, slots or 1)
+        if reason:
+            reasons.add(reason)
+        if size != "auto":
+            most = min(most, 1 if size == "off" else size)
+        elif slots is None:
+            most = min(most, _WITHOUT_SLOTS)
+        count = -(-len(same) // most)
+        if size == "auto" and slots is not None and most > 1:
+            count = min(-(-count // slots) * slots, len(same))  # or a slot would be idle while another has its second
+        bounds = [round(number * len(same) / count) for number in range(count + 1)]
+        for begin, end in pairwise(bounds):
+            members = tuple(same[begin:end])
+            works.append(Work(members, _name(members) if len(members) > 1 else ""))
+    for reason in sorted(reasons):
+        announce(f"runs are trained one by one, as {reason}")
+    places = {spec.name: place for place, spec in enumerate(specs)}
+    return sorted(works, key=lambda work: places[work.specs[0].name])
+
+
+def read_populations(folder: Path) -> list[Work]:
+    """The populations of a sweep of which a member is not done.
+
+    Args:
+        folder: of the sweep.
+
+    Returns:
+        All that were noted, begun or not.
+    """
+    works = []
+    for path in sorted((folder / "populations").glob("*/members.json")):
+        members = tuple(
+            Spec(**{**values, "arguments": tuple(values["arguments"])})
+            for values in json.loads(path.read_text(encoding="utf-8"))
+        )
+        if not all(is_done(folder, spec.name) for spec in members):
+            works.append(Work(members, path.parent.name))
+    return works
+
+
+def note_population(folder: Path, work: Work) -> None:
+    """Note the members of a population, so that it can be gone on with.
+
+    Args:
+        folder: of the sweep.
+        work: the population.
+    """
+    content = json.dumps([spec._asdict() for spec in work.specs], indent=1)
+    write_file(population_folder(folder, work.population) / "members.json", content + "\n")
+
+
+def why_alone(member: Member) -> str:
+    """Why a run is trained by itself.
+
+    Args:
+        member: its parts.
+
+    Returns:
+        The reason; "" where it can be a member of a population.
+    """
+    if type(member.module) is not ALRNNModule:
+        return f"the model is a {type(member.module).__name__}, no ALRNNModule"
+    data: Any = type(member.data)
+    loaders = ("train_dataloader", "val_dataloader", "test_dataloader")
+    if not issubclass(data, SequenceDataModule) or any(
+        getattr(data, name) is not getattr(SequenceDataModule, name) for name in loaders
+    ):
+        return f"{data.__name__} has loaders of its own"
+    for callback in member.callbacks:
+        if not isinstance(callback, _SERVED):
+            return f"{type(callback).__name__} looks at one network"
+    for option, allowed in _NEEDED.items():
+        if member.trainer.get(option) not in allowed:
+            return f"--trainer.{option} is {member.trainer[option]}"
+    if member.trainer.get("limit_val_batches") in (0, 0.0):
+        return "--trainer.limit_val_batches is 0"
+    return ""
+
+
+def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> tuple[int, str]:
+    """How many of these runs fit into a population, and why it is but one; judged by the first of them."""
+    try:
+        member = factory.make(specs[0])
+        if reason := why_alone(member):
+            return 1, reason
+        module, data = cast(ALRNNModule, member.module), cast(SequenceDataModule, member.data)
+        PopulationModule([module]).configure_optimizers()
+        data.prepare_data()
+        data.setup("fit")
+        batch = next(iter(data.train_dataloader()))
+        with torch.no_grad():
+            steps = len(batch.inputs) * module(batch.inputs[:1], batch.lengths[:1]).states.shape[1]
+        size = data_bytes(data)
+    except Exception as error:  # the run itself says more
+        return 1, f"the first of them cannot be made ({type(error).__name__}: {error})"
+    units = int(module.hparams["hidden_size"])
+    if steps * units**2 > _LARGE:
+        return 1, f"a step of {steps:,} × {units}² products takes so long that nothing would be saved"
+    states = 4 * steps * units
+    budget = _SHARE_OF_MEMORY * _memory() / slots
+    most = budget / (_COPIES_OF_STATES * states + size * len({spec.seed for spec in specs}) / len(specs))
+    if most < 2:
+        return 1, f"two of them would take more than {_SHARE_OF_MEMORY:.0%} of the memory"
+    return max(1, min(int(most), _STATES_BYTES // states)), ""
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has, or that a container or a job is given."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    given = [text for path in limits if path.is_file() and (text := path.read_text().strip()).isdecimal()]
+    return min([total, *map(int, given)])
+
+
+def _name(members: Sequence[Spec]) -> str:
+    return hashlib.sha256("\n".join(spec.name for spec in members).encode()).hexdigest()[:12]

@@ -1,0 +1,123 @@
+"""How far runs have come: noted by the process that trains them, read by the one that shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_alrnn.files import write_file
+from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
+
+_SECONDS = 0.5
+_SCORES = ("val/sequence_accuracy", "val/accuracy", "val/mse", "val/task_loss")
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        epochs: that it was trained for.
+        max_epochs: how many there will be at most; 0 where that is not known.
+        score: of the last validation; ``None`` before it.
+        diverged: whether its training has diverged.
+    """
+
+    epochs: int
+    max_epochs: int
+    score: float | None
+    diverged: bool = False
+
+
+class ProgressFile:
+    """Says how far runs have come, twice a second at most.
+
+    Args:
+        folder: in which the file lies, that of a population or of a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "progress.json"
+        self._written = -math.inf
+
+    def write(self, runs: Mapping[str, Progress]) -> None:
+        """Say it, unless that was done just now.
+
+        Args:
+            runs: by name.
+        """
+        if time.monotonic() - self._written >= _SECONDS:
+            self._written = time.monotonic()
+            write_file(self._path, json.dumps(runs), durable=False)
+
+    def read(self) -> dict[str, Progress]:
+        """What was said last, by the name of the run; nothing before that."""
+        try:
+            return {name: Progress(*values) for name, values in json.loads(self._path.read_text()).items()}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):  # it is shown, and nothing else
+            return {}
+
+
+def shown_score(scores: Mapping[str, Any]) -> float | None:
+    """The score that tells how well a network does, of those of a validation.
+
+    Args:
+        scores: values by key.
+
+    Returns:
+        The first there is of sequence accuracy, accuracy, mean squared error and loss, if it is finite.
+    """
+    values = [float(scores[key]) for key in _SCORES if key in scores]
+    return values[0] if values and math.isfinite(values[0]) else None
+
+
+class RunProgress(Callback):
+    """Notes how far a run by itself has come, when it reached the threshold, and ends it early where that is asked for.
+
+    Args:
+        name: of the run.
+        folder: of the run.
+        stop_when: see :class:`~lightning_alrnn.metrics.LearningWatch`.
+
+    Attributes:
+        watch: with its ``epochs_to_threshold``.
+    """
+
+    def __init__(self, name: str, folder: Path, stop_when: StopWhen | None) -> None:
+        super().__init__()
+        self._name = name
+        self._file = ProgressFile(folder)
+        self._stop_when = stop_when
+        self._may_end = False
+        self.watch = LearningWatch(None)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.watch = LearningWatch(_limit(trainer), self._stop_when)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.watch.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.watch.load_state_dict(state_dict)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            self._may_end = self.watch.update(trainer.current_epoch + 1, scores)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self._may_end
+        if trainer.is_global_zero:
+            score = shown_score(trainer.callback_metrics)
+            self._file.write({self._name: Progress(trainer.current_epoch + 1, _limit(trainer) or 0, score)})
+
+
+def _limit(trainer: Trainer) -> int | None:
+    """Most epochs that a fit takes; ``None`` where there is no limit."""
+    return None if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs

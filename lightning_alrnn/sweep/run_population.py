@@ -1,0 +1,142 @@
+"""Several runs of a sweep in one process and one step: a population, then validation and test of its best weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+from lightning_fabric.utilities.seed import seed_everything
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from submitit.core.utils import UncompletedJobError
+
+from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.divergence_guard import REMEDY
+from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
+from lightning_alrnn.datamodules.base import SequenceDataModule
+from lightning_alrnn.datamodules.population import PopulationDataModule
+from lightning_alrnn.modules.population import PopulationModule
+from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.sweep.folders import MemberFolders
+from lightning_alrnn.sweep.members import Member, MemberFactory
+from lightning_alrnn.sweep.populations import Work, checkpoint_of, why_alone
+from lightning_alrnn.sweep.progress import ProgressFile
+from lightning_alrnn.sweep.run import Interrupted, Surroundings, begin, configured, do_run, log_best, now
+from lightning_alrnn.sweep.store import Claim, Record, is_done, write_record
+
+
+def do_population(surroundings: Surroundings, work: Work) -> None:
+    """Train the networks of a population, unless another process is at one of them, and record what became of each.
+
+    Where that fails, the runs are done one by one, and each records its own error.
+
+    Args:
+        surroundings: of the sweep.
+        work: the population.
+
+    Raises:
+        Interrupted: if it was stopped from outside.
+    """
+    folder = surroundings.folder
+    checkpoint = checkpoint_of(folder, work.population)
+    with ExitStack() as claims:
+        for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that of two sweeps one gets all that it needs
+            claim = Claim(folder, spec.name)
+            claims.callback(claim.release)
+            if not claim.take():
+                return
+        if all(is_done(folder, spec.name) for spec in work.specs):
+            return
+        try:
+            _train(surroundings, work, checkpoint)
+            checkpoint.unlink(missing_ok=True)
+            return
+        except (KeyboardInterrupt, UncompletedJobError):
+            raise Interrupted(f"population {work.population} was interrupted") from None
+        except SystemExit as stopped:
+            if stopped.code != 2:
+                raise Interrupted(f"population {work.population} was interrupted") from None
+            traceback.print_exc()
+        except Exception:  # of one of them, perhaps, and that one will tell
+            traceback.print_exc()
+        sys.stderr.write(f"population {work.population} cannot be trained in one step: its runs are done one by one\n")
+    checkpoint.unlink(missing_ok=True)
+    for spec in work.specs:
+        do_run(surroundings, spec)
+
+
+def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
+    """Train, evaluate and record a population."""
+    start = time.perf_counter()
+    resumed = checkpoint.is_file()
+    records = {spec.name: begin(surroundings, spec, work.population, resumed) for spec in work.specs}
+    factory = MemberFactory(surroundings.folder)
+    members = [factory.make(spec) for spec in work.specs]
+    for member in members:
+        if reason := why_alone(member):
+            raise ValueError(f"{member.spec.name} cannot be a member of a population: {reason}")
+        record = records[member.spec.name]
+        if record is not None:
+            records[member.spec.name] = configured(surroundings, member.spec, record, member.config)
+    population = PopulationModule([cast(ALRNNModule, member.module) for member in members], surroundings.stop_when)
+    data = PopulationDataModule([cast(SequenceDataModule, member.data) for member in members])
+    looks = MemberCallbacks([_state_callbacks(member) for member in members])
+    folders = MemberFolders(members, looks, ProgressFile(checkpoint.parent))
+    seed_everything(members[0].spec.seed, workers=True, verbose=False)
+    last = ModelCheckpoint(checkpoint.parent, filename="last", enable_version_counter=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        trainer = Trainer(**{**members[0].trainer, "callbacks": [looks, folders, last], "logger": False})
+        trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
+    step = trainer.global_step
+    paths = folders.write_checkpoints(population)
+    population.load_best()
+    for scores in population.scores:
+        scores.clear()
+    trainer.validate(population, datamodule=data, verbose=False)
+    trainer.test(population, datamodule=data, verbose=False)
+    folders.close()
+    seconds = (time.perf_counter() - start) / len(members)
+    for k, (member, path) in enumerate(zip(members, paths, strict=True)):
+        record = records[member.spec.name]
+        if record is not None:
+            record = record._replace(seconds=seconds)
+            _record(surroundings, member, record, population, k, path, step)
+
+
+def _record(
+    surroundings: Surroundings,
+    member: Member,
+    record: Record,
+    population: PopulationModule,
+    k: int,
+    path: Path,
+    step: int,
+) -> None:
+    """Record what became of a member."""
+    epoch, metrics = population.diverged[k], population.scores[k]
+    if epoch is not None:
+        error = f"FloatingPointError: the loss, the gradient or a state is not finite in epoch {epoch}: {REMEDY}"
+        run = record.run._replace(diverged=True)
+        record = record._replace(run=run, tracebacks=(*record.tracebacks, error))
+    else:
+        log_dir = Path(surroundings.folder, record.log_dir)
+        log_best(str(log_dir), step, member.spec, metrics)
+        reached = population.watches[k].epochs_to_threshold
+        record = record._replace(
+            run=record.run._replace(metrics=dict(metrics), epochs_to_threshold=reached),
+            epochs=population.epochs[k],
+            checkpoint=os.path.relpath(path, surroundings.folder),
+        )
+    write_record(surroundings.folder, record._replace(status="done", finished=now()))
+
+
+def _state_callbacks(member: Member) -> Sequence[StatesCallback]:
+    return [callback for callback in member.callbacks if isinstance(callback, StatesCallback)]
