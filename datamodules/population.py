@@ -24,13 +24,18 @@ _Rows = tuple[int, ...]
 
 
 class _PopulationDataset(Dataset[SequenceBatch]):
-    """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each."""
+    """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each source.
 
-    def __init__(self, datasets: Sequence[SequenceDataset | EpochDataset]) -> None:
-        self._datasets = list(datasets)
+    A source is a dataset with an order, which several members may have in common: it is read once for all of them.
+    """
+
+    def __init__(self, sources: Sequence[SequenceDataset | EpochDataset], source_of: Sequence[int]) -> None:
+        self._sources = list(sources)
+        self._source_of = torch.tensor(source_of)
+        self._distinct = len(sources) == len(source_of)
 
     def __len__(self) -> int:
-        return len(self._datasets[0])
+        return len(self._sources[0])
 
     def __getitem__(self, row: _Rows) -> SequenceBatch:
         return self.__getitems__([row])
@@ -39,9 +44,9 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         index = torch.as_tensor(rows).T.contiguous()
         sources = [
             dataset.epoch_of(own) if isinstance(dataset, EpochDataset) else dataset.data
-            for dataset, own in zip(self._datasets, index, strict=True)
+            for dataset, own in zip(self._sources, index, strict=True)
         ]
-        if isinstance(self._datasets[0], EpochDataset):
+        if isinstance(self._sources[0], EpochDataset):
             index = index % len(self)
         fields: list[Tensor | None] = []
         for values in zip(*sources, strict=True):
@@ -51,12 +56,12 @@ class _PopulationDataset(Dataset[SequenceBatch]):
             field = values[0].new_empty(*index.shape, *values[0].shape[1:])
             for k, value in enumerate(values):
                 torch.index_select(value, 0, index[k], out=field[k])
-            fields.append(field)
+            fields.append(field if self._distinct else field.index_select(0, self._source_of))
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 
 
 class _PopulationSampler(Sampler[_Rows]):
-    """The order of each member's own sampler, side by side."""
+    """The orders of several samplers side by side."""
 
     def __init__(self, samplers: Sequence[EpochSampler]) -> None:
         self._samplers = list(samplers)
@@ -131,13 +136,16 @@ class PopulationDataModule(LightningDataModule):
 
     def _loader(self, split: Split) -> DataLoader[SequenceBatch]:
         datasets, first = self._datasets[split], self.members[0]
-        sampler: Iterable[_Rows] = [(row,) * len(datasets) for row in range(len(datasets[0]))]
+        seeds = [member.seed if split == "train" else 0 for member in self.members]
+        keys = [(id(dataset), seed) for dataset, seed in zip(datasets, seeds, strict=True)]
+        distinct = {key: (dataset, key[1]) for key, dataset in zip(keys, datasets, strict=True)}
+        sources = [dataset for dataset, _ in distinct.values()]
+        sampler: Iterable[_Rows] = [(row,) * len(sources) for row in range(len(datasets[0]))]
         if split == "train":
-            pairs = zip(datasets, self.members, strict=True)
-            sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, member.seed) for dataset, member in pairs])
+            sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, seed) for dataset, seed in distinct.values()])
         loader: Callable[..., DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
         return loader(
-            _PopulationDataset(datasets),
+            _PopulationDataset(sources, [[*distinct].index(key) for key in keys]),
             batch_size=first.batch_size,
             sampler=sampler,
             num_workers=first.num_workers,

@@ -127,7 +127,7 @@ class PopulationModule(LightningModule):
     def __init__(self, members: Sequence[ALRNNModule], stop_when: StopWhen | None = None) -> None:
         super().__init__()
         _check_alike(members)
-        self.networks = nn.ModuleList(members)
+        self.networks = list(members)  # no submodules: each step and epoch would go through all that they hold
         parameters, buffers = stack_networks(members)
         self._names = tuple(parameters)
         self._buffer_names = tuple(buffers)
@@ -146,7 +146,8 @@ class PopulationModule(LightningModule):
         self.register_buffer("_alive", torch.ones(len(members), dtype=torch.bool))
         self.register_buffer("_stopped", torch.zeros(len(members), dtype=torch.bool))
         self._rows: Tensor | None = None  # of the members that go on, where some have stopped
-        self.train_metrics = nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES})
+        for split in ("train", "val", "test"):
+            self.add_module(f"{split}_metrics", nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES}))
         self.register_buffer("_best_loss", torch.full((len(members),), torch.inf))
         self.vectorised = _pays(members[0])
         self._announced = False
@@ -210,15 +211,21 @@ class PopulationModule(LightningModule):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
         best = weights == "best"
         values = [getattr(self, f"_best_{i}") if best else value for i, value in enumerate(self.stack)]
-        networks = [network for network in self.networks if isinstance(network, ALRNNModule)]
         with torch.no_grad():
-            for k, network in enumerate(networks):
+            for k, network in enumerate(self.networks):
                 parameters = dict(network.named_parameters())
                 for name, value in zip(self._names, values, strict=True):
                     parameters[name].copy_(_unpadded(value[k], parameters[name]))
                 for i, name in enumerate(self._buffer_names):
                     network.get_buffer(name).copy_(getattr(self, f"_buffer_{i}")[k])
-        return networks
+        return list(self.networks)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PopulationModule:
+        """Move the members, too: what ``to``, ``double`` and Lightning call."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for network in self.networks:
+            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @torch.no_grad()
     def load_best(self) -> None:
@@ -289,7 +296,8 @@ class PopulationModule(LightningModule):
         if rows is not None:
             fields, state = ({name: value[rows] for name, value in each.items()} for each in (fields, state))
         network = self._pass[0]
-        network.train(self.training)
+        if network.training != self.training:
+            network.train(self.training)
 
         def one(state: dict[str, Tensor], fields: dict[str, Tensor]) -> _Outputs:
             return functional_call(network, state, (fields,))  # type: ignore[no-any-return]
@@ -320,14 +328,17 @@ class PopulationModule(LightningModule):
         result = self._run(batch, rows)
         losses = result.losses(_of(self._strength, rows))
         with torch.no_grad():
-            weight = result.weight.flatten(1).sum(dim=1)
-            for name, metric in self._train_means().items():
-                metric.update(self._of_all(losses[name], rows), self._of_all(weight, rows))
+            self._update_losses("train", losses, result.weight, rows)
             well = torch.isfinite(losses["loss"])
             if batch_idx % _LOOK_AT_STATES == 0:
                 well &= result.states.detach().abs().flatten(1).amax(dim=1) <= _MAX_STATE
             self._alive &= self._of_all(well, rows, True)
         return torch.where(_of(self._alive, rows), losses["loss"], 0.0).sum()
+
+    def _update_losses(self, split: Split, losses: Mapping[str, Tensor], weight: Tensor, rows: Tensor | None) -> None:
+        totals = self._of_all(weight.flatten(1).sum(dim=1), rows)
+        for name, metric in self._losses(split).items():
+            metric.update(self._of_all(losses[name], rows), totals)
 
     def _of_all(self, values: Tensor, rows: Tensor | None, fill: Any = 0) -> Tensor:
         """Values of some members among those of all, shape ``(E,)``."""
@@ -388,12 +399,15 @@ class PopulationModule(LightningModule):
             optimizer.step()  # without gradients this does nothing; a scheduler warns unless there was a step
         names_by_parameter = {id(value): name for name, value in networks[0].named_parameters()}
         stacked = dict(zip(self._names, self.stack, strict=True))
-        return networks[0]._optimizer(
-            [
-                {**group, "params": [stacked[names_by_parameter[id(value)]] for value in group["params"]], "lr": 1.0}
-                for group in first.param_groups
-            ]
-        )
+        groups = []
+        for group in first.param_groups:
+            parameters = [stacked[names_by_parameter[id(value)]] for value in group["params"]]
+            options = {**group, "params": parameters, "lr": 1.0}
+            # on a CPU torch goes from tensor to tensor where nothing is said; the other way is exact to 1e-7 alone
+            if group.get("fused", False) is None and all(value.dtype == torch.float32 for value in parameters):
+                options |= {"fused": not group["foreach"]}
+            groups.append(options)
+        return networks[0]._optimizer(groups)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Resume exactly, and stop on signals between two steps."""
@@ -416,12 +430,7 @@ class PopulationModule(LightningModule):
             self._may_end: dict[int, bool] = {}
 
     def on_train_epoch_end(self) -> None:
-        metrics = self._train_means()
-        means = {name: metric.compute().flatten().tolist() for name, metric in metrics.items()}
-        columns = [dict(zip(means, column, strict=True)) for column in zip(*means.values(), strict=True)]
-        self._record("train", {k: columns[k] for k in self._going_on()})
-        for metric in metrics.values():
-            metric.reset()
+        self._record("train", self._going_on())
         stopped = self._stopped.tolist()
         for k, alive in enumerate(self._alive.tolist()):
             if not alive and self.diverged[k] is None:
@@ -466,22 +475,22 @@ class PopulationModule(LightningModule):
         rows = self._rows if self.trainer.state.fn == TrainerFn.FITTING else None
         result = self._run(batch, rows)
         losses = result.losses(_of(self._strength, rows))
+        self._update_losses(split, losses, result.weight, rows)
         outputs = {}
         for i, k in enumerate(range(len(self.networks)) if rows is None else rows.tolist()):
-            network = cast(ALRNNModule, self.networks[k])
+            network = self.networks[k]
             own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
             prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
-            own_losses = {name: value[i] for name, value in losses.items()}
-            network.update_metrics(split, own, prediction, own_losses, result.weight[i])
-            outputs[k] = network.step_output(own, prediction, own_losses["loss"])
+            network.update_scores(split, own, prediction, result.weight[i])
+            outputs[k] = network.step_output(own, prediction, losses["loss"][i])
         return {"members": outputs}
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
-            self._read_metrics("val", range(len(self.networks)))
+            self._reset("val")
             return
         going_on = self._going_on() if self.trainer.state.fn == TrainerFn.FITTING else range(len(self.networks))
-        self._record("val", self._read_metrics("val", going_on))
+        self._record("val", going_on)
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in going_on}
@@ -496,22 +505,27 @@ class PopulationModule(LightningModule):
         self._log_medians("val/task_loss")
 
     def on_test_epoch_end(self) -> None:
-        self._record("test", self._read_metrics("test", range(len(self.networks))))
+        self._record("test", range(len(self.networks)))
         self._log_medians("test/task_loss")
 
-    def _read_metrics(self, split: Split, members: Sequence[int]) -> dict[int, dict[str, float]]:
-        networks = {k: cast(ALRNNModule, self.networks[k]) for k in members}
-        return {
-            k: {name: float(value) for name, value in network.read_metrics(split).items()}
-            for k, network in networks.items()
-        }
+    def _losses(self, split: Split) -> dict[str, WeightedMean]:
+        return {name: cast(WeightedMean, metric) for name, metric in getattr(self, f"{split}_metrics").items()}
 
-    def _train_means(self) -> dict[str, WeightedMean]:
-        return {name: cast(WeightedMean, metric) for name, metric in self.train_metrics.items()}
+    def _record(self, split: Split, members: Sequence[int]) -> None:
+        """Note the scores of an epoch, and forget its batches."""
+        columns = {name: metric.compute().tolist() for name, metric in self._losses(split).items()}
+        for k in members:
+            scores = {name: column[k] for name, column in columns.items()}
+            if split != "train":
+                scores |= {name: float(value) for name, value in self.networks[k].read_scores(split).items()}
+            self.scores[k].update({f"{split}/{name}": value for name, value in scores.items()})
+        self._reset(split)
 
-    def _record(self, split: Split, values: Mapping[int, Mapping[str, float]]) -> None:
-        for k, own in values.items():
-            self.scores[k].update({f"{split}/{name}": value for name, value in own.items()})
+    def _reset(self, split: Split) -> None:
+        for metric in self._losses(split).values():
+            metric.reset()
+        for network in self.networks if split != "train" else ():
+            network._reset_metrics(split)
 
     def _log_medians(self, key: str) -> None:
         values = torch.tensor([scores[key] for scores in self.scores])[self._alive.cpu()]

@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
 from lightning_alrnn.metrics.constant import ConstantMSE
 from lightning_alrnn.metrics.criteria import find_criterion
+from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.trials import TrialAccuracy
 from lightning_alrnn.modules.base import SequenceModule, check_is_batch, check_regularization
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -382,54 +383,49 @@ class ALRNNModule(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> None:
-        self.update_metrics(stage, batch, prediction, losses, weight)
+        metrics, total = self._metrics(stage), weight.sum()
+        for name, value in losses.items():
+            metrics[name].update(value.detach(), total)
+        if stage != "train":
+            self.update_scores(stage, batch, prediction, weight)
         self._log_metrics(stage, len(batch.inputs))
 
     @torch.no_grad()
-    def update_metrics(
-        self,
-        stage: Split,
-        batch: SequenceBatch,
-        prediction: SequencePrediction,
-        losses: dict[str, Tensor],
-        weight: Tensor,
-    ) -> None:
-        """Add a batch to the metrics of a stage.
+    def update_scores(self, stage: Split, batch: SequenceBatch, prediction: SequencePrediction, weight: Tensor) -> None:
+        """Add a batch to the metrics of a stage beyond the losses.
 
         Args:
-            stage: "train", "val" or "test".
+            stage: "val" or "test".
             batch: the batch.
             prediction: what the network makes of it.
-            losses: the loss of the batch and its parts, scalars by name.
             weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
         """
-        metrics, total = self._metrics(stage), weight.sum()
-        for name, value in losses.items():
-            metrics[name].update(value, total)
-        if stage != "train":
+        outputs, targets = prediction.outputs, batch.targets
+        if self.target_step == "every":
             counted = weight > 0
-            outputs, targets = prediction.outputs, batch.targets
-            if self.target_step == "every":
-                outputs, targets = outputs[counted], targets[counted]
-            for name in metrics.keys() - losses.keys():
-                metrics[name].update(outputs, targets)
-            if self.judges_trials:
-                self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
+            outputs, targets = outputs[counted], targets[counted]
+        for metric in self._scores(stage).values():
+            metric.update(outputs, targets)
+        if self.judges_trials:
+            self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
 
-    def read_metrics(self, stage: Split) -> dict[str, Tensor]:
-        """The metrics of a stage over the batches that were added, which are forgotten.
+    def read_scores(self, stage: Split) -> dict[str, Tensor]:
+        """The metrics of a stage beyond the losses over the batches that were added, which are forgotten.
 
         Args:
-            stage: "train", "val" or "test".
+            stage: "val" or "test".
 
         Returns:
             Scalars by key, without the stage.
         """
-        values = {name: metric.compute() for name, metric in self._metrics(stage).items()}
-        if stage != "train" and self.judges_trials:
+        values = {name: metric.compute() for name, metric in self._scores(stage).items()}
+        if self.judges_trials:
             values = self._trials(stage).compute() | values
         self._reset_metrics(stage)
         return values
+
+    def _scores(self, stage: Split) -> dict[str, Metric]:
+        return {name: metric for name, metric in self._metrics(stage).items() if not isinstance(metric, WeightedMean)}
 
     @property
     def judges_trials(self) -> bool:
