@@ -5,43 +5,48 @@ LightningModule in :mod:`lightning_alrnn.modules`, tasks in :mod:`lightning_alrn
 :mod:`lightning_alrnn.callbacks`, and functions that read a network in :mod:`lightning_alrnn.analysis`.
 """
 
-from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
-from lightning_alrnn.batch import NeuralBatch, SequenceBatch
-from lightning_alrnn.callbacks import (
-    ActiveUnits,
-    FixedPoints,
-    LatentTrajectories,
-    LengthAccuracy,
-    NeuralFit,
-    PredictionWriter,
-    RegimeOccupancy,
-    Spectrum,
-    UnitAblation,
-)
-from lightning_alrnn.datamodules import (
-    SCAN,
-    Addition,
-    Arrays,
-    ContextualIntegration,
-    Copy,
-    IMDb,
-    MultiTask,
-    SequenceDataModule,
-    SequentialDigits,
-    SequentialMNIST,
-    SpeechCommands,
-    StimulusSelection,
-)
-from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, NeuralPrediction, SequencePrediction
-from lightning_alrnn.nn import (
-    ALRNN,
-    ImageEncoder,
-    Seq2Seq,
-    SpeechEncoder,
-    TextEncoder,
-    available_backends,
-    manifold_attractor_penalty,
-)
+from typing import TYPE_CHECKING
+
+from lightning_alrnn.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from lightning_alrnn.analysis import count_regimes, fixed_points, unit_activity
+    from lightning_alrnn.batch import NeuralBatch, SequenceBatch
+    from lightning_alrnn.callbacks import (
+        ActiveUnits,
+        FixedPoints,
+        LatentTrajectories,
+        LengthAccuracy,
+        NeuralFit,
+        PredictionWriter,
+        RegimeOccupancy,
+        Spectrum,
+        UnitAblation,
+    )
+    from lightning_alrnn.datamodules import (
+        SCAN,
+        Addition,
+        Arrays,
+        ContextualIntegration,
+        Copy,
+        IMDb,
+        MultiTask,
+        SequenceDataModule,
+        SequentialDigits,
+        SequentialMNIST,
+        SpeechCommands,
+        StimulusSelection,
+    )
+    from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, NeuralPrediction, SequencePrediction
+    from lightning_alrnn.nn import (
+        ALRNN,
+        ImageEncoder,
+        Seq2Seq,
+        SpeechEncoder,
+        TextEncoder,
+        available_backends,
+        manifold_attractor_penalty,
+    )
 
 __version__ = "0.1.0"
 
@@ -85,3 +90,10 @@ __all__ = [
     "manifold_attractor_penalty",
     "unit_activity",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = import_on_use(
+        __name__,
+        ["analysis", "batch", "callbacks", "datamodules", "metrics", "modules", "nn", "plotting", "sweep"],
+        __all__,
+    )

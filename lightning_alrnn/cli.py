@@ -185,10 +185,10 @@ def main(args: Sequence[str] | None = None) -> None:
             resolve_name(_COMMANDS[arguments[0]])(arguments[1:])
         elif arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             _fail(_no_command(arguments[0]))
-        elif (full := ask_for_all(arguments)) is None and (screen := find_screen(arguments)) is not None:
+        elif (screen := find_screen(arguments)) is not None:
             sys.stdout.write(screen)
         else:
-            run_cli(full or arguments)
+            run_cli(ask_for_all(arguments) or arguments)
     except BrokenPipeError:  # whoever read the output has seen enough: `alrnn configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, MisconfigurationException) as error:

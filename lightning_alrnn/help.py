@@ -96,7 +96,7 @@ SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {
 }
 """Of LightningCLI's commands; the others hold their own."""
 
-_FLAGS = ("-h", "--help")
+FLAGS = {"-h", "--help"}
 
 
 def find_screen(arguments: Sequence[str]) -> str | None:
@@ -106,9 +106,13 @@ def find_screen(arguments: Sequence[str]) -> str | None:
         arguments: those behind ``alrnn``.
 
     Returns:
-        Its text; ``None`` where none is asked for.
+        Its text; ``None`` where none is asked for, or one that another module holds.
     """
-    if arguments and not set(_FLAGS) & set(arguments):
+    if not arguments:
+        return OVERVIEW
+    if not FLAGS & set(arguments) or ask_for_all(arguments) is not None:
+        return None
+    if not arguments[0].startswith("-") and arguments[0] not in SCREENS:
         return None
     return next((SCREENS[word] for word in arguments if word in SCREENS), OVERVIEW)
 
@@ -125,6 +129,6 @@ def ask_for_all(arguments: Sequence[str]) -> list[str] | None:
     words = list(arguments)
     for place, word in enumerate(words):
         flag, _, value = word.partition("=")
-        if flag in _FLAGS and (value == "all" or words[place + 1 : place + 2] == ["all"]):
+        if flag in FLAGS and (value == "all" or words[place + 1 : place + 2] == ["all"]):
             return [*words[:place], "--help", *words[place + (1 if value else 2) :]]
     return None

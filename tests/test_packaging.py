@@ -66,7 +66,7 @@ def test_wheel_installs_one_package_and_one_command(wheel: Path) -> None:
         (points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
         metadata = next(archive.read(n).decode() for n in archive.namelist() if n.endswith("METADATA"))
     assert tops == {"lightning_alrnn", "lightning_alrnn-0.1.0.dist-info"}
-    assert "alrnn = lightning_alrnn.cli:main" in points
+    assert "alrnn = lightning_alrnn.__main__:main" in points
     assert "License-Expression: Apache-2.0" in metadata
 
 

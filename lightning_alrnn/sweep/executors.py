@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import submitit
@@ -27,6 +22,7 @@ from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run
 from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record, run_folder
+from lightning_alrnn.sweep.workers import start_worker
 
 _POLL_SECONDS = 0.02
 _ENDING_SECONDS = 20
@@ -153,44 +149,6 @@ def default_jobs(accelerator: str) -> int:
     """
     gpus = _visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
-
-
-def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> BaseProcess:
-    """Start a process of this machine that does one item of work, such as a run, and need not import anything for it.
-
-    Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
-    itself by ``fork``, which takes hundredths of a second. With the copy ends all that its work has set or broken:
-    seeds, environment variables, settings of torch, warnings, signals, open files, memory. It goes on to its end where
-    the process that asked for it, or the one that was copied, is killed.
-
-    Args:
-        work: What is done; pickle can take it.
-        log: File that what the process writes is appended to.
-        gpus: Numbers of the GPUs that it sees.
-
-    Returns:
-        The process.
-    """
-    forkserver.set_forkserver_preload([do_run.__module__])
-    process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))
-    with _alone():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the copies
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
-        process.start()
-    return process
-
-
-def _do(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
-    """Do an item of work, in a process of its own."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        for output in (1, 2):
-            os.dup2(file.fileno(), output)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-    sys.argv = ["alrnn"]  # what the card of a model calls the program
-    work()
 
 
 class _Call:
@@ -336,23 +294,3 @@ def _visible_gpus() -> list[int]:
     if all(number.strip().isdigit() for number in given):
         return [int(number) for number in given][: torch.cuda.device_count()]
     return list(range(torch.cuda.device_count()))
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let processes that are started have one thread each, unless the user says otherwise, and no part in this one.
-
-    In an allocation of SLURM with several tasks Lightning would expect as many processes of each run. A script that
-    starts a sweep, and is not guarded by ``if __name__ == "__main__"``, would be run in each process.
-    """
-    names = ("OMP_NUM_THREADS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    os.environ["OMP_NUM_THREADS"] = before.get("OMP_NUM_THREADS", "1")
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-        del os.environ["OMP_NUM_THREADS"]
-        os.environ.update(before)

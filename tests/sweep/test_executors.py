@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ import misbehaving
 import pytest
 
 from lightning_alrnn.sweep import executors
-from lightning_alrnn.sweep.executors import Slurm, default_jobs, start_worker
+from lightning_alrnn.sweep.executors import Slurm, default_jobs
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record
+from lightning_alrnn.sweep.workers import start_worker
 
 
 class World:
@@ -136,21 +135,6 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
     assert world.started == ended == ["run0", "run1"]
 
 
-def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
-    def do(work: Callable[[], None]) -> None:
-        start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
-
-    do(partial(misbehaving.describe, tmp_path / "before"))
-    do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
-    do(partial(misbehaving.describe, tmp_path / "after"))
-    before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
-    assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
-    assert after == before
-    assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
-    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
-
-
 def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "_ENDING_SECONDS", 1)
     heeding = start_worker(partial(time.sleep, 600), tmp_path / "heeding", [])
@@ -162,25 +146,6 @@ def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypa
     for process in (heeding, going_on):
         process.join(10)
         assert not process.is_alive()
-
-
-def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    script = sys.modules["__main__"]
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    with executors._alone():
-        assert os.environ["OMP_NUM_THREADS"] == "1"
-        assert "SLURM_NTASKS" not in os.environ
-        assert sys.modules["__main__"] is not script
-    assert sys.modules["__main__"] is script
-    assert os.environ["SLURM_NTASKS"] == "4"
-    assert "OMP_NUM_THREADS" not in os.environ
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with executors._alone():
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

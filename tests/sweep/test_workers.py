@@ -1,0 +1,50 @@
+"""Processes that runs are done in: copies of one, with nothing of each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import misbehaving
+import pytest
+
+from lightning_alrnn.sweep import workers
+from lightning_alrnn.sweep.workers import start_worker
+
+
+def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
+    def do(work: Callable[[], None]) -> None:
+        start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
+
+    do(partial(misbehaving.describe, tmp_path / "before"))
+    do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
+    do(partial(misbehaving.describe, tmp_path / "after"))
+    before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
+    assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
+    assert after == before
+    assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
+    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
+
+
+def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = sys.modules["__main__"]
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with workers._alone():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert "SLURM_NTASKS" not in os.environ
+        assert sys.modules["__main__"] is not script
+    assert sys.modules["__main__"] is script
+    assert os.environ["SLURM_NTASKS"] == "4"
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with workers._alone():
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "3"

@@ -1,0 +1,64 @@
+"""What the ``alrnn`` command does before it imports torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_alrnn import __main__, cli
+from lightning_alrnn.help import OVERVIEW, SCREENS
+from lightning_alrnn.sweep import workers
+
+SWEEP = ["sweep", "--config=addition_quick", "--nonlinear_units=0", "--seeds=1", "--output_dir=swept"]
+
+
+def run_without_torch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``alrnn`` where torch cannot be imported."""
+    (folder / "torch.py").write_text("raise RuntimeError('torch is imported')")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "lightning_alrnn", *arguments]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def test_the_first_line_of_a_sweep_comes_before_torch(tmp_path: Path) -> None:
+    done = run_without_torch(tmp_path, *SWEEP, "--executor=inline")
+    assert done.stderr.startswith("alrnn sweep: starting")
+    assert done.stderr.endswith("RuntimeError: torch is imported\n")
+
+
+@pytest.mark.parametrize(("arguments", "screen"), [([], OVERVIEW), (["fit", "--help"], SCREENS["fit"])])
+def test_help_needs_no_torch(arguments: list[str], screen: str, tmp_path: Path) -> None:
+    done = run_without_torch(tmp_path, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, screen, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "prepared"),
+    [
+        (SWEEP, True, True),
+        ([*SWEEP, "--executor", "local"], True, True),
+        ([*SWEEP, "--executor", "inline"], True, False),
+        ([*SWEEP, "--executor=slurm"], True, False),
+        (["sweep", "--help"], False, False),
+        (["configs"], False, False),
+        (["fit", "--config", "sweep"], False, False),
+    ],
+)
+def test_workers_are_prepared_for_a_sweep_that_has_them(
+    arguments: list[str],
+    said: bool,
+    prepared: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["alrnn", *arguments])
+    monkeypatch.setattr(workers, "prepare_workers", lambda: calls.append("workers"))
+    monkeypatch.setattr(cli, "main", lambda: calls.append("main"))
+    __main__.main()
+    assert calls == ["workers", "main"][not prepared :]
+    assert capsys.readouterr().err.count("\n") == said
