@@ -9,27 +9,28 @@ import os
 import signal
 import statistics
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, get_args
 
 from lightning_alrnn.files import write_file
+from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
+    is_queued,
     run_inline,
     run_local,
     run_slurm,
     slurm_jobs,
 )
+from lightning_alrnn.sweep.monitor import SweepMonitor
 from lightning_alrnn.sweep.plan import (
     Plan,
+    Spec,
     differences,
     is_alrnn,
     make_plan,
@@ -38,6 +39,7 @@ from lightning_alrnn.sweep.plan import (
     parse_looks,
     parse_seeds,
 )
+from lightning_alrnn.sweep.populations import Size, Work, checkpoint_of, divide, read_populations
 from lightning_alrnn.sweep.report import format_verdict, write_verdict
 from lightning_alrnn.sweep.rules import choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
@@ -47,7 +49,6 @@ from lightning_alrnn.sweep.store import (
     Record,
     is_done,
     locked,
-    read_record,
     read_records,
     run_folder,
     write_tables,
@@ -75,17 +76,23 @@ what is varied
 what is the same for all runs
   --config TASK …        these and all further options are those of `alrnn fit`, such as
                          --trainer.max_epochs 20
+when it ends
+  --stop_when solved     a run once three validations in a row reach the threshold: accuracy 0.98, or
+                         5 % of the squared error of the best constant prediction
+  --stop_when plateau    a run once its validation loss has not sunk by 1 % for a quarter of the epochs
 where
   --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
   --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
                          array; inline: one after the other in this process
-  --jobs N               runs at a time (local: one a core, or one a GPU; slurm: as many as it lets)
+  --population auto|off|E  networks that are trained in one step, a population: as many as runs and
+                         memory give for each process (default), none, or at most E
+  --jobs N               processes at a time (local: one a core, or one a GPU; slurm: as many as it
+                         lets, for 8 runs each)
   --partition NAME --time MINUTES --gpus N --nodes N
-                         of a run (slurm; 60 minutes and no GPU on one node by default)
+                         of a job (slurm; 60 minutes and no GPU on one node by default)
   --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
 """
 _INTERRUPTED = 130
-_TABLES_SECONDS = 60
 _LISTED_DIFFERENCES = 8
 
 
@@ -106,8 +113,8 @@ def sweep(arguments: Sequence[str]) -> None:
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
-    _enter(folder, plan, looks, arguments)
-    surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit())
+    _enter(folder, plan, looks, options.stop_when, arguments)
+    surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit(), options.stop_when)
     try:
         with _signals_as_interrupt():
             if looks:
@@ -185,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grid", nargs="+", action="extend", default=[])
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--executor", choices=("local", "slurm", "inline"), default="local")
+    parser.add_argument("--population", default="auto")
+    parser.add_argument("--stop_when", choices=get_args(StopWhen))
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--partition")
     parser.add_argument("--time", type=int)
@@ -228,6 +237,10 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     for name in ("jobs", "time", "nodes"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.population not in ("auto", "off") and not (
+        options.population.isdecimal() and int(options.population) >= 1
+    ):
+        raise ValueError(f"--population must be auto, off or a number of networks, got {options.population!r}")
     if options.executor != "slurm":
         given = [name for name in ("partition", "time", "gpus", "nodes", "slurm") if getattr(options, name)]
         if given:
@@ -249,10 +262,11 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
     return plan
 
 
-def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[str]) -> None:
+def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None, arguments: Sequence[str]) -> None:
     """Make the folder, or see that the sweep in there is the same but for its cores, P, seeds and values.
 
-    The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice.
+    The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice. So must
+    be the rule by which runs end.
 
     Raises:
         ValueError: If it is another sweep; the message says in what.
@@ -271,6 +285,8 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
             changes = [
                 f"looks, by --seeds: {seeds[0]} there, {seeds[1]} now, and claims would no longer hold their level"
             ]
+        elif path.is_file() and there.get("stop_when") != stop_when:
+            changes = [f"--stop_when: {there.get('stop_when') or 'none'} there, {stop_when or 'none'} now"]
         now = json.loads(json.dumps(plan.configs))
         for core in now.keys() & there["configs"].keys() if not changes else ():
             changes += [line for line in differences(there["configs"][core], now[core]) if line not in changes]
@@ -285,6 +301,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], arguments: Sequence[s
             "varied": list(plan.varied),
             "configs": there["configs"] | now,
             "looks": list(looks),
+            "stop_when": stop_when,
             "arguments": list(arguments),
             "judged": there.get("judged", []),
             "runs_per_seed": len(plan.runs) // len({spec.seed for spec in plan.runs}),
@@ -314,28 +331,15 @@ def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroun
 
 
 def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
-    """Do the runs, with a progress bar and tables that are a minute old at most."""
+    """Do the runs, with a live table and with tables that are a minute old at most."""
     undone = [spec for spec in plan.runs if not is_done(surroundings.folder, spec.name)]
     if not undone:
         return
-    done = len(plan.runs) - len(undone)
-    with tqdm(total=len(plan.runs), initial=done, unit="run", smoothing=0, dynamic_ncols=True) as bar:
-        bar.refresh()
-        written = time.monotonic()
-
-        def report(name: str) -> None:
-            nonlocal written
-            record = read_record(surroundings.folder, name)
-            if record is None or record.status != "done":
-                failed = record is not None and record.status == "failed"
-                bar.write(f"{name}: {'failed' if failed else 'stopped before its end'}", file=sys.stderr)
-            bar.update()
-            if time.monotonic() - written > _TABLES_SECONDS:  # each takes longer the more runs there are
-                write_tables(surroundings.folder)
-                written = time.monotonic()
-
+    with SweepMonitor(surroundings.folder, plan.runs) as monitor:
+        works = _works(options, plan, undone, surroundings.folder, monitor.write)
+        monitor.watch(works)
         if options.executor == "inline":
-            run_inline(surroundings, undone, report)
+            run_inline(surroundings, works, monitor)
         elif options.executor == "slurm":
             slurm = Slurm(
                 options.partition,
@@ -345,15 +349,44 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
                 options.jobs,
                 _pairs(options.slurm),
             )
-            run_slurm(surroundings, undone, slurm, report)
+            run_slurm(surroundings, works, slurm, monitor)
         else:
-            jobs = options.jobs or default_jobs(plan.accelerator)
-            run_local(surroundings, undone, jobs, report)
+            run_local(surroundings, works, _slots(options, plan) or 1, monitor)
+
+
+def _works(
+    options: argparse.Namespace, plan: Plan, undone: Sequence[Spec], folder: Path, write: Callable[[str], None]
+) -> list[Work]:
+    """What each process does: first what was begun as a population, or waits in SLURM's queue, as it is."""
+    slurm = options.executor == "slurm"
+    names = {spec.name for spec in undone}
+    begun = [
+        work
+        for work in read_populations(folder)
+        if names & {spec.name for spec in work.specs}
+        and (checkpoint_of(folder, work.population).is_file() or (slurm and is_queued(folder, work)))
+    ]
+    begun += [work for spec in undone if slurm and is_queued(folder, work := Work((spec,)))]
+    members = {spec.name for work in begun for spec in work.specs}
+    rest = [spec for spec in undone if spec.name not in members]
+    size: Size = options.population if options.population in ("auto", "off") else int(options.population)
+    if (options.gpus or 1) > 1 or (options.nodes or 1) > 1:
+        size = "off"  # each run has several processes
+    return [*begun, *divide(folder, rest, size, _slots(options, plan), write)]
+
+
+def _slots(options: argparse.Namespace, plan: Plan) -> int | None:
+    """How many processes there are at a time; ``None`` where SLURM decides."""
+    if options.executor == "inline":
+        return 1
+    if options.executor == "slurm":
+        return None if options.jobs is None else int(options.jobs)
+    return options.jobs or default_jobs(plan.accelerator)
 
 
 def _say_interrupted(folder: Path, plan: Plan) -> None:
     count = sum(is_done(folder, spec.name) for spec in plan.runs)
-    jobs = slurm_jobs(folder, plan.runs)
+    jobs = slurm_jobs(folder, [*read_populations(folder), *(Work((spec,)) for spec in plan.runs)])
     sys.stderr.write(
         f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done and kept. The same command again goes "
         "on, each run from its last checkpoint.\n"

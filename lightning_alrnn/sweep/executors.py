@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import submitit
 import torch
@@ -20,8 +20,10 @@ from submitit.core.utils import DelayedSubmission
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.run import Surroundings, Task, do_run
-from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record, run_folder
+from lightning_alrnn.sweep.populations import Work
+from lightning_alrnn.sweep.run import Surroundings, Task
+from lightning_alrnn.sweep.run_population import do_work
+from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record
 from lightning_alrnn.sweep.workers import start_worker
 
 _POLL_SECONDS = 0.02
@@ -34,7 +36,7 @@ class Slurm(NamedTuple):
 
     Attributes:
         partition: name, or ``None`` for the cluster's default.
-        minutes: time limit of a run, after which it is requeued and goes on.
+        minutes: time limit of a job, after which it is requeued and goes on.
         gpus: for each run and node, 0 for none; each has a process of its own.
         nodes: for each run.
         jobs: how many run at a time, or ``None`` for as many as SLURM lets.
@@ -49,52 +51,63 @@ class Slurm(NamedTuple):
     more: Mapping[str, str]
 
 
-Report = Callable[[str], None]
+class Monitor(Protocol):
+    """Whoever is told how a sweep gets on."""
+
+    def ended(self, name: str) -> None:
+        """A run has ended, however that was.
+
+        Args:
+            name: of the run.
+        """
+
+    def poll(self) -> None:
+        """Some time has passed; called many times a second."""
 
 
-def run_inline(surroundings: Surroundings, specs: Sequence[Spec], report: Report) -> None:
-    """Do runs one after the other in this process.
+def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monitor) -> None:
+    """Do runs in this process, one work after the other.
 
     Args:
         surroundings: of the sweep.
-        specs: the runs; those that are done are passed over.
-        report: is told the name of each as it ends.
+        works: the runs; those that are done are passed over.
+        monitor: is told how it gets on.
     """
 
-    def start(spec: Spec, slot: int) -> None:
-        do_run(surroundings, spec)
+    def start(work: Work, slot: int) -> None:
+        do_work(surroundings, work)
 
-    _work_off(surroundings, specs, start, 1, report)
+    _work_off(surroundings, works, start, 1, monitor)
 
 
-def run_local(surroundings: Surroundings, specs: Sequence[Spec], jobs: int, report: Report) -> None:
-    """Do runs in processes of this machine, one for each, with one thread and one GPU where there is any.
+def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, monitor: Monitor) -> None:
+    """Do runs in processes of this machine, one for each work, with one thread and one GPU where there is any.
 
-    Runs that another sweep is doing in the same folder on this machine count among those that run at a time.
+    Works that another sweep is doing in the same folder on this machine count among those that are done at a time.
 
     Args:
         surroundings: of the sweep.
-        specs: the runs; those that are done are passed over.
-        jobs: how many run at a time.
-        report: is told the name of each as it ends.
+        works: the runs; those that are done are passed over.
+        jobs: how many works are done at a time.
+        monitor: is told how it gets on.
     """
     gpus = _visible_gpus()
 
-    def start(spec: Spec, slot: int) -> BaseProcess:
-        log = run_folder(surroundings.folder, spec.name) / LOG
-        return start_worker(partial(do_run, surroundings, spec), log, [gpus[slot % len(gpus)]] if gpus else [])
+    def start(work: Work, slot: int) -> BaseProcess:
+        log = work.folder(surroundings.folder) / LOG
+        return start_worker(partial(do_work, surroundings, work), log, [gpus[slot % len(gpus)]] if gpus else [])
 
-    _work_off(surroundings, specs, start, jobs, report)
+    _work_off(surroundings, works, start, jobs, monitor)
 
 
-def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, report: Report) -> None:
-    """Submit runs as one job array and wait for them. What is in the queue already is not submitted again.
+def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: Monitor) -> None:
+    """Submit works as one job array and wait for them. What is in the queue already is not submitted again.
 
     Args:
         surroundings: of the sweep.
-        specs: the runs; those that are done are passed over.
+        works: the runs; those that are done are passed over.
         slurm: settings.
-        report: is told the name of each as it ends.
+        monitor: is told how it gets on.
 
     Raises:
         ValueError: if this is no machine from which jobs can be submitted.
@@ -104,37 +117,43 @@ def run_slurm(surroundings: Surroundings, specs: Sequence[Spec], slurm: Slurm, r
         executor = submitit.SlurmExecutor(folder / "jobs")
     except RuntimeError as error:
         raise ValueError(f"--executor slurm: {error} Use it where `sbatch` and `srun` are found") from None
-    undone = [spec for spec in specs if not is_done(folder, spec.name)]
-    queued: dict[str, _SlurmJob] = {}
-    new: list[Spec] = []
-    for spec in undone:
-        path = run_folder(folder, spec.name) / _SLURM_JOB
-        before = _SlurmJob(path.read_text().strip()) if path.is_file() else None
-        if before is not None and not before.done():
-            queued[spec.name] = before
-        else:
-            new.append(spec)
+    undone = [work for work in works if not _is_done(folder, work)]
+    queued = [(work, job) for work in undone if (job := _queued_job(folder, work)) is not None]
+    new = [work for work in undone if all(work != other for other, _ in queued)]
     if new:
         executor.update_parameters(**_slurm_parameters(slurm))
         with executor.batch():
-            jobs = [executor.submit(_Call(surroundings, spec)) for spec in new]
-        for spec, job in zip(new, jobs, strict=True):
-            write_file(run_folder(folder, spec.name) / _SLURM_JOB, job.job_id.encode())
-            queued[spec.name] = _SlurmJob(job.job_id)
-    _watch(queued, report)
+            submitted = [executor.submit(_Call(surroundings, work)) for work in new]
+        for work, job_id in zip(new, [job.job_id for job in submitted], strict=True):
+            write_file(work.folder(folder) / _SLURM_JOB, job_id)
+            queued.append((work, _SlurmJob(job_id)))
+    _watch(queued, monitor)
 
 
-def slurm_jobs(folder: Path, specs: Sequence[Spec]) -> list[str]:
-    """Ids of the jobs of runs that are not done.
+def is_queued(folder: Path, work: Work) -> bool:
+    """Whether SLURM has a job for a work.
 
     Args:
         folder: of the sweep.
-        specs: the runs.
+        work: the runs.
+
+    Returns:
+        Also where the job runs.
+    """
+    return _queued_job(folder, work) is not None
+
+
+def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
+    """Ids of the jobs of works that are not done.
+
+    Args:
+        folder: of the sweep.
+        works: the runs.
 
     Returns:
         Each id once, sorted as text.
     """
-    paths = [run_folder(folder, spec.name) / _SLURM_JOB for spec in specs if not is_done(folder, spec.name)]
+    paths = [work.folder(folder) / _SLURM_JOB for work in works if not _is_done(folder, work)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
@@ -152,16 +171,16 @@ def default_jobs(accelerator: str) -> int:
 
 
 class _Call:
-    """A run, as submitit calls it; requeued, it goes on from its last checkpoint."""
+    """A work, as submitit calls it; requeued, it goes on from its last checkpoint."""
 
-    def __init__(self, surroundings: Surroundings, spec: Spec) -> None:
+    def __init__(self, surroundings: Surroundings, work: Work) -> None:
         self.surroundings = surroundings
-        self.spec = spec
+        self.work = work
 
     def __call__(self) -> None:
         place = submitit.JobEnvironment()
         job = f"{place.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-        do_run(self.surroundings, self.spec, Task(place.global_rank, place.num_tasks, job))
+        do_work(self.surroundings, self.work, Task(place.global_rank, place.num_tasks, job))
 
     def checkpoint(self) -> DelayedSubmission:
         """What is submitted again where SLURM ends the job before its time."""
@@ -189,64 +208,77 @@ class _SlurmJob:
         return self._done
 
 
+def _queued_job(folder: Path, work: Work) -> _SlurmJob | None:
+    path = work.folder(folder) / _SLURM_JOB
+    job = _SlurmJob(path.read_text().strip()) if path.is_file() else None
+    return None if job is None or job.done() else job
+
+
 def _work_off(
     surroundings: Surroundings,
-    specs: Sequence[Spec],
-    start: Callable[[Spec, int], BaseProcess | None],
+    works: Sequence[Work],
+    start: Callable[[Work, int], BaseProcess | None],
     slots: int,
-    report: Report,
+    monitor: Monitor,
 ) -> None:
-    """Start runs as slots become free, until none is left that is not done, also by another sweep.
+    """Start works as slots become free, until no run is left that is not done, also by another sweep.
 
-    A run without a process of its own has ended when it has been started.
+    A work without a process of its own has ended when it has been started.
     """
     folder = surroundings.folder
-    waiting = deque(specs)
-    elsewhere: dict[str, Spec] = {}
-    running: dict[int, tuple[Spec, BaseProcess | None]] = {}
+    waiting = deque(works)
+    elsewhere: list[Work] = []
+    running: dict[int, tuple[Work, BaseProcess | None]] = {}
     host = socket.gethostname()
     try:
         while waiting or running or elsewhere:
-            for slot, (spec, process) in list(running.items()):
+            for slot, (work, process) in list(running.items()):
                 if not _is_alive(process):
                     del running[slot]
-                    if _holder(folder, spec):  # another sweep was faster, or the process was left by its parent
-                        elsewhere[spec.name] = spec
+                    if _holders(folder, work):  # another sweep was faster, or the process was left by its parent
+                        elsewhere.append(work)
                     else:
-                        report(spec.name)
-            for name, spec in list(elsewhere.items()):
-                if not _holder(folder, spec):
-                    del elsewhere[name]
-                    record = read_record(folder, name)
-                    if record is None or record.status == "running":
-                        waiting.append(spec)  # whoever had it was stopped
-                    else:
-                        report(name)
-            beside = sum((_holder(folder, spec) or ("", 0))[0] == host for spec in elsewhere.values())
+                        _tell(monitor, work.specs)
+            for work in list(elsewhere):
+                if not _holders(folder, work):
+                    elsewhere.remove(work)
+                    left = [spec for spec in work.specs if not _has_ended(folder, spec)]
+                    _tell(monitor, [spec for spec in work.specs if spec not in left])
+                    if left:  # whoever had them was stopped
+                        waiting.append(work.only(left, folder))
+            beside = sum(host in _holders(folder, work) for work in elsewhere)
             while waiting and len(running) + beside < slots:
-                spec = waiting.popleft()
-                if is_done(folder, spec.name):
-                    report(spec.name)
-                elif holder := _holder(folder, spec):
-                    elsewhere[spec.name] = spec
-                    beside += holder[0] == host
+                work = waiting.popleft()
+                if _is_done(folder, work):
+                    _tell(monitor, work.specs)
+                elif holders := _holders(folder, work):
+                    elsewhere.append(work)
+                    beside += host in holders
                 else:
                     slot = next(slot for slot in range(slots) if slot not in running)
-                    running[slot] = (spec, start(spec, slot))
+                    running[slot] = (work, start(work, slot))
+            monitor.poll()
             if any(_is_alive(process) for _, process in running.values()) or (elsewhere and not running):
                 time.sleep(_POLL_SECONDS)
     finally:
         _end([process for _, process in running.values() if process is not None])
 
 
-def _watch(running: dict[str, _SlurmJob], report: Report) -> None:
+def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: Monitor) -> None:
     """Wait for jobs that start by themselves."""
-    while running:
-        for name, job in list(running.items()):
+    left = list(running)
+    while left:
+        for work, job in list(left):
             if job.done():
-                del running[name]
-                report(name)
+                left.remove((work, job))
+                _tell(monitor, work.specs)
+        monitor.poll()
         time.sleep(_POLL_SECONDS)
+
+
+def _tell(monitor: Monitor, specs: Sequence[Spec]) -> None:
+    for spec in specs:
+        monitor.ended(spec.name)
 
 
 def _is_alive(process: BaseProcess | None) -> bool:
@@ -265,8 +297,19 @@ def _end(processes: Sequence[BaseProcess]) -> None:
         process.kill()
 
 
-def _holder(folder: Path, spec: Spec) -> tuple[str, int] | None:
-    return Claim(folder, spec.name).holder()
+def _holders(folder: Path, work: Work) -> set[str]:
+    """Machines that have runs of a work."""
+    holders = (Claim(folder, spec.name).holder() for spec in work.specs)
+    return {holder[0] for holder in holders if holder is not None}
+
+
+def _is_done(folder: Path, work: Work) -> bool:
+    return all(is_done(folder, spec.name) for spec in work.specs)
+
+
+def _has_ended(folder: Path, spec: Spec) -> bool:
+    record = read_record(folder, spec.name)
+    return record is not None and record.status != "running"
 
 
 def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:

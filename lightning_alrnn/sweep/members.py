@@ -87,6 +87,9 @@ class _MemberCLI(FitCLI):
         self._dump_config()  # from which Lightning takes the hyper-parameters
         self._saved = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
 
+    def _set_seed(self) -> None:
+        """Leave it to :meth:`make`."""
+
     def instantiate_classes(self) -> None:
         """Leave it to :meth:`make`."""
 

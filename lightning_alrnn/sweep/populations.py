@@ -80,6 +80,20 @@ class Work(NamedTuple):
             return population_folder(sweep, self.population)
         return run_folder(sweep, self.specs[0].name)
 
+    def only(self, specs: Sequence[Spec], sweep: Path) -> Work:
+        """What is left of the work, as others have done the rest of it.
+
+        Args:
+            specs: the runs that are left.
+            sweep: folder of the sweep.
+
+        Returns:
+            The same work where its training has begun, which no member can be taken from.
+        """
+        if not self.population or checkpoint_of(sweep, self.population).is_file():
+            return self
+        return make_work(sweep, specs)
+
 
 def population_folder(sweep: Path, name: str) -> Path:
     """Folder of a population.
@@ -147,8 +161,7 @@ def divide(
             count = min(-(-count // slots) * slots, len(same))  # or a slot would be idle while another has its second
         bounds = [round(number * len(same) / count) for number in range(count + 1)]
         for begin, end in pairwise(bounds):
-            members = tuple(same[begin:end])
-            works.append(Work(members, _name(members) if len(members) > 1 else ""))
+            works.append(make_work(folder, same[begin:end]))
     for reason in sorted(reasons):
         announce(f"runs are trained one by one, as {reason}")
     places = {spec.name: place for place, spec in enumerate(specs)}
@@ -175,15 +188,22 @@ def read_populations(folder: Path) -> list[Work]:
     return works
 
 
-def note_population(folder: Path, work: Work) -> None:
-    """Note the members of a population, so that it can be gone on with.
+def make_work(folder: Path, specs: Sequence[Spec]) -> Work:
+    """A population of runs, noted in the folder so that it can be gone on with; of one run, that run by itself.
 
     Args:
         folder: of the sweep.
-        work: the population.
+        specs: the runs.
+
+    Returns:
+        The work.
     """
-    content = json.dumps([spec._asdict() for spec in work.specs], indent=1)
-    write_file(population_folder(folder, work.population) / "members.json", content + "\n")
+    if len(specs) == 1:
+        return Work(tuple(specs))
+    name = hashlib.sha256("\n".join(spec.name for spec in specs).encode()).hexdigest()[:12]
+    content = json.dumps([spec._asdict() for spec in specs], indent=1)
+    write_file(population_folder(folder, name) / "members.json", content + "\n")
+    return Work(tuple(specs), name)
 
 
 def why_alone(member: Member) -> str:
@@ -226,7 +246,7 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
         data.setup("fit")
         batch = next(iter(data.train_dataloader()))
         with torch.no_grad():
-            steps = len(batch.inputs) * module(batch.inputs[:1], batch.lengths[:1]).states.shape[1]
+            steps = len(batch.inputs) * module.encode(batch.inputs[:1], batch.lengths[:1])[0].shape[1]
         size = data_bytes(data)
     except Exception as error:  # the run itself says more
         return 1, f"the first of them cannot be made ({type(error).__name__}: {error})"
@@ -247,7 +267,3 @@ def _memory() -> int:
     limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     given = [text for path in limits if path.is_file() and (text := path.read_text().strip()).isdecimal()]
     return min([total, *map(int, given)])
-
-
-def _name(members: Sequence[Spec]) -> str:
-    return hashlib.sha256("\n".join(spec.name for spec in members).encode()).hexdigest()[:12]

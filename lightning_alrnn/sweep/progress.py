@@ -55,6 +55,17 @@ class ProgressFile:
             self._written = time.monotonic()
             write_file(self._path, json.dumps(runs), durable=False)
 
+    def written_after(self, moment: float) -> bool:
+        """Whether something was said after a moment.
+
+        Args:
+            moment: seconds as ``time.time()`` has them.
+        """
+        try:
+            return self._path.stat().st_mtime >= moment
+        except FileNotFoundError:
+            return False
+
     def read(self) -> dict[str, Progress]:
         """What was said last, by the name of the run; nothing before that."""
         try:

@@ -28,8 +28,25 @@ from lightning_alrnn.sweep.folders import MemberFolders
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.populations import Work, checkpoint_of, why_alone
 from lightning_alrnn.sweep.progress import ProgressFile
-from lightning_alrnn.sweep.run import Interrupted, Surroundings, begin, configured, do_run, log_best, now
+from lightning_alrnn.sweep.run import Interrupted, Surroundings, Task, begin, configured, do_run, log_best, now
 from lightning_alrnn.sweep.store import Claim, Record, is_done, write_record
+
+
+def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
+    """Do a work: train a population, or do a run by itself.
+
+    Args:
+        surroundings: of the sweep.
+        work: what is done.
+        task: which process of the run this is; ``None`` where it has but one.
+
+    Raises:
+        Interrupted: if it was stopped from outside.
+    """
+    if work.population:
+        do_population(surroundings, work)
+    else:
+        do_run(surroundings, work.specs[0], task)
 
 
 def do_population(surroundings: Surroundings, work: Work) -> None:

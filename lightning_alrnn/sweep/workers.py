@@ -19,7 +19,7 @@ from types import ModuleType
 
 def prepare_workers() -> None:
     """Start the process that workers are copied from, unless it runs. It imports torch and Lightning, unwaited for."""
-    forkserver.set_forkserver_preload(["lightning_alrnn.sweep.run"])
+    forkserver.set_forkserver_preload(["lightning_alrnn.sweep.run_population"])
     with _alone():
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the copies
         forkserver.ensure_running()
