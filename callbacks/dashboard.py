@@ -83,7 +83,8 @@ class Dashboard(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
         for logger in _tensorboards(trainer):
-            card = model_card(pl_module, trainer.datamodule, trainer.optimizers, trainer)  # type: ignore[attr-defined]
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            card = model_card(pl_module, data, trainer.optimizers, trainer, sys.argv)
             logger.experiment.add_text("model card", card, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -109,7 +110,9 @@ class Dashboard(Callback):
         _write(run_summary(trainer, metrics, directory))
 
 
-def model_card(pl_module: LightningModule, data: Any, optimizers: Sequence[Optimizer], trainer: Trainer) -> str:
+def model_card(
+    pl_module: LightningModule, data: Any, optimizers: Sequence[Optimizer], trainer: Trainer, command: Sequence[str]
+) -> str:
     """What was trained on what, in Markdown.
 
     Args:
@@ -117,6 +120,7 @@ def model_card(pl_module: LightningModule, data: Any, optimizers: Sequence[Optim
         data: its DataModule, or ``None``.
         optimizers: its optimizers.
         trainer: that trains it.
+        command: the program and its arguments.
 
     Returns:
         A heading, and a list of sizes, options, versions and the command.
@@ -139,7 +143,7 @@ def model_card(pl_module: LightningModule, data: Any, optimizers: Sequence[Optim
         )
         rows.append(("data", f"{type(data).__name__}({options})"))
     rows.append(("precision, devices", f"{trainer.precision}, {trainer.world_size}"))
-    rows.append(("command", f"`{_command()}`"))
+    rows.append(("command", f"`{_typed(command)}`"))
     packages = ("lightning-alrnn", "torch", "pytorch-lightning")
     rows.append(("versions", ", ".join(f"{name} {version(name)}" for name in packages)))
     equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
@@ -201,12 +205,12 @@ def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str
     return rows
 
 
-def _command() -> str:
+def _typed(command: Sequence[str]) -> str:
     """What was typed: the command line turns the names of configurations that come with the package into paths."""
-    program = Path(sys.argv[0]).name
+    program = Path(command[0]).name
     shipped = Path(str(resources.files("lightning_alrnn.configs")))
     typed = []
-    for argument in sys.argv[1:]:
+    for argument in command[1:]:
         flag, separator, value = argument.rpartition("=")
         if Path(value).is_relative_to(shipped):
             value = Path(value).relative_to(shipped).with_suffix("").as_posix()

@@ -56,12 +56,15 @@ class MemberFolders(Checkpoint):
             logger = self._logger(member)
             Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
             write_file(Path(logger.log_dir) / "config.yaml", member.text, durable=False)
-            logger.log_hyperparams(cast(Any, {**member.module.hparams_initial, **member.data.hparams_initial}))
+            options = {**member.module.hparams_initial, **member.data.hparams_initial}
+            del options["_class_path"]  # as Lightning does
+            logger.log_hyperparams(options)
             logger.save()
             if trainer.global_step > 0:
                 drop_later_steps(logger, trainer.global_step)
             elif any(isinstance(callback, Dashboard) for callback in member.callbacks):
-                card = model_card(member.module, member.data, [population.optimizer_of(k)], trainer)
+                command = ["alrnn", "fit", *member.spec.arguments]
+                card = model_card(member.module, member.data, [population.optimizer_of(k)], trainer, command)
                 logger.experiment.add_text("model card", card, 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

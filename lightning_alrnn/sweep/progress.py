@@ -15,6 +15,7 @@ from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
 
 _SECONDS = 0.5
+_KEY = "learning_watch"
 _SCORES = ("val/sequence_accuracy", "val/accuracy", "val/mse", "val/task_loss")
 
 
@@ -111,11 +112,12 @@ class RunProgress(Callback):
         if stage == "fit":
             self.watch = LearningWatch(_limit(trainer), self._stop_when)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.watch.state_dict()
+    # not by state_dict: whoever goes on from the checkpoint without a sweep would be warned that this is missing
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_KEY] = self.watch.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.watch.load_state_dict(state_dict)
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.watch.load_state_dict(checkpoint.get(_KEY, {}))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:

@@ -147,8 +147,9 @@ def _record(
         log_dir = Path(surroundings.folder, record.log_dir)
         log_best(str(log_dir), step, member.spec, metrics)
         reached = population.watches[k].epochs_to_threshold
+        names = sorted(metrics, key=lambda name: (name.startswith("test/"), not name.startswith("val/")))
         record = record._replace(
-            run=record.run._replace(metrics=dict(metrics), epochs_to_threshold=reached),
+            run=record.run._replace(metrics={name: metrics[name] for name in names}, epochs_to_threshold=reached),
             epochs=population.epochs[k],
             checkpoint=os.path.relpath(path, surroundings.folder),
         )

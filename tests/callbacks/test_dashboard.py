@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
-from lightning_alrnn.callbacks.dashboard import _LAYOUT, _command
+from lightning_alrnn.callbacks.dashboard import _LAYOUT, _typed
 from lightning_alrnn.cli import resolve_configs
 from lightning_alrnn.datamodules import Addition
 
@@ -45,11 +44,10 @@ def events(folder: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize("typed", ["--config digits --trainer.max_epochs 2", "--config=digits --data.seed=1"])
-def test_the_card_has_the_command_as_it_was_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_has_the_command_as_it_was_typed(typed: str) -> None:
     given = ["/bin/alrnn", "fit", *resolve_configs(typed.split())]
     assert any(argument.endswith("digits.yaml") for argument in given)
-    monkeypatch.setattr(sys, "argv", given)
-    assert _command() == f"alrnn fit {typed}"
+    assert _typed(given) == f"alrnn fit {typed}"
 
 
 def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from tensorboard.plugins.hparams import metadata
 from lightning_alrnn.cli import main
 from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, command, executors
 from lightning_alrnn.sweep.command import _signals_as_interrupt
-from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.report import write_verdict
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
@@ -86,13 +86,14 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
     """Runs of a sweep are not trained: they end, with made-up scores, in the state that this says, by name, or done."""
     states: dict[str, Status] = {}
 
-    def do_run(surroundings: Surroundings, spec: Spec) -> None:
-        run = Run("ALRNN", spec.nonlinear_units, spec.seed, {}, {"test/mse": 0.1, "test/constant_mse": 1.0})
-        status = states.get(spec.name, "done")
-        tracebacks = ("RuntimeError: no space left",) if status == "failed" else ()
-        write_record(surroundings.folder, Record(spec.name, run, status, tracebacks))
+    def do_work(surroundings: Surroundings, work: Work) -> None:
+        for spec in work.specs:
+            run = Run("ALRNN", spec.nonlinear_units, spec.seed, {}, {"test/mse": 0.1, "test/constant_mse": 1.0})
+            status = states.get(spec.name, "done")
+            tracebacks = ("RuntimeError: no space left",) if status == "failed" else ()
+            write_record(surroundings.folder, Record(spec.name, run, status, tracebacks))
 
-    monkeypatch.setattr(executors, "do_run", do_run)
+    monkeypatch.setattr(executors, "do_work", do_work)
     return states
 
 

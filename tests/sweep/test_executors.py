@@ -16,6 +16,7 @@ import pytest
 from lightning_alrnn.sweep import executors
 from lightning_alrnn.sweep.executors import Slurm, default_jobs
 from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.populations import Work, make_work, read_populations
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record
@@ -34,33 +35,44 @@ class World:
         self.slots: set[int] = set()
         self.reported: list[str] = []
 
-    def start(self, spec: Spec, slot: int) -> Any:
+    def ended(self, name: str) -> None:
+        self.reported.append(name)
+
+    def poll(self) -> None:
+        """Nothing is shown."""
+
+    def start(self, work: Work, slot: int) -> Any:
         assert slot not in self.slots
         self.slots.add(slot)
         self.going += 1
         self.most = max(self.most, self.going)
-        self.started.append(spec.name)
-        return _Process(self, spec, slot, looks=random.Random(spec.seed).randint(0, 4))
+        self.started += [spec.name for spec in work.specs]
+        return _Process(self, work, slot, looks=random.Random(work.specs[0].seed).randint(0, 4))
 
-    def work_off(self, specs: Sequence[Spec], slots: int) -> None:
-        executors._work_off(self.surroundings, specs, self.start, slots, self.reported.append)
+    def work_off(self, works: Sequence[Work], slots: int) -> None:
+        executors._work_off(self.surroundings, works, self.start, slots, self)
 
 
 class _Process:
-    def __init__(self, world: World, spec: Spec, slot: int, looks: int) -> None:
-        self.world, self.spec, self.slot, self.looks = world, spec, slot, looks
+    def __init__(self, world: World, work: Work, slot: int, looks: int) -> None:
+        self.world, self.work, self.slot, self.looks = world, work, slot, looks
 
     def is_alive(self) -> bool:
         if self.looks == 0:
             self.world.going -= 1
             self.world.slots.discard(self.slot)
-            write_record(self.world.folder, done(self.spec))
+            for spec in self.work.specs:
+                write_record(self.world.folder, done(spec))
         self.looks -= 1
         return self.looks >= 0
 
 
 def spec(seed: int) -> Spec:
     return Spec(f"run{seed}", "ALRNN", 0, seed, {}, ())
+
+
+def alone(*seeds: int) -> list[Work]:
+    return [Work((spec(seed),)) for seed in seeds]
 
 
 def done(spec: Spec) -> Record:
@@ -77,7 +89,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: World, slots: int) -> None:
     specs = [spec(seed) for seed in range(20)]
     write_record(world.folder, done(specs[3]))
-    world.work_off(specs, slots)
+    world.work_off(alone(*range(20)), slots)
     assert world.started == [one.name for one in specs if one.seed != 3]
     assert sorted(world.reported) == sorted(one.name for one in specs)
     assert world.most == min(slots, 19)
@@ -98,7 +110,7 @@ def test_a_run_that_another_sweep_is_doing_is_waited_for(world: World, monkeypat
             stopped.release()
 
     monkeypatch.setattr(time, "sleep", sleep)
-    world.work_off([spec(seed) for seed in range(3)], slots=3)
+    world.work_off(alone(0, 1, 2), slots=3)
     # the two that go on count: there is room for one more
     assert world.started == ["run2", "run1"]
     assert sorted(world.reported) == ["run0", "run1", "run2"]
@@ -115,8 +127,27 @@ def test_no_room_beside_another_sweep_s_runs(world: World, monkeypatch: pytest.M
             claim.release()
 
     monkeypatch.setattr(time, "sleep", sleep)
-    world.work_off([spec(0), spec(1)], slots=1)
+    world.work_off(alone(0, 1), slots=1)
     assert sorted(world.started) == ["run0", "run1"]
+
+
+def test_what_is_left_of_a_population_that_another_sweep_had(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    population = make_work(world.folder, [spec(seed) for seed in range(3)])
+    assert read_populations(world.folder) == [population]
+    claim = Claim(world.folder, "run1")
+    assert claim.take()
+    steps = iter(range(1000))
+
+    def sleep(seconds: float) -> None:
+        if next(steps) == 5:
+            write_record(world.folder, done(spec(1)))
+            claim.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    world.work_off([population, *alone(3)], slots=2)
+    assert world.started == ["run3", "run0", "run2"]
+    assert sorted(world.reported) == ["run0", "run1", "run2", "run3"]
+    assert read_populations(world.folder) == []
 
 
 def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +160,9 @@ def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(random.Random, "randint", lambda self, low, high: 10)
     ended: list[str] = []
-    monkeypatch.setattr(executors, "_end", lambda processes: ended.extend(one.spec.name for one in processes))
+    monkeypatch.setattr(executors, "_end", lambda processes: ended.extend(one.work.specs[0].name for one in processes))
     with pytest.raises(KeyboardInterrupt):
-        world.work_off([spec(seed) for seed in range(5)], slots=2)
+        world.work_off(alone(*range(5)), slots=2)
     assert world.started == ended == ["run0", "run1"]
 
 
@@ -175,9 +206,10 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder = tmp_path / "swept"
     specs = [spec(seed) for seed in range(3)]
     write_record(folder, done(specs[1]))
-    reported: list[str] = []
+    works = alone(0, 1, 2)
+    monitor = World(folder)
     slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
-    executors.run_slurm(Surroundings(folder, (), {}, ""), specs, slurm, reported.append)
+    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
     flags = set((tmp_path / "script").read_text().splitlines())
     assert {
         "#SBATCH --array=0-1%2",  # what is done is not submitted
@@ -190,15 +222,16 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "#SBATCH --cpus-per-task=4",
     } <= flags
     assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
-    assert sorted(reported) == ["run0", "run2"]
-    assert executors.slurm_jobs(folder, specs) == ["17_0", "17_1"]
+    assert sorted(monitor.reported) == ["run0", "run2"]
+    assert executors.slurm_jobs(folder, works) == ["17_0", "17_1"]
 
     # while the jobs are in the queue they are not submitted again
     (tmp_path / "script").unlink()
     (tmp_path / "queue").write_text("PENDING\n")
-    monkeypatch.setattr(executors, "_watch", lambda running, report: reported.extend(sorted(running)))
-    executors.run_slurm(Surroundings(folder, (), {}, ""), specs, slurm, reported.append)
-    assert reported[2:] == ["run0", "run2"]
+    watched: list[Work] = []
+    monkeypatch.setattr(executors, "_watch", lambda running, monitor: watched.extend(work for work, _ in running))
+    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
+    assert watched == [works[0], works[2]]
     assert not (tmp_path / "script").exists()
 
 
@@ -206,5 +239,5 @@ def test_slurm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", str(tmp_path))
     slurm = Slurm(None, 60, 0, 1, None, {})
     with pytest.raises(ValueError, match=r"--executor slurm: .*srun"):
-        executors.run_slurm(Surroundings(tmp_path, (), {}, ""), [spec(0)], slurm, lambda name: None)
+        executors.run_slurm(Surroundings(tmp_path, (), {}, ""), alone(0), slurm, World(tmp_path))
     assert read_record(tmp_path, "run0") is None

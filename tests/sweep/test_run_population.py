@@ -1,0 +1,217 @@
+"""Populations of a sweep: what they leave, against the same runs by themselves, and what happens when they are stopped."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.cli import main
+from lightning_alrnn.sweep import run_population
+from lightning_alrnn.sweep.store import Record, read_records
+
+TINY = [
+    "--data=Addition",
+    "--data.sequence_length=6",
+    "--data.train_size=64",
+    "--data.val_size=16",
+    "--data.test_size=16",
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--trainer.num_sanity_val_steps=0",
+    "--trainer.gradient_clip_val=1",
+    "--model.hidden_size=6",
+    "--trainer.callbacks=RegimeOccupancy",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=FixedPoints",
+    "--trainer.callbacks.figure_every_n_epochs=0",
+    "--trainer.callbacks+=Dashboard",
+]
+OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
+    try:
+        main(["sweep", f"--output_dir={folder}", "--executor=inline", *base, *options])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def weights(folder: Path, record: Record, name: str = "last.ckpt") -> dict[str, Tensor]:
+    path = folder / "runs" / record.name / "checkpoints" / name
+    return torch.load(path, weights_only=True)["state_dict"]  # type: ignore[no-any-return]
+
+
+def test_a_member_leaves_what_a_run_by_itself_leaves() -> None:
+    options = [*OPTIONS, "--grid", "model.mar_strength=0.1,1"]
+    for population in ("auto", "off"):
+        assert sweep(population, *options, f"--population={population}") == 0
+    together, alone = (read_records(folder) for folder in ("auto", "off"))
+    assert len({record.population for record in together}) == 1
+    assert {record.population for record in alone} == {""}
+    for one, other in zip(together, alone, strict=True):
+        assert one.run.metrics == pytest.approx(other.run.metrics, rel=1e-3, abs=1e-4)
+        same = ("name", "status", "tracebacks", "epochs", "resumed", "config_hash", "log_dir", "checkpoint")
+        assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
+        assert one.run._replace(metrics={}) == other.run._replace(metrics={})
+        folders = [Path(name, "runs", one.name) for name in ("auto", "off")]
+        for name in ("config.yaml", "hparams.yaml"):
+            first, second = (yaml.unsafe_load((folder / name).read_text()) for folder in folders)
+            assert list(first) == list(second)
+            assert str(first).replace("/auto", "/off") == str(second)
+        for name in ("last.ckpt", Path(one.checkpoint).name):
+            first, second = (weights(Path(name_of), one, name) for name_of in ("auto", "off"))
+            assert first.keys() == second.keys()
+            for key, value in first.items():
+                torch.testing.assert_close(value, second[key], rtol=0, atol=1e-4)
+        first, second = (EventAccumulator(str(folder)).Reload() for folder in folders)
+        tags = first.Tags()
+        assert {**tags, "scalars": set(tags["scalars"])} == {**second.Tags(), "scalars": set(second.Tags()["scalars"])}
+        for tag in ("train/loss", "val/mse", "test/mse", "best/val/mse"):
+            for event, expected in zip(first.Scalars(tag), second.Scalars(tag), strict=True):
+                assert event.step == expected.step
+                assert event.value == pytest.approx(expected.value, rel=1e-3, abs=1e-4)
+    headers = [next(csv.reader(Path(name, "results.csv").open())) for name in ("auto", "off")]
+    assert headers[0] == headers[1]
+    assert {"population", "epochs_to_threshold"} <= set(headers[0])
+    # the same command again has nothing to do
+    before = {path: path.stat().st_mtime_ns for path in Path("auto").glob("runs/*/record.json")}
+    assert sweep("auto", *options) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("auto").glob("runs/*/record.json")} == before
+
+
+def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
+    assert sweep("swept", *OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1") == 0
+    record = read_records("swept")[-1]
+    folder = Path("swept/runs") / record.name
+    module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
+    assert module.core.nonlinear_units == 6
+    config = ["--config", str(folder / "config.yaml"), "--trainer.logger.version=again"]
+    main(["test", *config, f"--ckpt_path={Path('swept', record.checkpoint)}"])
+    events = EventAccumulator("swept/runs/again").Reload()
+    assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
+    # training goes on as that of a network which was trained alone
+    assert (
+        sweep("off", *OPTIONS, "--population=off", "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1")
+        == 0
+    )
+    for name in ("swept", "off"):
+        path = Path(name, "runs", record.name)
+        further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
+        main(["fit", *further, f"--ckpt_path={path / 'checkpoints/last.ckpt'}"])
+    one, other = (torch.load(f"{name}/runs/on/checkpoints/last.ckpt", weights_only=True) for name in ("swept", "off"))
+    assert one["global_step"] == other["global_step"] == 16
+    assert one["lr_schedulers"] == other["lr_schedulers"]
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(value, other["state_dict"][key], rtol=0, atol=1e-4)
+
+
+def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> None:
+    rates = ["--grid", "model.optimizer.lr=1e-3,1e30", "--model.optimizer=SGD", "--trainer.gradient_clip_val=null"]
+    assert sweep("swept", *OPTIONS, *rates) == 0
+    records = read_records("swept")
+    for record in records:
+        wild = record.run.settings["model.optimizer.lr"] == 1e30
+        assert record.status == "done"
+        assert record.run.diverged == wild
+        assert bool(record.run.metrics) != wild
+        assert ("training has diverged" in record.error) == wild
+    # as many members, all of them tame
+    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:]) == 0
+    tame = [record for record in read_records("tame") if record.run.settings["model.optimizer.lr"] == 1e-3]
+    for one, other in zip([record for record in records if not record.run.diverged], tame, strict=True):
+        first, second = weights(Path("swept"), one), weights(Path("tame"), other)
+        assert all(value.equal(second[key]) for key, value in first.items())
+
+
+def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the third member solves the task in its second epoch, the others never
+    monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
+    monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.02)
+    easy = [
+        *TINY,
+        "--data.operation=sum",
+        "--trainer.max_epochs=12",
+        "--model.optimizer=Adam",
+        "--model.init=near_identity",
+        "--model.mar_strength=0",
+        "--data.train_size=1000",
+    ]
+    for population in ("auto", "off"):
+        options = ["--nonlinear_units=0,1", "--seeds=1", "--grid", "model.optimizer.lr=1e-6,0.02"]
+        assert sweep(population, *options, "--stop_when=solved", f"--population={population}", base=easy) == 0
+    together, alone = (read_records(folder) for folder in ("auto", "off"))
+    stopped = [record for record in together if record.epochs < 12]
+    assert stopped
+    assert len(stopped) < len(together)
+    for one, other in zip(together, alone, strict=True):
+        assert (one.epochs, one.run.epochs_to_threshold) == (other.epochs, other.run.epochs_to_threshold)
+        assert one.run.epochs_to_threshold == (one.epochs if one.epochs < 12 else None)
+        assert one.run.metrics["test/mse"] == pytest.approx(other.run.metrics["test/mse"], rel=1e-2)
+    # by another rule it is another sweep
+    assert sweep("auto", *options, "--stop_when=plateau", base=easy) == 2
+
+
+def test_what_cannot_be_trained_together_is_trained_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("one of them has no data")
+
+    monkeypatch.setattr(run_population, "_train", fail)
+    assert sweep("swept", *OPTIONS) == 0
+    assert "its runs are done one by one" in capsys.readouterr().err
+    records = read_records("swept")
+    assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 6
+    # a callback that looks at one network, and an option of the Trainer that a population does not have
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
+    options = [*TINY, *OPTIONS, "--jobs=1", "--trainer.max_epochs=60", "--model.initial_state=uniform"]
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
+    quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    start = time.monotonic()
+    subprocess.run([*command, "whole"], check=True, **quiet)
+    seconds = time.monotonic() - start
+    draw = random.Random(0)
+    for _ in range(kills):
+        with subprocess.Popen([*command, "killed"], start_new_session=True, **quiet) as parent:
+            time.sleep(draw.uniform(0.5, 1.0) * seconds if kills == 1 else draw.uniform(0.3, 1.0) * seconds)
+            os.killpg(parent.pid, signal.SIGKILL)
+    subprocess.run([*command, "killed"], check=True, **quiet)
+    whole, killed = read_records("whole"), read_records("killed")
+    assert [record.name for record in whole] == [record.name for record in killed]
+    for one, other in zip(whole, killed, strict=True):
+        assert other.status == "done"
+        assert other.tracebacks == ()
+        assert one.run == other.run
+        for name in ("last.ckpt", Path(one.checkpoint).name):
+            first, second = weights(Path("whole"), one, name), weights(Path("killed"), other, name)
+            assert all(value.equal(second[key]) for key, value in first.items())
+        for folder in ("whole", "killed"):
+            events = EventAccumulator(str(Path(folder, "runs", one.name))).Reload()
+            assert [event.step for event in events.Scalars("val/mse")] == [4 * epoch + 3 for epoch in range(60)]
+            assert len(events.Scalars("test/mse")) == 1
