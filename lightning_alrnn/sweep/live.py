@@ -1,0 +1,266 @@
+"""The runs of a sweep while they are trained: a table redrawn in place on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import statistics
+import sys
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Literal, NamedTuple, Self, TextIO
+
+from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.words import counted
+
+_REDRAW_SECONDS = 0.5
+_LINE_SECONDS = 10  # at least, between two lines where there is no terminal
+_SILENT_SECONDS = 30
+_ESTIMATE_SECONDS, _ESTIMATE_SHARE = 3, 0.05  # what the time left is first estimated from
+_LONGEST_LABEL = 20
+_CELL = 5  # characters of a score
+_MARKS = {"diverged": "×", "failed": "!", "stopped": "–"}
+_ENDED = ("done", *_MARKS)
+
+
+class RunState(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        status: What it is doing, or how it ended.
+        epochs: Number of epochs that it has been trained for, also while it waits to go on from a checkpoint.
+        max_epochs: Number of epochs that it is to be trained for; 0 where it is not known.
+        score: Score of the last validation, or of the test of a run that is done; ``None`` where there is none yet.
+    """
+
+    status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
+    epochs: int = 0
+    max_epochs: int = 0
+    score: float | None = None
+
+
+class LiveTable:
+    """A headline, and a table with a row for each core, P and setting and a column for each seed.
+
+    A cell has the score so far, dim while the run goes on unless ``NO_COLOR`` is set. Where the seeds do not fit the
+    width of the terminal, a row has a median score and numbers of runs; where the rows do not fit its height, those
+    with a running run come first. Where ``file`` is no terminal, or ``TERM`` is ``dumb``, only the headline is
+    written: at the start, at the end, and in between when runs have ended.
+
+    Between two redraws the cursor stands at the beginning of the headline. A terminal that becomes narrower wraps the
+    lines anew and takes the cursor along; with the cursor below the table, the way back up would have another length.
+
+    Args:
+        specs: Runs of the sweep.
+        score: Key of the score, such as ``val/accuracy``.
+        file: Where it is drawn; ``sys.stderr`` by default.
+
+    Example:
+        >>> specs = [Spec(f"P{p}", "ALRNN", p, 0, {}, ()) for p in (0, 5)]
+        >>> with LiveTable(specs, "val/accuracy", sys.stdout) as table:
+        ...     table.show({"P0": RunState("done"), "P5": RunState("running", 3, 20, 0.91)})
+        ...     table.write("a message")
+        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 gone
+        a message
+        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 gone
+    """
+
+    def __init__(self, specs: Sequence[Spec], score: str = "", file: TextIO | None = None) -> None:
+        self._file = file or sys.stderr
+        self._score = score
+        self._in_place = self._file.isatty() and os.environ.get("TERM") != "dumb"
+        self._names = [spec.name for spec in specs]
+        self._seeds = sorted({spec.seed for spec in specs})
+        self._rows = _rows(specs)
+        self._first: dict[str, RunState] = {}  # what was there before this session
+        self._states: dict[str, RunState] = {}
+        self._opened = monotonic()
+        self._drawn = -math.inf
+        self._ended = 0  # number of runs, as last drawn
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def show(self, states: Mapping[str, RunState]) -> None:
+        """Redraw the table, unless it was drawn less than half a second ago.
+
+        Args:
+            states: By name of the run. A run without a state is waiting.
+        """
+        self._states = {name: states.get(name, RunState("waiting")) for name in self._names}
+        self._first = self._first or self._states
+        changed = self._ended != self._count_ended()
+        pause = _REDRAW_SECONDS if self._in_place else _LINE_SECONDS if changed else _SILENT_SECONDS
+        if monotonic() - self._drawn >= pause:
+            self._draw()
+
+    def write(self, line: str) -> None:
+        """Write a message that stays above the table.
+
+        Args:
+            line: Message without a line break at its end.
+        """
+        if self._in_place and self._states:
+            self._draw(before=line)
+        else:
+            self._print(f"{line}\n")
+
+    def close(self) -> None:
+        """Draw the table once more and leave it standing above the cursor."""
+        if self._states:
+            self._draw(last=True)
+        self._states = {}
+
+    def _draw(self, before: str = "", last: bool = False) -> None:
+        self._drawn = monotonic()
+        self._ended = self._count_ended()
+        if not self._in_place:
+            self._print(f"{self._headline()}\n")
+            return
+        lines = self._lines()
+        message = f"\x1b[J{before}\n" if before else ""
+        back = "\n" if last else f"\r\x1b[{len(lines) - 1}A" if len(lines) > 1 else "\r"
+        # each line is erased behind what is written over it: a table that is erased first would flicker
+        self._print(f"\r{message}" + "\x1b[K\n".join(lines) + f"\x1b[J{back}")
+
+    def _print(self, text: str) -> None:
+        self._file.write(text)
+        self._file.flush()
+
+    def _count_ended(self) -> int:
+        return sum(state.status in _ENDED for state in self._states.values())
+
+    def _headline(self) -> str:
+        counts: Counter[str] = Counter(state.status for state in self._states.values())
+        parts = [f"{counts['done']} of {counted(len(self._names), 'run')} done"]
+        running = [state for state in self._states.values() if state.status == "running"]
+        if running:
+            epochs = sorted({state.epochs for state in running})
+            goals = {state.max_epochs for state in running}
+            text = f" at epoch {epochs[0]}" + (f"–{epochs[-1]}" if len(epochs) > 1 else "")
+            text += f" of {max(goals)}" if len(goals) == 1 and max(goals) else ""
+            parts.append(f"{len(running)} running" + (text if epochs[-1] or max(goals) else ""))
+        for status, mark in _MARKS.items():
+            if counts[status]:
+                parts.append(f"{counts[status]} {status}" + (f" ({mark})" if self._in_place else ""))
+        seconds = self._drawn - self._opened
+        left = self._seconds_left(seconds)
+        gone = f"{_clock(seconds)} gone" + (f", about {_clock(left)} left" if left else "")
+        return " · ".join(part for part in (", ".join(parts), self._score, gone) if part)
+
+    def _seconds_left(self, seconds: float) -> float:
+        """An estimate from the epochs of this session; 0 where nothing is left, or too little is done to tell."""
+        # a run of unknown length counts as long as the longest, or as one step where none is known
+        longest = max((1, *(state.max_epochs for state in self._states.values())))
+        sizes = {name: state.max_epochs or longest for name, state in self._states.items()}
+
+        def trained(states: Mapping[str, RunState]) -> int:
+            return sum(
+                sizes[name] if state.status in _ENDED else min(state.epochs, self._states[name].max_epochs)
+                for name, state in states.items()
+            )
+
+        total, before, now = sum(sizes.values()), trained(self._first), trained(self._states)
+        enough = seconds >= _ESTIMATE_SECONDS or now - before >= _ESTIMATE_SHARE * (total - before)
+        return seconds * (total - now) / (now - before) if now > before and enough else 0
+
+    def _lines(self) -> list[str]:
+        """One line less than the terminal has, at most, and each shorter than it is wide: nothing scrolls or wraps."""
+        width, height = _size(self._file)
+        lines = textwrap.wrap(self._headline(), max(width - 1, 1))
+        (titles, _), *rows = self._rows
+        space = height - 1 - len(lines) - 1
+        running = [any(self._states[name].status == "running" for name in names.values()) for _, names in rows]
+        chosen = sorted(range(len(rows)), key=lambda row: not running[row])
+        if len(rows) > space:
+            chosen = chosen[: max(space - 1, 0)]
+        shown = [rows[row] for row in sorted(chosen)]
+        cell = max([_CELL, *(len(str(seed)) for seed in self._seeds)]) + 1
+        if len(titles) + len("  seed") + cell * len(self._seeds) < width:
+            lines.append(f"{titles}  seed" + "".join(f"{seed:>{cell}}" for seed in self._seeds))
+            for label, names in shown:
+                states = (self._states.get(names.get(seed, "")) for seed in self._seeds)
+                lines.append(f"{label}      " + "".join(_cell(state, cell) for state in states))
+        else:
+            lines += [_clip(line, width - 1) for line in self._count(titles, shown)]
+        if len(shown) < len(rows):
+            lines.append(_clip(f"… and {counted(len(rows) - len(shown), 'more row')}", width - 1))
+        return lines[: height - 1]
+
+    def _count(self, titles: str, rows: Sequence[tuple[str, Mapping[int, str]]]) -> list[str]:
+        """For each row the median score of the runs that are done, or else of those that run, and numbers of runs."""
+        present = {state.status for state in self._states.values()}
+        statuses = [status for status in ("done", "running", "waiting", *_MARKS) if status in present]
+        lines = ["  ".join([titles, "median", *statuses])]
+        for label, names in rows:
+            scores = defaultdict[str, list[float | None]](list)
+            for name in names.values():
+                scores[self._states[name].status].append(self._states[name].score)
+            known = [score for score in scores["done"] or scores["running"] if score is not None]
+            cells = [_short(statistics.median(known)) if known else ""]
+            cells += [str(len(scores[status]) or "") for status in statuses]
+            widths = [len(title) for title in ("median", *statuses)]
+            lines.append("  ".join([label, *map(str.rjust, cells, widths)]))
+        return lines
+
+
+def _rows(specs: Sequence[Spec]) -> list[tuple[str, dict[int, str]]]:
+    """Titles and rows, each with aligned labels of what varies but the seed, and the names of its runs by seed."""
+    axes = sorted({key for spec in specs for key in spec.settings})
+    names: dict[tuple[str, ...], dict[int, str]] = {}
+    for spec in sorted(specs, key=lambda spec: (spec.core != "ALRNN", spec.core, spec.nonlinear_units or 0)):
+        units = "" if spec.nonlinear_units is None else str(spec.nonlinear_units)
+        row = (spec.core, units, *(str(spec.settings.get(key, "")) for key in axes))
+        names.setdefault(row, {})[spec.seed] = spec.name
+    titles = ("core", "P", *(key.rpartition(".")[2] for key in axes))
+    columns = [column for column in zip(titles, *names, strict=True) if len({*column[1:]}) > 1]
+    clipped = [[_clip(text, _LONGEST_LABEL) for text in column] for column in columns]
+    aligned = [[text.rjust(max(map(len, column))) for text in column] for column in clipped]
+    labels = ["  ".join(column[row] for column in aligned) for row in range(len(names) + 1)]
+    return list(zip(labels, [{}, *names.values()], strict=True))
+
+
+def _cell(state: RunState | None, width: int) -> str:
+    """A run in the table; blank where a row lacks the seed."""
+    if state is None or state.status == "waiting":
+        return f"{'·' if state else '':>{width}}"
+    text = "done" if state.status == "done" else "…"
+    text = _MARKS.get(state.status, text if state.score is None else _short(state.score)).rjust(width)
+    return f"\x1b[2m{text}\x1b[0m" if state.status == "running" and not os.environ.get("NO_COLOR") else text
+
+
+def _short(score: float) -> str:
+    """A score in at most five characters, with up to three digits."""
+    text = "0"
+    for digits in (3, 2, 1) if score else ():
+        mantissa, _, exponent = f"{score:#.{digits}g}".partition("e")
+        text = re.sub(r"^(-?)0\.", r"\1.", mantissa).rstrip(".") + (f"e{int(exponent)}" if exponent else "")
+        if len(text) <= _CELL:
+            break
+    return _clip(text, _CELL)
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _size(file: TextIO) -> tuple[int, int]:
+    """Columns and lines of the terminal that a file is."""
+    try:
+        width, height = os.get_terminal_size(file.fileno())
+    except OSError:
+        width = height = 0
+    return (width, height) if width and height else shutil.get_terminal_size()
