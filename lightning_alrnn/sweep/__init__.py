@@ -3,6 +3,7 @@
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.intervals import Gaps, Interval, gap_intervals, share_interval
+from lightning_alrnn.sweep.learning_time import LearningTime
 from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, pruning_rules
 from lightning_alrnn.sweep.rules import Rules, Run, choose_score, higher_is_better
 from lightning_alrnn.sweep.verdict import Baseline, Dependence, SizeVerdict, Verdict, judge
@@ -14,6 +15,7 @@ __all__ = [
     "Estimate",
     "Gaps",
     "Interval",
+    "LearningTime",
     "Pruning",
     "PruningPoint",
     "Rules",
