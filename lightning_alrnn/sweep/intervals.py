@@ -121,7 +121,8 @@ def gap_lower_limit(ordered: Sequence[NDArray[np.float64]], place: int, alpha: f
     """Lower limit of how far the typical run of a column lies behind the best of the others.
 
     Args:
-        ordered: Scores of the runs of each column in ascending order, as those of :func:`gap_intervals`.
+        ordered: Scores of the runs of each column in ascending order, −∞ for one that diverged; each of shape
+            ``(runs,)``.
         place: Index of the column.
         alpha: Level.
 
