@@ -72,8 +72,8 @@ def plot_verdict(verdict: Verdict) -> Figure:
         Figure with the answer in its title. P is spaced by rank. Top: each run, hollow where it has other settings than
         the chosen one, and the typical run of each P, whose marker says whether P is shown to be enough. Runs that
         diverged are counted at the worse end, and baselines stand on the right. Middle: the gap between the typical run
-        and the best one, and the share of good runs, with their limits. Bottom: regimes visited and active units, where
-        they were logged. Several sizes of training data have a colour each.
+        and the best one, and the share of good runs, with their limits; where two P or more reach the threshold, the
+        epochs until a typical run does. Bottom: regimes visited and active units, where they were logged. Several sizes of training data have a colour each.
 
     Example:
         >>> from lightning_alrnn.sweep import Run, judge
@@ -136,7 +136,7 @@ def _lower_rows(verdict: Verdict, columns: Sequence[Column]) -> list[list[_Panel
         (index, one.nonlinear_units): one for index, size in enumerate(verdict.sizes) for one in size.learning_times
     }
     learning: list[_Panel] = []
-    if any(sum(one.reached > 0 for one in size.learning_times) > 1 for size in verdict.sizes):
+    if any(sum(math.isfinite(one.typical) for one in size.learning_times) > 1 for size in verdict.sizes):
         learning = [("epochs until a typical run reaches the threshold", partial(_draw_learning, columns, times))]
     return [row for row in (layers if compared else [], learning, counts) if row]
 
@@ -296,14 +296,17 @@ def _draw_counts(
 
 def _draw_learning(columns: Sequence[Column], times: Mapping[tuple[int, int], LearningTime], axes: Axes) -> None:
     """Epochs of a typical run with their limits; what is not within the epochs of training stands above them."""
-    rows = [(column, times[column.size, column.estimate.nonlinear_units]) for column in columns]
-    within = [value for _, one in rows for value in (one.typical, one.low, one.high) if value <= one.epochs]
-    axes.set_ylim(0, 1.15 * max(within))
+    places = ((column, times.get((column.size, column.estimate.nonlinear_units))) for column in columns)
+    rows = [(column, one) for column, one in places if one is not None]
+    spans = [(one.typical, one.low, one.high) for _, one in rows]
+    top = 1.15 * max(value for span in spans for value in span if math.isfinite(value))
+    axes.set_ylim(0, top)
     axes.locator_params(axis="y", nbins=3)
-    beyond = any(max(one.typical, one.high) > one.epochs for _, one in rows)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 0.75 * top])  # the label above has two lines
+    beyond = any(math.isinf(value) for span in spans for value in span)
     edge = _keep_room(axes, f"not within\n{max(one.epochs for _, one in rows)}") if beyond else math.nan
-    for column, one in rows:
-        typical, low, high = (edge if value > one.epochs else value for value in (one.typical, one.low, one.high))
+    for (column, one), span in zip(rows, spans, strict=True):
+        typical, low, high = (edge if math.isinf(value) else value for value in span)
         _draw_mark(axes, column, typical, (low, high) if one.low else ())
 
 

@@ -32,9 +32,9 @@ class LearningTime(NamedTuple):
         epochs: Number of epochs within which the others did not: the fewest that one of them was trained for, or the
             most of all runs where there is none that did not diverge.
         typical: Median of the epochs; infinite where half of the runs or more did not reach the threshold.
-        low: Lower limit of the median; 0 where the runs bound nothing, more than ``epochs`` where it is not within.
-        high: Upper limit; infinite where it is not within ``epochs``, or where the runs bound nothing.
-        reaches: Whether more than half of the runs reach the threshold, ``False`` where less than half do within
+        low: Lower limit of the median; 0 where the runs bound nothing, infinite where it is not within ``epochs``.
+        high: Upper limit; infinite where the runs bound nothing, or not within ``epochs``.
+        reaches: Whether more than half of the runs reach the threshold, ``False`` where fewer than half do within
             ``epochs``; ``None`` if that cannot be told.
         later: Whether the median is shown to be more than that of the fastest P.
         delay: Lower limit of how many epochs more; 0 where ``later`` is ``False``.
@@ -62,7 +62,7 @@ def learning_times(
 
     * A P is *later* than the fastest. From the smallest P on, each is held against the others by
       :func:`~lightning_alrnn.sweep.intervals.gap_lower_limit` at alpha, up to the first that is not shown to be later.
-    * Less than half of the runs of a P reach the threshold. From the smallest P on, each is tested at two thirds of
+    * Fewer than half of the runs of a P reach the threshold. From the smallest P on, each is tested at two thirds of
       alpha, up to the first for which that is not shown; the last third is divided between all P.
     * More than half do: the same from the largest P on.
 
@@ -95,14 +95,15 @@ def learning_times(
     times = []
     for p, runs in chosen.items():
         low, high = _limits(earliest[p], latest[p], alpha)
+        typical = float(np.median(latest[p]))
         times.append(
             LearningTime(
                 nonlinear_units=p,
                 reached=int(np.isfinite(latest[p]).sum()),
                 tried=len(runs),
                 epochs=epochs[p],
-                typical=float(np.median(latest[p])),
-                low=low,
+                typical=typical,
+                low=math.inf if low > epochs[p] and math.isinf(typical) else low,
                 high=high,
                 reaches=reaches.get(p),
                 later=p in later,

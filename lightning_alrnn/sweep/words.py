@@ -213,9 +213,9 @@ def learning_span(time: LearningTime) -> str:
     Returns:
         Such as "40 (31 to 52)", "40 (at least 31)" or "not within 100".
     """
-    if time.low > time.epochs:
-        return f"not within {time.epochs}"
-    said = number(time.typical) if math.isfinite(time.typical) else f"not within {time.epochs}"
+    said = f"not within {time.epochs}" if math.isinf(time.typical) else number(time.typical)
+    if math.isinf(time.low):
+        return said
     if math.isfinite(time.high):
         return f"{said} ({number(time.low)} to {number(time.high)})"
     return f"{said} ({f'at least {number(time.low)}' if time.low else 'no limits yet'})"
@@ -352,7 +352,7 @@ def _late(times: Sequence[LearningTime]) -> list[str]:
 
 
 def _unable(times: Sequence[LearningTime]) -> list[str]:
-    """The P of which less than half of the runs reach the threshold."""
+    """The P of which fewer than half of the runs reach the threshold."""
     unable: dict[int, list[LearningTime]] = {}
     for one in times:
         if one.reaches is False:

@@ -82,7 +82,7 @@ SWEEPS = {
     "few runs of a P": runs({0: around(0.6, 0.003, 6, 0), 1: around(0.9, 0.003, 6, 1), 2: [0.9, 0.8]}),
     "many P": runs({p: around(0.9 if p > 3 else 0.6, 0.003, 10, p) for p in range(41)}, hidden_size=40),
     "late": learned({0: [None] * 8, 1: [*range(60, 67), None], 2: [*range(20, 28)], 5: [10] * 8, 10: [12] * 8}),
-    "seldom learned": learned({0: [None] * 8, 1: [None] * 7 + [90], 2: [None] * 4 + [12] * 4}),
+    "seldom learned": learned({0: [None] * 3, 1: [None, 90, 80], 2: [12, None, 4]}),
     "one P": runs({5: [0.9] * 5}),
     "without callbacks": without_callbacks(),
 }

@@ -57,7 +57,7 @@ def test_late_unable_and_what_cannot_be_told_are_kept_apart() -> None:
     assert status(verdict) == ["unable within 100 epochs", "late", "reaches it", "reaches it"]
     assert [(one.reached, one.tried) for one in verdict.learning_times] == [(0, 10), (10, 10), (10, 10), (10, 10)]
     never, late, fast, _ = verdict.learning_times
-    assert (never.typical, never.low, never.high, never.epochs) == (inf, 101, inf, 100)
+    assert (never.typical, never.low, never.high, never.epochs) == (inf, inf, inf, 100)
     assert (late.typical, late.low, late.high) == (60.5, 55, 70)  # the second smallest and the second largest of ten
     assert (late.later, late.delay) == (True, 55 - 15)  # to the second largest of the others
     assert (fast.later, fast.delay) == (False, 0)
@@ -111,6 +111,9 @@ def test_training_that_ended_early_says_nothing_of_what_would_have_come() -> Non
     never = judge(ended).learning_times[0]
     assert (never.epochs, never.later) == (8, False)  # others take 12
     assert learning_status(never) == "unable within 8 epochs"
+    assert learning_span(never) == "not within 8"
+    one = [run._replace(epochs_to_threshold=None, epochs=8) if run[1:3] == (1, 0) else run for run in made]
+    assert learning_span(judge(one).learning_times[1]) == "62.5 (52 to 75)"  # it may have been the slowest or the first
     ended = [run._replace(epochs=40 + run.seed) if run.epochs_to_threshold is None else run for run in made]
     never = judge(ended).learning_times[0]
     assert (never.epochs, never.later, never.delay) == (40, True, 42 - 15)
