@@ -73,7 +73,8 @@ def plot_verdict(verdict: Verdict) -> Figure:
         the chosen one, and the typical run of each P, whose marker says whether P is shown to be enough. Runs that
         diverged are counted at the worse end, and baselines stand on the right. Middle: the gap between the typical run
         and the best one, and the share of good runs, with their limits; where two P or more reach the threshold, the
-        epochs until a typical run does. Bottom: regimes visited and active units, where they were logged. Several sizes of training data have a colour each.
+        epochs until a typical run does. Bottom: regimes visited and active units, where they were logged. Several sizes
+        of training data have a colour each.
 
     Example:
         >>> from lightning_alrnn.sweep import Run, judge
