@@ -1,10 +1,11 @@
 """How often is a verdict wrong, and how often does it tell? Synthetic sweeps whose truth is known.
 
-    python benchmarks/verdict_calibration.py             # 1,000 sweeps a cell; about 25 minutes on two cores
+    python benchmarks/verdict_calibration.py             # 1,000 sweeps a cell; about 50 minutes on two cores
     python benchmarks/verdict_calibration.py --tables 50 # a glance
 
 Each truth is judged at 3, 5, 10 and 20 seeds and 3, 5 and 7 values of P, and as ``--seeds 5..40`` is. A claim is false
 if it contradicts the typical runs (medians) of the distributions that the scores are drawn from. The tolerance is 0.02.
+What is claimed of the epochs to the threshold is judged in the same way, by truths of their own.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from common import RESULTS, save
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lightning_alrnn.sweep import Claims, Run, Verdict, judge
+from lightning_alrnn.sweep import Claims, LearningTime, Run, Verdict, judge
 from lightning_alrnn.sweep.looks import plan_looks
 
 TOLERANCE, LEVEL = 0.02, 0.05
 SEEDS, COLUMNS = (3, 5, 10, 20), (3, 5, 7)
 LOOKS = plan_looks(5, 40)
 CLAIMS = ("needed", "not needed", "enough", "few beat all")
+LEARNING = ("later", "unable", "reaches")
+EPOCHS = 100
 
 Scores = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Scores]
@@ -38,12 +41,16 @@ Draw = Callable[[np.random.Generator, int, int], Scores]
 class Truth(NamedTuple):
     """Scores that sweeps are drawn from: ``(seeds, columns)``, −∞ for a run that diverged, NaN for one that is missing.
 
+    Where it is a truth about learning times, epochs to the threshold are drawn in their place, and scores are noise.
+
     Attributes:
         name: What is true.
         draw: Draws a sweep.
         boundary: Whether a gap equals the tolerance exactly, or within 0.0001: all P are enough then.
         settings: Number of settings that each P chooses from, all alike; the validation score is the test's.
         sizes: Number of sizes of training data, all alike.
+        every: Number of epochs between validations, where it is a truth about learning times.
+        stopped: Whether runs end early, after 10 epochs or more.
     """
 
     name: str
@@ -51,6 +58,13 @@ class Truth(NamedTuple):
     boundary: bool = False
     settings: int = 1
     sizes: int = 1
+    every: int = 0
+    stopped: bool = False
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What may be claimed falsely."""
+        return LEARNING if self.every else CLAIMS
 
 
 def peaks(rng: np.random.Generator, shape: tuple[int, ...], share: float, high: float, low: float) -> Scores:
@@ -146,6 +160,58 @@ def steps(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
     return around(rng, (seeds, columns), 0.9, 0.006) + 0.8 * TOLERANCE * np.arange(columns)
 
 
+def spread(log_deviation: float | Sequence[float], centre: float = 29.5, tail: str = "normal") -> Draw:
+    """Epochs around the same median, by P with the same or another spread on a logarithmic scale."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        shape = (seeds, columns)
+        noise = rng.normal(size=shape) if tail == "normal" else rng.standard_cauchy(shape)
+        return centre * np.exp(np.clip(np.resize(log_deviation, columns) * noise, -9, 9))
+
+    return draw
+
+
+def nested(*, closer: bool = False, middle: float = 0.02) -> Draw:
+    """Epochs at two peaks as good as half and half, by P further apart, or closer; the rest are at the median."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        distances = 5.0 * np.arange(1, columns + 1)
+        side = np.where(rng.random((seeds, columns)) < middle, 0, rng.choice((-1, 1), size=(seeds, columns)))
+        return 50 + (distances[::-1] if closer else distances) * side
+
+    return draw
+
+
+def reaching(share: float, draw_epochs: Draw) -> Draw:
+    """Epochs of which a share is within what runs are trained for; the others never reach the threshold."""
+
+    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+        epochs = np.minimum(draw_epochs(rng, seeds, columns), EPOCHS)
+        return np.where(rng.random(epochs.shape) < share, epochs, math.inf)
+
+    return draw
+
+
+def never(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
+    """No run reaches the threshold."""
+    return np.full((seeds, columns), math.inf)
+
+
+def apart(share: float, fast: float, slow: float) -> Draw:
+    """Epochs at two peaks, the faster one with a probability."""
+    return lambda rng, seeds, columns: np.where(rng.random((seeds, columns)) < share, fast, slow)
+
+
+def by_the_seed(draw_epochs: Draw) -> Draw:
+    """All P alike, as the seed's data have it."""
+    return lambda rng, seeds, columns: np.repeat(draw_epochs(rng, seeds, 1), columns, axis=1)
+
+
+def seeds_alike(draw_epochs: Draw, factor: float) -> Draw:
+    """Epochs that the seed's data make more or fewer for all P alike."""
+    return lambda rng, seeds, columns: draw_epochs(rng, seeds, columns) * np.exp(factor * rng.normal(size=(seeds, 1)))
+
+
 NULLS = (
     Truth("P=0 fails in 10 % of its runs, mean 0.03 worse", first(two(0.9, 0.65), steady(0.95))),
     Truth("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75)), boundary=True),
@@ -209,6 +275,48 @@ NULLS = (
     Truth("two settings, worse by 1.01 tolerances, sd .01", first(steady(0.8798, 0.01), steady(0.9, 0.01)), settings=2),
     Truth("two sizes of data, all but the largest P solve 45 %", first(two(0.45, 0.5), two(0.95, 0.5), 99), sizes=2),
 )
+LATE_NULLS = (
+    Truth("epochs alike", spread(0.3), every=1),
+    Truth("epochs alike, a validation every 5", spread(0.15), every=5),
+    Truth("epochs alike, heavy tails", spread(0.5, tail="Cauchy"), every=1),
+    Truth("epochs alike, runs end early", spread(0.3), every=1, stopped=True),
+    Truth("epochs alike, 15 % of runs missing", missing(spread(0.3)), every=1),
+    Truth("epochs alike, the seed makes them more or fewer", seeds_alike(spread(0.2), 0.5), every=1),
+    Truth("epochs alike, two sizes of data", spread(0.3), sizes=2, every=1),
+    Truth("epochs alike, three settings", spread(0.3), settings=3, every=1),
+    Truth("medians equal, spreads .05 and 1 in turn", spread((0.05, 1.0)), every=1),
+    Truth("medians equal, P=0 spread by 1, the others by .1", first(spread(1.0), spread(0.1)), every=1),
+    Truth("medians equal, P=0 spread by .1, the others by 1", first(spread(0.1), spread(1.0)), every=1),
+    Truth("medians equal, two peaks further apart by P", nested(), every=1),
+    Truth("medians equal, two peaks closer by P", nested(closer=True), every=1),
+    Truth("P=0 steady, the others at two peaks", first(spread(0.02, 49.5), nested()), every=1),
+    Truth(
+        "the seed decides for all P ≥ 1 (45 % fast), P=0 fast in 55 %",
+        first(apart(0.55, 30, 90), by_the_seed(apart(0.45, 20, 80))),
+        every=1,
+    ),
+    Truth("P=0 never, two peaks further apart by P", first(never, nested()), every=1),
+    Truth("P=0 and 1 late, the others alike", first(spread(0.1, 79.5), spread(0.3), 2), every=1),
+    Truth("P=0 faster by 2 epochs, spread by .5", first(spread(0.5, 27.5), spread(0.5)), every=1),
+    Truth("all reach it in 55 %", reaching(0.55, spread(0.3, 29.2)), every=1),
+    Truth("all reach it in 45 %", reaching(0.45, spread(0.3)), every=1),
+    Truth(
+        "P=0 reaches it in 55 %, late, the others in 45 %",
+        first(reaching(0.55, spread(0.1, 79.5)), reaching(0.45, spread(0.3))),
+        every=1,
+    ),
+    Truth(
+        "all but the largest P reach it in 45 %, it in 55 %",
+        first(reaching(0.45, spread(0.3)), reaching(0.55, spread(0.3)), 99),
+        every=1,
+    ),
+    Truth("P=0 and 1 never, the others in 55 %", first(never, reaching(0.55, spread(0.3, 29.2)), 2), every=1),
+    Truth("P=0 and 1 in 45 %, the others always", first(reaching(0.45, spread(0.3)), spread(0.3), 2), every=1),
+    Truth("all reach it in 45 %, runs end early", reaching(0.45, spread(0.3)), every=1, stopped=True),
+    Truth(
+        "P=0 diverges in 40 % of runs, faster in the others", first(diverging(0.4, 30.0), spread(0.3, 33.5)), every=1
+    ),
+)
 POWERS = (
     Truth("P=0 solves nothing, the others 90 %", first(steady(0.5), two(0.9, 0.5))),
     Truth("all P equal, sd .01", steady(0.9, 0.01)),
@@ -218,6 +326,11 @@ POWERS = (
         first(first(steady(0.944, 0.004), steady(0.951, 0.013)), steady(0.962, 0.016), 2),
     ),
     Truth("P=0 worse by 0.05, sd .01", first(steady(0.85, 0.01), steady(0.9, 0.01))),
+)
+LATE_POWER = Truth(
+    "P=0 never, P=1 after 60 epochs, the others after 30, each but one in 20",
+    first(first(never, reaching(0.95, spread(0.15, 59.5))), reaching(0.95, spread(0.15)), 2),
+    every=1,
 )
 
 
@@ -238,18 +351,39 @@ def runs_of(truth: Truth, rng: np.random.Generator, seeds: int, columns: int) ->
     runs = []
     for setting, size in itertools.product(range(truth.settings), range(truth.sizes)):
         scores = truth.draw(rng, seeds, columns)
+        epochs: NDArray[np.float64] | None = None
+        if truth.every:
+            epochs = gridded(scores, truth.every)
+            scores = np.where(np.isfinite(scores) | (scores > 0), around(rng, scores.shape, 0.5, 0.1), scores)
         settings: dict[str, Any] = {"model.init": str(setting)} if truth.settings > 1 else {}
         settings |= {"data.train_size": 100 * (size + 1)} if truth.sizes > 1 else {}
         for seed, row in enumerate(scores.tolist()):
             for units, score in enumerate(row):
                 metrics = {"test/accuracy": score, "val/accuracy": score} if math.isfinite(score) else {}
-                runs.append(Run("ALRNN", units, seed, settings, metrics, score == -math.inf, columns - 1))
+                run = Run("ALRNN", units, seed, settings, metrics, score == -math.inf, columns - 1)
+                if epochs is not None:
+                    end = int(rng.integers(10, EPOCHS + 1)) if truth.stopped else EPOCHS
+                    reached = int(epochs[seed, units]) if epochs[seed, units] <= end else None
+                    run = run._replace(epochs_to_threshold=reached, epochs=end)
+                runs.append(run)
     return runs
+
+
+def gridded(epochs: Scores, every: int) -> Scores:
+    """Epochs as they are seen by validations; infinite where there is none that early, or the run diverged."""
+    seen = every * np.ceil(np.maximum(epochs, 1) / every)
+    return np.where((seen <= EPOCHS) & (epochs > -math.inf), seen, np.where(np.isnan(epochs), math.nan, math.inf))
+
+
+def typical_epochs(truth: Truth, columns: int) -> Scores:
+    """Epochs of a typical run of each P, by the medians of 200,000 runs."""
+    epochs = gridded(truth.draw(np.random.default_rng(0), 200_000, columns), truth.every)
+    return np.array([np.sort(column[~np.isnan(column)])[(~np.isnan(column)).sum() // 2] for column in epochs.T])
 
 
 def sufficient(truth: Truth, columns: int) -> NDArray[np.bool_]:
     """Which P are enough in truth, by the medians of 200,000 runs."""
-    if truth.boundary:
+    if truth.boundary or truth.every:
         return np.ones(columns, dtype=bool)
     scores = truth.draw(np.random.default_rng(0), 200_000, columns)
     medians = np.array([np.sort(column[~np.isnan(column)])[(~np.isnan(column)).sum() // 2] for column in scores.T])
@@ -264,6 +398,15 @@ def is_false(claims: Claims, enough: NDArray[np.bool_]) -> dict[str, bool]:
         "not needed": claims.nonlinearity_needed is False and not enough[0],
         "enough": any(not enough[p] for p in claims.sufficient),
         "few beat all": claims.sparse_beats_full is True and bool(enough[-1]),
+    }
+
+
+def is_false_of_epochs(times: Sequence[LearningTime], typical: Scores) -> dict[str, bool]:
+    """Which claims on learning times contradict the truth."""
+    return {
+        "later": any(one.later and typical[p] <= typical.min() for p, one in enumerate(times)),
+        "unable": any(one.reaches is False and typical[p] <= one.epochs for p, one in enumerate(times)),
+        "reaches": any(one.reaches is True and math.isinf(typical[p]) for p, one in enumerate(times)),
     }
 
 
@@ -282,11 +425,13 @@ def looked_at(runs: Sequence[Run], seeds: int | None) -> Iterator[tuple[int, Ver
 def count(task: tuple[str, int | None, int, int]) -> Counts:
     """Judge the sweeps of a cell: a truth, a number of seeds (``None`` for 5..40), a number of P."""
     name, seeds, columns, tables = task
-    truth = next(one for one in (*NULLS, *POWERS) if one.name == name)
+    truth = next(one for one in (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER) if one.name == name)
     enough = sufficient(truth, columns)
+    typical = typical_epochs(truth, columns) if truth.every else np.empty(0)
     rng = np.random.default_rng(zlib.crc32(repr(task).encode()))
-    false = dict.fromkeys(CLAIMS, 0)
+    false = dict.fromkeys(truth.claims, 0)
     told = dict.fromkeys(("needed", "a sufficient set", "P=0 in it", "everything"), 0)
+    told |= dict.fromkeys(("P=0 unable", "P=1 later", "P=1 late", "P>1 reach it"), 0) if truth.every else {}
     named, named_falsely = 0, 0
     lengths = []
     for _ in range(tables):
@@ -297,13 +442,21 @@ def count(task: tuple[str, int | None, int, int]) -> Counts:
         judged = seeds or 0
         for judged, verdict in looked_at(runs, seeds):  # noqa: B007
             for size in verdict.sizes:  # a claim that is withdrawn at a later look was made all the same
-                wrong |= {claim for claim, is_wrong in is_false(size.claims, enough).items() if is_wrong}
+                late = is_false_of_epochs(size.learning_times, typical) if truth.every else {}
+                claims = late or is_false(size.claims, enough)
+                wrong |= {claim for claim, is_wrong in claims.items() if is_wrong}
         for claim in wrong:
             false[claim] += 1
         told["needed"] += verdict.claims.nonlinearity_needed is True
         told["a sufficient set"] += bool(verdict.claims.sufficient)
         told["P=0 in it"] += 0 in verdict.claims.sufficient
         told["everything"] += not verdict.untold
+        if truth.every:
+            times = verdict.learning_times
+            told["P=0 unable"] += times[0].reaches is False
+            told["P=1 later"] += times[1].later
+            told["P=1 late"] += times[1].later and times[1].reaches is True
+            told["P>1 reach it"] += all(one.reaches for one in times[2:])
         alone = [one.nonlinear_units for one in verdict.estimates if one.gap_high <= verdict.rules.margin]
         named += bool(alone)
         named_falsely += any(not enough[p] for p in alone)
@@ -344,7 +497,7 @@ def main() -> None:
     options = parser.parse_args()
     tasks = [
         (truth.name, seeds, columns, options.tables)
-        for truth in (*NULLS, *POWERS)
+        for truth in (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER)
         for seeds in (*SEEDS, None)
         for columns in COLUMNS
     ]
@@ -372,7 +525,7 @@ def write(results: dict[tuple[str, int | None, int, int], Counts], tables: int) 
     ]
     over = [cell for cell in cells if max(cell["false"].values()) > bound]
     rows = []
-    for truth in NULLS:
+    for truth in (*NULLS, *LATE_NULLS):
         row = [truth.name]
         for seeds in (*SEEDS, None):
             worst = max(
@@ -414,6 +567,18 @@ def write(results: dict[tuple[str, int | None, int, int], Counts], tables: int) 
             shown = [f"{number / tables:.2f}" for number in (*result.told.values(), result.by_gap_alone[0])]
             cell = [truth.name, f"{seeds or '5..40'} × {columns}", *shown, f"{np.mean(result.seeds):.0f}"]
             lines.append("| " + " | ".join(cell) + " |")
+    names = ("P=0 unable", "P=1 later", "P=1 late", "P>1 reach it")
+    lines += [
+        "",
+        f"The same of learning times: {LATE_POWER.name}.",
+        "",
+        "| " + " | ".join(["seeds × P", *names]) + " |",
+        "|---" * (1 + len(names)) + "|",
+    ]
+    for seeds, columns in itertools.product((5, 10, 20, None), (3, 7)):
+        told = results[(LATE_POWER.name, seeds, columns, tables)].told
+        cell = [f"{seeds or '5..40'} × {columns}", *(f"{told[name] / tables:.2f}" for name in names)]
+        lines.append("| " + " | ".join(cell) + " |")
     (RESULTS / "verdict_power.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(["", *lines]))
     print(json.dumps(over, indent=1) if over else "\nno cell above the bound")

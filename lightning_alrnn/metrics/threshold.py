@@ -37,6 +37,23 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
     return scores.get("val/mse", math.inf) <= _ERROR * scores.get("val/constant_mse", -math.inf)
 
 
+def has_threshold(scores: Mapping[str, float]) -> bool:
+    """Whether the scores of a validation hold a metric that :func:`reaches_threshold` looks at.
+
+    Args:
+        scores: metrics of a validation by key.
+
+    Returns:
+        ``False`` where no network can reach the threshold, however good it is.
+
+    Example:
+        >>> has_threshold({"val/accuracy": 0.5}), has_threshold({"val/mse": 0.2})
+        (True, False)
+    """
+    shares = any(f"val/{name}" in scores for name in ("sequence_accuracy", "accuracy"))
+    return shares or {"val/mse", "val/constant_mse"} <= scores.keys()
+
+
 class LearningWatch:
     """Follows the validations of a network: when it reached the threshold, and whether its training may end.
 

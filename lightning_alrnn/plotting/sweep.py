@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 
 from lightning_alrnn.plotting.style import GREEN, GREY, RED, SERIES_COLOURS, new_figure, tidy
 from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.learning_time import LearningTime
 from lightning_alrnn.sweep.verdict import Verdict
 from lightning_alrnn.sweep.words import number, status
 
@@ -71,8 +72,9 @@ def plot_verdict(verdict: Verdict) -> Figure:
         Figure with the answer in its title. P is spaced by rank. Top: each run, hollow where it has other settings than
         the chosen one, and the typical run of each P, whose marker says whether P is shown to be enough. Runs that
         diverged are counted at the worse end, and baselines stand on the right. Middle: the gap between the typical run
-        and the best one, and the share of good runs, with their limits. Bottom: regimes visited and active units, where
-        they were logged. Several sizes of training data have a colour each.
+        and the best one, and the share of good runs, with their limits; where two P or more reach the threshold, the
+        epochs until a typical run does. Bottom: regimes visited and active units, where they were logged. Several sizes
+        of training data have a colour each.
 
     Example:
         >>> from lightning_alrnn.sweep import Run, judge
@@ -84,7 +86,7 @@ def plot_verdict(verdict: Verdict) -> Figure:
     columns = _columns(verdict, grid)
     rows = _lower_rows(verdict, columns)
     title = textwrap.fill(verdict.answer, _CHARACTERS)
-    heights = (2.45, 1.35, 0.95)[: 1 + len(rows)]
+    heights = (2.45, 1.35, *[0.95] * len(rows))[: 1 + len(rows)]
     figure = new_figure(7.2, sum(heights) + 0.4 * len(rows) + 0.9 + 0.15 * title.count("\n"))
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     panels = figure.add_gridspec(len(heights), 2, height_ratios=heights)
@@ -131,7 +133,13 @@ def _lower_rows(verdict: Verdict, columns: Sequence[Column]) -> list[list[_Panel
         )
         if any(read(column.estimate) for column in columns)
     ]
-    return [row for row in (layers if compared else [], counts) if row]
+    times = {
+        (index, one.nonlinear_units): one for index, size in enumerate(verdict.sizes) for one in size.learning_times
+    }
+    learning: list[_Panel] = []
+    if any(sum(math.isfinite(one.typical) for one in size.learning_times) > 1 for size in verdict.sizes):
+        learning = [("epochs until a typical run reaches the threshold", partial(_draw_learning, columns, times))]
+    return [row for row in (layers if compared else [], learning, counts) if row]
 
 
 def draw_scores(axes: Axes, verdict: Verdict, columns: Sequence[Column], labels: Sequence[str]) -> None:
@@ -285,6 +293,22 @@ def _draw_counts(
     axes.margins(y=0.12)
     high = axes.get_ylim()[1]
     axes.set_ylim((0.7, max(4.0, high)) if base else (-0.06 * high, high))  # one regime alone would have no tick
+
+
+def _draw_learning(columns: Sequence[Column], times: Mapping[tuple[int, int], LearningTime], axes: Axes) -> None:
+    """Epochs of a typical run with their limits; what is not within the epochs of training stands above them."""
+    places = ((column, times.get((column.size, column.estimate.nonlinear_units))) for column in columns)
+    rows = [(column, one) for column, one in places if one is not None]
+    spans = [(one.typical, one.low, one.high) for _, one in rows]
+    top = 1.15 * max(value for span in spans for value in span if math.isfinite(value))
+    axes.set_ylim(0, top)
+    axes.locator_params(axis="y", nbins=3)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 0.75 * top])  # the label above has two lines
+    beyond = any(math.isinf(value) for span in spans for value in span)
+    edge = _keep_room(axes, f"not within\n{max(one.epochs for _, one in rows)}") if beyond else math.nan
+    for (column, one), span in zip(rows, spans, strict=True):
+        typical, low, high = (edge if math.isinf(value) else value for value in span)
+        _draw_mark(axes, column, typical, (low, high) if one.low else ())
 
 
 def _scatter(axes: Axes, place: float, width: float, values: Sequence[float], colour: str, face: str = "") -> None:

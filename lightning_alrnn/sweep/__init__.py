@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lightning_alrnn.sweep.claims import Claims
     from lightning_alrnn.sweep.estimates import Estimate
     from lightning_alrnn.sweep.intervals import Gaps, Interval, gap_intervals, share_interval
+    from lightning_alrnn.sweep.learning_time import LearningTime
     from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, pruning_rules
     from lightning_alrnn.sweep.rules import Rules, Run, choose_score, higher_is_better
     from lightning_alrnn.sweep.verdict import Baseline, Dependence, SizeVerdict, Verdict, judge
@@ -19,6 +20,7 @@ __all__ = [
     "Estimate",
     "Gaps",
     "Interval",
+    "LearningTime",
     "Pruning",
     "PruningPoint",
     "Rules",
@@ -35,5 +37,5 @@ __all__ = [
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = import_on_use(
-        __name__, ["claims", "estimates", "intervals", "pruning", "rules", "verdict", "words"], __all__
+        __name__, ["claims", "estimates", "intervals", "learning_time", "pruning", "rules", "verdict", "words"], __all__
     )

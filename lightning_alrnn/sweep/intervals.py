@@ -112,9 +112,39 @@ def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alph
     medians = np.array([_median(column) for column in ordered])
     best = float(medians.max())
     gap = best - medians if math.isfinite(best) else np.full(len(medians), math.inf)
-    low = np.array([_largest_lower(ordered, place, alpha) for place in range(len(ordered))])
+    low = np.array([gap_lower_limit(ordered, place, alpha) for place in range(len(ordered))])
     high = np.minimum(_order_upper(ordered, alpha), _steady_upper(ordered, tolerance, alpha))
     return Gaps(gap, np.clip(low, 0.0, None), np.clip(high, 0.0, None))
+
+
+def gap_lower_limit(ordered: Sequence[NDArray[np.float64]], place: int, alpha: float) -> float:
+    """Lower limit of how far the typical run of a column lies behind the best of the others.
+
+    Args:
+        ordered: Scores of the runs of each column in ascending order, −∞ for one that diverged; each of shape
+            ``(runs,)``.
+        place: Index of the column.
+        alpha: Level.
+
+    Returns:
+        The limit, which may be negative; −∞ where the runs bound nothing.
+
+    Example:
+        >>> gap_lower_limit([np.arange(6), np.arange(10, 16)], 0, 0.05), gap_lower_limit([np.arange(6)] * 2, 0, 0.05)
+        (5.0, -5.0)
+    """
+    column = ordered[place]
+    others = [other for index, other in enumerate(ordered) if index != place]
+    rank = bound_rank(len(column), _COLUMN_PART * alpha)
+    if rank < 0 or not others:
+        return -math.inf
+    left = alpha - _error(rank, len(column))
+    ranks = [bound_rank(len(other), _BEST_PART * left / len(others)) for other in others]
+    best = max(_lower(other, rank) for other, rank in zip(others, ranks, strict=True))
+    left -= sum(_error(rank, len(other)) for other, rank in zip(others, ranks, strict=True))
+    best = max(best, _several_lower(others, left, _COLUMN_PART * alpha))
+    upper = _upper(column, rank)
+    return math.inf if upper == -math.inf < best else best - upper if best > -math.inf else -math.inf
 
 
 def bound_rank(runs: int, level: float) -> int:
@@ -161,22 +191,6 @@ def _upper(column: NDArray[np.float64], rank: int) -> float:
 def _median(column: NDArray[np.float64]) -> float:
     middle = column[(len(column) - 1) // 2 : len(column) // 2 + 1]
     return float(middle.mean()) if np.isfinite(middle).all() else -math.inf
-
-
-def _largest_lower(ordered: Sequence[NDArray[np.float64]], place: int, alpha: float) -> float:
-    """Lower limit of how far a column lies behind the best of the others."""
-    column = ordered[place]
-    others = [other for index, other in enumerate(ordered) if index != place]
-    rank = bound_rank(len(column), _COLUMN_PART * alpha)
-    if rank < 0 or not others:
-        return -math.inf
-    left = alpha - _error(rank, len(column))
-    ranks = [bound_rank(len(other), _BEST_PART * left / len(others)) for other in others]
-    best = max(_lower(other, rank) for other, rank in zip(others, ranks, strict=True))
-    left -= sum(_error(rank, len(other)) for other, rank in zip(others, ranks, strict=True))
-    best = max(best, _several_lower(others, left, _COLUMN_PART * alpha))
-    upper = _upper(column, rank)
-    return math.inf if upper == -math.inf < best else best - upper if best > -math.inf else -math.inf
 
 
 def _several_lower(others: Sequence[NDArray[np.float64]], left: float, most: float) -> float:

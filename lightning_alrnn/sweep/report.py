@@ -134,7 +134,8 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
 
     Returns:
         ``answer``, ``claims`` and ``estimates`` at the largest size of training data, ``untold``, ``seeds_needed``,
-        ``next_command``, ``looks``, ``earlier_looks``, then ``rules``, ``sizes``, ``dependence`` and ``runs``.
+        ``learning`` and ``learning_times``, ``next_command``, ``looks``, ``earlier_looks``, then ``rules``, ``sizes``,
+        ``dependence`` and ``runs``.
     """
     return {
         "answer": verdict.answer,
@@ -142,6 +143,8 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
         "estimates": _plain(verdict.estimates),
         "untold": list(verdict.untold),
         "seeds_needed": verdict.seeds_needed,
+        "learning": verdict.learning,
+        "learning_times": _plain(verdict.learning_times),
         "next_command": verdict.next_command,
         "looks": list(verdict.looks),
         "earlier_looks": list(verdict.earlier_looks),
@@ -190,7 +193,8 @@ def format_verdict(verdict: Verdict) -> str:
         if len(verdict.sizes) > 1:
             lines.append(f"{size.train_size} training sequences")
         lines += [*_aligned(*_score_table(verdict, size)), ""]
-    for paragraph in (verdict.answer, *_further(verdict)):
+    learning = [verdict.learning] if any(one.reaches is not None or one.later for one in verdict.learning_times) else []
+    for paragraph in (verdict.answer, *learning, *_further(verdict)):
         lines += textwrap.wrap(paragraph, _WIDTH)
     if verdict.next_command:
         lines.append(verdict.next_command)
@@ -217,6 +221,7 @@ def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: st
         page.code(verdict.next_command)
     page.section("Estimates")
     _write_estimates(page, verdict)
+    _write_learning(page, verdict)
     _write_sizes(page, verdict)
     _write_dependence(page, verdict)
     page.section("How to read it")
@@ -236,6 +241,37 @@ def _write_estimates(page: Page, verdict: Verdict) -> None:
         page.table(*_score_table(verdict, size))
     if any(size.baselines for size in verdict.sizes):
         page.text("Baselines stand beside for comparison, and bear on no claim.")
+
+
+def _write_learning(page: Page, verdict: Verdict) -> None:
+    """When each P has learned the task, where the runs say so."""
+    if not verdict.learning:
+        return
+    page.section("Late or unable?")
+    page.text(verdict.learning)
+    for size in verdict.sizes:
+        if not any(one.reached for one in size.learning_times):
+            continue
+        if len(verdict.sizes) > 1:
+            page.subsection(f"{size.train_size} training sequences")
+        page.table(
+            ("P", "runs that reach the threshold", "epochs of a typical run", "shown"),
+            [
+                (
+                    str(one.nonlinear_units),
+                    f"{one.reached} of {one.tried}",
+                    words.learning_span(one),
+                    words.learning_status(one),
+                )
+                for one in size.learning_times
+            ],
+        )
+    page.text(
+        "A run reaches the threshold with the first validation that is nearly perfect: 0.98 of the sequences or of the "
+        "accuracy, or 5 % of the error of the best constant prediction. A run that never does, or diverges, counts as "
+        "later than all others. Limits are those of the median, at the level of each claim; what is shown pays for the "
+        "number of P as well. Nothing of it bears on the claims above."
+    )
 
 
 def _write_sizes(page: Page, verdict: Verdict) -> None:

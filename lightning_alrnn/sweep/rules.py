@@ -30,6 +30,7 @@ class Run(NamedTuple):
         hidden_size: M, where it is known.
         epochs_to_threshold: How many epochs of training it took until the score in validation first reached the
             threshold, see :func:`~lightning_alrnn.metrics.threshold.reaches_threshold`; ``None`` where it never did.
+        epochs: How many epochs it was trained for; ``None`` where it is unknown when it reached the threshold.
     """
 
     core: str
@@ -40,6 +41,7 @@ class Run(NamedTuple):
     diverged: bool = False
     hidden_size: int | None = None
     epochs_to_threshold: int | None = None
+    epochs: int | None = None
 
 
 class Rules(NamedTuple):

@@ -182,6 +182,7 @@ def write_record(folder: Path, record: Record) -> None:
     """
     content = record._asdict() | {"run": record.run._asdict()}
     content["seconds"] = _or_none(record.seconds)
+    del content["run"]["epochs"]  # those of the record
     content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
     path = run_folder(folder, record.name) / RECORD
     write_file(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
@@ -278,6 +279,8 @@ def _from_json(content: Mapping[str, Any]) -> Record:
     values = dict(content)
     run = dict(values.pop("run"))
     run["metrics"] = {key: _or_nan(value) for key, value in run["metrics"].items()}
+    # records of earlier versions do not say when, or whether, a run reached the threshold
+    run["epochs"] = (values.get("epochs") or None) if "epochs_to_threshold" in run else None
     values["seconds"] = _or_nan(values["seconds"])
     values["tracebacks"] = tuple(values["tracebacks"])
     return Record(run=Run(**run), **values)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims, find_untold, make_claims, seeds_needed
 from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, estimate, typical_score
+from lightning_alrnn.sweep.learning_time import LearningTime, learning_times
 from lightning_alrnn.sweep.rules import Rules, Run, Value, find_score, make_rules
 
 TRAIN_SIZE = "data.train_size"
@@ -44,6 +45,7 @@ class SizeVerdict(NamedTuple):
         baselines: The other cores.
         hidden_size: M, or ``None`` where it is unknown or differs.
         alpha: Level of each claim at this size.
+        learning_times: How many epochs each P took to reach the threshold; empty where the runs do not say.
     """
 
     train_size: int | None
@@ -52,6 +54,7 @@ class SizeVerdict(NamedTuple):
     baselines: tuple[Baseline, ...]
     hidden_size: int | None
     alpha: float
+    learning_times: tuple[LearningTime, ...] = ()
 
 
 class Dependence(NamedTuple):
@@ -108,6 +111,11 @@ class Verdict(NamedTuple):
         return self.sizes[-1].estimates
 
     @property
+    def learning_times(self) -> tuple[LearningTime, ...]:
+        """How many epochs each P took to reach the threshold, at the largest size of training data."""
+        return self.sizes[-1].learning_times
+
+    @property
     def untold(self) -> tuple[str, ...]:
         """What was asked, by the P that were run, and cannot be told yet; a phrase for each question."""
         return find_untold(self.claims, self.estimates, self.sizes[-1].hidden_size)
@@ -129,8 +137,7 @@ class Verdict(NamedTuple):
         size = self.sizes[-1]
         said = words.answer(size.claims, size.estimates, self.rules, size.alpha, size.hidden_size)
         if len(self.sizes) > 1:
-            first = said[0].lower() if said[1].isalpha() else said[0]  # P stays as it is
-            said = f"With {size.train_size} training sequences, {first}{said[1:]}"
+            said = words.with_size(said, size.train_size)
             sparse = [str(one.train_size) for one in self.sizes[:-1] if one.claims.sparse_beats_full]
             if sparse:
                 said += f" With {words.listed(sparse)} training sequences, fewer nonlinear units beat all of them."
@@ -144,6 +151,13 @@ class Verdict(NamedTuple):
                 f"{min(1.0, self.rules.alpha * (1 + len(self.earlier_looks))):.3g} at most."
             )
         return said
+
+    @property
+    def learning(self) -> str:
+        """Which P reach the threshold in validation, and how late, in a few sentences; "" where the runs do not say."""
+        size = self.sizes[-1]
+        said = words.learning(size.learning_times)
+        return words.with_size(said, size.train_size) if said and len(self.sizes) > 1 else said
 
 
 def judge(
@@ -231,7 +245,8 @@ def _without_infinite(run: Run, key: str) -> Run:
 
 
 def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> SizeVerdict:
-    estimates, alpha = estimate(by_units(runs), rules, sizes)
+    columns = by_units(runs)
+    estimates, alpha = estimate(columns, rules, sizes)
     hidden_size = _hidden_size(runs)
     cores: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -244,6 +259,7 @@ def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> S
         tuple(_baseline(core, same, rules) for core, same in sorted(cores.items())),
         hidden_size,
         alpha,
+        learning_times(columns, estimates, alpha),
     )
 
 

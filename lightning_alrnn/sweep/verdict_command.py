@@ -11,9 +11,9 @@ from lightning_alrnn.sweep.report import format_verdict, write_verdict
 from lightning_alrnn.sweep.verdict import ALPHA
 
 _DESCRIPTION = """\
-How many nonlinear units does the task need? Judges the runs of a sweep, prints score against P and
-the answer, and writes verdict.html, verdict.json and the figure into the sweep's folder. It may be
-run while the sweep goes on."""
+How many nonlinear units does the task need, and is a smaller P unable or only late? Judges the runs
+of a sweep, prints score against P and the answer, and writes verdict.html, verdict.json and the
+figure into the sweep's folder. It may be run while the sweep goes on."""
 _EXAMPLE = """\
 example:
   alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 5 --output_dir runs/sweep

@@ -10,6 +10,7 @@ import numpy as np
 from lightning_alrnn.sweep.claims import Claims, is_insufficient, is_sufficient
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.intervals import share_interval
+from lightning_alrnn.sweep.learning_time import LearningTime
 from lightning_alrnn.sweep.rules import Rules
 
 
@@ -171,6 +172,69 @@ def status(estimate: Estimate, rules: Rules) -> str:
     return f"not shown: {', '.join(reasons)}"
 
 
+def learning(times: Sequence[LearningTime]) -> str:
+    """Which P reach the threshold in validation, and how late.
+
+    Args:
+        times: Learning times of each P.
+
+    Returns:
+        A few sentences; "" where there are no learning times.
+    """
+    if not times:
+        return ""
+    if not any(one.reached for one in times):
+        return f"No run of any P reached the threshold within {counted(max(one.epochs for one in times), 'epoch')}."
+    return " ".join([*_able(times), *_late(times), *_unable(times), *_untold(times)])
+
+
+def learning_status(time: LearningTime) -> str:
+    """Whether a P reaches the threshold, and whether it is late.
+
+    Args:
+        time: Learning time of P.
+
+    Returns:
+        Such as "reaches it", "late", "unable within 100 epochs" or "cannot be told".
+    """
+    if time.reaches:
+        return "late" if time.later else "reaches it"
+    if time.reaches is False:
+        return f"unable within {counted(time.epochs, 'epoch')}"
+    return "late or unable" if time.later else "cannot be told"
+
+
+def learning_span(time: LearningTime) -> str:
+    """Epochs that a typical run takes to reach the threshold, with their limits.
+
+    Args:
+        time: Learning time of P.
+
+    Returns:
+        Such as "40 (31 to 52)", "40 (at least 31)" or "not within 100".
+    """
+    said = f"not within {time.epochs}" if math.isinf(time.typical) else number(time.typical)
+    if math.isinf(time.low):
+        return said
+    if math.isfinite(time.high):
+        return f"{said} ({number(time.low)} to {number(time.high)})"
+    return f"{said} ({f'at least {number(time.low)}' if time.low else 'no limits yet'})"
+
+
+def with_size(said: str, train_size: int | None) -> str:
+    """Sentences about one of several sizes of training data.
+
+    Args:
+        said: The sentences.
+        train_size: Number of training sequences.
+
+    Returns:
+        The sentences with the size before them.
+    """
+    first = said[0] if said.startswith(("P=", "P ")) else said[0].lower()
+    return f"With {train_size} training sequences, {first}{said[1:]}"
+
+
 def fewest_seeds(alpha: float) -> int:
     """Seeds that any claim needs.
 
@@ -257,6 +321,73 @@ def percent(share: float) -> str:
         The share as text, such as "26 %".
     """
     return f"{100 * share:.0f} %"
+
+
+def _able(times: Sequence[LearningTime]) -> list[str]:
+    """The P that reach the threshold, and the fastest of them."""
+    able = [one for one in times if one.reaches]
+    if not able:
+        return []
+    fastest = min(able, key=lambda one: one.typical)
+    after = f"after {learning_span(fastest)} epochs"
+    if len(able) > 1:
+        after = f"the fastest here is P={fastest.nonlinear_units}, {after}"
+    numbers = units([one.nonlinear_units for one in able])
+    said = f"A typical run of {numbers} reaches the threshold{'; ' if len(able) > 1 else ' '}{after}."
+    slower = [one.nonlinear_units for one in able if not one.later and one.typical > fastest.typical]
+    slower = [p for p in slower if p < fastest.nonlinear_units]
+    return [said, f"That {units(slower, 'or')} is later is not shown."] if slower else [said]
+
+
+def _late(times: Sequence[LearningTime]) -> list[str]:
+    """How late the P are that are shown to be."""
+    late = [one for one in times if one.reaches and one.later]
+    if not late:
+        return []
+    are, delays = "is" if len(late) == 1 else "are", listed([number(one.delay) for one in late])
+    return [
+        f"{units([one.nonlinear_units for one in late])} {are} late, not unable: a typical run takes "
+        f"{listed([learning_span(one) for one in late])} epochs, at least {delays} more than one of the fastest P."
+    ]
+
+
+def _unable(times: Sequence[LearningTime]) -> list[str]:
+    """The P of which fewer than half of the runs reach the threshold."""
+    unable: dict[int, list[LearningTime]] = {}
+    for one in times:
+        if one.reaches is False:
+            unable.setdefault(one.epochs, []).append(one)
+    return [
+        f"{units([one.nonlinear_units for one in same])} {'is' if len(same) == 1 else 'are'} unable within "
+        f"{counted(epochs, 'epoch')}: a typical run does not reach the threshold ({_reached(same)} did)."
+        for epochs, same in unable.items()
+    ]
+
+
+def _untold(times: Sequence[LearningTime]) -> list[str]:
+    """The P of which it cannot be told whether more or less than half of the runs reach the threshold."""
+    later, others = ([one for one in times if one.reaches is None and one.later is late] for late in (True, False))
+    said = []
+    if later:
+        are = "is" if len(later) == 1 else "are"
+        said.append(
+            f"{units([one.nonlinear_units for one in later])} {are} later than the fastest P; whether late or unable "
+            f"cannot be told ({_reached(later)} reached the threshold)."
+        )
+    if others:
+        numbers = units([one.nonlinear_units for one in others], "or")
+        said.append(
+            f"Whether a typical run of {numbers} reaches the threshold cannot be told ({_reached(others)} did)."
+        )
+    return said
+
+
+def _reached(times: Sequence[LearningTime]) -> str:
+    """How many runs reached the threshold."""
+    counts = [f"{one.reached} of {one.tried}" for one in times]
+    if len(times) > 1 and len(set(counts)) == 1:
+        return f"{counts[0]} runs of each"
+    return f"{listed(counts)} runs"
 
 
 def _falls_short(estimate: Estimate, rules: Rules) -> str:

@@ -27,6 +27,13 @@ def runs(
     return made
 
 
+def learned(curve: Mapping[int, Sequence[int | None]], epochs: int = 100) -> list[Run]:
+    """A run for each number of epochs to the threshold of each P; ``None`` is one that did not reach it."""
+    scores = {p: [0.6 + 0.001 * seed if time is None else 0.99 for seed, time in enumerate(curve[p])] for p in curve}
+    made, times = runs(scores), [time for column in curve.values() for time in column]
+    return [run._replace(epochs_to_threshold=time, epochs=epochs) for run, time in zip(made, times, strict=True)]
+
+
 def baseline(core: str, scores: Sequence[float], key: str = "test/accuracy") -> list[Run]:
     """Runs of another core."""
     return [Run(core, None, seed, {}, {key: score}) for seed, score in enumerate(scores)]

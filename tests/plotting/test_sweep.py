@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
-from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, runs
+from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.plotting import plot_verdict
 from lightning_alrnn.plotting.style import render
@@ -81,6 +81,8 @@ SWEEPS = {
     "small": runs({p: [(2 + p + 0.01 * seed) * 1e-6 for seed in range(5)] for p in (0, 1, 10)}, "test/mse"),
     "few runs of a P": runs({0: around(0.6, 0.003, 6, 0), 1: around(0.9, 0.003, 6, 1), 2: [0.9, 0.8]}),
     "many P": runs({p: around(0.9 if p > 3 else 0.6, 0.003, 10, p) for p in range(41)}, hidden_size=40),
+    "late": learned({0: [None] * 8, 1: [*range(60, 67), None], 2: [*range(20, 28)], 5: [10] * 8, 10: [12] * 8}),
+    "seldom learned": learned({0: [None] * 3, 1: [None, 90, 80], 2: [12, None, 4]}),
     "one P": runs({5: [0.9] * 5}),
     "without callbacks": without_callbacks(),
 }
@@ -253,6 +255,20 @@ def test_scales_and_panels_follow_what_there_is() -> None:
         "needed": 5,
         "without callbacks": 3,
     }
+
+
+def test_epochs_until_the_threshold() -> None:
+    axes = panel("late", "epochs until")
+    times = judged("late").learning_times
+    assert [height(mark) for mark in marks(axes)[1:]] == [one.typical for one in times[1:]]
+    limits = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_marker() == "_"]
+    assert limits[1:] == [[one.low, one.high] for one in times[1:]]
+    never = height(marks(axes)[0])
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[axes.get_yticks().tolist().index(never)] == "not within\n100"
+    assert max(limits[1]) < never < axes.get_ylim()[1]
+    nobody = plot_verdict(judge(learned({0: [None] * 6, 1: [None] * 6, 2: [5] * 6})))
+    assert not any("epochs" in axes.get_title() for axes in nobody.axes)  # there is nothing to compare
 
 
 def test_a_colour_for_each_size() -> None:

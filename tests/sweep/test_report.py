@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, runs
+from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.cli import main
 from lightning_alrnn.sweep import Run, judge
@@ -129,6 +129,41 @@ def test_what_the_page_tells_of() -> None:
     assert "Whether fewer nonlinear units beat all of them cannot be told" in said
     solved = text_of(verdict_page(judge(starts(), solved=0.9)).html())
     assert "its score is at least 0.9" in solved
+
+
+def test_how_late_each_p_is(tmp_path: Path) -> None:
+    made = learned({0: [None] * 8, 1: [50 + seed for seed in range(8)], 2: [10] * 8, 5: [12] * 8})
+    for run in made:
+        write_record(tmp_path, Record(f"P{run.nonlinear_units}-{run.seed}", run, "done", epochs=100))
+    verdict = write_verdict(tmp_path)
+    assert verdict.learning_times == judge(made).learning_times
+    content = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
+    assert content["learning"] == verdict.learning
+    assert content["learning_times"] == content["sizes"][-1]["learning_times"]
+    times = {time["nonlinear_units"]: time for time in content["learning_times"]}
+    assert (times[0]["typical"], times[0]["epochs"], times[0]["reaches"]) == (None, 100, False)
+    assert (times[1]["reached"], times[1]["typical"], times[1]["later"]) == (8, 53.5, True)
+    said = text_of((tmp_path / "verdict.html").read_text())
+    assert said.index("Estimates") < said.index("Late or unable?") < said.index("How to read it")
+    assert verdict.learning in said
+    assert "0 0 of 8 not within 100 unable within 100 epochs 1 8 of 8 53.5 (51 to 56) late" in said
+    assert f"{verdict.answer} {verdict.learning}" in " ".join(format_verdict(verdict).split())
+    # records of earlier versions do not say whether a run reached the threshold
+    for path in tmp_path.glob("runs/P0-*/record.json"):
+        record = json.loads(path.read_text())
+        del record["run"]["epochs_to_threshold"]
+        path.write_text(json.dumps(record))
+    assert write_verdict(tmp_path).learning == ""
+    assert "Late or unable?" not in (tmp_path / "verdict.html").read_text()
+
+
+def test_a_threshold_that_nobody_reaches_is_a_sentence_of_the_page() -> None:
+    verdict = judge(learned({0: [None] * 8, 1: [None] * 8}))
+    said = text_of(verdict_page(verdict).html())
+    assert "No run of any P reached the threshold within 100 epochs." in said
+    assert "runs that reach the threshold" not in said
+    assert verdict.learning in format_verdict(verdict)
+    assert "threshold" not in format_verdict(judge(learned({0: [None] * 3, 1: [5] * 3})))  # nothing is shown
 
 
 def write_settings(folder: Path, **content: object) -> None:
