@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
@@ -69,9 +69,10 @@ class MemberCallbacks(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         fitting = trainer.state.fn == TrainerFn.FITTING
         with_time = not fitting or self._seconds <= self.share * (time.perf_counter() - self._began)
+        alive: list[bool] = cast(Any, pl_module).alive  # of the others there may be nothing but NaN
         self._due = [
-            [callback for callback in callbacks if with_time and callback.is_due(trainer)]
-            for callbacks in self.callbacks
+            [callback for callback in callbacks if with_time and well and callback.is_due(trainer)]
+            for callbacks, well in zip(self.callbacks, alive, strict=True)
         ]
         self.values = {}
         for k, callback in self._each_due():

@@ -161,6 +161,11 @@ class PopulationModule(LightningModule):
         self._optimizers: list[Optimizer] = []
         self._schedulers: list[Any] = []
 
+    @property
+    def alive(self) -> list[bool]:
+        """Whether each member is well so far."""
+        return self._alive.tolist()
+
     @classmethod
     def from_options(
         cls, differences: Sequence[Mapping[str, Any]], stop_when: StopWhen | None = None, **options: Any
@@ -495,6 +500,7 @@ class PopulationModule(LightningModule):
             return
         self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in going_on}
         loss = torch.tensor([scores["val/task_loss"] for scores in self.scores]).to(self._best_loss)
+        self._alive &= torch.isfinite(loss)  # the last update may have broken the weights after the last training loss
         better = (loss < self._best_loss) & self._alive
         self._best_loss = torch.where(better, loss, self._best_loss)
         for i, value in enumerate(self.stack):

@@ -1,8 +1,7 @@
-"""Populations of a sweep: what they leave, against the same runs by themselves, and what happens when they are stopped."""
+"""Populations of a sweep: what they leave, against the same runs by themselves, and what becomes of those stopped."""
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
@@ -92,9 +91,9 @@ def test_a_member_leaves_what_a_run_by_itself_leaves() -> None:
             for event, expected in zip(first.Scalars(tag), second.Scalars(tag), strict=True):
                 assert event.step == expected.step
                 assert event.value == pytest.approx(expected.value, rel=1e-3, abs=1e-4)
-    headers = [next(csv.reader(Path(name, "results.csv").open())) for name in ("auto", "off")]
+    headers = [Path(name, "results.csv").read_text().splitlines()[0] for name in ("auto", "off")]
     assert headers[0] == headers[1]
-    assert {"population", "epochs_to_threshold"} <= set(headers[0])
+    assert {"population", "epochs_to_threshold"} <= set(headers[0].split(","))
     # the same command again has nothing to do
     before = {path: path.stat().st_mtime_ns for path in Path("auto").glob("runs/*/record.json")}
     assert sweep("auto", *options) == 0
@@ -102,7 +101,8 @@ def test_a_member_leaves_what_a_run_by_itself_leaves() -> None:
 
 
 def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
-    assert sweep("swept", *OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1") == 0
+    schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
+    assert sweep("swept", *OPTIONS, *schedule) == 0
     record = read_records("swept")[-1]
     folder = Path("swept/runs") / record.name
     module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
@@ -148,7 +148,7 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
 def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     # the third member solves the task in its second epoch, the others never
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
-    monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.02)
+    monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.1)
     easy = [
         *TINY,
         "--data.operation=sum",
@@ -159,7 +159,7 @@ def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         "--data.train_size=1000",
     ]
     for population in ("auto", "off"):
-        options = ["--nonlinear_units=0,1", "--seeds=1", "--grid", "model.optimizer.lr=1e-6,0.02"]
+        options = ["--nonlinear_units=0,1", "--seeds=1", "--grid", "model.optimizer.lr=1e-6,0.01"]
         assert sweep(population, *options, "--stop_when=solved", f"--population={population}", base=easy) == 0
     together, alone = (read_records(folder) for folder in ("auto", "off"))
     stopped = [record for record in together if record.epochs < 12]
@@ -184,8 +184,6 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 6
-    # a callback that looks at one network, and an option of the Trainer that a population does not have
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
