@@ -77,8 +77,8 @@ what is the same for all runs
   --config TASK …        these and all further options are those of `alrnn fit`, such as
                          --trainer.max_epochs 20
 when it ends
-  --stop_when solved     a run once three validations in a row reach the threshold: accuracy 0.98, or
-                         5 % of the squared error of the best constant prediction
+  --stop_when solved     a run once three validations in a row reach the threshold: accuracy 0.9, or
+                         10 % of the squared error of the best constant prediction
   --stop_when plateau    a run once its validation loss has not sunk by 1 % for a quarter of the epochs
 where
   --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
