@@ -23,6 +23,7 @@ from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
 _NONE = "–"
+_THRESHOLD = "(The threshold is an accuracy of 0.9, or 10 % of the error of the best constant prediction.)"
 _WIDTH = 100
 _SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
@@ -193,7 +194,8 @@ def format_verdict(verdict: Verdict) -> str:
         if len(verdict.sizes) > 1:
             lines.append(f"{size.train_size} training sequences")
         lines += [*_aligned(*_score_table(verdict, size)), ""]
-    learning = [verdict.learning] if any(one.reaches is not None or one.later for one in verdict.learning_times) else []
+    told = any(one.reaches is not None or one.later for one in verdict.learning_times)
+    learning = [f"{verdict.learning} {_THRESHOLD}"] if told else []
     for paragraph in (verdict.answer, *learning, *_further(verdict)):
         lines += textwrap.wrap(paragraph, _WIDTH)
     if verdict.next_command:
