@@ -270,9 +270,9 @@ def _write_learning(page: Page, verdict: Verdict) -> None:
         )
     page.text(
         "A run reaches the threshold with the first validation in which nine tenths are learned: a share of 0.9 of the "
-        "sequences or steps is right, or the error is 10 % of that of the best constant prediction. A run that never does, or diverges, counts as "
-        "later than all others. Limits are those of the median, at the level of each claim; what is shown pays for the "
-        "number of P as well. Nothing of it bears on the claims above."
+        "sequences or steps is right, or the error is 10 % of that of the best constant prediction. A run that never "
+        "does, or diverges, counts as later than all others. Limits are those of the median, at the level of each "
+        "claim; what is shown pays for the number of P as well. Nothing of it bears on the claims above."
     )
 
 
