@@ -123,7 +123,7 @@ class PopulationDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if split not in self._datasets:
-                self._datasets[split] = _shared([member.dataset(split) for member in self.members])
+                self._datasets[split] = _shared(self.members, split)
 
     def train_dataloader(self) -> DataLoader[SequenceBatch]:
         return self._loader("train")
@@ -168,20 +168,26 @@ def data_bytes(member: SequenceDataModule) -> int:
     return sum(field.nbytes for batch in batches for field in batch if field is not None)
 
 
-def _shared(datasets: list[SequenceDataset | EpochDataset]) -> list[SequenceDataset | EpochDataset]:
-    """The datasets, with one object for all that hold the same tensors; raise unless they fit together."""
+def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[SequenceDataset | EpochDataset]:
+    """The datasets, with one object for all that hold the same tensors; raise unless they fit together.
+
+    One is built after the other, and given up where an earlier member has the same: never are all of them in memory.
+    """
     kept: list[SequenceDataset | EpochDataset] = []
-    result = []
-    for k, dataset in enumerate(datasets):
-        if len(dataset) != len(datasets[0]) or type(dataset) is not type(datasets[0]):
+    result: list[SequenceDataset | EpochDataset] = []
+    for k, member in enumerate(members):
+        dataset = member.dataset(split)
+        first = (result or [dataset])[0]
+        if len(dataset) != len(first) or type(dataset) is not type(first):
             raise ValueError(
-                f"members must have the same number of sequences, got {len(datasets[0])} for member 0 and "
+                f"members must have the same number of sequences, got {len(first)} for member 0 and "
                 f"{len(dataset)} for {k}: train them in populations of their own"
             )
         same = [other for other in kept if _equal(_first(other), _first(dataset))]
         if not same:
             kept.append(dataset)
         result.append((same or [dataset])[0])
+        member._datasets[split] = result[-1]
     return result
 
 

@@ -59,6 +59,8 @@ def test_data_in_common_are_held_once() -> None:
     for first, second, third in population._datasets.values():
         assert first is third
         assert first is not second
+    members = population.members
+    assert members[0].dataset("train") is members[2].dataset("train")  # which would be a copy otherwise
 
 
 def test_one_module_for_all() -> None:
