@@ -412,7 +412,24 @@ class PopulationModule(LightningModule):
             if group.get("fused", False) is None and all(value.dtype == torch.float32 for value in parameters):
                 options |= {"fused": not group["foreach"]}
             groups.append(options)
+        self._go_on()
         return networks[0]._optimizer(groups)
+
+    def _go_on(self) -> None:
+        """Take up learning rates, schedules and who has stopped where a checkpoint was loaded.
+
+        When training starts would be too late: from the checkpoint of its end it does not start.
+        """
+        restored = self.__dict__.pop("_restored", None)
+        if restored is None:
+            return
+        self._find_rows()
+        for optimizer, rates in zip(self._optimizers, restored["rates"], strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        for scheduler, state in zip(self._schedulers, restored["schedulers"], strict=True):
+            if scheduler is not None:
+                scheduler.load_state_dict(state)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Resume exactly, and stop on signals between two steps."""
@@ -451,19 +468,18 @@ class PopulationModule(LightningModule):
                 scheduler.step()
         self._log_medians("train/loss")
         self.log("population/alive", self._alive.float().sum())
-        if self.stop_when is not None:
-            self._stop()
+        self._stop()
 
     def _stop(self) -> None:
         """Let those members end whose validations say so, and training once nobody is left."""
         for k in self._going_on():
             self._stopped[k] = self._may_end.get(k, False) and self.diverged[k] is None
         self._find_rows()
-        self.trainer.should_stop = not bool((self._alive & ~self._stopped).any())
 
     def _find_rows(self) -> None:
         going_on = ~self._stopped
         self._rows = None if bool(going_on.all()) else going_on.nonzero().flatten()
+        self.trainer.should_stop = not bool((self._alive & going_on).any())
 
     def _going_on(self) -> list[int]:
         """Numbers of the members that have not stopped."""
@@ -559,19 +575,6 @@ class PopulationModule(LightningModule):
         for watch, state in zip(self.watches, population["watches"], strict=True):
             watch.load_state_dict(state)
         self._restored = population
-
-    def on_train_start(self) -> None:
-        # optimizers and schedulers are made after a checkpoint was loaded
-        restored = self.__dict__.pop("_restored", None)
-        if restored is None:
-            return
-        self._find_rows()
-        for optimizer, rates in zip(self._optimizers, restored["rates"], strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-        for scheduler, state in zip(self._schedulers, restored["schedulers"], strict=True):
-            if scheduler is not None:
-                scheduler.load_state_dict(state)
 
 
 def _check_alike(members: Sequence[ALRNNModule]) -> None:

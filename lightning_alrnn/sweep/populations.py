@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -179,10 +180,14 @@ def read_populations(folder: Path) -> list[Work]:
     """
     works = []
     for path in sorted((folder / "populations").glob("*/members.json")):
-        members = tuple(
-            Spec(**{**values, "arguments": tuple(values["arguments"])})
-            for values in json.loads(path.read_text(encoding="utf-8"))
-        )
+        try:
+            members = tuple(
+                Spec(**{**values, "arguments": tuple(values["arguments"])})
+                for values in json.loads(path.read_text(encoding="utf-8"))
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            warnings.warn(f"{path} cannot be read, so its runs begin anew: {error!r}", stacklevel=2)
+            continue
         if not all(is_done(folder, spec.name) for spec in members):
             works.append(Work(members, path.parent.name))
     return works

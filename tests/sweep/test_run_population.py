@@ -20,7 +20,10 @@ from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.cli import main
-from lightning_alrnn.sweep import run_population
+from lightning_alrnn.sweep import run, run_population
+from lightning_alrnn.sweep.folders import MemberFolders
+from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_records
 
 TINY = [
@@ -183,7 +186,46 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     assert sweep("swept", *OPTIONS) == 0
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
-    assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 6
+    assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
+
+
+def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
+    monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: True)
+    options = [*OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
+    options += ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
+    assert sweep("whole", *options) == 0
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemberFolders, "write_checkpoints", interrupt)
+        assert sweep("stopped", *options) == 130
+    for path in Path("stopped/populations").glob("*/members.json"):
+        path.write_text("[{")  # what a broken disk leaves: the runs are put together anew
+    with pytest.warns(UserWarning, match="members.json cannot be read"):
+        assert sweep("stopped", *options) == 0
+    for one, other in zip(read_records("whole"), read_records("stopped"), strict=True):
+        assert one.run == other.run
+        assert (one.population, one.epochs) == (other.population, other.epochs)
+        first, second = (
+            torch.load(f"{name}/runs/{one.name}/checkpoints/last.ckpt", weights_only=True)
+            for name in ("whole", "stopped")
+        )
+        assert (first["epoch"], first["global_step"]) == (second["epoch"], second["global_step"]) == (1, 8)
+        assert first["lr_schedulers"] == second["lr_schedulers"]
+        groups = [each["optimizer_states"][0]["param_groups"] for each in (first, second)]
+        assert groups[0] == groups[1]
+        assert groups[0][0]["lr"] == pytest.approx(1e-5)
+
+
+def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
+    assert sweep("swept", *OPTIONS, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
+    for record in read_records("swept"):
+        last = torch.load(f"swept/runs/{record.name}/checkpoints/last.ckpt", weights_only=True)
+        assert (last["epoch"], last["global_step"]) == (2, 12)
+        assert last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 3
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
