@@ -77,7 +77,7 @@ class MemberFolders(Checkpoint):
         progress = {}
         for k, member in enumerate(self._members):
             scores = population.scores[k]
-            limit = trainer.max_epochs or 0
+            limit = max(trainer.max_epochs or 0, 0)
             progress[member.spec.name] = Progress(
                 population.epochs[k], limit, shown_score(scores), population.diverged[k] is not None
             )

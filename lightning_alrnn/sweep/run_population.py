@@ -107,7 +107,10 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
     looks = MemberCallbacks([_state_callbacks(member) for member in members])
     folders = MemberFolders(members, looks, ProgressFile(checkpoint.parent))
     seed_everything(members[0].spec.seed, workers=True, verbose=False)
-    last = ModelCheckpoint(checkpoint.parent, filename="last", enable_version_counter=False)
+    # at the end of each epoch, also where not all of them have a validation
+    last = ModelCheckpoint(
+        checkpoint.parent, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         trainer = Trainer(**{**members[0].trainer, "callbacks": [looks, folders, last], "logger": False})
