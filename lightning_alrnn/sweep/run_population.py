@@ -60,18 +60,19 @@ def do_population(surroundings: Surroundings, work: Work) -> None:
 
     Raises:
         Interrupted: if it was stopped from outside.
+        Exception: if what became of a run cannot be recorded; the others are done nevertheless.
     """
     folder = surroundings.folder
     checkpoint = checkpoint_of(folder, work.population)
     with ExitStack() as claims:
-        for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that of two sweeps one gets all that it needs
-            claim = Claim(folder, spec.name)
-            claims.callback(claim.release)
-            if not claim.take():
-                return
-        if all(is_done(folder, spec.name) for spec in work.specs):
-            return
         try:
+            for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that one of two sweeps gets all it needs
+                claim = Claim(folder, spec.name)
+                claims.callback(claim.release)
+                if not claim.take():
+                    return
+            if all(is_done(folder, spec.name) for spec in work.specs):
+                return
             _train(surroundings, work, checkpoint)
             checkpoint.unlink(missing_ok=True)
             return
@@ -85,8 +86,15 @@ def do_population(surroundings: Surroundings, work: Work) -> None:
             traceback.print_exc()
         sys.stderr.write(f"population {work.population} cannot be trained in one step: its runs are done one by one\n")
     checkpoint.unlink(missing_ok=True)
+    errors = []
     for spec in work.specs:
-        do_run(surroundings, spec)
+        try:
+            do_run(surroundings, spec)
+        except Exception as error:  # its folder cannot be written to, perhaps, but those of the others can
+            traceback.print_exc()
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:

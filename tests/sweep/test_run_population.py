@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -88,8 +89,11 @@ def test_a_member_leaves_what_a_run_by_itself_leaves() -> None:
             for key, value in first.items():
                 torch.testing.assert_close(value, second[key], rtol=0, atol=1e-4)
         first, second = (EventAccumulator(str(folder)).Reload() for folder in folders)
-        tags = first.Tags()
-        assert {**tags, "scalars": set(tags["scalars"])} == {**second.Tags(), "scalars": set(second.Tags()["scalars"])}
+        tags, others = first.Tags(), second.Tags()
+        looks = ("regime/", "fixed_points/")  # whether there is time for one at each member depends on the machine
+        for each in (tags, others):
+            each["scalars"] = {tag for tag in each["scalars"] if not tag.startswith(looks)}
+        assert tags == others
         for tag in ("train/loss", "val/mse", "test/mse", "best/val/mse"):
             for event, expected in zip(first.Scalars(tag), second.Scalars(tag), strict=True):
                 assert event.step == expected.step
@@ -182,8 +186,14 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     def fail(*arguments: Any) -> None:
         raise RuntimeError("one of them has no data")
 
+    def do_run(surroundings: Surroundings, spec: Spec) -> None:
+        if spec.seed == 0 and spec.nonlinear_units == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        run.do_run(surroundings, spec)
+
     monkeypatch.setattr(run_population, "_train", fail)
-    assert sweep("swept", *OPTIONS) == 0
+    monkeypatch.setattr(run_population, "do_run", do_run)
+    assert sweep("swept", *OPTIONS) == 2
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
