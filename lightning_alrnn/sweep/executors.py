@@ -235,7 +235,8 @@ def _work_off(
             for slot, (work, process) in list(running.items()):
                 if not _is_alive(process):
                     del running[slot]
-                    if _holders(folder, work):  # another sweep was faster, or the process was left by its parent
+                    # it is done, or another sweep was faster, whether or not that has it still
+                    if process is None or process.exitcode == 0 or _holders(folder, work):
                         elsewhere.append(work)
                     else:
                         _tell(monitor, work.specs)

@@ -54,6 +54,8 @@ class World:
 
 
 class _Process:
+    exitcode = 0
+
     def __init__(self, world: World, work: Work, slot: int, looks: int) -> None:
         self.world, self.work, self.slot, self.looks = world, work, slot, looks
 
@@ -148,6 +150,17 @@ def test_what_is_left_of_a_population_that_another_sweep_had(world: World, monke
     assert world.started == ["run3", "run0", "run2"]
     assert sorted(world.reported) == ["run0", "run1", "run2", "run3"]
     assert read_populations(world.folder) == []
+
+
+def test_a_work_that_gave_way_to_another_sweep_is_tried_again(world: World) -> None:
+    start, times = world.start, iter(range(1000))
+
+    def give_way(work: Work, slot: int) -> Any:
+        return start(work, slot) if next(times) > 0 else None  # the other has given way, too, and has no claim any more
+
+    executors._work_off(world.surroundings, [make_work(world.folder, [spec(0), spec(1)])], give_way, 1, world)
+    assert world.reported == ["run0", "run1"]
+    assert all(read_record(world.folder, name) == done(spec(k)) for k, name in enumerate(world.reported))
 
 
 def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
