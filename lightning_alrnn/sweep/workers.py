@@ -44,8 +44,12 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> Ba
     """
     prepare_workers()
     process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))
-    with _alone():
-        process.start()
+    try:
+        with _uninterrupted(), _alone():
+            process.start()
+    except KeyboardInterrupt:  # nobody would know of the process, which would go on to its end
+        process.kill()
+        raise
     return process
 
 
@@ -59,6 +63,21 @@ def _do(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     sys.argv = ["alrnn"]  # what the card of a model calls the program
     work()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off to the end."""
+    pending: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: pending.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in pending:
+            signal.raise_signal(came)
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import misbehaving
@@ -29,6 +32,23 @@ def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
     assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
     assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
+
+
+def test_an_interrupt_while_a_worker_starts_ends_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = ForkServerProcess.start, []
+
+    def interrupted(process: ForkServerProcess) -> None:
+        signal.raise_signal(signal.SIGINT)  # in the middle of it
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(ForkServerProcess, "start", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        start_worker(partial(time.sleep, 600), tmp_path / "log", [])
+    started[0].join(10)
+    assert not started[0].is_alive()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
