@@ -39,6 +39,8 @@ _STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again co
 _LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
 _WITHOUT_SLOTS = 8
 _COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
+_COPIES_OF_PARAMETERS = 10  # the network's, trained, best, before the step, gradients, two of Adam, three in passing
+_MOST_MEMBERS = 400  # each has a claim, a file of TensorBoard and a thread, and a process often 1,024 open files
 _SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
 # of the Trainer: other values are for runs by themselves
 _NEEDED: dict[str, tuple[Any, ...]] = {
@@ -47,11 +49,11 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "fast_dev_run": (False,),
     "max_time": (None,),
     "overfit_batches": (0.0,),
-    "enable_checkpointing": (None, True),
-    "use_distributed_sampler": (True,),
     "val_check_interval": (None,),
     "min_epochs": (None,),
     "min_steps": (None,),
+    "enable_checkpointing": (None, True),
+    "use_distributed_sampler": (True,),
     "profiler": (None,),
     "detect_anomaly": (False,),
     "barebones": (False,),
@@ -263,10 +265,13 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
         return 1, f"a step of {steps:,} × {units}² products takes so long that nothing would be saved"
     states = 4 * steps * units
     budget = _SHARE_OF_MEMORY * _memory() / slots
-    most = budget / (_COPIES_OF_STATES * states + size * len({spec.seed for spec in specs}) / len(specs))
+    parameters = sum(parameter.nbytes for parameter in module.parameters())
+    each = _COPIES_OF_STATES * states + _COPIES_OF_PARAMETERS * parameters
+    each += sum(field.nbytes for field in batch if field is not None)
+    most = budget / (each + size * len({spec.seed for spec in specs}) / len(specs))
     if most < 2:
         return 1, f"two of them would take more than {_SHARE_OF_MEMORY:.0%} of the memory"
-    return max(1, min(int(most), _STATES_BYTES // states)), ""
+    return max(1, min(int(most), _STATES_BYTES // states, _MOST_MEMBERS)), ""
 
 
 def _memory() -> int:
