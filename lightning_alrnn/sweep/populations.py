@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
@@ -233,6 +234,9 @@ def why_alone(member: Member) -> str:
         getattr(data, name) is not getattr(SequenceDataModule, name) for name in loaders
     ):
         return f"{data.__name__} has loaders of its own"
+    for layer in member.module.modules():
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats:  # which are of no network's parameters
+            return f"{type(layer).__name__} keeps statistics of its batches"
     for callback in member.callbacks:
         if not isinstance(callback, _SERVED):
             return f"{type(callback).__name__} looks at one network"
