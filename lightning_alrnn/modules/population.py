@@ -106,6 +106,7 @@ class PopulationModule(LightningModule):
         best_epoch: epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
         best_step: number of steps that it was trained for by then.
         epochs: how many epochs each member was trained for.
+        steps: how many steps it was trained for by the end of these.
         watches: of each member, with its ``epochs_to_threshold``.
 
     Raises:
@@ -156,6 +157,7 @@ class PopulationModule(LightningModule):
         self.best_epoch: list[int | None] = [None] * len(members)
         self.best_step = [0] * len(members)
         self.epochs = [0] * len(members)
+        self.steps = [0] * len(members)
         self.stop_when = stop_when
         self.watches = [LearningWatch(None, stop_when) for _ in members]
         self._optimizers: list[Optimizer] = []
@@ -165,6 +167,11 @@ class PopulationModule(LightningModule):
     def alive(self) -> list[bool]:
         """Whether each member is well so far."""
         return self._alive.tolist()
+
+    @property
+    def stopped(self) -> list[bool]:
+        """Whether the training of each member has come to an early end."""
+        return self._stopped.tolist()
 
     @classmethod
     def from_options(
@@ -458,7 +465,7 @@ class PopulationModule(LightningModule):
             if not alive and self.diverged[k] is None:
                 self.diverged[k] = self.current_epoch
             if alive and not stopped[k]:
-                self.epochs[k] = self.current_epoch + 1
+                self.epochs[k], self.steps[k] = self.current_epoch + 1, self.global_step
         for k, scheduler in enumerate(self._schedulers):
             if stopped[k]:
                 continue
@@ -562,6 +569,7 @@ class PopulationModule(LightningModule):
             "best_epoch": list(self.best_epoch),
             "best_step": list(self.best_step),
             "epochs": list(self.epochs),
+            "steps": list(self.steps),
             "watches": [watch.state_dict() for watch in self.watches],
             "rates": [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers],
             "schedulers": [None if each is None else each.state_dict() for each in self._schedulers],
@@ -572,6 +580,7 @@ class PopulationModule(LightningModule):
         self.scores = [dict(scores) for scores in population["scores"]]
         self.diverged, self.best_epoch = list(population["diverged"]), list(population["best_epoch"])
         self.best_step, self.epochs = list(population["best_step"]), list(population["epochs"])
+        self.steps = list(population["steps"])
         for watch, state in zip(self.watches, population["watches"], strict=True):
             watch.load_state_dict(state)
         self._restored = population

@@ -21,7 +21,7 @@ from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.members import Member
 from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
 
-_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "loops")
+_TRAINING = ("epoch", "pytorch-lightning_version", "loops")
 
 
 class MemberFolders(Checkpoint):
@@ -49,6 +49,12 @@ class MemberFolders(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._training = {key: checkpoint[key] for key in _TRAINING}
+        population = cast(PopulationModule, pl_module)
+        ended = [k for k, stopped in enumerate(population.stopped) if stopped and self._is_trained(population, k)]
+        if ended:  # in this epoch; its optimizer's state goes on changing with those of the others
+            modules = population.members()
+            for k in ended:
+                self._write(population, k, modules[k], best=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         population = cast(PopulationModule, pl_module)
@@ -110,27 +116,26 @@ class MemberFolders(Checkpoint):
         Returns:
             Path of the best weights of each, or of the last where there are no best ones.
         """
-        io = WholeCheckpointIO()
-        paths = []
-        for weights in ("last", "best"):
-            paths = [
-                self._write(io, population, k, module, weights == "best")
-                for k, module in enumerate(population.members(weights))
-            ]
-        return paths
+        stopped = population.stopped
+        for k, module in enumerate(population.members("last")):
+            if not stopped[k] or self._is_trained(population, k):
+                self._write(population, k, module, best=False)
+        return [self._write(population, k, module, best=True) for k, module in enumerate(population.members("best"))]
 
-    def _write(
-        self, io: WholeCheckpointIO, population: PopulationModule, k: int, module: ALRNNModule, best: bool
-    ) -> Path:
+    def _is_trained(self, population: PopulationModule, k: int) -> bool:
+        """Whether the last epoch trained a member."""
+        return population.epochs[k] > int(self._training["epoch"])
+
+    def _write(self, population: PopulationModule, k: int, module: ALRNNModule, best: bool) -> Path:
         member = self._members[k]
         folder = Path(self._logger(member).log_dir) / "checkpoints"
         epoch = population.best_epoch[k]
         if best and epoch is None:
             return folder / "last.ckpt"
-        whole = not best and population.epochs[k] > self._training["epoch"]
+        whole = not best and self._is_trained(population, k)
         checkpoint: dict[str, Any] = {
             "epoch": epoch if best else population.epochs[k] - 1,
-            "global_step": population.best_step[k] if best else self._training["global_step"],
+            "global_step": population.best_step[k] if best else population.steps[k],
             "pytorch-lightning_version": self._training["pytorch-lightning_version"],
             "state_dict": module.state_dict(),
             "loops": self._training["loops"],
@@ -147,7 +152,7 @@ class MemberFolders(Checkpoint):
                 "lr_schedulers": population.scheduler_states(k),
             }
         path = folder / (f"best-epoch={epoch:03d}.ckpt" if best else "last.ckpt")
-        io.save_checkpoint(checkpoint, path)
+        WholeCheckpointIO().save_checkpoint(checkpoint, path)
         return path
 
     def _logger(self, member: Member) -> TensorBoardLogger:

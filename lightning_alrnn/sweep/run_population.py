@@ -123,7 +123,6 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         trainer = Trainer(**{**members[0].trainer, "callbacks": [looks, folders, last], "logger": False})
         trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
-    step = trainer.global_step
     paths = folders.write_checkpoints(population)
     population.load_best()
     for scores in population.scores:
@@ -136,7 +135,7 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         record = records[member.spec.name]
         if record is not None:
             record = record._replace(seconds=seconds)
-            _record(surroundings, member, record, population, k, path, step)
+            _record(surroundings, member, record, population, k, path)
 
 
 def _record(
@@ -146,7 +145,6 @@ def _record(
     population: PopulationModule,
     k: int,
     path: Path,
-    step: int,
 ) -> None:
     """Record what became of a member."""
     epoch, metrics = population.diverged[k], population.scores[k]
@@ -156,7 +154,7 @@ def _record(
         record = record._replace(run=run, tracebacks=(*record.tracebacks, error))
     else:
         log_dir = Path(surroundings.folder, record.log_dir)
-        log_best(str(log_dir), step, member.spec, metrics)
+        log_best(str(log_dir), population.steps[k], member.spec, metrics)
         reached = population.watches[k].epochs_to_threshold
         names = sorted(metrics, key=lambda name: (name.startswith("test/"), not name.startswith("val/")))
         record = record._replace(

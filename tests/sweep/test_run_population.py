@@ -176,6 +176,14 @@ def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (one.epochs, one.run.epochs_to_threshold) == (other.epochs, other.run.epochs_to_threshold)
         assert one.run.epochs_to_threshold == (one.epochs if one.epochs < 12 else None)
         assert one.run.metrics["test/mse"] == pytest.approx(other.run.metrics["test/mse"], rel=1e-2)
+        first, second = (
+            torch.load(f"{name}/runs/{one.name}/checkpoints/last.ckpt", weights_only=True) for name in ("auto", "off")
+        )
+        assert (first["epoch"], first["global_step"]) == (second["epoch"], second["global_step"])
+        # training can go on from there
+        assert first["loops"]["fit_loop"]["epoch_progress"] == second["loops"]["fit_loop"]["epoch_progress"]
+        states, expected = ([*each["optimizer_states"][0]["state"].values()] for each in (first, second))
+        torch.testing.assert_close(states, expected, rtol=0, atol=1e-3)
     # by another rule it is another sweep
     assert sweep("auto", *options, "--stop_when=plateau", base=easy) == 2
 
