@@ -39,7 +39,7 @@ from lightning_alrnn.sweep.plan import (
     parse_looks,
     parse_seeds,
 )
-from lightning_alrnn.sweep.populations import Size, Work, checkpoint_of, divide, read_populations
+from lightning_alrnn.sweep.populations import Size, Work, checkpoint_of, divide, population_folder, read_populations
 from lightning_alrnn.sweep.report import format_verdict, write_verdict
 from lightning_alrnn.sweep.rules import choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
@@ -155,11 +155,13 @@ def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
         elif name in records and records[name].status == "failed":
             _write(f"failed: {name}: {records[name].error}")
         else:
-            _write(f"stopped: {name}: {_last_words(folder, name)}")
+            population = records[name].population if name in records else ""
+            own = population_folder(folder, population) if population else run_folder(folder, name)
+            _write(f"stopped: {name}: {_last_words(own / LOG)}")
     if missing:
         _write(
             f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
-            f"{folder}/runs/NAME/record.json; what was written: {folder}/runs/NAME/log.txt, with SLURM {folder}/jobs"
+            f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, with SLURM {folder}/jobs"
         )
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
@@ -426,9 +428,8 @@ def _table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _last_words(folder: Path, name: str) -> str:
+def _last_words(log: Path) -> str:
     """The end of what a process wrote that ended without a word to the sweep."""
-    log = run_folder(folder, name) / LOG
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
     return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
 
