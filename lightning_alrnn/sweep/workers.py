@@ -48,7 +48,8 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> Ba
         with _uninterrupted(), _alone():
             process.start()
     except KeyboardInterrupt:  # nobody would know of the process, which would go on to its end
-        process.kill()
+        if process.pid is not None:  # the signal may have ended the one that is copied before it was
+            process.kill()
         raise
     return process
 
