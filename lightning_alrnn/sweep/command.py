@@ -161,8 +161,8 @@ def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
     if missing:
         _write(
             f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
-            f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, with "
-            f"SLURM {folder}/jobs"
+            f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, "
+            f"with SLURM {folder}/jobs"
         )
     _write(f"results:      {folder / 'results.csv'} and results.parquet")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
