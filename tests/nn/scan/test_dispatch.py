@@ -379,6 +379,7 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_choice_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(dispatch, "rank_zero_info", said.append)
+    monkeypatch.setattr(dispatch.rank_zero_only, "rank", 0, raising=False)  # as Lightning does
     dispatch._announce.cache_clear()
     values = draw(2, 3, 3, 1)
     for _ in range(3):
