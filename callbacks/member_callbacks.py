@@ -17,8 +17,8 @@ from lightning_alrnn.callbacks.base import StatesCallback
 class MemberCallbacks(Callback):
     """Looks at each network of a population with callbacks of its own, such as ``RegimeOccupancy`` and ``FixedPoints``.
 
-    In a fit this is done whenever the time that it takes, with that of a last look after the fit, stays below a share of
-    the time since training began; the first validation looks at one member, to see how long it takes. In
+    In a fit this is done whenever the time that it takes, with that of a last look after the fit, stays below a share
+    of the time since training began; the first validation looks at one member, to see how long it takes. In
     ``trainer.validate`` it is done always. What the callbacks would log is added to the population's ``scores`` under
     the same keys. They draw no figures.
 

@@ -38,10 +38,10 @@ _FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
 _SHARE_OF_MEMORY = 0.25
 _STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again costs more than a step of its own
 _LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
+_MOST = 250  # a member has two open files and a thread, and a process may have 1,024 files by default
 _WITHOUT_SLOTS = 8
 _COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
 _COPIES_OF_PARAMETERS = 10  # the network's, trained, best, before the step, gradients, two of Adam, three in passing
-_MOST_MEMBERS = 400  # each has a claim, a file of TensorBoard and a thread, and a process often 1,024 open files
 _SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
 # of the Trainer: other values are for runs by themselves
 _NEEDED: dict[str, tuple[Any, ...]] = {
@@ -275,7 +275,7 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
     most = budget / (each + size * len({spec.seed for spec in specs}) / len(specs))
     if most < 2:
         return 1, f"two of them would take more than {_SHARE_OF_MEMORY:.0%} of the memory"
-    return max(1, min(int(most), _STATES_BYTES // states, _MOST_MEMBERS)), ""
+    return max(1, min(int(most), _STATES_BYTES // states, _MOST)), ""
 
 
 def _memory() -> int:
