@@ -17,8 +17,8 @@ from lightning_alrnn.callbacks.base import StatesCallback
 class MemberCallbacks(Callback):
     """Looks at each network of a population with callbacks of its own, such as ``RegimeOccupancy`` and ``FixedPoints``.
 
-    In a fit this is done whenever the time that it takes, with that of a last look after the fit, stays below a share of
-    the time since training began; the first validation looks at one member, to see how long it takes. In
+    In a fit this is done whenever the time that it takes, with that of a last look after the fit, stays below a share
+    of the time since training began; the first validation looks at one member, to see how long it takes. In
     ``trainer.validate`` it is done always. What the callbacks would log is added to the population's ``scores`` under
     the same keys. They draw no figures.
 
@@ -75,6 +75,7 @@ class MemberCallbacks(Callback):
             population = cast(Any, pl_module)
             alive = [k for k, well in enumerate(population.alive) if well]  # of the others there may be but NaN
             if trainer.state.fn == TrainerFn.FITTING:
+                alive = [k for k in alive if not population.stopped[k]]
                 if self._look == 0.0:
                     alive = sorted(alive, key=lambda k: population.networks[k].hparams["nonlinear_units"])[-1:]
                 elif self._seconds + 2 * self._look > self.share * (time.perf_counter() - self._began):
@@ -97,11 +98,10 @@ class MemberCallbacks(Callback):
         with self._timed():
             members: Mapping[int, Any] = outputs["members"]
             for k, callback in self._each_due():
-                if k in members:  # its training goes on
-                    network = cast(Any, pl_module).networks[k]
-                    own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
-                    callback.on_validation_batch_end(trainer, network, members[k], own, batch_idx, dataloader_idx)
-                    self.values[k] = {}
+                network = cast(Any, pl_module).networks[k]
+                own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
+                callback.on_validation_batch_end(trainer, network, members[k], own, batch_idx, dataloader_idx)
+                self.values[k] = {}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         population = cast(Any, pl_module)

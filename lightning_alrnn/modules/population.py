@@ -166,6 +166,11 @@ class PopulationModule(LightningModule):
         """Whether each member is well so far."""
         return self._alive.tolist()
 
+    @property
+    def stopped(self) -> list[bool]:
+        """Whether the training of each member has ended before that of the others, see ``stop_when``."""
+        return self._stopped.tolist()
+
     @classmethod
     def from_options(
         cls, differences: Sequence[Mapping[str, Any]], stop_when: StopWhen | None = None, **options: Any
