@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint bench screenshots
 
-demo: $(INSTALLED)  ## sweeps over P on two tasks and their verdicts (3 to 4 minutes on 2 cores)
+demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a report of one network (5 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM
@@ -24,6 +24,7 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/recurrence.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/generation.py

@@ -293,6 +293,11 @@ class SequenceDataModule(LightningDataModule):
                 self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
 
+    def __str__(self) -> str:
+        """Class and sizes of the splits that are there; Lightning's own builds them all, also in the command line."""
+        sizes = ", ".join(f"{split}={len(dataset)}" for split, dataset in self._datasets.items())
+        return f"{type(self).__name__}({sizes})"
+
     def _checked_epoch(self, epoch: int) -> AnyBatch:
         return self._checked("train", self.build_epoch(epoch))
 

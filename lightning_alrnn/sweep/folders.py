@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,7 +19,7 @@ from lightning_alrnn.checkpoints import WholeCheckpointIO
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
-from lightning_alrnn.sweep.members import Member
+from lightning_alrnn.sweep.members import DUMPER, Member
 from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
 
 _TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "loops")
@@ -54,12 +55,11 @@ class MemberFolders(Checkpoint):
         population = cast(PopulationModule, pl_module)
         for k, member in enumerate(self._members):
             logger = self._logger(member)
-            Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
-            write_file(Path(logger.log_dir) / "config.yaml", member.text, durable=False)
+            folder = Path(logger.log_dir)
+            write_file(folder / "config.yaml", member.text, durable=False)
             options = {**member.module.hparams_initial, **member.data.hparams_initial}
             del options["_class_path"]  # as Lightning does
-            logger.log_hyperparams(options)
-            logger.save()
+            write_file(folder / "hparams.yaml", yaml.dump(options, Dumper=DUMPER), durable=False)
             if trainer.global_step > 0:
                 drop_later_steps(logger, trainer.global_step)
             elif any(isinstance(callback, Dashboard) for callback in member.callbacks):

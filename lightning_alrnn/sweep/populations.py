@@ -36,6 +36,7 @@ _FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
 _SHARE_OF_MEMORY = 0.25
 _STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again costs more than a step of its own
 _LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
+_MOST = 250  # a member has two open files and a thread, and a process may have 1,024 files by default
 _WITHOUT_SLOTS = 8
 _COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
 _SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
@@ -258,7 +259,7 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
     most = budget / (_COPIES_OF_STATES * states + size * len({spec.seed for spec in specs}) / len(specs))
     if most < 2:
         return 1, f"two of them would take more than {_SHARE_OF_MEMORY:.0%} of the memory"
-    return max(1, min(int(most), _STATES_BYTES // states)), ""
+    return max(1, min(int(most), _STATES_BYTES // states, _MOST)), ""
 
 
 def _memory() -> int:

@@ -156,7 +156,7 @@ def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed:
         log_dir=str(run_folder(Path(), spec.name)),
         population=population,
     )
-    write_record(folder, record)
+    write_record(folder, record, durable=False)
     return record
 
 

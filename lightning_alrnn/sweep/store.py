@@ -173,19 +173,20 @@ def is_done(folder: Path, name: str) -> bool:
     return record is not None and record.status == "done"
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: Record, durable: bool = True) -> None:
     """Write the record of a run, in place of an earlier one.
 
     Args:
         folder: of the sweep.
         record: what became of the run.
+        durable: whether to wait until it is on the disk.
     """
     content = record._asdict() | {"run": record.run._asdict()}
     content["seconds"] = _or_none(record.seconds)
     del content["run"]["epochs"]  # those of the record
     content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
     path = run_folder(folder, record.name) / RECORD
-    write_file(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable)
 
 
 def write_tables(folder: Path) -> None:

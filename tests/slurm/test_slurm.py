@@ -233,25 +233,47 @@ def test_a_cancelled_job_can_be_continued(tasks: int, uninterrupted: Callable[[i
 def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(CONFIG)
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=0,3"]
-    command += ["--seeds=1", "--output_dir=sweep", "--executor=slurm", "--time=10"]
+    command += ["--seeds=2", "--output_dir=sweep", "--executor=slurm", "--time=10", "--population=2"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert first.returncode == 0, first.stderr
     folder = tmp_path / "sweep"
     with (folder / "results.csv").open() as file:
-        assert {(row["nonlinear_units"], row["status"]) for row in csv.DictReader(file)} == {
-            ("0", "done"),
-            ("3", "done"),
-        }
-    jobs = sorted(path.read_text() for path in folder.glob("runs/*/slurm_job"))
+        rows = list(csv.DictReader(file))
+    assert [(row["nonlinear_units"], row["seed"], row["status"]) for row in rows] == [
+        (P, seed, "done") for P in "03" for seed in "01"
+    ]
+    assert len({row["population"] for row in rows}) == 2
+    jobs = sorted(path.read_text() for path in folder.glob("populations/*/slurm_job"))
     array = jobs[0].partition("_")[0]
     assert jobs == [f"{array}_0", f"{array}_1"]
-    assert json.loads((folder / "verdict.json").read_text())["claims"]["nonlinearity_needed"] is None  # with one seed
+    assert json.loads((folder / "verdict.json").read_text())["claims"]["nonlinearity_needed"] is None  # with two seeds
 
     records = {path: path.read_bytes() for path in folder.glob("runs/*/record.json")}
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in folder.glob("runs/*/record.json")} == records
-    assert sorted(path.read_text() for path in folder.glob("runs/*/slurm_job")) == jobs
+    assert sorted(path.read_text() for path in folder.glob("populations/*/slurm_job")) == jobs
+
+
+def test_a_preempted_population_of_a_sweep_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=0,3"]
+    command += ["--seeds=2", "--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
+    command += ["--trainer.max_epochs=300"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
+        wait_for(lambda: bool([*tmp_path.glob("sweep/populations/*/last.ckpt")]), "the first checkpoint")
+        (population,) = (tmp_path / "sweep" / "populations").iterdir()
+        job = (population / "slurm_job").read_text()
+        SUBMITTED.append(job)
+        control("scancel", "--signal=USR2", job)  # the signal that submitit asks SLURM for
+        wait_for(lambda: "PENDING" in control("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the requeue")
+        control("scontrol", "update", f"JobId={job}", "StartTime=now")
+        said, _ = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 0, said
+    for path in tmp_path.glob("sweep/runs/*/record.json"):
+        record = json.loads(path.read_text())
+        assert (record["status"], record["resumed"], record["tracebacks"]) == ("done", True, [])
+        assert (record["population"], record["epochs"]) == (population.name, 300)
 
 
 def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
