@@ -108,7 +108,11 @@ def test_runs_are_shared_out(count: int, size: Size, slots: int | None, expected
 
 @pytest.mark.usefixtures("roomy")
 def test_what_shares_a_step(tmp_path: Path) -> None:
-    numbers = {"model.mar_strength": [0.1, 1], "model.optimizer.lr": [1e-3, 1e-2], "data.seed": [0, 1]}
+    numbers: dict[str, list[Any]] = {
+        "model.mar_strength": [0.1, 1],
+        "model.optimizer.lr": [1e-3, 1e-2],
+        "data.seed": [0, 1],
+    }
     for key, values in numbers.items():
         specs = [spec(seed, P=P, settings={key: value}) for value, P, seed in product(values, (0, 5), (0, 1))]
         (work,) = divide(tmp_path, specs, "auto", 1, silent)
@@ -167,18 +171,10 @@ def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatc
     monkeypatch.setattr(populations, "_LARGE", products)
     assert sizes(divide(tmp_path, seeds(2), "auto", 1, said.append)) == [2]
     monkeypatch.setattr(populations, "_LARGE", products - 1)
-    wrong = [
-        spec(seed, arguments=(*TINY, "--data.sequence_length=0"), settings={"data.sequence_length": 0})
-        for seed in range(2)
-    ]
-    stopping = [
-        spec(
-            seed,
-            arguments=(*TINY, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a"),
-            settings={"a": seed // 2},
-        )
-        for seed in range(4)
-    ]
+    short = (*TINY, "--data.sequence_length=0")
+    wrong = [spec(seed, arguments=short, settings={"data.sequence_length": 0}) for seed in range(2)]
+    stop = (*TINY, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a")
+    stopping = [spec(seed, arguments=stop, settings={"a": seed // 2}) for seed in range(4)]
     works = divide(tmp_path, [*seeds(2), *wrong, *stopping], "auto", 1, said.append)
     assert works == [Work((each,)) for each in [*seeds(2), *wrong, *stopping]]
     # each reason once
