@@ -464,9 +464,11 @@ class PopulationModule(LightningModule):
         for k in self._going_on():
             self._stopped[k] = self._may_end.get(k, False) and self.diverged[k] is None
         self._find_rows()
-        self.trainer.should_stop = not bool((self._alive & ~self._stopped).any())
 
     def _find_rows(self) -> None:
+        """Which members go on; where none does, training ends, also that which goes on from a checkpoint."""
+        ended = [stopped or epoch is not None for stopped, epoch in zip(self.stopped, self.diverged, strict=True)]
+        self.trainer.should_stop = self.trainer.should_stop or all(ended)
         going_on = ~self._stopped
         self._rows = None if bool(going_on.all()) else going_on.nonzero().flatten()
 
@@ -570,7 +572,8 @@ class PopulationModule(LightningModule):
         restored = self.__dict__.pop("_restored", None)
         if restored is None:
             return
-        self._find_rows()
+        if self.stop_when is not None:
+            self._find_rows()
         for optimizer, rates in zip(self._optimizers, restored["rates"], strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
