@@ -61,6 +61,9 @@ class ProgressFile:
 
         Args:
             moment: seconds as ``time.time()`` has them.
+
+        Returns:
+            ``False`` also where nothing was said yet.
         """
         try:
             return self._path.stat().st_mtime >= moment
