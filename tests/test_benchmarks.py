@@ -56,7 +56,9 @@ def test_primitives_are_found_where_they_are_and_only_there() -> None:
 
 
 TIMED = sorted(
-    path.stem for path in (FOLDER / "results").glob("*.json") if path.stem not in ("verdict_calibration", "mechanisms")
+    path.stem
+    for path in (FOLDER / "results").glob("*.json")
+    if path.stem not in ("verdict_calibration", "mechanisms", "sweeps")
 )
 
 

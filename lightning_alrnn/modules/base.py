@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -113,13 +114,12 @@ class SequenceModule(LightningModule):
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
             return [ExactResume(), *guards, SignalsAtStepEnd()]
         # one with save_last=True writes last.ckpt only when it writes another best one
-        last: dict[str, Any] = {"filename": "last", "enable_version_counter": False}
         kept = [
             ExactResume(),
             *guards,
             SignalsAtStepEnd(),
-            _StepCheckpoint(**last, every_n_train_steps=_CHECKPOINT_STEPS, save_on_exception=True),
-            ModelCheckpoint(**last),
+            StepCheckpoint(),
+            ModelCheckpoint(filename="last", enable_version_counter=False),
         ]
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
             return kept
@@ -201,11 +201,23 @@ class SequenceModule(LightningModule):
         return dict(getattr(self, f"{stage}_metrics").items())
 
 
-class _StepCheckpoint(ModelCheckpoint):
-    """Writes every so many steps, and between two on SIGTERM; not on an error, which may have broken the weights.
+class StepCheckpoint(ModelCheckpoint):
+    """Writes ``last.ckpt`` every 1,000 steps, and between two on SIGTERM; not on an error, which may break the weights.
 
     Nor between the last step of an epoch and its end, from where Lightning would resume without its validation.
+
+    Args:
+        dirpath: folder of the checkpoint; ``None`` for that of the log.
     """
+
+    def __init__(self, dirpath: Path | None = None) -> None:
+        super().__init__(
+            dirpath,
+            filename="last",
+            enable_version_counter=False,
+            every_n_train_steps=_CHECKPOINT_STEPS,
+            save_on_exception=True,
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

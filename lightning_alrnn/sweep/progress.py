@@ -63,7 +63,7 @@ class ProgressFile:
             moment: seconds as ``time.time()`` has them.
 
         Returns:
-            ``False`` also where nothing was said yet.
+            ``False`` also where nothing was ever said.
         """
         try:
             return self._path.stat().st_mtime >= moment

@@ -22,6 +22,7 @@ from lightning_alrnn.callbacks.divergence_guard import REMEDY
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import PopulationDataModule
+from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.folders import MemberFolders
@@ -110,7 +111,8 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
     last = ModelCheckpoint(checkpoint.parent, filename="last", enable_version_counter=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        trainer = Trainer(**{**members[0].trainer, "callbacks": [looks, folders, last], "logger": False})
+        callbacks = [looks, folders, StepCheckpoint(checkpoint.parent), last]
+        trainer = Trainer(**{**members[0].trainer, "callbacks": callbacks, "logger": False})
         trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
     step = trainer.global_step
     paths = folders.write_checkpoints(population)

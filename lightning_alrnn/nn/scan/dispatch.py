@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, cast
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap
@@ -207,4 +207,5 @@ def _announce(backend: str, device: str, dtype: str) -> None:
         reason = f" ({operator.kernel.simd_level()})"
     elif device == "cpu" and dtype == "float32" and operator.kernel is None:
         reason = " (the C kernel was not compiled when the package was installed)"
-    rank_zero_info(f"AL-RNN recurrence in {dtype} on {device}: backend {backend!r}{reason}")
+    if hasattr(rank_zero_only, "rank"):  # Lightning sets it; where only layers are imported, nobody would see the line
+        rank_zero_info(f"AL-RNN recurrence in {dtype} on {device}: backend {backend!r}{reason}")

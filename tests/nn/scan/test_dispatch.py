@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
 from lightning_alrnn.nn import ALRNN, Recurrence, ScanOutput, run_recurrence
@@ -379,6 +380,7 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_choice_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(dispatch, "rank_zero_info", said.append)
+    monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)  # as Lightning does
     dispatch._announce.cache_clear()
     values = draw(2, 3, 3, 1)
     for _ in range(3):
