@@ -75,6 +75,7 @@ class MemberCallbacks(Callback):
             population = cast(Any, pl_module)
             alive = [k for k, well in enumerate(population.alive) if well]  # of the others there may be but NaN
             if trainer.state.fn == TrainerFn.FITTING:
+                alive = [k for k in alive if not population.stopped[k]]
                 if self._look == 0.0:
                     alive = sorted(alive, key=lambda k: population.networks[k].hparams["nonlinear_units"])[-1:]
                 elif self._seconds + 2 * self._look > self.share * (time.perf_counter() - self._began):
@@ -97,11 +98,10 @@ class MemberCallbacks(Callback):
         with self._timed():
             members: Mapping[int, Any] = outputs["members"]
             for k, callback in self._each_due():
-                if k in members:  # its training goes on
-                    network = cast(Any, pl_module).networks[k]
-                    own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
-                    callback.on_validation_batch_end(trainer, network, members[k], own, batch_idx, dataloader_idx)
-                    self.values[k] = {}
+                network = cast(Any, pl_module).networks[k]
+                own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
+                callback.on_validation_batch_end(trainer, network, members[k], own, batch_idx, dataloader_idx)
+                self.values[k] = {}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         population = cast(Any, pl_module)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
+from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     EpochDataset,
     EpochSampler,
@@ -33,6 +34,8 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         self._sources = list(sources)
         self._source_of = torch.tensor(source_of)
         self._distinct = len(sources) == len(source_of)
+        # others hold what they make a batch from, such as bytes
+        self._plain = all(type(source) in (SequenceDataset, EpochDataset) for source in sources)
 
     def __len__(self) -> int:
         return len(self._sources[0])
@@ -42,6 +45,12 @@ class _PopulationDataset(Dataset[SequenceBatch]):
 
     def __getitems__(self, rows: Sequence[_Rows]) -> SequenceBatch:
         index = torch.as_tensor(rows).T.contiguous()
+        if not self._plain:
+            batches = [source.__getitems__(own) for source, own in zip(self._sources, index.tolist(), strict=True)]
+            stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
+            return SequenceBatch(
+                *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
+            )
         sources = [
             dataset.epoch_of(own) if isinstance(dataset, EpochDataset) else dataset.data
             for dataset, own in zip(self._sources, index, strict=True)
@@ -118,6 +127,11 @@ class PopulationDataModule(LightningDataModule):
         self.members = list(members)
         self._datasets: dict[Split, list[SequenceDataset | EpochDataset]] = {}
 
+    def prepare_data(self) -> None:
+        """Fetch what the members' data are made from."""
+        for member in dict.fromkeys(self.members):
+            member.prepare_data()
+
     def setup(self, stage: str) -> None:
         """Build the splits that the stage needs."""
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
@@ -164,8 +178,7 @@ def data_bytes(member: SequenceDataModule) -> int:
     Returns:
         Bytes; of an epoch where each has data of its own.
     """
-    batches = (_first(member.dataset(split)) for split in ("train", "val"))
-    return sum(field.nbytes for batch in batches for field in batch if field is not None)
+    return sum(_bytes(value) for split in ("train", "val") for value in _held(member.dataset(split)))
 
 
 def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[SequenceDataset | EpochDataset]:
@@ -177,31 +190,43 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
     result: list[SequenceDataset | EpochDataset] = []
     for k, member in enumerate(members):
         dataset = member.dataset(split)
-        first = (result or [dataset])[0]
+        first = result[0] if result else dataset
         if len(dataset) != len(first) or type(dataset) is not type(first):
             raise ValueError(
-                f"members must have the same number of sequences, got {len(first)} for member 0 and "
-                f"{len(dataset)} for {k}: train them in populations of their own"
+                f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
+                f"for {k}: train them in populations of their own"
             )
-        same = [other for other in kept if _equal(_first(other), _first(dataset))]
-        if not same:
+        same = next((other for other in kept if _equal(_held(other), _held(dataset))), None)
+        if same is None:
             kept.append(dataset)
-        result.append((same or [dataset])[0])
-        member._datasets[split] = result[-1]
+        else:
+            member._datasets[split] = dataset = same  # else the module would go on holding a copy
+        result.append(dataset)
     return result
 
 
-def _first(dataset: SequenceDataset | EpochDataset) -> AnyBatch:
-    """All sequences, those of the first epoch where each epoch has its own."""
-    return dataset.epoch_of([0]) if isinstance(dataset, EpochDataset) else dataset.data
+def _held(dataset: SequenceDataset | EpochDataset) -> tuple[Any, ...]:
+    """What a dataset holds, such as all sequences; those of the first epoch where each epoch has its own."""
+    return dataset.epoch_of([0]) if isinstance(dataset, EpochDataset) else tuple(vars(dataset).values())
 
 
-def _equal(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
-    """Whether two batches hold the same values."""
-    for x, y in zip(one, other, strict=True):
-        if x is None or y is None:
-            if x is not y:
-                return False
-        elif x is not y and not torch.equal(x, y):
-            return False
-    return True
+def _bytes(value: Any) -> int:
+    """Memory that a value takes; what is mapped from a file takes none."""
+    if isinstance(value, tuple):
+        return sum(map(_bytes, value))
+    return 0 if isinstance(value, np.memmap) else getattr(value, "nbytes", 0)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same, as far as tensors and arrays within them go."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, np.memmap):  # it may be larger than the memory
+        return (one.filename, one.offset, one.shape) == (other.filename, other.offset, other.shape)
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return np.array_equal(one, other) if isinstance(one, np.ndarray) else bool(one == other)

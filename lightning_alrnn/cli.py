@@ -253,7 +253,7 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
 
 def _message(error: BaseException) -> str | None:
     """What to say of an error in a line; ``None`` where it is none of this package's, nor of what it runs on."""
-    own = _own_error(error)
+    own = own_error(error)
     if own is not None:
         return str(own)
     if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
@@ -263,8 +263,15 @@ def _message(error: BaseException) -> str | None:
     return None
 
 
-def _own_error(error: BaseException | None) -> BaseException | None:
-    """The error of this package behind one that was raised: it says what to do, and a traceback would bury it."""
+def own_error(error: BaseException | None) -> BaseException | None:
+    """The error of this package behind one that was raised: it says what to do, and a traceback would bury it.
+
+    Args:
+        error: what was raised, by this package or by what it was called from.
+
+    Returns:
+        The error or one of its causes; ``None`` where none of them is of this package.
+    """
     while error is not None:
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:

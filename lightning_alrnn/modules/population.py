@@ -484,9 +484,11 @@ class PopulationModule(LightningModule):
         self._find_rows()
 
     def _find_rows(self) -> None:
+        """Which members go on; where none does, training ends, also that which goes on from a checkpoint."""
         going_on = ~self._stopped
         self._rows = None if bool(going_on.all()) else going_on.nonzero().flatten()
-        self.trainer.should_stop = not bool((self._alive & going_on).any())
+        if not bool((self._alive & going_on).any()):
+            self.trainer.should_stop = True
 
     def _going_on(self) -> list[int]:
         """Numbers of the members that have not stopped."""

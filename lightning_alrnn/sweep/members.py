@@ -65,8 +65,10 @@ class MemberFactory:
             New ones at each call.
         """
         numbers: dict[str, int] = {}
-        rest: list[str] = []
-        for argument in spec.arguments:
+        configs = [place for place, argument in enumerate(spec.arguments) if argument.startswith(("--config", "-c"))]
+        begin = max(configs, default=-1) + 1  # a file undoes what stands before it
+        rest = list(spec.arguments[:begin])
+        for argument in spec.arguments[begin:]:
             key, _, value = argument.partition("=")
             if short_key(key.lstrip("-")) in _NUMBERS and value.isdecimal():
                 numbers[short_key(key.lstrip("-"))] = int(value)
@@ -97,10 +99,11 @@ class _MemberCLI(FitCLI):
         """Do nothing."""
 
     def make(self, spec: Spec, numbers: Mapping[str, int]) -> Member:
-        config = self.config["fit"].clone()
+        config, values = self.config["fit"].clone(), dict(self._values)
         places = {_VERSION: spec.name, **{_NUMBERS[key]: number for key, number in numbers.items()}}
         for place, value in places.items():
             config[".".join(place)] = value
+            values[short_key(".".join(place))] = value
             for holder in (self.config_dump, self._saved):
                 _put(holder, place, value)
         seed_everything(config[SEED], workers=True, verbose=False)
@@ -108,7 +111,6 @@ class _MemberCLI(FitCLI):
         trainer = dict(made.trainer)
         callbacks, logger = trainer.pop("callbacks") or [], trainer.pop("logger")
         text = _HEAD + yaml.dump(self._saved, Dumper=DUMPER, sort_keys=False)
-        values = {**self._values, **numbers}
         return Member(spec, made.model, made.data, callbacks, logger, trainer, values, text)
 
 

@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
+from lightning_alrnn.cli import own_error
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import data_bytes
 from lightning_alrnn.files import write_file
@@ -263,7 +264,7 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
             steps = len(batch.inputs) * module.encode(batch.inputs[:1], batch.lengths[:1])[0].shape[1]
         size = data_bytes(data)
     except Exception as error:  # the run itself says more
-        return 1, f"the first of them cannot be made ({type(error).__name__}: {error})"
+        return 1, f"the first of them cannot be made ({type(error).__name__}: {own_error(error) or error})"
     units = int(module.hparams["hidden_size"])
     if steps * units**2 > _LARGE:
         return 1, f"a step of {steps:,} × {units}² products takes so long that nothing would be saved"

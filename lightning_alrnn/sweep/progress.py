@@ -109,6 +109,7 @@ class RunProgress(Callback):
         self._file = ProgressFile(folder)
         self._stop_when = stop_when
         self._may_end = False
+        self._ended = False  # at the end of the epoch in which it may
         self.watch = LearningWatch(None)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -117,10 +118,15 @@ class RunProgress(Callback):
 
     # not by state_dict: whoever goes on from the checkpoint without a sweep would be warned that this is missing
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[_KEY] = self.watch.state_dict()
+        checkpoint[_KEY] = {**self.watch.state_dict(), "ended": self._ended}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.watch.load_state_dict(checkpoint.get(_KEY, {}))
+        noted = dict(checkpoint.get(_KEY, {}))
+        self._ended = noted.pop("ended", False)
+        self.watch.load_state_dict(noted)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self._ended
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -128,7 +134,8 @@ class RunProgress(Callback):
             self._may_end = self.watch.update(trainer.current_epoch + 1, scores)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop = trainer.should_stop or self._may_end
+        self._ended = self._may_end
+        trainer.should_stop = trainer.should_stop or self._ended
         if trainer.is_global_zero:
             score = shown_score(trainer.callback_metrics)
             self._file.write({self._name: Progress(trainer.current_epoch + 1, _limit(trainer) or 0, score)})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import (
     Addition,
     ContextualIntegration,
@@ -15,6 +17,9 @@ from lightning_alrnn.datamodules import (
     SequenceDataModule,
     SequentialDigits,
 )
+from lightning_alrnn.datamodules.base import EpochDataset, SequenceDataset
+from lightning_alrnn.datamodules.population import data_bytes
+from lightning_alrnn.datamodules.speech_commands import ClipDataset
 
 
 def assert_batches_are_the_members_own(members: Sequence[SequenceDataModule], epochs: int = 2) -> PopulationDataModule:
@@ -56,11 +61,75 @@ def test_data_in_common_are_held_once() -> None:
     population = assert_batches_are_the_members_own(
         [SequentialDigits(order="row", seed=k) for k in (0, 1, 0)], epochs=1
     )
-    for first, second, third in population._datasets.values():
+    for split, (first, second, third) in population._datasets.items():
         assert first is third
         assert first is not second
-    members = population.members
-    assert members[0].dataset("train") is members[2].dataset("train")  # which would be a copy otherwise
+        assert population.members[2].dataset(split) is first  # the module itself holds no copy
+
+
+class Bytes(SequenceDataset):
+    """Holds bytes and gives floats."""
+
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
+        batch = super().__getitems__(indices)
+        return batch._replace(inputs=batch.inputs.float() / 255)
+
+
+class Images(SequentialDigits):
+    """The digits as bytes, which have to be fetched."""
+
+    fetched = 0
+
+    def prepare_data(self) -> None:
+        self.fetched += 1
+
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        if split not in self._datasets:
+            batch = self.build(split)
+            self._datasets[split] = Bytes(batch._replace(inputs=(255 * batch.inputs).round().to(torch.uint8)))
+        return self._datasets[split]
+
+
+def test_datasets_that_make_a_batch_from_what_they_hold() -> None:
+    for seeds in ((0, 1), (0, 1, 0)):
+        population = assert_batches_are_the_members_own([Images(order="row", seed=k) for k in seeds], epochs=1)
+        for datasets in population._datasets.values():
+            assert len(set(map(id, datasets))) == 2
+    train, val = (population.members[0].dataset(split).data for split in ("train", "val"))  # type: ignore[union-attr]
+    held = sum(field.nbytes for batch in (train, val) for field in batch if field is not None)
+    assert data_bytes(population.members[0]) == held
+
+
+class Clips(SequenceDataModule):
+    """Clips that are mapped from a file."""
+
+    def __init__(self, path: Path, rows: Sequence[int]) -> None:
+        super().__init__(batch_size=1, num_workers=0, seed=0)
+        self.path, self.rows = path, rows
+
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        if split not in self._datasets:
+            mean, std = np.zeros(2, dtype=np.float32), np.ones((), dtype=np.float32)
+            targets = np.zeros(len(self.rows), dtype=np.int64)
+            features = np.load(self.path, mmap_mode="r")
+            self._datasets[split] = ClipDataset(features, np.array(self.rows), targets, mean, std)
+        return self._datasets[split]
+
+
+def test_the_same_clips_of_a_file_are_held_once(tmp_path: Path) -> None:
+    path = tmp_path / "clips.npy"
+    np.save(path, np.arange(24, dtype=np.float16).reshape(4, 3, 2))
+    population = assert_batches_are_the_members_own([Clips(path, rows) for rows in ([0, 1], [0, 2], [0, 1])])
+    first, second, third = population._datasets["train"]
+    assert first is third
+    assert first is not second
+    assert data_bytes(population.members[0]) < 200  # the file is none of the memory
+
+
+def test_what_is_needed_is_fetched_once_for_each_module() -> None:
+    one, other = Images(seed=0), Images(seed=1)
+    PopulationDataModule([one, other, one]).prepare_data()
+    assert (one.fetched, other.fetched) == (1, 1)
 
 
 def test_one_module_for_all() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -56,6 +56,10 @@ def trainer(epochs: int = 2, **options: Any) -> Trainer:
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(value.equal(other[name]) for name, value in one.items())
 
 
 def assert_trained_as_alone(
@@ -151,7 +155,12 @@ class Refusing(nn.Module):
 @pytest.mark.parametrize("kind", ["core", "convolution", "refused"])
 def test_one_after_the_other(kind: str) -> None:
     options: dict[str, Any] = {"input_size": 8, "output_size": 10, "objective": "classification"}
-    extra = {"core": {"core": "GRU"}, "convolution": {"encoder": Kernels}, "refused": {"encoder": Refusing}}[kind]
+    kinds: dict[str, dict[str, Any]] = {
+        "core": {"core": "GRU"},
+        "convolution": {"encoder": Kernels},
+        "refused": {"encoder": Refusing},
+    }
+    extra = kinds[kind]
 
     def make(k: int) -> ALRNNModule:
         torch.manual_seed(k)
@@ -183,7 +192,7 @@ def test_a_member_that_diverges_changes_no_other() -> None:
 def test_frozen_parameters_stay_as_they_are() -> None:
     members = [member(P, k) for k, P in SEEDS]
     for network in members:
-        network.core.W.requires_grad_(False)  # type: ignore[union-attr]
+        network.core.W.requires_grad_(False)
     before = [weights(network) for network in members]
     population = PopulationModule(members)
     trainer(1).fit(population, PopulationDataModule([data()] * 4))
@@ -205,6 +214,10 @@ def test_best_weights(tmp_path: Path) -> None:
         expected = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         for name, value in weights(population.members("best")[k]).items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-8)
+    last, best_ones = ([weights(network) for network in population.members(which)] for which in ("last", "best"))
+    assert not all(map(equal, last, best_ones))
+    population.load_best()
+    assert all(equal(weights(network), one) for network, one in zip(population.members(), best_ones, strict=True))
     with pytest.raises(ValueError, match="weights must be 'last' or 'best', got 'first'"):
         population.members("first")
 
@@ -229,6 +242,179 @@ def test_a_resumed_population_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert whole.best_epoch == resumed.best_epoch
         for path in tmp_path.glob("*.ckpt"):
             path.unlink()
+
+
+class Ends(PopulationModule):
+    """The training of each member may end after a number of epochs of its own."""
+
+    def __init__(self, members: Sequence[ALRNNModule], ends: Sequence[int]) -> None:
+        super().__init__(members, "solved")
+        self.ends = ends
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for watch, end in zip(self.watches, self.ends, strict=True):
+            watch.update = lambda epochs, scores, end=end: epochs >= end  # type: ignore[method-assign,misc]
+
+
+class Snapshots(Callback):
+    """The weights of all members after each epoch."""
+
+    def __init__(self) -> None:
+        self.weights: list[list[dict[str, Tensor]]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.weights.append([weights(network) for network in pl_module.members()])
+
+
+def fit_with_ends(
+    ends: Sequence[int], folder: Path | None = None, initial_state: str = "zeros", **options: Any
+) -> tuple[PopulationModule, list[list[dict[str, Tensor]]]]:
+    """A population whose learning rates fall, and what weights it had."""
+    schedule = partial(StepLR, step_size=1, gamma=0.8)
+    members = [member(P, k, lr_scheduler=schedule, initial_state=initial_state) for k, P in SEEDS]
+    population, snapshots = Ends(members, ends), Snapshots()
+    torch.manual_seed(0)
+    keep = [] if folder is None else [ModelCheckpoint(folder, "{epoch}", save_top_k=-1)]
+    fit = trainer(5, callbacks=[snapshots, *keep], enable_checkpointing=folder is not None)
+    fit.fit(population, PopulationDataModule([data(k) for k, _ in SEEDS]), **options)
+    return population, snapshots.weights
+
+
+def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, all_along = fit_with_ends((9, 9, 9, 9))
+    sizes: list[int] = []
+    run = PopulationModule._run
+
+    def counting(self: PopulationModule, batch: Any, rows: Tensor | None) -> Any:
+        outputs = run(self, batch, rows)
+        sizes.append(len(outputs.states))
+        return outputs
+
+    monkeypatch.setattr(PopulationModule, "_run", counting)
+    population, snapshots = fit_with_ends((9, 2, 9, 3))
+    assert population.epochs == [5, 2, 5, 3]
+    assert (population.stopped, population.alive) == ([False, True, False, True], [True] * 4)
+    epoch = 25 + 4  # batches of training and validation
+    assert sizes == [4] * 2 * epoch + [3] * epoch + [2] * 2 * epoch
+    for k, trained in enumerate(population.epochs):
+        for after, expected in enumerate(all_along):
+            got = snapshots[after][k]
+            if after >= trained:
+                assert equal(got, snapshots[trained - 1][k])
+            for name, value in expected[k].items() if after < trained else ():
+                torch.testing.assert_close(got[name], value, rtol=0, atol=1e-6)
+        best = population.best_epoch[k]
+        assert best is not None
+        assert best < trained
+    for k in (0, 2):
+        assert population.scores[k] == pytest.approx(whole.scores[k], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_training_ends_with_the_last_member_and_resumes_after_some_have_stopped(tmp_path: Path) -> None:
+    whole, snapshots = fit_with_ends((3, 1, 4, 2), tmp_path, "uniform")
+    assert whole.epochs == [3, 1, 4, 2]
+    assert len(snapshots) == 4
+    for epoch in range(4):  # after the last there is nothing left to do
+        path = tmp_path / f"epoch={epoch}.ckpt"
+        resumed, rest = fit_with_ends((3, 1, 4, 2), tmp_path / "on", "uniform", ckpt_path=path)
+        assert len(rest) == 3 - epoch
+        for one, other in zip(resumed.members(), whole.members(), strict=True):
+            assert equal(weights(one), weights(other))
+        for one, other in zip(resumed.members("best"), whole.members("best"), strict=True):
+            assert equal(weights(one), weights(other))
+        for name in ("epochs", "scores", "best_epoch", "best_step", "stopped"):
+            assert getattr(resumed, name) == getattr(whole, name)
+        assert [watch.state_dict() for watch in resumed.watches] == [watch.state_dict() for watch in whole.watches]
+
+
+def test_from_options_makes_networks_one_by_one() -> None:
+    options: dict[str, Any] = {"input_size": 8, "output_size": 10, "hidden_size": 6, "initial_state": "uniform"}
+    differences: list[dict[str, Any]] = [
+        {"seed": 5, "nonlinear_units": 2},
+        {"nonlinear_units": 6, "mar_strength": 1.0},
+        {"seed": 7},
+    ]
+    encoder = Kernels()
+    state = torch.get_rng_state()
+    made = PopulationModule.from_options(differences, encoder=encoder, stop_when="plateau", **options)
+    assert torch.get_rng_state().equal(state)
+    assert made.stop_when == "plateau"
+    for difference, network in zip(differences, made.members(), strict=True):
+        torch.manual_seed(difference.get("seed", 0))
+        own = {key: value for key, value in difference.items() if key != "seed"}
+        expected = ALRNNModule(**options, **own, encoder=copy.deepcopy(encoder))
+        assert equal(weights(expected), weights(network))
+        assert network.hparams == expected.hparams
+        assert network.encoder is not encoder
+        assert equal(weights(encoder), weights(network.encoder))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 and 1 differ in hidden_size"):
+        PopulationModule.from_options([{}, {"hidden_size": 7}], **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr_scheduler": partial(StepLR, step_size=1)},
+        {"optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9), "self_connections": "all"},
+    ],
+    ids=["adam", "momentum"],
+)
+def test_a_member_s_optimizer_is_that_of_single_training(options: dict[str, Any]) -> None:
+    members = [member(P, k, **options) for k, P in SEEDS]
+    alone = copy.deepcopy(members)
+    population = PopulationModule(members)
+    trainer(1, precision="64-true").fit(population, PopulationDataModule([data(k) for k, _ in SEEDS]))
+    for k, network in enumerate(alone):
+        single = trainer(1, precision="64-true")
+        single.fit(network, data(k))
+        expected, got = single.optimizers[0].state_dict(), population.optimizer_state(k)
+        assert got["param_groups"] == expected["param_groups"]
+        assert got["state"].keys() == expected["state"].keys()
+        for index, values in expected["state"].items():
+            assert got["state"][index].keys() == values.keys()
+            for name, value in values.items():
+                torch.testing.assert_close(got["state"][index][name], value, rtol=0, atol=1e-6)
+        configured: Any = network.configure_optimizers()
+        own = configured["optimizer"] if isinstance(configured, dict) else configured
+        own.load_state_dict(got)
+        schedulers = [config.scheduler.state_dict() for config in single.lr_scheduler_configs]
+        assert population.scheduler_states(k) == schedulers
+
+
+def permutation_test(one: Sequence[float], other: Sequence[float], permutations: int = 10_000) -> float:
+    """How often two parts of all values differ as much in their means, if they are drawn at random."""
+    values = torch.tensor([*one, *other], dtype=torch.float64)
+    order = torch.rand(permutations, len(values), generator=torch.Generator().manual_seed(0)).argsort(dim=1)
+    order[0] = torch.arange(len(values))
+    shuffled = values[order]
+    differences = (shuffled[:, : len(one)].mean(dim=1) - shuffled[:, len(one) :].mean(dim=1)).abs()
+    return float((differences >= differences[0] - 1e-12).double().mean())
+
+
+def test_scores_are_distributed_as_alone_where_initial_states_are_drawn() -> None:
+    # a short sequence and large states, so that what is drawn tells in the scores
+    def make(seed: int, **options: Any) -> ALRNNModule:
+        draws: dict[str, Any] = {"initial_state": "uniform", "initial_radius": 2.0} | options
+        return member(3, seed, hidden_size=6, optimizer=partial(torch.optim.Adam, lr=0.01), **draws)
+
+    sets = Addition(sequence_length=5, train_size=64, val_size=32, batch_size=16)
+    seeds = range(30)
+
+    def together(**options: Any) -> list[float]:
+        population = PopulationModule([make(len(seeds) + seed, **options) for seed in seeds])
+        torch.manual_seed(1)
+        trainer(3).fit(population, PopulationDataModule([sets] * len(seeds)))
+        return [scores["val/mse"] for scores in population.scores]
+
+    alone = []
+    for seed in seeds:
+        network, single = make(seed), trainer(3)
+        single.fit(network, sets)
+        alone.append(float(single.callback_metrics["val/mse"]))
+    assert permutation_test(alone, together()) > 0.001
+    assert permutation_test(alone, together(initial_radius=0.5)) <= 0.001  # it would tell if less were drawn
 
 
 def test_members_that_cannot_share_a_step() -> None:

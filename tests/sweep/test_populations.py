@@ -1,0 +1,306 @@
+"""Which runs of a sweep share a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import EarlyStopping
+
+from lightning_alrnn import ALRNNModule, ALRNNNeural
+from lightning_alrnn.callbacks import ActiveUnits, Dashboard, DivergenceGuard, PredictionWriter, UnitAblation
+from lightning_alrnn.datamodules import Addition, SequentialDigits
+from lightning_alrnn.sweep import populations
+from lightning_alrnn.sweep.members import Member, MemberFactory
+from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.populations import (
+    Size,
+    Work,
+    checkpoint_of,
+    divide,
+    make_work,
+    population_folder,
+    read_populations,
+    why_alone,
+)
+from lightning_alrnn.sweep.rules import Run
+from lightning_alrnn.sweep.store import Record, Status, run_folder, write_record
+
+M, T, BATCH = 6, 5, 16
+TINY = (
+    "--data=Addition",
+    f"--data.sequence_length={T}",
+    "--data.train_size=64",
+    "--data.val_size=16",
+    f"--data.batch_size={BATCH}",
+    f"--model.hidden_size={M}",
+)
+STATES = 4 * BATCH * T * M  # bytes
+
+
+def spec(
+    seed: int,
+    core: str = "ALRNN",
+    P: int = 0,
+    arguments: Sequence[str] = TINY,
+    settings: Mapping[str, Any] | None = None,
+) -> Spec:
+    settings = dict(settings or {})
+    name = "-".join([core, f"P{P}", f"seed{seed}", *(f"{key}={value}" for key, value in settings.items())])
+    return Spec(name, core, P, seed, settings, (*arguments, f"--seed_everything={seed}", f"--data.seed={seed}"))
+
+
+def seeds(count: int) -> list[Spec]:
+    return [spec(seed) for seed in range(count)]
+
+
+def record(folder: Path, spec: Spec, status: Status, population: str = "") -> None:
+    run = Run(spec.core, spec.nonlinear_units, spec.seed, {}, {})
+    write_record(folder, Record(spec.name, run, status, population=population))
+
+
+def sizes(works: Sequence[Work]) -> list[int]:
+    return [len(work.specs) for work in works]
+
+
+def silent(line: str) -> None:
+    pytest.fail(line)
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is memory for 100 members."""
+    monkeypatch.setattr(populations, "_most_members", lambda factory, specs, slots: (100, ""))
+
+
+@pytest.mark.usefixtures("roomy")
+@pytest.mark.parametrize(
+    ("count", "size", "slots", "expected"),
+    [
+        (10, "auto", 1, [10]),
+        (10, "auto", 2, [5, 5]),
+        (10, "auto", 3, [3, 4, 3]),
+        (3, "auto", 8, [1, 1, 1]),
+        (10, "auto", None, [5, 5]),  # eight at most where nobody knows
+        (8, "auto", None, [8]),
+        (250, "auto", 1, [83, 84, 83]),
+        (250, "auto", 2, [62, 63, 62, 63]),  # both slots end at the same time
+        (10, 4, 1, [3, 4, 3]),
+        (10, 4, None, [3, 4, 3]),
+        (10, 12, 2, [10]),
+        (250, 200, None, [83, 84, 83]),  # there is no memory for more
+        (3, 1, 1, [1, 1, 1]),
+        (3, "off", 1, [1, 1, 1]),
+        (1, "auto", 1, [1]),
+    ],
+)
+def test_runs_are_shared_out(count: int, size: Size, slots: int | None, expected: list[int], tmp_path: Path) -> None:
+    specs = seeds(count)
+    works = divide(tmp_path, specs, size, slots, silent)
+    assert sorted(sizes(works)) == sorted(expected)
+    assert [spec for work in works for spec in work.specs] == specs
+    assert [bool(work.population) for work in works] == [len(work.specs) > 1 for work in works]
+
+
+@pytest.mark.usefixtures("roomy")
+def test_what_shares_a_step(tmp_path: Path) -> None:
+    numbers: dict[str, list[Any]] = {
+        "model.mar_strength": [0.1, 1],
+        "model.optimizer.lr": [1e-3, 1e-2],
+        "data.seed": [0, 1],
+    }
+    for key, values in numbers.items():
+        specs = [spec(seed, P=P, settings={key: value}) for value, P, seed in product(values, (0, 5), (0, 1))]
+        (work,) = divide(tmp_path, specs, "auto", 1, silent)
+        assert list(work.specs) == specs
+    for key in ("model.init", "data.train_size", "model.hidden_size", "model.optimizer", "model.mar_units"):
+        specs = [spec(seed, settings={key: value}) for seed, value in product((0, 1), ("a", "b"))]
+        works = divide(tmp_path, specs, "auto", 1, silent)
+        assert [work.specs for work in works] == [tuple(specs[::2]), tuple(specs[1::2])]
+    specs = [spec(seed, core) for seed, core in product((0, 1), ("GRU", "ALRNN"))]
+    works = divide(tmp_path, specs, "auto", 1, silent)
+    assert [work.specs for work in works] == [tuple(specs[::2]), tuple(specs[1::2])]
+
+
+@pytest.mark.usefixtures("roomy")
+def test_what_failed_or_was_begun_by_itself_stays_alone(tmp_path: Path) -> None:
+    specs = seeds(7)
+    record(tmp_path, specs[1], "failed")
+    record(tmp_path, specs[2], "failed", population="a")
+    record(tmp_path, specs[4], "running")
+    record(tmp_path, specs[5], "running", population="a")  # whose training left no checkpoint
+    works = divide(tmp_path, specs, "auto", 1, silent)
+    alone = [Work((specs[seed],)) for seed in (1, 2, 4)]
+    together = make_work(tmp_path, [specs[seed] for seed in (0, 3, 5, 6)])
+    assert works == [together, *alone]  # in the order of their first runs
+
+
+@pytest.mark.parametrize(("slots", "shared"), [(1, False), (2, True)], ids=["data of their own", "data in common"])
+def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
+    made = Addition(sequence_length=T, train_size=64, val_size=16)
+    data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
+    member = populations._COPIES_OF_STATES * STATES + data / (6 if shared else 1)
+    memory = [0.0]
+    monkeypatch.setattr(populations, "_memory", lambda: memory[0])
+    for most in (3, 2):  # a quarter of the memory for all of the slots
+        memory[0] = 4 * slots * (most * member + 1)
+        assert max(sizes(divide(tmp_path, specs, "auto", slots, silent))) == most
+    memory[0] = 4 * slots * 1.99 * member
+    said: list[str] = []
+    assert sizes(divide(tmp_path, specs, "auto", slots, said.append)) == [1] * 6
+    assert said == ["runs are trained one by one, as two of them would take more than 25% of the memory"]
+
+
+def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = seeds(10)
+    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [10]
+    monkeypatch.setattr(populations, "_MOST", 5)
+    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
+    monkeypatch.setattr(populations, "_STATES_BYTES", 4 * STATES)
+    assert max(sizes(divide(tmp_path, specs, 9, 1, silent))) == 4
+
+
+def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    products = BATCH * T * M**2
+    said: list[str] = []
+    monkeypatch.setattr(populations, "_LARGE", products)
+    assert sizes(divide(tmp_path, seeds(2), "auto", 1, said.append)) == [2]
+    monkeypatch.setattr(populations, "_LARGE", products - 1)
+    short = (*TINY, "--data.sequence_length=0")
+    wrong = [spec(seed, arguments=short, settings={"data.sequence_length": 0}) for seed in range(2)]
+    stop = (*TINY, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a")
+    stopping = [spec(seed, arguments=stop, settings={"a": seed // 2}) for seed in range(4)]
+    works = divide(tmp_path, [*seeds(2), *wrong, *stopping], "auto", 1, said.append)
+    assert works == [Work((each,)) for each in [*seeds(2), *wrong, *stopping]]
+    # each reason once
+    assert [line.removeprefix("runs are trained one by one, as ") for line in said] == [
+        "EarlyStopping looks at one network",
+        f"a step of {BATCH * T} × {M}² products takes so long that nothing would be saved",
+        "the first of them cannot be made (ValueError: sequence_length must be at least 4, got 0)",
+    ]
+    said.clear()
+    divide(tmp_path, seeds(2), "off", 1, said.append)  # nobody asked for it
+    divide(tmp_path, seeds(1), "auto", 1, said.append)
+    assert said == []
+
+
+class OwnLoader(Addition):
+    """Loads validation in its own way."""
+
+    def val_dataloader(self) -> Any:
+        return super().val_dataloader()
+
+
+class OwnModule(ALRNNModule):
+    """A subclass, which may train in its own way."""
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Member:
+    return MemberFactory(tmp_path_factory.mktemp("sweep")).make(spec(0))
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({}, ""),
+        ({"module": ALRNNNeural(2, 3, 4)}, "the model is a ALRNNNeural, no ALRNNModule"),
+        ({"module": OwnModule(2, 3)}, "the model is a OwnModule, no ALRNNModule"),
+        ({"data": LightningDataModule()}, "LightningDataModule has loaders of its own"),
+        ({"data": OwnLoader()}, "OwnLoader has loaders of its own"),
+        ({"data": SequentialDigits()}, ""),
+        ({"callbacks": []}, ""),
+        ({"callbacks": [ActiveUnits(), Dashboard(), PredictionWriter()]}, ""),
+        ({"callbacks": [ActiveUnits(), EarlyStopping("val/loss")]}, "EarlyStopping looks at one network"),
+        ({"callbacks": [UnitAblation()]}, "UnitAblation looks at one network"),
+        ({"callbacks": [DivergenceGuard()]}, "DivergenceGuard looks at one network"),
+    ],
+)
+def test_what_a_run_is_made_of(parts: Mapping[str, Any], reason: str, member: Member) -> None:
+    assert why_alone(member._replace(**parts)) == reason
+
+
+@pytest.mark.parametrize(
+    ("option", "well", "ill"),
+    [
+        ("strategy", "auto", "ddp"),
+        ("precision", "64-true", "16-true"),
+        ("precision", 32, "bf16-mixed"),
+        ("fast_dev_run", False, True),
+        ("max_time", None, "00:01:00:00"),
+        ("overfit_batches", 0.0, 0.5),
+        ("enable_checkpointing", True, False),
+        ("use_distributed_sampler", True, False),
+        ("profiler", None, "simple"),
+        ("detect_anomaly", False, True),
+        ("barebones", False, True),
+        ("plugins", None, ["a"]),
+        ("reload_dataloaders_every_n_epochs", 0, 1),
+    ],
+)
+def test_options_of_the_trainer(option: str, well: Any, ill: Any, member: Member) -> None:
+    assert option in member.trainer
+    assert why_alone(member._replace(trainer={**member.trainer, option: well})) == ""
+    assert why_alone(member._replace(trainer={**member.trainer, option: ill})) == f"--trainer.{option} is {ill}"
+
+
+def test_a_run_without_validation(member: Member) -> None:
+    for value, reason in (
+        (0, "--trainer.limit_val_batches is 0"),
+        (0.0, "--trainer.limit_val_batches is 0"),
+        (0.5, ""),
+    ):
+        assert why_alone(member._replace(trainer={**member.trainer, "limit_val_batches": value})) == reason
+
+
+def test_all_options_of_the_trainer_are_judged(member: Member) -> None:
+    tested = {"limit_val_batches", *populations._NEEDED}
+    assert tested <= member.trainer.keys()
+
+
+def test_populations_are_noted(tmp_path: Path) -> None:
+    specs = [spec(seed, P=3, settings={"a.b": 0.5, "c": "gaussian", "d": None, "e": True}) for seed in range(4)]
+    assert make_work(tmp_path, specs[:1]) == Work((specs[0],))
+    assert read_populations(tmp_path) == []
+    first, second = make_work(tmp_path, specs[:2]), make_work(tmp_path, specs[2:])
+    assert sorted(read_populations(tmp_path)) == sorted([first, second])
+    assert first.population != second.population
+    assert make_work(tmp_path / "another", specs[:2]) == first  # its name tells who is in it
+    assert first.folder(tmp_path) == population_folder(tmp_path, first.population)
+    assert Work((specs[0],)).folder(tmp_path) == run_folder(tmp_path, specs[0].name)
+    record(tmp_path, specs[0], "done")
+    record(tmp_path, specs[2], "done")
+    record(tmp_path, specs[3], "done")
+    assert read_populations(tmp_path) == [first]
+
+
+def test_what_is_left_of_a_population(tmp_path: Path) -> None:
+    specs = seeds(4)
+    work = make_work(tmp_path, specs)
+    assert work.only(specs[2:], tmp_path) == make_work(tmp_path, specs[2:])
+    assert work.only(specs[2:3], tmp_path) == Work((specs[2],))
+    checkpoint_of(tmp_path, work.population).touch()  # no member can be taken from it
+    assert work.only(specs[2:], tmp_path) == work
+    alone = Work((specs[0],))
+    assert alone.only(specs[:1], tmp_path) == alone
+
+
+def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = populations._memory()
+    assert 1 << 26 < whole < 1 << 45
+    texts: dict[str, str] = {}
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name in texts)
+    monkeypatch.setattr(Path, "read_text", lambda path: texts[path.name])
+    for name, text, expected in (
+        ("memory.max", "1000000\n", 1_000_000),
+        ("memory.limit_in_bytes", "2000000\n", 2_000_000),
+    ):
+        texts = {"memory.max": "max\n", name: text}
+        assert populations._memory() == expected
+    texts = {"memory.limit_in_bytes": str(1 << 60)}
+    assert populations._memory() >= whole
