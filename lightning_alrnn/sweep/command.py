@@ -79,13 +79,13 @@ what is the same for all runs
 when it ends
   --stop_when solved     a run once three validations in a row reach the threshold: accuracy 0.9, or
                          10 % of the squared error of the best constant prediction
-  --stop_when plateau    a run once its validation loss has not sunk by 1 % for a quarter of the epochs
+  --stop_when plateau    a run whose validation loss has not sunk by 1 % for a quarter of the epochs
 where
   --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
   --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
                          array; inline: one after the other in this process
-  --population auto|off|E  networks that are trained in one step, a population: as many as runs and
-                         memory give for each process (default), none, or at most E
+  --population auto|E    networks that are trained in one step: all that a process gets, as memory
+                         allows (default), or at most E; off for none
   --jobs N               processes at a time (local: one a core, or one a GPU; slurm: as many as it
                          lets, for 8 runs each)
   --partition NAME --time MINUTES --gpus N --nodes N

@@ -33,6 +33,7 @@ from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
 
 _BEST = ".best"
+_BEST_EVENTS = f"events.out.tfevents.9999999999{_BEST}"
 _PATIENCE = 600
 # what the first of several processes tells the others: whether to resume, or, with nothing to do, neither
 _DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
@@ -265,13 +266,15 @@ def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) 
     shown = {key: value for key, value in finite.items() if key.startswith("test/")}
     shown |= {f"best/{key}": value for key, value in finite.items() if key not in shown}
     summaries = hparams({**varied, "core": spec.core}, shown)  # type: ignore[no-untyped-call]
-    for path in Path(log_dir).glob(f"events.*{_BEST}"):  # by an attempt that was killed before it was recorded
-        path.unlink()
     with SummaryWriter(log_dir, filename_suffix=_BEST) as writer:
         for summary in summaries:
             writer.file_writer.add_summary(summary)
         for key, value in shown.items():
             writer.add_scalar(key, value, step)
+    # read last, whatever the time: a run that was resumed voids what was read before of later steps. And one file, in
+    # place of that of an attempt which was killed before it was recorded
+    (path,) = (path for path in Path(log_dir).glob(f"events.*{_BEST}") if path.name != _BEST_EVENTS)
+    path.replace(path.with_name(_BEST_EVENTS))
 
 
 def _best_checkpoint(trainer: Trainer) -> str:

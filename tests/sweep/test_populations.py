@@ -144,7 +144,11 @@ def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, mo
     specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
     made = Addition(sequence_length=T, train_size=64, val_size=16)
     data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
-    member = populations._COPIES_OF_STATES * STATES + data / (6 if shared else 1)
+    batch = sum(field[:BATCH].nbytes for field in made.build("train") if field is not None)
+    network = MemberFactory(tmp_path).make(specs[0]).module
+    parameters = sum(parameter.nbytes for parameter in network.parameters())
+    member = populations._COPIES_OF_STATES * STATES + populations._COPIES_OF_PARAMETERS * parameters
+    member += batch + data / (6 if shared else 1)
     memory = [0.0]
     monkeypatch.setattr(populations, "_memory", lambda: memory[0])
     for most in (3, 2):  # a quarter of the memory for all of the slots
