@@ -6,26 +6,30 @@ cores / time of the sweep: how much cheaper a network is than if as many single 
 which slowed another down.
 
 A sweep of 1,000 small networks (addition with T=20, M=10, two epochs) tells what a network costs beyond its data,
-training and evaluation: the time that a sweep of 1,000 takes longer than one of 20, times the cores, a network, less
-what the same networks take in a population without a sweep. Its memory is the largest sum over its processes of what
-each has for itself or its share of (PSS).
+training and evaluation (with a look at regimes, units and fixed points): the time that a sweep of 1,000 takes longer
+than one of 20, times the cores, a network, less what the same networks take in populations without a sweep. Its memory
+is the largest sum over its processes of what each has for itself or its share of (PSS).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from common import run_on_one_thread, save
 from pytorch_lightning import Trainer
 
+from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, MemberCallbacks, RegimeOccupancy
 from lightning_alrnn.datamodules import Addition, PopulationDataModule
 from lightning_alrnn.modules import PopulationModule
 
@@ -97,7 +101,8 @@ def of_many(cores: int) -> dict[str, Any]:
             command = ["sweep", "--data=Addition", *options, *units, "--output_dir=swept"]
             seconds[networks], most = alrnn(Path(place), *command)
     each = 1e3 * cores * (seconds[NETWORKS] - seconds[FEW]) / (NETWORKS - FEW)
-    bare = population_alone(250)
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:  # as many at a time as the sweep has
+        bare = statistics.fmean(pool.map(population_alone, [NETWORKS // 2 // cores] * cores))
     result = {"networks": NETWORKS, "sweep": seconds[NETWORKS], "MB": most}
     return result | {"ms a network": each, "ms alone": bare, "bookkeeping": each - bare}
 
@@ -113,7 +118,8 @@ def population_alone(networks: int) -> float:
     )
     data = PopulationDataModule([Addition(**SMALL, seed=member["seed"]) for member in members])
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(max_epochs=EPOCHS, accelerator="cpu", enable_checkpointing=False, **quiet)
+    looks = MemberCallbacks([[RegimeOccupancy(), ActiveUnits(), FixedPoints()] for _ in members])
+    trainer = Trainer(max_epochs=EPOCHS, accelerator="cpu", enable_checkpointing=False, callbacks=[looks], **quiet)
     trainer.fit(population, data)
     population.load_best()
     trainer.validate(population, data, verbose=False)

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -144,8 +145,7 @@ def model_card(
         rows.append(("data", f"{type(data).__name__}({options})"))
     rows.append(("precision, devices", f"{trainer.precision}, {trainer.world_size}"))
     rows.append(("command", f"`{_typed(command)}`"))
-    packages = ("lightning-alrnn", "torch", "pytorch-lightning")
-    rows.append(("versions", ", ".join(f"{name} {version(name)}" for name in packages)))
+    rows.append(("versions", _versions()))
     equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
     head = f"**{type(pl_module).__name__}**" + (f": {equation}" if _networks(pl_module) else "")
     return "\n".join([head, "", *(f"- **{name}**: {value}" for name, value in rows)]) + "\n"
@@ -203,6 +203,11 @@ def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str
         more = "" if metrics.get(f"{prefix}fixed_points/complete") else "; there may be more"
         rows.append((f"{prefix}fixed points", f"{total:.0f}" + (f" ({', '.join(kinds)}{more})" if kinds else "")))
     return rows
+
+
+@cache
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("lightning-alrnn", "torch", "pytorch-lightning"))
 
 
 def _typed(command: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -34,3 +35,17 @@ def write_file(path: Path, content: str | bytes | memoryview, durable: bool = Tr
         if isinstance(error, OSError):  # of a full disk, say, which does not tell where
             error.filename, error.filename2 = os.fspath(path), None
         raise
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Wait until files are on the disk: for many of them, much faster than waiting for each as it is written.
+
+    Args:
+        paths: of files that are there.
+
+    Raises:
+        OSError: if one cannot be brought to the disk.
+    """
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -233,10 +233,12 @@ class PopulationModule(LightningModule):
         return list(self.networks)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PopulationModule:
-        """Move the members, too: what ``to``, ``double`` and Lightning call."""
+        """Move the members, too: what ``to``, ``double`` and Lightning call, often where there is nothing to move."""
+        before = self._best_loss.device, self._best_loss.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for network in self.networks:
-            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before != (self._best_loss.device, self._best_loss.dtype):
+            for network in self.networks:
+                network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     @torch.no_grad()

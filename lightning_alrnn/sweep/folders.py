@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -15,8 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from lightning_alrnn.callbacks.dashboard import Dashboard, chart_layout, model_card
 from lightning_alrnn.callbacks.exact_resume import ExactResume, drop_later_steps, resume_state
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
-from lightning_alrnn.checkpoints import WholeCheckpointIO
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import sync_files, write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.members import DUMPER, Member
@@ -117,10 +118,14 @@ class MemberFolders(Checkpoint):
             Path of the best weights of each, or of the last where there are no best ones.
         """
         stopped = population.stopped
-        for k, module in enumerate(population.members("last")):
-            if not stopped[k] or self._is_trained(population, k):
-                self._write(population, k, module, best=False)
-        return [self._write(population, k, module, best=True) for k, module in enumerate(population.members("best"))]
+        last = [
+            self._write(population, k, module, best=False)
+            for k, module in enumerate(population.members("last"))
+            if not stopped[k] or self._is_trained(population, k)
+        ]
+        best = [self._write(population, k, module, best=True) for k, module in enumerate(population.members("best"))]
+        sync_files([*last, *best])
+        return best
 
     def _is_trained(self, population: PopulationModule, k: int) -> bool:
         """Whether the last epoch trained a member."""
@@ -152,7 +157,9 @@ class MemberFolders(Checkpoint):
                 "lr_schedulers": population.scheduler_states(k),
             }
         path = folder / (f"best-epoch={epoch:03d}.ckpt" if best else "last.ckpt")
-        WholeCheckpointIO().save_checkpoint(checkpoint, path)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_file(path, content.getbuffer(), durable=False)
         return path
 
     def _logger(self, member: Member) -> TensorBoardLogger:

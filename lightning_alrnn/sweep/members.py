@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -88,6 +89,7 @@ class _MemberCLI(FitCLI):
         super().__init__(*args, note=self._values.update, **kwargs)
         self._dump_config()  # from which Lightning takes the hyper-parameters
         self._saved = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+        self._trainer: dict[str, Any] | None = None  # of which callbacks and logger are copied, not made anew
 
     def _set_seed(self) -> None:
         """Leave it to :meth:`make`."""
@@ -107,9 +109,13 @@ class _MemberCLI(FitCLI):
             for holder in (self.config_dump, self._saved):
                 _put(holder, place, value)
         seed_everything(config[SEED], workers=True, verbose=False)
+        if self._trainer is not None:
+            del config["trainer"]
         made = self._parser("fit").instantiate(config)
-        trainer = dict(made.trainer)
-        callbacks, logger = trainer.pop("callbacks") or [], trainer.pop("logger")
+        self._trainer = self._trainer or dict(made.trainer)
+        trainer = dict(self._trainer)
+        callbacks = copy.deepcopy(trainer.pop("callbacks") or [])
+        logger = type(trainer.pop("logger"))(**self._saved["trainer"]["logger"]["init_args"])
         text = _HEAD + yaml.dump(self._saved, Dumper=DUMPER, sort_keys=False)
         return Member(spec, made.model, made.data, callbacks, logger, trainer, values, text)
 

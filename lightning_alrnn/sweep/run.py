@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from pytorch_lightning import Trainer
 from submitit.core.utils import UncompletedJobError
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -269,8 +270,8 @@ def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) 
     with SummaryWriter(log_dir, filename_suffix=_BEST) as writer:
         for summary in summaries:
             writer.file_writer.add_summary(summary)
-        for key, value in shown.items():
-            writer.add_scalar(key, value, step)
+        scalars = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in shown.items()])
+        writer.file_writer.add_summary(scalars, step)
     # read last, whatever the time: a run that was resumed voids what was read before of later steps. And one file, in
     # place of that of an attempt which was killed before it was recorded
     (path,) = (path for path in Path(log_dir).glob(f"events.*{_BEST}") if path.name != _BEST_EVENTS)

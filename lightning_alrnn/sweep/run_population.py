@@ -22,6 +22,7 @@ from lightning_alrnn.callbacks.divergence_guard import REMEDY
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import PopulationDataModule
+from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
@@ -30,7 +31,7 @@ from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.populations import Work, checkpoint_of, why_alone
 from lightning_alrnn.sweep.progress import ProgressFile
 from lightning_alrnn.sweep.run import Interrupted, Surroundings, Task, begin, configured, do_run, log_best, now
-from lightning_alrnn.sweep.store import Claim, Record, is_done, write_record
+from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_folder, write_record
 
 
 def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
@@ -138,6 +139,7 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         if record is not None:
             record = record._replace(seconds=seconds)
             _record(surroundings, member, record, population, k, path)
+    sync_files(run_folder(surroundings.folder, member.spec.name) / RECORD for member in members)
 
 
 def _record(
@@ -164,7 +166,7 @@ def _record(
             epochs=population.epochs[k],
             checkpoint=os.path.relpath(path, surroundings.folder),
         )
-    write_record(surroundings.folder, record._replace(status="done", finished=now()))
+    write_record(surroundings.folder, record._replace(status="done", finished=now()), durable=False)
 
 
 def _state_callbacks(member: Member) -> Sequence[StatesCallback]:
