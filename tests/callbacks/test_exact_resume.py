@@ -66,7 +66,10 @@ def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return folder, request.param
 
 
-@pytest.mark.parametrize("kill", [17, -20], ids=["in mid-epoch", "before validation"])
+@pytest.mark.parametrize(
+    "kill",
+    [pytest.param(17, id="in mid-epoch"), pytest.param(-20, id="before validation", marks=pytest.mark.slow)],
+)
 def test_a_killed_run_resumes_exactly(uninterrupted: tuple[Path, int], kill: int, tmp_path: Path) -> None:
     whole, processes = uninterrupted
     if processes > 1 and kill < 0:
