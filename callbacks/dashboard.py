@@ -117,11 +117,11 @@ def model_card(
     """What was trained on what, in Markdown.
 
     Args:
-        pl_module: what is trained.
-        data: its DataModule, or ``None``.
-        optimizers: its optimizers.
-        trainer: that trains it.
-        command: the program and its arguments.
+        pl_module: The LightningModule that is trained.
+        data: The DataModule, or ``None``.
+        optimizers: The optimizers of the LightningModule.
+        trainer: The Trainer, in ``fit``.
+        command: The program and its arguments.
 
     Returns:
         A heading, and a list of sizes, options, versions and the command.

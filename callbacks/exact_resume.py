@@ -78,7 +78,7 @@ def resume_state(pl_module: LightningModule) -> dict[str, list[Tensor]]:
     """The state of the callback for a LightningModule at the end of an epoch that it was trained without a Trainer.
 
     Args:
-        pl_module: of this package.
+        pl_module: LightningModule of this package.
 
     Returns:
         What :meth:`ExactResume.load_state_dict` takes.
@@ -123,8 +123,8 @@ def drop_later_steps(logger: TensorBoardLogger, step: int) -> None:
     """Tell TensorBoard that the run begins again at a step, whatever it has of later ones.
 
     Args:
-        logger: of the run.
-        step: from which on it is logged anew.
+        logger: Logger of the run.
+        step: First step that is logged anew.
     """
     writer: Any = logger.experiment  # TensorBoard's rule: events from this step on, written before this one, are void
     event = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))

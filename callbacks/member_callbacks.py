@@ -23,8 +23,8 @@ class MemberCallbacks(Callback):
     the same keys. They draw no figures.
 
     Args:
-        callbacks: for each member its own, as one callback looks at one network.
-        share: of the time since training began that may be spent on looking.
+        callbacks: Callbacks of each member, of its own, as one callback looks at one network.
+        share: Largest part of the time since training began that is spent on looking.
 
     Attributes:
         values: what was seen in the last validation by member and key; empty where nobody looked.

@@ -58,7 +58,7 @@ class LearningWatch:
     """Follows the validations of a network: when it reached the threshold, and whether its training may end.
 
     Args:
-        max_epochs: how many epochs the network is trained for at most; ``None`` where there is no limit.
+        max_epochs: how many epochs the network is trained for at most; ``None`` or -1 where there is no limit.
         stop_when: ``None``, training goes on to its end; "solved", it may end once three validations in a row reach the
             threshold (see :func:`reaches_threshold`); "plateau", it may end once ``val/task_loss`` was not lowered by
             1 % for a quarter of ``max_epochs``, at least ten epochs.

@@ -303,9 +303,9 @@ class PopulationModule(LightningModule):
                 f"{tuple(batch.inputs.shape)}: give a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
-        state: dict[str, Tensor] = {}
-        for name, value in zip(self._names, self.stack, strict=True):
-            state[f"network.{name}"] = value
+        state: dict[str, Tensor] = {
+            f"network.{name}": value for name, value in zip(self._names, self.stack, strict=True)
+        }
         state |= {f"network.{name}": getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}
         if rows is not None:
             fields, state = ({name: value[rows] for name, value in each.items()} for each in (fields, state))
@@ -455,9 +455,7 @@ class PopulationModule(LightningModule):
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if stage == "fit":
-            limit = self.trainer.max_epochs
-            limit = None if limit is None or limit < 0 else limit
-            self.watches = [LearningWatch(limit, self.stop_when) for _ in self.networks]
+            self.watches = [LearningWatch(self.trainer.max_epochs, self.stop_when) for _ in self.networks]
             self._may_end: dict[int, bool] = {}
 
     def on_train_epoch_end(self) -> None:

@@ -31,7 +31,7 @@ from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
-from lightning_alrnn.sweep.store import is_done, read_record, run_folder
+from lightning_alrnn.sweep.store import read_record, run_folder
 
 Size = int | Literal["auto", "off"]
 
@@ -177,7 +177,7 @@ def divide(
 
 
 def read_populations(folder: Path) -> list[Work]:
-    """The populations of a sweep of which a member is not done.
+    """The populations of a sweep of which a member is not done, and none was done outside of them.
 
     Args:
         folder: of the sweep.
@@ -195,7 +195,10 @@ def read_populations(folder: Path) -> list[Work]:
         except (ValueError, TypeError, KeyError) as error:
             warnings.warn(f"{path} cannot be read, so its runs begin anew: {error!r}", stacklevel=2)
             continue
-        if not all(is_done(folder, spec.name) for spec in members):
+        records = [read_record(folder, spec.name) for spec in members]
+        done = [record for record in records if record is not None and record.status == "done"]
+        # where another sweep has done some of them, going on would train and write these again
+        if len(done) < len(members) and all(record.population == path.parent.name for record in done):
             works.append(Work(members, path.parent.name))
     return works
 

@@ -114,7 +114,7 @@ class RunProgress(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.watch = LearningWatch(_limit(trainer), self._stop_when)
+            self.watch = LearningWatch(trainer.max_epochs, self._stop_when)
 
     # not by state_dict: whoever goes on from the checkpoint without a sweep would be warned that this is missing
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -138,9 +138,5 @@ class RunProgress(Callback):
         trainer.should_stop = trainer.should_stop or self._ended
         if trainer.is_global_zero:
             score = shown_score(trainer.callback_metrics)
-            self._file.write({self._name: Progress(trainer.current_epoch + 1, _limit(trainer) or 0, score)})
-
-
-def _limit(trainer: Trainer) -> int | None:
-    """Most epochs that a fit takes; ``None`` where there is no limit."""
-    return None if trainer.max_epochs is None or trainer.max_epochs < 0 else trainer.max_epochs
+            limit = max(trainer.max_epochs or 0, 0)
+            self._file.write({self._name: Progress(trainer.current_epoch + 1, limit, score)})

@@ -277,10 +277,14 @@ def test_populations_are_noted(tmp_path: Path) -> None:
     assert make_work(tmp_path / "another", specs[:2]) == first  # its name tells who is in it
     assert first.folder(tmp_path) == population_folder(tmp_path, first.population)
     assert Work((specs[0],)).folder(tmp_path) == run_folder(tmp_path, specs[0].name)
-    record(tmp_path, specs[0], "done")
-    record(tmp_path, specs[2], "done")
-    record(tmp_path, specs[3], "done")
+    record(tmp_path, specs[0], "done", population=first.population)
+    record(tmp_path, specs[2], "done", population=second.population)
+    assert sorted(read_populations(tmp_path)) == sorted([first, second])
+    record(tmp_path, specs[3], "done", population=second.population)
     assert read_populations(tmp_path) == [first]
+    # another sweep has done one of its runs: it is not gone on with
+    record(tmp_path, specs[0], "done", population="another")
+    assert read_populations(tmp_path) == []
 
 
 def test_what_is_left_of_a_population(tmp_path: Path) -> None:
