@@ -10,6 +10,11 @@ StopWhen = Literal["solved", "plateau"]
 
 _SHARE = 0.9
 _ERROR = 0.1
+THRESHOLD = f"an accuracy of {_SHARE:g}, or {_ERROR:.0%} of the error of the best constant prediction".replace(
+    "%", " %"
+)
+"""The threshold of :func:`reaches_threshold` in words."""
+
 _IN_A_ROW = 3
 _LEAST_PATIENCE = 10
 _LOWER = 0.01

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_alrnn.files import write_file
+from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep import words
@@ -23,7 +24,6 @@ from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
 _NONE = "–"
-_THRESHOLD = "(The threshold is an accuracy of 0.9, or 10 % of the error of the best constant prediction.)"
 _WIDTH = 100
 _SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
@@ -195,7 +195,7 @@ def format_verdict(verdict: Verdict) -> str:
             lines.append(f"{size.train_size} training sequences")
         lines += [*_aligned(*_score_table(verdict, size)), ""]
     told = any(one.reaches is not None or one.later for one in verdict.learning_times)
-    learning = [f"{verdict.learning} {_THRESHOLD}"] if told else []
+    learning = [f"{verdict.learning} (The threshold is {THRESHOLD}.)"] if told else []
     for paragraph in (verdict.answer, *learning, *_further(verdict)):
         lines += textwrap.wrap(paragraph, _WIDTH)
     if verdict.next_command:
@@ -269,10 +269,9 @@ def _write_learning(page: Page, verdict: Verdict) -> None:
             ],
         )
     page.text(
-        "A run reaches the threshold with the first validation in which nine tenths are learned: a share of 0.9 of the "
-        "sequences or steps is right, or the error is 10 % of that of the best constant prediction. A run that never "
-        "does, or diverges, counts as later than all others. Limits are those of the median, at the level of each "
-        "claim; what is shown pays for the number of P as well. Nothing of it bears on the claims above."
+        f"The threshold is {THRESHOLD}, in validation. A run that never reaches it, or diverges, counts as later than "
+        "all others. Limits are those of the median, at the level of each claim; what is shown pays for the number of "
+        "P as well. Nothing of it bears on the claims above."
     )
 
 
