@@ -156,6 +156,7 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
         assert all(value.equal(second[key]) for key, value in first.items())
 
 
+@pytest.mark.slow  # its parts are tested in modules/test_population.py and test_progress.py
 def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     # the third member solves the task in its second epoch, the others never
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
