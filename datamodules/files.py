@@ -72,17 +72,16 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
     with _locked(lock) as locked:
-        if path.is_file():  # another process was first
-            return
-        # without a lock nobody else may write to the same file; what is lost is the resumption
-        part = path.with_name(f"{path.name}.part" if locked else f"{path.name}.{uuid4().hex}.part")
-        try:
-            _download(url, part, path)
-            _verify(url, part, path, {"md5": md5, "sha256": sha256}, decompressed)
-            part.replace(path)
-        finally:
-            if not locked:
-                part.unlink(missing_ok=True)
+        if not path.is_file():  # no other process was first
+            # without a lock nobody else may write to the same file; what is lost is the resumption
+            part = path.with_name(f"{path.name}.part" if locked else f"{path.name}.{uuid4().hex}.part")
+            try:
+                _download(url, part, path)
+                _verify(url, part, path, {"md5": md5, "sha256": sha256}, decompressed)
+                part.replace(path)
+            finally:
+                if not locked:
+                    part.unlink(missing_ok=True)
     # whoever waits for the lock, or makes a new one, finds the file
     lock.unlink(missing_ok=True)
 

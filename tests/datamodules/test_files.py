@@ -168,6 +168,22 @@ def test_many_fetch_at_once(server: Server, tmp_path: Path, locks: bool, monkeyp
         assert len(server.asked) == 1
 
 
+def test_a_file_that_comes_before_the_lock_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+
+    @contextmanager
+    def late(lock: Path) -> Iterator[bool]:
+        # another process has fetched the file and removed its lock since this one looked
+        path.write_bytes(CONTENT)
+        with locked(lock) as answer:
+            yield answer
+
+    locked = files._locked
+    monkeypatch.setattr(files, "_locked", late)
+    fetch("http://127.0.0.1:9/file", path)
+    assert names(tmp_path) == {"file"}
+
+
 def tar_bytes(mode: str = "w", count: int = 6, size: int = 3_000) -> bytes:
     """An archive of files a/0, a/1 …, and of what must not be read."""
     buffer = io.BytesIO()
