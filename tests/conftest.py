@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: a second thread costs more than it brings
+os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU kernels run on the CPU, slowly
 
 import torch
 import torch.distributed

@@ -190,8 +190,8 @@ class ALRNN(nn.Module):
         if A.shape[-1] < size:
             A = functional.pad(A, (size - A.shape[-1], 0))
         P: int | Tensor = self.P
-        if own and self.backend == "cudnn":
-            P = self.nonlinear_units  # its layout depends on P, and to read a tensor would halt the device
+        if own and A.device.type != "cpu":
+            P = self.nonlinear_units  # the layout for cuDNN depends on P, and to read a tensor would halt the device
         recurrence = Recurrence(A, self.W, self.C, self.h, P)
         if not own and self.self_connections == "nonlinear":
             # in a stack of networks that differ in P, A is as wide as of the widest: see stack_networks

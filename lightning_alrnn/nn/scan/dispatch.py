@@ -19,11 +19,15 @@ from lightning_alrnn.nn.scan import operator
 from lightning_alrnn.nn.scan.cudnn import cudnn_forward
 from lightning_alrnn.nn.scan.eager import eager_forward
 
-Backend = Literal["auto", "eager", "fused", "native", "cudnn"]
+Backend = Literal["auto", "eager", "fused", "native", "triton", "cudnn"]
 """How to compute the recurrence; ``auto`` takes the fastest that fits."""
 
 BACKEND_VARIABLE = "ALRNN_BACKEND"
 """Environment variable that names the backend wherever ``auto`` is asked for."""
+
+
+_TRITON_UNITS = 128  # W of more would not stay on the chip
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # the kernels then run on a CPU
 
 
 class ScanOutput(NamedTuple):
@@ -44,7 +48,9 @@ pytree._register_namedtuple(ScanOutput, serialized_type_name="lightning_alrnn.nn
 
 def available_backends() -> tuple[str, ...]:
     """Names of the backends that this installation can run."""
-    return ("eager", "fused", "cudnn") if operator.kernel is None else ("eager", "fused", "native", "cudnn")
+    native = () if operator.kernel is None else ("native",)
+    triton = ("triton",) if operator.triton_is_installed else ()
+    return ("eager", "fused", *native, *triton, "cudnn")
 
 
 def check_backend(backend: str, source: str = "backend") -> None:
@@ -81,14 +87,15 @@ def run_recurrence(
         state: z_0, shape ``(batch, M)``.
         lengths: number of valid steps of each sequence, 0 … time, int64 of shape ``(batch,)``, or ``None`` where all
             are ``time`` long. The state is not advanced past it.
-        backend: "auto", "eager", "fused", "native" or "cudnn".
+        backend: "auto", "eager", "fused", "native", "triton" or "cudnn".
 
     Returns:
         The states and each sequence's last one.
 
     Raises:
         ValueError: if there is no such backend here, or shapes or devices do not fit.
-        TypeError: if "native" is asked for anything but float32 on the CPU.
+        TypeError: if "native" is asked for anything but float32 on the CPU, "triton" for anything but float32 on a CUDA
+            device.
         NotImplementedError: if the backend has not what is asked for: a derivative in forward mode, a transform of
             ``torch.func``, an export for any number of steps.
 
@@ -99,11 +106,11 @@ def run_recurrence(
     """
     A, W, C, h, P = recurrence
     forward_mode = any(map(_has_tangent, (inputs, state, A, W, C, h)))
-    backend = _choose(backend, inputs, W, forward_mode)
+    backend = _choose(backend, recurrence, inputs, forward_mode)
     if backend != "native":  # which does so itself
         _check_shapes(recurrence, inputs, state)
-    if isinstance(P, int) and (inputs.ndim == 4 or backend in ("fused", "native")):
-        P = torch.tensor(P, device=W.device).expand(inputs.shape[:-3])
+    if isinstance(P, int) and (inputs.ndim == 4 or backend not in ("eager", "cudnn")):
+        P = torch.full(inputs.shape[:-3], P, device=W.device)  # torch.tensor would halt a GPU
     elif not isinstance(P, int):
         P = P.to(W.device, torch.int64)
     if lengths is not None:
@@ -175,18 +182,21 @@ def _run_each(
     return ScanOutput(torch.stack(states), torch.stack(last))
 
 
-def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
+def _choose(backend: str, recurrence: Recurrence, inputs: Tensor, forward_mode: bool) -> str:
     """The name of the backend that runs; announced at its first use."""
-    source = "backend"
+    source, W = "backend", recurrence.W
     if backend == "auto":
         backend, source = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
     check_backend(backend, source)
-    fits = inputs.device.type == "cpu" and W.device.type == "cpu" and inputs.dtype == W.dtype == torch.float32
+    device = W.device.type if inputs.device == W.device and inputs.dtype == W.dtype == torch.float32 else ""
+    fits = {"native": device == "cpu", "triton": device == "cuda" or (device == "cpu" and _INTERPRETED)}
     if backend == "auto":
-        # only the plain loop has derivatives in forward mode
-        backend = "eager" if forward_mode else "native" if fits and operator.kernel is not None else "fused"
-    if backend == "native" and not fits:
-        raise TypeError(f"{source}={backend!r} computes in float32 on the CPU, got {W.dtype} on {W.device}: use 'auto'")
+        backend = "eager" if forward_mode else _fastest(device, recurrence, inputs)
+    if not fits.get(backend, True):
+        place = "the CPU" if backend == "native" else "a CUDA device"
+        raise TypeError(f"{source}={backend!r} computes in float32 on {place}, got {W.dtype} on {W.device}: use 'auto'")
+    if backend == "triton" and W.shape[-1] > _TRITON_UNITS:
+        raise ValueError(f"{source}='triton' takes at most M={_TRITON_UNITS} units, got {W.shape[-1]}: use 'auto'")
     if forward_mode and backend != "eager":
         raise NotImplementedError(
             f"{source}={backend!r} has no derivative in forward mode (torch.func.jvp, jacfwd): use 'eager' or 'auto'"
@@ -198,6 +208,27 @@ def _choose(backend: str, inputs: Tensor, W: Tensor, forward_mode: bool) -> str:
             raise NotImplementedError(f"{source}='cudnn' does not run under transforms of torch.func: use 'auto'")
         _announce(backend, inputs.device.type, str(inputs.dtype).removeprefix("torch."))
     return backend
+
+
+def _fastest(device: str, recurrence: Recurrence, inputs: Tensor) -> str:
+    """What ``auto`` takes for float32 tensors on this kind of device; "" for any other tensors."""
+    units = recurrence.W.shape[-1]
+    if device == "cpu" and operator.kernel is not None:
+        return "native"
+    if device == "cuda" and units <= _TRITON_UNITS and operator.triton_is_installed and _runs_triton(inputs.device):
+        return "triton"
+    # to read P from the device, as the form for cuDNN must where it is a tensor, would halt it
+    single = inputs.ndim == 3 and isinstance(recurrence.P, int)
+    traced = torch.compiler.is_compiling() or operator.transforms_are_active()
+    if device == "cuda" and units > _TRITON_UNITS and single and not traced and torch.version.cuda is not None:
+        return "cudnn"
+    return "fused"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _runs_triton(device: torch.device) -> bool:
+    """Whether the kernels fit a device: one of NVIDIA's since Ampere, with 99 KB of shared memory and more."""
+    return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @functools.cache

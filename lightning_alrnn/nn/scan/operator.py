@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ try:
     from lightning_alrnn.nn.scan import native as kernel
 except ImportError:
     kernel = None
+
+triton_is_installed = find_spec("triton") is not None
+"""Whether there is the backend ``triton``; it is imported at its first use, as that takes a second."""
 
 _ARGUMENTS = "Tensor inputs, Tensor state, Tensor A, Tensor W, Tensor? C, Tensor h, Tensor P, Tensor? lengths"
 _PLACE_OF_P = 6  # among these; scan_backward has three before them
@@ -70,10 +74,10 @@ def _forward(
         return kernel.native_forward(  # type: ignore[no-any-return]
             inputs, state, A, W, C, h, P, lengths, torch.get_num_threads()
         )
-    _check_fused(backend)
+    forward, _ = _functions(backend)
     if inputs.ndim == 4:
-        return fused_forward(inputs, state, A, W, C, h, P, lengths)
-    states, last = fused_forward(*_stack_of_one(inputs, state, A, W, C, h, P, lengths))
+        return forward(inputs, state, A, W, C, h, P, lengths)
+    states, last = forward(*_stack_of_one(inputs, state, A, W, C, h, P, lengths))
     return states[0], last[0]
 
 
@@ -85,18 +89,24 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     if backend == "native":
         gradients = kernel.native_backward(*tensors, P, lengths, *needs, torch.get_num_threads())
     else:
-        _check_fused(backend)
+        _, backward = _functions(backend)
         single = h.ndim == 1
         stack: Any = _stack_of_one(*tensors, P, lengths) if single else (*tensors, P, lengths)
-        gradients = fused_backward(*stack, *needs)  # type: ignore[call-arg]
+        gradients = backward(*stack, *needs)
         if single:
             gradients = [None if gradient is None else gradient[0] for gradient in gradients]
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
-def _check_fused(backend: str) -> None:
+def _functions(backend: str) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Gradients]]:
+    """Forward and backward of a backend that takes stacks only."""
+    if backend == "triton":
+        from lightning_alrnn.nn.scan.triton import triton_backward, triton_forward
+
+        return triton_forward, triton_backward
     if backend != "fused":
-        raise ValueError(f"the operator's backend must be 'fused' or 'native', got {backend!r}")
+        raise ValueError(f"the operator's backend must be 'fused', 'native' or 'triton', got {backend!r}")
+    return fused_forward, fused_backward
 
 
 def _stack_of_one(*tensors: Tensor | None) -> Any:
@@ -151,14 +161,15 @@ def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | Non
 
 def _differentiate_twice(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError(
-        "backend 'fused' and 'native' can be differentiated once, not twice: use backend='eager' for second derivatives"
+        "backend 'fused', 'native' and 'triton' can be differentiated once, not twice: use backend='eager' for second "
+        "derivatives"
     )
 
 
 def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
     raise NotImplementedError(
-        "backend 'fused' and 'native' have no derivative in forward mode, nor one of their gradient (torch.func.jvp, "
-        "jacfwd, hessian): use backend='eager'"
+        "backend 'fused', 'native' and 'triton' have no derivative in forward mode, nor one of their gradient "
+        "(torch.func.jvp, jacfwd, hessian): use backend='eager'"
     )
 
 

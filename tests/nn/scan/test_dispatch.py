@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from lightning_alrnn.nn import ALRNN, Recurrence, ScanOutput, run_recurrence
 from lightning_alrnn.nn.scan import available_backends, dispatch, operator
@@ -143,7 +144,9 @@ def test_every_backend_equals_eager(hidden: int) -> None:
             eager = [got for part in run(single, nonlinear, "eager", lengths, use) for got in part]
             noise = [float((got - want).abs().max()) for got, want in zip(eager, exact, strict=True)]
             for backend, dtype in itertools.product(available_backends(), LIMITS):
-                if backend == "eager" or (backend == "native" and dtype != torch.float32):
+                if backend == "eager" or (backend in ("native", "triton") and dtype != torch.float32):
+                    continue
+                if backend == "triton" and (hidden > 128 or batch * time > 100):  # in its interpreter a step takes 1 ms
                     continue
                 outputs, grads = run(single if dtype == torch.float32 else values, nonlinear, backend, lengths, use)
                 if backend == "cudnn" and from_kink < 30 * torch.finfo(dtype).eps:
@@ -161,7 +164,7 @@ def test_every_backend_equals_eager(hidden: int) -> None:
     assert left_out <= 3
 
 
-@pytest.mark.parametrize("backend", ["fused", "native", "cudnn"])
+@pytest.mark.parametrize("backend", ["fused", "native", "triton", "cudnn"])
 @pytest.mark.parametrize("nonlinear", [0, 2, 5])
 @pytest.mark.parametrize("padded", [False, True])
 def test_gradients_where_all_states_are_exactly_zero(backend: str, nonlinear: int, padded: bool) -> None:
@@ -283,6 +286,7 @@ def test_auto_takes_the_kernel_for_float32_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_without_the_kernel_everything_runs_on_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator, "kernel", None)
+    monkeypatch.setattr(operator, "triton_is_installed", False)
     assert available_backends() == ("eager", "fused", "cudnn")
     values = {name: None if v is None else v.float() for name, v in draw(2, 3, 3, 1).items()}
     assert torch.equal(run(values, 1, "auto", None, "both")[0][0], run(values, 1, "fused", None, "both")[0][0])
@@ -290,7 +294,41 @@ def test_without_the_kernel_everything_runs_on_fused(monkeypatch: pytest.MonkeyP
         scan(**values, nonlinear_units=1, backend="native")  # type: ignore[arg-type]
 
 
-OPERATORS = [name for name in ("fused", "native") if name in available_backends()]
+def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choice(hidden: int, **changes: object) -> str:
+        rnn = ALRNN(3, hidden, 2)
+        recurrence = rnn.recurrence()._replace(P=2)._replace(**changes)  # type: ignore[arg-type]
+        return dispatch._fastest("cuda", recurrence, torch.zeros(2, 3, 3))
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(operator, "triton_is_installed", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert [choice(hidden) for hidden in (2, 128, 129)] == ["triton", "triton", "cudnn"]
+    assert choice(129, P=torch.tensor(2)) == "fused"  # cuDNN's form would have to read P from the device
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert choice(50) == "fused"  # too little shared memory for the larger of them
+    monkeypatch.setattr(operator, "triton_is_installed", False)
+    assert [choice(50), choice(200)] == ["fused", "cudnn"]
+
+
+@pytest.mark.skipif(not operator.triton_is_installed, reason="Triton is not installed")
+def test_a_layer_on_a_gpu_takes_triton_and_reads_nothing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends: list[str] = []
+    forward = operator.scan
+    monkeypatch.setattr(operator, "scan", lambda *arguments: (backends.append(arguments[-1]), forward(*arguments))[1])
+    monkeypatch.setattr(dispatch, "_runs_triton", lambda device: True)
+    with torch.no_grad(), FakeTensorMode(), torch.device("cuda"):  # values are never computed: to read one is an error
+        output = ALRNN(3, 50, 4)(torch.zeros(4, 10, 3), lengths=torch.full((4,), 7))
+    assert backends == ["triton"]
+    assert output.states.device.type == "cuda"
+    with pytest.raises(ValueError, match="backend='triton' takes at most M=128 units, got 129"):
+        ALRNN(3, 129, 4, backend="triton")(torch.zeros(4, 10, 3))
+    monkeypatch.setattr(dispatch, "_INTERPRETED", False)
+    with pytest.raises(TypeError, match=r"computes in float32 on a CUDA device, got torch.float32 on cpu: use 'auto'"):
+        ALRNN(3, 50, 4, backend="triton")(torch.zeros(4, 10, 3))
+
+
+OPERATORS = [name for name in ("fused", "native", "triton") if name in available_backends()]
 
 
 @pytest.mark.parametrize("backend", OPERATORS)

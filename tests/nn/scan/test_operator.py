@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 
 from lightning_alrnn.nn import ALRNN, Recurrence, available_backends, run_recurrence, stack_networks
 
-BACKENDS = [name for name in ("auto", "native", "fused", "cudnn") if name in ("auto", *available_backends())]
+BACKENDS = [name for name in ("auto", "native", "fused", "triton", "cudnn") if name in ("auto", *available_backends())]
 INPUTS = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.tensor([5, 2, 3, 1])
 
@@ -125,7 +125,7 @@ def test_what_does_not_fit_together() -> None:
                 run_recurrence(recurrence, INPUTS, state, None, backend)
     with pytest.raises(ValueError, match="lengths must be int64"):
         run_recurrence(good, INPUTS, state, LENGTHS.double())
-    with pytest.raises(ValueError, match="must be 'fused' or 'native', got 'eager'"):
+    with pytest.raises(ValueError, match="must be 'fused', 'native' or 'triton', got 'eager'"):
         torch.ops.lightning_alrnn.scan.default(INPUTS, state, *good, None, "eager")
 
 
