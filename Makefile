@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench screenshots
+.PHONY: demo test test-slow lint bench gpu screenshots
 
 demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a report of one network (5 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
@@ -31,6 +31,9 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/fixed_points.py
 	$(BIN)/python benchmarks/callbacks.py
 	$(BIN)/python benchmarks/readme.py
+
+gpu:  ## checks and timings on this machine's GPU, 8 minutes; installs nothing: PYTHON is one with PyTorch for CUDA
+	PYTHONPATH=. $(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py
 
 screenshots: $(INSTALLED)  ## the pictures of README and docs, from real runs (needs Chromium)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright

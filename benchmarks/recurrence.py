@@ -41,6 +41,7 @@ def candidates(batch: int, steps: int, hidden: int, nonlinear: int, inputs: int)
     layers: dict[str, nn.Module] = {
         name: ALRNN(inputs, hidden, nonlinear, backend=name)  # type: ignore[arg-type]
         for name in available_backends()
+        if name != "triton"  # which benchmarks/gpu.py times
     }
     layers["nn.RNN(relu)"] = nn.RNN(inputs, hidden, nonlinearity="relu", batch_first=True)
     layers["nn.GRU"] = nn.GRU(inputs, hidden, batch_first=True)

@@ -1,0 +1,692 @@
+"""Check the package on this machine's GPU and time it there, in at most eight minutes: ``make gpu``.
+
+The checks come first, each with random numbers of its own: every backend against the plain loop in float64, one launch
+for networks that differ in P, ``torch.compile``, training of each module with all callbacks and no synchronisation in a
+step, NCCL with one process, bfloat16, resuming, and a population against its members trained singly. Then come timings
+by CUDA events, all in turn, and a sweep of 1,000 networks. What fails, or finds something missing, stops nothing else.
+
+It needs PyTorch from 2.11 and Triton from 3.6 and works on a checkout that is not installed. Without a GPU it says so
+and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import importlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from common import RESULTS, summary
+from torch import Tensor, nn
+
+from lightning_alrnn.nn import ALRNN, Recurrence, available_backends, run_recurrence
+from lightning_alrnn.nn.scan import operator
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TOLERANCE = 1e-5  # of the largest entry, beyond twice what the plain loop in float32 is off by
+CASES = {  # B, T, M, P, K: those of recurrence.py
+    "addition": (64, 100, 50, 5, 2),
+    "copy": (64, 117, 50, 5, 21),
+    "multi-task": (64, 100, 64, 8, 18),
+    "sMNIST": (64, 392, 100, 10, 100),
+    "Lorenz-63": (16, 200, 20, 2, 3),
+}
+STACKS = (1, 8, 64, 512)  # networks
+
+
+class MissingError(Exception):
+    """What a part needs and this machine has not."""
+
+
+class Machine(NamedTuple):
+    """What the parts run on.
+
+    Attributes:
+        device: the GPU.
+        accelerator: what the Trainer calls it.
+        deadline: ``time.monotonic()`` at which all must have ended.
+        tiny: whether this is a rehearsal on a CPU.
+    """
+
+    device: torch.device
+    accelerator: str
+    deadline: float
+    tiny: bool
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+# --------------------------------------------------------------------------------------------------------- correctness
+
+
+def backends(machine: Machine) -> list[str]:
+    """Those that run float32 here, ``eager`` aside."""
+    names = [name for name in available_backends() if name not in ("eager", "native")]
+    if "triton" not in names:
+        raise MissingError("triton")
+    return names
+
+
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def problem(
+    generator: torch.Generator, leading: tuple[int, ...], case: Sequence[int], added: bool
+) -> list[Tensor | None]:
+    """Inputs, state and parameters in float64, of a network that neither dies out nor blows up."""
+    batch, steps, hidden, _, channels = case
+    width = hidden if added else channels
+    return [
+        draw(generator, *leading, batch, steps, width),
+        draw(generator, *leading, batch, hidden),
+        0.3 * draw(generator, *leading, hidden),
+        0.5 / hidden**0.5 * draw(generator, *leading, hidden, hidden),
+        None if added else draw(generator, *leading, hidden, channels) / channels**0.5,
+        0.1 * draw(generator, *leading, hidden),
+    ]
+
+
+def outputs_and_gradients(
+    values: Sequence[Tensor | None], units: Any, lengths: Tensor | None, backend: str, target: torch.dtype, device: Any
+) -> list[Tensor]:
+    """States, last states, and the gradients of a fixed function of both."""
+    leaves = [None if v is None else v.to(device, target).requires_grad_() for v in values]
+    inputs, state, *parameters = leaves
+    output = run_recurrence(Recurrence(*parameters, units), inputs, state, lengths, backend)  # type: ignore[arg-type]
+    loss = output.states.square().mean() + output.last.sin().mean()
+    gradients = torch.autograd.grad(loss, [leaf for leaf in leaves if leaf is not None])
+    return [value.detach().double().cpu() for value in (*output, *gradients)]
+
+
+def check_backends(machine: Machine) -> str:
+    """Every backend against the plain loop in float64, states and all gradients."""
+    generator = torch.Generator().manual_seed(time.time_ns() % 2**32)
+    shapes = [(1, 1, 1, 1, 1), (5, 2, 10, 0, 3), (17, 40, 50, 5, 2), (33, 20, 100, 100, 40), (16, 12, 128, 64, 7)]
+    worst: dict[str, float] = {}
+    for number, case in enumerate(shapes[:3] if machine.tiny else shapes):
+        for padded in (False, True):
+            values = problem(generator, (), case, added=bool(number % 2))
+            lengths = torch.randint(1, case[1] + 1, (case[0],), generator=generator) if padded else None
+            there = None if lengths is None else lengths.to(machine.device)
+            exact = outputs_and_gradients(values, case[3], lengths, "eager", torch.float64, "cpu")
+            plain = outputs_and_gradients(values, case[3], there, "eager", torch.float32, machine.device)
+            noise = [float((one - other).abs().max()) for one, other in zip(plain, exact, strict=True)]
+            for name in backends(machine):
+                with torch.backends.cudnn.flags(allow_tf32=False):
+                    values_there = outputs_and_gradients(values, case[3], there, name, torch.float32, machine.device)
+                for one, other, rounding in zip(values_there, exact, noise, strict=True):
+                    error, scale = float((one - other).abs().max()), float(other.abs().max())
+                    worst[name] = max(worst.get(name, 0.0), error / max(scale, 1e-30))
+                    if error > TOLERANCE * scale + 3 * rounding + 1e-30:
+                        raise AssertionError(f"{name} is off by {error:.3g} of {scale:.3g}, {case=}, {padded=}")
+    return "largest error, of the largest entry: " + ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+
+
+def check_stack(machine: Machine) -> str:
+    """Networks that differ in P, in one launch, against each by itself; the same bits again."""
+    backends(machine)
+    generator = torch.Generator().manual_seed(time.time_ns() % 2**32)
+    case, units = (18, 6, 17, 0, 3) if machine.tiny else (40, 30, 50, 0, 3), torch.tensor([0, 5, 17])
+    values = problem(generator, (3,), case, added=False)
+    lengths = torch.randint(1, case[1] + 1, (3, case[0]), generator=generator)
+    there = units.to(machine.device), lengths.to(machine.device)
+    first, second = (outputs_and_gradients(values, *there, "triton", torch.float32, machine.device) for _ in range(2))
+    if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
+        raise AssertionError("two runs of one launch differ")
+    exact = outputs_and_gradients(values, units, lengths, "eager", torch.float64, "cpu")
+    error = max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(first, exact, strict=True))
+    if error > 2 * TOLERANCE:
+        raise AssertionError(f"the stack is off by {error:.3g} of the largest entry")
+    return f"largest error {error:.1e}; the same bits twice"
+
+
+def check_compile(machine: Machine) -> str:
+    """``torch.compile`` takes the layer whole, and ``auto`` takes the kernels."""
+    backends(machine)
+    torch.manual_seed(0)
+    layer = ALRNN(3, 50, 5, backend="triton" if machine.tiny else "auto").to(machine.device)
+    inputs = torch.randn(20, 15, 3, device=machine.device)
+    lengths = torch.randint(1, 16, (20,), device=machine.device)
+    parameters = list(layer.parameters())
+
+    def passes(run: Callable[..., Any]) -> list[Tensor]:
+        states, last = run(inputs, lengths=lengths)
+        return [states, *torch.autograd.grad(states.mean() + last.square().mean(), parameters)]
+
+    expected = passes(layer)
+    if "Scan" not in str(layer(inputs).states.grad_fn) and "lightning_alrnn" not in str(layer(inputs).states.grad_fn):
+        raise AssertionError(f"auto did not take the operator: {layer(inputs).states.grad_fn}")
+    torch.testing.assert_close(passes(torch.compile(layer, fullgraph=True, backend="aot_eager")), expected)
+    return "without a graph break"
+
+
+# ----------------------------------------------------------------------------------------------------------- Lightning
+
+
+def lightning() -> Any:
+    """What training needs, as one namespace; :class:`MissingError` names what is not there."""
+    sys.path.append(str(REPOSITORY / "tests" / "helpers"))
+    try:
+        import pytorch_lightning
+        import tiny_runs
+
+        import lightning_alrnn.callbacks
+        import lightning_alrnn.datamodules
+        import lightning_alrnn.modules
+    except ImportError as error:
+        raise MissingError(error.name or str(error)) from error
+    return argparse.Namespace(
+        trainer=pytorch_lightning,
+        runs=tiny_runs,
+        callbacks=lightning_alrnn.callbacks,
+        data=lightning_alrnn.datamodules,
+        modules=lightning_alrnn.modules,
+    )
+
+
+def trainer_of(machine: Machine, epochs: int, folder: Path, **options: Any) -> Any:
+    """A Trainer on the device that prints nothing."""
+    return lightning().trainer.Trainer(
+        max_epochs=epochs,
+        accelerator=machine.accelerator,
+        devices=1,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **options,
+    )
+
+
+def all_callbacks(kind: str) -> list[Any]:
+    """Every callback of the package that a module of this kind can have."""
+    callbacks = lightning().callbacks
+    names = ["RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories", "DivergenceGuard"]
+    names += {"sequence": ["UnitAblation"], "neural": ["NeuralFit"], "seq2seq": ["LengthAccuracy"]}[kind]
+    found = [getattr(callbacks, name) for name in names]
+    if kind != "seq2seq":
+        return [callback() for callback in found]
+    # an encoder and a decoder: callbacks that look at one network want to be told which
+    looks = [issubclass(callback, callbacks.StatesCallback) for callback in found]
+    return [
+        callback(module="network.decoder") if look else callback() for callback, look in zip(found, looks, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def synchronisations() -> Iterator[list[str]]:
+    """Where the host waits for the device in between, as ``file:line``, the innermost line of this package."""
+    places: list[str] = []
+
+    def note(message: Any, *_: Any) -> None:
+        if "synchronizing CUDA operation" in str(message):
+            frames = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
+            inside = [frame for frame in frames if str(REPOSITORY) in frame.filename]
+            # what Lightning does by itself between two lines of this package is not the package's
+            frame = (inside or frames)[-1]
+            places.append(f"{Path(frame.filename).name}:{frame.lineno}")
+
+    mode = torch.cuda.get_sync_debug_mode() if torch.cuda.is_available() else 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        try:
+            if torch.cuda.is_available():
+                torch.cuda.set_sync_debug_mode("warn")
+            yield places
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.set_sync_debug_mode(mode)
+
+
+def watch_steps(trainer: Any, module: Any) -> list[str]:
+    """Note the synchronisations of the training steps and of the callbacks' hooks after each batch."""
+    places: list[str] = []
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            with synchronisations() as new:
+                result = function(*arguments, **options)
+            places.extend(new)
+            return result
+
+        return run
+
+    module.optimizer_step = watched(module.optimizer_step)  # with its closure: the step, backward and clipping
+    module.validation_step = watched(module.validation_step)
+    for callback in trainer.callbacks:
+        if type(callback).__module__.startswith("lightning_alrnn"):
+            for hook in ("on_train_batch_end", "on_validation_batch_end"):
+                setattr(callback, hook, watched(getattr(callback, hook)))
+    return places
+
+
+def check_steps(machine: Machine) -> str:
+    """Each module with all of its callbacks, in a Trainer that forms a process group: NCCL takes what they reduce."""
+    names = lightning().runs.MODULES
+    found: dict[str, int] = {}
+    keys: dict[str, set[str]] = {}
+    for kind in names:
+        for strategy in ("auto", "ddp"):
+            with tempfile.TemporaryDirectory() as folder:
+                module = lightning().runs.build(kind)
+                data = lightning().runs.Sequences(kind, (24, 10, 10), 8)
+                options = {"callbacks": all_callbacks(kind), "gradient_clip_val": 1.0, "strategy": strategy}
+                trainer = trainer_of(machine, 2, Path(folder), **options)
+                places = watch_steps(trainer, module) if strategy == "auto" else []
+                trainer.fit(module, data)
+                logged = set(trainer.callback_metrics)
+                if keys.setdefault(kind, logged) != logged:
+                    raise AssertionError(f"{kind}: other keys under ddp: {sorted(keys[kind] ^ logged)}")
+                for place in places:
+                    found[f"{kind} {place}"] = found.get(f"{kind} {place}", 0) + 1
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if found:
+        listed = ", ".join(f"{place} ({count}×)" for place, count in sorted(found.items()))
+        raise AssertionError(f"the host waits for the device in a step: {listed}")
+    return f"{', '.join(names)}: no synchronisation in a step; {sum(map(len, keys.values()))} keys, the same under ddp"
+
+
+def check_bfloat16(machine: Machine) -> str:
+    """Training in ``bf16-mixed``: the recurrence stays in float32."""
+    with tempfile.TemporaryDirectory() as folder:
+        module, data = lightning().runs.build("sequence"), lightning().runs.Sequences("sequence", (24, 10, 10), 8)
+        trainer = trainer_of(machine, 2, Path(folder), precision="bf16-mixed")
+        trainer.fit(module, data)
+        loss = float(trainer.callback_metrics["train/loss"])
+    if not torch.isfinite(torch.tensor(loss)):
+        raise AssertionError(f"the loss is {loss}")
+    return f"loss {loss:.3f} after two epochs"
+
+
+def check_resume(machine: Machine) -> str:
+    """Four epochs at once, and two and two: the same weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = lightning().runs
+
+        def fit(epochs: int, name: str, checkpoint: str | None = None) -> Any:
+            module = runs.build("sequence")
+            trainer = trainer_of(machine, epochs, Path(folder) / name)
+            trainer.fit(module, runs.Sequences("sequence", (24, 10, 10), 8), ckpt_path=checkpoint)
+            trainer.save_checkpoint(Path(folder) / f"{name}.ckpt")
+            return module
+
+        whole = fit(4, "whole")
+        fit(2, "half")
+        resumed = fit(4, "resumed", str(Path(folder) / "half.ckpt"))
+    for name, value in whole.state_dict().items():
+        if not torch.equal(value.cpu(), resumed.state_dict()[name].cpu()):
+            raise AssertionError(f"{name} differs")
+    return "bit for bit"
+
+
+def population_of(machine: Machine, count: int, steps: int, sizes: tuple[int, int], batch: int = 128) -> Any:
+    """A population of addition networks, a tenth of them with each number of nonlinear units, and its data."""
+    modules, data = lightning().modules, lightning().data
+    differences = [{"nonlinear_units": number % 10, "seed": number // 10} for number in range(count)]
+    population = modules.PopulationModule.from_options(
+        differences,
+        input_size=2,
+        output_size=1,
+        objective="regression",
+        hidden_size=50,
+        initial_state="zeros",
+        mar_strength=0.1,
+        optimizer=partial(torch.optim.Adam, lr=3e-3),
+    )
+    sets = [
+        data.Addition(
+            sequence_length=steps,
+            train_size=sizes[0],
+            val_size=sizes[1],
+            test_size=sizes[1],
+            batch_size=batch,
+            seed=seed,
+        )
+        for seed in range(-(-count // 10))
+    ]
+    return population, data.PopulationDataModule([sets[number // 10] for number in range(count)])
+
+
+def check_population(machine: Machine) -> str:
+    """Members of a population against the same networks trained singly."""
+    with tempfile.TemporaryDirectory() as folder:
+        population, sets = population_of(machine, 3, 20, (256, 64))
+        alone = population_of(machine, 3, 20, (256, 64))[0].members()
+        options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False}
+        trainer = trainer_of(machine, 2, Path(folder), **options)
+        places = watch_steps(trainer, population)
+        trainer.fit(population, sets)
+        worst = 0.0
+        for member, single, own in zip(population.members(), alone, sets.members, strict=True):
+            trainer_of(machine, 2, Path(folder), **options).fit(single, own)
+            for one, other in zip(member.parameters(), single.parameters(), strict=True):
+                if one.numel():
+                    worst = max(worst, float((one.cpu() - other.cpu()).abs().max()))
+    if worst > 1e-3:
+        raise AssertionError(f"weights differ by {worst:.2g}")
+    if places:
+        raise AssertionError(f"the host waits for the device in a step: {sorted(set(places))}")
+    return f"weights within {worst:.1e} after 4 steps; no synchronisation in a step"
+
+
+# ------------------------------------------------------------------------------------------------------------- timings
+
+
+def milliseconds(machine: Machine, runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
+    """Each run between two events of the device, all in turn, after two rounds that warm up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 2):
+        for name, run in runs.items():
+            if machine.device.type == "cuda":
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                torch.cuda.synchronize()
+                start.record()
+                run()
+                end.record()
+                torch.cuda.synchronize()
+                value = start.elapsed_time(end)
+            else:
+                before = time.perf_counter()
+                run()
+                value = 1e3 * (time.perf_counter() - before)
+            if repeat >= 2:
+                times[name].append(value)
+    return {name: summary(values) for name, values in times.items()}
+
+
+def candidates(machine: Machine, case: Sequence[int]) -> dict[str, Callable[[], object]]:
+    """Forward and backward pass of what is timed, by name."""
+    batch, steps, hidden, nonlinear, channels = case
+    torch.manual_seed(0)
+    sequences = torch.randn(batch, steps, channels, device=machine.device)
+    weight = torch.randn(batch, steps, hidden, device=machine.device)
+    lengths = torch.full((batch,), steps, device=machine.device)
+    lengths[0] = max(1, steps // 2)
+
+    def passes(layer: Any, parameters: list[Tensor], **options: Any) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(layer(sequences, **options)[0], parameters, weight)
+
+    layers: dict[str, nn.Module] = {
+        name: ALRNN(channels, hidden, nonlinear, backend=name).to(machine.device)  # type: ignore[arg-type]
+        for name in backends(machine)
+    }
+    layers["nn.RNN(relu)"] = nn.RNN(channels, hidden, nonlinearity="relu", batch_first=True).to(machine.device)
+    layers["nn.GRU"] = nn.GRU(channels, hidden, batch_first=True).to(machine.device)
+    runs = {name: passes(layer, list(layer.parameters())) for name, layer in layers.items()}
+    for name in ("triton", "cudnn"):
+        runs[f"{name}, padded"] = passes(layers[name], list(layers[name].parameters()), lengths=lengths)
+    packed = nn.utils.rnn.pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    flat = torch.randn(int(lengths.sum()), hidden, device=machine.device)
+    rnn = layers["nn.RNN(relu)"]
+    runs["nn.RNN(relu), packed"] = lambda: torch.autograd.grad(rnn(packed)[0].data, list(rnn.parameters()), flat)
+    if machine.device.type == "cuda":
+        fused = ALRNN(channels, hidden, nonlinear, backend="fused").to(machine.device)
+        parameters = list(fused.parameters())
+
+        class States(nn.Module):
+            """The layer with a plain tuple as its result, as the capture of a graph wants it."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = fused
+
+            def forward(self, inputs: Tensor) -> tuple[Tensor]:
+                return (self.layer(inputs).states,)
+
+        runs["fused in a CUDA graph"] = passes(torch.cuda.make_graphed_callables(States(), (sequences,)), parameters)
+    return runs
+
+
+def time_recurrence(machine: Machine) -> list[dict[str, Any]]:
+    """The recurrence, forward and backward, beside what it replaces."""
+    cases = {"tiny": (3, 4, 6, 2, 2)} if machine.tiny else CASES
+    rows = []
+    for name, case in cases.items():
+        times = milliseconds(machine, candidates(machine, case), 2 if machine.tiny else 20)
+        rows.append({"name": name, "B,T,M,P,K": case, "milliseconds": times})
+        print(f"  {name}: " + ", ".join(f"{key} {value['median']:.2f}" for key, value in times.items()), flush=True)
+    return rows
+
+
+def time_stacks(machine: Machine) -> list[dict[str, Any]]:
+    """E networks in one call, forward and backward."""
+    backends(machine)
+    batch, steps, hidden, _, channels = (3, 4, 6, 2, 2) if machine.tiny else CASES["addition"]
+    rows = []
+    for count in STACKS[:2] if machine.tiny else STACKS:
+        generator = torch.Generator(machine.device).manual_seed(0)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, device=machine.device)  # noqa: B023
+
+        leaves = [0.3 * normal(count, hidden), 0.5 / hidden**0.5 * normal(count, hidden, hidden)]
+        leaves += [normal(count, hidden, channels), 0.1 * normal(count, hidden)]
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        units = torch.arange(count, device=machine.device) % (hidden + 1)
+        recurrence = Recurrence(*leaves, units)
+        inputs, state = normal(count, batch, steps, channels), normal(count, batch, hidden)
+        weight = normal(count, batch, steps, hidden)
+
+        def run(backend: str) -> object:
+            states = run_recurrence(recurrence, inputs, state, None, backend).states  # noqa: B023
+            return torch.autograd.grad(states, leaves, weight)  # noqa: B023
+
+        times = milliseconds(
+            machine, {name: partial(run, name) for name in ("triton", "fused")}, 2 if machine.tiny else 10
+        )
+        rows.append({"networks": count, "milliseconds": times})
+        print(
+            f"  {count} networks: " + ", ".join(f"{key} {value['median']:.2f}" for key, value in times.items()),
+            flush=True,
+        )
+    return rows
+
+
+def time_training(machine: Machine) -> list[dict[str, Any]]:
+    """A training step of a population in Lightning: milliseconds of wall time a step, in an epoch after the first."""
+    rows = []
+    for count in (1, 3) if machine.tiny else (*STACKS[:-1], 500):
+        steps = 2 if machine.tiny else 20
+        population, data = population_of(machine, count, 10 if machine.tiny else 100, (64 * steps, 64), batch=64)
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False, "limit_val_batches": 1}
+            epochs: list[float] = []
+            trainer = trainer_of(machine, 3, Path(folder), callbacks=[epoch_times(machine, epochs)], **options)
+            trainer.fit(population, data)
+        rows.append({"networks": count, "milliseconds": min(epochs[1:]) / steps})
+        print(f"  {count} networks: {rows[-1]['milliseconds']:.2f} ms a step", flush=True)
+    return rows
+
+
+def epoch_times(machine: Machine, epochs: list[float]) -> Any:
+    """A callback that notes the milliseconds of each epoch's training."""
+
+    def now() -> float:
+        if machine.device.type == "cuda":
+            torch.cuda.synchronize()
+        return 1e3 * time.perf_counter()
+
+    class EpochTimes(lightning().trainer.Callback):  # type: ignore[name-defined, misc]
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            epochs.append(-now())
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+            if trainer.is_last_batch:
+                epochs[-1] += now()
+
+    return EpochTimes()
+
+
+def time_sweep(machine: Machine) -> dict[str, Any]:
+    """A sweep of 1,000 addition networks as the configuration ``addition_quick`` trains them, in one process."""
+    lightning()
+    count, epochs = (4, 1) if machine.tiny else (1000, 40)
+    missing = []
+    for name in ("jsonargparse", "submitit"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        if missing:
+            way = f"a population in Python, as {' and '.join(missing)} is missing"
+            population, data = population_of(machine, count, 50, (10_000, 1000))
+            options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False}
+            trainer = trainer_of(machine, epochs, Path(folder), **options)
+            trainer.fit(population, data)
+            trainer.test(population, data, verbose=False)
+            scores = [scores["test/task_loss"] for scores in population.scores]
+        else:
+            way = "alrnn sweep"
+            units, seeds = ("0,1", "2") if machine.tiny else ("0,1,2,3,4,5,10,20,30,50", "100")
+            command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "addition_quick"]
+            command += ["--nonlinear_units", units, "--seeds", seeds, "--output_dir", folder]
+            command += ["--trainer.accelerator", machine.accelerator, "--trainer.max_epochs", str(epochs)]
+            environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+            limit = max(10.0, machine.seconds_left - 5)
+            try:
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
+            except subprocess.TimeoutExpired:
+                return {"networks": count, "way": way, "not finished after seconds": round(limit)}
+            if done.returncode:
+                raise AssertionError((done.stderr or done.stdout)[-2000:])
+            with (Path(folder) / "results.csv").open(encoding="utf-8") as file:
+                scores = [float(row["test/task_loss"]) for row in csv.DictReader(file)]
+        seconds = time.monotonic() - start
+    result = {
+        "networks": count,
+        "way": way,
+        "seconds": round(seconds, 1),
+        "median test loss": sorted(scores)[len(scores) // 2],
+    }
+    print("  " + ", ".join(f"{key}: {value}" for key, value in result.items()), flush=True)
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------- main
+
+PARTS: dict[str, Callable[[Machine], Any]] = {
+    "every backend against the plain loop in float64": check_backends,
+    "networks that differ in P, in one launch": check_stack,
+    "torch.compile": check_compile,
+    "training, all callbacks, no synchronisation in a step": check_steps,
+    "bf16-mixed": check_bfloat16,
+    "resuming": check_resume,
+    "a population against its members": check_population,
+    "recurrence": time_recurrence,
+    "stacks": time_stacks,
+    "training steps": time_training,
+    "sweep": time_sweep,
+}
+"""What is done, in this order; the last four are timings."""
+
+
+def run_parts(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Do all parts, whatever becomes of each."""
+    results: dict[str, dict[str, Any]] = {}
+    for name, part in PARTS.items():
+        start = time.monotonic()
+        print(f"{name} …", flush=True)
+        try:
+            if machine.seconds_left < 10:
+                raise TimeoutError("no time was left")
+            outcome, detail = "passed", part(machine)
+        except MissingError as error:
+            outcome, detail = "missing", f"{error} is not installed"
+        except Exception as error:
+            outcome = "not run" if isinstance(error, TimeoutError) else "FAILED"
+            detail = f"{type(error).__name__}: {error}"
+            if outcome == "FAILED":
+                traceback.print_exc()
+        results[name] = {"outcome": outcome, "seconds": round(time.monotonic() - start, 1), "result": detail}
+        print(f"  {outcome}: {detail if isinstance(detail, str) else 'see below'}", flush=True)
+    return results
+
+
+def tables(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The results as Markdown."""
+    lines = ["| | outcome | seconds | |", "|---|---|---|---|"]
+    for name, result in results.items():
+        detail = result["result"] if isinstance(result["result"], str) else "below"
+        text = detail.replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| {name} | {result['outcome']} | {result['seconds']} | {text[:300]} |")
+    for name, head in (("recurrence", "B, T, M, P, K"), ("stacks", "networks")):
+        rows = results[name]["result"]
+        if isinstance(rows, str):
+            continue
+        columns = list(rows[0]["milliseconds"])
+        lines += ["", f"Forward and backward in milliseconds, median: {name}.", ""]
+        lines += [f"| {head} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for row in rows:
+            case = ", ".join(map(str, row["B,T,M,P,K"])) if "name" in row else str(row["networks"])
+            lines.append(
+                f"| {case} | " + " | ".join(f"{row['milliseconds'][key]['median']:.3f}" for key in columns) + " |"
+            )
+    if not isinstance(results["training steps"]["result"], str):
+        lines += ["", "A training step of a population, in milliseconds.", "", "| networks | step |", "|---|---|"]
+        lines += [f"| {row['networks']} | {row['milliseconds']:.2f} |" for row in results["training steps"]["result"]]
+    if not isinstance(results["sweep"]["result"], str):
+        lines += ["", "; ".join(f"{key}: {value}" for key, value in results["sweep"]["result"].items())]
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do all parts, print and write the tables; 1 if a check failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=8, help="after which no further part begins")
+    rehearsal = "all parts with tiny sizes on the CPU, with TRITON_INTERPRET=1; writes nothing"
+    parser.add_argument("--rehearse", action="store_true", help=rehearsal)
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available() and not options.rehearse:
+        print("There is no GPU here that PyTorch can use: nothing was checked, timed or written.")
+        return 0
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)  # of which Lightning has some for each of the many trainings
+    deadline = time.monotonic() + 60 * options.minutes
+    if options.rehearse:
+        machine, card = Machine(torch.device("cpu"), "cpu", deadline, tiny=True), "CPU, a rehearsal"
+    else:
+        machine = Machine(torch.device("cuda", torch.cuda.current_device()), "gpu", deadline, tiny=False)
+        facts = torch.cuda.get_device_properties(machine.device)
+        card = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {facts.multi_processor_count} multiprocessors"
+    triton = sys.modules.get("triton") or (importlib.import_module("triton") if operator.triton_is_installed else None)
+    versions = (
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, Triton {getattr(triton, '__version__', 'missing')}"
+    )
+    kernel = "" if operator.kernel is not None else "; the C kernel is not compiled here"
+    print(f"{card}; {versions}{kernel}", flush=True)
+    results = run_parts(machine)
+    lines = [f"{card}; {versions}. `make gpu`.", "", *tables(results)]
+    print("\n".join(["", *lines]), flush=True)
+    if not options.rehearse:
+        RESULTS.mkdir(exist_ok=True)
+        content = {"command": "make gpu", "machine": f"{card}; {versions}", "results": results}
+        (RESULTS / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (RESULTS / "gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(any(result["outcome"] == "FAILED" for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
