@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -58,7 +61,7 @@ def test_primitives_are_found_where_they_are_and_only_there() -> None:
 TIMED = sorted(
     path.stem
     for path in (FOLDER / "results").glob("*.json")
-    if path.stem not in ("verdict_calibration", "mechanisms", "sweeps")
+    if path.stem not in ("verdict_calibration", "mechanisms", "sweeps", "gpu")
 )
 
 
@@ -84,3 +87,51 @@ def test_a_benchmark_runs(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "results" / "recurrence.json").read_text(encoding="utf-8"))
     (row,) = content["results"]
     assert {"eager", "fused", "cudnn", "nn.RNN(relu)", "floor"} <= row["milliseconds"].keys()
+
+
+def gpu_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The script for GPUs, as ``make gpu`` runs it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(FOLDER / "gpu.py"), *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_without_a_gpu_nothing_is_claimed() -> None:
+    before = sorted((FOLDER / "results").glob("gpu.*"))
+    done = gpu_script()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "There is no GPU here that PyTorch can use: nothing was checked, timed or written.\n"
+    assert sorted((FOLDER / "results").glob("gpu.*")) == before
+
+
+@pytest.mark.slow
+def test_all_that_a_gpu_would_do_rehearsed() -> None:
+    done = gpu_script("--rehearse")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rows = re.findall(r"^\| (.+?) \| (passed|FAILED|missing|not run) \|", done.stdout, re.MULTILINE)
+    assert len(rows) == 11
+    assert {outcome for _, outcome in rows} == {"passed"}
+
+
+def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    module = load_script(FOLDER / "gpu.py")
+
+    def missing(machine: object) -> str:
+        raise module.MissingError("triton")
+
+    def waits(machine: object) -> str:
+        with module.synchronisations() as places:
+            warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+        assert len(places) == 1
+        raise AssertionError(places[0])
+
+    parts = {"one": missing, "two": waits, "three": lambda machine: "fine"}
+    monkeypatch.setattr(module, "PARTS", parts)
+    machine = module.Machine(module.torch.device("cpu"), "cpu", time.monotonic() + 100, tiny=True)
+    results = module.run_parts(machine)
+    assert [result["outcome"] for result in results.values()] == ["missing", "FAILED", "passed"]
+    assert results["one"]["result"] == "triton is not installed"
+    assert "test_benchmarks.py:" in results["two"]["result"]
+    late = module.run_parts(machine._replace(deadline=time.monotonic()))
+    assert {result["outcome"] for result in late.values()} == {"not run"}
