@@ -100,7 +100,8 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         rows = rows.to(device, non_blocking=True)
         shape = len(self._source_of), index.shape[1]
         fields = (
-            None if field is None else field.index_select(0, rows).view(*shape, *field.shape[1:]) for field in self._copy
+            None if field is None else field.index_select(0, rows).view(*shape, *field.shape[1:])
+            for field in self._copy
         )
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 

@@ -88,7 +88,7 @@ where
   --population auto|E    networks that are trained in one step: all that a process gets, as memory
                          allows (default), or at most E; off for none
   --jobs N               processes at a time (local: one a core, or one a GPU; slurm: as many as it
-                         lets, for 8 runs each)
+                         lets, for 8 runs each on CPUs)
   --partition NAME --time MINUTES --gpus N --nodes N
                          of a job (slurm; 60 minutes and no GPU on one node by default)
   --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
