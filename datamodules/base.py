@@ -145,6 +145,14 @@ class EpochSampler(DistributedSampler[int]):
         self.skip = 0
 
     def __iter__(self) -> Iterator[int]:
+        yield from self.draw().tolist()
+
+    def draw(self) -> NDArray[np.int64]:
+        """All indices of the next pass, which counts as begun.
+
+        Returns:
+            Indices of sequences in order, shape ``(sequences,)``.
+        """
         epoch, size, skip = self.epoch, len(self.dataset), self.skip
         self.epoch += 1
         self.skip = 0
@@ -152,7 +160,7 @@ class EpochSampler(DistributedSampler[int]):
         order = np.random.default_rng((self.seed, len(SPLITS), epoch)).permutation(size)
         if isinstance(self.dataset, EpochDataset):
             order += epoch * size
-        yield from np.resize(order, self.total_size)[self.rank :: self.num_replicas][skip:].tolist()
+        return np.resize(order, self.total_size)[self.rank :: self.num_replicas][skip:]
 
 
 class _TrainLoader(DataLoader[AnyBatch]):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_alrnn.batch import SequenceBatch, Split
+from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     EpochDataset,
     EpochSampler,
@@ -21,21 +22,39 @@ from lightning_alrnn.datamodules.base import (
     collate,
 )
 
-_Rows = tuple[int, ...]
+SHARE_OF_GPU = 0.25
+"""The part of a GPU's memory that data may take to be held there."""
+
+_Rows = NDArray[np.int64]
 
 
 class _PopulationDataset(Dataset[SequenceBatch]):
     """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each source.
 
     A source is a dataset with an order, which several members may have in common: it is read once for all of them.
+
+    Args:
+        sources: Datasets, each with an order.
+        source_of: Number of each member's source.
+        device: Where a copy of the data is held and batches are put together; ``None`` for where the data are. For
+            sources that hold sequences as they are in a batch.
     """
 
-    def __init__(self, sources: Sequence[SequenceDataset | EpochDataset], source_of: Sequence[int]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[SequenceDataset | EpochDataset],
+        source_of: Sequence[int],
+        device: torch.device | None = None,
+    ) -> None:
         self._sources = list(sources)
         self._source_of = torch.tensor(source_of)
         self._distinct = len(sources) == len(source_of)
-        # others hold what they make a batch from, such as bytes
-        self._plain = all(type(source) in (SequenceDataset, EpochDataset) for source in sources)
+        self._plain = _are_plain(sources)
+        self._device = device
+        self._datasets = list(dict.fromkeys(sources))  # of which a copy is held once, in whatever orders it is read
+        self._dataset_of = torch.tensor([self._datasets.index(sources[number]) for number in source_of])
+        self._copy: tuple[Tensor | None, ...] = ()  # fields of all sequences, dataset after dataset
+        self._epoch = -1  # of the copy
 
     def __len__(self) -> int:
         return len(self._sources[0])
@@ -44,20 +63,18 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         return self.__getitems__([row])
 
     def __getitems__(self, rows: Sequence[_Rows]) -> SequenceBatch:
-        index = torch.as_tensor(rows).T.contiguous()
+        index = torch.from_numpy(np.stack(rows)).T.contiguous()
+        if self._device is not None:
+            return self._on_device(index, self._device)
         if not self._plain:
             batches = [source.__getitems__(own) for source, own in zip(self._sources, index.tolist(), strict=True)]
             stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
             return SequenceBatch(
                 *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
             )
-        sources = [
-            dataset.epoch_of(own) if isinstance(dataset, EpochDataset) else dataset.data
-            for dataset, own in zip(self._sources, index, strict=True)
-        ]
-        if isinstance(self._sources[0], EpochDataset):
-            index = index % len(self)
         fields: list[Tensor | None] = []
+        sources = [_sequences(dataset, own) for dataset, own in zip(self._sources, index, strict=True)]
+        index %= len(self)
         for values in zip(*sources, strict=True):
             if values[0] is None:
                 fields.append(None)
@@ -66,6 +83,26 @@ class _PopulationDataset(Dataset[SequenceBatch]):
             for k, value in enumerate(values):
                 torch.index_select(value, 0, index[k], out=field[k])
             fields.append(field if self._distinct else field.index_select(0, self._source_of))
+        return SequenceBatch(*fields)  # type: ignore[arg-type]
+
+    def _on_device(self, index: Tensor, device: torch.device) -> SequenceBatch:
+        """A batch of the copy on the device: nothing but the indices goes there, and nobody waits for that."""
+        size = len(self)
+        epoch = int(index[0, 0]) // size
+        if epoch != self._epoch:
+            self._copy = ()  # before the next, or there would be two
+            data = [_sequences(dataset, index[0]) for dataset in self._datasets]
+            self._copy = tuple(_joined(values, device) for values in zip(*data, strict=True))
+            self._epoch = epoch
+        rows = (index[self._source_of] % size + size * self._dataset_of.unsqueeze(1)).flatten()
+        if device.type == "cuda":
+            rows = rows.pin_memory()  # the copy from other memory waits for the GPU
+        rows = rows.to(device, non_blocking=True)
+        shape = len(self._source_of), index.shape[1]
+        fields = (
+            None if field is None else field.index_select(0, rows).view(*shape, *field.shape[1:])
+            for field in self._copy
+        )
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 
 
@@ -79,7 +116,7 @@ class _PopulationSampler(Sampler[_Rows]):
         return len(self._samplers[0])
 
     def __iter__(self) -> Iterator[_Rows]:
-        return zip(*self._samplers, strict=True)
+        yield from np.stack([sampler.draw() for sampler in self._samplers], axis=1)
 
     def set_epoch(self, epoch: int) -> None:
         for sampler in self._samplers:
@@ -126,6 +163,7 @@ class PopulationDataModule(LightningDataModule):
             raise ValueError(f"members must have the same batch_size, got {sorted(sizes)}")
         self.members = list(members)
         self._datasets: dict[Split, list[SequenceDataset | EpochDataset]] = {}
+        self._sizes: dict[Split, int] = {}
 
     def prepare_data(self) -> None:
         """Fetch what the members' data are made from."""
@@ -137,7 +175,8 @@ class PopulationDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if split not in self._datasets:
-                self._datasets[split] = _shared(self.members, split)
+                datasets = self._datasets[split] = _shared(self.members, split)
+                self._sizes[split] = sum(_bytes(_held(dataset)) for dataset in dict.fromkeys(datasets))
 
     def train_dataloader(self) -> DataLoader[SequenceBatch]:
         return self._loader("train")
@@ -154,12 +193,12 @@ class PopulationDataModule(LightningDataModule):
         keys = [(id(dataset), seed) for dataset, seed in zip(datasets, seeds, strict=True)]
         distinct = {key: (dataset, key[1]) for key, dataset in zip(keys, datasets, strict=True)}
         sources = [dataset for dataset, _ in distinct.values()]
-        sampler: Iterable[_Rows] = [(row,) * len(sources) for row in range(len(datasets[0]))]
+        sampler: Any = np.arange(len(datasets[0]))[:, None].repeat(len(sources), axis=1)
         if split == "train":
             sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, seed) for dataset, seed in distinct.values()])
         loader: Callable[..., DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
         return loader(
-            _PopulationDataset(sources, [[*distinct].index(key) for key in keys]),
+            _PopulationDataset(sources, [[*distinct].index(key) for key in keys], self._device(sources)),
             batch_size=first.batch_size,
             sampler=sampler,
             num_workers=first.num_workers,
@@ -167,6 +206,14 @@ class PopulationDataModule(LightningDataModule):
             collate_fn=collate,
             generator=torch.Generator(),
         )
+
+    def _device(self, sources: Sequence[SequenceDataset | EpochDataset]) -> torch.device | None:
+        """The GPU that holds a copy of the data; ``None`` where there is none or it should not."""
+        device: Any = None if self.trainer is None else self.trainer.strategy.root_device
+        if device is None or device.type != "cuda" or self.members[0].num_workers > 0 or not _are_plain(sources):
+            return None
+        most = SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
+        return device if sum(self._sizes.values()) <= most else None
 
 
 def data_bytes(member: SequenceDataModule) -> int:
@@ -179,6 +226,26 @@ def data_bytes(member: SequenceDataModule) -> int:
         Bytes; of an epoch where each has data of its own.
     """
     return sum(_bytes(value) for split in ("train", "val") for value in _held(member.dataset(split)))
+
+
+def _are_plain(sources: Sequence[SequenceDataset | EpochDataset]) -> bool:
+    """Whether datasets hold sequences as they are in a batch; others hold what it is made from, such as bytes."""
+    return all(type(source) in (SequenceDataset, EpochDataset) for source in sources)
+
+
+def _sequences(dataset: SequenceDataset | EpochDataset, indices: Tensor) -> AnyBatch:
+    """All sequences of a dataset, of the epoch that indices belong to."""
+    return dataset.epoch_of(indices) if isinstance(dataset, EpochDataset) else dataset.data
+
+
+def _joined(values: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
+    """Tensors of the same shape one behind the other on a device, without all of them on the CPU a second time."""
+    if values[0] is None:
+        return None
+    whole = values[0].new_empty(len(values), *values[0].shape, device=device)
+    for part, value in zip(whole, values, strict=True):
+        part.copy_(value)
+    return whole.flatten(0, 1)
 
 
 def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[SequenceDataset | EpochDataset]:

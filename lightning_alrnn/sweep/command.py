@@ -27,6 +27,7 @@ from lightning_alrnn.sweep.executors import (
     run_slurm,
     slurm_jobs,
 )
+from lightning_alrnn.sweep.gpus import ASSUMED_GPU, Gpu, read_gpu
 from lightning_alrnn.sweep.monitor import SweepMonitor
 from lightning_alrnn.sweep.plan import (
     Plan,
@@ -87,7 +88,7 @@ where
   --population auto|E    networks that are trained in one step: all that a process gets, as memory
                          allows (default), or at most E; off for none
   --jobs N               processes at a time (local: one a core, or one a GPU; slurm: as many as it
-                         lets, for 8 runs each)
+                         lets, for 8 runs each on CPUs)
   --partition NAME --time MINUTES --gpus N --nodes N
                          of a job (slurm; 60 minutes and no GPU on one node by default)
   --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
@@ -375,7 +376,7 @@ def _works(
     size: Size = options.population if options.population in ("auto", "off") else int(options.population)
     if (options.gpus or 1) > 1 or (options.nodes or 1) > 1:
         size = "off"  # each run has several processes
-    return [*begun, *divide(folder, rest, size, _slots(options, plan), write)]
+    return [*begun, *divide(folder, rest, size, _slots(options, plan), write, _gpu(options, plan))]
 
 
 def _slots(options: argparse.Namespace, plan: Plan) -> int | None:
@@ -385,6 +386,13 @@ def _slots(options: argparse.Namespace, plan: Plan) -> int | None:
     if options.executor == "slurm":
         return None if options.jobs is None else int(options.jobs)
     return options.jobs or default_jobs(plan.accelerator)
+
+
+def _gpu(options: argparse.Namespace, plan: Plan) -> Gpu | None:
+    """What each process has of a GPU; ``None`` where runs are done on CPUs."""
+    if options.executor == "slurm":
+        return ASSUMED_GPU if plan.accelerator in ("gpu", "cuda") else None
+    return None if plan.accelerator == "cpu" else read_gpu(_slots(options, plan) or 1)
 
 
 def _say_interrupted(folder: Path, plan: Plan) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import submitit
-import torch
 from submitit.core.utils import DelayedSubmission
 
 from lightning_alrnn.files import write_file
+from lightning_alrnn.sweep.gpus import visible_gpus
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.run import Surroundings, Task
@@ -91,7 +91,7 @@ def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, moni
         jobs: how many works are done at a time.
         monitor: is told how it gets on.
     """
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
 
     def start(work: Work, slot: int) -> BaseProcess:
         log = work.folder(surroundings.folder) / LOG
@@ -166,7 +166,7 @@ def default_jobs(accelerator: str) -> int:
     Returns:
         At least 1.
     """
-    gpus = _visible_gpus() if accelerator != "cpu" else []
+    gpus = visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
@@ -330,11 +330,3 @@ def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
     if slurm.jobs is not None:
         parameters["array_parallelism"] = slurm.jobs
     return parameters
-
-
-def _visible_gpus() -> list[int]:
-    """Numbers of the GPUs, as CUDA_VISIBLE_DEVICES has them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    if all(number.strip().isdigit() for number in given):
-        return [int(number) for number in given][: torch.cuda.device_count()]
-    return list(range(torch.cuda.device_count()))

@@ -2,6 +2,7 @@
 
 folder/populations/NAME/members.json   the runs of a population
 folder/populations/NAME/last.ckpt      where their training is, until all of them are done
+folder/populations/NAME/halved         there if they are too many for a GPU's memory, and each half is one instead
 folder/populations/NAME/log.txt        what the process wrote that trained them
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,10 +27,11 @@ from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.cli import own_error
 from lightning_alrnn.datamodules.base import SequenceDataModule
-from lightning_alrnn.datamodules.population import data_bytes
+from lightning_alrnn.datamodules.population import SHARE_OF_GPU, data_bytes
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
 from lightning_alrnn.sweep.store import read_record, run_folder
@@ -39,14 +42,21 @@ _FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
 _SHARE_OF_MEMORY = 0.25
 _STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again costs more than a step of its own
 _LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
-_MOST = 250  # a member has two open files and a thread, and a process may have 1,024 files by default
+_MOST = 1000
+_FILES = 24, 4  # of a process and of each member, which has two open files and, while it is written, one more
 _WITHOUT_SLOTS = 8
+_NETWORKS_ON_GPU = 0.5  # of its memory, beside that for data
+_ROWS = 16  # sequences that one program of the GPU's kernel takes
+_PROGRAMS = 64  # a multiprocessor: some 4 run at once, and in 16 turns they take longer than a step does on the host
+_OBJECTS_BYTES = 1 << 20  # of a member, on the host; 0.35 MB were measured
 _COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
 _COPIES_OF_PARAMETERS = 10  # the network's, trained, best, before the step, gradients, two of Adam, three in passing
 _SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
 # of the Trainer: other values are for runs by themselves
 _NEEDED: dict[str, tuple[Any, ...]] = {
     "strategy": ("auto",),
+    "devices": ("auto", 1, "1"),
+    "num_nodes": (1, "1"),
     "precision": (None, 32, "32", "32-true", 64, "64", "64-true"),
     "fast_dev_run": (False,),
     "max_time": (None,),
@@ -129,8 +139,28 @@ def checkpoint_of(sweep: Path, name: str) -> Path:
     return population_folder(sweep, name) / "last.ckpt"
 
 
+def halved_mark(sweep: Path, name: str) -> Path:
+    """The file that tells that a population was too large, and that each half of it is a population instead.
+
+    Whoever begins the population again, as a job of SLURM does that was requeued, goes on with the halves.
+
+    Args:
+        sweep: folder of the sweep.
+        name: of the population.
+
+    Returns:
+        Its path, whether or not it is there.
+    """
+    return population_folder(sweep, name) / "halved"
+
+
 def divide(
-    folder: Path, specs: Sequence[Spec], size: Size, slots: int | None, announce: Callable[[str], None]
+    folder: Path,
+    specs: Sequence[Spec],
+    size: Size,
+    slots: int | None,
+    announce: Callable[[str], None],
+    gpu: Gpu | None = None,
 ) -> list[Work]:
     """Put runs together that can share a step.
 
@@ -140,6 +170,7 @@ def divide(
         size: how many at most; "auto" for as many as there is memory for, shared out to the slots; "off" for one.
         slots: how many processes there will be; ``None`` where nobody knows.
         announce: is told why runs are trained by themselves that were to share a step.
+        gpu: what each process has of a GPU; ``None`` where it trains on the CPU.
 
     Returns:
         What each process does, in the order of the first of its runs.
@@ -157,12 +188,12 @@ def divide(
     factory = MemberFactory(folder)
     reasons = set()
     for same in together.values():
-        most, reason = (1, "") if size == "off" or len(same) == 1 else _most_members(factory, same, slots or 1)
+        most, reason = (1, "") if size == "off" or len(same) == 1 else _most_members(factory, same, slots or 1, gpu)
         if reason:
             reasons.add(reason)
         if size != "auto":
             most = min(most, 1 if size == "off" else size)
-        elif slots is None:
+        elif slots is None and gpu is None:
             most = min(most, _WITHOUT_SLOTS)
         count = -(-len(same) // most)
         if size == "auto" and slots is not None and most > 1:
@@ -252,7 +283,7 @@ def why_alone(member: Member) -> str:
     return ""
 
 
-def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> tuple[int, str]:
+def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int, gpu: Gpu | None) -> tuple[int, str]:
     """How many of these runs fit into a population, and why it is but one; judged by the first of them."""
     try:
         member = factory.make(specs[0])
@@ -269,17 +300,47 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int) -> 
     except Exception as error:  # the run itself says more
         return 1, f"the first of them cannot be made ({type(error).__name__}: {own_error(error) or error})"
     units = int(module.hparams["hidden_size"])
-    if steps * units**2 > _LARGE:
+    if gpu is None and steps * units**2 > _LARGE:
         return 1, f"a step of {steps:,} × {units}² products takes so long that nothing would be saved"
     states = 4 * steps * units
     budget = _SHARE_OF_MEMORY * _memory() / slots
-    parameters = sum(parameter.nbytes for parameter in module.parameters())
-    each = _COPIES_OF_STATES * states + _COPIES_OF_PARAMETERS * parameters
-    each += sum(field.nbytes for field in batch if field is not None)
-    most = budget / (each + size * len({spec.seed for spec in specs}) / len(specs))
+    data_share = size * len({spec.seed for spec in specs}) / len(specs)
+    network = _COPIES_OF_PARAMETERS * sum(parameter.nbytes for parameter in module.parameters())
+    network += sum(field.nbytes for field in batch if field is not None)
+    step = network + _COPIES_OF_STATES * states
+    if gpu is None:
+        most = budget / (step + data_share)
+        useful = _STATES_BYTES // states
+    else:
+        most = min(
+            budget / (network + data_share + _OBJECTS_BYTES),
+            _NETWORKS_ON_GPU * gpu.memory / step,
+            SHARE_OF_GPU * gpu.memory / max(data_share, 1),
+        )
+        useful = _PROGRAMS * gpu.multiprocessors // -(-len(batch.inputs) // _ROWS)
     if most < 2:
-        return 1, f"two of them would take more than {_SHARE_OF_MEMORY:.0%} of the memory"
-    return max(1, min(int(most), _STATES_BYTES // states, _MOST)), ""
+        share = f"{_SHARE_OF_MEMORY:.0%} of the memory" if gpu is None else "their share of the memory, or of the GPU's"
+        return 1, f"two of them would take more than {share}"
+    return max(1, min(int(most), useful, _most_files())), ""
+
+
+def allow_files(members: int) -> None:
+    """Let this process open as many files as a population has, as far as the system allows.
+
+    Args:
+        members: their number.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _FILES[0] + _FILES[1] * members
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        needed = needed if most == resource.RLIM_INFINITY else min(needed, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
+
+
+def _most_files() -> int:
+    """How many members a population may have whose files a process can open."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MOST if most == resource.RLIM_INFINITY else min(_MOST, (most - _FILES[0]) // _FILES[1])
 
 
 def _memory() -> int:

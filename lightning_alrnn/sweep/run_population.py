@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
+import torch
 from lightning_fabric.utilities.seed import seed_everything
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -28,7 +30,7 @@ from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.folders import MemberFolders
 from lightning_alrnn.sweep.members import Member, MemberFactory
-from lightning_alrnn.sweep.populations import Work, checkpoint_of, why_alone
+from lightning_alrnn.sweep.populations import Work, allow_files, checkpoint_of, halved_mark, make_work, why_alone
 from lightning_alrnn.sweep.progress import ProgressFile
 from lightning_alrnn.sweep.run import Interrupted, Surroundings, Task, begin, configured, do_run, log_best, now
 from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_folder, write_record
@@ -54,7 +56,8 @@ def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) ->
 def do_population(surroundings: Surroundings, work: Work) -> None:
     """Train the networks of a population, unless another process is at one of them, and record what became of each.
 
-    Where that fails, the runs are done one by one, and each records its own error.
+    Where a GPU's memory is too small for it, its halves are done, one after the other: each is a population of its own.
+    Where it fails otherwise, the runs are done one by one, and each records its own error.
 
     Args:
         surroundings: of the sweep.
@@ -65,38 +68,61 @@ def do_population(surroundings: Surroundings, work: Work) -> None:
         Exception: if what became of a run cannot be recorded; the others are done nevertheless.
     """
     folder = surroundings.folder
+    halved = halved_mark(folder, work.population)
+    if not halved.is_file() and _do_together(surroundings, work):
+        return
+    size = -(-len(work.specs) // 2) if halved.is_file() else 1
+    errors = []
+    for first in range(0, len(work.specs), size):
+        _free_memory()
+        try:
+            do_work(surroundings, make_work(folder, work.specs[first : first + size]))
+        except Exception as error:  # its folder cannot be written to, perhaps, but those of the others can
+            traceback.print_exc()
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _do_together(surroundings: Surroundings, work: Work) -> bool:
+    """Train a population in one step, or say why not and how else; whether there is nothing left to do."""
+    folder = surroundings.folder
     checkpoint = checkpoint_of(folder, work.population)
+    allow_files(len(work.specs))
+    too_large = False
     with ExitStack() as claims:
         try:
             for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that one of two sweeps gets all it needs
                 claim = Claim(folder, spec.name)
                 claims.callback(claim.release)
                 if not claim.take():
-                    return
+                    return True
             if all(is_done(folder, spec.name) for spec in work.specs):
-                return
+                return True
             _train(surroundings, work, checkpoint)
             checkpoint.unlink(missing_ok=True)
-            return
+            return True
         except (KeyboardInterrupt, UncompletedJobError):
             raise Interrupted(f"population {work.population} was interrupted") from None
         except SystemExit as stopped:
             if stopped.code != 2:
                 raise Interrupted(f"population {work.population} was interrupted") from None
             traceback.print_exc()
-        except Exception:  # of one of them, perhaps, and that one will tell
+        except Exception as error:  # of one of them, perhaps, and that one will tell
+            too_large = isinstance(error, torch.OutOfMemoryError)
             traceback.print_exc()
-        sys.stderr.write(f"population {work.population} cannot be trained in one step: its runs are done one by one\n")
-    checkpoint.unlink(missing_ok=True)
-    errors = []
-    for spec in work.specs:
-        try:
-            do_run(surroundings, spec)
-        except Exception as error:  # its folder cannot be written to, perhaps, but those of the others can
-            traceback.print_exc()
-            errors.append(error)
-    if errors:
-        raise errors[0]
+        checkpoint.unlink(missing_ok=True)
+        if too_large:
+            halved_mark(folder, work.population).touch()
+    instead = "halves are trained one after the other" if too_large else "runs are done one by one"
+    sys.stderr.write(f"population {work.population} cannot be trained in one step: its {instead}\n")
+    return False
+
+
+def _free_memory() -> None:
+    """Give back what a population held: Lightning's objects refer to each other, and CUDA keeps what was freed."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA has not been used
 
 
 def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:

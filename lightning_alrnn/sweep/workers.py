@@ -26,7 +26,7 @@ def prepare_workers() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> BaseProcess:
+def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> BaseProcess:
     """Start a process of this machine that does one item of work, such as a run, and need not import anything for it.
 
     Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
@@ -37,7 +37,7 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> Ba
     Args:
         work: What is done; pickle can take it.
         log: File that what the process writes is appended to.
-        gpus: Numbers of the GPUs that it sees.
+        gpus: GPUs that it sees, each as CUDA_VISIBLE_DEVICES takes it.
 
     Returns:
         The process.
@@ -54,14 +54,14 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> Ba
     return process
 
 
-def _do(work: Callable[[], None], log: Path, gpus: Sequence[int]) -> None:
+def _do(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> None:
     """Do an item of work, in a process of its own."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # before anything asks CUDA, which reads it once
     sys.argv = ["alrnn"]  # what the card of a model calls the program
     work()
 

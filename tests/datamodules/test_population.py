@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +44,62 @@ def assert_batches_are_the_members_own(members: Sequence[SequenceDataModule], ep
     return population
 
 
+def additions(*seeds: int) -> list[SequenceDataModule]:
+    return [Addition(sequence_length=7, train_size=50, val_size=9, test_size=9, batch_size=8, seed=k) for k in seeds]
+
+
+@pytest.fixture(params=[None, "cpu"], ids=["where they are", "on a device"])
+def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data are held as on a GPU, with the CPU in its place, or not."""
+    device = request.param and torch.device(request.param)
+    monkeypatch.setattr(PopulationDataModule, "_device", lambda self, sources: device)
+
+
+@pytest.mark.usefixtures("held")
 def test_members_with_data_of_their_own() -> None:
-    assert_batches_are_the_members_own(
-        [Addition(sequence_length=7, train_size=50, val_size=9, test_size=9, batch_size=8, seed=k) for k in (0, 3, 3)]
-    )
+    assert_batches_are_the_members_own(additions(0, 3, 3))
 
 
+@pytest.mark.usefixtures("held")
+def test_the_same_data_in_orders_of_their_own() -> None:
+    members = additions(0, 1, 0, 0)
+    for member in members:
+        member.setup("fit")
+    members[2].seed = 5
+    population = assert_batches_are_the_members_own(members)
+    assert len(population.train_dataloader().dataset._datasets) == 2  # type: ignore[attr-defined]
+
+
+def test_a_gpu_holds_data_that_are_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    population = PopulationDataModule(additions(0, 1, 0))
+    population.setup("fit")
+    size = sum(data_bytes(member) for member in additions(0, 1))
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda:1")))
+    memory = {torch.device("cuda:1"): 4 * size}
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda gpu: SimpleNamespace(total_memory=memory[gpu]))
+    sources = population._datasets["train"]
+    assert population._device(sources) is None  # nobody trains it
+    population.trainer = trainer
+    assert population._device(sources) == torch.device("cuda:1")
+    memory[torch.device("cuda:1")] -= 4
+    assert population._device(sources) is None
+    memory[torch.device("cuda:1")] *= 2
+    assert population._device([Images().dataset("val")]) is None
+    population.members[0].num_workers = 1
+    assert population._device(sources) is None
+
+
+def test_a_batch_needs_no_value_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    # which the GPU would have to be waited for; "meta" has none
+    monkeypatch.setattr(PopulationDataModule, "_device", lambda self, sources: torch.device("meta"))
+    population = PopulationDataModule(additions(0, 1, 0))
+    population.setup("fit")
+    for batch in population.train_dataloader():
+        assert {field.device.type for field in batch if field is not None} == {"meta"}
+    assert batch.inputs.shape == (3, 2, 7, 2)
+
+
+@pytest.mark.usefixtures("held")
 def test_new_data_in_each_epoch() -> None:
     # two of them have the same seed: their epochs are built once
     members = [ContextualIntegration(variant="reference", train_size=40, batch_size=16, seed=k) for k in (1, 2, 1)]
@@ -57,6 +109,7 @@ def test_new_data_in_each_epoch() -> None:
     assert first is not second
 
 
+@pytest.mark.usefixtures("held")
 def test_data_in_common_are_held_once() -> None:
     population = assert_batches_are_the_members_own(
         [SequentialDigits(order="row", seed=k) for k in (0, 1, 0)], epochs=1

@@ -194,14 +194,24 @@ def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypa
 
 def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    for given, expected in (("", [0, 1]), ("3,5", [3, 5]), ("GPU-1a,GPU-2b", [0, 1])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-        assert executors._visible_gpus() == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a,GPU-2b")
     assert default_jobs("auto") == 2
     assert default_jobs("cpu") == len(os.sched_getaffinity(0))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert default_jobs("auto") == len(os.sched_getaffinity(0))
+
+
+def test_each_worker_has_a_gpu(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "visible_gpus", lambda: ["GPU-1a", "GPU-2b"])
+    seen: dict[str, Sequence[str]] = {}
+
+    def start(work: Any, log: Path, gpus: Sequence[str]) -> Any:
+        seen[log.parent.name] = gpus
+        return world.start(work.args[1], len(seen))
+
+    monkeypatch.setattr(executors, "start_worker", start)
+    executors.run_local(world.surroundings, alone(0, 1, 2), 3, world)
+    assert seen == {"run0": ["GPU-1a"], "run1": ["GPU-2b"], "run2": ["GPU-1a"]}  # two share one
 
 
 def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

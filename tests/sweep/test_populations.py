@@ -15,11 +15,13 @@ from lightning_alrnn import ALRNNModule, ALRNNNeural
 from lightning_alrnn.callbacks import ActiveUnits, Dashboard, DivergenceGuard, PredictionWriter, UnitAblation
 from lightning_alrnn.datamodules import Addition, SequentialDigits
 from lightning_alrnn.sweep import populations
+from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import (
     Size,
     Work,
+    allow_files,
     checkpoint_of,
     divide,
     make_work,
@@ -74,7 +76,7 @@ def silent(line: str) -> None:
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is memory for 100 members."""
-    monkeypatch.setattr(populations, "_most_members", lambda factory, specs, slots: (100, ""))
+    monkeypatch.setattr(populations, "_most_members", lambda factory, specs, slots, gpu: (100, ""))
 
 
 @pytest.mark.usefixtures("roomy")
@@ -104,6 +106,8 @@ def test_runs_are_shared_out(count: int, size: Size, slots: int | None, expected
     assert sorted(sizes(works)) == sorted(expected)
     assert [spec for work in works for spec in work.specs] == specs
     assert [bool(work.population) for work in works] == [len(work.specs) > 1 for work in works]
+    if size == "auto" and slots is None:  # a job with a GPU gets what fills it
+        assert sizes(divide(tmp_path, specs, size, slots, silent, Gpu(0, 0))) == [count]
 
 
 @pytest.mark.usefixtures("roomy")
@@ -163,10 +167,51 @@ def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, mo
 def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = seeds(10)
     assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [10]
+    limits = [24 + 4 * 5, 24 + 4 * 5]
+    monkeypatch.setattr("resource.getrlimit", lambda kind: tuple(limits))
+    monkeypatch.setattr("resource.setrlimit", lambda kind, values: limits.__setitem__(slice(2), values))
+    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
+    for most, needed in ((24 + 4 * 1000, 1000), (24 + 4 * 900, 900), (populations.resource.RLIM_INFINITY, 1000)):
+        limits[:] = 1024, most
+        assert populations._most_files() == needed
+        allow_files(250)
+        assert limits == [1024, most]
+        allow_files(1000)
+        assert limits == [24 + 4 * needed, most]
     monkeypatch.setattr(populations, "_MOST", 5)
     assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
     monkeypatch.setattr(populations, "_STATES_BYTES", 4 * STATES)
     assert max(sizes(divide(tmp_path, specs, 9, 1, silent))) == 4
+
+
+def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory, specs = MemberFactory(tmp_path), seeds(12)
+    made = Addition(sequence_length=T, train_size=64, val_size=16)
+    data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
+    batch = sum(field[:BATCH].nbytes for field in made.build("train") if field is not None)
+    parameters = sum(parameter.nbytes for parameter in factory.make(specs[0]).module.parameters())
+    network = populations._COPIES_OF_PARAMETERS * parameters + batch
+    step = network + populations._COPIES_OF_STATES * STATES
+
+    def most(memory: int, multiprocessors: int = 132) -> tuple[int, str]:
+        return populations._most_members(factory, specs, 1, Gpu(memory, multiprocessors))
+
+    for name in ("_LARGE", "_STATES_BYTES"):  # of a CPU
+        monkeypatch.setattr(populations, name, 0)
+    ample = 1 << 40
+    assert most(ample) == (1000, "")
+    assert most(ample, 2) == (128, "")  # 64 programs each, and one for a batch of 16
+    monkeypatch.setattr(populations, "SHARE_OF_GPU", (3 * data + 1) / ample)
+    assert most(ample) == (3, "")
+    monkeypatch.setattr(populations, "SHARE_OF_GPU", 1e6)
+    assert most(2 * 3 * step + 1) == (3, "")
+    alone = (1, "two of them would take more than their share of the memory, or of the GPU's")
+    assert most(3 * step) == alone
+    memory = [4 * 2 * (network + data + populations._OBJECTS_BYTES) + 4]
+    monkeypatch.setattr(populations, "_memory", lambda: memory[0])
+    assert most(ample) == (2, "")
+    memory[0] -= 8
+    assert most(ample) == alone
 
 
 def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +278,8 @@ def test_what_a_run_is_made_of(parts: Mapping[str, Any], reason: str, member: Me
     ("option", "well", "ill"),
     [
         ("strategy", "auto", "ddp"),
+        ("devices", "1", 2),
+        ("num_nodes", 1, 2),
         ("precision", "64-true", "16-true"),
         ("precision", 32, "bf16-mixed"),
         ("fast_dev_run", False, True),

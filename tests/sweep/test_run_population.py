@@ -23,11 +23,13 @@ from torch import Tensor
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import MemberCallbacks
 from lightning_alrnn.cli import main
+from lightning_alrnn.modules import PopulationModule
 from lightning_alrnn.sweep import run, run_population
 from lightning_alrnn.sweep.folders import MemberFolders
 from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.populations import Work, checkpoint_of, read_populations
 from lightning_alrnn.sweep.run import Surroundings
-from lightning_alrnn.sweep.store import Record, read_records
+from lightning_alrnn.sweep.store import Record, read_record, read_records
 
 TINY = [
     "--data=Addition",
@@ -199,7 +201,7 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     def fail(*arguments: Any) -> None:
         raise RuntimeError("one of them has no data")
 
-    def do_run(surroundings: Surroundings, spec: Spec) -> None:
+    def do_run(surroundings: Surroundings, spec: Spec, task: None) -> None:
         if spec.seed == 0 and spec.nonlinear_units == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         run.do_run(surroundings, spec)
@@ -210,6 +212,47 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
+
+
+def test_what_is_too_large_for_a_gpu_is_halved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, write_checkpoints = run_population._train, MemberFolders.write_checkpoints
+    begun: list[tuple[Surroundings, Work]] = []
+
+    def train_few(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
+        begun.append((surroundings, work))
+        if len(work.specs) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        train(surroundings, work, checkpoint)
+
+    def interrupt_the_third(folders: MemberFolders, population: PopulationModule) -> list[Path]:
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return write_checkpoints(folders, population)
+
+    monkeypatch.setattr(run_population, "_train", train_few)
+    monkeypatch.setattr(MemberFolders, "write_checkpoints", interrupt_the_third)
+    assert sweep("swept", *OPTIONS) == 130
+    assert "its halves are trained one after the other" in capsys.readouterr().err
+    surroundings, whole = begun[0]
+    halves = [work for _, work in begun[1:]]
+    assert [work.specs for work in halves] == [whole.specs[:3], whole.specs[3:]]
+    folder = surroundings.folder
+    # the same command would go on with the second, and so does a job that is requeued, which begins with the whole
+    assert checkpoint_of(folder, halves[1].population).is_file()
+    assert read_populations(folder) == [halves[1]]
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
+    run_population.do_work(surroundings, whole)
+    assert [work for _, work in begun[3:]] == [halves[1]]
+    for half, resumed in zip(halves, (False, True), strict=True):
+        for spec in half.specs:
+            record = read_record(folder, spec.name)
+            assert record is not None
+            assert (record.status, record.population, record.resumed) == ("done", half.population, resumed)
+            assert record.epochs == 2
+            path = folder / "runs" / spec.name / "record.json"
+            assert (path.stat().st_mtime_ns == before[path]) != resumed
 
 
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from lightning_alrnn.sweep.workers import start_worker
 
 def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
     def do(work: Callable[[], None]) -> None:
-        start_worker(work, tmp_path / "logs" / "log", [2, 3]).join(60)
+        start_worker(work, tmp_path / "logs" / "log", ["GPU-2b", "3"]).join(60)
 
     do(partial(misbehaving.describe, tmp_path / "before"))
     do(misbehaving.spoil)  # which ends by a signal: the next one starts all the same
@@ -30,7 +30,7 @@ def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
     assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
     assert after == before
     assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
-    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-2b,3"
     assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
 
 
