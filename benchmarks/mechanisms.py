@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from lightning_alrnn.analysis import find_primitives, intervene
 from lightning_alrnn.analysis.system import read_recurrence
-from lightning_alrnn.analyze_command import read_network
+from lightning_alrnn.commands.analyze import read_network
 from lightning_alrnn.datamodules import Addition, ContextualIntegration, MultiTask
 from lightning_alrnn.nn import ALRNN
 

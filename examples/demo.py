@@ -27,8 +27,8 @@ def main(folder: Path = FOLDER) -> None:
         "three sweeps and a report, in about five minutes on two cores; PyTorch takes some seconds to import",
         flush=True,
     )
-    from lightning_alrnn.analyze_command import run_analyze
-    from lightning_alrnn.sweep.command import sweep
+    from lightning_alrnn.commands.analyze import run_analyze
+    from lightning_alrnn.commands.sweep import sweep
 
     seconds = {}
     for name, (config, units, seeds) in TASKS.items():

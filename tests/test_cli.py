@@ -12,7 +12,9 @@ import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lightning_alrnn.cli import main, resolve_configs, run_cli, shipped_configs
+from lightning_alrnn.cli import resolve_configs, run_cli
+from lightning_alrnn.commands.main import main
+from lightning_alrnn.configs import shipped_configs
 
 TINY = [
     "--data=Addition",

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
-from lightning_alrnn.cli import main, run_cli
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.main import main
 from lightning_alrnn.datamodules import Arrays
 
 DATA = [

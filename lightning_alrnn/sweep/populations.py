@@ -25,9 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
-from lightning_alrnn.cli import own_error
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import SHARE_OF_GPU, data_bytes
+from lightning_alrnn.errors import own_error
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule

@@ -18,11 +18,13 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 
 import lightning_alrnn
-from lightning_alrnn import analyze_command, cli, compare_command, completion, datamodules, modules, prune_command
-from lightning_alrnn.cli import main, shipped_configs
-from lightning_alrnn.help import COMMANDS
+from lightning_alrnn import cli, datamodules, modules
+from lightning_alrnn.commands import completion, sweep, verdict
+from lightning_alrnn.commands.help import COMMANDS
+from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.parsers import PARSERS, parser_of
+from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
-from lightning_alrnn.sweep import command, verdict_command
 
 ROOT = Path(__file__).parents[2]
 FRAGMENTS = ROOT / "docs" / "results"
@@ -162,8 +164,8 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     # the pages name checkpoints of runs that were not made here
     monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
     subcommands = LightningCLI.subcommands()
-    monkeypatch.setattr(verdict_command, "write_verdict", lambda folder, **options: None)
-    monkeypatch.setattr(verdict_command, "format_verdict", lambda verdict: "")
+    monkeypatch.setattr(verdict, "write_verdict", lambda folder, **options: None)
+    monkeypatch.setattr(verdict, "format_verdict", lambda verdict: "")
     monkeypatch.setattr(completion, "completion_script", lambda shell: "")
 
     def understood(arguments: list[str]) -> None:
@@ -174,13 +176,9 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         if not rest and not asks:  # a command by its name
             assert name in COMMANDS
         elif name == "sweep" and not asks:
-            command._plan(*command._parser().parse_known_args(rest))
-        elif name == "analyze" and not asks:
-            analyze_command._parser().parse_known_args(rest)
-        elif name == "prune" and not asks:
-            prune_command._parser().parse_known_args(rest)
-        elif name == "compare" and not asks:
-            compare_command._parser().parse_args(rest)
+            sweep._plan(*parser_of("sweep").parse_known_args(rest))
+        elif name in ("analyze", "prune", "compare") and not asks:
+            parser_of(name).parse_known_args(rest)
         elif asks:
             with suppress(SystemExit):
                 main(arguments)
@@ -221,8 +219,7 @@ def test_a_wrong_option_is_not_understood(files: Path, parse: Callable[[list[str
 
 def _own_options() -> set[str]:
     """All options of the commands but those of models, data and the Trainer."""
-    commands = verdict_command, analyze_command, compare_command, prune_command
-    text = command._HELP + "".join(map(inspect.getsource, commands))
+    text = "".join(parser_of(name).format_help() for name in PARSERS)
     return {
         *re.findall(r"--([a-z_]+)", text),
         "config",

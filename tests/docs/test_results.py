@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scripts import load_script
 
-from lightning_alrnn.cli import shipped_configs
+from lightning_alrnn.configs import shipped_configs
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results.md"

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightning_alrnn.sweep import command
-from lightning_alrnn.sweep.command import _parser
+from lightning_alrnn.commands import sweep
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.sweep.gpus import ASSUMED_GPU, Gpu, read_gpu, visible_gpus
 from lightning_alrnn.sweep.plan import Plan
 
@@ -71,5 +71,5 @@ def test_what_a_process_has_of_a_gpu(gpus: list[SimpleNamespace]) -> None:
 )
 def test_the_gpu_of_a_sweep(options: str, accelerator: str, expected: Gpu | None, gpus: list[SimpleNamespace]) -> None:
     gpus.append(LARGE)
-    parsed = _parser().parse_args(["--seeds=1", "--output_dir=swept", *options.split()])
-    assert command._gpu(parsed, Plan((), (), {}, accelerator)) == expected
+    parsed = parser_of("sweep").parse_args(["--seeds=1", "--output_dir=swept", *options.split()])
+    assert sweep._gpu(parsed, Plan((), (), {}, accelerator)) == expected

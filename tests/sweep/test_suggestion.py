@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_alrnn.sweep import command
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.sweep.plan import parse_seeds
 from lightning_alrnn.sweep.suggestion import next_command
 
@@ -17,7 +17,7 @@ def options_of(line: str) -> tuple[dict[str, object], list[str]]:
     """Options and what is passed on to ``alrnn fit``, as the sweep reads them."""
     words = shlex.split(line)
     assert words[:2] == ["alrnn", "sweep"]
-    options, shared = command._parser().parse_known_args(words[2:])
+    options, shared = parser_of("sweep").parse_known_args(words[2:])
     return vars(options), shared
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_alrnn import __main__, cli
-from lightning_alrnn.help import OVERVIEW, SCREENS
+import lightning_alrnn
+from lightning_alrnn.commands import main
+from lightning_alrnn.commands.help import COMMANDS, OVERVIEW, find_screen
 from lightning_alrnn.sweep import workers
 
 SWEEP = ["sweep", "--config=addition_quick", "--nonlinear_units=0", "--seeds=1", "--output_dir=swept"]
@@ -30,10 +31,22 @@ def test_the_first_line_of_a_sweep_comes_before_torch(tmp_path: Path) -> None:
     assert done.stderr.endswith("RuntimeError: torch is imported\n")
 
 
-@pytest.mark.parametrize(("arguments", "screen"), [([], OVERVIEW), (["fit", "--help"], SCREENS["fit"])])
-def test_help_needs_no_torch(arguments: list[str], screen: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [[], *([command, "--help"] for command in COMMANDS)])
+def test_help_needs_no_torch(arguments: list[str], tmp_path: Path) -> None:
     done = run_without_torch(tmp_path, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (0, screen, "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == (find_screen(arguments) or OVERVIEW).splitlines()[0]
+
+
+def test_version_configurations_and_a_mistyped_command_need_no_torch(tmp_path: Path) -> None:
+    done = run_without_torch(tmp_path, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{lightning_alrnn.__version__}\n", "")
+    done = run_without_torch(tmp_path, "configs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "addition_quick" in done.stdout
+    done = run_without_torch(tmp_path, "fitt")
+    assert done.returncode == 2
+    assert done.stderr.startswith("alrnn: error: there is no command 'fitt'; did you mean 'fit'?")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +56,7 @@ def test_help_needs_no_torch(arguments: list[str], screen: str, tmp_path: Path) 
         ([*SWEEP, "--executor", "local"], True, True),
         ([*SWEEP, "--executor", "inline"], True, False),
         ([*SWEEP, "--executor=slurm"], True, False),
-        (["sweep", "--help"], False, False),
-        (["configs"], False, False),
-        (["fit", "--config", "sweep"], False, False),
+        (["verdict", "sweep"], False, False),
     ],
 )
 def test_workers_are_prepared_for_a_sweep_that_has_them(
@@ -56,9 +67,8 @@ def test_workers_are_prepared_for_a_sweep_that_has_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(sys, "argv", ["alrnn", *arguments])
     monkeypatch.setattr(workers, "prepare_workers", lambda: calls.append("workers"))
-    monkeypatch.setattr(cli, "main", lambda: calls.append("main"))
-    __main__.main()
-    assert calls == ["workers", "main"][not prepared :]
+    monkeypatch.setattr(main, "resolve_name", lambda name: lambda rest: calls.append(name))
+    main.main(arguments)
+    assert calls == ["workers", main.OWN_COMMANDS[arguments[0]]][not prepared :]
     assert capsys.readouterr().err.count("\n") == said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning_alrnn.commands.parsers import PARSERS, parser_of
+
 COMMANDS = {
     "fit": "train a network, and log its regimes, units and fixed points",
     "validate": "score a trained network on the validation split",
@@ -94,7 +96,7 @@ SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {
     command: (_SCORE + _SHARED + _MORE).format(command=command, purpose=purpose)
     for command, purpose in _PURPOSES.items()
 }
-"""Of LightningCLI's commands; the others hold their own."""
+"""Of LightningCLI's commands; parsers make those of the others."""
 
 FLAGS = {"-h", "--help"}
 
@@ -106,12 +108,14 @@ def find_screen(arguments: Sequence[str]) -> str | None:
         arguments: those behind ``alrnn``.
 
     Returns:
-        Its text; ``None`` where none is asked for, or one that another module holds.
+        Its text; ``None`` where none is asked for, or all options are.
     """
     if not arguments:
         return OVERVIEW
     if not FLAGS & set(arguments) or ask_for_all(arguments) is not None:
         return None
+    if arguments[0] in PARSERS:
+        return parser_of(arguments[0]).format_help()
     if not arguments[0].startswith("-") and arguments[0] not in SCREENS:
         return None
     return next((SCREENS[word] for word in arguments if word in SCREENS), OVERVIEW)

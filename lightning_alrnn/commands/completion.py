@@ -19,21 +19,13 @@ from pytorch_lightning import Callback, loggers
 from pytorch_lightning.cli import ReduceLROnPlateau
 from torch.optim import lr_scheduler
 
-from lightning_alrnn import analyze_command, callbacks, compare_command, datamodules, modules, prune_command
-from lightning_alrnn.cli import run_cli, shipped_configs
-from lightning_alrnn.help import COMMANDS
+from lightning_alrnn import callbacks, datamodules, modules
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.help import COMMANDS
+from lightning_alrnn.commands.parsers import PARSERS, parser_of
+from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn import encoders
-from lightning_alrnn.sweep import command, verdict_command
 
-_DESCRIPTION = """\
-Print a script by which the shell completes commands, their options, and the names of
-configurations, classes and files that these take. docs/command_line.md says where to put it."""
-_EXAMPLE = """\
-examples:
-  alrnn completion bash > ~/.local/share/bash-completion/completions/alrnn
-  alrnn completion zsh > ~/.zfunc/_alrnn
-
-It needs shtab: pip install shtab"""
 _CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # where they are, of what base, arguments that are no options
     "--model": (modules, modules.SequenceModule, 0),
     "--model.encoder": (encoders, torch.nn.Module, 0),
@@ -79,7 +71,7 @@ def print_completion(arguments: Sequence[str]) -> None:
         SystemExit: where an argument is wrong, and after ``--help``.
         RuntimeError: without shtab.
     """
-    sys.stdout.write(completion_script(_parser().parse_args(arguments).shell) + "\n")
+    sys.stdout.write(completion_script(parser_of("completion").parse_args(arguments).shell) + "\n")
 
 
 def completion_script(shell: str) -> str:
@@ -115,15 +107,8 @@ def options_of_commands() -> dict[str, dict[str, Option]]:
     assert isinstance(commands.choices, Mapping)
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
-    actions |= {
-        "analyze": [*analyze_command._parser()._actions, *actions["test"]],
-        "prune": [*prune_command._parser()._actions, *actions["test"]],
-        "sweep": [*command._parser()._actions, *actions["fit"]],
-        "verdict": verdict_command._parser()._actions,
-        "compare": compare_command._parser()._actions,
-        "configs": argparse.ArgumentParser()._actions,  # --help
-        "completion": _parser()._actions,
-    }
+    further = {"analyze": "test", "prune": "test", "sweep": "fit"}
+    actions |= {name: [*parser_of(name)._actions, *actions.get(further.get(name, ""), [])] for name in PARSERS}
     return {name: _by_name(actions[name]) for name in COMMANDS}
 
 
@@ -205,14 +190,3 @@ def _values(hint: Any) -> list[str]:
     if get_origin(hint) is Literal:
         return list(map(str, get_args(hint)))
     return [value for part in get_args(hint) for value in _values(part)]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "alrnn completion",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    return parser

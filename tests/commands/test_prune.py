@@ -13,9 +13,10 @@ from pytorch_lightning import Trainer
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis import Removal
-from lightning_alrnn.cli import main, run_cli
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.prune import prune_module, prune_network
 from lightning_alrnn.datamodules import Addition
-from lightning_alrnn.prune_command import _parser, prune, prune_module
 
 QUICK = [
     "--data.batch_size=16",
@@ -107,7 +108,7 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
 
 
 def test_training_anew(planted: Path, tmp_path: Path) -> None:
-    found = prune(["--ckpt_path", str(planted), "--output_dir", str(tmp_path / "out"), "--epochs", "1"])
+    found = prune_network(["--ckpt_path", str(planted), "--output_dir", str(tmp_path / "out"), "--epochs", "1"])
     points = found.pruning.points
     assert found.checkpoint is not None
     trained = next(point for point in points if point.nonlinear_units == found.pruning.enough)
@@ -119,7 +120,7 @@ def test_training_anew(planted: Path, tmp_path: Path) -> None:
 def test_training_anew_that_diverges(planted: Path, tmp_path: Path) -> None:
     arguments = ["--ckpt_path", str(planted), "--output_dir", str(tmp_path), "--epochs", "1"]
     with pytest.warns(UserWarning, match=r"^unit \d (silenced|linearised): not trained anew, as .* diverged"):
-        found = prune([*arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e30"])
+        found = prune_network([*arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e30"])
     scores = [point.test["test/mse"] for point in found.pruning.points]
     assert scores[:4] == pytest.approx([0.05**2] * 4, rel=1e-4)  # the weights are those before
 
@@ -127,7 +128,7 @@ def test_training_anew_that_diverges(planted: Path, tmp_path: Path) -> None:
 def test_a_network_that_needs_all_units(planted: Path, tmp_path: Path) -> None:
     plant(planted, [0, 1, 2, 3, 4], tmp_path / "all.ckpt")
     config = str(planted.parents[1] / "config.yaml")
-    found = prune(["--ckpt_path", str(tmp_path / "all.ckpt"), "--config", config, "--tolerance", "0.001"])
+    found = prune_network(["--ckpt_path", str(tmp_path / "all.ckpt"), "--config", config, "--tolerance", "0.001"])
     assert found.checkpoint is None
     assert found.pruning.enough == 5
     assert {path.name for path in found.folder.iterdir()} == {f"prune.{end}" for end in ("html", "json", "png", "svg")}
@@ -152,12 +153,12 @@ def test_tokens_that_are_added_to_the_units_until_none_is_left(tmp_path: Path) -
         "--model.input_matrix=identity",
     ]
     path = fit(tmp_path, *data, *model)
-    found = prune(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])
+    found = prune_network(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])
     assert found.pruning.enough == 0
     assert found.checkpoint is not None
     assert metrics(found.checkpoint) == pytest.approx(dict(found.pruning.points[-1].test))
     with pytest.raises(ValueError, match=r"takes nonlinear units away, and this network has none \(P = 0\)"):
-        prune(["--ckpt_path", str(found.checkpoint)])
+        prune_network(["--ckpt_path", str(found.checkpoint)])
 
 
 def test_a_module_is_pruned_in_place() -> None:
@@ -192,10 +193,3 @@ def test_wrong_arguments(options: list[str], message: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["prune", "--ckpt_path", "runs/none.ckpt", *options])
     assert message in capsys.readouterr().err
-
-
-def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    lines = _parser().format_help().splitlines()
-    assert len(lines) <= 26
-    assert max(map(len, lines)) <= 100

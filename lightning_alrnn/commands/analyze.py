@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 import sys
@@ -24,6 +23,7 @@ from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.report import Performance, Source, write_report
@@ -37,18 +37,6 @@ _ADVICE = (
     "The `srun` command is available",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
-
-_DESCRIPTION = """\
-Read a trained network: how well it does, which regimes it visits, its fixed points and cycles, its
-slow modes, and what its nonlinear units do. Writes report.html (figures, tables and text in one
-file), report.json (the numbers) and the figures as PNG and SVG. docs/analysis.md explains them."""
-
-_EXAMPLE = """\
-example:
-  alrnn fit --config addition_quick
-  alrnn analyze --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
-
-All further options are those of `alrnn test`, such as --data.sequence_length 200."""
 
 
 class SequenceCollector(Callback):
@@ -167,7 +155,7 @@ class Found(NamedTuple):
     report: dict[str, Any]
 
 
-def analyze(arguments: Sequence[str]) -> Found:
+def analyze_network(arguments: Sequence[str]) -> Found:
     """Run ``alrnn analyze``.
 
     Args:
@@ -179,9 +167,9 @@ def analyze(arguments: Sequence[str]) -> Found:
         SystemExit: if an option is wrong, and after ``--help``.
 
     Example:
-        >>> analyze(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
+        >>> analyze_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
     """
-    options, rest = _parser().parse_known_args(arguments)
+    options, rest = parser_of("analyze").parse_known_args(arguments)
     checkpoint: Path = options.ckpt_path
     if not checkpoint.is_file():
         raise FileNotFoundError(
@@ -308,25 +296,6 @@ def wrap(text: str) -> str:
     return textwrap.fill(text, 100, break_on_hyphens=False)
 
 
-def sequence_count(text: str) -> int:
-    """A number of sequences, as an option gives it.
-
-    Args:
-        text: What the user wrote.
-
-    Returns:
-        The number.
-
-    Raises:
-        ArgumentTypeError: If it is below 2.
-        ValueError: If it is no integer.
-    """
-    number = int(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, got {number}")
-    return number
-
-
 @contextmanager
 def _without_advice() -> Iterator[None]:
     """Leave out warnings on what a test of one network on one process does not need."""
@@ -359,41 +328,13 @@ def run_analyze(arguments: Sequence[str]) -> None:
         arguments: those behind ``analyze``.
 
     Raises:
-        FileNotFoundError: as :func:`analyze`.
-        MisconfigurationException: as :func:`analyze`.
-        SystemExit: as :func:`analyze`.
+        FileNotFoundError: as :func:`analyze_network`.
+        MisconfigurationException: as :func:`analyze_network`.
+        SystemExit: as :func:`analyze_network`.
     """
-    found = analyze(arguments)
+    found = analyze_network(arguments)
     lines = [f"report   {found.folder / 'report.html'}", f"numbers  {found.folder / 'report.json'}"]
     sys.stdout.write("\n".join([*lines, "", wrap(found.report["answer"]), ""]))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "alrnn analyze",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
-        allow_abbrev=False,
-    )
-    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="the checkpoint")
-    parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
-    parser.add_argument("--output_dir", type=Path, help="where to write; default: analysis, in its log directory")
-    parser.add_argument(
-        "--max_sequences",
-        metavar="N",
-        type=sequence_count,
-        default=512,
-        help="test sequences to look at (default: 512)",
-    )
-    parser.add_argument(
-        "--time_limit",
-        metavar="S",
-        type=float,
-        default=10.0,
-        help="seconds to look for fixed points, and for cycles (default: 10)",
-    )
-    return parser
 
 
 def _size(trainer: Trainer, batch_size: int) -> int | None:

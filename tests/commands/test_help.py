@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 import pytest
 from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn import cli
-from lightning_alrnn.cli import _COMMANDS, main
-from lightning_alrnn.completion import options_of_commands
-from lightning_alrnn.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.commands.completion import options_of_commands
+from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.commands.main import OWN_COMMANDS, main
 
 OVERVIEW = ""  # the one of no command
 
 
 def screen(name: str, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    with suppress(SystemExit):  # of argparse, which prints none where it fails
-        main([*([name] if name else []), "--help"])
+    main([*([name] if name else []), "--help"])
     return capsys.readouterr().out
 
 
@@ -31,7 +29,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_is_listed() -> None:
-    assert set(COMMANDS) == {*_COMMANDS, *LightningCLI.subcommands()}
+    assert set(COMMANDS) == {*OWN_COMMANDS, *LightningCLI.subcommands()}
 
 
 @pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])

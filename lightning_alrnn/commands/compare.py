@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import io
@@ -33,8 +32,9 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.network_study import Sequences, Study, study
-from lightning_alrnn.analyze_command import config_of, log_directory, quiet, read_network, sequence_count, wrap
 from lightning_alrnn.checkpoints import read_checkpoint
+from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -44,16 +44,6 @@ from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
 
 _AT_REST = ("zero", "mean", "before the answer")
-_DESCRIPTION = """\
-Do all seeds find the same solution? Looks at the networks of a sweep, P by P, or at some
-checkpoints: which mechanisms they have, their fixed points, and how far they are from each other
-in what does not depend on coordinates. Writes compare.html, compare.json and the figure."""
-_EXAMPLE = """\
-example:
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,5 --seeds 5 --output_dir runs/sweep
-  alrnn compare runs/sweep
-
-docs/analysis.md says what the distances mean."""
 
 
 class Candidate(NamedTuple):
@@ -146,8 +136,8 @@ def run_compare(arguments: Sequence[str]) -> None:
         ValueError: If there is no network to look at, or no such metric.
         SystemExit: If an argument is wrong, and after ``--help``.
     """
-    options = _parser().parse_args(arguments)
-    folder, answers = compare(
+    options = parser_of("compare").parse_args(arguments)
+    folder, answers = compare_networks(
         options.paths,
         options.output_dir,
         score=options.score,
@@ -159,7 +149,7 @@ def run_compare(arguments: Sequence[str]) -> None:
     sys.stdout.write("\n".join([*lines, *(wrap(one) for one in answers), ""]))
 
 
-def compare(
+def compare_networks(
     paths: Sequence[Path],
     output_dir: Path | None = None,
     *,
@@ -526,32 +516,3 @@ def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> N
         "which these are near too does not say that networks have learned the same. nan where a measure is left out: "
         "without nonlinear units there is one regime, and behind encoders of their own the networks' inputs differ.",
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "alrnn compare",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or checkpoints")
-    parser.add_argument("--output_dir", type=Path, help="where to write; default: the sweep's folder")
-    parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
-    parser.add_argument("--solved", metavar="X", type=float, help="score from which on a network solves the task")
-    parser.add_argument(
-        "--max_sequences",
-        metavar="N",
-        type=sequence_count,
-        default=128,
-        help="test sequences to compare on (default: 128)",
-    )
-    parser.add_argument(
-        "--time_limit",
-        metavar="S",
-        type=float,
-        default=5.0,
-        help="seconds to look for each network's fixed points, and for cycles (default: 5)",
-    )
-    return parser

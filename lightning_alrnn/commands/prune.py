@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import sys
@@ -17,11 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals, remove_units
-from lightning_alrnn.analyze_command import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
 from lightning_alrnn.cli import ALRNNCLI, resolve_configs
+from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -30,19 +30,6 @@ from lightning_alrnn.plotting.pruning import plot_pruning
 from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, describe, pruning_rules
 from lightning_alrnn.sweep.words import counted, number
-
-_DESCRIPTION = """\
-How many of its nonlinear units does a trained network need? Takes them away one by one, each time
-the one that is missed least in validation, linearised or silenced, and reports the score in the
-test against the units that are left. Writes prune.html, prune.json, the figure, and the smallest
-network that is enough as a checkpoint. docs/analysis.md explains them."""
-
-_EXAMPLE = """\
-example:
-  alrnn fit --config addition_quick
-  alrnn prune --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
-
-All further options are those of `alrnn test`, such as --data.test_size 5000."""
 
 _EPOCH = 3
 """What an epoch of training takes, in passes over the validation data, for the progress bar."""
@@ -62,7 +49,7 @@ class Pruned(NamedTuple):
     checkpoint: Path | None
 
 
-def prune(arguments: Sequence[str]) -> Pruned:
+def prune_network(arguments: Sequence[str]) -> Pruned:
     """Run ``alrnn prune``.
 
     Args:
@@ -75,9 +62,9 @@ def prune(arguments: Sequence[str]) -> Pruned:
         ValueError: If the network has no nonlinear units, its score no tolerance, or an option is out of range.
 
     Example:
-        >>> prune(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
+        >>> prune_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
     """
-    options, rest = _parser().parse_known_args(arguments)
+    options, rest = parser_of("prune").parse_known_args(arguments)
     if options.epochs < 0:
         raise ValueError(f"--epochs must not be negative, got {options.epochs}")
     checkpoint: Path = options.ckpt_path
@@ -133,12 +120,12 @@ def run_prune(arguments: Sequence[str]) -> None:
         arguments: Arguments behind ``prune``.
 
     Raises:
-        FileNotFoundError: As :func:`prune`.
-        MisconfigurationException: As :func:`prune`.
-        SystemExit: As :func:`prune`.
-        ValueError: As :func:`prune`.
+        FileNotFoundError: As :func:`prune_network`.
+        MisconfigurationException: As :func:`prune_network`.
+        SystemExit: As :func:`prune_network`.
+        ValueError: As :func:`prune_network`.
     """
-    found = prune(arguments)
+    found = prune_network(arguments)
     lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
     if found.checkpoint is not None:
         lines.append(f"checkpoint  {found.checkpoint}")
@@ -318,20 +305,3 @@ def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
     }
     write_file(folder / "prune.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
     write_file(folder / "prune.html", page.html())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "alrnn prune",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34),
-        allow_abbrev=False,
-    )
-    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="the checkpoint")
-    parser.add_argument("--config", type=Path, help="its configuration; default: config.yaml of its log directory")
-    parser.add_argument("--output_dir", type=Path, help="where to write; default: pruning, in its log directory")
-    parser.add_argument("--epochs", type=int, default=0, help="epochs of training after each removal (default: 0)")
-    parser.add_argument("--score", metavar="KEY", help="metric to judge by, such as accuracy or test/mse")
-    parser.add_argument("--tolerance", metavar="X", type=float, help="how much worse than the best does not count")
-    return parser

@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 
-from lightning_alrnn.cli import main, run_cli
-from lightning_alrnn.compare_command import Candidate, _group, _of_checkpoints, _parser, _read, compare
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.compare import Candidate, _group, _of_checkpoints, _read, compare_networks
+from lightning_alrnn.commands.main import main
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, write_record
 
@@ -148,7 +149,7 @@ def test_those_that_do_not_solve_the_task_are_not_counted(report: dict[str, Any]
     first, _, other = (network["score"] for network in report["groups"][1]["networks"])
     assert first < other
     paths = [sweep / "runs" / f"P2-seed{seed}" / LAST for seed in range(3)]
-    folder, (answer,) = compare(paths, tmp_path, solved=(first + other) / 2, max_sequences=8, time_limit=0.2)
+    folder, (answer,) = compare_networks(paths, tmp_path, solved=(first + other) / 2, max_sequences=8, time_limit=0.2)
     assert folder == tmp_path
     assert answer.startswith("P=2: both networks find the same solution (")
     assert answer.endswith("not counted, as not good enough: P2-seed2/last.")
@@ -173,17 +174,17 @@ def test_gains_behind_encoders_are_not_compared(sweep: Path) -> None:
 
 def test_nothing_to_compare(tmp_path: Path, sweep: Path) -> None:
     with pytest.raises(ValueError, match="holds no sweep"):
-        compare([tmp_path])
+        compare_networks([tmp_path])
     with pytest.raises(ValueError, match="is a folder: give one sweep's folder alone, or checkpoints"):
-        compare([sweep, sweep])
+        compare_networks([sweep, sweep])
     with pytest.raises(FileNotFoundError, match="no such file"):
-        compare([tmp_path / "none.ckpt"])
+        compare_networks([tmp_path / "none.ckpt"])
     (tmp_path / "runs").mkdir()
     with pytest.raises(ValueError, match=r"holds no trained ALRNN to compare \(no run has begun"):
-        compare([tmp_path])
+        compare_networks([tmp_path])
     write_record(tmp_path, Record("a", Run("ALRNN", 1, 0, {}, {}), "running"))
     with pytest.raises(ValueError, match=r"holds no trained ALRNN to compare \(a: not done"):
-        compare([tmp_path])
+        compare_networks([tmp_path])
 
 
 def test_a_metric_that_does_not_exist_is_refused_after_one_network(
@@ -195,14 +196,7 @@ def test_a_metric_that_does_not_exist_is_refused_after_one_network(
         read.append(candidate.name)
         return _read(candidate, *rest)
 
-    monkeypatch.setattr("lightning_alrnn.compare_command._read", reading)
+    monkeypatch.setattr("lightning_alrnn.commands.compare._read", reading)
     with pytest.raises(ValueError, match="no run has the metric 'test/r2'; there are test/"):
-        compare([sweep], score="r2", max_sequences=8, time_limit=0.2)
+        compare_networks([sweep], score="r2", max_sequences=8, time_limit=0.2)
     assert len(read) == 1
-
-
-def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    lines = _parser().format_help().splitlines()
-    assert len(lines) <= 30
-    assert max(map(len, lines)) <= 100

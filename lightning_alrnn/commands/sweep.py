@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_args
+from typing import Any
 
+from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.files import write_file
-from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
@@ -57,47 +57,11 @@ from lightning_alrnn.sweep.store import (
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
 from lightning_alrnn.sweep.words import counted, listed
 
-_USAGE = "alrnn sweep --config TASK --nonlinear_units P,P,… --seeds N --output_dir FOLDER [options]"
-_HELP = f"""usage: {_USAGE}
-
-Fit and test every combination of P, seeds and what else is varied, each as `alrnn fit` and
-`alrnn test` would. The same command again goes on where it stopped: runs that are done are kept,
-failed ones tried anew.
-
-  alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 5 --output_dir runs/sweep
-
-what is varied
-  --nonlinear_units P,P  numbers of nonlinear units, from 0 (linear) to --model.hidden_size
-  --seeds N | S,S | N..N number of seeds, from 0 on, the seeds themselves, or add seeds until the
-                         verdict can tell (5..40); a seed draws weights and data (--data.seed 0
-                         keeps the data the same for all)
-  --train_size N,N       numbers of training sequences (--data.train_size)
-  --core NAME,NAME       ALRNN (default) and baselines: RNN, GRU, LSTM
-  --grid KEY=V,V …       anything else, such as model.init=gaussian,near_identity
-what is the same for all runs
-  --config TASK …        these and all further options are those of `alrnn fit`, such as
-                         --trainer.max_epochs 20
-when it ends
-  --stop_when solved     a run once three validations in a row reach the threshold: accuracy 0.9, or
-                         10 % of the squared error of the best constant prediction
-  --stop_when plateau    a run whose validation loss has not sunk by 1 % for a quarter of the epochs
-where
-  --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
-  --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
-                         array; inline: one after the other in this process
-  --population auto|E    networks that are trained in one step: all that a process gets, as memory
-                         allows (default), or at most E; off for none
-  --jobs N               processes at a time (local: one a core, or one a GPU; slurm: as many as it
-                         lets, for 8 runs each on CPUs)
-  --partition NAME --time MINUTES --gpus N --nodes N
-                         of a job (slurm; 60 minutes and no GPU on one node by default)
-  --slurm KEY=VALUE …    further options of sbatch, such as account=lab cpus_per_task=4 mem=16G
-"""
 _INTERRUPTED = 130
 _LISTED_DIFFERENCES = 8
 
 
-def sweep(arguments: Sequence[str]) -> None:
+def run_sweep(arguments: Sequence[str]) -> None:
     """Run ``alrnn sweep``.
 
     Args:
@@ -107,10 +71,7 @@ def sweep(arguments: Sequence[str]) -> None:
         ValueError: if an option is wrong, or the folder holds another sweep.
         SystemExit: with 130 if it was interrupted, and with 1 if a run failed.
     """
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(_HELP)
-        return
-    options, shared = _parser().parse_known_args(list(arguments))
+    options, shared = parser_of("sweep").parse_known_args(list(arguments))
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
@@ -185,32 +146,6 @@ def _note_judged(folder: Path, seeds: int) -> None:
         if not content["looks"]:  # these have divided their level beforehand
             content["judged"] = sorted({*content["judged"], seeds})
             write_file(path, json.dumps(content, indent=1).encode() + b"\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="alrnn sweep", usage=_USAGE, add_help=False, allow_abbrev=False)
-    parser.add_argument("--nonlinear_units")
-    parser.add_argument("--seeds", required=True)
-    parser.add_argument("--train_size")
-    parser.add_argument("--core", default="ALRNN")
-    parser.add_argument("--grid", nargs="+", action="extend", default=[])
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--executor", choices=("local", "slurm", "inline"), default="local")
-    parser.add_argument("--population", default="auto")
-    parser.add_argument("--stop_when", choices=get_args(StopWhen))
-    parser.add_argument("--jobs", type=int)
-    parser.add_argument("--partition")
-    parser.add_argument("--time", type=int)
-    parser.add_argument("--gpus", type=int)
-    parser.add_argument("--nodes", type=int)
-    parser.add_argument("--slurm", nargs="+", action="extend", default=[])
-    return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        """Leave it to ``alrnn`` to say what is wrong, as for all commands."""
-        raise ValueError(f"{message}; see alrnn sweep --help")
 
 
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:

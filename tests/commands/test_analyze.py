@@ -15,8 +15,9 @@ from pytorch_lightning import LightningModule, Trainer
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis.network_study import study
-from lightning_alrnn.analyze_command import SequenceCollector, _parser, _spread, analyze
-from lightning_alrnn.cli import main, run_cli
+from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.analyze import SequenceCollector, _spread, analyze_network
+from lightning_alrnn.commands.main import main
 from lightning_alrnn.datamodules import Addition
 
 QUICK = [
@@ -54,7 +55,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kept.append(arguments)
         return {}
 
-    monkeypatch.setattr("lightning_alrnn.analyze_command.write_report", keep)
+    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", keep)
     return kept
 
 
@@ -81,7 +82,7 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
 
 
 def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_report: list[Any]) -> None:
-    analyze(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
+    analyze_network(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
     folder, found, kept, performance, _ = no_report[0]
     assert folder == Path("out")
     assert kept.states.shape == (10, 7, 6)
@@ -106,7 +107,7 @@ def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_repor
 
 def test_other_data_than_it_was_trained_on(addition: Path, no_report: list[Any]) -> None:
     longer = ["--data.init_args.sequence_length=11", "--trainer.limit_test_batches=1"]
-    analyze(["--ckpt_path", str(addition), "--max_sequences", "5", "--output_dir", "out", *longer])
+    analyze_network(["--ckpt_path", str(addition), "--max_sequences", "5", "--output_dir", "out", *longer])
     assert no_report[0][2].states.shape == (5, 11, 6)  # spread over the one batch
 
 
@@ -114,10 +115,10 @@ def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any
     alone = tmp_path / "alone.ckpt"
     alone.write_bytes(addition.read_bytes())
     config = addition.parents[1] / "config.yaml"
-    found = analyze(["--ckpt_path", str(alone), "--config", str(config)])
+    found = analyze_network(["--ckpt_path", str(alone), "--config", str(config)])
     assert found.folder == tmp_path / "analysis"
     assert no_report[0][4].config == str(config)
-    analyze(["--ckpt_path", str(alone), "--data=Addition", "--data.sequence_length=5", "--data.test_size=8"])
+    analyze_network(["--ckpt_path", str(alone), "--data=Addition", "--data.sequence_length=5", "--data.test_size=8"])
     assert no_report[1][4].config is None
     assert no_report[1][2].states.shape == (8, 5, 6)
 
@@ -125,7 +126,7 @@ def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any
 def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) -> None:
     sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
     path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes)
-    analyze(["--ckpt_path", str(path), "--time_limit", "1"])
+    analyze_network(["--ckpt_path", str(path), "--time_limit", "1"])
     _, found, kept, performance, _ = no_report[0]
     assert set(kept.group.tolist()) == {0, 1}
     assert performance.group_names == ["normal", "inverted"]
@@ -157,7 +158,7 @@ def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> No
         "--model.input_matrix=identity",
     ]
     path = fit(tmp_path, *data, *model)
-    analyze(["--ckpt_path", str(path)])
+    analyze_network(["--ckpt_path", str(path)])
     _, found, kept, performance, _ = no_report[0]
     assert kept.inputs.shape == (18, int(kept.lengths.max()), 5)  # what the core takes, not tokens
     assert kept.targets.shape == (18,)  # of each sequence's last step
@@ -230,21 +231,7 @@ def test_a_network_that_is_no_number(
     assert "parameter W has NaN or infinite entries" in capsys.readouterr().err
 
 
-def test_the_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    lines = _parser().format_help().splitlines()
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 100
-    assert any("alrnn analyze --ckpt_path runs/" in line for line in lines)
-
-
 def test_sequences_are_spread_over_the_split() -> None:
     assert _spread(5, 9).tolist()[:5] == [0, 1, 2, 3, 4]
     assert _spread(101, 5).tolist() == [0, 25, 50, 75, 100]
     assert _spread(None, 3).tolist() == [0, 1, 2]
-
-
-def test_one_sequence_is_too_few(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        _parser().parse_args(["--ckpt_path", "last.ckpt", "--max_sequences", "1"])
-    assert "argument --max_sequences: must be at least 2, got 1" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""The commands behind ``alrnn``. Help, options and ``alrnn configs`` are here without torch, which takes seconds."""
