@@ -217,7 +217,7 @@ class StatesCallback(PeriodicCallback):
                 f'padded; got {got}. Return {{"loss": loss, "states": states, "lengths": lengths}}'
             )
         if lengths is None:
-            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
+            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
         if group is not None and tuple(group.shape) != (len(states),):
             raise MisconfigurationException(
                 f'{type(self).__name__} needs "group" of {type(pl_module).__name__}.validation_step to have shape '

@@ -36,6 +36,7 @@ from lightning_alrnn.callbacks import (
     UnitAblation,
 )
 from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, PopulationModule
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import ImageEncoder, SpeechEncoder, TextEncoder
 from lightning_alrnn.nn.scan.fused import fused_backward, fused_forward
 
@@ -225,13 +226,14 @@ def test_a_step_that_does_not_wait_is_not_refused() -> None:
 class Waits(LightningModule):
     def __init__(self, hook: str) -> None:
         super().__init__()
-        self.weight, self.hook = nn.Parameter(torch.ones(K)), hook
+        self.rnn, self.weight, self.hook = ALRNN(1, K, 1), nn.Parameter(torch.ones(K)), hook
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         return (batch.inputs @ self.weight).mean()
 
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
         self.read("validation_step")
+        return {"states": batch.inputs}
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.read("on_before_optimizer_step")
@@ -262,7 +264,7 @@ def test_each_hook_of_a_step_is_watched(hook: str) -> None:
 
 
 def test_the_end_of_an_epoch_may_read() -> None:
-    assert fit(Waits("on_validation_epoch_end"), [sequences("last")]).steps == 2
+    assert fit(Waits("on_validation_epoch_end"), [sequences("last")], *states_callbacks()).steps == 2
 
 
 # ------------------------------------------------------------------------------------------------------- the modules
