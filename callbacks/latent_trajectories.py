@@ -117,11 +117,15 @@ class LatentTrajectories(StatesCallback):
         sequence = torch.arange(len(self._labels), device=lengths.device)
         earlier = sequence < sequence[self._looked_at :].unsqueeze(1)
         self._looked_at += len(states)
-        of_its_label = ((self._labels == labels.unsqueeze(1)).all(dim=2) & earlier).sum(dim=1)
+        (classes, groups), (all_classes, all_groups) = labels.unsqueeze(2).unbind(1), self._labels.unbind(1)
+        of_its_label = ((classes == all_classes) & (groups == all_groups) & earlier).sum(dim=1)
         chosen = (of_its_label < _OF_EACH_LABEL) | (labels == -1).all(dim=1)
         place = self._count + chosen.cumsum(dim=0) - 1
         place = torch.where(chosen, place, _SEQUENCES).clamp(max=_SEQUENCES)
         self._count += chosen.sum()
+        if place.device.type == "cpu":  # elsewhere, to select those that are kept would wait for the device
+            rows = (place < _SEQUENCES).nonzero()[:, 0]
+            states, lengths, labels, place = states[rows], lengths[rows], labels[rows], place[rows]
         self._facts.index_copy_(0, place, torch.cat((lengths.unsqueeze(1), labels), dim=1))
         steps = min(states.shape[1], _STEPS)
         if steps > self._states.shape[1]:

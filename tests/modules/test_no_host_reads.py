@@ -56,10 +56,12 @@ class HostReadError(Exception):
 
 
 class Device(TorchDispatchMode):
-    """Takes the ``meta`` device for a GPU.
+    """Takes the ``meta`` device for a GPU: refuses operators of a step, and makes up values for those outside of steps.
 
     Attributes:
+        in_step: whether a step is watched.
         steps: number of steps that were watched.
+        from_the_host: the mode that has to be active beside this one.
     """
 
     def __init__(self) -> None:
@@ -105,11 +107,11 @@ class FromTheHost(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if self.device.in_step:
-            made = func in _FROM_THE_HOST and result.is_meta and not isinstance(args[-1], Tensor)
+            data = args[func is Tensor.new_tensor] if func in _FROM_THE_HOST else None
+            made = func in _FROM_THE_HOST and result.is_meta and not isinstance(data, Tensor)
             index = args[1] if func in _INDEXING and args[0].is_meta else None
-            if made or any(
-                isinstance(part, list | np.ndarray) for part in (index if isinstance(index, tuple) else [index])
-            ):
+            parts = index if isinstance(index, tuple) else (index,)
+            if made or any(isinstance(part, list | np.ndarray) for part in parts):
                 raise HostReadError(f"{func.__name__} copies to the device")
         return result
 
@@ -204,6 +206,8 @@ FORBIDDEN: dict[str, Callable[[], Any]] = {
     "repeat_interleave": lambda: X.repeat_interleave(MASK[:, 0].long(), dim=0),
     "equal": lambda: torch.equal(X, X),
     "number on the CPU": lambda: torch.where(MASK, X, COLUMN.sum()),
+    "number to copy": lambda: X[0, 0].copy_(COLUMN.sum()),
+    "number to write": lambda: X.__setitem__(0, COLUMN.sum()),
     "mixed devices": lambda: torch.where(MASK, X, COLUMN),
 }
 
