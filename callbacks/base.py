@@ -72,13 +72,10 @@ class PeriodicCallback(Callback):
             pl_module: the LightningModule that logs them.
             values: the scalars by key, without the prefix.
         """
-        # on the module's device: NCCL cannot reduce what lies on the CPU
-        scalars = {
-            key: torch.tensor(value, dtype=torch.float32, device=pl_module.device)
-            for key, value in self._prefixed(values).items()
-        }
+        # on the module's device, by one copy: NCCL cannot reduce what lies on the CPU
+        scalars = torch.tensor(list(values.values()), dtype=torch.float32, device=pl_module.device).unbind()
         # equal on all processes already; sync_dist makes the keys known to every one of them
-        for key, value in scalars.items():
+        for key, value in zip(self._prefixed(values), scalars, strict=True):
             shown = key.endswith(_PROGRESS_BAR)
             pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=True, prog_bar=shown)
         self._undrawn = self.figure_every_n_epochs > 0
@@ -220,7 +217,7 @@ class StatesCallback(PeriodicCallback):
                 f'padded; got {got}. Return {{"loss": loss, "states": states, "lengths": lengths}}'
             )
         if lengths is None:
-            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64)
+            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
         if group is not None and tuple(group.shape) != (len(states),):
             raise MisconfigurationException(
                 f'{type(self).__name__} needs "group" of {type(pl_module).__name__}.validation_step to have shape '

@@ -141,7 +141,7 @@ class DivergenceGuard(Callback):
 
     def _note(self, name: str, value: Tensor) -> None:
         """Keep the worst of each: NaN is worse than any number, as ``maximum`` has it."""
-        value = value.abs().float()
+        value = value.abs().float().squeeze()
         self._worst[name] = torch.maximum(self._worst[name], value) if name in self._worst else value
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> bool:
@@ -149,7 +149,8 @@ class DivergenceGuard(Callback):
         limits = {"the largest state": self.max_state}
         if not trainer.gradient_clip_val:
             limits["the gradient's norm"] = self.max_gradient_norm
-        worst, self._worst = {name: float(value) for name, value in self._worst.items()}, {}
+        values = torch.stack([*self._worst.values()]).tolist() if self._worst else []  # one wait for the device
+        worst, self._worst = dict(zip(self._worst, values, strict=True)), {}
         wrong = {
             name: value
             for name, value in worst.items()

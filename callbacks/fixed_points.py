@@ -145,8 +145,8 @@ class FixedPoints(StatesCallback):
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
         if self._trajectories is None:
-            states, lengths = states[:_TRAJECTORIES], lengths[:_TRAJECTORIES]
-            self._trajectories = states.cpu(), lengths.cpu()
+            states, lengths = states[:_TRAJECTORIES].clone(), lengths[:_TRAJECTORIES]
+            self._trajectories = states, lengths
             # the spread of some states is enough to tell near from far
             stride = -(-states.shape[1] * len(states) // _ROWS)
             self._moments.update(states[:, ::stride], (lengths + stride - 1) // stride)
@@ -155,6 +155,9 @@ class FixedPoints(StatesCallback):
         self.result: FixedPointSet | None = None
         visited = self.totals.regimes().codes
         components = self._moments.components()
+        if self._trajectories is not None:
+            states, lengths = self._trajectories
+            self._trajectories = states.cpu(), lengths.cpu()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
             # a network that has diverged has no fixed points to speak of; stopping it is up to the LightningModule
             return dict.fromkeys(_KEYS + _CHANGES, math.nan)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, latent_dimensions
 from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
@@ -80,8 +81,13 @@ class LatentTrajectories(StatesCallback):
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._kept = []
-        self._labels: dict[tuple[int, int], int] = {}
         self._looked_at = 0
+        # on the device, so that no batch waits for it: class and group of each sequence that was looked at; how many
+        # are kept, each with its states from the last one back, its length, class and group, and a row for all others
+        self._labels = torch.zeros(0, 2, dtype=torch.int64, device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._states = torch.zeros(_SEQUENCES + 1, 0, rnn.hidden_size, device=device)
+        self._facts = torch.zeros(_SEQUENCES + 1, 3, dtype=torch.int64, device=device)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
@@ -102,22 +108,39 @@ class LatentTrajectories(StatesCallback):
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        if not self._keeps or len(self._kept) >= _SEQUENCES or self._looked_at >= _LOOKED_AT:
+        if not self._keeps or self._looked_at >= _LOOKED_AT:
             return
+        labels = torch.stack(
+            [torch.full_like(lengths, -1) if each is None else each.long() for each in (self._targets, group)], dim=1
+        )
+        self._labels = torch.cat((self._labels, labels))
+        sequence = torch.arange(len(self._labels), device=lengths.device)
+        earlier = sequence < sequence[self._looked_at :].unsqueeze(1)
         self._looked_at += len(states)
-        none = [-1] * len(states)
-        classes = none if self._targets is None else self._targets.tolist()
-        groups = none if group is None else group.tolist()
-        steps = lengths.tolist()
-        for row, label in enumerate(zip(classes, groups, strict=True)):
-            seen = self._labels.get(label, 0)
-            if len(self._kept) < _SEQUENCES and (seen < _OF_EACH_LABEL or label == (-1, -1)):
-                self._labels[label] = seen + 1
-                stride = -(-steps[row] // _STEPS)
-                at = torch.arange(steps[row] - 1, -1, -stride).flip(0)  # the last step among them
-                self._kept.append(Trajectory(states[row, at.to(states.device)].cpu(), at + 1, *label))
+        (classes, groups), (all_classes, all_groups) = labels.unsqueeze(2).unbind(1), self._labels.unbind(1)
+        of_its_label = ((classes == all_classes) & (groups == all_groups) & earlier).sum(dim=1)
+        chosen = (of_its_label < _OF_EACH_LABEL) | (labels == -1).all(dim=1)
+        place = self._count + chosen.cumsum(dim=0) - 1
+        place = torch.where(chosen, place, _SEQUENCES).clamp(max=_SEQUENCES)
+        self._count += chosen.sum()
+        if place.device.type == "cpu":  # elsewhere, to select those that are kept would wait for the device
+            rows = (place < _SEQUENCES).nonzero()[:, 0]
+            states, lengths, labels, place = states[rows], lengths[rows], labels[rows], place[rows]
+        self._facts.index_copy_(0, place, torch.cat((lengths.unsqueeze(1), labels), dim=1))
+        steps = min(states.shape[1], _STEPS)
+        if steps > self._states.shape[1]:
+            self._states = functional.pad(self._states, (0, 0, 0, steps - self._states.shape[1]))
+        stride = (lengths + _STEPS - 1) // _STEPS
+        at = (lengths - 1).unsqueeze(1) - stride.unsqueeze(1) * torch.arange(steps, device=lengths.device)
+        some = states.gather(1, at.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2]))
+        self._states[:, :steps].index_copy_(0, place, some.to(self._states))
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
+        count = min(int(self._count), _SEQUENCES)
+        states, facts = self._states[:count].cpu(), self._facts[:count].tolist()
+        for row, (length, *label) in zip(states, facts, strict=True):
+            at = torch.arange(length - 1, -1, -length // _STEPS).flip(0)  # the last step among them
+            self._kept.append(Trajectory(row[: len(at)].flip(0), at + 1, *label))
         self.components: PrincipalComponents = self.totals.components()
         return {f"latent/{name}": value for name, value in latent_dimensions(self.components)._asdict().items()}
 

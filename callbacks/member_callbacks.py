@@ -75,7 +75,8 @@ class MemberCallbacks(Callback):
             population = cast(Any, pl_module)
             alive = [k for k, well in enumerate(population.alive) if well]  # of the others there may be but NaN
             if trainer.state.fn == TrainerFn.FITTING:
-                alive = [k for k in alive if not population.stopped[k]]
+                stopped = population.stopped
+                alive = [k for k in alive if not stopped[k]]
                 if self._look == 0.0:
                     alive = sorted(alive, key=lambda k: population.networks[k].hparams["nonlinear_units"])[-1:]
                 elif self._seconds + 2 * self._look > self.share * (time.perf_counter() - self._began):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -72,6 +73,9 @@ class NeuralFit(StatesCallback):
         self._averages = ConditionAverages(conditions, units, rnn.nonlinear_units, self.max_steps).to(device)
         self._agreement = SpikeAgreement(units, len(names)).to(device)
         self._examples: dict[int, ExampleTrial] = {}
+        # of the first trial of each condition, on the device: which trials these are is read at the end of the epoch
+        self._steps = torch.zeros(conditions, dtype=torch.int64, device=device)
+        self._recorded, self._rates = torch.zeros(2, conditions, self.max_steps, units, device=device).unbind()
 
     def on_validation_batch_end(
         self,
@@ -97,12 +101,14 @@ class NeuralFit(StatesCallback):
         rates = self._observation.mean(states)
         self._averages.update(spikes, rates, states, lengths, group)
         self._agreement.update(spikes, rates, self._observation.variance_of(rates), lengths, group)
-        if self.figure_every_n_epochs and len(self._examples) < self._averages.conditions:
+        if self.figure_every_n_epochs:
             self._keep_examples(spikes, rates, lengths, group)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
         self.result: dict[str, Tensor] = self._averages.compute()
         self.statistics: SpikeStatistics = self._agreement.statistics()
+        if self.figure_every_n_epochs:
+            self._draw_examples()
         return {"neural/psth_correlation": float(self.result["psth_correlation"])}
 
     def figures(self) -> dict[str, Figure]:
@@ -112,12 +118,21 @@ class NeuralFit(StatesCallback):
         }
 
     def _keep_examples(self, spikes: Tensor, rates: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        """Keep the first trial of each condition, with spikes drawn for it."""
-        conditions = [0] * len(lengths) if group is None else group.tolist()
-        for trial, condition in enumerate(conditions):
-            if condition in self._examples or not 0 <= condition < self._averages.conditions:
-                continue
-            steps = min(int(lengths[trial]), self.max_steps)
-            generator = torch.Generator(rates.device).manual_seed(condition)  # the same in every epoch
-            drawn = self._observation.sample_of(rates[trial, :steps].float(), generator)
-            self._examples[condition] = ExampleTrial(condition, spikes[trial, :steps].cpu(), drawn.cpu())
+        """Keep the first trial of each condition that has none so far."""
+        conditions = torch.arange(len(self._steps), device=lengths.device)
+        belongs = conditions.unsqueeze(1) == (torch.zeros_like(lengths) if group is None else group)
+        kept, first = (self._steps == 0) & belongs.any(dim=1), belongs.int().argmax(dim=1)
+        self._steps = torch.where(kept, lengths[first].clamp(max=self.max_steps), self._steps)
+        steps, kept = min(spikes.shape[1], self.max_steps), kept.view(-1, 1, 1)
+        for values, of_all in ((spikes, self._recorded), (rates, self._rates)):
+            of_all[:, :steps] = torch.where(kept, values[first, :steps].to(of_all), of_all[:, :steps])
+
+    def _draw_examples(self) -> None:
+        """Draw spikes for the trials that were kept, on the CPU: the same in every epoch and on every device."""
+        observation = copy.deepcopy(self._observation).cpu()
+        recorded, rates = self._recorded.cpu(), self._rates.cpu()
+        for condition, steps in enumerate(self._steps.tolist()):
+            if steps:
+                generator = torch.Generator().manual_seed(condition)
+                drawn = observation.sample_of(rates[condition, :steps], generator)
+                self._examples[condition] = ExampleTrial(condition, recorded[condition, :steps], drawn)

@@ -87,18 +87,20 @@ def ablated_states(
     if kind not in ("linearise", "silence"):
         raise ValueError(f"intervention must be linearise(…) or silence(…), which last throughout, got {kind!r}")
     recurrence = rnn.recurrence()
-    changed = recurrence.silenced(units) if kind == "silence" else recurrence.linearised(units)
-    order = recurrence.linearised_order(units if kind == "linearise" else ())
+    known = recurrence._replace(P=rnn.nonlinear_units)  # to read P would wait for the device
+    changed = known.silenced(units) if kind == "silence" else known.linearised(units)
+    changed = changed._replace(P=recurrence.P - (0 if kind == "silence" else len(set(units))))
     with full_precision(inputs.device):
         changed = changed.to(torch.promote_types(rnn.W.dtype, torch.float32))
         dtype = changed.W.dtype
-        start = rnn.start(len(inputs)).to(dtype)[:, order]  # a copy
+        start = rnn.start(len(inputs)).to(dtype)
         if kind == "silence":
-            start[:, [rnn.linear_units + unit for unit in units]] = 0.0
-        output = run_recurrence(changed, inputs.to(dtype), start, lengths, rnn.backend)
-    if kind == "linearise":
-        places = torch.tensor(order, device=start.device).argsort()
-        output = ScanOutput(*(values[..., places] for values in output))
+            start = start * known.active(units)
+            output = run_recurrence(changed, inputs.to(dtype), start, lengths, rnn.backend)
+        else:
+            order = known.linearised_order(units)
+            output = run_recurrence(changed, inputs.to(dtype), start[:, order], lengths, rnn.backend)
+            output = ScanOutput(*(values[..., order.argsort()] for values in output))
     return ScanOutput(*(values.to(rnn.W.dtype) for values in output))
 
 

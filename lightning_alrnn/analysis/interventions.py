@@ -264,7 +264,7 @@ def fixed_points_under(
     order = [*range(linear), *(linear + unit for unit in switching)]
     fixed = torch.zeros(size - linear, dtype=torch.bool)  # bits of the units that no longer switch
     if intervention.kind == "linearise":
-        order, changed = recurrence.linearised_order(units), recurrence.linearised(units)
+        order, changed = recurrence.linearised_order(units).tolist(), recurrence.linearised(units)
         fixed[units] = True
     elif intervention.kind == "clamp":
         fixed = torch.tensor(intervention.code, dtype=torch.bool)

@@ -353,22 +353,33 @@ def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int, group: Te
         nonlinear_units: P.
         group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
     """
-    packed = pack_bits(regime_bits(states, nonlinear_units))
-    valid = valid_steps(lengths, states.shape[1])
+    return count_packed(pack_bits(regime_bits(states, nonlinear_units)), lengths, nonlinear_units, group)
+
+
+def count_packed(packed: Tensor, lengths: Tensor, nonlinear_units: int, group: Tensor | None = None) -> PackedCounts:
+    """As :func:`count_batch`, from regimes that are packed already.
+
+    Args:
+        packed: regimes of each step, int64 of shape ``(batch, time, words)``.
+        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        nonlinear_units: P.
+        group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
+    """
+    valid = valid_steps(lengths, packed.shape[1])
     # transitions are counted on the indices of the regimes, one number a pair
     index = torch.zeros_like(packed[..., 0])
     if 2**nonlinear_units <= index.numel():
         numbers, counts = _count_numbers(packed[..., 0], valid, 2**nonlinear_units)
         codes = numbers.unsqueeze(1)
         place = index.new_zeros(2**nonlinear_units)
-        place[numbers] = torch.arange(len(numbers), device=states.device)
+        place[numbers] = torch.arange(len(numbers), device=packed.device)
         index = place[packed[..., 0]]
     else:
         codes, counts, inverse = count_rows(packed[valid])
         index[valid] = inverse
     size = max(len(codes), 1)
     pairs, pair_counts = _count_numbers(index[:, :-1] * size + index[:, 1:], valid[:, 1:], size**2)
-    found = no_counts(nonlinear_units, states.device)._replace(
+    found = no_counts(nonlinear_units, packed.device)._replace(
         codes=codes,
         counts=counts,
         pairs=torch.cat((codes[pairs // size], codes[pairs % size]), dim=1),

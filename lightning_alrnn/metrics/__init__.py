@@ -1,7 +1,7 @@
 """Metrics that accumulate over batches and across processes (:class:`torchmetrics.Metric`), and criteria."""
 
 from lightning_alrnn.metrics.ablation import AblationSums
-from lightning_alrnn.metrics.constant import ConstantMSE
+from lightning_alrnn.metrics.constant import ConstantMSE, MaskedMSE
 from lightning_alrnn.metrics.criteria import CRITERIA, find_criterion
 from lightning_alrnn.metrics.length import LengthCounter
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
@@ -19,6 +19,7 @@ __all__ = [
     "ConstantMSE",
     "LearningWatch",
     "LengthCounter",
+    "MaskedMSE",
     "RegimeCounter",
     "SpikeAgreement",
     "StateMoments",

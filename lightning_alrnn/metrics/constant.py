@@ -1,10 +1,50 @@
-"""What a regression is worth without looking at the inputs."""
+"""Errors of a regression, and what it is worth without looking at the inputs."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+
+class MaskedMSE(Metric):
+    """Mean squared error over the predictions that count, over batches and processes; NaN before any.
+
+    ``torchmetrics.MeanSquaredError`` takes those that count alone. To select them waits for the device.
+
+    Example:
+        >>> import torch
+        >>> metric = MaskedMSE()
+        >>> metric.update(torch.tensor([[1.0], [5.0]]), torch.zeros(2, 1), torch.tensor([True, False]))
+        >>> metric.compute()
+        tensor(1.)
+    """
+
+    full_state_update = False
+
+    count: Tensor
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, outputs: Tensor, targets: Tensor, counted: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: shape ``(…, d)``.
+            targets: shape ``(…, d)``.
+            counted: which predictions count, bool of shape ``(…)``; ``None`` where all do.
+        """
+        errors, count = _counted_rows((outputs - targets).square(), counted)
+        self.count += count * errors.shape[1]
+        self.total = self.total + errors.sum()  # not in place, which would keep a sum of float64 in float32
+
+    def compute(self) -> Tensor:
+        """The error so far, a scalar."""
+        return self.total / self.count
 
 
 class ConstantMSE(Metric):
@@ -36,14 +76,16 @@ class ConstantMSE(Metric):
         self.add_state("total", default=torch.zeros(outputs), dist_reduce_fx="sum")
         self.add_state("squares", default=torch.zeros(outputs), dist_reduce_fx="sum")
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, outputs: Tensor, targets: Tensor, counted: Tensor | None = None) -> None:
         """Add the targets of a batch.
 
         Args:
-            outputs: shape ``(n, d)``; not looked at, as all metrics of a regression are given them.
-            targets: shape ``(n, d)``.
+            outputs: shape ``(…, d)``; not looked at, as all metrics of a regression are given them.
+            targets: shape ``(…, d)``.
+            counted: which targets count, bool of shape ``(…)``; ``None`` where all do.
         """
-        self.count += len(targets)
+        targets, count = _counted_rows(targets, counted)
+        self.count += count
         self.total += targets.sum(dim=0)
         self.squares += targets.square().sum(dim=0)
 
@@ -51,3 +93,11 @@ class ConstantMSE(Metric):
         """The error so far, a scalar."""
         count = self.count.clamp(min=1)
         return (self.squares / count - (self.total / count).square()).clamp(min=0).mean()
+
+
+def _counted_rows(values: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor | int]:
+    """Values ``(…, d)`` as rows, zero where they do not count, and the number of rows that count."""
+    rows = values.flatten(0, -2)
+    if counted is None:
+        return rows, len(rows)
+    return torch.where(counted.flatten().unsqueeze(-1), rows, 0.0), counted.sum()

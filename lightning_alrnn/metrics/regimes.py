@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics import Metric
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities.data import dim_zero_cat
@@ -12,15 +13,18 @@ from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
     PackedCounts,
     RegimeCounts,
-    count_batch,
+    count_packed,
     group_occupancy,
     merge_rows,
     no_counts,
+    pack_bits,
+    regime_bits,
     regime_counts,
     summarize_regimes,
     switches_and_moves,
 )
 
+_COUNT_AT_ONCE = 2**20
 _MERGE_EVERY = 64
 _MAX_GROUPS = 64
 _ROWS_AND_COUNTS = tuple(zip(PackedCounts._fields[::2], PackedCounts._fields[1::2], strict=True))
@@ -28,6 +32,9 @@ _ROWS_AND_COUNTS = tuple(zip(PackedCounts._fields[::2], PackedCounts._fields[1::
 
 class RegimeCounter(Metric):
     """Counts the linear regimes that states visit, the transitions between them, and the regimes of each group.
+
+    An update does not wait for the device: how many regimes a batch has is known only when they are counted, so that
+    batches are kept, packed, and counted some 2^20 states at a time and when the counts are asked for.
 
     Args:
         nonlinear_units: P.
@@ -56,6 +63,9 @@ class RegimeCounter(Metric):
     steps: Tensor
     moves: Tensor
     switches: Tensor
+    waiting: list[Tensor]
+    waiting_lengths: list[Tensor]
+    waiting_groups: list[Tensor]
 
     def __init__(self, nonlinear_units: int, max_regimes: int = 65_536) -> None:
         super().__init__()
@@ -65,6 +75,8 @@ class RegimeCounter(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
         for name in ("steps", "moves", "switches"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        for name in ("waiting", "waiting_lengths", "waiting_groups"):
+            self.add_state(name, default=[])
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None = None) -> None:
         """Count a batch.
@@ -74,14 +86,11 @@ class RegimeCounter(Metric):
             lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
             group: index of each sequence's group, int64 of shape ``(batch,)``; ``None`` where there are none.
         """
-        packed = count_batch(states, lengths, self.nonlinear_units, group)
-        switches, moves = switches_and_moves(packed)
-        self.steps += packed.counts.sum()
-        self.moves += moves
-        self.switches += switches
-        self._append(packed)
-        if len(self.codes) >= _MERGE_EVERY:
-            self._merge()
+        self.waiting.append(pack_bits(regime_bits(states, self.nonlinear_units)))
+        self.waiting_lengths.append(lengths)
+        self.waiting_groups.append(lengths[:0] if group is None else group)
+        if sum(packed[..., 0].numel() for packed in self.waiting) >= _COUNT_AT_ONCE:
+            self._count()
 
     def compute(self) -> dict[str, Tensor]:
         """Scalars of all batches and processes: the fields of :class:`RegimeSummary`."""
@@ -116,12 +125,33 @@ class RegimeCounter(Metric):
 
     def sync(self, *args: object, **kwargs: object) -> None:
         """Gather the counts of all processes, each merged first and none without an entry."""
+        self._count()
         if not self.codes:  # a process without data must still send tensors of the right type and width
             self._append(no_counts(self.nonlinear_units, self.device))
         rows = max(sum(map(len, getattr(self, name))) for name, _ in _ROWS_AND_COUNTS)
         if rows > self.max_regimes or jit_distributed_available():  # of one process, few rows can stay as they are
             self._merge()
         super().sync(*args, **kwargs)  # type: ignore[arg-type]
+
+    def _count(self) -> None:
+        """Count the batches that wait, those with groups and those without each in one go."""
+        batches = list(zip(self.waiting, self.waiting_lengths, self.waiting_groups, strict=True))
+        self.waiting, self.waiting_lengths, self.waiting_groups = [], [], []
+        for grouped in (False, True):
+            some = [batch for batch in batches if grouped == bool(len(batch[2]))]
+            if not some:
+                continue
+            time = max(packed.shape[1] for packed, *_ in some)
+            padded = [functional.pad(packed, (0, 0, 0, time - packed.shape[1])) for packed, *_ in some]
+            lengths, group = (torch.cat(column) for column in list(zip(*some, strict=True))[1:])
+            counts = count_packed(torch.cat(padded), lengths, self.nonlinear_units, group if grouped else None)
+            switches, moves = switches_and_moves(counts)
+            self.steps += counts.counts.sum()
+            self.moves += moves
+            self.switches += switches
+            self._append(counts)
+        if len(self.codes) >= _MERGE_EVERY:
+            self._merge()
 
     def _append(self, packed: PackedCounts) -> None:
         for name, values in zip(PackedCounts._fields, packed, strict=True):

@@ -306,7 +306,7 @@ class ALRNNNeural(SequenceModule):
         """The terms of the loss in training, each with its weight in the mean, and the states."""
         encoded, states, last = self._forced(batch, self.alpha_at(self.current_epoch))
         bins = valid_steps(batch.lengths, states.shape[1])
-        trials = bins.new_tensor(len(last), dtype=torch.float32)
+        trials = torch.full((), float(len(last)), device=last.device)
         terms = {
             "prediction": _mean(-self.observation.log_prob(batch.spikes, states), bins),
             "encoder": _mean(-self.observation.log_prob(batch.spikes, encoded), bins),
@@ -321,7 +321,7 @@ class ALRNNNeural(SequenceModule):
         """The same in evaluation, of the free-running network; accuracies and rates are accumulated."""
         outputs, classes, rates, states, lengths = self(batch.inputs, batch.lengths)
         bins = valid_steps(lengths, states.shape[1])
-        trials = bins.new_tensor(len(outputs), dtype=torch.float32)
+        trials = torch.full((), float(len(outputs)), device=outputs.device)
         terms = {
             "prediction": _mean(-self.observation.log_prob(batch.spikes, states), bins),
             "choice": (functional.cross_entropy(outputs, batch.targets), trials),

@@ -146,7 +146,9 @@ class PopulationModule(LightningModule):
         self.register_buffer("_strength", strengths / strengths[strongest].clamp(min=1e-300), persistent=False)
         self.register_buffer("_alive", torch.ones(len(members), dtype=torch.bool))
         self.register_buffer("_stopped", torch.zeros(len(members), dtype=torch.bool))
-        self._rows: Tensor | None = None  # of the members that go on, where some have stopped
+        # of the members that go on, where some have stopped; the numbers also on the CPU, so that no step reads them
+        self._rows: Tensor | None = None
+        self._numbers = list(range(len(members)))
         for split in ("train", "val", "test"):
             self.add_module(f"{split}_metrics", nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES}))
         self.register_buffer("_best_loss", torch.full((len(members),), torch.inf))
@@ -162,6 +164,7 @@ class PopulationModule(LightningModule):
         self.watches = [LearningWatch(None, stop_when) for _ in members]
         self._optimizers: list[Optimizer] = []
         self._schedulers: list[Any] = []
+        self._rates: dict[int, tuple[list[float], Tensor]] = {}
 
     @property
     def alive(self) -> list[bool]:
@@ -239,6 +242,7 @@ class PopulationModule(LightningModule):
         if before != (self._best_loss.device, self._best_loss.dtype):
             for network in self.networks:
                 network._apply(fn, recurse)  # type: ignore[no-untyped-call]
+                network.to(self._best_loss.device)  # moves nothing more: a LightningModule notes its device there
         return self
 
     @torch.no_grad()
@@ -391,15 +395,23 @@ class PopulationModule(LightningModule):
         moves = self._alive & ~self._stopped
         with torch.no_grad():
             for number, group in enumerate(optimizer.param_groups):
-                rates = [each.param_groups[number]["lr"] for each in self._optimizers]
+                rates = self._rates_of(number)
                 for value in group["params"]:
-                    old, rate = before[id(value)], _along(value.new_tensor(rates), value)
+                    old, rate = before[id(value)], _along(rates, value)
                     value.copy_(torch.where(_along(moves, value), old + rate * (value - old), old))
+
+    def _rates_of(self, group: int) -> Tensor:
+        """The members' learning rates of a parameter group; they are copied to the device when one has changed."""
+        rates = [float(each.param_groups[group]["lr"]) for each in self._optimizers]
+        if group not in self._rates or self._rates[group][0] != rates:
+            self._rates[group] = rates, self.stack[0].new_tensor(rates)
+        return self._rates[group][1]
 
     def configure_optimizers(self) -> Optimizer:
         """One optimizer over all members; an idle one of each member holds its learning rates for its scheduler."""
         networks = self.members()
         self._optimizers = [network._optimizer(network.parameter_groups()) for network in networks]
+        self._rates = {}
         first = self._optimizers[0]
         if not isinstance(first, ELEMENTWISE):
             names = ", ".join(kind.__name__ for kind in ELEMENTWISE)
@@ -458,10 +470,14 @@ class PopulationModule(LightningModule):
             self.watches = [LearningWatch(self.trainer.max_epochs, self.stop_when) for _ in self.networks]
             self._may_end: dict[int, bool] = {}
 
+    def on_train_epoch_start(self) -> None:
+        for group in range(len(self._optimizers[0].param_groups)):
+            self._rates_of(group)  # so that no step has to copy what the schedulers have changed
+
     def on_train_epoch_end(self) -> None:
-        self._record("train", self._going_on())
-        stopped = self._stopped.tolist()
-        for k, alive in enumerate(self._alive.tolist()):
+        self._record("train", self._numbers)
+        stopped = self.stopped
+        for k, alive in enumerate(self.alive):
             if not alive and self.diverged[k] is None:
                 self.diverged[k] = self.current_epoch
             if alive and not stopped[k]:
@@ -479,20 +495,19 @@ class PopulationModule(LightningModule):
 
     def _stop(self) -> None:
         """Let those members end whose validations say so, and training once nobody is left."""
-        for k in self._going_on():
-            self._stopped[k] = self._may_end.get(k, False) and self.diverged[k] is None
+        ended = [k for k in self._numbers if self._may_end.get(k, False) and self.diverged[k] is None]
+        if ended:
+            self._stopped[ended] = True
         self._find_rows()
 
     def _find_rows(self) -> None:
         """Which members go on; where none does, training ends, also that which goes on from a checkpoint."""
-        going_on = ~self._stopped
-        self._rows = None if bool(going_on.all()) else going_on.nonzero().flatten()
-        if not bool((self._alive & going_on).any()):
+        alive = self.alive
+        self._numbers = [k for k, stopped in enumerate(self.stopped) if not stopped]
+        everyone = len(self._numbers) == len(self.networks)
+        self._rows = None if everyone else torch.tensor(self._numbers, dtype=torch.int64, device=self._stopped.device)
+        if not any(alive[k] for k in self._numbers):
             self.trainer.should_stop = True
-
-    def _going_on(self) -> list[int]:
-        """Numbers of the members that have not stopped."""
-        return (~self._stopped).nonzero().flatten().tolist()
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         return self._evaluate("val", batch)
@@ -502,12 +517,13 @@ class PopulationModule(LightningModule):
 
     def _evaluate(self, split: Split, batch: SequenceBatch) -> dict[str, Any]:
         """Update the members' metrics; under "members", by number, what callbacks look at."""
-        rows = self._rows if self.trainer.state.fn == TrainerFn.FITTING else None
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        rows = self._rows if fitting else None
         result = self._run(batch, rows)
         losses = result.losses(_of(self._strength, rows))
         self._update_losses(split, losses, result.weight, rows)
         outputs = {}
-        for i, k in enumerate(range(len(self.networks)) if rows is None else rows.tolist()):
+        for i, k in enumerate(self._numbers if fitting else range(len(self.networks))):
             network = self.networks[k]
             own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
             prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
@@ -519,11 +535,11 @@ class PopulationModule(LightningModule):
         if self.trainer.sanity_checking:
             self._reset("val")
             return
-        going_on = self._going_on() if self.trainer.state.fn == TrainerFn.FITTING else range(len(self.networks))
-        self._record("val", going_on)
-        if self.trainer.state.fn != TrainerFn.FITTING:
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        self._record("val", self._numbers if fitting else range(len(self.networks)))
+        if not fitting:
             return
-        self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in going_on}
+        self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in self._numbers}
         loss = torch.tensor([scores["val/task_loss"] for scores in self.scores]).to(self._best_loss)
         self._alive &= torch.isfinite(loss)  # the last update may have broken the weights after the last training loss
         better = (loss < self._best_loss) & self._alive
@@ -543,13 +559,15 @@ class PopulationModule(LightningModule):
         return {name: cast(WeightedMean, metric) for name, metric in getattr(self, f"{split}_metrics").items()}
 
     def _record(self, split: Split, members: Sequence[int]) -> None:
-        """Note the scores of an epoch, and forget its batches."""
-        columns = {name: metric.compute().tolist() for name, metric in self._losses(split).items()}
+        """Note the scores of an epoch, which are read all at once, and forget its batches."""
+        losses = {name: metric.compute() for name, metric in self._losses(split).items()}
+        values = []
         for k in members:
-            scores = {name: column[k] for name, column in columns.items()}
-            if split != "train":
-                scores |= {name: float(value) for name, value in self.networks[k].read_scores(split).items()}
-            self.scores[k].update({f"{split}/{name}": value for name, value in scores.items()})
+            scores = {name: column[k] for name, column in losses.items()}
+            values.append(scores | (self.networks[k].read_scores(split) if split != "train" else {}))
+        numbers = iter(torch.stack([value for scores in values for value in scores.values()]).tolist())
+        for k, scores in zip(members, values, strict=True):
+            self.scores[k].update({f"{split}/{name}": next(numbers) for name in scores})
         self._reset(split)
 
     def _reset(self, split: Split) -> None:

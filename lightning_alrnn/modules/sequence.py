@@ -11,11 +11,10 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanSquaredError, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import Metric
 
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
-from lightning_alrnn.metrics.constant import ConstantMSE
+from lightning_alrnn.metrics.constant import ConstantMSE, MaskedMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.trials import TrialAccuracy
@@ -191,17 +190,18 @@ class ALRNNModule(SequenceModule):
         self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
 
     def configure_metrics(self, output_size: int) -> dict[str, Metric]:
-        """Metrics of validation and test beyond the loss.
+        """Metrics of validation and test beyond the loss and the accuracies.
 
         Args:
             output_size: number of outputs or classes.
 
         Returns:
-            Metrics by key, without the stage.
+            Metrics by key, without the stage. They are updated with the outputs and targets that count; those of your
+            own wait for the device where there is a target at every step.
         """
         if self.objective == "classification":
-            return {"accuracy": MulticlassAccuracy(output_size, average="micro", validate_args=False)}
-        return {"mse": MeanSquaredError(), "constant_mse": ConstantMSE(output_size)}
+            return {}
+        return {"mse": MaskedMSE(), "constant_mse": ConstantMSE(output_size)}
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> SequencePrediction:
         """Run the network.
@@ -400,12 +400,14 @@ class ALRNNModule(SequenceModule):
             prediction: what the network makes of it.
             weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
         """
-        outputs, targets = prediction.outputs, batch.targets
-        if self.target_step == "every":
-            counted = weight > 0
-            outputs, targets = outputs[counted], targets[counted]
+        outputs, targets, counted = prediction.outputs, batch.targets, weight > 0
         for metric in self._scores(stage).values():
-            metric.update(outputs, targets)
+            if isinstance(metric, (MaskedMSE, ConstantMSE)):
+                metric.update(outputs, targets, counted)
+            elif self.target_step == "every":
+                metric.update(outputs[counted], targets[counted])
+            else:
+                metric.update(outputs, targets)
         if self.judges_trials:
             self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
 
@@ -437,7 +439,7 @@ class ALRNNModule(SequenceModule):
             return
         accuracy = self._trials(stage)
         for name, value in accuracy.compute().items():
-            if name not in self._metrics(stage):  # under classification `accuracy` has a metric of its own
+            if name not in self._metrics(stage):  # a subclass may have a metric of that name
                 # equal on all processes already; sync_dist makes the keys known to every one of them
                 self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         accuracy.reset()

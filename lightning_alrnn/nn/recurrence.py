@@ -232,21 +232,25 @@ class Recurrence(NamedTuple):
         """
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
-    def linearised_order(self, units: Sequence[int]) -> list[int]:
+    def linearised_order(self, units: Sequence[int]) -> Tensor:
         """Which unit stands where after :meth:`linearised`: linear ones, then ``units``, then the other nonlinear ones.
 
         Args:
             units: nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            M indices; entry i is the unit that becomes unit i.
+            int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
 
         Raises:
             ValueError: if a unit is not one of 0 … P−1.
         """
-        chosen, size = self._places(units), self.h.shape[-1]
-        linear = size - int(self.P)
-        return [*range(linear), *chosen, *(unit for unit in range(linear, size) if unit not in chosen)]
+        chosen = self._places(units)
+        # in the order of keys that are written on the device: a list of indices would be copied to it
+        key = torch.full(self.h.shape, len(chosen) + 1, dtype=torch.int64, device=self.h.device)
+        key[: self.linear_units] = 0
+        for number, place in enumerate(chosen):
+            key[place] = number + 1
+        return key.argsort(stable=True)
 
     def silenced(self, units: Sequence[int]) -> Recurrence:
         """The network in which some nonlinear units are held at zero: nothing flows into them.
@@ -261,10 +265,26 @@ class Recurrence(NamedTuple):
         Raises:
             ValueError: if a unit is not one of 0 … P−1.
         """
-        active = torch.ones_like(self.h)
-        active[self._places(units)] = 0.0
+        active = self.active(units)
         rows = active.unsqueeze(-1)
         return Recurrence(self.A * active, self.W * rows, self.input_weights * rows, self.h * active, self.P)
+
+    def active(self, units: Sequence[int]) -> Tensor:
+        """Which units are left where some nonlinear units are silenced.
+
+        Args:
+            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+
+        Returns:
+            1 for units that are left and 0 for ``units``, shape ``(M,)``.
+
+        Raises:
+            ValueError: if a unit is not one of 0 … P−1.
+        """
+        active = torch.ones_like(self.h)
+        for place in self._places(units):
+            active[place] = 0.0
+        return active
 
     def clamped(self, code: Tensor) -> Recurrence:
         """The linear network that stays in one regime, whatever the signs of its units.

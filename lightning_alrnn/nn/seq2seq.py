@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.nn.alrnn import ALRNN, full_precision
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.scan import ScanOutput
@@ -223,7 +223,7 @@ class Seq2Seq(nn.Module):
         if steps < 1:
             raise ValueError(f"the number of steps to decode must be at least 1, got {steps}")
         rnn = self.decoder
-        with torch.autocast(state.device.type, enabled=False):
+        with full_precision(state.device):
             dtype = torch.promote_types(rnn.W.dtype, torch.float32)
             recurrence = rnn.recurrence().to(dtype)
             step, drives = recurrence.stepper(), recurrence.drive(self.decoder_embedding.weight.to(dtype))

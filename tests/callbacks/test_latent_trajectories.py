@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,39 @@ def loader() -> DataLoader[Tensor]:
     return DataLoader(torch.randn(9, 6, 2, generator=torch.Generator().manual_seed(0)), batch_size=4)  # type: ignore[arg-type]
 
 
-def test_what_is_kept_is_bounded_and_of_each_class() -> None:
-    made, callback = model(), LatentTrajectories()
-    arrays = data(size=300, time=450)
-    Trainer(logger=False, callbacks=[callback], **QUIET).validate(made, arrays, verbose=False)
-    kept = callback._kept
-    assert [sum(one.class_index == index for one in kept) for index in range(3)] == [16, 16, 16]
-    assert max(len(one.states) for one in kept) <= 200
-    batch = arrays.build("val")
-    for row, one in enumerate(kept[:5]):
-        assert int(one.steps[-1]) == int(batch.lengths[row])
-        torch.testing.assert_close(one.states, made(batch.inputs, batch.lengths).states[row, one.steps - 1].detach())
+class Echo(LightningModule):
+    """Its states are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = ALRNN(2, 5, 3)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return batch
+
+
+@pytest.mark.parametrize("labelled", [(), ("targets",), ("group",), ("targets", "group")])
+def test_what_is_kept_is_the_first_of_each_class_and_group(labelled: tuple[str, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    batches, expected, count = [], list[tuple[Tensor, list[int], tuple[int, int]]](), Counter[tuple[int, int]]()
+    for size, time in ((30, 7), (40, 450), (1, 1), (60, 201), (50, 400)):
+        batch = {"states": torch.randn(size, time, 5, generator=generator)}
+        batch["lengths"] = torch.randint(1, time + 1, (size,), generator=generator)
+        batch |= {name: torch.randint(0, 3, (size,), generator=generator) for name in labelled}
+        batches.append(batch)
+        for row in range(size):
+            label = tuple(int(batch[name][row]) if name in labelled else -1 for name in ("targets", "group"))
+            if len(expected) < 128 and (not labelled or count[label] < 16):  # type: ignore[index]
+                count[label] += 1  # type: ignore[index]
+                length = int(batch["lengths"][row])
+                steps = list(range(length, 0, -math.ceil(length / 200)))[::-1]
+                expected.append((batch["states"][row, [step - 1 for step in steps]], steps, label))  # type: ignore[arg-type]
+    callback, loader = LatentTrajectories(), DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    Trainer(logger=False, callbacks=[callback], **QUIET).validate(Echo(), loader, verbose=False)
+    assert len(callback._kept) == len(expected)
+    for kept, (states, steps, label) in zip(callback._kept, expected, strict=True):
+        assert torch.equal(kept.states, states)
+        assert (kept.steps.tolist(), (kept.class_index, kept.group_index)) == (steps, label)
 
 
 def test_embeddings_are_written_as_the_projector_reads_them() -> None:

@@ -79,13 +79,6 @@ def test_counts_are_exact_where_floats_are_not() -> None:
     assert int(metric.right) == size + 3
 
 
-def test_an_update_does_not_wait_for_the_device() -> None:
-    """A tensor on the meta device has no values: whatever asks for one raises."""
-    metric = TrialAccuracy(NAMES, whole_sequences=True).to("meta")
-    metric.update(*(torch.zeros(5, dtype=torch.int64, device="meta") for _ in range(3)))
-    assert all(value.device.type == "meta" for value in metric.compute().values())
-
-
 def test_names_must_differ() -> None:
     with pytest.raises(ValueError, match=r"group_names must differ from each other, got \['a', 'b', 'a'\]"):
         TrialAccuracy(["a", "b", "a"])

@@ -188,20 +188,6 @@ def test_the_step_hands_on_the_groups() -> None:
     assert "group" not in model.validation_step(batch._replace(group=None), 0)
 
 
-@pytest.mark.parametrize(("objective", "target_step", "masked", "criterion"), CASES)
-def test_counting_does_not_wait_for_the_device(
-    objective: str, target_step: str, masked: bool, criterion: str | None
-) -> None:
-    """A tensor on the meta device has no values: whatever asks for one raises."""
-    data = Trials(objective, target_step, masked=masked, criterion=criterion)
-    batch = SequenceBatch(*(None if field is None else field.to("meta") for field in data.build("val")))
-    steps = (SIZE,) if target_step == "last" else (SIZE, TIME)
-    model = model_for(data)
-    counts = model.count_right(torch.empty(*steps, OUTPUTS, device="meta"), batch, torch.empty(steps, device="meta"))
-    for count in counts:
-        assert (count.shape, count.dtype, count.device.type) == ((SIZE,), torch.int64, "meta")
-
-
 def test_checkpoints_hold_plain_values() -> None:
     data = Trials("regression", "every", criterion="direction")
     trainer = Trainer(max_epochs=1, logger=CSVLogger("logs", name=None), **QUIET)

@@ -83,7 +83,7 @@ def test_changed_networks_move_as_they_should(K: int | None) -> None:
         slopes[:, [2, 4]] = 1.0
         z = recurrence.advance(z, recurrence.drive(inputs[:, t]), slopes)
         expected.append(z)
-    order = recurrence.linearised_order([2, 0])
+    order = recurrence.linearised_order([2, 0]).tolist()
     assert order == [0, 1, 4, 2, 3]
     linearised = recurrence.linearised([2, 0])
     assert linearised.P == 1
