@@ -340,12 +340,15 @@ def check_resume(machine: Machine) -> str:
     return "bit for bit"
 
 
-def population_of(machine: Machine, count: int, steps: int, sizes: tuple[int, int], batch: int = 128) -> Any:
+def population_of(
+    machine: Machine, count: int, steps: int, sizes: tuple[int, int], batch: int = 128, cuda_graph: bool = False
+) -> Any:
     """A population of addition networks, a tenth of them with each number of nonlinear units, and its data."""
     modules, data = lightning().modules, lightning().data
     differences = [{"nonlinear_units": number % 10, "seed": number // 10} for number in range(count)]
     population = modules.PopulationModule.from_options(
         differences,
+        cuda_graph=cuda_graph,
         input_size=2,
         output_size=1,
         objective="regression",
@@ -377,17 +380,28 @@ def check_population(machine: Machine) -> str:
         trainer = trainer_of(machine, 2, Path(folder), **options)
         places = watch_steps(trainer, population)
         trainer.fit(population, sets)
-        worst = 0.0
-        for member, single, own in zip(population.members(), alone, sets.members, strict=True):
+        for single, own in zip(alone, sets.members, strict=True):
             trainer_of(machine, 2, Path(folder), **options).fit(single, own)
-            for one, other in zip(member.parameters(), single.parameters(), strict=True):
-                if one.numel():
-                    worst = max(worst, float((one.cpu() - other.cpu()).abs().max()))
+        worst = largest_difference(population.members(), alone)
+        from_graph = 0.0
+        if machine.device.type == "cuda":
+            graphed, sets = population_of(machine, 3, 20, (256, 64), cuda_graph=True)
+            trainer_of(machine, 2, Path(folder), **options).fit(graphed, sets)
+            from_graph = largest_difference(graphed.members(), population.members())
+    if from_graph > 1e-5:
+        raise AssertionError(f"from a CUDA graph, weights differ by {from_graph:.2g}")
     if worst > 1e-3:
         raise AssertionError(f"weights differ by {worst:.2g}")
     if places:
         raise AssertionError(f"the host waits for the device in a step: {sorted(set(places))}")
-    return f"weights within {worst:.1e} after 4 steps; no synchronisation in a step"
+    return f"weights within {worst:.1e} after 4 steps, from a CUDA graph {from_graph:.1e}; no synchronisation in a step"
+
+
+def largest_difference(networks: Sequence[nn.Module], others: Sequence[nn.Module]) -> float:
+    """Between the weights of networks, each with the one in its place."""
+    pairs = zip(networks, others, strict=True)
+    values = [zip(one.parameters(), other.parameters(), strict=True) for one, other in pairs]
+    return max(float((a.cpu() - b.cpu()).abs().max()) for each in values for a, b in each if a.numel())
 
 
 # ------------------------------------------------------------------------------------------------------------- timings
@@ -506,16 +520,20 @@ def time_stacks(machine: Machine) -> list[dict[str, Any]]:
 def time_training(machine: Machine) -> list[dict[str, Any]]:
     """A training step of a population in Lightning: milliseconds of wall time a step, in an epoch after the first."""
     rows = []
+    steps = 2 if machine.tiny else 20
     for count in (1, 3) if machine.tiny else (*STACKS[:-1], 500):
-        steps = 2 if machine.tiny else 20
-        population, data = population_of(machine, count, 10 if machine.tiny else 100, (64 * steps, 64), batch=64)
-        with tempfile.TemporaryDirectory() as folder:
+        row: dict[str, Any] = {"networks": count}
+        for cuda_graph in (False, True) if machine.device.type == "cuda" else (False,):
+            sizes, length = (64 * steps, 64), 10 if machine.tiny else 100
+            population, data = population_of(machine, count, length, sizes, batch=64, cuda_graph=cuda_graph)
             options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False, "limit_val_batches": 1}
             epochs: list[float] = []
-            trainer = trainer_of(machine, 3, Path(folder), callbacks=[epoch_times(machine, epochs)], **options)
-            trainer.fit(population, data)
-        rows.append({"networks": count, "milliseconds": min(epochs[1:]) / steps})
-        print(f"  {count} networks: {rows[-1]['milliseconds']:.2f} ms a step", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = trainer_of(machine, 3, Path(folder), callbacks=[epoch_times(machine, epochs)], **options)
+                trainer.fit(population, data)
+            row["from a CUDA graph" if cuda_graph else "milliseconds"] = min(epochs[1:]) / steps
+        rows.append(row)
+        print("  " + ", ".join(f"{key} {value:.2f}" for key, value in row.items()), flush=True)
     return rows
 
 
@@ -645,8 +663,11 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
                 f"| {case} | " + " | ".join(f"{row['milliseconds'][key]['median']:.3f}" for key in columns) + " |"
             )
     if not isinstance(results["training steps"]["result"], str):
-        lines += ["", "A training step of a population, in milliseconds.", "", "| networks | step |", "|---|---|"]
-        lines += [f"| {row['networks']} | {row['milliseconds']:.2f} |" for row in results["training steps"]["result"]]
+        lines += ["", "A training step of a population, in milliseconds.", ""]
+        lines += ["| networks | step | from a CUDA graph |", "|---|---|---|"]
+        for row in results["training steps"]["result"]:
+            graph = f"{row['from a CUDA graph']:.2f}" if "from a CUDA graph" in row else "–"
+            lines.append(f"| {row['networks']} | {row['milliseconds']:.2f} | {graph} |")
     if not isinstance(results["sweep"]["result"], str):
         lines += ["", "; ".join(f"{key}: {value}" for key, value in results["sweep"]["result"].items())]
     return lines

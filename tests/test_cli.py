@@ -13,7 +13,7 @@ import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_alrnn.cli import resolve_configs, run_cli
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.configs import shipped_configs
 
 TINY = [

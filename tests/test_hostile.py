@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
 from lightning_alrnn.cli import run_cli
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Arrays
 
 DATA = [

@@ -99,6 +99,8 @@ class PopulationModule(LightningModule):
         stop_when: when the training of a member ends before that of the others: "solved" or "plateau", see
             :class:`~lightning_alrnn.metrics.LearningWatch`; ``None``, it does not. A member that has stopped costs no
             more time; training ends once all have stopped or diverged.
+        cuda_graph: whether forward and backward pass of a training step are replayed from a CUDA graph, which spares
+            the host's time where networks are few and small. It needs a GPU; ``make gpu`` tells whether it pays there.
 
     Attributes:
         scores: the values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
@@ -110,7 +112,8 @@ class PopulationModule(LightningModule):
         watches: of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: if there is no member, members differ in what they cannot, or ``stop_when`` is another word.
+        ValueError: if there is no member, members differ in what they cannot, or ``stop_when`` is another word; in
+            ``setup`` if there are several processes, or no GPU for ``cuda_graph``.
 
     Example:
         >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
@@ -125,7 +128,9 @@ class PopulationModule(LightningModule):
     _strength: Tensor
     _best_loss: Tensor
 
-    def __init__(self, members: Sequence[ALRNNModule], stop_when: StopWhen | None = None) -> None:
+    def __init__(
+        self, members: Sequence[ALRNNModule], stop_when: StopWhen | None = None, cuda_graph: bool = False
+    ) -> None:
         super().__init__()
         _check_alike(members)
         self.networks = list(members)  # no submodules: each step and epoch would go through all that they hold
@@ -161,6 +166,8 @@ class PopulationModule(LightningModule):
         self.epochs = [0] * len(members)
         self.steps = [0] * len(members)
         self.stop_when = stop_when
+        self.cuda_graph = cuda_graph
+        self._graph: tuple[list[torch.Size], Callable[..., tuple[Tensor, ...]]] | None = None
         self.watches = [LearningWatch(None, stop_when) for _ in members]
         self._optimizers: list[Optimizer] = []
         self._schedulers: list[Any] = []
@@ -178,7 +185,11 @@ class PopulationModule(LightningModule):
 
     @classmethod
     def from_options(
-        cls, differences: Sequence[Mapping[str, Any]], stop_when: StopWhen | None = None, **options: Any
+        cls,
+        differences: Sequence[Mapping[str, Any]],
+        stop_when: StopWhen | None = None,
+        cuda_graph: bool = False,
+        **options: Any,
     ) -> PopulationModule:
         """A population of networks that have their options in common, but for what is listed.
 
@@ -186,6 +197,7 @@ class PopulationModule(LightningModule):
             differences: for each member the options that it has for itself, such as ``nonlinear_units`` and
                 ``mar_strength``, and ``seed``, which its initial weights are drawn with (0 where there is none).
             stop_when: as for the constructor.
+            cuda_graph: as for the constructor.
             **options: those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
 
         Returns:
@@ -208,7 +220,7 @@ class PopulationModule(LightningModule):
                 own = {**options, **difference}
                 torch.manual_seed(own.pop("seed", 0))
                 members.append(ALRNNModule(**(own | {"encoder": copy.deepcopy(own.get("encoder"))})))
-        return cls(members, stop_when)
+        return cls(members, stop_when, cuda_graph)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
         """The networks as ordinary modules.
@@ -323,9 +335,15 @@ class PopulationModule(LightningModule):
         reason = "convolutions and other cores than the ALRNN are no faster together"
         if self.vectorised:
             try:
-                outputs = torch.vmap(one, randomness="different")(state, fields)
+                together = torch.vmap(one, randomness="different")
+                if self.cuda_graph and self.training and rows is None and torch.is_grad_enabled():
+                    outputs = self._replay(together, state, fields)
+                else:
+                    outputs = together(state, fields)
                 self._announce("in one call")
                 return _Outputs(*outputs)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:  # what vmap refuses; an error of the network itself comes again below
                 self.vectorised = False
                 reason = str(error).partition("\n")[0]
@@ -335,6 +353,33 @@ class PopulationModule(LightningModule):
         ]
         self._announce(f"one after the other ({reason})")
         return _Outputs(*map(torch.stack, zip(*single, strict=True)))
+
+    def _replay(
+        self,
+        together: Callable[[dict[str, Tensor], dict[str, Tensor]], _Outputs],
+        state: dict[str, Tensor],
+        fields: dict[str, Tensor],
+    ) -> _Outputs:
+        """The pass of all networks from a CUDA graph, which is captured at the first batch of a fit.
+
+        Batches of another shape, as the last of an epoch may be, run without it. Gradients reach the losses alone.
+        """
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            values = iter(tensors)
+            outputs = together({name: next(values) for name in state}, {name: next(values) for name in fields})
+            unused = {name: getattr(outputs, name).detach() for name in ("outputs", "states", "lengths")}
+            return tuple(outputs._replace(**unused))
+
+        tensors = (*state.values(), *fields.values())
+        shapes = [value.shape for value in tensors]
+        if self._graph is None:
+            # parameters and buffers stay where they are; a batch is copied to where the first one was
+            samples = (*state.values(), *(value.clone() for value in fields.values()))
+            graphed: Any = torch.cuda.make_graphed_callables(run, samples, allow_unused_input=True)
+            self._graph = shapes, graphed
+        captured, graphed = self._graph
+        return _Outputs(*graphed(*tensors)) if shapes == captured else together(state, fields)
 
     def _announce(self, how: str) -> None:
         if not self._announced:
@@ -464,6 +509,9 @@ class PopulationModule(LightningModule):
                 f"a population trains on one device, got {self.trainer.world_size} processes: train one population on "
                 "each device"
             )
+        if self.cuda_graph and self.trainer.strategy.root_device.type != "cuda":
+            raise ValueError(f"cuda_graph=True needs a GPU, got {self.trainer.strategy.root_device}")
+        self._graph = None
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if stage == "fit":
@@ -560,7 +608,8 @@ class PopulationModule(LightningModule):
 
     def _record(self, split: Split, members: Sequence[int]) -> None:
         """Note the scores of an epoch, which are read all at once, and forget its batches."""
-        losses = {name: metric.compute() for name, metric in self._losses(split).items()}
+        # a metric of one value gives it without its dimension
+        losses = {name: metric.compute().reshape(-1) for name, metric in self._losses(split).items()}
         values = []
         for k in members:
             scores = {name: column[k] for name, column in losses.items()}

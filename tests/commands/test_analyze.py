@@ -17,7 +17,7 @@ from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis.network_study import study
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.analyze import SequenceCollector, _spread, analyze_network
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Addition
 
 QUICK = [

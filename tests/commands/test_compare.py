@@ -14,7 +14,7 @@ import yaml
 
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.compare import Candidate, _group, _of_checkpoints, _read, compare_networks
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, write_record
 

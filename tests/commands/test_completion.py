@@ -15,8 +15,8 @@ from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn import Addition, ALRNNModule, callbacks, datamodules
 from lightning_alrnn.commands.completion import completion_script, options_of_commands
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.help import COMMANDS
-from lightning_alrnn.commands.main import main
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 

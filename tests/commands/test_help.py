@@ -9,8 +9,8 @@ from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn import cli
 from lightning_alrnn.commands.completion import options_of_commands
+from lightning_alrnn.commands.entry import OWN_COMMANDS, main
 from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
-from lightning_alrnn.commands.main import OWN_COMMANDS, main
 
 OVERVIEW = ""  # the one of no command
 

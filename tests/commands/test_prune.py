@@ -14,7 +14,7 @@ from pytorch_lightning import Trainer
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis import Removal
 from lightning_alrnn.cli import run_cli
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.prune import prune_module, prune_network
 from lightning_alrnn.datamodules import Addition
 

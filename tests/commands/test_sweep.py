@@ -18,7 +18,7 @@ from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.sweep import _signals_as_interrupt
 from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, command, executors
 from lightning_alrnn.sweep.populations import Work

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.datamodules.speech_commands import TEN_WORDS
 

@@ -20,8 +20,8 @@ from pytorch_lightning.cli import LightningCLI
 import lightning_alrnn
 from lightning_alrnn import cli, datamodules, modules
 from lightning_alrnn.commands import completion, sweep, verdict
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.help import COMMANDS
-from lightning_alrnn.commands.main import main
 from lightning_alrnn.commands.parsers import PARSERS, parser_of
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from scripts import load_script
 
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, NoReturn, get_args, get_origin
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def _missing_entry(name: str, annotation: Any, described: dict[str, str], sectio
 
 def _missing_returns(function: Callable[..., Any], sections: Sections) -> list[str]:
     annotation = _evaluated(inspect.signature(function).return_annotation, function)
-    if annotation is None or get_args(annotation) == (None,):  # Iterator[None], of a context manager
+    if annotation in (None, NoReturn) or get_args(annotation) == (None,):  # Iterator[None], of a context manager
         return []
     texts = [sections[name][""] for name in ("Returns", "Yields") if name in sections]
     if not texts and "Args" in sections and not _describes_itself(annotation):

@@ -417,6 +417,53 @@ def test_scores_are_distributed_as_alone_where_initial_states_are_drawn() -> Non
     assert permutation_test(alone, together(initial_radius=0.5)) <= 0.001  # it would tell if less were drawn
 
 
+class _Graphed(Callback):
+    """Lets a population use graphs where there is no GPU."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        pl_module.cuda_graph = True
+
+
+def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    replays: list[tuple[int, ...]] = []
+    captures: list[int] = []
+
+    def capture(run: Callable[..., Any], samples: Sequence[Tensor], allow_unused_input: bool) -> Callable[..., Any]:
+        captures.append(len(samples))
+
+        def replay(*tensors: Tensor) -> Any:
+            for sample, value in zip(samples, tensors, strict=True):
+                if sample.data_ptr() != value.data_ptr():  # a graph knows its memory alone
+                    assert not value.requires_grad
+                    sample.copy_(value)
+            replays.append(tuple(tensors[-1].shape))
+            return run(*samples)
+
+        return replay
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+
+    def sets() -> PopulationDataModule:
+        return PopulationDataModule(
+            [Addition(sequence_length=9, train_size=40, val_size=8, test_size=8, batch_size=16)] * 4
+        )
+
+    plain, graphed = (PopulationModule([member(P, P) for P in UNITS]) for _ in range(2))
+    trainer().fit(plain, sets())
+    trainer(callbacks=[_Graphed()]).fit(graphed, sets())
+    assert len(captures) == 1
+    assert len(replays) == 4  # of two epochs of 16, 16 and 8 sequences
+    assert equal(weights(plain.stack), weights(graphed.stack))
+    with pytest.raises(ValueError, match="cuda_graph=True needs a GPU, got cpu"):
+        trainer().fit(PopulationModule([member(1)], cuda_graph=True), sets())
+
+
+def test_a_population_of_one() -> None:
+    population = PopulationModule([member(1)])
+    trainer().fit(population, PopulationDataModule([data()]))
+    assert population.scores[0].keys() >= {"train/loss", "val/task_loss", "val/mse"}
+
+
 def test_members_that_cannot_share_a_step() -> None:
     with pytest.raises(ValueError, match="at least one member, got none"):
         PopulationModule([])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_alrnn import ALRNN
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep.plan import (
     _ALRNN_ONLY,
     config_hash,

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep import Run, judge
 from lightning_alrnn.sweep.report import format_verdict, verdict_json, verdict_page, write_verdict
 from lightning_alrnn.sweep.store import Record, write_record

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import MemberCallbacks
-from lightning_alrnn.commands.main import main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.modules import PopulationModule
 from lightning_alrnn.sweep import run, run_population
 from lightning_alrnn.sweep.folders import MemberFolders

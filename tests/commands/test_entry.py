@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightning_alrnn
-from lightning_alrnn.commands import main
+from lightning_alrnn.commands import entry
 from lightning_alrnn.commands.help import COMMANDS, OVERVIEW, find_screen
 from lightning_alrnn.sweep import workers
 
@@ -68,7 +68,7 @@ def test_workers_are_prepared_for_a_sweep_that_has_them(
 ) -> None:
     calls: list[str] = []
     monkeypatch.setattr(workers, "prepare_workers", lambda: calls.append("workers"))
-    monkeypatch.setattr(main, "resolve_name", lambda name: lambda rest: calls.append(name))
-    main.main(arguments)
-    assert calls == ["workers", main.OWN_COMMANDS[arguments[0]]][not prepared :]
+    monkeypatch.setattr(entry, "resolve_name", lambda name: lambda rest: calls.append(name))
+    entry.main(arguments)
+    assert calls == ["workers", entry.OWN_COMMANDS[arguments[0]]][not prepared :]
     assert capsys.readouterr().err.count("\n") == said
