@@ -7,7 +7,7 @@ if __name__ != "lightning_alrnn.callbacks":
     )
 
 from lightning_alrnn.callbacks.active_units import ActiveUnits
-from lightning_alrnn.callbacks.base import PeriodicCallback, StatesCallback
+from lightning_alrnn.callbacks.base import PeriodicCallback, ReadingCallback, StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
 from lightning_alrnn.callbacks.exact_resume import ExactResume
@@ -34,6 +34,7 @@ __all__ = [
     "NeuralFit",
     "PeriodicCallback",
     "PredictionWriter",
+    "ReadingCallback",
     "RegimeOccupancy",
     "SignalsAtStepEnd",
     "Spectrum",

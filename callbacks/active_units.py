@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from matplotlib.figure import Figure
-from torch import Tensor
-
 from lightning_alrnn.analysis.units import UnitStatistics
-from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.metrics.units import UnitActivity
-from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.regimes import plot_units
+from lightning_alrnn.callbacks.base import ReadingCallback
+from lightning_alrnn.readings import Units
 
 
-class ActiveUnits(StatesCallback):
+class ActiveUnits(ReadingCallback):
     """Logs how many nonlinear units switch along the validation trajectories.
 
     A rectified unit that is always on or always off is linear in effect; only one that switches is a nonlinearity in
@@ -45,25 +39,12 @@ class ActiveUnits(StatesCallback):
         figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, figure_every_n_epochs, module)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be a share of steps between 0 and 1, got {threshold}")
-        self.threshold = threshold
+        super().__init__(Units(threshold), every_n_epochs, figure_every_n_epochs, module)
 
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._activity = UnitActivity(rnn.nonlinear_units, self.threshold).to(device)
-
-    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        self._activity.update(states, lengths)
-
-    def compute(self, rnn: ALRNN) -> dict[str, float]:
-        self.result: UnitStatistics = self._activity.statistics()
-        return {
-            "units/active": self.result.active,
-            "units/always_on": self.result.always_on,
-            "units/always_off": self.result.always_off,
-            "units/mean_duty": self.result.mean_duty,
-        }
-
-    def figures(self) -> dict[str, Figure]:
-        return {"units/duty_cycle": plot_units(self.result)}
+    @property
+    def result(self) -> UnitStatistics:
+        """The statistics of the last evaluation."""
+        statistics: UnitStatistics = self.answer
+        return statistics

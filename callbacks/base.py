@@ -14,8 +14,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_alrnn.callbacks.figures import log_figures
-from lightning_alrnn.callbacks.totals import StateTotals, share_totals
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.readings import Evidence, Reading, share_evidence
 
 _Value = TypeVar("_Value")
 _PROGRESS_BAR = ("regime/visited", "units/active")
@@ -114,7 +114,8 @@ class StatesCallback(PeriodicCallback):
             "network.encoder", or the end of it, "encoder".
 
     Attributes:
-        needs: what a subclass reads from :attr:`totals` in :meth:`compute`: "regimes", "moments" or both.
+        needs: what a subclass reads from :attr:`evidence` in :meth:`compute`: "regimes", "moments", "units" and
+            "trajectories".
     """
 
     needs: tuple[str, ...] = ()
@@ -142,12 +143,12 @@ class StatesCallback(PeriodicCallback):
         return self._rnn
 
     @property
-    def totals(self) -> StateTotals:
-        """Regimes and moments of the epoch, shared by all callbacks that look at this ALRNN."""
-        return self._totals
+    def evidence(self) -> Evidence:
+        """The network and the states of the epoch, shared by all callbacks that look at this ALRNN."""
+        return self._evidence
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        """Forget what was accumulated, before an epoch of validation, beyond :attr:`totals`.
+        """Forget what was accumulated, before an epoch of validation, beyond :attr:`evidence`.
 
         Args:
             rnn: the network.
@@ -184,8 +185,9 @@ class StatesCallback(PeriodicCallback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            self._totals = share_totals(self.rnn, pl_module.device)
-            self._totals.want(*self.needs)
+            names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
+            self._evidence = share_evidence(self.rnn, pl_module.device, names)
+            self._evidence.need(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
     def on_validation_batch_end(
@@ -199,7 +201,7 @@ class StatesCallback(PeriodicCallback):
     ) -> None:
         if self._due:
             seen = self._states_of(outputs, pl_module)
-            self._totals.update((dataloader_idx, batch_idx), *seen)
+            self._evidence.update((dataloader_idx, batch_idx), *seen)
             self.update(*seen)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -231,6 +233,53 @@ class StatesCallback(PeriodicCallback):
         if isinstance(entry, Mapping):
             return next((value for key, value in entry.items() if _ends_with(self._path, key)), None)
         return entry
+
+
+class ReadingCallback(StatesCallback):
+    """Logs a reading of the states of validation: its keys, and its figures.
+
+    Args:
+        reading: What is read, a :class:`~lightning_alrnn.readings.Reading`.
+        every_n_epochs: epochs between two evaluations.
+        figure_every_n_epochs: epochs between two figures, 0 for none.
+        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
+
+    Attributes:
+        reading: What is read.
+        answer: What :meth:`Reading.measure` returned at the last evaluation.
+
+    Raises:
+        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
+        ValueError: if a number of epochs is out of range.
+
+    Example:
+        >>> from lightning_alrnn.readings import Regimes
+        >>> ReadingCallback(Regimes(), every_n_epochs=5).needs
+        ('regimes',)
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        every_n_epochs: int = 1,
+        figure_every_n_epochs: int = 25,
+        module: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        self.reading = reading
+        self.needs = reading.needs
+
+    @property
+    def state_key(self) -> str:
+        """Tells apart callbacks that read different things, or different ALRNNs."""
+        return self._generate_state_key(reading=type(self.reading).__name__, module=self.module)
+
+    def compute(self, rnn: ALRNN) -> dict[str, float]:
+        self.answer: Any = self.reading.measure(self.evidence)
+        return self.reading.values(self.answer)
+
+    def figures(self) -> dict[str, Figure]:
+        return self.reading.figures(self.answer)
 
 
 def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> tuple[str, ALRNN]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,42 +19,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
+from lightning_alrnn.callbacks.base import ReadingCallback
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.readings import READINGS, Reading, chart_layout
 
-_LAYOUT: dict[
-    str, dict[str, list[Any]]
-] = {  # of TensorBoard's Custom Scalars: group, chart, regular expressions of keys
-    "task": {
-        "loss": ["Multiline", [r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$"]],
-        "score": ["Multiline", [r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$"]],
-        "score by group": ["Multiline", [r"^val/accuracy/.+"]],
-    },
-    "regimes": {
-        "number": ["Multiline", [r"regime/visited$", r"regime/effective$"]],
-        "switches a step, share of the most frequent": [
-            "Multiline",
-            [r"regime/switch_rate$", r"regime/top_occupancy$"],
-        ],
-        "shared by groups": ["Multiline", [r"regime/sharing_jaccard$", r"regime/sharing_js$"]],
-    },
-    "units": {
-        "number": ["Multiline", [r"units/active$", r"units/always_on$", r"units/always_off$"]],
-        "duty cycle": ["Multiline", [r"units/mean_duty$"]],
-        "loss without a unit": ["Multiline", [r"ablation/(linearise|silence)_(max|mean)$"]],
-    },
-    "fixed points": {
-        "number": ["Multiline", [rf"fixed_points/{kind}$" for kind in ("stable", "saddle", "unstable", "marginal")]],
-        "born and died": ["Multiline", [r"fixed_points/born$", r"fixed_points/died$", r"fixed_points/bifurcation$"]],
-        "slowest timescale (steps)": ["Multiline", [r"fixed_points/slowest_timescale$"]],
-        "largest |λ|": ["Multiline", [r"fixed_points/max_modulus$"]],
-    },
-    "spectrum": {
-        "slowest timescale (steps)": ["Multiline", [r"spectrum/slowest_timescale$"]],
-        "largest |λ|": ["Multiline", [r"spectrum/max_modulus$"]],
-        "angle of PC 1 to the slowest mode (degrees)": ["Multiline", [r"spectrum/pc1_angle$"]],
-    },
-}
 _SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss")
 
 
@@ -93,8 +61,9 @@ class Dashboard(Callback):
             return
         self._laid_out = True  # by now it is known what is logged
         keys = [*trainer.callback_metrics, *(f"train/{name}" for name in ("loss", "task_loss"))]
+        charts = chart_layout(readings_of(trainer.callbacks), keys)  # type: ignore[attr-defined]
         for logger in _tensorboards(trainer):
-            logger.experiment.add_custom_scalars(chart_layout(keys))
+            logger.experiment.add_custom_scalars(charts)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         directory = trainer.log_dir  # a broadcast: every process takes part
@@ -109,6 +78,19 @@ class Dashboard(Callback):
                 writer.file_writer.add_summary(summary)
             writer.flush()
         _write(run_summary(trainer, metrics, directory))
+
+
+def readings_of(callbacks: Iterable[Callback]) -> list[Reading]:
+    """The readings of the package, and those that callbacks log besides.
+
+    Args:
+        callbacks: Callbacks of a Trainer.
+
+    Returns:
+        Readings, the package's first.
+    """
+    further = [callback.reading for callback in callbacks if type(callback) is ReadingCallback]
+    return [*READINGS, *further]
 
 
 def model_card(
@@ -259,27 +241,6 @@ def _hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, 
 def _own(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Without what LightningCLI notes for itself."""
     return {name: value for name, value in hyperparameters.items() if not name.startswith("_")}
-
-
-def chart_layout(keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    """The charts of TensorBoard's *Custom Scalars* that have something to show.
-
-    Args:
-        keys: what is logged.
-
-    Returns:
-        Charts by group and title, as ``SummaryWriter.add_custom_scalars`` takes them.
-    """
-    known = list(keys)
-    shown = {
-        group: {
-            title: chart
-            for title, chart in charts.items()
-            if any(re.search(pattern, key) for pattern in chart[1] for key in known)
-        }
-        for group, charts in _LAYOUT.items()
-    }
-    return {group: charts for group, charts in shown.items() if charts}
 
 
 @rank_zero_only

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
-from lightning_alrnn.analysis.fixed_point_search import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
+from lightning_alrnn.analysis.fixed_point_search import MOST_UNITS, FixedPointSet
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
-from lightning_alrnn.analysis.system import read_recurrence
 from lightning_alrnn.analysis.tracking import STABILITIES, places
-from lightning_alrnn.callbacks.base import StatesCallback
+from lightning_alrnn.callbacks.base import ReadingCallback
 from lightning_alrnn.callbacks.figures import log_text
 from lightning_alrnn.callbacks.fixed_point_history import MOST_TRACKED, FixedPointHistory
-from lightning_alrnn.metrics.moments import StateMoments
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space, plot_tracking
+from lightning_alrnn.plotting.fixed_points import plot_tracking
+from lightning_alrnn.readings import FixedPointsOfInput
+from lightning_alrnn.readings.attractors import CHANGES, Attractors
 
-_KEYS = tuple(
-    f"fixed_points/{name}"
-    for name in ("total", "stable", "saddle", "unstable", "marginal", "complete", "max_modulus", "slowest_timescale")
-)
-_CHANGES = tuple(f"fixed_points/{name}" for name in ("born", "died", "changed_stability", "bifurcation"))
-_TRAJECTORIES = 64
-_ROWS = 2048
-_REGIMES = 16
-_RESTARTS = 64
+_CHANGES = tuple(key.name for key in FixedPointsOfInput.keys[-CHANGES:])
 
 
-class FixedPoints(StatesCallback):
+class FixedPoints(ReadingCallback):
     """Logs the fixed points of the network under a constant input, by stability.
 
     A fixed point is a state with z = A z + W φ*(z) + C s + h. Logged every epoch of validation:
@@ -84,7 +73,7 @@ class FixedPoints(StatesCallback):
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Attributes:
-        result: the :class:`FixedPointSet` of the last evaluation; ``None`` where a parameter is not finite.
+        answer: the :class:`~lightning_alrnn.readings.attractors.Attractors` of the last evaluation, or ``None``.
         history: the :class:`FixedPointHistory` of the run.
 
     Raises:
@@ -92,7 +81,7 @@ class FixedPoints(StatesCallback):
         ValueError: if ``max_visited`` is below 1, ``time_budget`` negative, or a number of epochs out of range.
     """
 
-    needs = ("regimes",)
+    answer: Attractors | None
 
     def __init__(
         self,
@@ -104,15 +93,12 @@ class FixedPoints(StatesCallback):
         figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, figure_every_n_epochs, module)
         if max_visited < 1:
             raise ValueError(f"max_visited must be at least 1, got {max_visited}")
         if not time_budget >= 0:
             raise ValueError(f"time_budget must not be negative, got {time_budget}")
-        self.inputs = None if inputs is None else list(inputs)
-        self.exhaustive_max_nonlinear_units = exhaustive_max_nonlinear_units
-        self.max_visited = max_visited
-        self.time_budget = time_budget
+        reading = FixedPointsOfInput(inputs, exhaustive_max_nonlinear_units, max_visited, time_budget)
+        super().__init__(reading, every_n_epochs, figure_every_n_epochs, module)
         self.history = FixedPointHistory()
         self._now: tuple[int, int] | None = None
 
@@ -139,88 +125,31 @@ class FixedPoints(StatesCallback):
         if self._event is not None:
             log_text(trainer, f"{self.prefix}fixed_points/bifurcation", self._event)
 
-    def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        self._moments = StateMoments(rnn.hidden_size).to("cpu" if device.type == "mps" else device)
-        self._trajectories: tuple[Tensor, Tensor] | None = None
-
-    def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        if self._trajectories is None:
-            states, lengths = states[:_TRAJECTORIES].clone(), lengths[:_TRAJECTORIES]
-            self._trajectories = states, lengths
-            # the spread of some states is enough to tell near from far
-            stride = -(-states.shape[1] * len(states) // _ROWS)
-            self._moments.update(states[:, ::stride], (lengths + stride - 1) // stride)
-
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        self.result: FixedPointSet | None = None
-        visited = self.totals.regimes().codes
-        components = self._moments.components()
-        if self._trajectories is not None:
-            states, lengths = self._trajectories
-            self._trajectories = states.cpu(), lengths.cpu()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
-            # a network that has diverged has no fixed points to speak of; stopping it is up to the LightningModule
-            return dict.fromkeys(_KEYS + _CHANGES, math.nan)
-        if rnn.nonlinear_units > self.exhaustive_max_nonlinear_units:
-            visited = visited[: self.max_visited]
-        found = fixed_points(
-            rnn,
-            None if self.inputs is None else torch.tensor(self.inputs),
-            visited=visited,
-            max_exhaustive_units=self.exhaustive_max_nonlinear_units,
-            restarts=_RESTARTS,
-            time_limit=self.time_budget,
-            max_ghosts=0,
-        )
-        self.result = cast(FixedPointSet, found)  # of one input
-        # for the figure, which may be drawn when the weights have moved on
-        self._recurrence = copy.deepcopy(read_recurrence(rnn))
-        self._visited = visited[:_REGIMES]
-        values = summarize_fixed_points(self.result)
-        return values | self._track(values, components)
+        values = super().compute(rnn)
+        spread = self.evidence.spread()  # every process has a part in it
+        return values | (dict.fromkeys(_CHANGES, math.nan) if self.answer is None else self._track(values, spread))
 
     def figures(self) -> dict[str, Figure]:
-        if self.result is None:
-            return {}
-        regimes = eigenvalues_of_regimes(self._recurrence, self._visited)
-        drawn = {"fixed_points/eigenvalues": plot_eigenvalues(self.result, self._visited, regimes)}
-        if self._trajectories is not None:
-            drawn["fixed_points/state_space"] = plot_state_space(*self._trajectories, self.result)
-        if self.history.evaluations:
+        drawn = super().figures()
+        if self.answer is not None and self.history.evaluations:
             drawn["fixed_points/tracking"] = plot_tracking(
-                self.history.evaluations, self.history.bifurcations, complete=self.result.complete
+                self.history.evaluations, self.history.bifurcations, complete=self.answer.points.complete
             )
         return drawn
 
     def _track(self, values: dict[str, float], components: PrincipalComponents) -> dict[str, float]:
-        if self._now is None or self.result is None:
+        points = cast(Attractors, self.answer).points
+        if self._now is None:
             return dict.fromkeys(_CHANGES, 0.0)
         counts = [int(values[f"fixed_points/{name}"]) for name in STABILITIES]
-        changes = self.history.add(*self._now, places(self.result, MOST_TRACKED), counts, components)
+        changes = self.history.add(*self._now, places(points, MOST_TRACKED), counts, components)
         if changes.bifurcation:
-            how = "all regimes searched" if self.result.complete else "not all regimes searched: some may be missed"
+            how = "all regimes searched" if points.complete else "not all regimes searched: some may be missed"
             self._event = f"epoch {self._now[0]}: {changes}; {how}"
         return dict(zip(_CHANGES, map(float, changes[:4]), strict=True))
 
-
-def summarize_fixed_points(found: FixedPointSet) -> dict[str, float]:
-    """The scalars that :class:`FixedPoints` logs.
-
-    Args:
-        found: fixed points under one input.
-
-    Returns:
-        Values by key.
-    """
-    continua = len(found.continua)
-    kinds = {name: found.stability.count(name) for name in ("stable", "saddle", "unstable", "marginal")}
-    kinds["marginal"] += continua
-    decaying = found.timescales[found.timescales >= 0]
-    values = (
-        len(found.z) + continua,
-        *kinds.values(),
-        float(found.complete),
-        float(found.eigenvalues.abs().max()) if len(found.z) else math.nan,
-        float(decaying.max()) if len(decaying) else math.nan,
-    )
-    return dict(zip(_KEYS, values, strict=True))
+    @property
+    def result(self) -> FixedPointSet | None:
+        """The fixed points of the last evaluation; ``None`` where a parameter is not finite."""
+        return None if self.answer is None else self.answer.points

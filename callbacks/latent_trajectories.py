@@ -12,11 +12,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_alrnn.analysis.spectrum import PrincipalComponents, latent_dimensions
-from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
+from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.callbacks.base import ReadingCallback, find_group_names
 from lightning_alrnn.callbacks.figures import log_embedding
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories, regime_names
+from lightning_alrnn.readings import LatentDimensions
 
 _SEQUENCES = 128
 _OF_EACH_LABEL = 16
@@ -25,7 +26,7 @@ _STEPS = 200
 _ROWS = 5000
 
 
-class LatentTrajectories(StatesCallback):
+class LatentTrajectories(ReadingCallback):
     """Shows the states in the plane of their leading principal components, and logs how many dimensions they fill.
 
     Logged every epoch of validation, over all valid steps and all processes:
@@ -52,13 +53,11 @@ class LatentTrajectories(StatesCallback):
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Attributes:
-        components: the :class:`PrincipalComponents` of the states at the last evaluation.
+        answer: the :class:`PrincipalComponents` of the states at the last evaluation.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
     """
-
-    needs = ("moments",)
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class LatentTrajectories(StatesCallback):
         figure_every_n_epochs: int = 25,
         module: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, figure_every_n_epochs, module)
+        super().__init__(LatentDimensions(), every_n_epochs, figure_every_n_epochs, module)
         self.embeddings = embeddings
         self._keeps = False
         self._kept: list[Trajectory] = []
@@ -141,16 +140,21 @@ class LatentTrajectories(StatesCallback):
         for row, (length, *label) in zip(states, facts, strict=True):
             at = torch.arange(length - 1, -1, -length // _STEPS).flip(0)  # the last step among them
             self._kept.append(Trajectory(row[: len(at)].flip(0), at + 1, *label))
-        self.components: PrincipalComponents = self.totals.components()
-        return {f"latent/{name}": value for name, value in latent_dimensions(self.components)._asdict().items()}
+        return super().compute(rnn)
 
     def figures(self) -> dict[str, Figure]:
         if not self._kept:
             return {}
         drawn = plot_trajectories(
-            self._kept, self.components, self.rnn.nonlinear_units, self._class_names, self._group_names
+            self._kept, self.answer, self.rnn.nonlinear_units, self._class_names, self._group_names
         )
         return {"latent/trajectories": drawn}
+
+    @property
+    def components(self) -> PrincipalComponents:
+        """The principal components of the states at the last evaluation."""
+        components: PrincipalComponents = self.answer
+        return components
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)

@@ -18,6 +18,7 @@ from lightning_alrnn.metrics.neural import ConditionAverages, SpikeAgreement
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.observation import Observation
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
+from lightning_alrnn.readings import SpikeFit
 
 
 class NeuralFit(StatesCallback):
@@ -109,7 +110,7 @@ class NeuralFit(StatesCallback):
         self.statistics: SpikeStatistics = self._agreement.statistics()
         if self.figure_every_n_epochs:
             self._draw_examples()
-        return {"neural/psth_correlation": float(self.result["psth_correlation"])}
+        return {SpikeFit.keys[0].name: float(self.result["psth_correlation"])}
 
     def figures(self) -> dict[str, Figure]:
         return {

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from matplotlib.figure import Figure
-from pytorch_lightning import LightningModule, Trainer
-
-from lightning_alrnn.analysis.regime_statistics import (
-    GroupOccupancy,
-    RegimeCounts,
-    RegimeSharing,
-    regime_sharing,
-    summarize_regimes,
-)
-from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
-from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.regimes import plot_group_regimes, plot_regime_sharing, plot_regimes
+from lightning_alrnn.analysis.regime_statistics import RegimeCounts
+from lightning_alrnn.callbacks.base import ReadingCallback
+from lightning_alrnn.readings import Regimes
+from lightning_alrnn.readings.regimes import RegimeUse
 
 
-class RegimeOccupancy(StatesCallback):
+class RegimeOccupancy(ReadingCallback):
     """Logs how many linear regimes the validation trajectories visit, and how often.
 
     Logged every epoch of validation, over all valid steps and all processes:
@@ -50,37 +39,19 @@ class RegimeOccupancy(StatesCallback):
         figure_every_n_epochs: epochs between two figures, 0 for none.
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
+    Attributes:
+        answer: the :class:`~lightning_alrnn.readings.regimes.RegimeUse` of the last evaluation.
+
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
     """
 
-    needs = ("regimes",)
+    answer: RegimeUse
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        self._names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
+        super().__init__(Regimes(), every_n_epochs, figure_every_n_epochs, module)
 
-    def compute(self, rnn: ALRNN) -> dict[str, float]:
-        self.result: RegimeCounts = self.totals.regimes()
-        values = {f"regime/{name}": value for name, value in summarize_regimes(self.result)._asdict().items()}
-        # after the counts of all processes are put together, so that each decides alike whether there are groups
-        groups = self.totals.group_occupancy(None if self._names is None else len(self._names))
-        self.groups: GroupOccupancy | None = groups if len(groups.groups) else None
-        self.sharing: RegimeSharing | None = None
-        if self.groups is not None:
-            self.sharing = regime_sharing(self.groups)
-            values["regime/sharing_jaccard"] = self.sharing.mean_jaccard
-            values["regime/sharing_js"] = self.sharing.mean_js
-        return values
-
-    def figures(self) -> dict[str, Figure]:
-        drawn = {"regime/occupancy": plot_regimes(self.result)}
-        if self.groups is not None and self.sharing is not None:
-            names = [_name(index, self._names) for index in self.groups.groups.tolist()]
-            drawn["regime/groups"] = plot_group_regimes(self.groups, names)
-            drawn["regime/sharing"] = plot_regime_sharing(self.sharing, names)
-        return drawn
-
-
-def _name(index: int, names: Sequence[str] | None) -> str:
-    return names[index] if names is not None and index < len(names) else str(index)
+    @property
+    def result(self) -> RegimeCounts:
+        """The counts of the last evaluation."""
+        return self.answer.counts

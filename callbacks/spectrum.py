@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-from matplotlib.figure import Figure
-
-from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
-from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.plotting.spectrum import plot_spectrum
-
-_KEYS = tuple(
-    f"spectrum/{name}"
-    for name in (
-        "max_modulus",
-        "slowest_timescale",
-        "slowest_eigenvalue_real",
-        "slowest_eigenvalue_imag",
-        "pc1_angle",
-        "pc1_variance",
-    )
-)
-_REGIMES = 16
+from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum
+from lightning_alrnn.callbacks.base import ReadingCallback
+from lightning_alrnn.readings import SlowestMode
+from lightning_alrnn.readings.spectrum import Modes
 
 
-class Spectrum(StatesCallback):
+class Spectrum(ReadingCallback):
     """Logs the slowest mode of the dynamics, and the angle between it and the states' leading principal component.
 
     A network that integrates evidence, such as one that reads a review, has a mode that hardly decays (an approximate
@@ -55,9 +37,7 @@ class Spectrum(StatesCallback):
         module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
 
     Attributes:
-        result: the :class:`RegimeSpectrum` of the last evaluation, with the eigenvalues and timescales of each regime;
-            ``None`` where a parameter is not finite.
-        components: the :class:`PrincipalComponents` of the states.
+        answer: the :class:`~lightning_alrnn.readings.spectrum.Modes` of the last evaluation.
 
     Raises:
         MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
@@ -67,29 +47,17 @@ class Spectrum(StatesCallback):
         Williams, Golub, Ganguli & Sussillo, NeurIPS 2019 (arXiv:1906.10720).
     """
 
-    needs = ("regimes", "moments")
+    answer: Modes
 
-    def compute(self, rnn: ALRNN) -> dict[str, float]:
-        regimes = self.totals.regimes()
-        self.components: PrincipalComponents = self.totals.components()
-        self.result: RegimeSpectrum | None = None
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
-            # stopping a network that has diverged is up to the LightningModule
-            return dict.fromkeys(_KEYS, math.nan)
-        self.result = regime_spectrum(rnn, regimes, _REGIMES)
-        slowest, share = self.result.slowest, float(self.components.share[0])
-        leading = self.components.directions[0]
-        values = (
-            float(self.result.eigenvalues.abs().max()),
-            slowest.timescale,
-            slowest.eigenvalue.real,
-            slowest.eigenvalue.imag,
-            math.nan if math.isnan(share) else principal_angle(leading, slowest.directions),
-            share,
-        )
-        return dict(zip(_KEYS, values, strict=True))
+    def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
+        super().__init__(SlowestMode(), every_n_epochs, figure_every_n_epochs, module)
 
-    def figures(self) -> dict[str, Figure]:
-        if self.result is None:
-            return {}
-        return {"spectrum/slowest_mode": plot_spectrum(self.result, self.components)}
+    @property
+    def result(self) -> RegimeSpectrum | None:
+        """The eigenvalues and timescales of each regime; ``None`` where a parameter is not finite."""
+        return self.answer.spectrum
+
+    @property
+    def components(self) -> PrincipalComponents:
+        """The principal components of the states."""
+        return self.answer.components

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -17,11 +16,7 @@ from lightning_alrnn.callbacks.base import PeriodicCallback, find_alrnn
 from lightning_alrnn.metrics.ablation import AblationSums
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.scan import ScanOutput
-from lightning_alrnn.plotting.ablation import plot_ablation
-
-_KEYS = tuple(
-    f"ablation/{name}" for name in ("linearise_max", "linearise_mean", "silence_max", "silence_mean", "important_units")
-)
+from lightning_alrnn.readings import Ablation
 
 
 @runtime_checkable
@@ -129,7 +124,7 @@ class UnitAblation(PeriodicCallback):
         if not threshold >= 0:
             raise ValueError(f"threshold must be a share of the task loss, 0 or more, got {threshold}")
         self.sequences = sequences
-        self.threshold = threshold
+        self.reading = Ablation(threshold)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, Ablatable):
@@ -172,15 +167,10 @@ class UnitAblation(PeriodicCallback):
         if not self._due:
             return
         self.result: AblationScores = ablation_scores(self._sums.total_of_all())
-        values = []
-        for increase in (self.result.linearise, self.result.silence):
-            nothing = math.nan if math.isnan(self.result.loss) else 0.0
-            values += [float(increase.max()), float(increase.mean())] if len(increase) else [nothing, nothing]
-        values.append(math.nan if math.isnan(self.result.loss) else float(self.result.important(self.threshold).sum()))
-        self.report(trainer, pl_module, dict(zip(_KEYS, values, strict=True)))
+        self.report(trainer, pl_module, self.reading.values(self.result))
 
     def figures(self) -> dict[str, Figure]:
-        return {"ablation/units": plot_ablation(self.result, self.threshold)}
+        return self.reading.figures(self.result)
 
 
 @torch.no_grad()

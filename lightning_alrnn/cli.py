@@ -16,15 +16,13 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
-from lightning_alrnn import callbacks, datamodules, modules  # noqa: F401
+from lightning_alrnn import callbacks
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
 from lightning_alrnn.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
-_STATES_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories")
-_REGIME_CALLBACKS = (*_STATES_CALLBACKS, "UnitAblation")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
@@ -89,7 +87,8 @@ class ALRNNCLI(LightningCLI):
             if callback.class_path.rpartition(".")[2] == "Dashboard" and not self._summary:
                 callback.init_args.summary = False
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
-            kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
+            of_regimes = (callbacks.StatesCallback, callbacks.UnitAblation)
+            kept = [callback for callback in given if not issubclass(resolve_name(callback.class_path), of_regimes)]
             if len(kept) < len(given):
                 names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]
                 rank_zero_info(f"core is no ALRNN: {', '.join(names)} have no regimes to log and are off")
@@ -176,7 +175,8 @@ def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
     """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
     repeated = []
     for callback in given:
-        if callback.class_path.rpartition(".")[2] in _STATES_CALLBACKS and callback.init_args.get("module") is None:
+        looks_at_one = issubclass(resolve_name(callback.class_path), callbacks.StatesCallback)
+        if looks_at_one and callback.init_args.get("module", "") is None:
             for name in networks:
                 repeated.append(copy.deepcopy(callback))
                 repeated[-1].init_args.module = name

@@ -21,11 +21,13 @@ from tqdm import tqdm
 from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
 from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.callbacks.dashboard import readings_of
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.readings import READINGS
 from lightning_alrnn.report import Performance, Source, write_report
 
 _MOST_NUMBERS = 2**24
@@ -202,8 +204,9 @@ def analyze_network(arguments: Sequence[str]) -> Found:
             bar.set_postfix_str(part)
             bar.update()
 
+        rnn = cast(ALRNN, model.core).cpu().double()
         found = study(
-            cast(ALRNN, model.core).cpu().double(),
+            rnn,
             sequences,
             model.readout.weight.detach().cpu(),
             names,
@@ -211,7 +214,8 @@ def analyze_network(arguments: Sequence[str]) -> Found:
             progress=progress,
         )
         progress("figures")
-        report = write_report(folder, found, sequences, performance, source)
+        further = readings_of(cli.trainer.callbacks)[len(READINGS) :]  # type: ignore[attr-defined]
+        report = write_report(folder, found, sequences, performance, source, rnn, further)
     return Found(folder, report)
 
 

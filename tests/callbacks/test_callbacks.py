@@ -166,8 +166,8 @@ def test_sharing_equals_brute_force_on_stored_states(by_hand: Callable[..., Any]
     for key, value in expected_scalars(found, nonlinear).items():
         if key in REGIME_KEYS:
             assert logged[key] == pytest.approx(value, rel=1e-5, abs=1e-6), key
-    assert callback.groups is not None
-    assert callback.groups.groups.tolist() == ([0, 1, 2, 3] if names else [0, 10, 20, 30])
+    assert callback.answer.groups is not None
+    assert callback.answer.groups.groups.tolist() == ([0, 1, 2, 3] if names else [0, 10, 20, 30])
 
 
 def test_figures_of_groups_carry_the_names_of_the_data_or_else_of_the_module() -> None:
@@ -424,8 +424,8 @@ def test_groups_of_an_existing_module() -> None:
     trainer = Trainer(logger=False, callbacks=[callback, ActiveUnits(), FixedPoints()], **QUIET)
     (logged,) = trainer.validate(Grouped(), data(), verbose=False)
     assert set(logged) >= SHARING_KEYS
-    assert callback.groups is not None
-    assert callback.groups.groups.tolist() == [0, 1]
+    assert callback.answer.groups is not None
+    assert callback.answer.groups.groups.tolist() == [0, 1]
 
     class Wrong(Existing):
         def validation_step(self, batch: SequenceBatch, batch_idx: int) -> Any:

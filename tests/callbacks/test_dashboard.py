@@ -15,9 +15,10 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
-from lightning_alrnn.callbacks.dashboard import _LAYOUT, _typed
+from lightning_alrnn.callbacks.dashboard import _typed
 from lightning_alrnn.cli import resolve_configs
 from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.readings import READINGS
 
 QUIET: dict[str, Any] = {
     "enable_progress_bar": False,
@@ -90,12 +91,10 @@ def test_every_curve_of_the_layout_names_what_is_logged(tmp_path: Path) -> None:
     fit(tmp_path)
     keys = events(tmp_path).Tags()["scalars"]
     # what other tasks, and callbacks that are not on by default, log
-    others = ("accuracy", "sharing", "ablation", "spectrum")
-    for charts in _LAYOUT.values():
-        for _, patterns in charts.values():
-            for pattern in patterns:
-                if not any(other in pattern for other in others):
-                    assert any(re.search(pattern, key) for key in keys), pattern
+    others = ("accuracy", "sharing", "ablation", "spectrum", "latent", "neural")
+    for pattern in (pattern for reading in READINGS for chart in reading.charts for pattern in chart.keys):
+        if not any(other in pattern for other in others):
+            assert any(re.search(pattern, key) for key in keys), pattern
 
 
 def test_nothing_is_said_of_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

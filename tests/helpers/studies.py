@@ -42,4 +42,4 @@ def written(
     found = study(rnn, data, weight, names, time_limit=1.0)
     objective = "classification" if classes else "regression"
     performance = Performance(metrics or {"test/mse": 0.25}, objective, None, None if group is None else names)
-    return write_report(folder, found, data, performance, Source("run/best.ckpt", None, "Addition", 3))
+    return write_report(folder, found, data, performance, Source("run/best.ckpt", None, "Addition", 3), rnn)

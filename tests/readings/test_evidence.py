@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from lightning_alrnn.analysis.regime_statistics import count_regimes
 from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.callbacks import FixedPoints, RegimeOccupancy, Spectrum
-from lightning_alrnn.callbacks.totals import share_totals
 from lightning_alrnn.metrics import RegimeCounter
 from lightning_alrnn.nn import ALRNN
+from lightning_alrnn.readings import share_evidence
 
 
 class Plain(LightningModule):
@@ -71,17 +71,17 @@ def test_each_batch_is_counted_once_for_all_callbacks(monkeypatch: pytest.Monkey
 
 def test_what_nobody_wants_is_not_accumulated() -> None:
     rnn = ALRNN(2, 4, 1)
-    totals = share_totals(rnn, torch.device("cpu"))
-    assert share_totals(rnn, torch.device("cpu")) is totals
-    totals.want("moments")
-    totals.update((0, 0), torch.ones(2, 3, 4), torch.tensor([3, 1]), None)
-    totals.update((0, 0), torch.ones(2, 3, 4), torch.tensor([3, 1]), None)
-    assert totals.components().mean.tolist() == [1.0] * 4
-    assert totals.regimes().steps == 0
-    assert share_totals(rnn, torch.device("cpu")) is not totals
+    evidence = share_evidence(rnn, torch.device("cpu"))
+    assert share_evidence(rnn, torch.device("cpu")) is evidence
+    evidence.need("moments")
+    evidence.update((0, 0), torch.ones(2, 3, 4), torch.tensor([3, 1]), None)
+    evidence.update((0, 0), torch.ones(2, 3, 4), torch.tensor([3, 1]), None)
+    assert evidence.components().mean.tolist() == [1.0] * 4
+    assert evidence.regimes().steps == 0
+    assert share_evidence(rnn, torch.device("cpu")) is not evidence
 
 
 def test_a_device_without_float64_leaves_the_sums_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert share_totals(ALRNN(2, 4, 0), torch.device("meta"))._moments.outer.device.type == "meta"
+    assert share_evidence(ALRNN(2, 4, 0), torch.device("meta"))._moments.outer.device.type == "meta"
     monkeypatch.setattr("lightning_alrnn.metrics.regimes.RegimeCounter.to", lambda self, device: self)
-    assert share_totals(ALRNN(2, 4, 0), torch.device("mps"))._moments.outer.device.type == "cpu"
+    assert share_evidence(ALRNN(2, 4, 0), torch.device("mps"))._moments.outer.device.type == "cpu"

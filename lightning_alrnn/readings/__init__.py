@@ -1,0 +1,50 @@
+"""Readings of a network: a question a file, with what is logged, drawn and written of its answer.
+
+A reading declares its keys with their units and what they mean, how it is measured, its figures, its charts and its
+section of the report. The callbacks, TensorBoard's charts, the report of ``alrnn analyze``, the verdict and the tables
+of the documentation follow from that.
+"""
+
+from lightning_alrnn.readings.ablation import Ablation
+from lightning_alrnn.readings.attractors import FixedPointsOfInput
+from lightning_alrnn.readings.base import Chart, Key, Reading, chart_layout
+from lightning_alrnn.readings.evidence import Evidence, share_evidence
+from lightning_alrnn.readings.neural_fit import SpikeFit
+from lightning_alrnn.readings.performance import Performance
+from lightning_alrnn.readings.primitives import Primitives
+from lightning_alrnn.readings.regimes import Regimes
+from lightning_alrnn.readings.spectrum import SlowestMode
+from lightning_alrnn.readings.trajectories import LatentDimensions
+from lightning_alrnn.readings.units import Units
+
+READINGS: tuple[Reading, ...] = (
+    Performance(),
+    Regimes(),
+    Units(),
+    FixedPointsOfInput(),
+    SlowestMode(),
+    LatentDimensions(),
+    Ablation(),
+    Primitives(),
+    SpikeFit(),
+)
+"""Those that come with the package, in the order in which a report and TensorBoard show them."""
+
+__all__ = [
+    "READINGS",
+    "Ablation",
+    "Chart",
+    "Evidence",
+    "FixedPointsOfInput",
+    "Key",
+    "LatentDimensions",
+    "Performance",
+    "Primitives",
+    "Reading",
+    "Regimes",
+    "SlowestMode",
+    "SpikeFit",
+    "Units",
+    "chart_layout",
+    "share_evidence",
+]

@@ -1,0 +1,152 @@
+"""What readings look at: a network, and what is known of the states that it went through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from lightning_alrnn.analysis.regime_statistics import GroupOccupancy, RegimeCounts
+from lightning_alrnn.analysis.spectrum import PrincipalComponents
+from lightning_alrnn.analysis.units import UnitStatistics
+from lightning_alrnn.metrics.moments import StateMoments
+from lightning_alrnn.metrics.regimes import RegimeCounter
+from lightning_alrnn.metrics.units import UnitActivity
+from lightning_alrnn.nn.alrnn import ALRNN
+
+_TRAJECTORIES = 64
+_ROWS = 2048
+
+
+class Evidence:
+    """A network, and what was accumulated over its states batch by batch: an epoch of validation, or a test.
+
+    Callbacks that look at the same network share one, see :func:`share_evidence`, as counting regimes takes most of
+    their time. What none of them needs is not accumulated. What the methods return is that of all processes, on the
+    CPU: every process has to call them.
+
+    Args:
+        rnn: Network.
+        device: Device of its states.
+        group_names: Names of the groups of trials; ``None`` where they have none.
+
+    Attributes:
+        rnn: Network.
+        group_names: Names of the groups of trials; ``None`` where they have none.
+
+    Example:
+        >>> rnn = ALRNN(1, 2, 1)
+        >>> evidence = Evidence(rnn, torch.device("cpu"))
+        >>> evidence.need("regimes")
+        >>> evidence.update((0, 0), torch.tensor([[[0.0, 1.0], [0.0, -1.0]]]), torch.tensor([2]), None)
+        >>> evidence.regimes().codes.tolist()
+        [[False], [True]]
+    """
+
+    def __init__(self, rnn: ALRNN, device: torch.device, group_names: Sequence[str] | None = None) -> None:
+        self.rnn = rnn
+        self.group_names = None if group_names is None else list(group_names)
+        self.started = False
+        double = "cpu" if device.type == "mps" else device  # Apple's MPS has no float64
+        self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
+        self._activity = UnitActivity(rnn.nonlinear_units).to(device)
+        self._moments = StateMoments(rnn.hidden_size).to(double)
+        self._some_moments = StateMoments(rnn.hidden_size).to(double)
+        self._trajectories: tuple[Tensor, Tensor] | None = None
+        self._needed: set[str] = set()
+        self._seen: tuple[int, int] | None = None
+        self._regimes: RegimeCounts | None = None
+        self._components: PrincipalComponents | None = None
+
+    def need(self, *names: str) -> None:
+        """Accumulate these too; before the first batch.
+
+        Args:
+            *names: "regimes", "moments", "units" and "trajectories".
+        """
+        self._needed.update(names)
+
+    def update(self, batch: tuple[int, int], states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Accumulate a batch, once, however many callbacks hand it in.
+
+        Args:
+            batch: Indices of the loader and of the batch.
+            states: z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: Group of each sequence, shape ``(batch,)``, or ``None``.
+        """
+        self.started = True
+        if batch == self._seen:
+            return
+        first, self._seen = self._seen is None, batch
+        if "regimes" in self._needed:
+            self._counter.update(states, lengths, group)
+        if "units" in self._needed:
+            self._activity.update(states, lengths)
+        if "moments" in self._needed:
+            self._moments.update(states, lengths)
+        if "trajectories" in self._needed and first:
+            some, steps = states[:_TRAJECTORIES].clone(), lengths[:_TRAJECTORIES]
+            self._trajectories = some, steps
+            # the spread of some states is enough to tell near from far
+            stride = -(-some.shape[1] * len(some) // _ROWS)
+            self._some_moments.update(some[:, ::stride], (steps + stride - 1) // stride)
+
+    def regimes(self) -> RegimeCounts:
+        """The regimes, and how often each was visited; needs "regimes"."""
+        self.started = True
+        if self._regimes is None:
+            self._regimes = self._counter.regimes()
+        return self._regimes
+
+    def groups(self) -> GroupOccupancy | None:
+        """The regimes of each group of trials, ``None`` where there are no groups; needs "regimes"."""
+        names = self.group_names
+        occupancy = self._counter.group_occupancy(None if names is None else len(names))
+        return occupancy if len(occupancy.groups) else None
+
+    def units(self, threshold: float = 1e-3) -> UnitStatistics:
+        """How often each nonlinear unit is on, and how often it switches; needs "units".
+
+        Args:
+            threshold: Share of steps from which a unit that switches counts as active.
+        """
+        self._activity.threshold = threshold
+        return self._activity.statistics()
+
+    def components(self) -> PrincipalComponents:
+        """Principal components of the states; needs "moments"."""
+        self.started = True
+        if self._components is None:
+            self._components = self._moments.components()
+        return self._components
+
+    def trajectories(self) -> tuple[Tensor, Tensor] | None:
+        """Up to 64 sequences of states of this process, ``(batch, time, M)``, and their lengths; "trajectories"."""
+        return None if self._trajectories is None else (self._trajectories[0].cpu(), self._trajectories[1].cpu())
+
+    def spread(self) -> PrincipalComponents:
+        """Principal components of the states of :meth:`trajectories`, of all processes; needs "trajectories"."""
+        return self._some_moments.components()
+
+
+_EVIDENCE: WeakKeyDictionary[ALRNN, Evidence] = WeakKeyDictionary()
+
+
+def share_evidence(rnn: ALRNN, device: torch.device, group_names: Sequence[str] | None = None) -> Evidence:
+    """The evidence of the epoch that begins: new for the first callback that asks, the same for those after it.
+
+    Args:
+        rnn: Network.
+        device: Device of the states that are to come.
+        group_names: Names of the groups of trials.
+
+    Returns:
+        Evidence without a batch so far.
+    """
+    evidence = _EVIDENCE.get(rnn)
+    if evidence is None or evidence.started:
+        evidence = _EVIDENCE[rnn] = Evidence(rnn, device, group_names)
+    return evidence

@@ -1,0 +1,61 @@
+"""How numbers, regimes and lists are written in a report."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from lightning_alrnn.analysis.regime_statistics import bitcode
+
+MOST_ROWS = 20
+"""Rows of a table at most."""
+
+_LONGEST_CODE = 24
+
+
+def number(value: float) -> str:
+    """A number in four digits."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent."""
+    return "–" if math.isnan(share) else f"{share:.0%}"
+
+
+def complex_text(value: complex) -> str:
+    """A complex number with both of a pair."""
+    return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
+
+
+def timescale_text(steps: float) -> str:
+    """What becomes of a mode in time."""
+    if math.isinf(steps):
+        return "holds its value"
+    return f"{'grows' if steps < 0 else 'decays'} within {number(abs(steps))} steps"
+
+
+def code_text(code: Tensor) -> str:
+    """The bits of a regime, cut where there are many."""
+    text = bitcode(code) or "linear"
+    return text if len(text) <= _LONGEST_CODE else f"{text[: _LONGEST_CODE - 1]}… ({int(code.sum())} of {len(text)} on)"
+
+
+def group_labels(groups: Tensor, names: list[str] | None, kind: str = "condition") -> list[str]:
+    """Names of groups, or their numbers."""
+    return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
+
+
+def count_of(count: int, noun: str) -> str:
+    """How many there are, as a verb and a noun."""
+    return f"is 1 {noun}" if count == 1 else f"are {count} {noun}s"
+
+
+def first_of(count: int) -> str:
+    """A remark on rows that are left out."""
+    return f": the first {MOST_ROWS} of {count}" if count > MOST_ROWS else ""

@@ -1,0 +1,44 @@
+"""How many dimensions do the states fill?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning_alrnn.analysis.spectrum import PrincipalComponents, latent_dimensions
+from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.evidence import Evidence
+
+if TYPE_CHECKING:
+    from lightning_alrnn.report import Report
+
+
+class LatentDimensions(Reading):
+    """How much of the states' variance lies along their leading principal components."""
+
+    title = "trajectories"
+    keys = (
+        Key(
+            "latent/pc1_variance",
+            "share",
+            "of the states' variance along the leading principal component",
+            "Variance is not importance: the answer may lie along a small component",
+        ),
+        Key("latent/pc3_variance", "share", "along the leading three"),
+        Key(
+            "latent/participation_ratio",
+            "dimensions",
+            "(Σ λ)² / Σ λ² of the variances along the components, 1 to M",
+            "Curved trajectories fill more of these than they have degrees of freedom",
+        ),
+    )
+    charts = (Chart("share of the variance", (r"latent/pc1_variance$", r"latent/pc3_variance$")),)
+    needs = ("moments",)
+
+    def measure(self, evidence: Evidence) -> PrincipalComponents:
+        return evidence.components()
+
+    def values(self, result: PrincipalComponents) -> dict[str, float]:
+        return {f"latent/{name}": value for name, value in latent_dimensions(result)._asdict().items()}
+
+    def section(self, report: Report) -> None:
+        """Nothing: the sections of attractors and modes show trajectories and components."""
