@@ -378,8 +378,10 @@ class PopulationModule(LightningModule):
         tensors = (*state.values(), *fields.values())
         shapes = [value.shape for value in tensors]
         if self._graph is None:
-            # parameters and buffers stay where they are; a batch is copied to where the first one was
-            samples = (*state.values(), *(value.clone() for value in fields.values()))
+            # parameters and buffers stay where they are; a batch is copied to where the first one was. The parameters
+            # themselves would add up their gradients in the stream of the capture from then on
+            shared = (value.detach().requires_grad_(value.requires_grad) for value in state.values())
+            samples = (*shared, *(value.clone() for value in fields.values()))
             try:
                 graphed: Any = torch.cuda.make_graphed_callables(run, samples, allow_unused_input=True)
             except torch.OutOfMemoryError:
