@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -16,6 +15,9 @@ from torch import Tensor
 from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import Evidence, Reading, share_evidence
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _Value = TypeVar("_Value")
 _PROGRESS_BAR = ("regime/visited", "units/active")
@@ -272,7 +274,9 @@ class ReadingCallback(StatesCallback):
     @property
     def state_key(self) -> str:
         """Tells apart callbacks that read different things, or different ALRNNs."""
-        return self._generate_state_key(reading=type(self.reading).__name__, module=self.module)
+        if type(self) is not ReadingCallback:  # has a name of its own
+            return super().state_key
+        return self._generate_state_key(reading=type(self.reading).__qualname__, module=self.module)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
         self.answer: Any = self.reading.measure(self.evidence)

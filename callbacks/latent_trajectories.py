@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -18,6 +17,9 @@ from lightning_alrnn.callbacks.figures import log_embedding
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories, regime_names
 from lightning_alrnn.readings import LatentDimensions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SEQUENCES = 128
 _OF_EACH_LABEL = 16
@@ -179,7 +181,9 @@ class LatentTrajectories(ReadingCallback):
             ]
             for sequence, kept in enumerate(self._kept)
             for regime, step in zip(
-                regime_names(kept.states, self.rnn.nonlinear_units), kept.steps.tolist(), strict=True
+                regime_names(kept.states, self.rnn.nonlinear_units),
+                kept.steps.tolist(),
+                strict=True,
             )
         ][::stride]
         header = ["class", "group", "regime", "sequence", "step"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -19,6 +18,9 @@ from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.observation import Observation
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.readings import SpikeFit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class NeuralFit(StatesCallback):

@@ -15,7 +15,9 @@ import torch
 from studies import written
 
 from lightning_alrnn.analysis.lyapunov import LargestExponent
-from lightning_alrnn.report import _MOST_LISTED, _lyapunov, _random_angle, to_json
+from lightning_alrnn.readings.attractors import _lyapunov
+from lightning_alrnn.readings.spectrum import _random_angle
+from lightning_alrnn.report import _MOST_LISTED, to_json
 
 
 def load(path: Path) -> Any:

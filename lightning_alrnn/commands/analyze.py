@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
@@ -27,7 +28,7 @@ from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.readings import READINGS
+from lightning_alrnn.readings import READINGS, configured_callbacks
 from lightning_alrnn.report import Performance, Source, write_report
 
 _MOST_NUMBERS = 2**24
@@ -238,6 +239,7 @@ def read_network(
         MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
         SystemExit: If an option is wrong.
     """
+    entries = configured_callbacks(configs[-1]) if configs else []  # readings of the user's own
     with _without_advice():
         cli = run_cli(
             [
@@ -255,6 +257,7 @@ def read_network(
                 f"--trainer.default_root_dir={folder}",
                 f"--trainer.callbacks={__name__}.SequenceCollector",
                 f"--trainer.callbacks.max_sequences={max_sequences}",
+                *(f"--trainer.callbacks+={json.dumps(entry)}" for entry in entries),
                 *options,
             ],
             save_config=False,  # the one of the log directory must not be overwritten

@@ -8,8 +8,9 @@ of the documentation follow from that.
 from lightning_alrnn.readings.ablation import Ablation
 from lightning_alrnn.readings.attractors import FixedPointsOfInput
 from lightning_alrnn.readings.base import Chart, Key, Reading, chart_layout
+from lightning_alrnn.readings.configured import configured_callbacks, configured_readings
 from lightning_alrnn.readings.evidence import Evidence, share_evidence
-from lightning_alrnn.readings.neural_fit import SpikeFit
+from lightning_alrnn.readings.neural_fit import NeuralScores, SpikeFit
 from lightning_alrnn.readings.performance import Performance
 from lightning_alrnn.readings.primitives import Primitives
 from lightning_alrnn.readings.regimes import Regimes
@@ -26,6 +27,7 @@ READINGS: tuple[Reading, ...] = (
     LatentDimensions(),
     Ablation(),
     Primitives(),
+    NeuralScores(),
     SpikeFit(),
 )
 """Those that come with the package, in the order in which a report and TensorBoard show them."""
@@ -38,6 +40,7 @@ __all__ = [
     "FixedPointsOfInput",
     "Key",
     "LatentDimensions",
+    "NeuralScores",
     "Performance",
     "Primitives",
     "Reading",
@@ -46,5 +49,7 @@ __all__ = [
     "SpikeFit",
     "Units",
     "chart_layout",
+    "configured_callbacks",
+    "configured_readings",
     "share_evidence",
 ]

@@ -103,5 +103,7 @@ class Ablation(Reading):
             f"zero, the units that matter most first{first_of(len(important))}. Nothing is trained anew.",
         )
         report.figure(
-            "ablation", plot_ablation(found, self.threshold), "What it costs to take each nonlinear unit away."
+            "ablation",
+            plot_ablation(found, self.threshold),
+            "What it costs to take each nonlinear unit away.",
         )

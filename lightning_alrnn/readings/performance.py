@@ -81,48 +81,6 @@ class Performance(Reading):
             "tokens right at their step (`ALRNNSeq2Seq`)",
             "A sequence shifted by one token has few of them right",
         ),
-        Key(
-            "train/prediction",
-            "nats a bin",
-            "−log p(spikes given the states), all units together",
-            "Only differences mean something: the level depends on the number of units and their rates",
-        ),
-        Key(
-            "val/prediction",
-            "nats a bin",
-            "−log p(spikes given the states), all units together",
-            "Only differences mean something: the level depends on the number of units and their rates",
-        ),
-        Key("train/encoder", "nats a bin", "the same of the encoder's states"),
-        Key(
-            "train/consistency",
-            "squared",
-            "‖z − ẑ‖² between the network's states and the encoder's",
-            "Small is easy where both are small",
-        ),
-        Key("train/choice", "nats", "cross-entropy of the choice"),
-        Key("val/choice", "nats", "cross-entropy of the choice"),
-        Key("train/alpha", "1", "α, the strength of teacher forcing in this epoch"),
-        Key(
-            "val/accuracy_forced",
-            "share",
-            "right choices with teacher forcing, which sees the spikes of the trial",
-            "Not what the network does by itself: that is `val/accuracy`",
-        ),
-        Key(
-            "val/rate_correlation",
-            "Pearson's r",
-            "mean counts, model against data, over units and conditions",
-            "High already where some units fire more than others",
-        ),
-        Key(
-            "val/tuning_correlation",
-            "Pearson's r",
-            "the same once each unit's mean is taken off",
-            "Noise in the recorded means keeps it below 1",
-        ),
-        Key("val/cv_correlation", "Pearson's r", "coefficients of variation over units"),
-        Key("val/fano_correlation", "Pearson's r", "Fano factors over units"),
     )
     charts = (
         Chart("loss", (r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$")),

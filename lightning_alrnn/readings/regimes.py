@@ -178,8 +178,16 @@ def _regimes(report: Report) -> None:
         "The most visited regimes. Of a stretch that begins or ends with its sequence the dwell time is not known: the "
         "mean is that of the others.",
     )
-    report.figure("units", plot_units(study.units), "How often each nonlinear unit is on, and how often it switches.")
-    report.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
+    report.figure(
+        "units",
+        plot_units(study.units),
+        "How often each nonlinear unit is on, and how often it switches.",
+    )
+    report.figure(
+        "regimes",
+        plot_regimes(study.regimes),
+        "Occupancy of the regimes, and transitions between them.",
+    )
     group = None if study.by_group is None else sequences.group
     by_class = group is None and not sequences.targets.is_floating_point()
     caption = "The regime at each step" + (
@@ -196,9 +204,15 @@ def _regimes(report: Report) -> None:
     if study.by_group is not None and study.sharing is not None:
         names = group_labels(study.by_group.groups, performance.group_names)
         report.figure(
-            "regimes_by_condition", plot_group_regimes(study.by_group, names), "Where each condition spends its steps."
+            "regimes_by_condition",
+            plot_group_regimes(study.by_group, names),
+            "Where each condition spends its steps.",
         )
-        report.figure("regime_sharing", plot_regime_sharing(study.sharing, names), "How far conditions share regimes.")
+        report.figure(
+            "regime_sharing",
+            plot_regime_sharing(study.sharing, names),
+            "How far conditions share regimes.",
+        )
 
 
 def _phases(report: Report) -> None:
@@ -244,5 +258,7 @@ def _phases(report: Report) -> None:
         "|∂y/∂s|: mean over the steps of the phase.",
     )
     report.figure(
-        "phases", plot_phases(found, names), "Regimes, units and what inputs count for the answer, in each phase."
+        "phases",
+        plot_phases(found, names),
+        "Regimes, units and what inputs count for the answer, in each phase.",
     )

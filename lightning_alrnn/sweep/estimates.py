@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_alrnn.readings import Regimes, Units
 from lightning_alrnn.sweep.intervals import gap_intervals, share_interval
 from lightning_alrnn.sweep.rules import Rules, Run, Value
 
-_UNIT_KEYS = ("regime/visited", "regime/effective", "units/active")
+_UNIT_KEYS = (*Regimes.by_size, *Units.by_size)
 
 
 class Estimate(NamedTuple):

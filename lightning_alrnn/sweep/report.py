@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +16,12 @@ from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
+from lightning_alrnn.readings import configured_readings
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.rules import Run, Value
-from lightning_alrnn.sweep.store import Record, read_records
+from lightning_alrnn.sweep.store import Record, read_records, run_folder
 from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
@@ -96,11 +98,38 @@ def write_verdict(
         earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
     )
     uncounted = find_uncounted(records, verdict.rules.score)
-    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
+    readings = _medians_by_size(root, records)
+    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested, "readings": readings}
     write_file(root / "verdict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     save_figure(plot_verdict(verdict), root / "verdict")
-    write_file(root / "verdict.html", verdict_page(verdict, uncounted, root.resolve().name).html())
+    page = verdict_page(verdict, uncounted, root.resolve().name)
+    if readings:
+        sizes = sorted({p for medians in readings.values() for p in medians}, key=int)
+        page.section("What the networks do")
+        page.table(
+            ("P", *readings),
+            [(p, *(words.number(of[p]) if p in of else _NONE for of in readings.values())) for p in sizes],
+            "Readings of your own: the median over the runs of each number of nonlinear units.",
+        )
+    write_file(root / "verdict.html", page.html())
     return verdict
+
+
+def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """Medians over runs by P of what a user's own readings name in ``by_size``."""
+    done = [record for record in records if record.status == "done"]
+    configs = (run_folder(folder, record.name) / "config.yaml" for record in done)
+    config = next((path for path in configs if path.is_file()), None)
+    keys = [] if config is None else [key for reading in configured_readings(config) for key in reading.by_size]
+    medians: dict[str, dict[str, float]] = {}
+    for key in keys:
+        values: dict[int, list[float]] = defaultdict(list)
+        for record in done:
+            units = record.run.nonlinear_units
+            if units is not None and key in record.run.metrics:
+                values[units].append(record.run.metrics[key])
+        medians[key] = {str(p): statistics.median(values[p]) for p in sorted(values)}
+    return {key: of_sizes for key, of_sizes in medians.items() if of_sizes}
 
 
 def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:

@@ -141,7 +141,7 @@ def test_states_of_another_network_are_an_error() -> None:
 
 
 def test_no_more_regimes_are_searched_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lightning_alrnn.callbacks.fixed_points as module
+    import lightning_alrnn.readings.attractors as module
 
     searched: list[Tensor] = []
     search = module.fixed_points

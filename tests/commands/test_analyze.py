@@ -83,7 +83,7 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
 
 def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_report: list[Any]) -> None:
     analyze_network(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
-    folder, found, kept, performance, _ = no_report[0]
+    folder, found, kept, performance, *_ = no_report[0]
     assert folder == Path("out")
     assert kept.states.shape == (10, 7, 6)
     cli = run_cli(["test", "--config", str(addition.parents[1] / "config.yaml"), "--ckpt_path", str(addition)])
@@ -127,7 +127,7 @@ def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) ->
     sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
     path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes)
     analyze_network(["--ckpt_path", str(path), "--time_limit", "1"])
-    _, found, kept, performance, _ = no_report[0]
+    _, found, kept, performance, *_ = no_report[0]
     assert set(kept.group.tolist()) == {0, 1}
     assert performance.group_names == ["normal", "inverted"]
     assert found.routing.groups.tolist() == [0, 1]
@@ -159,7 +159,7 @@ def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> No
     ]
     path = fit(tmp_path, *data, *model)
     analyze_network(["--ckpt_path", str(path)])
-    _, found, kept, performance, _ = no_report[0]
+    _, found, kept, performance, *_ = no_report[0]
     assert kept.inputs.shape == (18, int(kept.lengths.max()), 5)  # what the core takes, not tokens
     assert kept.targets.shape == (18,)  # of each sequence's last step
     assert kept.outputs.shape == (18, 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from scripts import load_script
 
 from lightning_alrnn import (
     SCAN,
@@ -28,6 +29,7 @@ from lightning_alrnn import (
     callbacks,
 )
 from lightning_alrnn.callbacks import PeriodicCallback
+from lightning_alrnn.readings import READINGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf-8")
@@ -147,6 +149,12 @@ def test_keys_of_the_modules_are_the_documented_ones(logged: Logged) -> None:
     assert _in_tables(_sections(PAGE)[OF_MODULES]) == _plain(logged.keys[""])
 
 
+def test_tables_are_those_that_the_readings_declare() -> None:
+    module = load_script(ROOT / "docs" / "keys.py")
+    assert module.filled(PAGE) == PAGE
+    assert PAGE.count("<!-- begin keys of ") == sum(bool(reading.keys) for reading in READINGS)
+
+
 def test_each_key_of_validation_is_one_of_the_test(logged: Logged) -> None:
     keys = logged.keys[""]
     assert {key.replace("val/", "test/") for key in keys if key.startswith("val/")} == {
@@ -165,7 +173,8 @@ def test_keys_and_figures_of_a_callback_are_the_documented_ones(name: str, logge
 
 def test_every_callback_that_logs_was_run(logged: Logged) -> None:
     logging = {name for name in callbacks.__all__ if issubclass(getattr(callbacks, name), PeriodicCallback)}
-    assert logging - {"PeriodicCallback", "StatesCallback"} == {callback.__name__ for callback in CALLBACKS}
+    bases = {"PeriodicCallback", "ReadingCallback", "StatesCallback"}
+    assert logging - bases == {callback.__name__ for callback in CALLBACKS}
     assert logged.keys.keys() - {""} == {callback.__name__ for callback in CALLBACKS}
 
 

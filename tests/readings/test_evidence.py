@@ -83,5 +83,6 @@ def test_what_nobody_wants_is_not_accumulated() -> None:
 
 def test_a_device_without_float64_leaves_the_sums_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert share_evidence(ALRNN(2, 4, 0), torch.device("meta"))._moments.outer.device.type == "meta"
-    monkeypatch.setattr("lightning_alrnn.metrics.regimes.RegimeCounter.to", lambda self, device: self)
+    for metric in ("regimes.RegimeCounter", "units.UnitActivity"):
+        monkeypatch.setattr(f"lightning_alrnn.metrics.{metric}.to", lambda self, device: self)
     assert share_evidence(ALRNN(2, 4, 0), torch.device("mps"))._moments.outer.device.type == "cpu"

@@ -28,4 +28,8 @@ class GatingReading(Reading):
             f"{high:.3g} where it is high. {carriers_text(found)}",
         )
         if found.found is not None:
-            report.figure("gating", plot_gating(found), "How much the gain of each input depends on each other one.")
+            report.figure(
+                "gating",
+                plot_gating(found),
+                "How much the gain of each input depends on each other one.",
+            )

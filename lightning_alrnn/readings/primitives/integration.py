@@ -32,4 +32,8 @@ class IntegrationReading(Reading):
             )
         write_verdict(report.page, found, words)
         if len(found.channels):
-            report.figure("integration", plot_integration(found), "What early and late evidence counts for the answer.")
+            report.figure(
+                "integration",
+                plot_integration(found),
+                "What early and late evidence counts for the answer.",
+            )

@@ -50,4 +50,8 @@ class RoutingReading(Reading):
             "Mean ∂y/∂s of each input in each condition, and how much it differs: 0 not at all, 1 where the input that "
             "counts most counts as much against as for the answer.",
         )
-        report.figure("routing", plot_routing(found, names), "What each input counts for the answer in each condition.")
+        report.figure(
+            "routing",
+            plot_routing(found, names),
+            "What each input counts for the answer in each condition.",
+        )
