@@ -152,7 +152,7 @@ def write_report(
                 for name, found in study.primitives.items()
             },
             "study": study,
-            "readings": report.readings,
+            **({"readings": report.readings} if report.readings else {}),
         }
     )
     write_file(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -99,7 +99,8 @@ def write_verdict(
     )
     uncounted = find_uncounted(records, verdict.rules.score)
     readings = _medians_by_size(root, records)
-    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested, "readings": readings}
+    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
+    content |= {"readings": readings} if readings else {}
     write_file(root / "verdict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     save_figure(plot_verdict(verdict), root / "verdict")
     page = verdict_page(verdict, uncounted, root.resolve().name)

@@ -91,7 +91,7 @@ def test_every_curve_of_the_layout_names_what_is_logged(tmp_path: Path) -> None:
     fit(tmp_path)
     keys = events(tmp_path).Tags()["scalars"]
     # what other tasks, and callbacks that are not on by default, log
-    others = ("accuracy", "sharing", "ablation", "spectrum", "latent", "neural")
+    others = ("accuracy", "sharing", "ablation", "spectrum", "latent", "neural", "prediction", "correlation")
     for pattern in (pattern for reading in READINGS for chart in reading.charts for pattern in chart.keys):
         if not any(other in pattern for other in others):
             assert any(re.search(pattern, key) for key in keys), pattern

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from pytorch_lightning.cli import LightningCLI
@@ -11,6 +13,8 @@ from lightning_alrnn import cli
 from lightning_alrnn.commands.completion import options_of_commands
 from lightning_alrnn.commands.entry import OWN_COMMANDS, main
 from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.configs import shipped_configs
+from lightning_alrnn.readings import READINGS
 
 OVERVIEW = ""  # the one of no command
 
@@ -56,6 +60,20 @@ def test_options_on_a_screen_exist(name: str, options: dict[str, set[str]], caps
         assert set(named) <= known, line
         found += len(named)
     assert found
+
+
+def test_what_had_a_name_in_0_1_has_it_still(options: dict[str, set[str]]) -> None:
+    """Keys that are logged, figures, options and configurations: renaming one breaks somebody's scripts."""
+    names = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
+    page = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text(
+        encoding="utf-8"
+    )  # another test compares runs
+    keys = {key.name for reading in READINGS for key in reading.keys}
+    assert [key for key in names["keys"] if key not in keys and f"`{key}`" not in page] == []
+    figures = {name.replace("/", "_") for name in re.findall(r"`([a-z_0-9]+/[a-z_0-9]+)`", page)}
+    assert set(names["figures"]) <= figures
+    assert set(names["configs"]) <= set(shipped_configs())
+    assert all(set(of_command) <= options[command] | options["fit"] for command, of_command in names["options"].items())
 
 
 def test_a_screen_with_an_option_that_is_none_would_not_pass(options: dict[str, set[str]]) -> None:

@@ -1,0 +1,106 @@
+"""What readings declare is what they give, and a reading of one's own is everywhere where the package's are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import load_script
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_alrnn.commands.entry import main
+from lightning_alrnn.nn import ALRNN
+from lightning_alrnn.readings import READINGS, Evidence, Reading, chart_layout
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MEASURED = [reading for reading in READINGS if reading.needs]
+
+
+def evidence(units: int, groups: bool = False) -> Evidence:
+    torch.manual_seed(0)
+    rnn = ALRNN(2, 5, units)
+    torch.nn.init.normal_(rnn.W, std=0.4)
+    states = rnn(torch.randn(9, 12, 2)).states.detach()
+    found = Evidence(rnn, torch.device("cpu"), ["left", "right"] if groups else None)
+    found.need("regimes", "moments", "units", "trajectories")
+    found.update((0, 0), states, torch.full((9,), 12), torch.arange(9) % 2 if groups else None)
+    return found
+
+
+@pytest.mark.parametrize("reading", MEASURED, ids=lambda reading: type(reading).__name__)
+@pytest.mark.parametrize("units", [0, 3, 5])
+def test_values_are_the_declared_keys(reading: Reading, units: int) -> None:
+    declared = [key.name for key in reading.keys]
+    for groups in (False, True):
+        result = reading.measure(evidence(units, groups))
+        values = reading.values(result)
+        assert [key for key in declared if key in values] == list(values)
+        assert all(isinstance(float(value), float) for value in values.values())
+        assert all(figure.axes for figure in reading.figures(result).values())
+
+
+def test_names_are_unique_and_charts_show_what_is_declared() -> None:
+    names = [key.name for reading in READINGS for key in reading.keys]
+    assert len(names) == len(set(names))
+    for reading in READINGS:
+        assert set(reading.by_size) <= {key.name for key in reading.keys}
+        for chart in reading.charts:
+            for pattern in chart.keys:
+                assert any(re.search(pattern, name) for name in names), pattern
+    assert chart_layout(READINGS, ["units/active"]) == {
+        "units": {"number": ["Multiline", ["units/active$", "units/always_on$", "units/always_off$"]]}
+    }
+
+
+def test_a_reading_that_does_not_say_how() -> None:
+    with pytest.raises(NotImplementedError, match=r"Reading does not say how it is measured: define measure"):
+        Reading().measure(evidence(1))
+    with pytest.raises(NotImplementedError, match=r"Reading does not say what it logs: define values"):
+        Reading().values(None)
+
+
+def test_the_example_counts_the_steps_without_a_unit_that_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    silence = load_script(EXAMPLES / "own_reading.py").Silence()
+    seen = evidence(3)
+    expected = float((~(seen.regimes().codes.any(dim=1)) * seen.regimes().counts).sum()) / seen.regimes().steps
+    assert silence.values(silence.measure(seen)) == {"silence/share": pytest.approx(expected)}
+    assert silence.values(silence.measure(evidence(0))) == {"silence/share": 1.0}
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
+def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    own = ["--trainer.callbacks+=ReadingCallback", "--trainer.callbacks.reading=own_reading.Silence"]
+    tiny = ["--data.sequence_length=6", "--data.train_size=32", "--data.val_size=16", "--data.test_size=16"]
+    tiny += ["--model.hidden_size=4", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    sweep = ["--config=addition_quick", "--nonlinear_units=0,2", "--seeds=2", "--output_dir=swept"]
+    main(["sweep", *sweep, *tiny, *own, "--executor=inline"])
+    main(["verdict", "swept"])
+    judged = json.loads(Path("swept/verdict.json").read_text())["readings"]["silence/share"]
+    with Path("swept/results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for units in ("0", "2"):
+        shares = [float(row["silence/share"]) for row in rows if row["nonlinear_units"] == units]
+        assert judged[units] == pytest.approx(sum(shares) / 2)  # the median of two
+    assert judged["0"] == 1.0
+    assert "silence/share" in Path("swept/verdict.html").read_text()
+
+    main(["fit", "--config=addition_quick", "--model.nonlinear_units=2", *tiny, *own])
+    run = Path("runs/Addition/version_0")
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert "silence/share" in events.Tags()["scalars"]
+    assert b"silence" in events.SummaryMetadata("custom_scalars__config__").plugin_data.content or "silence" in str(
+        events.Tensors("custom_scalars__config__")
+    )
+    main(["analyze", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--time_limit=0.1"])
+    report = run / "analysis" / "report.json"
+    assert set(json.loads(report.read_text())["readings"]) == {"silence"}
+    assert (report.parent / "figures" / "silence_units_on.png").is_file()
