@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -15,9 +16,6 @@ from torch import Tensor
 from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import Evidence, Reading, share_evidence
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _Value = TypeVar("_Value")
 _PROGRESS_BAR = ("regime/visited", "units/active")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.plotting.style import encode_png, render
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -19,9 +20,6 @@ from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.fixed_points import plot_tracking
 from lightning_alrnn.readings import FixedPointsOfInput
 from lightning_alrnn.readings.attractors import CHANGES, Attractors
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _CHANGES = tuple(key.name for key in FixedPointsOfInput.keys[-CHANGES:])
 

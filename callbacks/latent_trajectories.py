@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -17,9 +18,6 @@ from lightning_alrnn.callbacks.figures import log_embedding
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.trajectories import Trajectory, plot_trajectories, regime_names
 from lightning_alrnn.readings import LatentDimensions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SEQUENCES = 128
 _OF_EACH_LABEL = 16

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_alrnn.callbacks.base import PeriodicCallback
 from lightning_alrnn.metrics.length import LengthCounter
 from lightning_alrnn.plotting.length import plot_length_accuracy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class LengthAccuracy(PeriodicCallback):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -18,9 +19,6 @@ from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.observation import Observation
 from lightning_alrnn.plotting.neural import ExampleTrial, plot_neural_fit, plot_spike_agreement
 from lightning_alrnn.readings import SpikeFit
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class NeuralFit(StatesCallback):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -16,9 +17,6 @@ from lightning_alrnn.metrics.ablation import AblationSums
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.scan import ScanOutput
 from lightning_alrnn.readings import Ablation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @runtime_checkable

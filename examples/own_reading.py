@@ -24,6 +24,7 @@ from lightning_alrnn.callbacks import ReadingCallback
 from lightning_alrnn.readings import Chart, Evidence, Key, Reading
 
 
+# --8<-- [start:reading]
 class Silence(Reading):
     """The share of steps in which all nonlinear units are off."""
 
@@ -56,6 +57,9 @@ class Silence(Reading):
         axes.bar(range(len(result)), result.numpy())
         axes.set(xlabel="nonlinear units that are on", ylabel="share of steps")
         return {"silence/units_on": figure}
+
+
+# --8<-- [end:reading]
 
 
 def main(epochs: int = 20) -> dict[str, float]:

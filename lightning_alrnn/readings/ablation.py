@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.figure import Figure
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.plotting.ablation import plot_ablation
@@ -13,8 +14,6 @@ from lightning_alrnn.readings.base import Chart, Key, Reading
 from lightning_alrnn.readings.text import MOST_ROWS, first_of, number
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lightning_alrnn.report import Report
 
 

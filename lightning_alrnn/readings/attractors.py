@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import MOST_UNITS, FixedPointSet, eigenvalues_of_regimes, fixed_points
@@ -21,8 +22,6 @@ from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import MOST_ROWS, code_text, count_of, first_of, number
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lightning_alrnn.report import Report
 
 _REGIMES = 16

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from matplotlib.figure import Figure
+
+from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import number
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lightning_alrnn.readings.evidence import Evidence
     from lightning_alrnn.report import Report
 
 

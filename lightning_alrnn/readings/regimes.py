@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from matplotlib.figure import Figure
+
 from lightning_alrnn.analysis.network_study import Study
 from lightning_alrnn.analysis.regime_statistics import (
     GroupOccupancy,
@@ -27,8 +29,6 @@ from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import MOST_ROWS, code_text, first_of, group_labels, number
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lightning_alrnn.report import Report
 
 _MOST_COLUMNS = 8

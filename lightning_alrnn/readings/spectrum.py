@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
@@ -16,8 +17,6 @@ from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import code_text, complex_text, number, timescale_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lightning_alrnn.report import Report
 
 _REGIMES = 16

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matplotlib.figure import Figure
+
 from lightning_alrnn.analysis.units import UnitStatistics
 from lightning_alrnn.plotting.regimes import plot_units
 from lightning_alrnn.readings.base import Chart, Key, Reading
 from lightning_alrnn.readings.evidence import Evidence
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lightning_alrnn.report import Report
 
 

@@ -52,6 +52,14 @@ def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"^{key} +[\d.]+$", printed, flags=re.MULTILINE)
 
 
+def test_own_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    logged = load("own_reading").main(epochs=1)
+    shares = re.findall(r"^(\d) units on  ([\d.]+) of the steps$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert [int(units) for units, _ in shares] == [0, 1, 2, 3]
+    assert float(shares[0][1]) == pytest.approx(logged["silence/share"], abs=6e-4)
+    assert sum(float(share) for _, share in shares) == pytest.approx(1.0, abs=2e-3)
+
+
 def test_read_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = Addition(sequence_length=50, train_size=256, val_size=64)
     model = ALRNNModule(2, 1, hidden_size=8, nonlinear_units=2, objective="regression", init="near_identity")

@@ -137,7 +137,10 @@ def _holds_arrays(annotation: Any) -> bool:
 
 def _evaluated(annotation: Any, where: Callable[..., Any]) -> Any:
     names = vars(sys.modules[where.__module__])
-    return eval(annotation, names) if isinstance(annotation, str) else annotation
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:  # imported where types are checked alone
+        return annotation
 
 
 def _described(function: Callable[..., Any], owner: type | None) -> Sections:
