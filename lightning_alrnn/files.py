@@ -11,15 +11,8 @@ from pathlib import Path
 def write_file(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that whoever reads it, at any time, meets all of it or what was there before.
 
-    It is written under a name of its own beside it, brought to the disk, and then renamed.
-
-    Args:
-        path: of the file; missing folders are made.
-        content: text, written as UTF-8, or bytes.
-        durable: whether to wait until it is on the disk, so that it is whole also after a power cut.
-
-    Raises:
-        OSError: if it cannot be written; what was there before is still there, and nothing half-written is left.
+    It is written under a name of its own beside it, brought to the disk where it is to be ``durable`` (whole also after
+    a power cut), and then renamed. Text is written as UTF-8, and missing folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -38,14 +31,7 @@ def write_file(path: Path, content: str | bytes | memoryview, durable: bool = Tr
 
 
 def sync_files(paths: Iterable[Path]) -> None:
-    """Wait until files are on the disk: for many of them, much faster than waiting for each as it is written.
-
-    Args:
-        paths: of files that are there.
-
-    Raises:
-        OSError: if one cannot be brought to the disk.
-    """
+    """Wait until files are on the disk: for many of them, much faster than waiting for each as it is written."""
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())

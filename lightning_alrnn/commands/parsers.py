@@ -136,13 +136,9 @@ class _SweepParser(argparse.ArgumentParser):
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of a command.
+    """A new parser of a command, one of :data:`PARSERS`.
 
-    Args:
-        command: Name of one of :data:`PARSERS`.
-
-    Returns:
-        A new parser. What it does not know is an option of ``alrnn test`` (analyze, prune) or ``alrnn fit`` (sweep).
+    What it does not know is an option of ``alrnn test`` (analyze, prune) or ``alrnn fit`` (sweep).
     """
     return PARSERS[command]()
 

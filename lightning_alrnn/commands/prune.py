@@ -36,30 +36,15 @@ _EPOCH = 3
 
 
 class Pruned(NamedTuple):
-    """What ``alrnn prune`` wrote.
-
-    Attributes:
-        folder: Directory of the files.
-        pruning: Scores against the units that are left.
-        checkpoint: Smallest network that is enough; ``None`` if no unit can be spared.
-    """
+    """What ``alrnn prune`` wrote."""
 
     folder: Path
-    pruning: Pruning
-    checkpoint: Path | None
+    pruning: Pruning  # scores against the units that are left
+    checkpoint: Path | None  # smallest network that is enough; ``None`` if no unit can be spared
 
 
 def prune_network(arguments: Sequence[str]) -> Pruned:
-    """Run ``alrnn prune``.
-
-    Args:
-        arguments: Arguments behind ``prune``.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
-        SystemExit: If an option is wrong, and after ``--help``.
-        ValueError: If the network has no nonlinear units, its score no tolerance, or an option is out of range.
+    """Run ``alrnn prune`` with the arguments behind it.
 
     Example:
         >>> prune_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
@@ -114,17 +99,7 @@ def prune_network(arguments: Sequence[str]) -> Pruned:
 
 
 def run_prune(arguments: Sequence[str]) -> None:
-    """Run ``alrnn prune``, and print the answer and where the files are.
-
-    Args:
-        arguments: Arguments behind ``prune``.
-
-    Raises:
-        FileNotFoundError: As :func:`prune_network`.
-        MisconfigurationException: As :func:`prune_network`.
-        SystemExit: As :func:`prune_network`.
-        ValueError: As :func:`prune_network`.
-    """
+    """Run ``alrnn prune``, and print the answer and where the files are."""
     found = prune_network(arguments)
     lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
     if found.checkpoint is not None:
@@ -135,13 +110,6 @@ def run_prune(arguments: Sequence[str]) -> None:
 @torch.no_grad()
 def prune_module(module: ALRNNModule, removals: Removals) -> None:
     """Take nonlinear units of a module's network away, and the readout's columns with them, in place.
-
-    Args:
-        module: Module whose core is an ALRNN.
-        removals: Units, see :func:`~lightning_alrnn.analysis.remove_units`.
-
-    Raises:
-        ValueError: If a unit is not one of 0 … P−1 or is taken away twice.
 
     Example:
         >>> module = ALRNNModule(input_size=2, output_size=3, hidden_size=8, nonlinear_units=4)

@@ -62,15 +62,7 @@ _LISTED_DIFFERENCES = 8
 
 
 def run_sweep(arguments: Sequence[str]) -> None:
-    """Run ``alrnn sweep``.
-
-    Args:
-        arguments: what stands behind ``alrnn sweep``.
-
-    Raises:
-        ValueError: if an option is wrong, or the folder holds another sweep.
-        SystemExit: with 130 if it was interrupted, and with 1 if a run failed.
-    """
+    """Run ``alrnn sweep``; it exits with 130 if it was interrupted, and with 1 if a run failed."""
     options, shared = parser_of("sweep").parse_known_args(list(arguments))
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
@@ -94,15 +86,9 @@ def run_sweep(arguments: Sequence[str]) -> None:
 
 
 def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
-    """Say what came out of a sweep.
+    """Say what came out of a sweep, and return whether a run is missing, as it failed or was interrupted.
 
-    Args:
-        folder: Folder of the sweep.
-        plan: The runs that were begun.
-        seeds: Number of seeds of the last look; ``None`` for a sweep of fixed seeds.
-
-    Returns:
-        Whether a run is missing, as it failed or was interrupted.
+    ``seeds`` is the number of seeds of the last look; ``None`` for a sweep of fixed seeds.
     """
     records = {record.name: record for record in read_records(folder)}
     names = [spec.name for spec in plan.runs]
@@ -206,9 +192,6 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
 
     The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice. So must
     be the rule by which runs end.
-
-    Raises:
-        ValueError: If it is another sweep; the message says in what.
     """
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"

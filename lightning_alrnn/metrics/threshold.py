@@ -45,12 +45,6 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
 def has_threshold(scores: Mapping[str, float]) -> bool:
     """Whether the scores of a validation hold a metric that :func:`reaches_threshold` looks at.
 
-    Args:
-        scores: metrics of a validation by key.
-
-    Returns:
-        ``False`` where no network can reach the threshold, however good it is.
-
     Example:
         >>> has_threshold({"val/accuracy": 0.5}), has_threshold({"val/mse": 0.2})
         (True, False)

@@ -29,17 +29,11 @@ _SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
 
 class Uncounted(NamedTuple):
-    """A run that has no score.
-
-    Attributes:
-        name: Name of the run, and of its folder below ``runs/``.
-        state: "diverged", "failed" or "not done".
-        error: Last line of its traceback; "" if there is none.
-    """
+    """A run that has no score."""
 
     name: str
-    state: str
-    error: str
+    state: str  # "diverged", "failed" or "not done"
+    error: str  # last line of its traceback; "" if there is none
 
 
 def write_verdict(
@@ -54,21 +48,7 @@ def write_verdict(
     """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg beside them.
 
     A sweep that adds seeds until it knows (``--seeds 5..40``) is judged on the seeds of its last complete look, at the
-    level divided by the number of looks.
-
-    Args:
-        folder: Folder of the sweep.
-        score: Key of the metric, see :func:`lightning_alrnn.sweep.judge`.
-        tolerance: How much worse does not count.
-        solved: Score from which on a run solves the task.
-        alpha: Probability with which a claim may be wrong.
-        seeds: Number of seeds that are judged; ``None`` for the last complete look, or all.
-
-    Returns:
-        The verdict, with the command that would tell what it does not.
-
-    Raises:
-        ValueError: If there is no sweep in the folder, or none of its runs has a score.
+    level divided by the number of looks; ``seeds`` states another number. The rest is as for :func:`judge`.
     """
     root = Path(folder)
     records = read_records(root)
@@ -104,15 +84,7 @@ def write_verdict(
 
 
 def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
-    """The runs without a score, those that diverged among them.
-
-    Args:
-        records: Records of all runs of a sweep.
-        score: Key of the metric.
-
-    Returns:
-        The runs with the reason for each, in the order of the records.
-    """
+    """The runs without a score, those that diverged among them."""
     uncounted = []
     for record in records:
         if record.status == "failed":
@@ -127,17 +99,7 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
 
 
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
-    """The verdict as what JSON can hold: everything in it by name, ``None`` for what is not finite.
-
-    Args:
-        verdict: The verdict.
-        uncounted: The runs without a score.
-
-    Returns:
-        ``answer``, ``claims`` and ``estimates`` at the largest size of training data, ``untold``, ``seeds_needed``,
-        ``learning`` and ``learning_times``, ``next_command``, ``looks``, ``earlier_looks``, then ``rules``, ``sizes``,
-        ``dependence`` and ``runs``.
-    """
+    """The verdict and the runs without a score as what JSON can hold: ``None`` for what is not finite."""
     return {
         "answer": verdict.answer,
         "claims": _plain(verdict.claims),
@@ -163,13 +125,6 @@ def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[
 
 def format_verdict(verdict: Verdict) -> str:
     """The table of estimates and the answer, as text for the terminal.
-
-    Args:
-        verdict: The verdict.
-
-    Returns:
-        Lines of text, wrapped at 100 characters. Where something cannot be told, the last line is the command that
-        would tell it.
 
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
@@ -204,16 +159,7 @@ def format_verdict(verdict: Verdict) -> str:
 
 
 def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
-    """The verdict as a page: the answer, the figure, the estimates, and the rules.
-
-    Args:
-        verdict: The verdict.
-        uncounted: The runs without a score.
-        name: Name of the sweep.
-
-    Returns:
-        The page, which is not written to a file yet.
-    """
+    """The verdict as a page: the answer, the figure, the estimates, and the rules."""
     page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
     page.section("Answer")
     page.text(verdict.answer, answer=True)

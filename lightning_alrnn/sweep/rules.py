@@ -126,18 +126,7 @@ def choose_score(runs: Sequence[Run]) -> str:
 
 
 def find_score(runs: Sequence[Run], score: str | None) -> str:
-    """Key of the metric that is asked for.
-
-    Args:
-        runs: The AL-RNN's runs.
-        score: Key of the metric, with or without ``test/``; ``None`` for :func:`choose_score`.
-
-    Returns:
-        Key of the metric.
-
-    Raises:
-        ValueError: If no run has the metric, or a finite value of it.
-    """
+    """Key of the metric that is asked for, with or without ``test/``; ``None`` asks for :func:`choose_score`."""
     if not any(run.metrics or run.diverged for run in runs):
         raise ValueError("there is no finished run of an ALRNN to judge")
     key = f"test/{score}" if score and "/" not in score else score
@@ -161,18 +150,7 @@ def make_rules(
     solved: float | None,
     alpha: float,
 ) -> Rules:
-    """Fill in what is not stated.
-
-    Args:
-        scores: Finite scores by P.
-        key: Key of the metric.
-        constants: Errors of the best constant prediction (``test/constant_mse``), where they were logged.
-        tolerance: How much worse does not count; ``None`` for a rule, see :func:`lightning_alrnn.sweep.judge`.
-        solved: Score from which on a run solves the task, or ``None``.
-        alpha: Probability of a wrong claim that is accepted.
-
-    Returns:
-        The rules.
+    """Fill in what is not stated; ``constants`` are errors of the best constant prediction, where they were logged.
 
     Example:
         >>> make_rules({0: [0.8], 5: [0.9]}, "test/accuracy", [], None, None, 0.05).tolerance
