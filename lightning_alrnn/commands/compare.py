@@ -156,8 +156,6 @@ def compare_networks(
 
 def _of_sweep(folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
     """The networks of a sweep, and the runs that left none."""
-    from lightning_alrnn.sweep.store import read_records  # needs pyarrow, which takes its time
-
     candidates, left_out = [], []
     for record in read_records(folder):
         run = record.run

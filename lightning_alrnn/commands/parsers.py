@@ -33,7 +33,7 @@ when it ends
                          10 % of the squared error of the best constant prediction
   --stop_when plateau    a run whose validation loss has not sunk by 1 % for a quarter of the epochs
 where
-  --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
+  --output_dir FOLDER    results.csv and a folder for each run (TensorBoard's too)
   --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
                          array; inline: one after the other in this process
   --population auto|E    networks that are trained in one step: all that a process gets, as memory

@@ -52,7 +52,7 @@ from lightning_alrnn.sweep.store import (
     locked,
     read_records,
     run_folder,
-    write_tables,
+    write_table,
 )
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
 from lightning_alrnn.sweep.words import counted, listed
@@ -76,10 +76,10 @@ def run_sweep(arguments: Sequence[str]) -> None:
             else:
                 _do(options, plan, surroundings)
     except KeyboardInterrupt:
-        write_tables(folder)
+        write_table(folder)
         _say_interrupted(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
-    write_tables(folder)
+    write_table(folder)
     failed = finish(folder, plan, len({spec.seed for spec in plan.runs}) if looks else None)
     if failed:
         raise SystemExit(1)
@@ -112,7 +112,7 @@ def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
             f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, "
             f"with SLURM {folder}/jobs"
         )
-    _write(f"results:      {folder / 'results.csv'} and results.parquet")
+    _write(f"results:      {folder / 'results.csv'}")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     try:
         verdict = write_verdict(folder, seeds=seeds)

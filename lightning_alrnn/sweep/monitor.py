@@ -11,7 +11,7 @@ from lightning_alrnn.sweep.live import LiveTable, RunState
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
-from lightning_alrnn.sweep.store import read_record, run_folder, write_tables
+from lightning_alrnn.sweep.store import read_record, run_folder, write_table
 
 _TABLES_SECONDS = 60  # they take longer the more runs there are
 _SECONDS = 0.5
@@ -54,7 +54,7 @@ class SweepMonitor:
         if name in self._states:  # which a member of a population that was begun by another command is not
             self._states[name] = state
         if time.monotonic() - self._written > _TABLES_SECONDS:
-            write_tables(self._folder)
+            write_table(self._folder)
             self._written = time.monotonic()
 
     def poll(self) -> None:

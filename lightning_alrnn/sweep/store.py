@@ -1,10 +1,10 @@
-"""What a sweep leaves on the disk: a record for each run, tables made from them, and claims on runs.
+"""What a sweep leaves on the disk: a record for each run, a table made from them, and claims on runs.
 
     folder/sweep.json             what all runs share, and what was varied
     folder/runs/NAME/record.json  a run: its place in the sweep, its state and its metrics
     folder/runs/NAME/claim        locked by the process that runs it
     folder/runs/NAME/log.txt      what that process wrote, where it was started for the run on this machine
-    folder/results.csv, .parquet  a row for each run
+    folder/results.csv            a row for each run
 
 Files are replaced as a whole: whoever reads meets the old one or the new one, also after a power cut. Processes on one
 machine keep out of each other's way by locks that end with the process. On a network file system this holds where it
@@ -132,21 +132,15 @@ def write_record(folder: Path, record: Record, durable: bool = True) -> None:
     write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable)
 
 
-def write_tables(folder: Path) -> None:
-    """Make results.csv and results.parquet from the records."""
-    import pyarrow  # takes its time, and starts a thread, which a process that is copied must not have
-    from pyarrow import parquet
-
-    with locked(folder / ".tables"):  # so that what was read last is written last
+def write_table(folder: Path) -> None:
+    """Make results.csv from the records."""
+    with locked(folder / ".table"):  # so that what was read last is written last
         columns = _columns(read_records(folder))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-        write_file(folder / "results.csv", text.getvalue().encode())
-        sink = io.BytesIO()
-        parquet.write_table(pyarrow.table(columns), sink)
-        write_file(folder / "results.parquet", sink.getvalue())
+        write_file(folder / "results.csv", text.getvalue())
 
 
 @contextmanager
@@ -242,7 +236,7 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
     }
     columns = {key: [get(record) for record in records] for key, get in fixed.items()}
     for key in _keys(record.run.settings for record in records):
-        columns[key] = _of_one_type([record.run.settings.get(key) for record in records])
+        columns[key] = [record.run.settings.get(key) for record in records]
     for key in _keys(record.run.metrics for record in records):
         values = [record.run.metrics.get(key) for record in records]
         columns[key] = [None if value is None else float(value) for value in values]
@@ -259,14 +253,6 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
 def _keys(mappings: Iterator[Mapping[str, Any]] | Any) -> list[str]:
     """All keys, in the order of their first appearance."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _of_one_type(values: list[Any]) -> list[Any]:
-    """Values as text where they are of several types, which no column of a table can hold."""
-    types = {type(value) for value in values if value is not None}
-    if types <= {int, float} or len(types) < 2:
-        return values
-    return [None if value is None else str(value) for value in values]
 
 
 def _or_none(value: float) -> float | None:
