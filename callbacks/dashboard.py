@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.scores import SCORES
 
 _LAYOUT: dict[
     str, dict[str, list[Any]]
@@ -56,7 +57,6 @@ _LAYOUT: dict[
         "angle of PC 1 to the slowest mode (degrees)": ["Multiline", [r"spectrum/pc1_angle$"]],
     },
 }
-_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss")
 
 
 class Dashboard(Callback):
@@ -163,7 +163,7 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
         Lines of a name and a value, in two columns.
     """
     rows: list[tuple[str, str]] = []
-    for score in _SCORES:
+    for score in SCORES:
         if f"val/{score}" in metrics:
             best: Any = trainer.checkpoint_callback
             name = Path(getattr(best, "best_model_path", "") or "").stem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from importlib.metadata import version
@@ -29,7 +28,7 @@ from lightning_alrnn.analysis.primitives import (
     Transients,
 )
 from lightning_alrnn.analysis.regime_statistics import bitcode
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import to_json, write_file, write_json
 from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
@@ -49,10 +48,8 @@ from lightning_alrnn.plotting.spectrum import plot_spectrum
 _MOST_ROWS = 20
 _MOST_COLUMNS = 8
 _IMPORTANT = 0.1
-_MOST_LISTED = 1000
 _LONGEST_CODE = 24
 _TRAJECTORIES = 64
-_LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
 
 
 class Performance(NamedTuple):
@@ -137,42 +134,9 @@ def write_report(
             "study": study,
         }
     )
-    write_file(folder / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_json(folder / "report.json", report)
     write_file(folder / "report.html", page.html())
     return report
-
-
-def to_json(value: Any) -> Any:
-    """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
-
-    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
-    and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
-
-    Args:
-        value: numbers, texts, tensors, and tuples, lists and dictionaries of them.
-
-    Returns:
-        What ``json.dumps`` takes.
-
-    Example:
-        >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
-        {'tau': [1.0, 'inf'], 'p': None}
-    """
-    if isinstance(value, Tensor):
-        kept = value[(slice(_MOST_LISTED),) * value.ndim].detach()
-        plain = not kept.is_complex() and bool(torch.isfinite(kept).all())
-        return kept.tolist() if plain else to_json(kept.tolist())
-    if hasattr(value, "_asdict"):
-        return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
-    if isinstance(value, dict):
-        return {str(name): to_json(field) for name, field in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(entry) for entry in value]
-    if isinstance(value, complex):
-        return {"re": to_json(value.real), "im": to_json(value.imag)}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
 
 
 class _Writer:

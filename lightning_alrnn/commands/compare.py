@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import math
 import sys
 import tempfile
@@ -35,13 +34,13 @@ from lightning_alrnn.analysis.network_study import Sequences, Study, study
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.comparison import plot_comparison
 from lightning_alrnn.plotting.page import Page
-from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
+from lightning_alrnn.sweep.store import read_records
 
 _AT_REST = ("zero", "mean", "before the answer")
 
@@ -361,7 +360,7 @@ def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], k
         ],
         "left_out": left_out,
     }
-    write_file(folder / "compare.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "compare.json", content)
     write_file(folder / "compare.html", page.html())
 
 

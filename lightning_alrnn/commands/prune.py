@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,12 +21,11 @@ from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
 from lightning_alrnn.cli import ALRNNCLI, resolve_configs
 from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.pruning import plot_pruning
-from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, describe, pruning_rules
 from lightning_alrnn.sweep.words import counted, number
 
@@ -271,5 +269,5 @@ def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
         "points": [{**point._asdict(), "gap": gap} for point, gap in zip(pruning.points, pruning.gaps, strict=True)],
         "pruned_checkpoint": None if found.checkpoint is None else str(found.checkpoint),
     }
-    write_file(folder / "prune.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "prune.json", content)
     write_file(folder / "prune.html", page.html())

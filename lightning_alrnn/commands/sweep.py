@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_json
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
@@ -131,7 +131,7 @@ def _note_judged(folder: Path, seeds: int) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not content["looks"]:  # these have divided their level beforehand
             content["judged"] = sorted({*content["judged"], seeds})
-            write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+            write_json(path, content)
 
 
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
@@ -228,7 +228,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
             "judged": there.get("judged", []),
             "runs_per_seed": len(plan.runs) // len({spec.seed for spec in plan.runs}),
         }
-        write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+        write_json(path, content)
 
 
 def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:

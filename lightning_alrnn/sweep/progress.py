@@ -13,10 +13,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
+from lightning_alrnn.scores import SCORES
 
 _SECONDS = 0.5
 _KEY = "learning_watch"
-_SCORES = ("val/sequence_accuracy", "val/accuracy", "val/mse", "val/task_loss")
 
 
 class Progress(NamedTuple):
@@ -57,8 +57,8 @@ class ProgressFile:
 
 
 def shown_score(scores: Mapping[str, Any]) -> float | None:
-    """The score that tells how well a network does: the first there is of SCORES, if it is finite."""
-    values = [float(scores[key]) for key in _SCORES if key in scores]
+    """The score that tells how well a network does: the first there is, if it is finite."""
+    values = [float(scores[f"val/{name}"]) for name in SCORES if f"val/{name}" in scores]
     return values[0] if values and math.isfinite(values[0]) else None
 
 

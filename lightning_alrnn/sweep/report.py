@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
@@ -77,7 +77,7 @@ def write_verdict(
     )
     uncounted = find_uncounted(records, verdict.rules.score)
     content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
-    write_file(root / "verdict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(root / "verdict.json", content)
     save_figure(plot_verdict(verdict), root / "verdict")
     write_file(root / "verdict.html", verdict_page(verdict, uncounted, root.resolve().name).html())
     return verdict
@@ -99,28 +99,11 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
 
 
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
-    """The verdict and the runs without a score as what JSON can hold: ``None`` for what is not finite."""
-    return {
-        "answer": verdict.answer,
-        "claims": _plain(verdict.claims),
-        "estimates": _plain(verdict.estimates),
-        "untold": list(verdict.untold),
-        "seeds_needed": verdict.seeds_needed,
-        "learning": verdict.learning,
-        "learning_times": _plain(verdict.learning_times),
-        "next_command": verdict.next_command,
-        "looks": list(verdict.looks),
-        "earlier_looks": list(verdict.earlier_looks),
-        "rules": _plain(verdict.rules),
-        "sizes": [_plain(size) for size in verdict.sizes],
-        "dependence": [_plain(one) for one in verdict.dependence],
-        "runs": {
-            "finished": verdict.finished,
-            "diverged": verdict.diverged,
-            "without_score": verdict.without_score,
-            "uncounted": _plain(uncounted),
-        },
-    }
+    """What verdict.json holds."""
+    names = "answer claims estimates untold seeds_needed learning learning_times next_command looks earlier_looks"
+    runs = {name: getattr(verdict, name) for name in ("finished", "diverged", "without_score")}
+    content = {name: getattr(verdict, name) for name in f"{names} rules sizes dependence".split()}
+    return content | {"runs": runs | {"uncounted": uncounted}}
 
 
 def format_verdict(verdict: Verdict) -> str:
@@ -486,16 +469,3 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (header, *rows)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples and mappings as objects, other sequences as lists; no number that is not finite."""
-    if hasattr(value, "_asdict"):
-        return {name: _plain(field) for name, field in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

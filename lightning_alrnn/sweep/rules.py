@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_alrnn.scores import SCORES
+
 Value = str | int | float | bool | None
 
 _ERRORS = {"loss", "mse", "mae", "rmse", "nll", "error", "distance", "divergence", "perplexity", "regularization"}
-_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss", "loss")
 
 
 class Run(NamedTuple):
@@ -114,13 +115,14 @@ def choose_score(runs: Sequence[Run]) -> str:
         ValueError: If the runs have none of these.
     """
     scored = [run for run in runs if run.metrics]
-    for name in _SCORES:
+    names = (*SCORES, "loss")
+    for name in names:
         key = f"test/{name}"
         values = [run.metrics.get(key) for run in scored]
         if values and all(value is not None for value in values) and (name != "sequence_accuracy" or any(values)):
             return key
     raise ValueError(
-        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in _SCORES)} in each of "
+        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in names)} in each of "
         f"them, got {_test_keys(scored)}; name one with --score"
     )
 
