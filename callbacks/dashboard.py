@@ -23,8 +23,7 @@ from lightning_alrnn.callbacks.base import ReadingCallback
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import READINGS, Reading, chart_layout
-
-_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss")
+from lightning_alrnn.scores import SCORES
 
 
 class Dashboard(Callback):
@@ -145,7 +144,7 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
         Lines of a name and a value, in two columns.
     """
     rows: list[tuple[str, str]] = []
-    for score in _SCORES:
+    for score in SCORES:
         if f"val/{score}" in metrics:
             best: Any = trainer.checkpoint_callback
             name = Path(getattr(best, "best_model_path", "") or "").stem

@@ -512,10 +512,7 @@ def _array(name: str, source: Source) -> Array:
 
 
 def _stack(name: str, source: Source, steps: int | None = None) -> tuple[Array, NDArray[np.int64] | None]:
-    """One array, and the lengths of its rows where it came as a list of arrays, which are padded with zeros.
-
-    Rows are padded to ``steps``, or to the longest.
-    """
+    """One array, and the lengths of its rows where it came as a list of arrays: they are padded to ``steps``."""
     if not isinstance(source, (list, tuple)):
         return _array(name, source), None
     arrays = [_array(name, item) for item in source]

@@ -57,10 +57,7 @@ class EpochDataset(Dataset[AnyBatch]):
     """Sequences drawn anew each epoch: index epoch · size + i is sequence i of an epoch of ``size`` sequences.
 
     Only the epoch that was asked for last is held, and it is built by whoever asks: a worker process, or a run resumed
-    at any epoch, needs nothing but the index.
-
-    Args:
-        build: gives all sequences of an epoch as one large batch, of the same size for every epoch.
+    at any epoch, needs nothing but the index. ``build`` gives all sequences of an epoch as one batch.
     """
 
     def __init__(self, build: Callable[[int], AnyBatch]) -> None:
@@ -78,11 +75,7 @@ class EpochDataset(Dataset[AnyBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
-        """The sequences at ``indices``, all of one epoch, as one batch.
-
-        Raises:
-            ValueError: if the indices belong to more than one epoch.
-        """
+        """The sequences at ``indices``, all of one epoch, as one batch."""
         epoch = indices[0] // self._size
         own = [index - epoch * self._size for index in indices]
         if min(own) < 0 or max(own) >= self._size:
@@ -93,17 +86,7 @@ class EpochDataset(Dataset[AnyBatch]):
         return self._at(epoch).__getitems__(own)
 
     def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
-        """All sequences of the epoch that indices belong to.
-
-        Args:
-            indices: Indices of sequences that all belong to one epoch, shape ``(batch,)``.
-
-        Returns:
-            The epoch as one batch.
-
-        Raises:
-            ValueError: if the epoch is of another size than the first.
-        """
+        """All sequences of the one epoch that indices of shape ``(batch,)`` belong to."""
         return self._at(int(indices[0]) // self._size).data
 
     def _at(self, epoch: int) -> SequenceDataset:
@@ -123,19 +106,11 @@ class EpochSampler(DistributedSampler[int]):
     """Shuffles the training data by (seed, epoch) alone and deals them out to the processes.
 
     Step k of n processes with batch size b takes the same sequences together as step k of one process with batch size
-    n·b. Where the sequences do not divide by n, the first of the epoch's order are given twice.
+    n·b. Where the sequences do not divide by n, the first of the epoch's order are given twice. The next pass leaves
+    out ``skip`` sequences of this process, as a resumed epoch does.
 
     Lightning leaves a ``DistributedSampler`` alone and calls ``set_epoch`` on it before each epoch, also after a
     resume. Without that call every pass is the next epoch.
-
-    Args:
-        dataset: the training data; the indices of an :class:`EpochDataset` count on from epoch to epoch.
-        num_replicas: number of processes.
-        rank: which of them this is.
-        seed: seed of the data.
-
-    Attributes:
-        skip: how many sequences of this process the next pass leaves out, as a resumed epoch does.
     """
 
     dataset: SequenceDataset | EpochDataset
@@ -148,11 +123,7 @@ class EpochSampler(DistributedSampler[int]):
         yield from self.draw().tolist()
 
     def draw(self) -> NDArray[np.int64]:
-        """All indices of the next pass, which counts as begun.
-
-        Returns:
-            Indices of sequences in order, shape ``(sequences,)``.
-        """
+        """All indices of the next pass, which counts as begun, in order: shape ``(sequences,)``."""
         epoch, size, skip = self.epoch, len(self.dataset), self.skip
         self.epoch += 1
         self.skip = 0
@@ -190,14 +161,7 @@ class _TrainLoader(DataLoader[AnyBatch]):
 
 
 def collate(batch: _Batch) -> _Batch:
-    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together.
-
-    Args:
-        batch: the batch.
-
-    Returns:
-        The same.
-    """
+    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together."""
     return batch
 
 
@@ -372,20 +336,10 @@ def draw_trials(
     split: Split,
     epoch: int = 0,
 ) -> tuple[Tensor, ...]:
-    """Draw synthetic trials in chunks, each from a generator of its own.
+    """Draw synthetic trials in chunks, each from a generator of its own: tensors of shape ``(size, …)``.
 
     Chunk c of a split is drawn from the seed (seed, split, c, epoch) and always in full, so trial i is the same
     whatever the size of the split, the number of processes and of workers.
-
-    Args:
-        size: number of trials.
-        draw: draws a number of trials from a generator and returns arrays with one row a trial.
-        seed: seed of the data.
-        split: which split the trials belong to.
-        epoch: which epoch they belong to, where each has trials of its own.
-
-    Returns:
-        For each array a tensor of shape ``(size, …)``.
     """
     whole: tuple[NDArray[Any], ...] = ()
     for chunk, start in enumerate(range(0, max(size, 1), _CHUNK)):
@@ -401,28 +355,12 @@ def draw_trials(
 
 
 def full_lengths(inputs: Tensor) -> Tensor:
-    """Lengths of sequences that are not padded.
-
-    Args:
-        inputs: shape ``(batch, time, …)``.
-
-    Returns:
-        int64 of shape ``(batch,)``.
-    """
+    """Lengths of sequences that are not padded, int64 of shape ``(batch,)``."""
     return torch.full((len(inputs),), inputs.shape[1], dtype=torch.int64)
 
 
 def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
-    """Raise where values hold NaN or infinity.
-
-    Args:
-        name: what the values are called in the message.
-        values: numbers of any shape ``(…)``; whole numbers are always finite.
-        rows: where the rows of ``values`` stand in the array that the user knows, shape ``(rows,)``; ``None`` if there.
-
-    Raises:
-        ValueError: if they do; the message names the first index.
-    """
+    """Raise where values hold NaN or infinity; ``rows`` numbers their rows in the array that the user knows."""
     if values.is_floating_point():
         wrong = ~torch.isfinite(values)
         if bool(wrong.any()):
@@ -437,17 +375,7 @@ def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = Non
 
 
 def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> None:
-    """Raise where a valid target is not one of 0 … classes−1.
-
-    Args:
-        name: what the targets are called in the message.
-        targets: whole numbers, shape ``(batch,)`` or ``(batch, time)``.
-        classes: number of classes.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-
-    Raises:
-        ValueError: if one is not; the message names the first index.
-    """
+    """Raise where a valid target, of shape ``(batch,)`` or ``(batch, time)``, is not one of 0 … classes−1."""
     wrong = (targets < 0) | (targets >= classes)
     advice = "number the classes from 0"
     if targets.ndim == 2:
@@ -462,16 +390,7 @@ def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> 
 
 
 def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
-    """Raise where a group has no name.
-
-    Args:
-        name: what the groups are called in the message.
-        group: index of each sequence's group, int64 of shape ``(batch,)``.
-        group_names: names of the groups.
-
-    Raises:
-        ValueError: if one has none; the message names the first index.
-    """
+    """Raise where a group, an index of shape ``(batch,)``, has no name."""
     wrong = (group < 0) | (group >= len(group_names))
     if bool(wrong.any()):
         index = int(wrong.nonzero()[0])
@@ -484,18 +403,7 @@ def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
 def check_phases(
     name: str, phase: Tensor, inputs: Tensor, lengths: Tensor, phase_names: Sequence[str] | None = None
 ) -> None:
-    """Raise unless there is a phase for each step, and a name for each phase.
-
-    Args:
-        name: what the phases are called in the message.
-        phase: phase of each step, to be int64 of shape ``(batch, time)``; below 0 for none.
-        inputs: shape ``(batch, time, …)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        phase_names: names of the phases, or ``None`` where they have none.
-
-    Raises:
-        ValueError: if type or shape differ, or a valid step has a phase without a name; the message names the first.
-    """
+    """Raise unless each step has a phase, shape ``(batch, time)``, below 0 for none, and each phase a name."""
     if phase.dtype != torch.int64 or phase.shape != inputs.shape[:2]:
         raise ValueError(
             f"{name} must be int64 of shape {tuple(inputs.shape[:2])}, one for each step of the inputs, got "
@@ -512,45 +420,19 @@ def check_phases(
 
 
 def check_size(name: str, value: int, minimum: int = 1) -> None:
-    """Raise where a whole number is too small.
-
-    Args:
-        name: what it is called in the message.
-        value: the number.
-        minimum: the least that will do.
-
-    Raises:
-        ValueError: if it is less.
-    """
+    """Raise where a whole number is too small."""
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise unless a value is one of those that a ``Literal`` lists.
-
-    Args:
-        name: what it is called in the message.
-        value: the value.
-        choices: the ``Literal``.
-
-    Raises:
-        ValueError: if it is not; the message lists the choices.
-    """
+    """Raise unless a value is one of those that a ``Literal`` lists."""
     if value not in get_args(choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Raise unless validation and testing each get a share and leave one to train on.
-
-    Args:
-        val_fraction: share for validation.
-        test_fraction: share for testing.
-
-    Raises:
-        ValueError: if they do not.
-    """
+    """Raise unless validation and testing each get a share and leave one to train on."""
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}")

@@ -210,19 +210,10 @@ class ContextualIntegration(SequenceDataModule):
 
 
 def draw_evidence(rng: np.random.Generator, size: int, steps: int, noise: float) -> NDArray[np.float32]:
-    """Evidence ±1 + σ·N(0,1) whose sum over the steps is not zero.
+    """Evidence ±1 + σ·N(0,1), shape ``(size, steps)``, whose sum over the steps is not zero.
 
     Trials that sum to exactly zero are drawn again, all at once, up to 64 times. After that, which no trial in 10^19
     needs, the first step of those left changes its sign.
-
-    Args:
-        rng: source of the draws.
-        size: number of trials.
-        steps: steps of evidence.
-        noise: σ.
-
-    Returns:
-        float32 of shape ``(size, steps)``.
     """
     evidence = _signs_with_noise(rng, size, steps, noise)
     for _ in range(_REDRAWS):

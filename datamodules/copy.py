@@ -215,15 +215,7 @@ class Copy(SequenceDataModule):
 
 
 def sinusoidal_code(steps: int, width: int) -> Tensor:
-    """The sinusoidal code of time, sin(t / 10000^(2i/w)) in channel 2i and cos(t / 10000^(2i/w)) in channel 2i+1.
-
-    Args:
-        steps: T, the number of steps t = 0 … T−1.
-        width: w, the number of channels.
-
-    Returns:
-        Tensor of shape ``(T, w)``.
-    """
+    """Code of time, shape ``(T, w)``: sin(t / 10000^(2i/w)) in channel 2i and cos(t / 10000^(2i/w)) in channel 2i+1."""
     channel = torch.arange(width)
     even = channel - channel % 2
     angle = torch.arange(steps, dtype=torch.float64).unsqueeze(-1) * 10_000.0 ** (-even.double() / width)

@@ -54,18 +54,8 @@ def fetch(
     """Download a file, unless it is there already.
 
     The bytes go to ``<path>.part``, from where a later call takes the transfer up again, and get their own name once
-    they are complete and their checksum is right. Processes that fetch the same file at once wait for one another.
-
-    Args:
-        url: where the file is.
-        path: where it goes; folders are made.
-        md5: hexadecimal checksum of the whole file.
-        sha256: the same.
-        decompressed: the checksums are those of what the gzip file holds.
-
-    Raises:
-        ConnectionError: if the transfer fails or breaks off.
-        ValueError: if a checksum is wrong; what was fetched is removed.
+    they are complete and their checksum is right, which is that of what the gzip file holds where ``decompressed``.
+    Processes that fetch the same file at once wait for one another.
     """
     if path.is_file():
         return
@@ -87,20 +77,11 @@ def fetch(
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Read files out of a ``.tar`` or ``.tar.gz`` in the order in which they are stored, without unpacking it.
+    """Yield name and content of files in a ``.tar`` or ``.tar.gz`` in their order, without unpacking it.
 
-    Nothing is written, so it does not matter where a member's name points. Links and devices are passed over.
-
-    Args:
-        archive: the archive.
-        wanted: says by its name whether a member is to be read. Names come without a leading ``./``.
-
-    Yields:
-        Name and content of each.
-
-    Raises:
-        ValueError: if the archive is truncated or damaged. It is read to its end for that, so also behind the last
-            member that is wanted; what was yielded before is to be dropped.
+    Nothing is written, so it does not matter where a member's name points. Links and devices are passed over. Names
+    come without a leading ``./``. The archive is read to its end: what was yielded is to be dropped where it turns out
+    to be damaged behind the last member that is wanted.
     """
     advice = "remove it and fetch it again"
     with archive.open("rb") as raw, _progress(f"reading {archive.name}", archive.stat().st_size) as bar:
@@ -144,22 +125,9 @@ def cached(
 
     The file is ``<folder>/<name>-<hash>.npz``. The hash is taken over the settings and over the names, sizes and times
     of the sources, so a change of any of them builds anew. Several runs may build at once: each writes a file of its
-    own, and the last one stays. A folder that cannot be written to costs a warning, not the run.
-
-    Args:
-        folder: where the file goes; it is made.
-        name: beginning of the file's name.
-        settings: what the arrays depend on, of plain values (numbers, text, lists, dictionaries).
-        sources: the files that they are built from.
-        build: builds them; none may hold Python objects.
-        mapped: names of arrays that are mapped into memory and not read: only what is used takes time and memory, and
-            processes share it. They cannot be written to, and need not be aligned in memory.
-
-    Returns:
-        The arrays by name.
-
-    Raises:
-        ValueError: if an array holds Python objects.
+    own, and the last one stays. A folder that cannot be written to costs a warning, not the run. Arrays that are
+    ``mapped`` into memory and not read take time and memory only where they are used, and processes share them; they
+    cannot be written to.
 
     Example:
         >>> from tempfile import TemporaryDirectory

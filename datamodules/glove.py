@@ -15,18 +15,7 @@ _LONGEST_LINE = 1 << 20  # bytes
 
 
 def vector_size(path: Path) -> int:
-    """How many numbers a line holds behind its word, from the first line of a file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The number, at least 2.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the line is of another form.
-    """
+    """How many numbers a line holds behind its word, from the first line of a file."""
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file of word vectors {path.absolute()}: put one there, such as glove.6B.100d.txt (from "
@@ -45,19 +34,9 @@ def vector_size(path: Path) -> int:
 
 
 def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read the vectors of some words, line by line: what is not asked for takes no memory.
+    """The vectors of some words, shape ``(words, size)``, zero for those not in the file, and which are, ``(words,)``.
 
-    Args:
-        path: the file; each line holds a word and its numbers, with single spaces between.
-        words: the words, each once.
-
-    Returns:
-        The vectors ``(words, size)``, zero for a word that is not in the file, and which of them are, ``(words,)``. Of
-        a word that occurs twice the first vector counts.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a line is of another form, the message names it; or if none of the words is in the file.
+    The file is read line by line: what is not asked for takes no memory. Of a word that occurs twice the first counts.
     """
     size = vector_size(path)
     rows = {word.encode(): row for row, word in enumerate(words)}

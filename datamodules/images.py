@@ -12,28 +12,12 @@ Order = Literal["row", "pixel", "permuted"]
 
 
 def pixel_permutation(pixels: int, seed: int) -> NDArray[np.int64]:
-    """The order in which "permuted" reads the pixels of an image.
-
-    Args:
-        pixels: how many there are.
-        seed: seed of the order.
-
-    Returns:
-        Shape ``(pixels,)``; entry t is the pixel of step t.
-    """
+    """The order in which "permuted" reads the pixels of an image: entry t is the pixel of step t."""
     return np.random.default_rng(seed).permutation(pixels)
 
 
 def read_images(images: NDArray[Any], order: Order, permutation: NDArray[np.int64]) -> NDArray[Any]:
-    """Images as sequences of the same type.
-
-    Args:
-        images: shape ``(images, height, width)``.
-        order: how to read them.
-        permutation: the order of pixels under "permuted", shape ``(height · width,)``.
-
-    Returns:
-        Shape ``(images, height, width)`` by row, ``(images, height · width, 1)`` by pixel.
+    """Images as sequences: shape ``(images, height, width)`` by row, ``(images, height · width, 1)`` by pixel.
 
     Example:
         >>> image = np.array([[[1, 2], [3, 4]]])

@@ -228,12 +228,7 @@ class IMDb(SequenceDataModule):
 
 
 class ReviewDataset(SequenceDataset):
-    """Reviews held as small integers, given as int64 tokens or as the vectors of these.
-
-    Args:
-        data: all reviews; the inputs are tokens of any integer type.
-        vectors: the vector of each token, shape ``(tokens, K)``; ``None`` for tokens.
-    """
+    """Reviews held as small integers, given as int64 tokens or as these tokens' rows of ``vectors``."""
 
     def __init__(self, data: AnyBatch, vectors: Tensor | None = None) -> None:
         super().__init__(data)
@@ -255,13 +250,7 @@ class _Review(NamedTuple):
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text: lower case, a–z and 0–9.
-
-    Args:
-        text: of a review.
-
-    Returns:
-        In their order.
+    """The words of a text in their order: lower case, a–z and 0–9.
 
     Example:
         >>> split_words("It's <b>NOT</b> bad, 8/10.")
@@ -271,21 +260,11 @@ def split_words(text: str) -> list[str]:
 
 
 def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[str, NDArray[Any]]:
-    """Read all reviews and number their words.
+    """Read all reviews and number their words, as ``{"words", "<part>_tokens", "<part>_targets"}``.
 
-    Args:
-        source: the archive, or the folder that it unpacks to.
-        sequence_length: T, how many words of a review are kept.
-        vocab_size: number of different tokens, :data:`SPECIAL` included.
-
-    Returns:
-        ``words``, the vocabulary from token 2 on, the most frequent first, as bytes; and for "train" and "test"
-        ``<part>_tokens`` ``(reviews, T)``, of as small an integer type as holds them, and ``<part>_targets``
-        ``(reviews,)`` int64. Reviews are in the order of class and file name, so that archive and folder give the same.
-
-    Raises:
-        ValueError: if the archive is damaged, a review is not UTF-8, or a class has none.
-        FileNotFoundError: if the folder lacks a class.
+    ``words`` is the vocabulary from token 2 on, the most frequent first, as bytes. Tokens have shape ``(reviews, T)``
+    and as small an integer type as holds them, targets ``(reviews,)``. Reviews are in the order of class and file name,
+    so that archive and folder give the same.
     """
     advice = "remove it and fetch it again" if source.is_file() else "remove it and unpack the archive again"
     counts: Counter[str] = Counter()

@@ -154,19 +154,7 @@ class _ImageDataset(SequenceDataset):
 
 
 def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images and labels from the files of one part.
-
-    Args:
-        folder: where the files are.
-        part: "train" or "t10k", the beginning of their names.
-
-    Returns:
-        Images of shape ``(images, 28, 28)``, from 0 to 255, and labels of shape ``(images,)``.
-
-    Raises:
-        FileNotFoundError: if one is missing.
-        ValueError: if one is damaged, or they do not belong together.
-    """
+    """Images of a part ("train" or "t10k"), uint8 of shape ``(images, 28, 28)``, and labels, ``(images,)``."""
     paths = [_find(folder, name) for name in FILES if name.startswith(part)]
     images, labels = (read_idx(path, dimensions) for path, dimensions in zip(paths, (3, 1), strict=True))
     if images.shape[1:] != (_SIDE, _SIDE):
@@ -197,15 +185,7 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Read an IDX file of bytes: a magic number, the size of each dimension (big-endian, 4 bytes each), the values.
 
-    Args:
-        path: the file; one that ends in ``.gz`` is decompressed.
-        dimensions: how many are expected.
-
-    Returns:
-        The values, of shape ``(…)`` with ``dimensions`` entries, as the file gives it.
-
-    Raises:
-        ValueError: if it is not such a file, or is truncated or too long.
+    A file that ends in ``.gz`` is decompressed.
     """
     advice = f"remove {path} and fetch it again"
     try:

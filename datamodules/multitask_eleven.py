@@ -48,14 +48,7 @@ _GO = TASKS.index("GoNogo")
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
-    """The steps of each task's periods, uniform on low … high − 1.
-
-    Args:
-        durations: "simple" or "hard".
-
-    Returns:
-        Low and high, shape ``(11, 6, 2)``; (0, 1) is no period.
-    """
+    """The steps of each task's periods, uniform on low … high − 1: shape ``(11, 6, 2)``, where (0, 1) is no period."""
     if durations == "simple":
         context, stimulus, delay, response = (5, 10), (10, 15), (10, 15), (5, 10)
     else:
@@ -69,14 +62,7 @@ def period_ranges(durations: Durations) -> NDArray[np.int64]:
 
 
 def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> Trials:
-    """Draw trials of the chosen tasks.
-
-    Args:
-        rng: generator.
-        size: number of trials.
-        chosen: indices into ``TASKS``, shape ``(tasks,)``.
-        durations: "simple" or "hard".
-    """
+    """Draw trials of the chosen tasks, indices into ``TASKS``."""
     group, coin = draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)

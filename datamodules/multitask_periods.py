@@ -35,46 +35,25 @@ class Trials(NamedTuple):
 
 
 def draw_tasks(rng: np.random.Generator, size: int, tasks: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which task each trial is of, and on which side of a coin it falls.
+    """The task of each trial, from 0 to ``tasks`` − 1, and a coin's side, bool, each of shape ``(size,)``.
 
     Balanced: among ``size`` trials, in random order, the numbers of two tasks differ by 2 at most, and so do heads and
     tails within a task by 1.
-
-    Args:
-        rng: generator.
-        size: number of trials.
-        tasks: number of tasks.
-
-    Returns:
-        int64 from 0 to ``tasks`` − 1 and bool, each of shape ``(size,)``.
     """
     group, coin = np.divmod(rng.permutation(size) % (2 * tasks), 2)
     return group, coin == 1
 
 
 def lay_out(durations: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The steps of all trials one after the other, each with the values of its period.
+    """The steps of all trials one after the other, shape ``(steps of all trials, …)``, each with its period's values.
 
-    Args:
-        durations: steps of each period, shape ``(trials, periods)``.
-        values: values within each period, shape ``(trials, periods, …)``.
-
-    Returns:
-        Shape ``(steps of all trials, …)``.
+    ``durations`` has shape ``(trials, periods)``, ``values`` ``(trials, periods, …)``.
     """
     return np.repeat(values.reshape(-1, *values.shape[2:]), durations.ravel(), axis=0)
 
 
 def pad(steps: NDArray[np.float32], lengths: NDArray[Any], time: int) -> NDArray[np.float32]:
-    """Part the steps of all trials into trials of ``time`` steps, with zeros past each one's length.
-
-    Args:
-        steps: of all trials, one after the other, shape ``(steps of all trials, …)``.
-        lengths: steps of each trial, shape ``(trials,)``.
-        time: T, at least the longest.
-
-    Returns:
-        Shape ``(trials, T, …)``.
+    """Part the steps of all trials into trials, shape ``(trials, T, …)``, with zeros past each one's length.
 
     Example:
         >>> pad(lay_out(np.array([[1, 2], [1, 0]]), np.array([[3.0, 4.0], [5.0, 6.0]])), np.array([3, 1]), 3)
@@ -87,14 +66,7 @@ def pad(steps: NDArray[np.float32], lengths: NDArray[Any], time: int) -> NDArray
 
 
 def label_steps(durations: NDArray[np.int64], time: int) -> NDArray[np.int64]:
-    """The period that each step of a trial belongs to.
-
-    Args:
-        durations: steps of each period, shape ``(trials, periods)``.
-        time: T, at least the longest trial.
-
-    Returns:
-        int64 of shape ``(trials, T)``; −1 past a trial's length.
+    """The period of each step, int64 of shape ``(trials, T)``, −1 past a trial's length.
 
     Example:
         >>> label_steps(np.array([[1, 2], [1, 0]]), 3)

@@ -108,15 +108,9 @@ _PERIODS: dict[tuple[str, ...], tuple[_Uniform | _Choice, ...]] = {
 
 
 def ring_bump(angle: NDArray[np.float64]) -> NDArray[np.float32]:
-    """0.8 exp(−½ (Δθ/(π/8))²) of each unit of a ring, Δθ its distance to ``angle``.
+    """0.8 exp(−½ (Δθ/(π/8))²) of each unit of a ring, shape ``(…, 32)``, Δθ its distance to ``angle``.
 
     Unit i prefers 2πi/32.
-
-    Args:
-        angle: in radians, of any shape ``(…)``.
-
-    Returns:
-        Shape ``(…, 32)``.
     """
     preferred = np.arange(RING) * (2 * np.pi / RING)
     distance = np.abs((angle[..., None] - preferred + np.pi) % (2 * np.pi) - np.pi)
@@ -124,13 +118,7 @@ def ring_bump(angle: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Trials:
-    """Draw trials of the chosen tasks.
-
-    Args:
-        rng: generator.
-        size: number of trials.
-        chosen: indices into ``TASKS``, shape ``(tasks,)``.
-    """
+    """Draw trials of the chosen tasks, indices into ``TASKS``."""
     group, coin = draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)

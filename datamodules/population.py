@@ -31,13 +31,9 @@ _Rows = NDArray[np.int64]
 class _PopulationDataset(Dataset[SequenceBatch]):
     """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each source.
 
-    A source is a dataset with an order, which several members may have in common: it is read once for all of them.
-
-    Args:
-        sources: Datasets, each with an order.
-        source_of: Number of each member's source.
-        device: Where a copy of the data is held and batches are put together; ``None`` for where the data are. For
-            sources that hold sequences as they are in a batch.
+    A source is a dataset with an order, which several members may have in common: it is read once for all of them. With
+    a ``device``, a copy of the data is held there and batches are put together there, for sources that hold sequences
+    as they are in a batch.
     """
 
     def __init__(
@@ -217,14 +213,7 @@ class PopulationDataModule(LightningDataModule):
 
 
 def data_bytes(member: SequenceDataModule) -> int:
-    """How much memory the training and validation data of a network take.
-
-    Args:
-        member: its DataModule, set up.
-
-    Returns:
-        Bytes; of an epoch where each has data of its own.
-    """
+    """Bytes that the training and validation data of a network take, of one epoch where each has data of its own."""
     return sum(_bytes(value) for split in ("train", "val") for value in _held(member.dataset(split)))
 
 

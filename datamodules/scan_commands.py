@@ -36,22 +36,13 @@ _TEST_SHARE = 0.2  # of the simple split
 
 
 class Commands(NamedTuple):
-    """Commands and what they mean.
+    """Commands and what they mean."""
 
-    Attributes:
-        words: indices into :data:`WORDS`, int64 of shape ``(commands, words)``, padded with ``<pad>``.
-        actions: indices into :data:`ACTIONS`, int64 of shape ``(commands, actions)``, padded with ``<end>``.
-    """
-
-    words: Tokens
-    actions: Tokens
+    words: Tokens  # indices into :data:`WORDS`, int64 of shape ``(commands, words)``, padded with ``<pad>``
+    actions: Tokens  # indices into :data:`ACTIONS`, int64 of shape ``(commands, actions)``, padded with ``<end>``
 
     def at(self, index: Tokens | NDArray[np.bool_]) -> Commands:
-        """Some of the commands.
-
-        Args:
-            index: their numbers, shape ``(n,)``, or a mask over all, shape ``(commands,)``.
-        """
+        """Some of the commands, by their numbers or a mask over all."""
         return Commands(self.words[index], self.actions[index])
 
 
@@ -180,14 +171,6 @@ def all_commands() -> Commands:
 def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands, Commands]:
     """Divide all commands into those for training and those for testing, as one of :data:`GENERATED` says.
 
-    Args:
-        commands: all commands, each once.
-        split: name of the split.
-        seed: seed of "simple".
-
-    Returns:
-        Those for training, and those for testing.
-
     Example:
         >>> train, test = split_commands(all_commands(), "addprim_jump", seed=0)
         >>> len(train.words), len(test.words)
@@ -211,15 +194,7 @@ def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands,
 
 
 def read_commands(path: Path) -> Commands:
-    """Read a file of lines ``IN: <words> OUT: <actions>``.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        ValueError: if the file is empty or a line is of another form; the message names the file, the line and what
-            was expected.
-    """
+    """Read a file of lines ``IN: <words> OUT: <actions>``."""
     words, actions = [], []
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):

@@ -251,12 +251,8 @@ class SpeechCommands(SequenceDataModule):
 class ClipDataset(SequenceDataset):
     """Clips of one length whose features are held as float16, mapped from a file, and standardised batch by batch.
 
-    Args:
-        features: shape ``(clips, T, K)``.
-        rows: which of them are in this dataset, and in which order, shape ``(rows,)``.
-        targets: their classes, shape ``(rows,)``.
-        mean: what is taken off, shape ``(K,)``.
-        std: what is divided by, shape ``()``.
+    ``features`` have shape ``(clips, T, K)``; the dataset holds ``rows`` of them, less ``mean``, shape ``(K,)``,
+    divided by ``std``.
     """
 
     def __init__(
@@ -379,20 +375,9 @@ def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, byte
 def assign_splits(
     clips: Sequence[str], lists: Mapping[str, bytes], source: Path, words: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The split of each clip: that of the list that names it, or else training.
+    """The split of each clip, an index into :data:`SPLITS`: that of the list that names it, or else training.
 
-    Args:
-        clips: names of the clips, ``<word>/<file>``.
-        lists: ``validation_list.txt`` and ``testing_list.txt``, a name on each line; other words' are passed over.
-        source: where they come from, for messages.
-        words: words of which there must be clips.
-
-    Returns:
-        Indices into :data:`SPLITS`, shape ``(clips,)``.
-
-    Raises:
-        FileNotFoundError: if a list is missing, or a clip that it names, or the clips of a word.
-        ValueError: if a clip is in both lists or occurs twice, or a list names none of the words' clips.
+    Clips are called ``<word>/<file>``. Names of other words in a list are passed over.
     """
     again = "fetch the archive again" if source.is_file() else "unpack the archive again"
     split = dict.fromkeys(clips, SPLITS.index("train"))

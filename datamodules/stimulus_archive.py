@@ -72,16 +72,7 @@ def save_trials(
 
 
 def read_archive(path: Path) -> RecordedTrials:
-    """Read what :func:`save_trials` writes.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        TypeError: if an array holds Python objects.
-        ValueError: if it is no such archive, or its arrays do not fit each other; the message names the file and the
-            array.
-    """
+    """Read and check what :func:`save_trials` writes."""
     arrays = _load(path)
     lengths = _whole(path, "lengths", arrays["lengths"], minimum=1)
     count, total = len(lengths), int(lengths.sum())

@@ -38,19 +38,12 @@ _Value = TypeVar("_Value")
 
 
 class Session(NamedTuple):
-    """A session's trials and units.
-
-    Attributes:
-        trials: the trials that are kept.
-        trial: index of each of them in the files, in their order.
-        units: id of each unit, 100 · electrode group + cluster.
-        dropped: how many trials were left out, by reason.
-    """
+    """A session's trials and units."""
 
     trials: RecordedTrials
-    trial: NDArray[np.int64]
-    units: list[int]
-    dropped: dict[str, int]
+    trial: NDArray[np.int64]  # index of each of them in the files, in their order
+    units: list[int]  # id of each unit, 100 · electrode group + cluster
+    dropped: dict[str, int]  # how many trials were left out, by reason
 
 
 class _Trial(NamedTuple):
@@ -65,18 +58,7 @@ class _Trial(NamedTuple):
 
 
 def find_session(folder: Path) -> Path:
-    """The one session in a folder, or below.
-
-    Args:
-        folder: of a session, or one above.
-
-    Returns:
-        Its folder.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if there are several; the message lists them.
-    """
+    """The one session in a folder, or below."""
     sessions = sorted({path.parent for path in folder.rglob("*") if path.name in ("trials_info", "trials_info.csv")})
     if not sessions:
         raise FileNotFoundError(
@@ -94,15 +76,12 @@ def find_session(folder: Path) -> Path:
 
 
 def read_session(folder: Path, bin_ms: int) -> Session:
-    """Read one session and bin its spikes.
+    """Read one session and bin its spikes, in bins of ``bin_ms``.
 
     The tables ``trials_info`` and ``trial_timings`` are joined on their first column. Kept are trials that are not
     munged, whose stimulus was drawn at random (``nonrandom`` is 0) and that ended in a choice (outcome hit, error or
-    wrong_port):
-
-    - go trial: hit is the correct side, error is no-go;
-    - no-go trial: hit is no-go, error is the correct side;
-    - wrong_port is the other side.
+    wrong_port): in a go trial, hit is the correct side and error is no-go; in a no-go trial, hit is no-go and error the
+    correct side; wrong_port is the other side.
 
     Bins are aligned to the onset of the sounds and cover a trial from ``cpoke_start`` to ``choice_made``. Times are in
     seconds and spikes at 30 kHz on the same clock. Units are the clusters of ``klusters*/*.clu.N``, other than 0
@@ -110,14 +89,6 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 
     A block is a run of trials, cue trials and mixed ones, under one rule (block 1 and 2, or 3 and 4); the kind of a
     block is its rule.
-
-    Args:
-        folder: folder of the session.
-        bin_ms: width of a bin, in ms.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is not as described; the message names it, and the row.
     """
     info_path, info = _read_table(folder, "trials_info", _INFO)
     timings_path, timings = _read_table(folder, "trial_timings", _TIMINGS)
@@ -286,17 +257,7 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
 
 
 def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
-    """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The number, and the clusters, shape ``(spikes,)``.
-
-    Raises:
-        ValueError: if it holds anything but whole numbers that are not negative, or nothing.
-    """
+    """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike."""
     numbers = read_numbers(path)
     if len(numbers) == 0:
         raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
@@ -304,17 +265,7 @@ def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
 
 
 def read_numbers(path: Path) -> NDArray[np.int64]:
-    """A file of whole numbers that are not negative, one a line, such as a ``.res`` file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Shape ``(numbers,)``.
-
-    Raises:
-        ValueError: if it holds anything else; the message names the line.
-    """
+    """A file of whole numbers that are not negative, one a line, such as a ``.res`` file."""
     words = [line.strip() for line in path.read_bytes().split(b"\n")]
     for number, word in enumerate(words, start=1):
         if word and not (word.isdigit() and len(word) <= 18):

@@ -295,19 +295,6 @@ def split_blocks(
     The blocks of each kind are put into random order; the first are for testing, until they hold the fraction of that
     kind's trials, the next for validation, and the rest for training.
 
-    Args:
-        block: which block each trial is of, shape ``(trials,)``.
-        kind: what kind of block that is, shape ``(trials,)``.
-        val_fraction: least share of the trials for validation.
-        test_fraction: least share of the trials for testing.
-        seed: seed of the order.
-
-    Returns:
-        The trials of each split, in their order.
-
-    Raises:
-        ValueError: if no block of a kind is left to train on.
-
     Example:
         >>> block, kind = np.arange(12) // 2, np.arange(12) // 6
         >>> rows = split_blocks(block, kind, 0.2, 0.2, seed=0)

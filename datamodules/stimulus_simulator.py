@@ -39,25 +39,15 @@ _MAX_RATE = 200.0
 
 
 class Layout(NamedTuple):
-    """How long the parts of a trial last, in steps; ranges include both ends.
+    """How long the parts of a trial last, in steps; ranges include both ends."""
 
-    Attributes:
-        hold: shortest and longest hold before the sounds.
-        sound: the sounds.
-        response: shortest and longest response window.
-    """
-
-    hold: tuple[int, int]
+    hold: tuple[int, int]  # shortest and longest hold before the sounds
     sound: int
-    response: tuple[int, int]
+    response: tuple[int, int]  # shortest and longest response window
 
     @classmethod
     def of(cls, bin_ms: int) -> Layout:
-        """The layout in bins.
-
-        Args:
-            bin_ms: milliseconds a bin.
-        """
+        """The layout in bins of ``bin_ms`` milliseconds."""
         hold, response = ((steps_of(low, bin_ms), steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS))
         return cls(hold, steps_of(SOUND_MS, bin_ms), response)
 
@@ -71,24 +61,16 @@ class Population(NamedTuple):
     """Simulated Poisson units: rate = baseline · exp(Σ weight · signal), at most 200 Hz.
 
     The signals are the rule (−1 localisation, 1 pitch), the four sounds and the three choices.
-
-    Attributes:
-        baseline: in Hz, shape ``(N,)``.
-        weights: shape ``(8, N)``.
     """
 
-    baseline: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    baseline: NDArray[np.float64]  # in Hz, shape ``(N,)``
+    weights: NDArray[np.float64]  # shape ``(8, N)``
 
 
 def draw_population(units: int, seed: int) -> Population:
     """Draw units of log-normal baselines (median 4 Hz), each tuned to a mixture of rule, sounds and choices.
 
     Unit i is the same whatever the number of units.
-
-    Args:
-        units: N.
-        seed: seed of the data.
     """
     # a stream of its own, beside those of the trials and of the order of training
     drawn = np.random.default_rng((seed, len(SPLITS) + 1)).standard_normal((units, 1 + len(_TUNING)))
@@ -100,13 +82,7 @@ def draw_single_trials(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Draw trials with the odds of the 160-trial cycle: either rule, a quarter cue trials, each sound as likely.
 
-    Args:
-        rng: generator.
-        size: number of trials.
-        layout: how long their parts last.
-
-    Returns:
-        inputs ``(size, T, 8)``, stimulus, hold and lengths, each ``(size,)``.
+    Returned are inputs ``(size, T, 8)``, stimulus, hold and lengths, each ``(size,)``.
     """
     rule = rng.integers(0, 2, size)
     stimulus = _draw_stimuli(rng, rule, rng.random(size) < CUE_TRIALS / (CUE_TRIALS + MIXED_TRIALS))
@@ -117,15 +93,9 @@ def draw_single_trials(
 def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[NDArray[Any], ...]:
     """Draw whole blocks as one sequence each: 20 cue trials and 60 mixed ones, back to back, of one rule.
 
-    Args:
-        rng: generator.
-        size: number of blocks.
-        layout: how long the parts of a trial last.
-
-    Returns:
-        inputs ``(size, T, 6)`` without the channels of the rule, targets ``(size, T)``, the right choice at each step
-        of the response windows and 0 elsewhere, mask ``(size, T)``, which is 1 at those steps, and rule and lengths,
-        each ``(size,)``.
+    Returned are inputs ``(size, T, 6)`` without the channels of the rule; targets ``(size, T)``, the right choice at
+    each step of the response windows and 0 elsewhere; a mask ``(size, T)`` of these steps; and rule and lengths, each
+    ``(size,)``.
     """
     trials = CUE_TRIALS + MIXED_TRIALS
     rule = rng.integers(0, 2, size)
@@ -146,15 +116,7 @@ def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[ND
 
 
 def draw_choices(rng: np.random.Generator, stimulus: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The simulated animal's choices: the right one, but for lapses into either of the other two.
-
-    Args:
-        rng: generator.
-        stimulus: index of each trial's stimulus, shape ``(size,)``.
-
-    Returns:
-        Indices into ``CHOICES``, shape ``(size,)``.
-    """
+    """The simulated animal's choices, indices into ``CHOICES``: the right one but for lapses."""
     lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(CHOICES), len(stimulus))
     return np.asarray((ANSWERS[stimulus] + lapse) % len(CHOICES))
 
@@ -169,24 +131,11 @@ def draw_spikes(
     layout: Layout,
     bin_ms: int,
 ) -> NDArray[np.uint8]:
-    """Draw spike counts of the population in each bin.
+    """Draw spike counts of the population in each bin, shape ``(size, T, N)``, zero past a trial's length.
 
     The signal of the rule is on throughout a trial. That of a sound follows it with a time constant of 100 ms. That of
     the choice ramps up from the start of the sounds with 200 ms, and each of the three choices has noise of its own
     (Ornstein–Uhlenbeck, 200 ms, σ=0.3), which the units share.
-
-    Args:
-        rng: generator.
-        population: the units.
-        stimulus: index of each trial's stimulus, shape ``(size,)``.
-        choice: index of each trial's choice, shape ``(size,)``.
-        hold: steps before the sounds, shape ``(size,)``.
-        lengths: steps of each trial, shape ``(size,)``.
-        layout: how long the parts of a trial last.
-        bin_ms: milliseconds a bin.
-
-    Returns:
-        Spikes in each bin, zero past a trial's length, shape ``(size, T, N)``.
     """
     step = np.arange(layout.longest)
     hold = hold[:, None]

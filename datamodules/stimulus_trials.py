@@ -72,35 +72,17 @@ class RecordedTrials(NamedTuple):
 
 
 def steps_of(milliseconds: float, bin_ms: int) -> int:
-    """The nearest number of bins.
-
-    Args:
-        milliseconds: how long something lasts.
-        bin_ms: milliseconds a bin.
-
-    Returns:
-        At least one.
-    """
+    """The nearest number of bins, at least one."""
     return max(1, round(milliseconds / bin_ms))
 
 
 def show_trials(
     stimulus: NDArray[np.int64], hold: NDArray[np.int64], lengths: NDArray[np.int64], steps: int, sound_steps: int
 ) -> NDArray[np.float32]:
-    """The input channels of trials; see :data:`CHANNELS`.
+    """The input channels of trials, float32 of shape ``(trials, T, 8)``; see :data:`CHANNELS`.
 
     The centre port is held, then the sounds play, then the animal may respond until the trial ends; the rule is on
     throughout. All channels are 0 or 1, and 0 past a trial's length.
-
-    Args:
-        stimulus: index into :data:`STIMULI`, shape ``(trials,)``.
-        hold: steps of the hold, shape ``(trials,)``.
-        lengths: steps of the trial, more than those of the hold, shape ``(trials,)``.
-        steps: T, to which trials are padded.
-        sound_steps: steps of the sounds.
-
-    Returns:
-        float32 of shape ``(trials, T, 8)``.
 
     Example:
         >>> one = np.array([STIMULI.index("le_hi_pc")]), np.array([1]), np.array([4])
@@ -124,12 +106,5 @@ def show_trials(
 
 
 def compact_counts(counts: NDArray[Any]) -> NDArray[Any]:
-    """Counts in the smallest of uint8 and int32 that holds them.
-
-    Args:
-        counts: whole numbers from 0, of any shape ``(…)``.
-
-    Returns:
-        Of the same shape.
-    """
+    """Counts in the smallest of uint8 and int32 that holds them."""
     return counts.astype(np.uint8 if counts.max(initial=0) <= np.iinfo(np.uint8).max else np.int32)

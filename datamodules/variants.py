@@ -9,19 +9,7 @@ from typing import Any
 def variant_options(
     variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], what: str = "variant"
 ) -> dict[str, Any]:
-    """The options of one variant: those given, and its defaults for the others.
-
-    Args:
-        variant: name of the variant, one of those in ``defaults``.
-        defaults: for each variant, the options that it has and their values.
-        given: what the user chose; ``None`` asks for the default.
-        what: what the variants are variants of, for the message.
-
-    Returns:
-        Options by name.
-
-    Raises:
-        ValueError: if an option is given that the variant does not have.
+    """The options of one variant: those given, and its defaults for those that are ``None``.
 
     Example:
         >>> defaults = {"fixed": {"delay": 100}, "random": {"delay": 50, "extra": 50}}

@@ -12,26 +12,14 @@ _PCM, _EXTENSIBLE = 1, 0xFFFE
 
 
 class Recording(NamedTuple):
-    """A recording.
+    """A recording."""
 
-    Attributes:
-        samples: float32 of shape ``(samples,)``, −1 … 1; the mean of all channels.
-        rate: samples a second, in Hz.
-    """
-
-    samples: NDArray[np.float32]
-    rate: int
+    samples: NDArray[np.float32]  # float32 of shape ``(samples,)``, −1 … 1; the mean of all channels
+    rate: int  # samples a second, in Hz
 
 
 def read_wav(content: bytes, name: str) -> Recording:
     """Decode a WAV file of 8, 16, 24 or 32 bits a sample (PCM) and any number of channels.
-
-    Args:
-        content: the file as bytes.
-        name: the file's name, for messages.
-
-    Raises:
-        ValueError: if it is no such file, or ends before its header says; the message names the file.
 
     Example:
         >>> import io

@@ -62,14 +62,7 @@ AnyBatch: TypeAlias = SequenceBatch | NeuralBatch
 
 
 def valid_steps(lengths: Tensor, time: int) -> Tensor:
-    """Which steps lie within each sequence.
-
-    Args:
-        lengths: int64 of shape ``(batch,)``.
-        time: number of steps T of the padded batch.
-
-    Returns:
-        bool of shape ``(batch, time)``.
+    """Which steps lie within each sequence, bool of shape ``(batch, time)``.
 
     Example:
         >>> valid_steps(torch.tensor([1, 3]), 3).int()

@@ -29,10 +29,7 @@ _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion",
 class ALRNNCLI(LightningCLI):
     """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
 
-    Args:
-        *args: as LightningCLI takes them.
-        summary: whether a ``Dashboard`` sums the run up at its end.
-        **kwargs: as LightningCLI takes them.
+    ``summary`` says whether a ``Dashboard`` sums the run up at its end.
     """
 
     def __init__(self, *args: Any, summary: bool = True, **kwargs: Any) -> None:
@@ -107,15 +104,6 @@ def resolve_configs(args: Sequence[str]) -> list[str]:
     """Replace the names of shipped configurations behind ``--config`` by their paths.
 
     A file of that name comes first. Paths and YAML text are left alone.
-
-    Args:
-        args: the arguments, such as ``["fit", "--config", "digits"]``.
-
-    Returns:
-        As many, in the same order.
-
-    Raises:
-        SystemExit: if it is neither a file nor a shipped configuration; the message lists those there are.
     """
     resolved: list[str] = []
     expected = False
@@ -134,16 +122,10 @@ def resolve_configs(args: Sequence[str]) -> list[str]:
 def run_cli(
     args: Sequence[str], save_config: bool = True, summary: bool = True, cli: Callable[..., ALRNNCLI] = ALRNNCLI
 ) -> ALRNNCLI:
-    """Run a command of :class:`ALRNNCLI`.
+    """Run a command of :class:`ALRNNCLI`, such as ``["fit", "--config", "digits"]``, and return the CLI.
 
-    Args:
-        args: the arguments, such as ``["fit", "--config", "digits"]``.
-        save_config: whether to write the configuration into the log directory.
-        summary: whether a ``Dashboard`` sums the run up at its end.
-        cli: what is called to make the CLI.
-
-    Returns:
-        The CLI, with its ``trainer``, ``model`` and ``datamodule``.
+    ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether a
+    ``Dashboard`` sums the run up at its end.
     """
     with _command_line(resolve_configs(args)):
         return cli(

@@ -13,27 +13,13 @@ _SURROUNDINGS = {  # of errors that are the machine's, not a program's: the disk
 
 
 def fail(message: str) -> NoReturn:
-    """End the command with an error in one line.
-
-    Args:
-        message: What is wrong, and what to do.
-
-    Raises:
-        SystemExit: with 2, always.
-    """
+    """End the command with code 2 and an error in one line, which says what is wrong and what to do."""
     sys.stderr.write(f"alrnn: error: {message}\n")
     raise SystemExit(2)
 
 
 def message_of(error: BaseException) -> str | None:
-    """What to say of an error in one line.
-
-    Args:
-        error: What was raised.
-
-    Returns:
-        The line; ``None`` where the error is none of this package's, nor of the machine it runs on.
-    """
+    """One line on an error; ``None`` where it is neither of this package nor of the machine it runs on."""
     from lightning_fabric.utilities.exceptions import (
         MisconfigurationException,  # not before it is needed: it takes time
     )
@@ -52,13 +38,9 @@ def message_of(error: BaseException) -> str | None:
 
 
 def own_error(error: BaseException | None) -> BaseException | None:
-    """The error of this package behind one that was raised: it says what to do, and a traceback would bury it.
+    """The error of this package behind one that was raised, or ``None``.
 
-    Args:
-        error: What was raised, by this package or by what it was called from.
-
-    Returns:
-        The error or one of its causes; ``None`` where none of them is of this package.
+    It says what to do, and a traceback would bury it.
     """
     while error is not None:
         frame = error.__traceback__

@@ -14,15 +14,8 @@ def import_on_use(
     """Make the ``__getattr__`` and the ``__dir__`` of a package (PEP 562).
 
     A module is imported when it is first used as an attribute. The first use of a name imports all modules, because
-    LightningCLI finds by their short names only the classes that have been imported.
-
-    Args:
-        package: Name of the package.
-        modules: Modules and sub-packages in it.
-        names: What the package takes from them, each name from the first module that has it.
-
-    Returns:
-        Both functions.
+    LightningCLI finds by their short names only the classes that have been imported. A name comes from the first module
+    that has it.
 
     Example:
         >>> get, names = import_on_use("xml", ["dom", "sax"], ["parseString"])

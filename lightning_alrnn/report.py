@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.analysis.network_study import Sequences, Study
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import to_json, write_file, write_json
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.readings import READINGS, Evidence, Reading
 from lightning_alrnn.readings.regimes import switching
-
-_MOST_LISTED = 1000
-_LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
 
 
 class Performance(NamedTuple):
@@ -155,42 +148,9 @@ def write_report(
             **({"readings": report.readings} if report.readings else {}),
         }
     )
-    write_file(folder / "report.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(folder / "report.json", content)
     write_file(folder / "report.html", page.html())
     return content
-
-
-def to_json(value: Any) -> Any:
-    """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
-
-    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
-    and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
-
-    Args:
-        value: numbers, texts, tensors, and tuples, lists and dictionaries of them.
-
-    Returns:
-        What ``json.dumps`` takes.
-
-    Example:
-        >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
-        {'tau': [1.0, 'inf'], 'p': None}
-    """
-    if isinstance(value, Tensor):
-        kept = value[(slice(_MOST_LISTED),) * value.ndim].detach()
-        plain = not kept.is_complex() and bool(torch.isfinite(kept).all())
-        return kept.tolist() if plain else to_json(kept.tolist())
-    if hasattr(value, "_asdict"):
-        return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
-    if isinstance(value, dict):
-        return {str(name): to_json(field) for name, field in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(entry) for entry in value]
-    if isinstance(value, complex):
-        return {"re": to_json(value.real), "im": to_json(value.imag)}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
 
 
 def _evidence(rnn: ALRNN, sequences: Sequences, group_names: list[str] | None) -> Evidence:

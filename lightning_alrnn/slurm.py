@@ -18,12 +18,9 @@ def slurm_folders(config: Any, command: str | None) -> Iterator[None]:
     """Let a run under SLURM have a folder of its own, the same one after a requeue, and go on from there.
 
     Lightning numbers the folders of its loggers, so that a requeued job would begin another curve. It keeps the
-    checkpoints for requeueing in the current directory, where one job would find those of another.
-
-    Args:
-        config: of the command. Within the context the logger's version, the Trainer's ``default_root_dir`` and
-            ``ckpt_path`` are set where the user has not set them; behind it they are as the user had them.
-        command: of LightningCLI.
+    checkpoints for requeueing in the current directory, where one job would find those of another. Within the context
+    the logger's version, the Trainer's ``default_root_dir`` and ``ckpt_path`` are set where the user has not set them;
+    behind it they are as the user had them.
     """
     logger = config.trainer.get("logger")
     known = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in _LOGGERS
@@ -68,14 +65,6 @@ def step_name() -> str | None:
 
 
 def newest_checkpoint(log_dir: Path, root_dir: Path) -> Path | None:
-    """The newer of ``last.ckpt`` and what Lightning wrote before it requeued the job; ``None`` if there is neither.
-
-    Args:
-        log_dir: of the run, with ``checkpoints/last.ckpt``.
-        root_dir: the Trainer's ``default_root_dir``, where Lightning writes ``hpc_ckpt_*.ckpt``.
-
-    Returns:
-        Its path.
-    """
+    """The newer of ``last.ckpt`` and what Lightning wrote before it requeued the job; ``None`` if there is neither."""
     found = [*root_dir.glob("hpc_ckpt_*.ckpt"), *log_dir.glob("checkpoints/last.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -17,7 +17,6 @@ from studies import written
 from lightning_alrnn.analysis.lyapunov import LargestExponent
 from lightning_alrnn.readings.attractors import _lyapunov
 from lightning_alrnn.readings.spectrum import _random_angle
-from lightning_alrnn.report import _MOST_LISTED, to_json
 
 
 def load(path: Path) -> Any:
@@ -25,36 +24,6 @@ def load(path: Path) -> Any:
         raise AssertionError(f"{constant} is no JSON")
 
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-
-
-class Pair(NamedTuple):
-    numbers: torch.Tensor
-    gains: torch.Tensor
-
-
-def test_results_become_json() -> None:
-    value = {
-        2: Pair(torch.tensor([1.0, math.inf, -math.inf, math.nan]), torch.zeros(9)),
-        "λ": torch.tensor([1 + 2j]),
-        "codes": torch.tensor([[True, False]]),
-        "none": None,
-        "empty": torch.zeros(0, 3),
-        "scalar": torch.tensor(3),
-    }
-    assert to_json(value) == {
-        "2": {"numbers": [1.0, "inf", "-inf", None]},
-        "λ": [{"re": 1.0, "im": 2.0}],
-        "codes": [[True, False]],
-        "none": None,
-        "empty": [],
-        "scalar": 3,
-    }
-    json.dumps(to_json(value), allow_nan=False)
-
-
-def test_long_lists_end() -> None:
-    assert to_json(torch.arange(5000)) == list(range(_MOST_LISTED))
-    assert len(to_json(torch.zeros(2, 5000))[1]) == _MOST_LISTED
 
 
 class Written(NamedTuple):

@@ -43,17 +43,9 @@ _ADVICE = (
 
 
 class SequenceCollector(Callback):
-    """Keeps some of the test sequences, and what the network makes of them, for ``alrnn analyze``.
+    """Keeps up to ``max_sequences`` test sequences, spread evenly, and what the network makes of them.
 
-    Args:
-        max_sequences: how many, spread evenly over the test split; fewer where they are long.
-
-    Attributes:
-        sequences: what was kept, after the test.
-        scores: of these sequences, without each nonlinear unit.
-
-    Raises:
-        MisconfigurationException: in ``setup``, if the LightningModule is no :class:`ALRNNModule` with an ALRNN.
+    Its ``scores`` are of these sequences, without each nonlinear unit. Fewer are kept where they are long.
     """
 
     def __init__(self, max_sequences: int = 512) -> None:
@@ -147,27 +139,14 @@ class SequenceCollector(Callback):
 
 
 class Found(NamedTuple):
-    """What ``alrnn analyze`` wrote.
-
-    Attributes:
-        folder: where it lies.
-        report: what ``report.json`` holds.
-    """
+    """What ``alrnn analyze`` wrote."""
 
     folder: Path
     report: dict[str, Any]
 
 
 def analyze_network(arguments: Sequence[str]) -> Found:
-    """Run ``alrnn analyze``.
-
-    Args:
-        arguments: as on the command line, after ``alrnn analyze``.
-
-    Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        MisconfigurationException: if the checkpoint is not one of an ALRNNModule with an ALRNN.
-        SystemExit: if an option is wrong, and after ``--help``.
+    """Run ``alrnn analyze`` with the arguments behind it.
 
     Example:
         >>> analyze_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
@@ -223,21 +202,10 @@ def analyze_network(arguments: Sequence[str]) -> Found:
 def read_network(
     checkpoint: Path, configs: Sequence[Path], folder: Path, max_sequences: int, options: Sequence[str] = ()
 ) -> tuple[ALRNNCLI, SequenceCollector]:
-    """Test a network, and keep some of the test sequences.
+    """Test a network and keep some of the test sequences.
 
-    Args:
-        checkpoint: Network.
-        configs: Configurations; the last one wins.
-        folder: Directory for whatever the Trainer writes.
-        max_sequences: Number of sequences to keep.
-        options: Further options of ``alrnn test``.
-
-    Returns:
-        The command with its model, DataModule and metrics, and the sequences.
-
-    Raises:
-        MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
-        SystemExit: If an option is wrong.
+    The last of the configurations wins; ``folder`` is for whatever the Trainer writes, ``options`` are further ones of
+    ``alrnn test``.
     """
     entries = configured_callbacks(configs[-1]) if configs else []  # readings of the user's own
     with _without_advice():
@@ -267,39 +235,18 @@ def read_network(
 
 
 def config_of(checkpoint: Path) -> Path | None:
-    """The configuration in the log directory of a checkpoint.
-
-    Args:
-        checkpoint: Path of the checkpoint.
-
-    Returns:
-        Its path, or ``None`` if there is none.
-    """
+    """The configuration in the log directory of a checkpoint; ``None`` if there is none."""
     config = log_directory(checkpoint) / "config.yaml"
     return config if config.is_file() else None
 
 
 def log_directory(checkpoint: Path) -> Path:
-    """The log directory of a checkpoint.
-
-    Args:
-        checkpoint: Path of the checkpoint.
-
-    Returns:
-        The directory that the checkpoint, or its folder ``checkpoints``, lies in.
-    """
+    """The directory that a checkpoint, or its folder ``checkpoints``, lies in."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def wrap(text: str) -> str:
-    """Break a text into lines for the terminal.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The same in lines of 100 characters at most, with hyphenated words whole.
-    """
+    """Break a text into lines of 100 characters at most for the terminal, with hyphenated words whole."""
     return textwrap.fill(text, 100, break_on_hyphens=False)
 
 
@@ -329,16 +276,7 @@ def quiet() -> Iterator[None]:
 
 
 def run_analyze(arguments: Sequence[str]) -> None:
-    """Run ``alrnn analyze``, and print the answer and where the files are.
-
-    Args:
-        arguments: those behind ``analyze``.
-
-    Raises:
-        FileNotFoundError: as :func:`analyze_network`.
-        MisconfigurationException: as :func:`analyze_network`.
-        SystemExit: as :func:`analyze_network`.
-    """
+    """Run ``alrnn analyze``, and print the answer and where the files are."""
     found = analyze_network(arguments)
     lines = [f"report   {found.folder / 'report.html'}", f"numbers  {found.folder / 'report.json'}"]
     sys.stdout.write("\n".join([*lines, "", wrap(found.report["answer"]), ""]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import math
 import sys
 import tempfile
@@ -35,107 +34,64 @@ from lightning_alrnn.analysis.network_study import Sequences, Study, study
 from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.comparison import plot_comparison
 from lightning_alrnn.plotting.page import Page
-from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
+from lightning_alrnn.sweep.store import read_records
 
 _AT_REST = ("zero", "mean", "before the answer")
 
 
 class Candidate(NamedTuple):
-    """A network that is to be compared.
+    """A network that is to be compared."""
 
-    Attributes:
-        name: Name of the run, or path of the checkpoint.
-        checkpoint: Path of the checkpoint.
-        nonlinear_units: P.
-        settings: What else a sweep varied.
-        label: Name in the figure: the seed of a run, or the name.
-    """
-
-    name: str
+    name: str  # name of the run, or path of the checkpoint
     checkpoint: Path
     nonlinear_units: int
-    settings: Mapping[str, Value]
-    label: str
+    settings: Mapping[str, Value]  # what else a sweep varied
+    label: str  # name in the figure: the seed of a run, or the name
 
 
 class LeftOut(NamedTuple):
-    """A run that is not compared.
-
-    Attributes:
-        name: Name of the run.
-        reason: Why not.
-    """
+    """A run that is not compared."""
 
     name: str
     reason: str
 
 
 class Reading(NamedTuple):
-    """What was read of a network.
-
-    Attributes:
-        candidate: The network.
-        metrics: Metrics on the common test set.
-        sequences: Sequences of the common test set that the network ran on.
-        core: The network's recurrent layer, in float64.
-        twin: A layer of the same form with weights as before training.
-        outputs: Outputs at the last step, shape ``(batch, outputs)``; for classes without the mean over them, which
-            has no effect.
-        weight: D of these outputs, shape ``(outputs, M)``.
-        found: What ``alrnn analyze`` looks at.
-        has_encoder: Whether the recurrent layer takes what an encoder makes of the inputs.
-    """
+    """What was read of a network."""
 
     candidate: Candidate
-    metrics: dict[str, float]
-    sequences: Sequences
-    core: ALRNN
-    twin: ALRNN
+    metrics: dict[str, float]  # metrics on the common test set
+    sequences: Sequences  # sequences of the common test set that the network ran on
+    core: ALRNN  # the network's recurrent layer, in float64
+    twin: ALRNN  # A layer of the same form with weights as before training
+    # Outputs at the last step, shape ``(batch, outputs)``; for classes without the mean over them, which has no effect
     outputs: Tensor
-    weight: Tensor
-    found: Study
-    has_encoder: bool
+    weight: Tensor  # D of these outputs, shape ``(outputs, M)``
+    found: Study  # what ``alrnn analyze`` looks at
+    has_encoder: bool  # whether the recurrent layer takes what an encoder makes of the inputs
 
 
 class Group(NamedTuple):
-    """The networks with one P and one choice of settings.
-
-    Attributes:
-        title: P and the settings.
-        data_of: Name of the run whose test set all of them ran on.
-        readings: What was read of each.
-        scores: Score of each on the common test set.
-        good: Whether each does as well as the best P does typically, or solves the task where ``--solved`` says so.
-        comparison: The distances of all of them.
-        answer: One sentence on those that are good, or on all where none is.
-    """
+    """The networks with one P and one choice of settings."""
 
     title: str
-    data_of: str
+    data_of: str  # name of the run whose test set all of them ran on
     readings: list[Reading]
-    scores: list[float]
+    scores: list[float]  # score of each on the common test set
+    # Whether each does as well as the best P does typically, or solves the task where ``--solved`` says so
     good: list[bool]
     comparison: Comparison
-    answer: str
+    answer: str  # one sentence on those that are good, or on all where none is
 
 
 def run_compare(arguments: Sequence[str]) -> None:
-    """Run ``alrnn compare``.
-
-    Args:
-        arguments: Arguments behind ``compare``.
-
-    Raises:
-        FileNotFoundError: If there is no such folder or checkpoint.
-        ValueError: If there is no network to look at, or no such metric.
-        SystemExit: If an argument is wrong, and after ``--help``.
-    """
+    """Run ``alrnn compare``."""
     options = parser_of("compare").parse_args(arguments)
     folder, answers = compare_networks(
         options.paths,
@@ -160,20 +116,8 @@ def compare_networks(
 ) -> tuple[Path, list[str]]:
     """Compare networks and write compare.html, compare.json, compare.png and compare.svg.
 
-    Args:
-        paths: Folder of a sweep, or checkpoints.
-        output_dir: Directory to write to; ``None`` for the sweep's folder, or the first checkpoint's log directory.
-        score: Key of the metric, see :func:`lightning_alrnn.sweep.choose_score`.
-        solved: Score from which on a network solves the task.
-        max_sequences: Number of test sequences to compare on.
-        time_limit: Seconds to look for fixed points of each network, and for cycles.
-
-    Returns:
-        The directory, and a sentence for each P.
-
-    Raises:
-        FileNotFoundError: If there is no such folder or checkpoint.
-        ValueError: If there is no network to look at, or no such metric.
+    ``paths`` are the folder of a sweep, or checkpoints. The files go to the sweep's folder or the first checkpoint's
+    log directory unless ``output_dir`` says otherwise. Returned are that directory and a sentence for each P.
     """
     is_sweep = len(paths) == 1 and paths[0].is_dir()
     candidates, left_out = _of_sweep(paths[0]) if is_sweep else (_of_checkpoints(paths), [])
@@ -211,8 +155,6 @@ def compare_networks(
 
 def _of_sweep(folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
     """The networks of a sweep, and the runs that left none."""
-    from lightning_alrnn.sweep.store import read_records  # needs pyarrow, which takes its time
-
     candidates, left_out = [], []
     for record in read_records(folder):
         run = record.run
@@ -418,7 +360,7 @@ def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], k
         ],
         "left_out": left_out,
     }
-    write_file(folder / "compare.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "compare.json", content)
     write_file(folder / "compare.html", page.html())
 
 

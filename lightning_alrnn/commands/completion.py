@@ -48,44 +48,20 @@ _PATHS = {
 
 
 class Option(NamedTuple):
-    """An option, or a positional argument, of a command.
-
-    Attributes:
-        text: what it is about.
-        values: those that are known by name.
-        nargs: how many values it takes, as argparse has it.
-    """
+    """An option, or a positional argument, of a command."""
 
     text: str
-    values: list[str]
-    nargs: int | str | None
+    values: list[str]  # those that are known by name
+    nargs: int | str | None  # how many values it takes, as argparse has it
 
 
 def print_completion(arguments: Sequence[str]) -> None:
-    """Run ``alrnn completion``.
-
-    Args:
-        arguments: those behind ``completion``.
-
-    Raises:
-        SystemExit: where an argument is wrong, and after ``--help``.
-        RuntimeError: without shtab.
-    """
+    """Run ``alrnn completion``."""
     sys.stdout.write(completion_script(parser_of("completion").parse_args(arguments).shell) + "\n")
 
 
 def completion_script(shell: str) -> str:
-    """The script for a shell.
-
-    Args:
-        shell: bash, zsh or tcsh.
-
-    Returns:
-        The script's text.
-
-    Raises:
-        RuntimeError: without shtab.
-    """
+    """The script for bash, zsh or tcsh."""
     try:
         import shtab
     except ImportError:
@@ -113,11 +89,7 @@ def options_of_commands() -> dict[str, dict[str, Option]]:
 
 
 def _command_parser(configs: Mapping[str, Any]) -> argparse.ArgumentParser:
-    """All commands with all their options, in plain argparse: for shtab, not for parsing.
-
-    Args:
-        configs: how the shells complete ``--config``.
-    """
+    """All commands with all their options, in plain argparse: for shtab, not for parsing."""
     parser = argparse.ArgumentParser("alrnn")
     commands = parser.add_subparsers()
     for name, options in options_of_commands().items():

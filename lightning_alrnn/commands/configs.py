@@ -13,14 +13,7 @@ from lightning_alrnn.configs import shipped_configs
 
 
 def print_configs(arguments: Sequence[str]) -> None:
-    """Run ``alrnn configs``: list the configurations that come with the package.
-
-    Args:
-        arguments: Arguments behind ``configs``: there are none.
-
-    Raises:
-        SystemExit: If there are any.
-    """
+    """Run ``alrnn configs``: list the configurations that come with the package."""
     parser_of("configs").parse_args(arguments)
     rows: list[tuple[str, ...]] = [("name", "M", "P", "input → target")]
     for name, path in shipped_configs().items():

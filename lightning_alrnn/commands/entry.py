@@ -28,14 +28,10 @@ OWN_COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the ``alrnn`` command.
+    """Run the ``alrnn`` command with the arguments behind it, by default those of the command line.
 
-    Args:
-        args: Arguments, as after ``alrnn`` on the command line; ``None`` takes them from there.
-
-    Raises:
-        SystemExit: If an argument or a file is wrong: the message goes to the terminal, without a traceback unless
-            the environment variable ``ALRNN_TRACEBACK`` is set.
+    A wrong argument or file ends it with a message and without a traceback, unless the environment variable
+    ``ALRNN_TRACEBACK`` is set.
 
     Example:
         >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP

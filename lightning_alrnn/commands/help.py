@@ -102,14 +102,7 @@ FLAGS = {"-h", "--help"}
 
 
 def find_screen(arguments: Sequence[str]) -> str | None:
-    """The screen that is asked for.
-
-    Args:
-        arguments: those behind ``alrnn``.
-
-    Returns:
-        Its text; ``None`` where none is asked for, or all options are.
-    """
+    """The help screen that is asked for; ``None`` where none is, or where all options are."""
     if not arguments:
         return OVERVIEW
     if not FLAGS & set(arguments) or ask_for_all(arguments) is not None:
@@ -122,14 +115,7 @@ def find_screen(arguments: Sequence[str]) -> str | None:
 
 
 def ask_for_all(arguments: Sequence[str]) -> list[str] | None:
-    """The arguments with ``--help all`` as LightningCLI knows it, ``--help``.
-
-    Args:
-        arguments: those behind ``alrnn``.
-
-    Returns:
-        The arguments; ``None`` where it is not asked for.
-    """
+    """The arguments with ``--help all`` as LightningCLI knows it, ``--help``; ``None`` where it is not asked for."""
     words = list(arguments)
     for place, word in enumerate(words):
         flag, _, value = word.partition("=")

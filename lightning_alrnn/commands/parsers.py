@@ -33,7 +33,7 @@ when it ends
                          10 % of the squared error of the best constant prediction
   --stop_when plateau    a run whose validation loss has not sunk by 1 % for a quarter of the epochs
 where
-  --output_dir FOLDER    results.csv, results.parquet and a folder for each run (TensorBoard's too)
+  --output_dir FOLDER    results.csv and a folder for each run (TensorBoard's too)
   --executor NAME        local (default): processes of this machine, a thread each; slurm: a job
                          array; inline: one after the other in this process
   --population auto|E    networks that are trained in one step: all that a process gets, as memory
@@ -136,13 +136,9 @@ class _SweepParser(argparse.ArgumentParser):
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of a command.
+    """A new parser of a command, one of :data:`PARSERS`.
 
-    Args:
-        command: Name of one of :data:`PARSERS`.
-
-    Returns:
-        A new parser. What it does not know is an option of ``alrnn test`` (analyze, prune) or ``alrnn fit`` (sweep).
+    What it does not know is an option of ``alrnn test`` (analyze, prune) or ``alrnn fit`` (sweep).
     """
     return PARSERS[command]()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,12 +21,11 @@ from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
 from lightning_alrnn.cli import ALRNNCLI, resolve_configs
 from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.pruning import plot_pruning
-from lightning_alrnn.report import to_json
 from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, describe, pruning_rules
 from lightning_alrnn.sweep.words import counted, number
 
@@ -36,30 +34,15 @@ _EPOCH = 3
 
 
 class Pruned(NamedTuple):
-    """What ``alrnn prune`` wrote.
-
-    Attributes:
-        folder: Directory of the files.
-        pruning: Scores against the units that are left.
-        checkpoint: Smallest network that is enough; ``None`` if no unit can be spared.
-    """
+    """What ``alrnn prune`` wrote."""
 
     folder: Path
-    pruning: Pruning
-    checkpoint: Path | None
+    pruning: Pruning  # scores against the units that are left
+    checkpoint: Path | None  # smallest network that is enough; ``None`` if no unit can be spared
 
 
 def prune_network(arguments: Sequence[str]) -> Pruned:
-    """Run ``alrnn prune``.
-
-    Args:
-        arguments: Arguments behind ``prune``.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        MisconfigurationException: If the checkpoint is not one of an ALRNNModule with an ALRNN.
-        SystemExit: If an option is wrong, and after ``--help``.
-        ValueError: If the network has no nonlinear units, its score no tolerance, or an option is out of range.
+    """Run ``alrnn prune`` with the arguments behind it.
 
     Example:
         >>> prune_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
@@ -114,17 +97,7 @@ def prune_network(arguments: Sequence[str]) -> Pruned:
 
 
 def run_prune(arguments: Sequence[str]) -> None:
-    """Run ``alrnn prune``, and print the answer and where the files are.
-
-    Args:
-        arguments: Arguments behind ``prune``.
-
-    Raises:
-        FileNotFoundError: As :func:`prune_network`.
-        MisconfigurationException: As :func:`prune_network`.
-        SystemExit: As :func:`prune_network`.
-        ValueError: As :func:`prune_network`.
-    """
+    """Run ``alrnn prune``, and print the answer and where the files are."""
     found = prune_network(arguments)
     lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
     if found.checkpoint is not None:
@@ -135,13 +108,6 @@ def run_prune(arguments: Sequence[str]) -> None:
 @torch.no_grad()
 def prune_module(module: ALRNNModule, removals: Removals) -> None:
     """Take nonlinear units of a module's network away, and the readout's columns with them, in place.
-
-    Args:
-        module: Module whose core is an ALRNN.
-        removals: Units, see :func:`~lightning_alrnn.analysis.remove_units`.
-
-    Raises:
-        ValueError: If a unit is not one of 0 … P−1 or is taken away twice.
 
     Example:
         >>> module = ALRNNModule(input_size=2, output_size=3, hidden_size=8, nonlinear_units=4)
@@ -303,5 +269,5 @@ def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
         "points": [{**point._asdict(), "gap": gap} for point, gap in zip(pruning.points, pruning.gaps, strict=True)],
         "pruned_checkpoint": None if found.checkpoint is None else str(found.checkpoint),
     }
-    write_file(folder / "prune.json", json.dumps(to_json(content), indent=1, allow_nan=False) + "\n")
+    write_json(folder / "prune.json", content)
     write_file(folder / "prune.html", page.html())

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_json
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
@@ -52,7 +52,7 @@ from lightning_alrnn.sweep.store import (
     locked,
     read_records,
     run_folder,
-    write_tables,
+    write_table,
 )
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
 from lightning_alrnn.sweep.words import counted, listed
@@ -62,15 +62,7 @@ _LISTED_DIFFERENCES = 8
 
 
 def run_sweep(arguments: Sequence[str]) -> None:
-    """Run ``alrnn sweep``.
-
-    Args:
-        arguments: what stands behind ``alrnn sweep``.
-
-    Raises:
-        ValueError: if an option is wrong, or the folder holds another sweep.
-        SystemExit: with 130 if it was interrupted, and with 1 if a run failed.
-    """
+    """Run ``alrnn sweep``; it exits with 130 if it was interrupted, and with 1 if a run failed."""
     options, shared = parser_of("sweep").parse_known_args(list(arguments))
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
@@ -84,25 +76,19 @@ def run_sweep(arguments: Sequence[str]) -> None:
             else:
                 _do(options, plan, surroundings)
     except KeyboardInterrupt:
-        write_tables(folder)
+        write_table(folder)
         _say_interrupted(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
-    write_tables(folder)
+    write_table(folder)
     failed = finish(folder, plan, len({spec.seed for spec in plan.runs}) if looks else None)
     if failed:
         raise SystemExit(1)
 
 
 def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
-    """Say what came out of a sweep.
+    """Say what came out of a sweep, and return whether a run is missing, as it failed or was interrupted.
 
-    Args:
-        folder: Folder of the sweep.
-        plan: The runs that were begun.
-        seeds: Number of seeds of the last look; ``None`` for a sweep of fixed seeds.
-
-    Returns:
-        Whether a run is missing, as it failed or was interrupted.
+    ``seeds`` is the number of seeds of the last look; ``None`` for a sweep of fixed seeds.
     """
     records = {record.name: record for record in read_records(folder)}
     names = [spec.name for spec in plan.runs]
@@ -126,7 +112,7 @@ def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
             f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, "
             f"with SLURM {folder}/jobs"
         )
-    _write(f"results:      {folder / 'results.csv'} and results.parquet")
+    _write(f"results:      {folder / 'results.csv'}")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     try:
         verdict = write_verdict(folder, seeds=seeds)
@@ -145,7 +131,7 @@ def _note_judged(folder: Path, seeds: int) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not content["looks"]:  # these have divided their level beforehand
             content["judged"] = sorted({*content["judged"], seeds})
-            write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+            write_json(path, content)
 
 
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
@@ -206,9 +192,6 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
 
     The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice. So must
     be the rule by which runs end.
-
-    Raises:
-        ValueError: If it is another sweep; the message says in what.
     """
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
@@ -245,7 +228,7 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
             "judged": there.get("judged", []),
             "runs_per_seed": len(plan.runs) // len({spec.seed for spec in plan.runs}),
         }
-        write_file(path, json.dumps(content, indent=1).encode() + b"\n")
+        write_json(path, content)
 
 
 def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:

@@ -10,15 +10,7 @@ from lightning_alrnn.sweep.report import format_verdict, write_verdict
 
 
 def run_verdict(arguments: Sequence[str]) -> None:
-    """Run ``alrnn verdict``.
-
-    Args:
-        arguments: Arguments behind ``verdict``.
-
-    Raises:
-        SystemExit: If an argument is wrong.
-        ValueError: If there are no runs to judge, or there is no such metric.
-    """
+    """Run ``alrnn verdict``."""
     options = parser_of("verdict").parse_args(arguments)
     verdict = write_verdict(**vars(options))
     sys.stdout.write(f"{options.folder / 'verdict.html'}\n\n{format_verdict(verdict)}\n")

@@ -26,16 +26,6 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
     correct if the fixation output is above 0.5. An output (·, 0, 0) has no direction, so it is wrong in a go trial. The
     fixation output of a go trial is not looked at.
 
-    Args:
-        outputs: shape ``(batch, 3)``.
-        targets: shape ``(batch, 3)``.
-
-    Returns:
-        bool of shape ``(batch,)``.
-
-    Raises:
-        ValueError: if there are not 3 outputs.
-
     Example:
         >>> targets = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # go, go, no-go
         >>> direction(torch.tensor([[0.0, 0.9, 0.5], [0.0, 0.9, 0.6], [0.8, 0.3, 0.0]]), targets)
@@ -53,16 +43,6 @@ def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
     every trial then passes all of a go/no-go task whose response is at 0: for comparison with results that were counted
     this way.
 
-    Args:
-        outputs: shape ``(batch, 3)``.
-        targets: shape ``(batch, 3)``.
-
-    Returns:
-        bool of shape ``(batch,)``.
-
-    Raises:
-        ValueError: if there are not 3 outputs.
-
     Example:
         >>> no_go = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
         >>> direction_lenient(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), no_go)
@@ -77,16 +57,6 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Where the target's fixation is above 0.5, correct is a fixation output above 0.5. Elsewhere correct is a fixation
     output of at most 0.5 and an angle between the population vectors of output and target below 0.2π.
-
-    Args:
-        outputs: shape ``(batch, 33)``.
-        targets: shape ``(batch, 33)``.
-
-    Returns:
-        bool of shape ``(batch,)``.
-
-    Raises:
-        ValueError: if there are not 33 outputs.
 
     Example:
         >>> target = torch.eye(33)[[0, 1]]  # fixate; respond at angle 0
@@ -105,13 +75,6 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
 def sign(outputs: Tensor, targets: Tensor) -> Tensor:
     """An output of the target's sign: both above 0, both below 0 or both 0, for every output.
 
-    Args:
-        outputs: shape ``(batch, outputs)``.
-        targets: shape ``(batch, outputs)``.
-
-    Returns:
-        bool of shape ``(batch,)``.
-
     Example:
         >>> sign(torch.tensor([[0.2], [-3.0], [0.0]]), torch.tensor([[1.0], [1.0], [-1.0]]))
         tensor([ True, False, False])
@@ -121,12 +84,6 @@ def sign(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def population_vector(activity: Tensor) -> Tensor:
     """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n.
-
-    Args:
-        activity: r, shape ``(batch, n)``.
-
-    Returns:
-        Shape ``(batch, 2)``.
 
     Reference:
         Georgopoulos, Schwartz & Kettner, Science 233:1416 (1986).

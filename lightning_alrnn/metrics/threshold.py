@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from lightning_alrnn.scores import SHARES
+
 StopWhen = Literal["solved", "plateau"]
 
 _SHARE = 0.9
@@ -36,7 +38,7 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
         >>> reaches_threshold({"val/accuracy": 0.95}), reaches_threshold({"val/mse": 0.2, "val/constant_mse": 1.0})
         (True, False)
     """
-    for name in ("sequence_accuracy", "accuracy"):
+    for name in SHARES:
         if f"val/{name}" in scores:
             return scores[f"val/{name}"] >= _SHARE - 1e-6  # of single precision
     return scores.get("val/mse", math.inf) <= _ERROR * scores.get("val/constant_mse", -math.inf)
@@ -45,17 +47,11 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
 def has_threshold(scores: Mapping[str, float]) -> bool:
     """Whether the scores of a validation hold a metric that :func:`reaches_threshold` looks at.
 
-    Args:
-        scores: metrics of a validation by key.
-
-    Returns:
-        ``False`` where no network can reach the threshold, however good it is.
-
     Example:
         >>> has_threshold({"val/accuracy": 0.5}), has_threshold({"val/mse": 0.2})
         (True, False)
     """
-    shares = any(f"val/{name}" in scores for name in ("sequence_accuracy", "accuracy"))
+    shares = any(f"val/{name}" in scores for name in SHARES)
     return shares or {"val/mse", "val/constant_mse"} <= scores.keys()
 
 

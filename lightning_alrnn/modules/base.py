@@ -234,16 +234,7 @@ class StepCheckpoint(ModelCheckpoint):
 
 
 def check_regularization(mar_strength: float, mar_units: int | None, hidden_size: int) -> None:
-    """Raise unless τ and M_reg are within their range.
-
-    Args:
-        mar_strength: τ, not negative.
-        mar_units: M_reg, from 0 to M; ``None`` for the module's own default.
-        hidden_size: M.
-
-    Raises:
-        ValueError: if one is not.
-    """
+    """Raise unless τ ≥ 0 and M_reg, if stated, is from 0 to M."""
     if not mar_strength >= 0:
         raise ValueError(f"mar_strength (τ) must not be negative, got {mar_strength}")
     if mar_units is not None and not 0 <= mar_units <= hidden_size:
@@ -251,14 +242,7 @@ def check_regularization(mar_strength: float, mar_units: int | None, hidden_size
 
 
 def check_is_batch(batch: object) -> None:
-    """Raise unless a batch is a :class:`SequenceBatch`.
-
-    Args:
-        batch: what the loader gave.
-
-    Raises:
-        TypeError: if it is another.
-    """
+    """Raise unless a batch is a :class:`SequenceBatch`."""
     if isinstance(batch, NeuralBatch):
         raise TypeError(
             "a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got a NeuralBatch, which holds "

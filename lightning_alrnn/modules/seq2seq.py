@@ -226,12 +226,7 @@ class ALRNNSeq2Seq(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Update and log the metrics.
-
-        Returns:
-            Which sequences are right, and the lengths of their targets without ``<end>``, −1 for a sequence of which no
-            step counts; both of shape ``(batch,)``.
-        """
+        """Update and log the metrics."""
         metrics, whole = self._metrics(stage), weight.sum()
         for name, value in losses.items():
             metrics[name].update(value, whole)

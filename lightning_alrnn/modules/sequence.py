@@ -449,20 +449,7 @@ class ALRNNModule(SequenceModule):
 
 
 def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_size: int, hidden_size: int) -> nn.Module:
-    """A recurrent layer other than the ALRNN, from its name or from a callable.
-
-    Args:
-        core: "RNN", "GRU", "LSTM", the path of a class, a callable ``core(input_size, hidden_size)``, or a module.
-        input_size: number of input channels.
-        hidden_size: number of units.
-
-    Returns:
-        The layer; a module that is given is returned as it is.
-
-    Raises:
-        ValueError: if the name cannot be found, or a module of torch's is not batch-first.
-        TypeError: if ``core`` does not give a module.
-    """
+    """A recurrent layer from a name (RNN, GRU, LSTM, the path of a class), a callable or a module."""
     if isinstance(core, nn.Module):
         if isinstance(core, nn.RNNBase) and not core.batch_first:
             raise ValueError(f"core must be batch-first, got {core}: build it with batch_first=True")

@@ -348,32 +348,14 @@ class ALRNN(nn.Module):
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast, for the recurrence.
-
-    Args:
-        device: that the tensors are on.
-
-    Returns:
-        The context; one that does nothing where there is no autocast to be left.
-    """
+    """A context without autocast, for the recurrence; one that does nothing where there is no autocast."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
-    """Raise unless lengths are whole numbers, one for each sequence, from 1 to the number of steps.
-
-    The values are looked at on the CPU only.
-
-    Args:
-        lengths: valid steps of each sequence, an integer type, shape ``(batch,)``.
-        batch: number of sequences.
-        time: number of steps, T.
-
-    Raises:
-        ValueError: if they are not.
-    """
+    """Raise unless lengths are whole numbers from 1 to ``time``, shape ``(batch,)``; read on the CPU only."""
     if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
             f"lengths must be int64 of shape (batch,) = {(batch,)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"

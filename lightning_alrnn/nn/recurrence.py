@@ -343,29 +343,14 @@ class Recurrence(NamedTuple):
 
 
 def jvp(A: _Values, W: _Values, vectors: _Values, slopes: _Values) -> _Values:
-    """(A + W D) v, for tensors and arrays alike: loops over small states are several times faster in numpy.
+    """(A + W D) v, shape ``(…, M)``, for tensors and arrays alike: numpy loops several times faster over small states.
 
-    Args:
-        A: diagonal of A, shape ``(M,)``.
-        W: coupling, shape ``(M, M)``.
-        vectors: v, shape ``(…, M)``. A state times the Jacobian in its own regime is the next state without the drive.
-        slopes: diagonal of D, broadcastable to that shape.
-
-    Returns:
-        Shape ``(…, M)``.
+    A is the diagonal, ``vectors`` are v and ``slopes`` the diagonal of D, broadcastable to v. A state times the
+    Jacobian in its own regime is the next state without the drive.
     """
     return A * vectors + (slopes * vectors) @ W.T
 
 
 def step_matrix(A: _Values, W: _Values, slopes: _Values) -> _Values:
-    """A + W D, for tensors and arrays alike: small matrices are faster in numpy.
-
-    Args:
-        A: as a matrix, shape ``(M, M)``.
-        W: coupling, shape ``(M, M)``.
-        slopes: diagonal of D, shape ``(…, M)``.
-
-    Returns:
-        Shape ``(…, M, M)``.
-    """
+    """A + W D, shape ``(…, M, M)``, for tensors and arrays alike; A is a matrix, ``slopes`` the diagonal of D."""
     return A + W * slopes[..., None, :]

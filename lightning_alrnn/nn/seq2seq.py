@@ -37,14 +37,7 @@ class Seq2SeqOutput(NamedTuple):
 
 
 def steps_to_end(tokens: Tensor, end: int) -> Tensor:
-    """How many steps each sequence has up to its first ``<end>``, that one included.
-
-    Args:
-        tokens: int64 of shape ``(batch, time)``.
-        end: the token ``<end>``.
-
-    Returns:
-        int64 of shape ``(batch,)``; ``time`` for a sequence without ``<end>``.
+    """Steps of each sequence of tokens up to its first ``<end>``, that one included; ``time`` where there is none.
 
     Example:
         >>> steps_to_end(torch.tensor([[0, 2, 2], [2, 0, 1], [0, 1, 0]]), end=2)

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
+from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
@@ -76,15 +76,12 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
     axes = tidy(figure.subplots())
     trajectories = states.double().cpu().numpy()
     valid = valid_steps(lengths.cpu(), states.shape[1]).numpy()
-    samples = trajectories[valid]
-    components = min(2, len(samples), states.shape[-1])
-    pca = PCA(components, svd_solver="full" if states.shape[-1] < 500 else "auto", random_state=0)
-    with np.errstate(invalid="ignore", divide="ignore"):  # states that do not vary have no explained share
-        pca.fit(samples)
+    components = principal_components(states.cpu(), lengths.cpu())
+    mean, directions = components.mean.numpy(), components.directions[:2].numpy()
 
     def project(points: np.ndarray) -> np.ndarray:
-        plane = pca.transform(points)
-        return plane if components == 2 else np.column_stack((plane, np.zeros(len(plane))))
+        plane = (points - mean) @ directions.T
+        return plane if len(directions) == 2 else np.column_stack((plane, np.zeros(len(plane))))
 
     for trajectory, steps in zip(trajectories, valid, strict=True):
         line = project(trajectory[steps])
@@ -92,7 +89,7 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
     ends = project(trajectories[np.arange(len(trajectories)), lengths.cpu().numpy() - 1])
     axes.plot(*ends.T, ".", color=BLUE, markersize=5, label="last step", zorder=2)
 
-    plane = project(samples)
+    plane = project(trajectories[valid])
     low, high = plane.min(axis=0), plane.max(axis=0)
     margin = np.where(high > low, high - low, 1.0)
     points = project(found.z.numpy()) if len(found.z) else np.zeros((0, 2))
@@ -109,9 +106,9 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
         + (f", {outside} far outside" if outside else ""),
         fontsize=10,
     )
-    share: list[float] = np.nan_to_num(pca.explained_variance_ratio_).tolist()
+    share: list[float] = components.share.nan_to_num().tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
-    axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if components == 2 else "")
+    axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(directions) == 2 else "")
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -36,42 +36,17 @@ class Claims(NamedTuple):
 
 
 def is_sufficient(estimate: Estimate, rules: Rules) -> bool:
-    """Whether the runs show that P is enough.
-
-    Args:
-        estimate: Estimate for P.
-        rules: What runs are judged by.
-
-    Returns:
-        Whether its gap is at most the tolerance and at least half of its runs are good, both by their limits.
-    """
+    """Whether the runs show P enough: by their limits, the gap is tolerable and half of the runs or more good."""
     return estimate.compared and estimate.gap_high <= rules.margin and estimate.share_low >= 0.5
 
 
 def is_insufficient(estimate: Estimate, rules: Rules) -> bool:
-    """Whether the runs show that P is not enough.
-
-    Args:
-        estimate: Estimate for P.
-        rules: What runs are judged by.
-
-    Returns:
-        Whether its gap is more than the tolerance and less than half of its runs are good, both by their limits.
-    """
+    """Whether the runs show P too few: by their limits, the gap is too large and fewer than half of the runs good."""
     return estimate.compared and estimate.gap_low > rules.margin and estimate.share_high < 0.5
 
 
 def make_claims(estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> Claims:
-    """Read the claims off the estimates.
-
-    Args:
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-        hidden_size: M, where it is known and the same for all.
-
-    Returns:
-        The claims; with fewer than two P that are compared there are none.
-    """
+    """Read the claims off the estimates; there are none with fewer than two P that are compared."""
     if sum(one.compared for one in estimates) < 2:
         return Claims(None, (), None, None)
     by_p = {one.nonlinear_units: one for one in estimates}
@@ -86,16 +61,7 @@ def make_claims(estimates: Sequence[Estimate], rules: Rules, hidden_size: int | 
 
 
 def find_untold(claims: Claims, estimates: Sequence[Estimate], hidden_size: int | None) -> tuple[str, ...]:
-    """What was asked, by the P that were run, and is not told.
-
-    Args:
-        claims: The claims.
-        estimates: Estimates for each P.
-        hidden_size: M, where it is known.
-
-    Returns:
-        A phrase for each question.
-    """
+    """Phrases for the questions that the P that were run ask and that the claims do not answer."""
     units = {one.nonlinear_units for one in estimates}
     asked = {
         NEEDED: 0 in units and claims.nonlinearity_needed is None,
@@ -108,18 +74,9 @@ def find_untold(claims: Claims, estimates: Sequence[Estimate], hidden_size: int 
 def seeds_needed(
     estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None, alpha: float
 ) -> dict[str, int | None]:
-    """How many seeds would tell what is not told, if further runs are like those there are.
+    """Number of seeds that would answer each open question; ``None`` where 1,000 would not.
 
     The scores of each P are spread over more runs, their quantiles kept, until the question is answered.
-
-    Args:
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-        hidden_size: M, where it is known.
-        alpha: Level of each claim.
-
-    Returns:
-        Number of seeds in all for each question of :func:`find_untold`; ``None`` where 1,000 would not tell.
     """
     untold = find_untold(make_claims(estimates, rules, hidden_size), estimates, hidden_size)
     needed: dict[str, int | None] = dict.fromkeys(untold)

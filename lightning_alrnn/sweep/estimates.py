@@ -62,16 +62,7 @@ class Estimate(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """The numbers that claims are read off, each by P; see :class:`Estimate`.
-
-    Attributes:
-        gap: How much worse the typical run is than that of the best P.
-        gap_low: Lower limits of the gaps.
-        gap_high: Upper limits of the gaps.
-        good: Numbers of good runs.
-        share_low: Lower limits of the shares of good runs.
-        share_high: Upper limits of the shares.
-    """
+    """The numbers that claims are read off, each by P; :class:`Estimate` says what they are."""
 
     gap: Mapping[int, float]
     gap_low: Mapping[int, float]
@@ -82,19 +73,10 @@ class Measures(NamedTuple):
 
 
 def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1) -> tuple[tuple[Estimate, ...], float]:
-    """Estimates for each P.
+    """Estimates in the order of P, and the level of each claim.
 
-    Args:
-        columns: The AL-RNN's runs by P, each with a score or diverged.
-        rules: What they are judged by.
-        levels: Number of parts that the level is divided into, such as sizes of training data.
-
-    Returns:
-        The estimates in the order of P, and the level of each claim: that of the rules, divided by ``levels`` and by
-        the number of settings that were chosen from.
-
-    Raises:
-        ValueError: If settings are to be chosen and the metric is missing in validation.
+    That level is the rules', divided by ``levels`` (such as sizes of training data) and the number of settings to
+    choose from.
     """
     chosen, settings = _choose_settings(columns, rules)
     runs = {p: [run for run in columns[p] if run.settings == chosen[p]] for p in columns}
@@ -138,16 +120,7 @@ def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1
 
 
 def measure(samples: Mapping[int, NDArray[np.float64]], rules: Rules, alpha: float) -> Measures:
-    """Gaps and shares of P that are compared.
-
-    Args:
-        samples: Scores by P, higher is better, −∞ for a run that diverged.
-        rules: What they are judged by.
-        alpha: Level.
-
-    Returns:
-        The numbers that claims are read off.
-    """
+    """Gaps and shares of the P that are compared, from scores as :func:`signed_scores` returns them."""
     gaps = gap_intervals(list(samples.values()), rules.tolerance, alpha)
     if rules.solved is not None:
         limit = rules.sign * rules.solved
@@ -167,41 +140,18 @@ def measure(samples: Mapping[int, NDArray[np.float64]], rules: Rules, alpha: flo
 
 
 def signed_scores(runs: Sequence[Run], rules: Rules) -> NDArray[np.float64]:
-    """Scores of runs such that higher is better.
-
-    Args:
-        runs: Runs that have a score or diverged.
-        rules: What they are judged by.
-
-    Returns:
-        Shape ``(runs,)``, −∞ for one that diverged.
-    """
+    """Scores such that higher is better, shape ``(runs,)``; −∞ for a run that diverged."""
     return np.array([-math.inf if run.diverged else rules.sign * run.metrics[rules.score] for run in runs])
 
 
 def typical_score(runs: Sequence[Run], rules: Rules) -> float:
-    """Score of a typical run.
-
-    Args:
-        runs: Runs that have a score or diverged.
-        rules: What they are judged by.
-
-    Returns:
-        The median; NaN where half of the runs or more diverged.
-    """
+    """The median score; NaN where half of the runs or more diverged."""
     median = float(np.median(signed_scores(runs, rules)))
     return rules.sign * median if math.isfinite(median) else math.nan
 
 
 def by_units(runs: Sequence[Run]) -> dict[int, list[Run]]:
-    """The AL-RNN's runs by P.
-
-    Args:
-        runs: Runs of any core.
-
-    Returns:
-        Lists of runs, in the order of P; baselines are left out.
-    """
+    """The AL-RNN's runs by P, in order; baselines are left out."""
     columns: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         if run.nonlinear_units is not None:
@@ -212,15 +162,7 @@ def by_units(runs: Sequence[Run]) -> dict[int, list[Run]]:
 def choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
     """The setting whose typical run is best in validation.
 
-    Args:
-        runs: Runs with one P, or of one baseline.
-        rules: What they are judged by.
-
-    Returns:
-        What else was varied, in that setting. Settings with less than half as many runs as others are left out.
-
-    Raises:
-        ValueError: If there are several settings and a run lacks the metric in validation.
+    Settings with less than half as many runs as others are left out.
     """
     by_setting: dict[str, list[Run]] = defaultdict(list)
     for run in runs:

@@ -32,47 +32,28 @@ _SLURM_JOB = "slurm_job"
 
 
 class Slurm(NamedTuple):
-    """Settings of runs in jobs of SLURM.
+    """Settings of runs in jobs of SLURM."""
 
-    Attributes:
-        partition: name, or ``None`` for the cluster's default.
-        minutes: time limit of a job, after which it is requeued and goes on.
-        gpus: for each run and node, 0 for none; each has a process of its own.
-        nodes: for each run.
-        jobs: how many run at a time, or ``None`` for as many as SLURM lets.
-        more: further options of ``sbatch``, without the dashes before them.
-    """
-
-    partition: str | None
-    minutes: int
-    gpus: int
-    nodes: int
-    jobs: int | None
-    more: Mapping[str, str]
+    partition: str | None  # name, or ``None`` for the cluster's default
+    minutes: int  # time limit of a job, after which it is requeued and goes on
+    gpus: int  # for each run and node, 0 for none; each has a process of its own
+    nodes: int  # for each run
+    jobs: int | None  # how many run at a time, or ``None`` for as many as SLURM lets
+    more: Mapping[str, str]  # further options of ``sbatch``, without the dashes before them
 
 
 class Monitor(Protocol):
     """Whoever is told how a sweep gets on."""
 
     def ended(self, name: str) -> None:
-        """A run has ended, however that was.
-
-        Args:
-            name: of the run.
-        """
+        """Hear that a run has ended, however that was."""
 
     def poll(self) -> None:
         """Some time has passed; called many times a second."""
 
 
 def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monitor) -> None:
-    """Do runs in this process, one work after the other.
-
-    Args:
-        surroundings: of the sweep.
-        works: the runs; those that are done are passed over.
-        monitor: is told how it gets on.
-    """
+    """Do runs in this process, one work after the other."""
 
     def start(work: Work, slot: int) -> None:
         do_work(surroundings, work)
@@ -84,12 +65,6 @@ def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, moni
     """Do runs in processes of this machine, one for each work, with one thread and one GPU where there is any.
 
     Works that another sweep is doing in the same folder on this machine count among those that are done at a time.
-
-    Args:
-        surroundings: of the sweep.
-        works: the runs; those that are done are passed over.
-        jobs: how many works are done at a time.
-        monitor: is told how it gets on.
     """
     gpus = visible_gpus()
 
@@ -101,17 +76,7 @@ def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, moni
 
 
 def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: Monitor) -> None:
-    """Submit works as one job array and wait for them. What is in the queue already is not submitted again.
-
-    Args:
-        surroundings: of the sweep.
-        works: the runs; those that are done are passed over.
-        slurm: settings.
-        monitor: is told how it gets on.
-
-    Raises:
-        ValueError: if this is no machine from which jobs can be submitted.
-    """
+    """Submit works as one job array and wait for them. What is in the queue already is not submitted again."""
     folder = surroundings.folder
     try:
         executor = submitit.SlurmExecutor(folder / "jobs")
@@ -131,41 +96,18 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
 
 
 def is_queued(folder: Path, work: Work) -> bool:
-    """Whether SLURM has a job for a work.
-
-    Args:
-        folder: of the sweep.
-        work: the runs.
-
-    Returns:
-        Also where the job runs.
-    """
+    """Whether SLURM has a job for a work, waiting or running."""
     return _queued_job(folder, work) is not None
 
 
 def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
-    """Ids of the jobs of works that are not done.
-
-    Args:
-        folder: of the sweep.
-        works: the runs.
-
-    Returns:
-        Each id once, sorted as text.
-    """
+    """Ids of the jobs of works that are not done, each once."""
     paths = [work.folder(folder) / _SLURM_JOB for work in works if not _is_done(folder, work)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
 def default_jobs(accelerator: str) -> int:
-    """How many runs at a time: one a GPU where they use any, else one a core.
-
-    Args:
-        accelerator: as ``trainer.accelerator``.
-
-    Returns:
-        At least 1.
-    """
+    """How many runs at a time: one a GPU where they use any, else one a core."""
     gpus = visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
 

@@ -31,11 +31,6 @@ class MemberFolders(Checkpoint):
     """Logs each member to TensorBoard during training, and writes its checkpoints after it.
 
     It is a kind of checkpoint callback since Lightning calls these last, when an epoch's values are all there.
-
-    Args:
-        members: the parts of the runs.
-        looks: tells what was seen of the members.
-        progress: where it is said how far they have come.
     """
 
     def __init__(self, members: Sequence[Member], looks: MemberCallbacks, progress: ProgressFile) -> None:
@@ -110,14 +105,7 @@ class MemberFolders(Checkpoint):
             self._logger(member).experiment.close()
 
     def write_checkpoints(self, population: PopulationModule) -> list[Path]:
-        """Write the last weights of each member, with all that resuming its training takes, and its best ones.
-
-        Args:
-            population: after its training.
-
-        Returns:
-            Path of the best weights of each, or of the last where there are no best ones.
-        """
+        """Write each member's last and best checkpoints, and return the paths of the best, or else of the last."""
         stopped = population.stopped
         last = [
             self._write(population, k, module, best=False)

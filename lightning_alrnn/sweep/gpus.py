@@ -9,15 +9,10 @@ import torch
 
 
 class Gpu(NamedTuple):
-    """What a process has of a GPU.
-
-    Attributes:
-        memory: bytes of memory that are this process's.
-        multiprocessors: number of multiprocessors, which processes on the same GPU use in turn.
-    """
+    """A process's share of a GPU."""
 
     memory: int
-    multiprocessors: int
+    multiprocessors: int  # processes on the same GPU use them in turn
 
 
 ASSUMED_GPU = Gpu(16 << 30, 80)
@@ -25,11 +20,7 @@ ASSUMED_GPU = Gpu(16 << 30, 80)
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, each as CUDA_VISIBLE_DEVICES takes it.
-
-    Returns:
-        Numbers, or identifiers such as ``GPU-…`` where that variable holds these; none where there is no GPU.
-    """
+    """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES takes it: a number or ``GPU-…``."""
     count = torch.cuda.device_count()
     variable = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if count == 0 or not variable:
@@ -40,15 +31,9 @@ def visible_gpus() -> list[str]:
 
 
 def read_gpu(processes: int) -> Gpu | None:
-    """What each process has of a GPU where the GPUs of this machine are shared out evenly, by the smallest of them.
+    """Each process's share of a GPU, by the smallest of this machine's GPUs; ``None`` where there is none.
 
     It makes no CUDA context, which would take memory of a GPU for as long as the sweep goes on.
-
-    Args:
-        processes: number of processes, each on one GPU.
-
-    Returns:
-        ``None`` where there is no GPU.
     """
     names = visible_gpus()
     if not names:

@@ -118,16 +118,9 @@ def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alph
 
 
 def gap_lower_limit(ordered: Sequence[NDArray[np.float64]], place: int, alpha: float) -> float:
-    """Lower limit of how far the typical run of a column lies behind the best of the others.
+    """Lower limit of how far a column's typical run lies behind the best of the others'; −∞ where nothing bounds it.
 
-    Args:
-        ordered: Scores of the runs of each column in ascending order, −∞ for one that diverged; each of shape
-            ``(runs,)``.
-        place: Index of the column.
-        alpha: Level.
-
-    Returns:
-        The limit, which may be negative; −∞ where the runs bound nothing.
+    ``ordered`` holds the scores of each column in ascending order, −∞ for a run that diverged.
 
     Example:
         >>> gap_lower_limit([np.arange(6), np.arange(10, 16)], 0, 0.05), gap_lower_limit([np.arange(6)] * 2, 0, 0.05)
@@ -148,14 +141,7 @@ def gap_lower_limit(ordered: Sequence[NDArray[np.float64]], place: int, alpha: f
 
 
 def bound_rank(runs: int, level: float) -> int:
-    """Largest j for which the (j+1)-th smallest of the runs lies above their median with at most this probability.
-
-    Args:
-        runs: Number of runs, n.
-        level: Probability that is accepted.
-
-    Returns:
-        j, counted from 0; −1 where even the smallest run is no such limit.
+    """Largest j for which the (j+1)-th smallest of n runs exceeds their median with at most this probability; −1: none.
 
     Example:
         >>> bound_rank(4, 0.05), bound_rank(5, 0.05), bound_rank(10, 0.05)

@@ -55,25 +55,13 @@ class LearningTime(NamedTuple):
 def learning_times(
     columns: Mapping[int, Sequence[Run]], estimates: Sequence[Estimate], alpha: float
 ) -> tuple[LearningTime, ...]:
-    """How many epochs the runs of each P took to reach the threshold, and what that shows.
+    """Epochs that the runs of each P took to reach the threshold, and what that shows; none without a threshold.
 
-    Each limit of a median is wrong with probability alpha at most, whatever the distribution. Claims pay for the number
-    of P, so that each of these is wrong for any P with probability alpha at most:
-
-    * A P is *later* than the fastest. From the smallest P on, each is held against the others by
-      :func:`~lightning_alrnn.sweep.intervals.gap_lower_limit` at alpha, up to the first that is not shown to be later.
-    * Fewer than half of the runs of a P reach the threshold. From the smallest P on, each is tested at two thirds of
-      alpha, up to the first for which that is not shown; the last third is divided between all P.
-    * More than half do: the same from the largest P on.
-
-    Args:
-        columns: The AL-RNN's runs by P, each with a score or diverged.
-        estimates: Estimates for each P, which say what setting was chosen and whether P is compared.
-        alpha: Level of the claims.
-
-    Returns:
-        Learning times in the order of P. There are none where a run does not say how long it was trained, as those of
-        earlier versions, or where the metrics have no threshold.
+    Each limit of a median is wrong with probability alpha at most, whatever the distribution. A P is *later* than the
+    fastest if :func:`~lightning_alrnn.sweep.intervals.gap_lower_limit` at alpha says so; P are tested from the smallest
+    on, up to the first that is not shown to be later. That fewer than half of the runs reach the threshold is tested
+    the same way at two thirds of alpha; the last third is divided between all P. That more than half do is tested from
+    the largest P on.
     """
     chosen = {
         one.nonlinear_units: [run for run in columns[one.nonlinear_units] if run.settings == one.setting]

@@ -28,19 +28,14 @@ _ENDED = ("done", *_MARKS)
 
 
 class RunState(NamedTuple):
-    """How far a run has come.
+    """How far a run has come."""
 
-    Attributes:
-        status: What it is doing, or how it ended.
-        epochs: Number of epochs that it has been trained for, also while it waits to go on from a checkpoint.
-        max_epochs: Number of epochs that it is to be trained for; 0 where it is not known.
-        score: Score of the last validation, or of the test of a run that is done; ``None`` where there is none yet.
-    """
-
-    status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
-    epochs: int = 0
-    max_epochs: int = 0
-    score: float | None = None
+    status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]  # what it is doing, or how it ended
+    epochs: int = 0  # number of epochs that it has been trained for, also while it waits to go on from a checkpoint
+    max_epochs: int = 0  # number of epochs that it is to be trained for; 0 where it is not known
+    score: float | None = (
+        None  # score of the last validation, or of the test of a run that is done; ``None`` where there is none yet
+    )
 
 
 class LiveTable:
@@ -48,16 +43,11 @@ class LiveTable:
 
     A cell has the score so far, dim while the run goes on unless ``NO_COLOR`` is set. Where the seeds do not fit the
     width of the terminal, a row has a median score and numbers of runs; where the rows do not fit its height, those
-    with a running run come first. Where ``file`` is no terminal, or ``TERM`` is ``dumb``, only the headline is
-    written: at the start, at the end, and in between when runs have ended.
+    with a running run come first. Where ``file`` is no terminal, or ``TERM`` is ``dumb``, only the headline is written:
+    at the start, at the end, and in between when runs have ended.
 
     Between two redraws the cursor stands at the beginning of the headline. A terminal that becomes narrower wraps the
     lines anew and takes the cursor along; with the cursor below the table, the way back up would have another length.
-
-    Args:
-        specs: Runs of the sweep.
-        score: Key of the score, such as ``val/accuracy``.
-        file: Where it is drawn; ``sys.stderr`` by default.
 
     Example:
         >>> specs = [Spec(f"P{p}", "ALRNN", p, 0, {}, ()) for p in (0, 5)]
@@ -89,11 +79,7 @@ class LiveTable:
         self.close()
 
     def show(self, states: Mapping[str, RunState]) -> None:
-        """Redraw the table, unless it was drawn less than half a second ago.
-
-        Args:
-            states: By name of the run. A run without a state is waiting.
-        """
+        """Redraw the table, unless it was drawn less than half a second ago. A run without a state is waiting."""
         self._states = {name: states.get(name, RunState("waiting")) for name in self._names}
         self._first = self._first or self._states
         changed = self._ended != self._count_ended()
@@ -102,11 +88,7 @@ class LiveTable:
             self._draw()
 
     def write(self, line: str) -> None:
-        """Write a message that stays above the table.
-
-        Args:
-            line: Message without a line break at its end.
-        """
+        """Write a message that stays above the table."""
         if self._in_place and self._states:
             self._draw(before=line)
         else:

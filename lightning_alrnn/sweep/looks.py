@@ -8,17 +8,10 @@ _FIRST, _GROWTH = 8, 1.5
 
 
 def plan_looks(first: int, last: int) -> tuple[int, ...]:
-    """Numbers of seeds at which a sweep looks at its runs.
+    """Numbers of seeds at which a sweep looks at its runs, in order; the last is the largest.
 
     The level of the claims is divided equally between the looks. The first is at 8 seeds or more, as so many can make a
     claim at a twelfth of 0.05; each further one has half as many seeds again.
-
-    Args:
-        first: Smallest number of seeds.
-        last: Largest number of seeds.
-
-    Returns:
-        Numbers of seeds in order; the last is the largest.
 
     Example:
         >>> plan_looks(5, 40)

@@ -22,49 +22,27 @@ _VERSION = ("trainer", "logger", "init_args", "version")
 
 
 class Member(NamedTuple):
-    """The parts of a run, of which nothing has been used yet.
-
-    Attributes:
-        spec: the run.
-        module: its network.
-        data: its DataModule.
-        callbacks: those of its configuration.
-        logger: for its folder.
-        trainer: further arguments of the Trainer.
-        config: its configuration by key, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it.
-        text: its configuration as ``config.yaml`` has it.
-    """
+    """The parts of a run, all of them unused."""
 
     spec: Spec
     module: LightningModule
     data: Any
-    callbacks: list[Callback]
-    logger: Logger
-    trainer: dict[str, Any]
-    config: Mapping[str, Any]
+    callbacks: list[Callback]  # those of its configuration
+    logger: Logger  # for its folder
+    trainer: dict[str, Any]  # further arguments of the Trainer
+    config: Mapping[str, Any]  # its configuration by key, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it
     text: str
 
 
 class MemberFactory:
-    """Makes the parts of runs.
-
-    Args:
-        folder: of the sweep.
-    """
+    """Makes the parts of the runs of a sweep."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lines: dict[tuple[str, ...], _MemberCLI] = {}
 
     def make(self, spec: Spec) -> Member:
-        """The parts of a run, the network with the weights that its training begins with.
-
-        Args:
-            spec: the run.
-
-        Returns:
-            New ones at each call.
-        """
+        """New parts of a run; the network has the weights that its training begins with."""
         numbers: dict[str, int] = {}
         configs = [place for place, argument in enumerate(spec.arguments) if argument.startswith(("--config", "-c"))]
         begin = max(configs, default=-1) + 1  # a file undoes what stands before it

@@ -11,19 +11,14 @@ from lightning_alrnn.sweep.live import LiveTable, RunState
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
-from lightning_alrnn.sweep.store import read_record, run_folder, write_tables
+from lightning_alrnn.sweep.store import read_record, run_folder, write_table
 
 _TABLES_SECONDS = 60  # they take longer the more runs there are
 _SECONDS = 0.5
 
 
 class SweepMonitor:
-    """Shows how far the runs of a sweep have come, and writes results.csv once a minute.
-
-    Args:
-        folder: of the sweep.
-        specs: its runs, those that are done among them.
-    """
+    """Shows how far the runs of a sweep have come, and writes results.csv once a minute."""
 
     def __init__(self, folder: Path, specs: Sequence[Spec]) -> None:
         self._folder = folder
@@ -44,34 +39,22 @@ class SweepMonitor:
         self._table.close()
 
     def write(self, line: str) -> None:
-        """Say something that stays on the terminal.
-
-        Args:
-            line: without a line break at its end.
-        """
+        """Write a message that stays on the terminal."""
         self._table.write(line)
 
     def watch(self, works: Sequence[Work]) -> None:
-        """Look from now on at how far these have come.
-
-        Args:
-            works: what is being done.
-        """
+        """Look from now on at how far these works have come."""
         self._works = works
 
     def ended(self, name: str) -> None:
-        """Show that a run has ended, and say so where it did not come to its end.
-
-        Args:
-            name: of the run.
-        """
+        """Show that a run has ended, and say so where it failed or was interrupted."""
         state = self._ended_state(name) or RunState("stopped")
         if state.status in ("failed", "stopped"):
             self.write(f"{name}: {'failed' if state.status == 'failed' else 'stopped before its end'}")
         if name in self._states:  # which a member of a population that was begun by another command is not
             self._states[name] = state
         if time.monotonic() - self._written > _TABLES_SECONDS:
-            write_tables(self._folder)
+            write_table(self._folder)
             self._written = time.monotonic()
 
     def poll(self) -> None:

@@ -60,32 +60,20 @@ _NOISE = (
 
 
 class Spec(NamedTuple):
-    """A run that is to be done.
-
-    Attributes:
-        name: of the run and its folder.
-        core: "ALRNN", or that of a baseline.
-        nonlinear_units: P; ``None`` for a baseline.
-        seed: of weights and data.
-        settings: what else is varied.
-        arguments: of the command line, as for ``alrnn fit``.
-    """
+    """A run that is to be done."""
 
     name: str
-    core: str
-    nonlinear_units: int | None
-    seed: int
+    core: str  # "ALRNN", or that of a baseline
+    nonlinear_units: int | None  # P; ``None`` for a baseline
+    seed: int  # of weights and data
     settings: Mapping[str, Value]
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...]  # of the command line, as for ``alrnn fit``
 
 
 class FitCLI(ALRNNCLI):
     """``alrnn fit`` without the other commands, as setting up their options takes its time.
 
-    Args:
-        *args: as LightningCLI takes them.
-        note: called with the configuration, as :func:`read_config` returns it, before anything is made of it.
-        **kwargs: as LightningCLI takes them.
+    ``note`` is called with the configuration, as :func:`read_config` returns it, before anything is made of it.
     """
 
     def __init__(self, *args: Any, note: Callable[[dict[str, Any]], None], **kwargs: Any) -> None:
@@ -103,33 +91,17 @@ class FitCLI(ALRNNCLI):
 
 
 class Plan(NamedTuple):
-    """A sweep.
+    """A sweep."""
 
-    Attributes:
-        runs: in the order in which they are started: all of the first seed, then all of the second.
-        varied: keys of what is varied beside core, P and ``seed_everything``.
-        configs: by core, what all runs with it share, as far as it bears on the result: a value for each key.
-        accelerator: what they run on, as the Trainer has it.
-    """
-
-    runs: tuple[Spec, ...]
-    varied: tuple[str, ...]
+    runs: tuple[Spec, ...]  # in the order in which they are started: all of the first seed, then all of the second
+    varied: tuple[str, ...]  # keys of what is varied beside core, P and ``seed_everything``
+    # by core, what all runs with it share, as far as it bears on the result: a value for each key
     configs: Mapping[str, Mapping[str, Any]]
-    accelerator: str
+    accelerator: str  # what they run on, as the Trainer has it
 
 
 def parse_counts(text: str, option: str) -> list[int]:
     """The whole numbers in ``"0,1,5"``, in order.
-
-    Args:
-        text: numbers with commas between them.
-        option: of the command line, for messages.
-
-    Returns:
-        The numbers as they stand.
-
-    Raises:
-        ValueError: if it holds anything else, a negative number, or one twice.
 
     Example:
         >>> parse_counts("0,1,5", "--nonlinear_units")
@@ -143,15 +115,6 @@ def parse_counts(text: str, option: str) -> list[int]:
 
 def parse_seeds(text: str) -> list[int]:
     """The seeds: ``"5"`` is the first five, from 0 on; ``"3,4"`` these two, ``"3,"`` the one; ``"5..40"`` the first 40.
-
-    Args:
-        text: A number, several with commas, or the smallest and the largest number of seeds.
-
-    Returns:
-        Whole numbers from 0, each once.
-
-    Raises:
-        ValueError: If it is none of these.
 
     Example:
         >>> parse_seeds("3"), parse_seeds("3,4"), parse_seeds("3,"), parse_seeds("2..3")
@@ -168,16 +131,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_looks(text: str) -> tuple[int, ...]:
-    """The numbers of seeds at which a sweep looks at its runs, from the smallest and the largest: ``"5..40"``.
-
-    Args:
-        text: Value of ``--seeds``.
-
-    Returns:
-        Numbers of seeds in order; none where the seeds are fixed.
-
-    Raises:
-        ValueError: If the smallest number is not below the largest.
+    """The numbers of seeds at which a sweep looks at its runs, such as for ``"5..40"``; none where the seeds are fixed.
 
     Example:
         >>> parse_looks("5..40"), parse_looks("5")
@@ -192,19 +146,10 @@ def parse_looks(text: str) -> tuple[int, ...]:
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
-    """What is varied, from texts such as ``"model.init=gaussian,near_identity"``.
+    """What is varied, from texts such as ``"model.init=gaussian,near_identity"``: values by key without ``init_args``.
 
     A comma inside brackets, braces or quotes does not part values. Numbers, ``true``, ``false`` and ``null`` are what
     they look like; all else is text.
-
-    Args:
-        items: one for each key, KEY=VALUE,VALUE,…
-
-    Returns:
-        Values by key, ``init_args`` left out of the keys.
-
-    Raises:
-        ValueError: if a text has no key or no value, or a key or one of its values comes twice.
 
     Example:
         >>> parse_grid(["model.init_args.init=gaussian,near_identity", "model.optimizer.lr=1e-3,0.002"])
@@ -227,13 +172,7 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
 
 
 def short_key(key: str) -> str:
-    """A key of the command line without ``init_args``.
-
-    Args:
-        key: names with dots between them.
-
-    Returns:
-        The key that a plan and the results have.
+    """A key of the command line without ``init_args``, as a plan and the results have it.
 
     Example:
         >>> short_key("model.init_args.optimizer.init_args.lr")
@@ -252,17 +191,8 @@ def make_plan(
     """All combinations, each checked as far as that can be done without starting it.
 
     A seed draws the weights (``seed_everything``) and the data (``data.seed``, where the DataModule has it and
-    ``arguments`` do not set it). So the runs of a seed share their data, and those of several seeds do not.
-
-    Args:
-        arguments: options that all runs share, as for ``alrnn fit``.
-        nonlinear_units: values of P.
-        seeds: of the runs.
-        cores: "ALRNN" and baselines.
-        grid: further keys and their values; a baseline is not multiplied by those that an AL-RNN alone has.
-
-    Raises:
-        ValueError: if the options do not make a configuration; the message names the key.
+    ``arguments`` do not set it). So the runs of a seed share their data, and those of several seeds do not. A baseline
+    is not multiplied by the grid's keys that an AL-RNN alone has.
     """
     grid = dict(grid or {})
     _check_free(arguments, grid)
@@ -291,29 +221,12 @@ def make_plan(
 
 
 def is_alrnn(core: str) -> bool:
-    """Whether a core is the AL-RNN, by its name or path.
-
-    Args:
-        core: as ``model.core``.
-
-    Returns:
-        Whether it is called ALRNN.
-    """
+    """Whether a core, by its name or path, is the AL-RNN."""
     return core.rpartition(".")[2] == "ALRNN"
 
 
 def read_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """What ``alrnn fit`` makes of arguments, all defaults included: a value for each key, ``init_args`` left out.
-
-    Args:
-        arguments: those behind ``fit``.
-
-    Returns:
-        Values by key, with dots.
-
-    Raises:
-        ValueError: if it would refuse them; with its message.
-    """
+    """What ``alrnn fit`` makes of arguments, defaults included: a value for each dotted key, without ``init_args``."""
     config: dict[str, Any] = {}
 
     def note(parsed: dict[str, Any]) -> None:
@@ -334,54 +247,25 @@ def logging_options(folder: Path, name: str) -> list[str]:
     """Options by which a run logs to its folder.
 
     It is listed among TensorBoard's hyper-parameters at its end, with metrics, and not before.
-
-    Args:
-        folder: of the sweep.
-        name: of the run.
-
-    Returns:
-        Arguments of the command line.
     """
     options = {"save_dir": folder, "name": "runs", "version": name, "default_hp_metric": "false"}
     return [f"--trainer.logger.init_args.{option}={value}" for option, value in options.items()]
 
 
 def shared(config: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:
-    """What a run's configuration shares with the others of its core, as far as it bears on the result.
-
-    Args:
-        config: of :func:`read_config`.
-        varied: keys that the sweep varies.
-
-    Returns:
-        Values by key.
-    """
+    """What a run's configuration shares with the others of its core, as far as it bears on the result."""
     apart = (*_IRRELEVANT, UNITS, SEED, *varied)
     return {key: value for key, value in config.items() if not _under(key, apart)}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A short name for a configuration, without what does not bear on the result.
-
-    Args:
-        config: of :func:`read_config`.
-
-    Returns:
-        16 hexadecimal digits of its SHA-256.
-    """
+    """16 hexadecimal digits of the SHA-256 of a configuration, without what does not bear on the result."""
     relevant = {key: value for key, value in config.items() if not _under(key, _IRRELEVANT)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """A line for each key whose value differs. A key that is absent, as of an option that came later, counts as null.
-
-    Args:
-        old: values by key, as they were.
-        new: as they are.
-
-    Returns:
-        In the order of the keys; none where nothing differs.
 
     Example:
         >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4, "d": None})

@@ -75,67 +75,31 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
 
 
 class Work(NamedTuple):
-    """Runs that one process does.
-
-    Attributes:
-        specs: the runs.
-        population: name of the population that they are trained in; "" for a run by itself.
-    """
+    """Runs that one process does."""
 
     specs: tuple[Spec, ...]
-    population: str = ""
+    population: str = ""  # name of the population that they are trained in; "" for a run by itself
 
     def folder(self, sweep: Path) -> Path:
-        """Where the process's log and SLURM's job are noted.
-
-        Args:
-            sweep: folder of the sweep.
-
-        Returns:
-            The folder of the population, or of the run.
-        """
+        """Folder of the population, or of the run, that holds the process's log and SLURM's job."""
         if self.population:
             return population_folder(sweep, self.population)
         return run_folder(sweep, self.specs[0].name)
 
     def only(self, specs: Sequence[Spec], sweep: Path) -> Work:
-        """What is left of the work, as others have done the rest of it.
-
-        Args:
-            specs: the runs that are left.
-            sweep: folder of the sweep.
-
-        Returns:
-            The same work where its training has begun, which no member can be taken from.
-        """
+        """What is left of the work when others have done the rest; all of it once a population's training has begun."""
         if not self.population or checkpoint_of(sweep, self.population).is_file():
             return self
         return make_work(sweep, specs)
 
 
 def population_folder(sweep: Path, name: str) -> Path:
-    """Folder of a population.
-
-    Args:
-        sweep: folder of the sweep.
-        name: of the population.
-
-    Returns:
-        Its path, whether or not it is there.
-    """
+    """Folder of a population."""
     return sweep / "populations" / name
 
 
 def checkpoint_of(sweep: Path, name: str) -> Path:
-    """Where the training of a population is kept until all of its members are done.
-
-    Args:
-        sweep: folder of the sweep.
-        name: of the population.
-
-    Returns:
-        Path of the checkpoint, whether or not it is there.
-    """
+    """Path of the checkpoint of a population's training, which is kept until all members are done."""
     return population_folder(sweep, name) / "last.ckpt"
 
 
@@ -143,13 +107,6 @@ def halved_mark(sweep: Path, name: str) -> Path:
     """The file that tells that a population was too large, and that each half of it is a population instead.
 
     Whoever begins the population again, as a job of SLURM does that was requeued, goes on with the halves.
-
-    Args:
-        sweep: folder of the sweep.
-        name: of the population.
-
-    Returns:
-        Its path, whether or not it is there.
     """
     return population_folder(sweep, name) / "halved"
 
@@ -162,18 +119,11 @@ def divide(
     announce: Callable[[str], None],
     gpu: Gpu | None = None,
 ) -> list[Work]:
-    """Put runs together that can share a step.
+    """Put runs together that can share a step, in the order of the first run of each work.
 
-    Args:
-        folder: of the sweep.
-        specs: the runs that are to be done.
-        size: how many at most; "auto" for as many as there is memory for, shared out to the slots; "off" for one.
-        slots: how many processes there will be; ``None`` where nobody knows.
-        announce: is told why runs are trained by themselves that were to share a step.
-        gpu: what each process has of a GPU; ``None`` where it trains on the CPU.
-
-    Returns:
-        What each process does, in the order of the first of its runs.
+    ``size`` is the largest population: "auto" for as many as there is memory for, shared out to the slots (the
+    processes, ``None`` where nobody knows their number); "off" for one. ``announce`` is told why runs are trained by
+    themselves that were to share a step. ``gpu`` is ``None`` where a process trains on the CPU.
     """
     works: list[Work] = []
     together: dict[str, list[Spec]] = defaultdict(list)
@@ -208,14 +158,7 @@ def divide(
 
 
 def read_populations(folder: Path) -> list[Work]:
-    """The populations of a sweep of which a member is not done, and none was done outside of them.
-
-    Args:
-        folder: of the sweep.
-
-    Returns:
-        All that were noted, begun or not.
-    """
+    """The populations of a sweep, begun or not, with a member to be done and none that was done outside of them."""
     works = []
     for path in sorted((folder / "populations").glob("*/members.json")):
         try:
@@ -235,15 +178,7 @@ def read_populations(folder: Path) -> list[Work]:
 
 
 def make_work(folder: Path, specs: Sequence[Spec]) -> Work:
-    """A population of runs, noted in the folder so that it can be gone on with; of one run, that run by itself.
-
-    Args:
-        folder: of the sweep.
-        specs: the runs.
-
-    Returns:
-        The work.
-    """
+    """A population of runs, noted in the folder so that it can be gone on with; of one run, that run by itself."""
     if len(specs) == 1:
         return Work(tuple(specs))
     name = hashlib.sha256("\n".join(spec.name for spec in specs).encode()).hexdigest()[:12]
@@ -253,14 +188,7 @@ def make_work(folder: Path, specs: Sequence[Spec]) -> Work:
 
 
 def why_alone(member: Member) -> str:
-    """Why a run is trained by itself.
-
-    Args:
-        member: its parts.
-
-    Returns:
-        The reason; "" where it can be a member of a population.
-    """
+    """Why a run is trained by itself; "" where it can be a member of a population."""
     if type(member.module) is not ALRNNModule:
         return f"the model is a {type(member.module).__name__}, no ALRNNModule"
     data: Any = type(member.data)
@@ -325,11 +253,7 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int, gpu
 
 
 def allow_files(members: int) -> None:
-    """Let this process open as many files as a population has, as far as the system allows.
-
-    Args:
-        members: their number.
-    """
+    """Let this process open as many files as a population has, as far as the system allows."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _FILES[0] + _FILES[1] * members
     if limit != resource.RLIM_INFINITY and limit < needed:

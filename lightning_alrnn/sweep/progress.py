@@ -13,21 +13,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
+from lightning_alrnn.scores import SCORES
 
 _SECONDS = 0.5
 _KEY = "learning_watch"
-_SCORES = ("val/sequence_accuracy", "val/accuracy", "val/mse", "val/task_loss")
 
 
 class Progress(NamedTuple):
-    """How far a run has come.
-
-    Attributes:
-        epochs: that it was trained for.
-        max_epochs: how many there will be at most; 0 where that is not known.
-        score: of the last validation; ``None`` before it.
-        diverged: whether its training has diverged.
-    """
+    """How far a run has come."""
 
     epochs: int
     max_epochs: int
@@ -36,35 +29,20 @@ class Progress(NamedTuple):
 
 
 class ProgressFile:
-    """Says how far runs have come, twice a second at most.
-
-    Args:
-        folder: in which the file lies, that of a population or of a run.
-    """
+    """Says in a file of a run's or population's folder how far runs have come, twice a second at most."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "progress.json"
         self._written = -math.inf
 
     def write(self, runs: Mapping[str, Progress]) -> None:
-        """Say it, unless that was done just now.
-
-        Args:
-            runs: by name.
-        """
+        """Say it, unless that was done just now."""
         if time.monotonic() - self._written >= _SECONDS:
             self._written = time.monotonic()
             write_file(self._path, json.dumps(runs), durable=False)
 
     def written_after(self, moment: float) -> bool:
-        """Whether something was said after a moment.
-
-        Args:
-            moment: seconds as ``time.time()`` has them.
-
-        Returns:
-            ``False`` also where nothing was ever said.
-        """
+        """Whether something was said after a moment, in seconds as ``time.time()`` has them."""
         try:
             return self._path.stat().st_mtime >= moment
         except FileNotFoundError:
@@ -79,29 +57,13 @@ class ProgressFile:
 
 
 def shown_score(scores: Mapping[str, Any]) -> float | None:
-    """The score that tells how well a network does, of those of a validation.
-
-    Args:
-        scores: values by key.
-
-    Returns:
-        The first there is of sequence accuracy, accuracy, mean squared error and loss, if it is finite.
-    """
-    values = [float(scores[key]) for key in _SCORES if key in scores]
+    """The score that tells how well a network does: the first there is, if it is finite."""
+    values = [float(scores[f"val/{name}"]) for name in SCORES if f"val/{name}" in scores]
     return values[0] if values and math.isfinite(values[0]) else None
 
 
 class RunProgress(Callback):
-    """Notes how far a run by itself has come, when it reached the threshold, and ends it early where that is asked for.
-
-    Args:
-        name: of the run.
-        folder: of the run.
-        stop_when: see :class:`~lightning_alrnn.metrics.LearningWatch`.
-
-    Attributes:
-        watch: with its ``epochs_to_threshold``.
-    """
+    """Notes how far a run by itself has come and when it reached the threshold, and ends it early by ``stop_when``."""
 
     def __init__(self, name: str, folder: Path, stop_when: StopWhen | None) -> None:
         super().__init__()

@@ -138,12 +138,5 @@ def pruning_rules(trained: PruningPoint, score: str | None = None, tolerance: fl
 
 
 def describe(removal: Removal | None) -> str:
-    """A removal in words.
-
-    Args:
-        removal: The unit and how it was taken away, or ``None``.
-
-    Returns:
-        Such as "unit 2 silenced"; "as trained" for ``None``.
-    """
+    """A removal in words, such as "unit 2 silenced"; "as trained" for ``None``."""
     return "as trained" if removal is None else f"unit {removal.unit} {removal.kind}d"

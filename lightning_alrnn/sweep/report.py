@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
@@ -31,17 +31,11 @@ _SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
 
 class Uncounted(NamedTuple):
-    """A run that has no score.
-
-    Attributes:
-        name: Name of the run, and of its folder below ``runs/``.
-        state: "diverged", "failed" or "not done".
-        error: Last line of its traceback; "" if there is none.
-    """
+    """A run that has no score."""
 
     name: str
-    state: str
-    error: str
+    state: str  # "diverged", "failed" or "not done"
+    error: str  # last line of its traceback; "" if there is none
 
 
 def write_verdict(
@@ -56,21 +50,7 @@ def write_verdict(
     """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg beside them.
 
     A sweep that adds seeds until it knows (``--seeds 5..40``) is judged on the seeds of its last complete look, at the
-    level divided by the number of looks.
-
-    Args:
-        folder: Folder of the sweep.
-        score: Key of the metric, see :func:`lightning_alrnn.sweep.judge`.
-        tolerance: How much worse does not count.
-        solved: Score from which on a run solves the task.
-        alpha: Probability with which a claim may be wrong.
-        seeds: Number of seeds that are judged; ``None`` for the last complete look, or all.
-
-    Returns:
-        The verdict, with the command that would tell what it does not.
-
-    Raises:
-        ValueError: If there is no sweep in the folder, or none of its runs has a score.
+    level divided by the number of looks; ``seeds`` states another number. The rest is as for :func:`judge`.
     """
     root = Path(folder)
     records = read_records(root)
@@ -101,7 +81,7 @@ def write_verdict(
     readings = _medians_by_size(root, records)
     content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
     content |= {"readings": readings} if readings else {}
-    write_file(root / "verdict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_json(root / "verdict.json", content)
     save_figure(plot_verdict(verdict), root / "verdict")
     page = verdict_page(verdict, uncounted, root.resolve().name)
     if readings:
@@ -134,15 +114,7 @@ def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[
 
 
 def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
-    """The runs without a score, those that diverged among them.
-
-    Args:
-        records: Records of all runs of a sweep.
-        score: Key of the metric.
-
-    Returns:
-        The runs with the reason for each, in the order of the records.
-    """
+    """The runs without a score, those that diverged among them."""
     uncounted = []
     for record in records:
         if record.status == "failed":
@@ -157,49 +129,15 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
 
 
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
-    """The verdict as what JSON can hold: everything in it by name, ``None`` for what is not finite.
-
-    Args:
-        verdict: The verdict.
-        uncounted: The runs without a score.
-
-    Returns:
-        ``answer``, ``claims`` and ``estimates`` at the largest size of training data, ``untold``, ``seeds_needed``,
-        ``learning`` and ``learning_times``, ``next_command``, ``looks``, ``earlier_looks``, then ``rules``, ``sizes``,
-        ``dependence`` and ``runs``.
-    """
-    return {
-        "answer": verdict.answer,
-        "claims": _plain(verdict.claims),
-        "estimates": _plain(verdict.estimates),
-        "untold": list(verdict.untold),
-        "seeds_needed": verdict.seeds_needed,
-        "learning": verdict.learning,
-        "learning_times": _plain(verdict.learning_times),
-        "next_command": verdict.next_command,
-        "looks": list(verdict.looks),
-        "earlier_looks": list(verdict.earlier_looks),
-        "rules": _plain(verdict.rules),
-        "sizes": [_plain(size) for size in verdict.sizes],
-        "dependence": [_plain(one) for one in verdict.dependence],
-        "runs": {
-            "finished": verdict.finished,
-            "diverged": verdict.diverged,
-            "without_score": verdict.without_score,
-            "uncounted": _plain(uncounted),
-        },
-    }
+    """What verdict.json holds."""
+    names = "answer claims estimates untold seeds_needed learning learning_times next_command looks earlier_looks"
+    runs = {name: getattr(verdict, name) for name in ("finished", "diverged", "without_score")}
+    content = {name: getattr(verdict, name) for name in f"{names} rules sizes dependence".split()}
+    return content | {"runs": runs | {"uncounted": uncounted}}
 
 
 def format_verdict(verdict: Verdict) -> str:
     """The table of estimates and the answer, as text for the terminal.
-
-    Args:
-        verdict: The verdict.
-
-    Returns:
-        Lines of text, wrapped at 100 characters. Where something cannot be told, the last line is the command that
-        would tell it.
 
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
@@ -234,16 +172,7 @@ def format_verdict(verdict: Verdict) -> str:
 
 
 def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
-    """The verdict as a page: the answer, the figure, the estimates, and the rules.
-
-    Args:
-        verdict: The verdict.
-        uncounted: The runs without a score.
-        name: Name of the sweep.
-
-    Returns:
-        The page, which is not written to a file yet.
-    """
+    """The verdict as a page: the answer, the figure, the estimates, and the rules."""
     page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
     page.section("Answer")
     page.text(verdict.answer, answer=True)
@@ -570,16 +499,3 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (header, *rows)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples and mappings as objects, other sequences as lists; no number that is not finite."""
-    if hasattr(value, "_asdict"):
-        return {name: _plain(field) for name, field in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

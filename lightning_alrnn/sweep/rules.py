@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lightning_alrnn.scores import SCORES
+
 Value = str | int | float | bool | None
 
 _ERRORS = {"loss", "mse", "mae", "rmse", "nll", "error", "distance", "divergence", "perplexity", "regularization"}
-_SCORES = ("sequence_accuracy", "accuracy", "mse", "task_loss", "loss")
 
 
 class Run(NamedTuple):
@@ -114,30 +115,20 @@ def choose_score(runs: Sequence[Run]) -> str:
         ValueError: If the runs have none of these.
     """
     scored = [run for run in runs if run.metrics]
-    for name in _SCORES:
+    names = (*SCORES, "loss")
+    for name in names:
         key = f"test/{name}"
         values = [run.metrics.get(key) for run in scored]
         if values and all(value is not None for value in values) and (name != "sequence_accuracy" or any(values)):
             return key
     raise ValueError(
-        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in _SCORES)} in each of "
+        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in names)} in each of "
         f"them, got {_test_keys(scored)}; name one with --score"
     )
 
 
 def find_score(runs: Sequence[Run], score: str | None) -> str:
-    """Key of the metric that is asked for.
-
-    Args:
-        runs: The AL-RNN's runs.
-        score: Key of the metric, with or without ``test/``; ``None`` for :func:`choose_score`.
-
-    Returns:
-        Key of the metric.
-
-    Raises:
-        ValueError: If no run has the metric, or a finite value of it.
-    """
+    """Key of the metric that is asked for, with or without ``test/``; ``None`` asks for :func:`choose_score`."""
     if not any(run.metrics or run.diverged for run in runs):
         raise ValueError("there is no finished run of an ALRNN to judge")
     key = f"test/{score}" if score and "/" not in score else score
@@ -161,18 +152,7 @@ def make_rules(
     solved: float | None,
     alpha: float,
 ) -> Rules:
-    """Fill in what is not stated.
-
-    Args:
-        scores: Finite scores by P.
-        key: Key of the metric.
-        constants: Errors of the best constant prediction (``test/constant_mse``), where they were logged.
-        tolerance: How much worse does not count; ``None`` for a rule, see :func:`lightning_alrnn.sweep.judge`.
-        solved: Score from which on a run solves the task, or ``None``.
-        alpha: Probability of a wrong claim that is accepted.
-
-    Returns:
-        The rules.
+    """Fill in what is not stated; ``constants`` are errors of the best constant prediction, where they were logged.
 
     Example:
         >>> make_rules({0: [0.8], 5: [0.9]}, "test/accuracy", [], None, None, 0.05).tolerance

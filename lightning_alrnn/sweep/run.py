@@ -42,21 +42,13 @@ _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scipy")
 
 
 class Surroundings(NamedTuple):
-    """What the runs of a sweep have in common.
+    """What the runs of a sweep have in common."""
 
-    Attributes:
-        folder: of the sweep, absolute.
-        varied: keys of what is varied.
-        configs: by core, what its runs share.
-        commit: git commit of the directory in which the sweep was started.
-        stop_when: when the training of a run ends early.
-    """
-
-    folder: Path
+    folder: Path  # of the sweep, absolute
     varied: tuple[str, ...]
-    configs: Mapping[str, Mapping[str, Any]]
-    commit: str
-    stop_when: StopWhen | None = None
+    configs: Mapping[str, Mapping[str, Any]]  # by core, what its runs share
+    commit: str  # git commit of the directory in which the sweep was started
+    stop_when: StopWhen | None = None  # when the training of a run ends early
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,32 +56,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Task(NamedTuple):
-    """One of the processes of a run.
+    """One of the processes of a run."""
 
-    Attributes:
-        rank: its number; the first alone records what becomes of the run.
-        processes: how many there are.
-        job: name of the job that they make up, another one after each requeue.
-    """
-
-    rank: int = 0
+    rank: int = 0  # its number; the first alone records what becomes of the run
     processes: int = 1
-    job: str = ""
+    job: str = ""  # name of the job that they make up, another one after each requeue
 
 
 def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> None:
     """Do a run, unless it is done or another process is at it, and record what became of it.
 
-    An error of the run is recorded and not raised. Where a run has several processes, each of them calls this.
-
-    Args:
-        surroundings: of the sweep.
-        spec: the run.
-        task: which process of the run this is; ``None`` where it has but one.
-
-    Raises:
-        Interrupted: if the run was stopped from outside, as by Ctrl-C or by SLURM.
-        RuntimeError: in any process but the first, if the first does not begin.
+    An error of the run is recorded and not raised; :class:`Interrupted` is, where the run was stopped from outside.
+    Where a run has several processes, each of them calls this.
     """
     task = task or Task()
     if task.rank > 0:
@@ -121,16 +99,10 @@ def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
 
 
 def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed: bool | None = None) -> Record | None:
-    """Note that a run begins, in a folder from which the rest of another attempt is gone unless it goes on from there.
+    """Note that a run begins, and return its record; ``None`` if it is done.
 
-    Args:
-        surroundings: of the sweep.
-        spec: the run.
-        population: name of the population that it is trained in; "" where it is trained by itself.
-        resumed: whether it goes on from a checkpoint; ``None``, it does where it has one of its own.
-
-    Returns:
-        Its record; ``None`` if it is done.
+    The rest of another attempt is deleted unless the run goes on from there: where ``resumed`` says so, or by default
+    where it has a checkpoint of its own.
     """
     folder = surroundings.folder
     before = read_record(folder, spec.name)
@@ -200,17 +172,7 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
 
 
 def configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:
-    """The record with what the run's configuration says.
-
-    Args:
-        surroundings: of the sweep.
-        spec: the run.
-        record: as it began.
-        config: of the run, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it.
-
-    Raises:
-        RuntimeError: if the configuration is no longer the sweep's.
-    """
+    """The record with what the run's configuration says."""
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
         raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
@@ -255,12 +217,6 @@ def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) 
 
     Those of validation are ``best/val/…``, as ``val/…`` are of the weights of each epoch. What is varied and the
     metrics of the test come first.
-
-    Args:
-        log_dir: TensorBoard's folder.
-        step: number of steps that the run was trained for.
-        spec: the run.
-        metrics: values by key.
     """
     varied: dict[str, Any] = {"nonlinear_units": spec.nonlinear_units, "seed": spec.seed, **spec.settings}
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}

@@ -37,16 +37,7 @@ from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_fold
 
 
 def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
-    """Do a work: train a population, or do a run by itself.
-
-    Args:
-        surroundings: of the sweep.
-        work: what is done.
-        task: which process of the run this is; ``None`` where it has but one.
-
-    Raises:
-        Interrupted: if it was stopped from outside.
-    """
+    """Do a work: train a population, or do a run by itself."""
     if work.population:
         do_population(surroundings, work)
     else:
@@ -57,15 +48,8 @@ def do_population(surroundings: Surroundings, work: Work) -> None:
     """Train the networks of a population, unless another process is at one of them, and record what became of each.
 
     Where a GPU's memory is too small for it, its halves are done, one after the other: each is a population of its own.
-    Where it fails otherwise, the runs are done one by one, and each records its own error.
-
-    Args:
-        surroundings: of the sweep.
-        work: the population.
-
-    Raises:
-        Interrupted: if it was stopped from outside.
-        Exception: if what became of a run cannot be recorded; the others are done nevertheless.
+    Where it fails otherwise, the runs are done one by one, and each records its own error. Where the record of a run
+    cannot be written, the others are done before that is raised.
     """
     folder = surroundings.folder
     halved = halved_mark(folder, work.population)

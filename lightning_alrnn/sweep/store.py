@@ -1,10 +1,10 @@
-"""What a sweep leaves on the disk: a record for each run, tables made from them, and claims on runs.
+"""What a sweep leaves on the disk: a record for each run, a table made from them, and claims on runs.
 
     folder/sweep.json             what all runs share, and what was varied
     folder/runs/NAME/record.json  a run: its place in the sweep, its state and its metrics
     folder/runs/NAME/claim        locked by the process that runs it
     folder/runs/NAME/log.txt      what that process wrote, where it was started for the run on this machine
-    folder/results.csv, .parquet  a row for each run
+    folder/results.csv            a row for each run
 
 Files are replaced as a whole: whoever reads meets the old one or the new one, also after a power cut. Processes on one
 machine keep out of each other's way by locks that end with the process. On a network file system this holds where it
@@ -38,45 +38,27 @@ _CLAIM = "claim"
 
 
 class Record(NamedTuple):
-    """A run of a sweep, as far as it has come.
-
-    Attributes:
-        name: of the run, and of its folder.
-        run: what the verdict looks at.
-        status: "running", also where it was interrupted; "done", also where training diverged, as it would again;
-            or "failed".
-        tracebacks: one for each attempt that failed, the last one last.
-        seconds: wall time of the last attempt, from training to test; NaN while it runs.
-        epochs: how many it was trained for.
-        resumed: whether the last attempt went on from a checkpoint of another.
-        started: when the last attempt began, UTC, ISO 8601.
-        finished: when it ended; "" while it runs.
-        host: name of the machine.
-        commit: git commit of the directory that the sweep was started in, with "+" behind it where that has changes;
-            "" where it is none of git's.
-        versions: of the packages that matter, by name.
-        config_hash: of everything that the run was configured with, but for paths.
-        log_dir: TensorBoard's folder, relative to the sweep's.
-        checkpoint: best weights, relative to the sweep's folder; "" until they are known.
-        population: name of the population that the run was trained in; "" where it was trained by itself.
-    """
+    """A run of a sweep, as far as it has come."""
 
     name: str
     run: Run
+    # "running", also where it was interrupted; "done", also where training diverged, as it would again; or "failed"
     status: Status
-    tracebacks: tuple[str, ...] = ()
-    seconds: float = math.nan
-    epochs: int = 0
-    resumed: bool = False
-    started: str = ""
-    finished: str = ""
+    tracebacks: tuple[str, ...] = ()  # one for each attempt that failed, the last one last
+    seconds: float = math.nan  # wall time of the last attempt, from training to test; NaN while it runs
+    epochs: int = 0  # how many it was trained for
+    resumed: bool = False  # whether the last attempt went on from a checkpoint of another
+    started: str = ""  # when the last attempt began, UTC, ISO 8601
+    finished: str = ""  # when it ended; "" while it runs
     host: str = ""
+    # git commit of the directory that the sweep was started in, with "+" behind it where that has changes; "" where it
+    # is none of git's
     commit: str = ""
-    versions: Mapping[str, str] = {}
-    config_hash: str = ""
-    log_dir: str = ""
-    checkpoint: str = ""
-    population: str = ""
+    versions: Mapping[str, str] = {}  # of the packages that matter, by name
+    config_hash: str = ""  # of everything that the run was configured with, but for paths
+    log_dir: str = ""  # TensorBoard's folder, relative to the sweep's
+    checkpoint: str = ""  # best weights, relative to the sweep's folder; "" until they are known
+    population: str = ""  # name of the population that the run was trained in; "" where it was trained by itself
 
     @property
     def error(self) -> str:
@@ -85,15 +67,7 @@ class Record(NamedTuple):
 
 
 def run_folder(folder: Path, name: str) -> Path:
-    """Folder of a run.
-
-    Args:
-        folder: of the sweep.
-        name: of the run.
-
-    Returns:
-        Its path, whether or not it is there.
-    """
+    """Folder of a run."""
     return folder / "runs" / name
 
 
@@ -116,19 +90,10 @@ def read_runs(folder: str | os.PathLike[str]) -> list[Run]:
 
 
 def read_records(folder: str | os.PathLike[str]) -> list[Record]:
-    """All runs of a sweep that have begun.
+    """The records of all runs of a sweep that have begun, by core, P, settings and seed.
 
     A record that cannot be read, as it was edited or the disk is broken, is warned of and left out: the sweep runs it
     again.
-
-    Args:
-        folder: of the sweep.
-
-    Returns:
-        Records by core, P, settings and seed.
-
-    Raises:
-        ValueError: if there is no sweep in the folder.
     """
     root = Path(folder)
     if not (root / "runs").is_dir():
@@ -140,15 +105,7 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
 
 
 def read_record(folder: Path, name: str) -> Record | None:
-    """The record of a run.
-
-    Args:
-        folder: of the sweep.
-        name: of the run.
-
-    Returns:
-        ``None`` where there is none, or, with a warning, where it cannot be read.
-    """
+    """The record of a run; ``None`` where there is none, or, with a warning, where it cannot be read."""
     path = run_folder(folder, name) / RECORD
     try:
         return _from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -160,27 +117,13 @@ def read_record(folder: Path, name: str) -> Record | None:
 
 
 def is_done(folder: Path, name: str) -> bool:
-    """Whether a run came to its end.
-
-    Args:
-        folder: of the sweep.
-        name: of the run.
-
-    Returns:
-        Also where it diverged, but not where it failed.
-    """
+    """Whether a run came to its end or diverged, and did not fail."""
     record = read_record(folder, name)
     return record is not None and record.status == "done"
 
 
 def write_record(folder: Path, record: Record, durable: bool = True) -> None:
-    """Write the record of a run, in place of an earlier one.
-
-    Args:
-        folder: of the sweep.
-        record: what became of the run.
-        durable: whether to wait until it is on the disk.
-    """
+    """Write the record of a run in place of an earlier one, and wait until it is on the disk if it is to be durable."""
     content = record._asdict() | {"run": record.run._asdict()}
     content["seconds"] = _or_none(record.seconds)
     del content["run"]["epochs"]  # those of the record
@@ -189,46 +132,27 @@ def write_record(folder: Path, record: Record, durable: bool = True) -> None:
     write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable)
 
 
-def write_tables(folder: Path) -> None:
-    """Make results.csv and results.parquet from the records.
-
-    Args:
-        folder: of the sweep.
-    """
-    import pyarrow  # takes its time, and starts a thread, which a process that is copied must not have
-    from pyarrow import parquet
-
-    with locked(folder / ".tables"):  # so that what was read last is written last
+def write_table(folder: Path) -> None:
+    """Make results.csv from the records."""
+    with locked(folder / ".table"):  # so that what was read last is written last
         columns = _columns(read_records(folder))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-        write_file(folder / "results.csv", text.getvalue().encode())
-        sink = io.BytesIO()
-        parquet.write_table(pyarrow.table(columns), sink)
-        write_file(folder / "results.parquet", sink.getvalue())
+        write_file(folder / "results.csv", text.getvalue())
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, after waiting for whoever has it.
-
-    Args:
-        path: of the file, which is made where there is none.
-    """
+    """Hold the lock of a file, after waiting for whoever has it."""
     with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Claim:
-    """The right to run a run: a locked file. It ends when it is given back or its process ends, however that ends.
-
-    Args:
-        folder: of the sweep.
-        name: of the run.
-    """
+    """The right to run a run: a locked file. It ends when it is given back or its process ends, however that ends."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = run_folder(folder, name) / _CLAIM
@@ -312,7 +236,7 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
     }
     columns = {key: [get(record) for record in records] for key, get in fixed.items()}
     for key in _keys(record.run.settings for record in records):
-        columns[key] = _of_one_type([record.run.settings.get(key) for record in records])
+        columns[key] = [record.run.settings.get(key) for record in records]
     for key in _keys(record.run.metrics for record in records):
         values = [record.run.metrics.get(key) for record in records]
         columns[key] = [None if value is None else float(value) for value in values]
@@ -329,14 +253,6 @@ def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
 def _keys(mappings: Iterator[Mapping[str, Any]] | Any) -> list[str]:
     """All keys, in the order of their first appearance."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _of_one_type(values: list[Any]) -> list[Any]:
-    """Values as text where they are of several types, which no column of a table can hold."""
-    types = {type(value) for value in values if value is not None}
-    if types <= {int, float} or len(types) < 2:
-        return values
-    return [None if value is None else str(value) for value in values]
 
 
 def _or_none(value: float) -> float | None:

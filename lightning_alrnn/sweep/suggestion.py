@@ -17,19 +17,12 @@ def next_command(
     tolerance: float | None,
     stated: Sequence[str] = (),
 ) -> str | None:
-    """The command line that would tell more, ready to paste.
+    """The ``alrnn sweep`` or ``alrnn verdict`` that would tell more, ready to paste; ``None`` where nothing is given.
 
-    Args:
-        arguments: What stood behind ``alrnn sweep`` when the runs were made.
-        folder: Folder of the sweep.
-        seeds: Number of seeds that would tell; ``None`` for those that there are.
-        nonlinear_units: Values of P that would tell; ``None`` for those that there are.
-        tolerance: Tolerance by which the runs would tell; it counts where neither of the others is given.
-        stated: Options of ``alrnn verdict`` that the runs were judged by.
-
-    Returns:
-        A call of ``alrnn sweep`` or ``alrnn verdict``; ``None`` where nothing is given. A sweep that added seeds by
-        itself has spent its level on them, so that for more of them, or other P, fresh seeds and a folder are named.
+    ``arguments`` are what stood behind ``alrnn sweep``, ``stated`` the options of ``alrnn verdict`` that the runs were
+    judged by. ``seeds``, ``nonlinear_units`` and ``tolerance`` are what would tell; the tolerance counts where neither
+    of the others is given. A sweep that added seeds by itself has spent its level on them, so that for more of them, or
+    other P, fresh seeds and a folder are named.
 
     Example:
         >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]

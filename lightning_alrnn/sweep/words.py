@@ -15,18 +15,7 @@ from lightning_alrnn.sweep.rules import Rules
 
 
 def answer(claims: Claims, estimates: Sequence[Estimate], rules: Rules, alpha: float, hidden_size: int | None) -> str:
-    """The claims at one size of training data and what they rest on.
-
-    Args:
-        claims: The claims.
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-        alpha: Level of each claim.
-        hidden_size: M, where it is known.
-
-    Returns:
-        A few sentences.
-    """
+    """The claims at one size of training data and what they rest on, in a few sentences."""
     compared = [one for one in estimates if one.compared]
     most = max((one.tried for one in estimates), default=0)
     if not compared:
@@ -52,16 +41,7 @@ def answer(claims: Claims, estimates: Sequence[Estimate], rules: Rules, alpha: f
 
 
 def needed(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
-    """Whether nonlinearity is needed, in a sentence.
-
-    Args:
-        claims: The claims.
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-
-    Returns:
-        A sentence.
-    """
+    """Whether nonlinearity is needed, in a sentence."""
     linear = next((one for one in estimates if one.nonlinear_units == 0), None)
     if linear is None or not linear.compared:
         why = "was not run" if linear is None else f"has {counted(linear.tried, 'run')}, too few to be compared"
@@ -80,16 +60,7 @@ def needed(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
 
 
 def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
-    """Which P are enough, in a sentence or two.
-
-    Args:
-        claims: The claims.
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-
-    Returns:
-        One or two sentences.
-    """
+    """Which P are enough, in a sentence or two."""
     chosen = [one for one in estimates if one.nonlinear_units in claims.sufficient]
     if not chosen:
         return f"Which P are enough cannot be told{_why_not(estimates, rules)}."
@@ -116,17 +87,7 @@ def enough(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
 
 
 def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> str:
-    """Whether fewer nonlinear units beat all of them, in a sentence.
-
-    Args:
-        claims: The claims.
-        estimates: Estimates for each P.
-        rules: What runs are judged by.
-        hidden_size: M, where it is known.
-
-    Returns:
-        A sentence.
-    """
+    """Whether fewer nonlinear units beat all of them, in a sentence."""
     full = next((one for one in estimates if one.nonlinear_units == hidden_size), None)
     if claims.sparse_beats_full and full is not None:
         return f"Fewer nonlinear units beat all of them: {_falls_short(full, rules)}."
@@ -146,15 +107,7 @@ def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_s
 
 
 def status(estimate: Estimate, rules: Rules) -> str:
-    """Whether P is enough, and where that is not shown, why.
-
-    Args:
-        estimate: Estimate for P.
-        rules: What runs are judged by.
-
-    Returns:
-        "enough", "not enough", or "not shown" with what the runs leave possible.
-    """
+    """Whether P is "enough" or "not enough"; or "not shown", with what the runs leave possible."""
     if is_sufficient(estimate, rules):
         return "enough"
     if is_insufficient(estimate, rules):
@@ -173,14 +126,7 @@ def status(estimate: Estimate, rules: Rules) -> str:
 
 
 def learning(times: Sequence[LearningTime]) -> str:
-    """Which P reach the threshold in validation, and how late.
-
-    Args:
-        times: Learning times of each P.
-
-    Returns:
-        A few sentences; "" where there are no learning times.
-    """
+    """Which P reach the threshold in validation, and how late, in a few sentences; "" without learning times."""
     if not times:
         return ""
     if not any(one.reached for one in times):
@@ -189,14 +135,7 @@ def learning(times: Sequence[LearningTime]) -> str:
 
 
 def learning_status(time: LearningTime) -> str:
-    """Whether a P reaches the threshold, and whether it is late.
-
-    Args:
-        time: Learning time of P.
-
-    Returns:
-        Such as "reaches it", "late", "unable within 100 epochs" or "cannot be told".
-    """
+    """Whether a P reaches the threshold and is late, such as "late" or "unable within 100 epochs"."""
     if time.reaches:
         return "late" if time.later else "reaches it"
     if time.reaches is False:
@@ -205,14 +144,7 @@ def learning_status(time: LearningTime) -> str:
 
 
 def learning_span(time: LearningTime) -> str:
-    """Epochs that a typical run takes to reach the threshold, with their limits.
-
-    Args:
-        time: Learning time of P.
-
-    Returns:
-        Such as "40 (31 to 52)", "40 (at least 31)" or "not within 100".
-    """
+    """Epochs that a typical run takes to reach the threshold, such as "40 (31 to 52)" or "not within 100"."""
     said = f"not within {time.epochs}" if math.isinf(time.typical) else number(time.typical)
     if math.isinf(time.low):
         return said
@@ -222,27 +154,13 @@ def learning_span(time: LearningTime) -> str:
 
 
 def with_size(said: str, train_size: int | None) -> str:
-    """Sentences about one of several sizes of training data.
-
-    Args:
-        said: The sentences.
-        train_size: Number of training sequences.
-
-    Returns:
-        The sentences with the size before them.
-    """
+    """Sentences about one of several sizes of training data, with the size before them."""
     first = said[0] if said.startswith(("P=", "P ")) else said[0].lower()
     return f"With {train_size} training sequences, {first}{said[1:]}"
 
 
 def fewest_seeds(alpha: float) -> int:
-    """Seeds that any claim needs.
-
-    Args:
-        alpha: Level of each claim.
-
-    Returns:
-        The smallest number of seeds at which all good runs, or none, show that a share lies on one side of a half.
+    """The fewest seeds at which all good runs, or none, show that a share lies on one side of a half.
 
     Example:
         >>> fewest_seeds(0.05), fewest_seeds(0.01)
@@ -257,13 +175,6 @@ def fewest_seeds(alpha: float) -> int:
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names with commas and a word before the last.
 
-    Args:
-        names: At least one name.
-        last: Word before the last.
-
-    Returns:
-        The list as it stands in a sentence.
-
     Example:
         >>> listed(["0", "1", "5"])
         '0, 1 and 5'
@@ -272,54 +183,24 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things.
-
-    Args:
-        count: How many.
-        noun: What they are, in the singular.
-
-    Returns:
-        Such as "1 run" or "2 runs".
-    """
+    """A number of things, such as "1 run" or "2 runs"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def units(numbers: Sequence[int], last: str = "and") -> str:
-    """Several P, such as "P=1, 2 and 5".
-
-    Args:
-        numbers: Values of P.
-        last: Word before the last.
-
-    Returns:
-        The list as it stands in a sentence.
-    """
+    """Several P, such as "P=1, 2 and 5"."""
     return f"P={listed([str(p) for p in numbers], last)}"
 
 
 def number(value: float) -> str:
-    """A number with three digits.
-
-    Args:
-        value: The number.
-
-    Returns:
-        The number as text; a dash where it is not finite.
-    """
+    """A number with three digits; a dash where it is not finite."""
     if not math.isfinite(value):
         return "–"
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:
-    """A share in percent.
-
-    Args:
-        share: Number between 0 and 1.
-
-    Returns:
-        The share as text, such as "26 %".
-    """
+    """A share in percent, such as "26 %"."""
     return f"{100 * share:.0f} %"
 
 
@@ -413,14 +294,7 @@ def _gap(estimate: Estimate, rules: Rules) -> str:
 
 
 def limits(estimate: Estimate) -> str:
-    """Limits of the gap.
-
-    Args:
-        estimate: Estimate for P.
-
-    Returns:
-        The limits that there are, such as "0.149 to 0.158", "at most 0.02" or "at least 0.149".
-    """
+    """The limits of a gap that there are, such as "0.149 to 0.158", "at most 0.02" or "at least 0.149"."""
     if math.isfinite(estimate.gap_high):
         high = number(estimate.gap_high)
         return f"{number(estimate.gap_low)} to {high}" if estimate.gap_low else f"at most {high}"

@@ -32,15 +32,7 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> Ba
     Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
     itself by ``fork``, which takes hundredths of a second. With the copy ends all that its work has set or broken:
     seeds, environment variables, settings of torch, warnings, signals, open files, memory. It goes on to its end where
-    the process that asked for it, or the one that was copied, is killed.
-
-    Args:
-        work: What is done; pickle can take it.
-        log: File that what the process writes is appended to.
-        gpus: GPUs that it sees, each as CUDA_VISIBLE_DEVICES takes it.
-
-    Returns:
-        The process.
+    the process that asked for it, or the one that was copied, is killed. What the work writes is appended to ``log``.
     """
     prepare_workers()
     process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))

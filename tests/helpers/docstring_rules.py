@@ -1,4 +1,7 @@
-"""What a docstring of the package must say: arguments, what comes back, errors, and the shapes of arrays."""
+"""What the docstring of an exported object must say: arguments, what comes back, errors, and the shapes of arrays.
+
+For all else a sentence is enough, which ruff asks for.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,14 @@ class Documented(NamedTuple):
     owner: type | None = None
 
 
-def public_objects(module: ModuleType) -> Iterator[Documented]:
-    """Functions and classes that a module defines, and the classes' methods that no base outside the package has."""
-    for name, value in vars(module).items():
+def exported_objects(package: ModuleType) -> Iterator[Documented]:
+    """The functions and classes that a package exports, and their methods that no base outside the package has."""
+    for name in getattr(package, "__all__", ()):
+        value = getattr(package, name)
         value = value if inspect.isclass(value) else _function(value)
-        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+        if value is None:
             continue
-        path = f"{module.__name__}.{name}"
+        path = f"{package.__name__}.{name}"
         yield Documented(path, value)
         if inspect.isclass(value):
             for method, function in _functions(value).items():
@@ -181,7 +185,7 @@ def _functions(cls: type) -> dict[str, Callable[..., Any]]:
 
 def _function(value: Any) -> Callable[..., Any] | None:
     """The function behind a method, a property or a decorator."""
-    for attribute in ("__func__", "fget", "func", "_init_fn"):  # the last is of a custom op of torch
+    for attribute in ("__func__", "fget", "func"):
         if not inspect.isfunction(value):
             value = getattr(value, attribute, value)
     value = inspect.unwrap(value) if callable(value) else value

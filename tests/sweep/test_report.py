@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.commands.entry import main
+from lightning_alrnn.files import to_json
 from lightning_alrnn.sweep import Run, judge
 from lightning_alrnn.sweep.report import format_verdict, verdict_json, verdict_page, write_verdict
 from lightning_alrnn.sweep.store import Record, write_record
@@ -141,7 +142,7 @@ def test_how_late_each_p_is(tmp_path: Path) -> None:
     assert content["learning"] == verdict.learning
     assert content["learning_times"] == content["sizes"][-1]["learning_times"]
     times = {time["nonlinear_units"]: time for time in content["learning_times"]}
-    assert (times[0]["typical"], times[0]["epochs"], times[0]["reaches"]) == (None, 100, False)
+    assert (times[0]["typical"], times[0]["epochs"], times[0]["reaches"]) == ("inf", 100, False)
     assert (times[1]["reached"], times[1]["typical"], times[1]["later"]) == (8, 53.5, True)
     said = text_of((tmp_path / "verdict.html").read_text())
     assert said.index("Estimates") < said.index("Late or unable?") < said.index("How to read it")
@@ -252,7 +253,7 @@ def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
 
 def test_json_names_every_number() -> None:
     verdict = judge(starts())
-    content = verdict_json(verdict)
+    content = to_json(verdict_json(verdict))
     assert set(content["estimates"][0]) == set(verdict.estimates[0]._fields)
     assert content["estimates"] == content["sizes"][-1]["estimates"]
     assert set(content["rules"]) == set(verdict.rules._fields)

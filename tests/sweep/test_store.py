@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pyarrow import parquet
 
 from lightning_alrnn.sweep.rules import Run, Value
 from lightning_alrnn.sweep.store import (
@@ -24,7 +23,7 @@ from lightning_alrnn.sweep.store import (
     read_runs,
     run_folder,
     write_record,
-    write_tables,
+    write_table,
 )
 
 
@@ -84,27 +83,22 @@ def test_half_a_record_is_warned_of_and_counts_as_not_run(tmp_path: Path, conten
 
 def test_tables(tmp_path: Path) -> None:
     write_record(tmp_path, record(0, 2, lr=0.1))
-    write_record(tmp_path, record(1, 2, lr="auto"))  # a column of a table has one type
+    write_record(tmp_path, record(1, 2, lr="auto"))
     write_record(tmp_path, record(0, None, "GRU", lr=1)._replace(status="failed", tracebacks=("x\nOSError: full",)))
-    write_tables(tmp_path)
+    write_table(tmp_path)
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["nonlinear_units"] for row in rows] == ["2", "2", ""]
     assert [row["lr"] for row in rows] == ["0.1", "auto", "1"]
     assert [row["test/mse"] for row in rows] == ["0.25", "1.25", "0.25"]
     assert [row["error"] for row in rows] == ["", "", "OSError: full"]
-    table = parquet.read_table(tmp_path / "results.parquet").to_pydict()
-    assert list(table) == list(rows[0])
-    assert table["nonlinear_units"] == [2, 2, None]
-    assert table["test/mse"] == [0.25, 1.25, 0.25]
-    assert table["version/torch"] == ["2.6"] * 3
+    assert [row["version/torch"] for row in rows] == ["2.6"] * 3
 
 
 def test_a_table_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    write_tables(tmp_path)
+    write_table(tmp_path)
     assert (tmp_path / "results.csv").read_text().startswith("name,status,core,")
-    assert parquet.read_table(tmp_path / "results.parquet").num_rows == 0
 
 
 def test_a_claim_is_one_s_alone_and_ends_with_its_process(tmp_path: Path) -> None:
@@ -130,26 +124,24 @@ def test_a_claim_is_one_s_alone_and_ends_with_its_process(tmp_path: Path) -> Non
     claim.release()
 
 
-def test_two_write_tables_at_a_time_and_each_is_whole(tmp_path: Path) -> None:
+def test_two_write_table_at_a_time_and_each_is_whole(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
 
     def write_some(core: str) -> None:
         for seed in range(20):
             write_record(tmp_path, record(seed, None, core))
-            write_tables(tmp_path)
+            write_table(tmp_path)
 
     seen = 0
     with ThreadPoolExecutor() as pool:
         writers = [pool.submit(write_some, core) for core in ("RNN", "GRU")]
         while not all(writer.done() for writer in writers):
-            if (tmp_path / "results.parquet").is_file():
+            if (tmp_path / "results.csv").is_file():
                 with (tmp_path / "results.csv").open() as file:
                     rows = list(csv.DictReader(file))
                 assert all((row["status"], row["error"]) == ("done", "") for row in rows)
                 assert len(rows) >= seen
                 seen = len(rows)
-                with (tmp_path / "results.parquet").open("rb") as file:  # by its path pyarrow would open it twice
-                    assert parquet.read_table(file).num_rows > 0
         for writer in writers:
             writer.result()
     with (tmp_path / "results.csv").open() as file:

@@ -35,18 +35,7 @@ _SHUT = -1e30
 def cudnn_forward(
     recurrence: Recurrence, inputs: Tensor, state: Tensor, lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run one network; autograd differentiates it, once.
-
-    Args:
-        recurrence: its parameters.
-        inputs: s_1 … s_T, shape ``(B, T, K)``; ``(B, T, M)`` where C is ``None``.
-        state: z_0, shape ``(B, M)``.
-        lengths: valid steps of each sequence, 0 … T, shape ``(B,)``; ``None`` where all have T.
-
-    Returns:
-        z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own last step,
-        shape ``(B, M)``.
-    """
+    """Run one network, with shapes as :func:`eager_forward`; autograd differentiates it, once."""
     A, W, _, h, _ = recurrence
     P = int(recurrence.P)
     hidden, linear = len(h), len(h) - P

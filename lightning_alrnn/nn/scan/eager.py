@@ -16,15 +16,9 @@ def eager_forward(
 ) -> tuple[Tensor, Tensor]:
     """Run one network.
 
-    Args:
-        recurrence: its parameters.
-        inputs: s_1 … s_T, shape ``(B, T, K)``; ``(B, T, M)`` where C is ``None``.
-        state: z_0, shape ``(B, M)``.
-        lengths: valid steps of each sequence, shape ``(B,)``; ``None`` where all have T.
-
-    Returns:
-        z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own last step,
-        shape ``(B, M)``.
+    ``inputs`` s_1 … s_T have shape ``(B, T, K)``, or ``(B, T, M)`` where C is ``None``; ``state`` z_0 has ``(B, M)``.
+    Returned are z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own
+    last step, shape ``(B, M)``.
     """
     valid = None
     if lengths is not None:

@@ -14,23 +14,14 @@ from torch import Tensor
 
 
 class Gradients(NamedTuple):
-    """Gradients of one call; ``None`` where there is no such argument or it was not asked for.
+    """Gradients of one call; ``None`` where there is no such argument or it was not asked for."""
 
-    Attributes:
-        inputs: shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: shape ``(E, B, M)``.
-        A: shape ``(E, M)``.
-        W: shape ``(E, M, M)``.
-        C: shape ``(E, M, K)``.
-        h: shape ``(E, M)``.
-    """
-
-    inputs: Tensor | None
-    state: Tensor | None
-    A: Tensor
-    W: Tensor
-    C: Tensor | None
-    h: Tensor
+    inputs: Tensor | None  # shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``
+    state: Tensor | None  # shape ``(E, B, M)``
+    A: Tensor  # shape ``(E, M)``
+    W: Tensor  # shape ``(E, M, M)``
+    C: Tensor | None  # shape ``(E, M, K)``
+    h: Tensor  # shape ``(E, M)``
 
 
 def fused_forward(
@@ -43,21 +34,13 @@ def fused_forward(
     P: Tensor,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence.
+    """Run the recurrence of E networks.
 
-    Args:
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        h: bias, shape ``(E, M)``.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, shape ``(E, B)``; ``None`` where all have T.
-
-    Returns:
-        z_1 … z_T, shape ``(E, B, T, M)``, zero past a sequence's length, and the state at each sequence's own last
-        step, shape ``(E, B, M)``. The memory of the former is time-major.
+    Shapes: ``inputs`` ``(E, B, T, K)``, or ``(E, B, T, M)`` where ``C`` is ``None`` (the identity); ``state`` ``(E, B,
+    M)``; ``A`` (a diagonal) and ``h`` ``(E, M)``; ``W`` ``(E, M, M)``; ``C`` ``(E, M, K)``; ``P``, the number of
+    rectified units, int64 of ``(E,)``; ``lengths`` int64 of ``(E, B)``, ``None`` where all have T. Returned are z_1 …
+    z_T, shape ``(E, B, T, M)``, zero past a sequence's length and time-major in memory, and the state at each
+    sequence's own last step, shape ``(E, B, M)``.
     """
     networks, batch, time, _ = inputs.shape
     floor = _floor(A, P)
@@ -96,25 +79,10 @@ def fused_backward(
     needs_inputs: bool = True,
     needs_state: bool = True,
 ) -> Gradients:
-    """Gradients of what :func:`fused_forward` computed.
+    """Gradients of what :func:`fused_forward` computed; that of ``inputs`` is time-major in memory.
 
-    Args:
-        grad_states: gradient of z_1 … z_T, shape ``(E, B, T, M)``, or ``None`` for zero; what it holds past a
-            sequence's length does not count.
-        grad_last: gradient of the last states, shape ``(E, B, M)``, or ``None`` for zero.
-        states: z_1 … z_T as returned by :func:`fused_forward`, shape ``(E, B, T, M)``.
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, shape ``(E, B)``; ``None`` where all have T.
-        needs_inputs: whether the gradient of ``inputs`` is wanted.
-        needs_state: whether the gradient of ``state`` is wanted.
-
-    Returns:
-        The gradients. The memory of that of ``inputs`` is time-major.
+    ``grad_states`` and ``grad_last`` have the shapes of its results, ``states`` is the first of them. ``None`` is a
+    gradient of zero. What ``grad_states`` holds past a sequence's length does not count.
     """
     time = states.shape[2]
     floor, diagonal, W = _floor(A, P), A.unsqueeze(1), W.contiguous()

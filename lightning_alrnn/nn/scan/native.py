@@ -37,28 +37,10 @@ def native_forward(
     threads: int = 1,
     level: str = "",
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence.
+    """Run the recurrence; arguments and results as for :func:`fused_forward`, but contiguous and float32 on the CPU.
 
-    Args:
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        h: bias, shape ``(E, M)``.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, 0 … T, int64, shape ``(E, B)``; ``None`` where all have T.
-        threads: how many threads to use, at most.
-        level: one of :func:`simd_levels`, or "" for the best.
-
-    Returns:
-        z_1 … z_T, shape ``(E, B, T, M)``, zero past a sequence's length, and the state at each sequence's own last
-        step, shape ``(E, B, M)``. Both are contiguous.
-
-    Raises:
-        TypeError: if a tensor is not float32 (P and lengths: int64) on the CPU.
-        ValueError: if a shape does not fit, P or a length is out of range, or there is no such level.
-        MemoryError: if the kernel gets no memory for its work.
+    ``threads`` is the most to use, ``level`` one of :func:`simd_levels`, or "" for the best. Types, shapes and ranges
+    are checked by the kernel.
     """
     sizes, stack = _check(inputs, state, A, W, C, P, lengths)
     networks, batch, time, units, channels = sizes
@@ -94,30 +76,9 @@ def native_backward(
     threads: int = 1,
     level: str = "",
 ) -> Gradients:
-    """Gradients of what :func:`native_forward` computed.
+    """Gradients of what :func:`native_forward` computed; arguments as for :func:`fused_backward`.
 
-    Args:
-        grad_states: gradient of z_1 … z_T, shape ``(E, B, T, M)``, or ``None`` for zero; what it holds past a
-            sequence's length does not count.
-        grad_last: gradient of the last states, shape ``(E, B, M)``, or ``None`` for zero.
-        states: z_1 … z_T as returned by :func:`native_forward`, shape ``(E, B, T, M)``.
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, shape ``(E, B)``; ``None`` where all have T.
-        needs_inputs: whether the gradient of ``inputs`` is wanted.
-        needs_state: whether the gradient of ``state`` is wanted.
-        threads: as in :func:`native_forward`.
-        level: as in :func:`native_forward`.
-
-    Returns:
-        The gradients, contiguous; the same bits for the same number of networks and threads.
-
-    Raises:
-        TypeError, ValueError, MemoryError: as in :func:`native_forward`.
+    They are contiguous, and the same bits for the same number of networks and threads.
     """
     sizes, stack = _check(inputs, state, A, W, C, P, lengths)
     networks, batch, time, units, channels = sizes

@@ -39,13 +39,9 @@ torch.library.define(
 
 
 def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it.
+    """Run ``torch.ops.lightning_alrnn.scan`` so that autograd, ``torch.func`` and ``torch.compile`` differentiate it.
 
-    Args:
-        *arguments: Those of ``torch.ops.lightning_alrnn.scan``, in its order.
-
-    Returns:
-        The states, shape ``(…, batch, time, M)``, and the last ones, shape ``(…, batch, M)``.
+    The states have shape ``(…, batch, time, M)``, the last ones ``(…, batch, M)``.
     """
     if transforms_are_active() and not torch.compiler.is_compiling():
         return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]

@@ -170,21 +170,9 @@ def triton_forward(
     P: Tensor,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence. Nothing is stored but what is returned.
+    """Run the recurrence; arguments and results as for :func:`fused_forward`, but contiguous and M at most 128.
 
-    Args:
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``, M at most 128.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        h: bias, shape ``(E, M)``.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, int64 of shape ``(E, B)``; ``None`` where all have T.
-
-    Returns:
-        z_1 … z_T, shape ``(E, B, T, M)``, zero past a sequence's length, and the state at each sequence's own last
-        step, shape ``(E, B, M)``. Both are contiguous.
+    Nothing is stored but what is returned.
     """
     networks, batch, time, _ = inputs.shape
     states = inputs.new_empty(networks, batch, time, A.shape[1])
@@ -214,25 +202,9 @@ def triton_backward(
     needs_inputs: bool = True,
     needs_state: bool = True,
 ) -> Gradients:
-    """Gradients of what :func:`triton_forward` computed.
+    """Gradients of what :func:`triton_forward` computed; arguments as for :func:`fused_backward`.
 
-    Args:
-        grad_states: gradient of z_1 … z_T, shape ``(E, B, T, M)``, or ``None`` for zero; what it holds past a
-            sequence's length does not count.
-        grad_last: gradient of the last states, shape ``(E, B, M)``, or ``None`` for zero.
-        states: z_1 … z_T as returned by :func:`triton_forward`, shape ``(E, B, T, M)``.
-        inputs: s_1 … s_T, shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``.
-        state: z_0, shape ``(E, B, M)``.
-        A: diagonal, shape ``(E, M)``.
-        W: coupling, shape ``(E, M, M)``.
-        C: input weights, shape ``(E, M, K)``, or ``None`` for the identity.
-        P: number of rectified units of each network, int64 of shape ``(E,)``.
-        lengths: valid steps of each sequence, int64 of shape ``(E, B)``; ``None`` where all have T.
-        needs_inputs: whether the gradient of ``inputs`` is wanted.
-        needs_state: whether the gradient of ``state`` is wanted.
-
-    Returns:
-        The gradients; the same bits for the same launch on the same device.
+    They are the same bits for the same launch on the same device.
     """
     networks, batch, time, units = states.shape
     states = states.contiguous()
