@@ -4,9 +4,9 @@
     python docs/results.py contextual multitask  # some of them
     python docs/results.py smnist --data_dir data  # of real data, which lie in data/mnist, data/imdb, …
 
-Each run is ``alrnn fit`` and then ``alrnn test`` with the weights of the best validation epoch. A run that is done is
-not repeated: its numbers stand in docs/results/<task>.json. Tables and figures go beside it, and the tables into
-docs/results.md, between the comments that name them.
+The runs of a task are a sweep in runs/results/<task>, which is not repeated where its numbers stand in
+docs/results/<task>.json. Tables and figures go beside it, and the tables into docs/results.md, between the comments
+that name them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +51,7 @@ class Task(NamedTuple):
 
 
 def _scan(split: str) -> Task:
-    options = (f"--data.init_args.split={split}",)
+    options = (f"--data.split={split}",)
     return Task("scan_quick", (0, 64), "sequence_accuracy", "exact sequences", 1, options, title=f"split {split}")
 
 
@@ -68,7 +66,7 @@ TASKS = {
         (0, 8, 32),
         "accuracy",
         "mean test accuracy",
-        retest={"lenient no-go": ("--data.init_args.lenient_nogo=true",)},
+        retest={"lenient no-go": ("--data.lenient_nogo=true",)},
     ),
     "scan": Task("scan_quick", (0, 64), *_EXACT),
     "scan_length": _scan("length"),
@@ -87,7 +85,7 @@ TASKS = {
         seeds=1,
         options=(
             "--trainer.max_epochs=10",
-            "--model.init_args.lr_scheduler.init_args.T_max=10",
+            "--model.lr_scheduler.T_max=10",
         ),
         folder="mnist",
         title="10 epochs",
@@ -107,42 +105,6 @@ TASKS = {
 }
 
 
-def run_one(name: str, units: int, seed: int, data_dir: str) -> dict[str, Any]:
-    """Train and test, in this process."""
-    import torch
-
-    from lightning_alrnn.cli import run_cli
-
-    torch.set_num_threads(1)
-    task = TASKS[name]
-    start = time.perf_counter()
-    common = [
-        f"--config={task.config}",
-        f"--model.init_args.nonlinear_units={units}",
-        *task.options,
-        "--trainer.enable_progress_bar=false",
-        "--trainer.accelerator=cpu",
-        "--trainer.devices=1",
-        # a folder for each run: two that start at once would take the same version number
-        f"--trainer.logger.init_args.save_dir=runs/results/{name}-P{units}-seed{seed}",
-    ]
-    if task.folder:
-        common.append(f"--data.init_args.data_dir={Path(data_dir, task.folder)}")
-    cli = run_cli(["fit", *common, f"--seed_everything={seed}"])
-    seconds = time.perf_counter() - start
-    path = cli.trainer.checkpoint_callback.best_model_path
-    curve = _logged(Path(cli.trainer.logger.log_dir), f"val/{task.score}")
-    epochs = cli.trainer.current_epoch
-    metrics = cli.trainer.test(cli.model, cli.datamodule, ckpt_path=path, verbose=False)[0]
-    for key in task.shown:
-        if key not in metrics:
-            metrics[key] = _logged(Path(cli.trainer.logger.log_dir), key)[-1]
-    for label, options in task.retest.items():
-        again = run_cli(["test", *common, *options, f"--ckpt_path={path}"])
-        metrics[label] = float(again.trainer.callback_metrics[f"test/{task.score}"])
-    return {"P": units, "seed": seed, "seconds": seconds, "epochs": epochs, "metrics": metrics, "curve": curve}
-
-
 def _spoken(key: str) -> str:
     """A key as the table's rows have it."""
     return key.rpartition("/")[2].replace("_", " ")
@@ -157,33 +119,41 @@ def _logged(folder: Path, key: str) -> list[float]:
 
 
 def run_task(name: str, processes: int, data_dir: str) -> list[dict[str, Any]]:
-    """All runs of a task that are not done yet, each in a process of its own."""
+    """All runs of a task: those noted beside the page, or else those of a sweep."""
+    from lightning_alrnn.cli import run_cli
+    from lightning_alrnn.commands.entry import main as alrnn
+    from lightning_alrnn.sweep.store import read_records
+
     task = TASKS[name]
     path = FOLDER / f"{name}.json"
-    done: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    wanted = [(units, seed) for seed in range(task.seeds) for units in task.units]
-    missing = [pair for pair in wanted if pair not in {(run["P"], run["seed"]) for run in done}]
-
-    def start(pair: tuple[int, int]) -> dict[str, Any]:
-        finished = subprocess.run(
-            [sys.executable, __file__, "--one", json.dumps([name, *pair, data_dir])],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        if finished.returncode:
-            raise RuntimeError(f"{task.config} with P={pair[0]}, seed {pair[1]} failed:\n{finished.stderr[-3000:]}")
-        return json.loads(finished.stdout.splitlines()[-1])  # type: ignore[no-any-return]
-
-    with ThreadPoolExecutor(processes) as pool:
-        for run in pool.map(start, missing):
-            done.append(run)
-            done.sort(key=lambda run: (run["P"], run["seed"]))
-            lines = ",\n ".join(json.dumps(one) for one in done)
-            path.write_text(f"[{lines}]\n", encoding="utf-8")
-            print(f"{name}: P={run['P']}, seed {run['seed']}: {run['metrics'][f'test/{task.score}']:.4f}", flush=True)
-    return done
+    runs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    wanted = {(units, seed) for seed in range(task.seeds) for units in task.units}
+    if wanted <= {(run["P"], run["seed"]) for run in runs}:
+        return runs
+    folder = Path("runs/results", name)
+    common = [f"--config={task.config}", *task.options, "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    if task.folder:
+        common.append(f"--data.data_dir={Path(data_dir, task.folder)}")
+    # every run has the data of seed 0, and is trained by itself, so that its minutes are its own
+    options = ["--data.seed=0", "--population=off", f"--jobs={processes}", f"--output_dir={folder}"]
+    units = ",".join(map(str, task.units))
+    alrnn(["sweep", f"--nonlinear_units={units}", f"--seeds={task.seeds}", *common, *options])
+    runs = []
+    for record in read_records(folder):
+        metrics = dict(record.run.metrics)
+        for key in task.shown:
+            if key not in metrics:
+                metrics[key] = _logged(folder / record.log_dir, key)[-1]
+        for label, changed in task.retest.items():
+            network = [f"--model.nonlinear_units={record.run.nonlinear_units}", "--trainer.logger=false"]
+            tested = run_cli(["test", *common, *network, *changed, f"--ckpt_path={folder / record.checkpoint}"])
+            metrics[label] = float(tested.trainer.callback_metrics[f"test/{task.score}"])
+        run = {"P": record.run.nonlinear_units, "seed": record.run.seed}
+        run |= {"seconds": record.seconds, "epochs": record.epochs, "metrics": metrics}
+        runs.append(run | {"curve": _logged(folder / record.log_dir, f"val/{task.score}")})
+    lines = ",\n ".join(map(json.dumps, runs))
+    path.write_text(f"[{lines}]\n", encoding="utf-8")
+    return runs
 
 
 def write(name: str, runs: list[dict[str, Any]]) -> None:
@@ -196,7 +166,7 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
     if task.folder:
         command += f" --data.data_dir DATA/{task.folder}"
     lines = [
-        f"`{' '.join([command, *task.options]).replace('.init_args', '')}`; {task.label} of the best validation epoch "
+        f"`{' '.join([command, *task.options])}`; {task.label} of the best validation epoch "
         f"of {runs[0]['epochs']}, {min(minutes):.1f} to {max(minutes):.1f} minutes a run on one core "
         f"(`python docs/results.py {name}{' --data_dir DATA' if task.folder else ''}`).",
         "",
@@ -252,11 +222,7 @@ def draw(name: str, runs: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run what is missing, then write tables and figures."""
-    if sys.argv[1:2] == ["--one"]:
-        found = run_one(*json.loads(sys.argv[2]))
-        print("\n" + json.dumps(found), flush=True)
-        return
+    """Run the tasks, then write tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=[[], *TASKS], default=[])
     parser.add_argument("--data_dir", default="data", help="folder of the real data")

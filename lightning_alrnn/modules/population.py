@@ -275,26 +275,14 @@ class PopulationModule(LightningModule):
         """
         return self._optimizers[member]
 
-    def scheduler_states(self, member: int) -> list[dict[str, Any]]:
-        """The states of a member's learning-rate schedulers: of one, or of none.
+    def optimizer_states(self, member: int) -> dict[str, list[dict[str, Any]]]:
+        """The states of a member's optimizer and learning-rate scheduler. In a fit, or after it.
 
         Args:
             member: number of the member.
 
         Returns:
-            What ``load_state_dict`` of each takes.
-        """
-        scheduler = self._schedulers[member]
-        return [] if scheduler is None else [scheduler.state_dict()]
-
-    def optimizer_state(self, member: int) -> dict[str, Any]:
-        """The state of a member's optimizer, as its own would have it. In a fit, or after it.
-
-        Args:
-            member: number of the member.
-
-        Returns:
-            What ``load_state_dict`` of the member's own optimizer takes.
+            ``optimizer_states`` and ``lr_schedulers`` as the member's own checkpoint would have them.
         """
         state = self.trainer.optimizers[0].state
         network, optimizer = self.networks[member], self._optimizers[member]
@@ -308,7 +296,11 @@ class PopulationModule(LightningModule):
                 key: _unpadded(value[member], parameter).clone() if isinstance(value, Tensor) and value.ndim else value
                 for key, value in of_all.items()
             }
-        return {"state": own, "param_groups": optimizer.state_dict()["param_groups"]}
+        scheduler = self._schedulers[member]
+        return {
+            "optimizer_states": [{"state": own, "param_groups": optimizer.state_dict()["param_groups"]}],
+            "lr_schedulers": [] if scheduler is None else [scheduler.state_dict()],
+        }
 
     # ------------------------------------------------------------------------------------------------------- the step
 

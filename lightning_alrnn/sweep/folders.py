@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import yaml
@@ -22,7 +22,7 @@ from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.readings import chart_layout
 from lightning_alrnn.sweep.members import DUMPER, Member
-from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
+from lightning_alrnn.sweep.progress import ProgressFile, RunState, shown_score
 
 _TRAINING = ("epoch", "pytorch-lightning_version", "loops")
 
@@ -81,9 +81,8 @@ class MemberFolders(Checkpoint):
         for k, member in enumerate(self._members):
             scores = population.scores[k]
             limit = max(trainer.max_epochs or 0, 0)
-            progress[member.spec.name] = Progress(
-                population.epochs[k], limit, shown_score(scores), population.diverged[k] is not None
-            )
+            status: Literal["running", "diverged"] = "running" if population.diverged[k] is None else "diverged"
+            progress[member.spec.name] = RunState(status, population.epochs[k], limit, shown_score(scores))
             if population.epochs[k] <= epoch:  # it has stopped or diverged
                 continue
             values = {key: value for key, value in scores.items() if key.startswith(prefixes)}
@@ -142,9 +141,7 @@ class MemberFolders(Checkpoint):
             states = {callback.state_key: callback.state_dict() for callback in self._looks.callbacks[k]}
             checkpoint |= {
                 "callbacks": states | {ExactResume().state_key: resume_state(module)},
-                "optimizer_states": [population.optimizer_state(k)],
-                "lr_schedulers": population.scheduler_states(k),
-            }
+            } | population.optimizer_states(k)
         path = folder / (f"best-epoch={epoch:03d}.ckpt" if best else "last.ckpt")
         content = io.BytesIO()
         torch.save(checkpoint, content)

@@ -12,9 +12,10 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Literal, NamedTuple, Self, TextIO
+from typing import Self, TextIO
 
 from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.progress import RunState
 from lightning_alrnn.sweep.words import counted
 
 _REDRAW_SECONDS = 0.5
@@ -25,17 +26,6 @@ _LONGEST_LABEL = 20
 _CELL = 5  # characters of a score
 _MARKS = {"diverged": "×", "failed": "!", "stopped": "–"}
 _ENDED = ("done", *_MARKS)
-
-
-class RunState(NamedTuple):
-    """How far a run has come."""
-
-    status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]  # what it is doing, or how it ended
-    epochs: int = 0  # number of epochs that it has been trained for, also while it waits to go on from a checkpoint
-    max_epochs: int = 0  # number of epochs that it is to be trained for; 0 where it is not known
-    score: float | None = (
-        None  # score of the last validation, or of the test of a run that is done; ``None`` where there is none yet
-    )
 
 
 class LiveTable:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_alrnn.sweep.live import LiveTable, RunState
+from lightning_alrnn.sweep.live import LiveTable
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import Work
-from lightning_alrnn.sweep.progress import Progress, ProgressFile, shown_score
+from lightning_alrnn.sweep.progress import ProgressFile, RunState, shown_score
 from lightning_alrnn.sweep.store import read_record, run_folder, write_table
 
 _TABLES_SECONDS = 60  # they take longer the more runs there are
@@ -70,10 +70,10 @@ class SweepMonitor:
             for name in names:
                 found = (self._read(run_folder(self._folder, name)) if work.population else {}) or progress
                 if name in found:
-                    self._states[name] = _running(found[name])
+                    self._states[name] = found[name]
         self._table.show(self._states)
 
-    def _read(self, folder: Path) -> dict[str, Progress]:
+    def _read(self, folder: Path) -> dict[str, RunState]:
         """How far the runs of a folder have come since this began; what was noted before is of another attempt."""
         file = ProgressFile(folder)
         return file.read() if file.written_after(self._began) else {}
@@ -92,8 +92,3 @@ class SweepMonitor:
 
 _ENDED = RunState("done")
 _OPEN = ("waiting", "running")
-
-
-def _running(progress: Progress) -> RunState:
-    status = "diverged" if progress.diverged else "running"
-    return RunState(status, progress.epochs, progress.max_epochs, progress.score)  # type: ignore[arg-type]

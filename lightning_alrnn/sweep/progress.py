@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -19,13 +19,13 @@ _SECONDS = 0.5
 _KEY = "learning_watch"
 
 
-class Progress(NamedTuple):
+class RunState(NamedTuple):
     """How far a run has come."""
 
-    epochs: int
-    max_epochs: int
-    score: float | None
-    diverged: bool = False
+    status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
+    epochs: int = 0  # that it has been trained for, also while it waits to go on from a checkpoint
+    max_epochs: int = 0  # that it is to be trained for; 0 where it is not known
+    score: float | None = None  # of the last validation, or of the test of a run that is done
 
 
 class ProgressFile:
@@ -35,7 +35,7 @@ class ProgressFile:
         self._path = folder / "progress.json"
         self._written = -math.inf
 
-    def write(self, runs: Mapping[str, Progress]) -> None:
+    def write(self, runs: Mapping[str, RunState]) -> None:
         """Say it, unless that was done just now."""
         if time.monotonic() - self._written >= _SECONDS:
             self._written = time.monotonic()
@@ -48,10 +48,10 @@ class ProgressFile:
         except FileNotFoundError:
             return False
 
-    def read(self) -> dict[str, Progress]:
+    def read(self) -> dict[str, RunState]:
         """What was said last, by the name of the run; nothing before that."""
         try:
-            return {name: Progress(*values) for name, values in json.loads(self._path.read_text()).items()}
+            return {name: RunState(*values) for name, values in json.loads(self._path.read_text()).items()}
         except (FileNotFoundError, ValueError, TypeError, AttributeError):  # it is shown, and nothing else
             return {}
 
@@ -101,4 +101,4 @@ class RunProgress(Callback):
         if trainer.is_global_zero:
             score = shown_score(trainer.callback_metrics)
             limit = max(trainer.max_epochs or 0, 0)
-            self._file.write({self._name: Progress(trainer.current_epoch + 1, limit, score)})
+            self._file.write({self._name: RunState("running", trainer.current_epoch + 1, limit, score)})

@@ -369,7 +369,8 @@ def test_a_member_s_optimizer_is_that_of_single_training(options: dict[str, Any]
     for k, network in enumerate(alone):
         single = trainer(1, precision="64-true")
         single.fit(network, data(k))
-        expected, got = single.optimizers[0].state_dict(), population.optimizer_state(k)
+        states = population.optimizer_states(k)
+        expected, (got,) = single.optimizers[0].state_dict(), states["optimizer_states"]
         assert got["param_groups"] == expected["param_groups"]
         assert got["state"].keys() == expected["state"].keys()
         for index, values in expected["state"].items():
@@ -380,7 +381,7 @@ def test_a_member_s_optimizer_is_that_of_single_training(options: dict[str, Any]
         own = configured["optimizer"] if isinstance(configured, dict) else configured
         own.load_state_dict(got)
         schedulers = [config.scheduler.state_dict() for config in single.lr_scheduler_configs]
-        assert population.scheduler_states(k) == schedulers
+        assert states["lr_schedulers"] == schedulers
 
 
 def permutation_test(one: Sequence[float], other: Sequence[float], permutations: int = 10_000) -> float:

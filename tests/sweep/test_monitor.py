@@ -11,11 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_alrnn.sweep import monitor
-from lightning_alrnn.sweep.live import RunState
 from lightning_alrnn.sweep.monitor import SweepMonitor
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.populations import Work, make_work
-from lightning_alrnn.sweep.progress import Progress, ProgressFile
+from lightning_alrnn.sweep.progress import ProgressFile, RunState
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, Status, run_folder, write_record
 
@@ -29,7 +28,7 @@ def record(folder: Path, seed: int, status: Status, diverged: bool = False, **me
     write_record(folder, Record(f"run{seed}", run, status, epochs=7))
 
 
-def say(folder: Path, runs: Mapping[str, Progress], age: float = -1) -> None:
+def say(folder: Path, runs: Mapping[str, RunState], age: float = -1) -> None:
     """What a process says of its runs, a second after the sweep began unless it did so before."""
     folder.mkdir(parents=True, exist_ok=True)
     ProgressFile(folder).write(runs)
@@ -97,10 +96,14 @@ def test_runs_that_are_trained(shown: Shown, clock: Clock, tmp_path: Path) -> No
         watching.poll()
         assert set(shown.states.values()) == {WAITING}
         watching.watch([population, Work((SPECS[3],)), Work((SPECS[4],))])
-        runs = {"run0": Progress(3, 20, 0.5), "run1": Progress(0, 20, None, True), "another": Progress(1, 1, 1.0)}
+        runs = {
+            "run0": RunState("running", 3, 20, 0.5),
+            "run1": RunState("diverged", 0, 20),
+            "another": RunState("running", 1, 1, 1.0),
+        }
         say(population.folder(tmp_path), runs)
-        say(run_folder(tmp_path, "run3"), {"run3": Progress(5, 0, None)})
-        say(run_folder(tmp_path, "run4"), {"run4": Progress(9, 9, 0.9)}, age=60)  # by another attempt
+        say(run_folder(tmp_path, "run3"), {"run3": RunState("running", 5, 0, None)})
+        say(run_folder(tmp_path, "run4"), {"run4": RunState("running", 9, 9, 0.9)}, age=60)  # by another attempt
         clock.seconds += 0.4
         watching.poll()
         assert set(shown.states.values()) == {WAITING}  # twice a second at most
@@ -117,7 +120,10 @@ def test_runs_that_are_trained(shown: Shown, clock: Clock, tmp_path: Path) -> No
         # what has ended is no longer asked
         record(tmp_path, 0, "done", test_accuracy=0.75)
         watching.ended("run0")
-        say(population.folder(tmp_path), {"run0": Progress(4, 20, 0.5), "run2": Progress(4, 20, 0.5)})
+        say(
+            population.folder(tmp_path),
+            {"run0": RunState("running", 4, 20, 0.5), "run2": RunState("running", 4, 20, 0.5)},
+        )
         clock.seconds += 1
         watching.poll()
         expected[0], expected[2] = RunState("done", 7, 7, 0.75), RunState("running", 4, 20, 0.5)
@@ -131,8 +137,8 @@ def test_members_of_a_population_that_are_done_one_by_one(shown: Shown, clock: C
     population = make_work(tmp_path, SPECS[:2])
     watching = SweepMonitor(tmp_path, SPECS)
     watching.watch([population])
-    say(population.folder(tmp_path), {name: Progress(3, 20, 0.5) for name in ("run0", "run1")})
-    say(run_folder(tmp_path, "run0"), {"run0": Progress(1, 20, 0.25)})
+    say(population.folder(tmp_path), {name: RunState("running", 3, 20, 0.5) for name in ("run0", "run1")})
+    say(run_folder(tmp_path, "run0"), {"run0": RunState("running", 1, 20, 0.25)})
     watching.poll()
     assert [shown.states[f"run{k}"].epochs for k in range(2)] == [1, 3]
 

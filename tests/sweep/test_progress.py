@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep import progress
-from lightning_alrnn.sweep.progress import Progress, ProgressFile, RunProgress, shown_score
+from lightning_alrnn.sweep.progress import ProgressFile, RunProgress, RunState, shown_score
 
 
 def test_a_file_is_written_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_a_file_is_written_twice_a_second_at_most(tmp_path: Path, monkeypatch: p
     assert file.read() == {}
     read = []
     for epochs in range(1, 6):
-        runs = {"a": Progress(epochs, 20, 0.5), "b": Progress(epochs, 0, None, True)}
+        runs = {"a": RunState("running", epochs, 20, 0.5), "b": RunState("diverged", epochs)}
         file.write(runs)
         read.append(ProgressFile(tmp_path).read())
         seconds[0] += 0.25
@@ -37,7 +37,7 @@ def test_a_file_is_written_twice_a_second_at_most(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1]", b'{"a": 1}', b'{"a": [1]}', b'{"a": [1, 2, 3, false, 5]}', b"\xff", b"null"]
+    "content", [b"", b"{", b"[1]", b'{"a": 1}', b'{"a": []}', b'{"a": [1, 2, 3, false, 5]}', b"\xff", b"null"]
 )
 def test_a_damaged_file_says_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_bytes(content)
@@ -130,10 +130,10 @@ def test_a_run_ends_early_and_goes_on_as_if_it_had_not_been_stopped(
 
 
 def test_what_a_run_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[dict[str, Progress]] = []
+    written: list[dict[str, RunState]] = []
     monkeypatch.setattr(ProgressFile, "write", lambda self, runs: written.append(dict(runs)))
     fit([0.25, 0.5], None, 2, tmp_path)
-    assert written == [{"a": Progress(1, 2, 0.25)}, {"a": Progress(2, 2, 0.5)}]
+    assert written == [{"a": RunState("running", 1, 2, 0.25)}, {"a": RunState("running", 2, 2, 0.5)}]
 
 
 def test_a_checkpoint_without_what_was_noted(tmp_path: Path) -> None:
