@@ -335,14 +335,6 @@ def test_the_command_line_of_the_caller_is_left_alone() -> None:
     assert sys.argv == before
 
 
-def test_seeded_runs_are_the_same() -> None:
-    losses = []
-    for _ in range(2):
-        cli = run_cli(["fit", *TINY, "--seed_everything=3"])
-        losses.append(cli.trainer.callback_metrics["val/loss"])
-    assert torch.equal(losses[0], losses[1])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

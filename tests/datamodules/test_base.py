@@ -1,6 +1,5 @@
 """What all DataModules share."""
 
-import importlib.util
 import json
 import os
 import pickle
@@ -28,13 +27,7 @@ from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     EpochSampler,
-    check_choice,
-    check_classes,
-    check_finite,
-    check_fractions,
     check_phases,
-    check_size,
-    collate,
     draw_trials,
     full_lengths,
 )
@@ -116,20 +109,6 @@ def flat(lists: list[list[int]]) -> list[int]:
     return list(chain.from_iterable(lists))
 
 
-def test_short_name_is_refused() -> None:
-    path = Path(lightning_alrnn.datamodules.__file__)
-    spec = importlib.util.spec_from_file_location("datamodules", path)
-    assert spec is not None
-    assert spec.loader is not None
-    with pytest.raises(ImportError, match=r"import it as lightning_alrnn\.datamodules, not as datamodules"):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-
-
-def test_everything_exported_exists() -> None:
-    for name in lightning_alrnn.datamodules.__all__:
-        assert getattr(lightning_alrnn.datamodules, name).__name__ == name
-
-
 class TestDataset:
     def test_batch_holds_the_sequences_asked_for(self) -> None:
         dataset = SequenceDataset(Numbered().build("train"))
@@ -156,10 +135,6 @@ class TestDataset:
         assert [batch.spikes.unique().tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert [batch.targets.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert data.dataset("val").__getitems__([3, 1]).group.tolist() == [3, 1]  # type: ignore[union-attr]
-
-    def test_collate_passes_the_batch_through(self) -> None:
-        batch = Numbered().build("val")
-        assert collate(batch) is batch
 
 
 class TestLoaders:
@@ -523,52 +498,6 @@ class TestDrawTrials:
         drawn, _ = draw_trials(2000, self.draw, seed=seed, split="val")
         expected = [np.random.default_rng((seed, 1, chunk)).random((1024, 3), dtype=np.float32) for chunk in range(2)]
         assert np.array_equal(drawn, np.concatenate(expected)[:2000])
-
-
-class TestChecks:
-    def test_finite(self) -> None:
-        values = torch.zeros(3, 2)
-        check_finite("x", values)
-        check_finite("x", torch.tensor([1]))
-        values[1, 1] = torch.inf
-        values[2, 0] = torch.nan
-        with pytest.raises(ValueError, match=r"x must be finite; the first of 2 .* at index \[1, 1\] \(inf\)"):
-            check_finite("x", values)
-        with pytest.raises(ValueError, match=r"at index \[20, 1\] \(inf\)"):
-            check_finite("x", values, rows=np.array([10, 20, 30]))
-
-    def test_classes_within_the_lengths(self) -> None:
-        targets = torch.tensor([[0, 2, 9], [1, 0, 2]])
-        check_classes("y", targets, 3, torch.tensor([2, 3]))
-        with pytest.raises(ValueError, match=r"from 0 to 2 \(3 classes\), got 9 at index \[0, 2\].*mask to 0"):
-            check_classes("y", targets, 3, torch.tensor([3, 3]))
-
-    def test_classes_of_the_last_step(self) -> None:
-        check_classes("y", torch.tensor([0, 1]), 2, torch.tensor([1, 1]))
-        with pytest.raises(ValueError, match=r"got -1 at index \[1\]: number the classes from 0$"):
-            check_classes("y", torch.tensor([0, -1]), 2, torch.tensor([1, 1]))
-
-    def test_size(self) -> None:
-        check_size("n", 2, 2)
-        with pytest.raises(ValueError, match="n must be at least 2, got 1"):
-            check_size("n", 1, 2)
-
-    def test_choice(self) -> None:
-        check_choice("split", "val", Split)
-        with pytest.raises(ValueError, match="split must be one of 'train', 'val', 'test', got 'dev'"):
-            check_choice("split", "dev", Split)
-
-    @pytest.mark.parametrize(
-        ("val", "test", "message"),
-        [
-            (0.0, 0.1, "val_fraction must lie between 0 and 1, got 0.0"),
-            (0.1, 1.0, "test_fraction must lie between 0 and 1, got 1.0"),
-            (0.5, 0.5, "must leave data to train on, got 0.5 \\+ 0.5"),
-        ],
-    )
-    def test_fractions(self, val: float, test: float, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            check_fractions(val, test)
 
 
 def test_two_processes(tmp_path: Path) -> None:

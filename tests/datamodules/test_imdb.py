@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -276,15 +274,6 @@ def test_a_review_that_is_not_utf8(write: Callable[[Reviews], Path]) -> None:
     assert nothing_left()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_archive(share: float) -> None:
-    path = write_archive(draw_reviews())
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ValueError, match=r"data/aclImdb_v1.tar.gz .*remove it and fetch it again"):
-        imdb().prepare_data()
-    assert nothing_left()
-
-
 def damage_header(content: bytes) -> bytes:
     """The third member's header says something else; the checksum of the compression is right."""
     tar = bytearray(gzip.decompress(content))
@@ -323,17 +312,6 @@ def test_download(monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(draw_reviews())
     imdb(download=True).prepare_data()
     assert len(calls) == 1
-
-
-def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **options: Any) -> None:
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(ConnectionError, match=r"no route to host.*put it at data/aclImdb_v1.tar.gz"):
-        imdb(download=True).prepare_data()
-    assert not (Path("data") / ARCHIVE).exists()
-    assert not Path("cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -380,16 +380,6 @@ def test_a_truncated_archive(files: dict[str, bytes], keep: float) -> None:
     assert listing(Path("cache")) == set()
 
 
-def test_a_corrupted_archive(files: dict[str, bytes]) -> None:
-    path = write_archive(files)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"data/{ARCHIVE} "):
-        SpeechCommands(**SETTINGS).prepare_data()
-    assert listing(Path("cache")) == set()
-
-
 def test_a_clip_twice(files: dict[str, bytes]) -> None:
     path = write_archive(files)
     with tarfile.open("data/plain.tar", "w") as tar:

@@ -210,15 +210,6 @@ class TestInferred:
         )
         assert (share - 0.25).abs().max() < five_sigma(0.25, 60 * 80)
 
-    def test_the_sounds_of_a_trial_alone_tell_72_of_100_choices(self) -> None:
-        odds: dict[frozenset[str], dict[str, float]] = {}
-        for name in STIMULI:
-            sounds = frozenset(name.split("_")) & {"le", "ri", "lo", "hi"}
-            share = 10 / 160 if name.endswith(("go", "no")) else 15 / 160
-            choices = odds.setdefault(sounds, dict.fromkeys(CHOICES, 0.0))
-            choices[ANSWER[name]] += share
-        assert sum(max(choices.values()) for choices in odds.values()) == pytest.approx(0.72, abs=0.005)
-
 
 class TestPopulation:
     def test_batches(self) -> None:

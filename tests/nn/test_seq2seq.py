@@ -220,13 +220,6 @@ def test_half_precision_and_autocast_run() -> None:
     assert made.bfloat16()(inputs, lengths, targets).outputs.dtype == torch.bfloat16
 
 
-def test_only_the_encoder_has_an_initial_state() -> None:
-    made = network(initial_state="learned")
-    names = {name for name, _ in made.named_parameters()}
-    assert "encoder.z0" in names
-    assert "decoder.z0" not in names
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -141,13 +141,3 @@ def test_networks_that_cannot_be_stacked() -> None:
     for options in ({"initial_state": "learned"}, {"self_connections": "all"}, {"backend": "eager"}):
         with pytest.raises(ValueError, match=f"the same options, but {next(iter(options))} of ALRNN is "):
             stack_networks([ALRNN(1, 3, 1), ALRNN(1, 3, 1, **options)])  # type: ignore[arg-type]
-
-
-def test_frozen_parameters_stay_frozen() -> None:
-    networks = [ALRNN(1, 3, P) for P in (1, 2)]
-    for network in networks:
-        network.h.requires_grad_(False)
-    parameters, buffers = stack_networks(networks)
-    assert [name for name, value in parameters.items() if not value.requires_grad] == ["h"]
-    assert buffers["P"].tolist() == [1, 2]
-    assert networks[0].A.shape == (1,)

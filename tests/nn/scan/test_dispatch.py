@@ -236,32 +236,6 @@ def test_writing_into_an_output_does_not_corrupt_gradients() -> None:
     assert torch.equal(gradient(True), gradient(False))
 
 
-def test_gradient_on_a_switching_boundary_is_that_of_the_unit_off() -> None:
-    values = draw(1, 1, 2, 2)
-    values["state"] = torch.zeros(1, 2, dtype=torch.float64)
-    for backend in ("eager", "fused"):
-        _, grads = run(values, 2, backend, None, "states")
-        A = values["A"]
-        assert A is not None
-        generator = torch.Generator().manual_seed(7)
-        weight = 0.5 + torch.rand(1, 1, 2, generator=generator).double()
-        torch.testing.assert_close(grads[1], weight[:, 0] * A, rtol=0, atol=1e-14)
-
-
-def test_nan_reaches_the_output() -> None:
-    values = draw(2, 3, 3, 3)
-    values["state"] = torch.full((2, 3), torch.nan, dtype=torch.float64)
-    for backend in ("eager", "fused"):
-        outputs, _ = run(values, 3, backend, None, "states")
-        assert bool(outputs[0].isnan().all())
-
-
-def test_backends() -> None:
-    assert set(available_backends()) >= {"eager", "fused"}
-    with pytest.raises(ValueError, match="backend must be one of"):
-        scan(**draw(1, 1, 1, 0), nonlinear_units=0, backend="gpu")  # type: ignore[arg-type]
-
-
 NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the kernel is not compiled here")
 
 
@@ -382,6 +356,7 @@ def test_autocast_leaves_the_recurrence_in_float32(backend: str) -> None:
         half = rnn(inputs.bfloat16()).states
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, rnn(inputs.bfloat16().float()).states, rtol=0, atol=0)
+    assert rnn.bfloat16()(inputs.bfloat16()).states.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("backend", OPERATORS)
