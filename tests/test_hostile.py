@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_runs import ADDITION
 from disks import mounted_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,16 +21,7 @@ from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Arrays
 
-DATA = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=32",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_progress_bar=false",
-]
+DATA = [*ADDITION, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 FIT = ["fit", *DATA, "--trainer.max_epochs=1", "--model.hidden_size=6"]
 CHECKPOINT = Path("runs/Addition/version_0/checkpoints/last.ckpt")
 
@@ -156,13 +148,7 @@ def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
         least, most = [(1, steps), (0, steps), (1, steps + 1)][rng.choice([0, 0, 1, 2])]
         lengths = rng.integers(min(least, most), most + 1, size=count)
     try:
-        data = Arrays(
-            inputs,
-            targets,
-            lengths,
-            val_fraction=0.3,
-            test_fraction=0.3,
-        )
+        data = Arrays(inputs, targets, lengths, val_fraction=0.3, test_fraction=0.3)
         batches = [data.build(split) for split in ("train", "val", "test")]
     except (ValueError, TypeError):
         return

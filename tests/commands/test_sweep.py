@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_runs import ADDITION, CPU
 from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -26,30 +27,12 @@ from lightning_alrnn.sweep.report import write_verdict
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
 
-TINY = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=32",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=2",
-    "--trainer.log_every_n_steps=1",
-    "--model.hidden_size=6",
-]
-# figures take longer than such runs
-MEASURED = [
-    *TINY,
-    "--trainer.callbacks=RegimeOccupancy",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=ActiveUnits",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=FixedPoints",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=Dashboard",
-]
-PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", "--trainer.callbacks.figure_every_n_epochs=0"]
+TINY = [*ADDITION, *CPU, "--trainer.max_epochs=2", "--model.hidden_size=6"]
+NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"  # they take longer than such runs
+PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", NO_FIGURES]
+LOOKS = ("RegimeOccupancy", "FixedPoints")
+MEASURED = [*PLAIN, *(word for look in LOOKS for word in (f"--trainer.callbacks+={look}", NO_FIGURES))]
+MEASURED += ["--trainer.callbacks+=Dashboard"]
 INLINE = ["--output_dir=swept", "--executor=inline"]
 FOLDER = Path("swept")
 
@@ -114,9 +97,8 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert linear.settings == {"model.init": "near_identity"}
     assert baseline.settings == {}
     assert linear.hidden_size == baseline.hidden_size == 6
-    assert {"test/mse", "val/mse", "regime/visited", "regime/effective", "units/active", "fixed_points/total"} <= set(
-        nonlinear.metrics
-    )
+    measures = {"regime/visited", "regime/effective", "units/active", "fixed_points/total"}
+    assert {"test/mse", "val/mse"} | measures <= set(nonlinear.metrics)
     assert linear.metrics["regime/visited"] == 1
     assert {"test/mse", "val/mse"} <= set(baseline.metrics)
     assert f"{nonlinear.metrics['test/mse']:.4g}" in printed
@@ -321,14 +303,8 @@ def test_divergence_is_a_result() -> None:
 
 def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "pause").touch()
-    options = [
-        *INLINE[:1],
-        *TINY,
-        "--nonlinear_units=0,1,2",
-        "--seeds=1",
-        "--trainer.callbacks=misbehaving.Pausing",
-        f"--trainer.callbacks.folder={tmp_path}",
-    ]
+    pausing = ["--trainer.callbacks=misbehaving.Pausing", f"--trainer.callbacks.folder={tmp_path}"]
+    options = [*INLINE[:1], *TINY, "--nonlinear_units=0,1,2", "--seeds=1", *pausing]
     helpers = Path(__file__).parents[1] / "helpers"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--jobs=2"]

@@ -192,10 +192,7 @@ def test_sinusoidal_code(width: int) -> None:
         ({"variant": "delayed_recall", "delay": 5}, "with variant='delayed_recall': leave it out"),
         ({"lag": 3}, "lag is an option of variant 'delayed_recall', got lag=3 with variant='reference'"),
         ({"variant": "delayed_recall", "lag": -1}, "lag must be at least 0, got -1"),
-        (
-            {"variant": "delayed_recall", "sequence_length": 4, "lag": 4},
-            "lag must be less than sequence_length, 4, got",
-        ),
+        ({"variant": "delayed_recall", "sequence_length": 4, "lag": 4}, "lag must be less than sequence_length, 4"),
         ({"time_code": -1}, "time_code must be at least 0, got -1"),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from command_runs import ADDITION
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -31,22 +32,11 @@ from lightning_alrnn.sweep.populations import Work, checkpoint_of, read_populati
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
 
+NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"
 TINY = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=64",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=2",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.gradient_clip_val=1",
-    "--model.hidden_size=6",
-    "--trainer.callbacks=RegimeOccupancy",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=FixedPoints",
-    "--trainer.callbacks.figure_every_n_epochs=0",
+    *(*ADDITION, "--data.train_size=64", "--model.hidden_size=6", "--trainer.accelerator=cpu"),
+    *("--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0", "--trainer.gradient_clip_val=1"),
+    *("--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.callbacks+=FixedPoints", NO_FIGURES),
     "--trainer.callbacks+=Dashboard",
 ]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
@@ -125,10 +115,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     events = EventAccumulator("swept/runs/again").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
     # training goes on as that of a network which was trained alone
-    assert (
-        sweep("off", *OPTIONS, "--population=off", "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1")
-        == 0
-    )
+    assert sweep("off", *OPTIONS, "--population=off", *schedule) == 0
     for name in ("swept", "off"):
         path = Path(name, "runs", record.name)
         further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
@@ -163,15 +150,8 @@ def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     # the third member solves the task in its second epoch, the others never
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.1)
-    easy = [
-        *TINY,
-        "--data.operation=sum",
-        "--trainer.max_epochs=12",
-        "--model.optimizer=Adam",
-        "--model.init=near_identity",
-        "--model.mar_strength=0",
-        "--data.train_size=1000",
-    ]
+    model = ("--model.optimizer=Adam", "--model.init=near_identity", "--model.mar_strength=0")
+    easy = [*TINY, "--data.operation=sum", "--trainer.max_epochs=12", *model, "--data.train_size=1000"]
     for population in ("auto", "off"):
         options = ["--nonlinear_units=1", "--seeds=1", "--grid", "model.optimizer.lr=1e-6,0.01"]
         assert sweep(population, *options, "--stop_when=solved", f"--population={population}", base=easy) == 0
