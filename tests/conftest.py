@@ -8,9 +8,11 @@ import pickle
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -66,7 +68,9 @@ def _serve(rank: int, store: str, asked: Connection) -> None:
         except EOFError:
             return
         os.chdir(folder)
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store}-{number}", rank=rank, world_size=2)
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store}-{number}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        )
         try:
             answer: Any = function(rank, 2, *args)
         except BaseException:
@@ -79,7 +83,7 @@ def _serve(rank: int, store: str, asked: Connection) -> None:
 
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
-    """Run ``function(rank, world_size, *args)`` in two gloo processes, which are kept, and return what each returned."""
+    """Run ``function(rank, world_size, *args)`` in two gloo processes, which are kept, and return their answers."""
     context, store = torch.multiprocessing.get_context("spawn"), tmp_path_factory.mktemp("processes") / "store"
     ends: list[Connection] = []
 
@@ -102,6 +106,15 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     yield run
     for end in ends:
         end.close()
+
+
+@pytest.fixture
+def no_verdict_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict is judged and written as JSON, and neither drawn nor made a page of."""
+    report = "lightning_alrnn.sweep.report"
+    monkeypatch.setattr(f"{report}.plot_verdict", lambda verdict: None)
+    monkeypatch.setattr(f"{report}.save_figure", lambda figure, path: None)
+    monkeypatch.setattr(f"{report}.verdict_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
 
 
 @pytest.fixture(autouse=True)

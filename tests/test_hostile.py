@@ -45,11 +45,13 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
     cases = {"cut": "only the beginning", "text": "is no checkpoint", "weights": "lacks state_dict"}
-    for name, message in {**cases, "absent": "no such file", "size": "size mismatch for core.W"}.items():
-        for command in (["test", *DATA], [*FIT, "--trainer.max_epochs=2"], ["analyze", *DATA]):
-            said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
-            assert "alrnn: error: " in said
-            assert message in said
+    cases |= {"absent": "no such file", "size": "size mismatch for core.W"}
+    test, analyze, resume = ["test", *DATA], ["analyze", *DATA], [*FIT, "--trainer.max_epochs=2"]
+    pairs = [*((test, name) for name in cases), (analyze, "cut"), (analyze, "size"), (resume, "text"), (resume, "size")]
+    for command, name in pairs:
+        said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
+        assert "alrnn: error: " in said
+        assert cases[name] in said
     said = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
     assert "was written by ALRNNModule, which is not the model asked for, ALRNNSeq2Seq" in said
 
@@ -190,7 +192,6 @@ def test_a_sequence_of_50_000_steps() -> None:
     module.training_step(batch, 0)["loss"].backward()
     assert isinstance(module.core, ALRNN)
     gradient = module.core.W.grad
-    assert gradient is not None
     assert bool(torch.isfinite(gradient).all())
     states = module(batch.inputs, batch.lengths).states
     # the last 1,000 steps say all there is to say of the last state, as modes decay

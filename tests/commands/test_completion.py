@@ -118,6 +118,7 @@ def test_options_are_those_of_trainer_models_and_data() -> None:
     assert "PeriodicCallback" not in options["fit"]["--trainer.callbacks"].values
 
 
+@pytest.mark.slow  # test_help.py asks for one class of each kind
 def test_names_of_classes_are_understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     options = options_of_commands()["fit"]
     names = [(option, name) for option in options if option.endswith(".help") for name in options[option].values]

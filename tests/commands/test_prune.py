@@ -90,7 +90,6 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
 def test_training_anew(planted: Path, tmp_path: Path) -> None:
     found = prune_network(["--ckpt_path", str(planted), "--output_dir", str(tmp_path / "out"), "--epochs", "1"])
     points = found.pruning.points
-    assert found.checkpoint is not None
     trained = next(point for point in points if point.nonlinear_units == found.pruning.enough)
     assert metrics(found.checkpoint) == pytest.approx(dict(trained.test))
     # weights moved: units that were silenced without loss have changed the score
@@ -119,7 +118,6 @@ def test_tokens_that_are_added_to_the_units_until_none_is_left(tmp_path: Path) -
     path = fit_tokens(tmp_path, "--model.nonlinear_units=5") / LAST
     found = prune_network(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])
     assert found.pruning.enough == 0
-    assert found.checkpoint is not None
     assert metrics(found.checkpoint) == pytest.approx(dict(found.pruning.points[-1].test))
     with pytest.raises(ValueError, match=r"takes nonlinear units away, and this network has none \(P = 0\)"):
         prune_network(["--ckpt_path", str(found.checkpoint)])

@@ -37,11 +37,6 @@ INLINE = ["--output_dir=swept", "--executor=inline"]
 FOLDER = Path("swept")
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
     """The exit code of a sweep."""
     try:
@@ -52,9 +47,7 @@ def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
 
 
 def record(name: str) -> Record:
-    found = read_record(FOLDER, name)
-    assert found is not None
-    return found
+    return read_record(FOLDER, name)
 
 
 def events_of(name: str) -> EventAccumulator:
@@ -65,7 +58,7 @@ def events_of(name: str) -> EventAccumulator:
 
 
 @pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
+def no_training(monkeypatch: pytest.MonkeyPatch, no_verdict_figures: None) -> dict[str, Status]:
     """Runs of a sweep are not trained: they end, with made-up scores, in the state that this says, by name, or done."""
     states: dict[str, Status] = {}
 
@@ -156,6 +149,7 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "varied: data.seed, model.init there, data.seed now" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_the_run_of_a_sweep_is_that_of_fit() -> None:
     assert sweep("--nonlinear_units=2", "--seeds=3,") == 0
     swept = record("ALRNN-P2-seed3")
@@ -173,6 +167,7 @@ def test_the_run_of_a_sweep_is_that_of_fit() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pytest.CaptureFixture[str]) -> None:
     Path("how").write_text("error")
     breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
@@ -194,6 +189,7 @@ def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pyte
     assert again.epochs == 2
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     Path("how").write_text("interrupt")
     breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
@@ -288,6 +284,7 @@ def told(size: SizeVerdict) -> SizeVerdict:
     return size._replace(claims=Claims(False, (0, 2), 0, False))
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_divergence_is_a_result() -> None:
     options = ("--nonlinear_units=0", "--seeds=1", "--model.optimizer=SGD", "--model.optimizer.lr=1e30")
     assert sweep(*options) == 0
@@ -315,7 +312,6 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
             assert time.monotonic() < until
             time.sleep(0.1)
         killed, orphan = (Claim(FOLDER, f"ALRNN-P{p}-seed0").holder() for p in (0, 1))
-        assert killed is not None
         assert orphan is not None
         os.kill(killed[1], signal.SIGKILL)
         parent.kill()

@@ -117,7 +117,6 @@ class TestDataset:
         assert batch.inputs.shape == (3, 4, 1)
         assert batch.inputs[:, 0, 0].tolist() == [4, 0, 4]
         assert batch.lengths.tolist() == [4, 4, 4]
-        assert batch.group is not None
         assert batch.group.tolist() == [4, 0, 4]
         assert batch.mask is None
 

@@ -165,7 +165,6 @@ class TestMante:
         data = ContextualIntegration(**MANTE, noise=0.0, train_size=50, **options)
         batch = data.build("train")
         fixation, cue, stimulus, delay, decision = periods
-        assert batch.mask is not None
         for i in range(50):
             group = int(batch.group[i])
             context = [float(group == 0), float(group == 1)]

@@ -68,7 +68,6 @@ def symbols_of(data: Copy, batch: SequenceBatch) -> torch.Tensor:
 
 def check_every_sequence(data: Copy) -> None:
     batch = data.build("train")
-    assert batch.mask is not None
     assert batch.group is None
     assert batch.inputs.dtype == batch.mask.dtype == torch.float32
     assert batch.targets.dtype == batch.lengths.dtype == torch.int64
@@ -98,7 +97,6 @@ def test_defaults(variant, steps: int, channels: int, classes: int, counted: int
     assert (data.objective, data.target_step) == ("classification", "every")
     batch = data.build("val")
     assert batch.inputs.shape == (200, steps, channels)
-    assert batch.mask is not None
     assert (batch.mask.sum(1) == counted).all()
     assert int(batch.targets.max()) == classes - 1
 

@@ -119,7 +119,6 @@ def test_attributes() -> None:
 def test_padding_lengths_and_mask(split: str) -> None:
     for batch in built(split).values():
         assert batch.inputs.dtype == batch.targets.dtype == batch.lengths.dtype == torch.int64
-        assert batch.mask is not None
         assert batch.mask.shape == batch.targets.shape
         assert batch.group is None
         assert batch.inputs.shape[1] == int(batch.lengths.max())

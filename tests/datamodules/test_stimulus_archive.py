@@ -64,7 +64,6 @@ def test_what_is_saved_is_what_is_read(
         assert isinstance(batch, NeuralBatch)
         assert batch.inputs.dtype == torch.float32
         assert batch.spikes.dtype == (torch.uint8 if high <= 256 else torch.int32)
-        assert batch.group is not None
         for row in range(len(batch.inputs)):
             trial = int(data._rows[split][row])
             length = int(batch.lengths[row])

@@ -88,7 +88,6 @@ class TestExplicit:
         assert data.group_names == list(STIMULI)
         assert data.phase_names == ["hold", "sounds", "response"]
         assert StimulusSelection(neural=True, train_size=2).phase_names is None
-        assert data.channel_names is not None
         assert len(data.channel_names) == 8
         assert data.simulated
         assert data.hparams["source"] == "simulated"
@@ -105,7 +104,6 @@ class TestExplicit:
     @given(bin_ms=st.sampled_from([10, 25, 50, 60, 250]), seed=st.integers(0, 2**40))
     def test_each_trial_step_by_step(self, bin_ms: int, seed: int) -> None:
         batch = StimulusSelection(bin_ms=bin_ms, train_size=40, seed=seed).build("train")
-        assert batch.group is not None
         for trial, answer, length, group, phase in zip(*(f.tolist() for f in (*batch[:3], *batch[4:])), strict=True):
             valid, rest = trial[:length], trial[length:]
             assert not np.any(rest)
@@ -123,7 +121,6 @@ class TestExplicit:
     def test_odds_are_those_of_the_cycle(self) -> None:
         size = 40_000
         batch = StimulusSelection(train_size=size).build("train")
-        assert batch.group is not None
         share = torch.bincount(batch.group, minlength=12) / size
         for i, name in enumerate(STIMULI):
             # 20 cue trials of two kinds and 60 mixed ones of four, twice
@@ -154,7 +151,6 @@ class TestExplicit:
         many = StimulusSelection(train_size=5, **options)
         for a, b in zip(few.build("train"), many.build("train"), strict=True):
             if a is not None:
-                assert b is not None
                 time = min(a.shape[1], b.shape[1]) if a.ndim > 1 else None
                 assert torch.equal(a[:, :time] if a.ndim > 1 else a, b[:3, :time] if b.ndim > 1 else b[:3])
         others = few.build("val"), StimulusSelection(train_size=3, seed=1, **options).build("train")
@@ -174,9 +170,6 @@ class TestInferred:
     def test_each_block_trial_by_trial(self) -> None:
         batch = StimulusSelection(context="inferred", train_size=12, seed=3).build("train")
         assert isinstance(batch, SequenceBatch)
-        assert batch.mask is not None
-        assert batch.group is not None
-        assert batch.phase is not None
         for inputs, targets, length, mask, group, phase in zip(*(f.tolist() for f in batch), strict=True):
             rule = ("localisation", "pitch")[group]
             trials: list[list[int]] = []
@@ -202,7 +195,6 @@ class TestInferred:
 
     def test_mixed_trials_do_not_tell_the_rule(self) -> None:
         batch = StimulusSelection(context="inferred", train_size=200).build("train")
-        assert batch.group is not None
         sounding = batch.inputs[..., :4]
         mixed = (sounding.sum(-1) == 2)[..., None] * sounding
         share = torch.stack(

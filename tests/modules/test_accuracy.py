@@ -101,7 +101,6 @@ def accuracies_by_hand(model: ALRNNModule, data: Trials) -> dict[str, float]:
         found = list(of)
         return sum(found) / len(found) if found else math.nan
 
-    assert batch.group is not None
     owners = batch.group.tolist()
     values = {"accuracy": share(chain.from_iterable(right))}
     for index, name in enumerate(GROUPS):

@@ -37,7 +37,6 @@ def model(**options: Any) -> ALRNNNeural:
     with torch.no_grad():
         made.core.W.normal_(std=0.4)
         made.core.h.normal_(std=0.3)
-        assert made.core.C is not None
         made.core.C.normal_(std=0.6)
         made.readout.weight.normal_()
         made.observation.readout.weight.normal_()

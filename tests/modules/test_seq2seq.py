@@ -31,7 +31,6 @@ def model(**options: Any) -> ALRNNSeq2Seq:
         for rnn in (made.network.encoder, made.network.decoder):
             rnn.W.normal_(std=0.4)
             rnn.h.normal_(std=0.3)
-            assert rnn.C is not None
             rnn.C.normal_(std=0.6)
         made.network.readout.weight.normal_(std=0.6)
     return made
@@ -230,7 +229,6 @@ def test_predictions_need_no_targets() -> None:
     batch = batch_of()
     wrong = batch._replace(targets=torch.zeros_like(batch.targets))
     predictions = Trainer(logger=False, **QUIET).predict(made, loader(wrong, 10))
-    assert predictions is not None
     (found,) = predictions
     assert isinstance(found, Seq2SeqOutput)
     with torch.no_grad():

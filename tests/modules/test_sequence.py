@@ -185,12 +185,10 @@ def test_predict_returns_named_fields(target_step: str) -> None:
     model = ALRNNModule(2, 3, 8, 3, target_step=target_step)  # type: ignore[arg-type]
     batch = batch_of("classification", target_step)
     predictions = Trainer(logger=False, **QUIET).predict(model, loader(batch, 6))
-    assert predictions is not None
     (prediction,) = predictions
     assert isinstance(prediction, SequencePrediction)
     shape = (6,) if target_step == "last" else (6, 5)
     assert prediction.outputs.shape == (*shape, 3)
-    assert prediction.classes is not None
     assert torch.equal(prediction.classes, prediction.outputs.argmax(-1))
     assert prediction.states.shape == (6, 5, 8)
 

@@ -107,7 +107,6 @@ def test_gaussian_init() -> None:
     torch.manual_seed(0)
     rnn = ALRNN(200, 200, 100, init="gaussian")
     for values, std in ((rnn.A, 0.01), (rnn.W, 0.01), (rnn.h, 0.01), (rnn.C, 0.1)):
-        assert values is not None
         assert float(values.detach().std()) == pytest.approx(std, rel=0.2)
         assert abs(float(values.detach().mean())) < std
 
@@ -141,12 +140,10 @@ def test_near_identity_init(nonlinear: int, self_connections: str, coupling: flo
 def test_initial_states() -> None:
     inputs = torch.zeros(64, 1, 3)
     learned = ALRNN(3, 4, 1, initial_state="learned")
-    assert learned.z0 is not None
     with torch.no_grad():
         learned.z0.copy_(torch.arange(4.0))
     torch.testing.assert_close(learned(inputs).states[5, 0], learned.step(torch.arange(4.0)))
     learned(inputs).states.sum().backward()
-    assert learned.z0.grad is not None
     assert float(learned.z0.grad.abs().sum()) > 0
 
     uniform = ALRNN(3, 4, 1, initial_state="uniform", initial_radius=0.5)

@@ -26,7 +26,6 @@ def network(**options: Any) -> Seq2Seq:
             rnn.W.normal_(std=0.4)
             rnn.A.normal_(std=0.4)
             rnn.h.normal_(std=0.3)
-            assert rnn.C is not None
             rnn.C.normal_(std=0.5)
         made.readout.weight.normal_(std=1.0)
         made.readout.bias.normal_(std=0.1)
@@ -46,7 +45,6 @@ def example(batch: int = 7, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
 
 def one_step(rnn: ALRNN, z: Tensor, token: Tensor) -> Tensor:
     """The equation, unit by unit."""
-    assert rnn.C is not None
     phi = torch.stack(
         [z[i].relu() if i >= rnn.hidden_size - rnn.nonlinear_units else z[i] for i in range(len(z))],
     )

@@ -33,18 +33,15 @@ from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
 
 NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"
-TINY = [
-    *(*ADDITION, "--data.train_size=64", "--model.hidden_size=6", "--trainer.accelerator=cpu"),
-    *("--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0", "--trainer.gradient_clip_val=1"),
-    *("--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.callbacks+=FixedPoints", NO_FIGURES),
-    "--trainer.callbacks+=Dashboard",
-]
+TRAINER = ("max_epochs=2", "num_sanity_val_steps=0", "gradient_clip_val=1", "accelerator=cpu")
+PLAIN = [*ADDITION, "--data.train_size=64", "--model.hidden_size=6", *(f"--trainer.{option}" for option in TRAINER)]
+TINY = [*PLAIN, "--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.callbacks+=FixedPoints", NO_FIGURES]
+TINY += ["--trainer.callbacks+=Dashboard"]
+PLAIN += ["--trainer.callbacks=RegimeOccupancy", NO_FIGURES]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("no_verdict_figures")
 
 
 def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
@@ -129,7 +126,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
 
 def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> None:
     rates = ["--grid", "model.optimizer.lr=1e-3,1e30", "--model.optimizer=SGD", "--trainer.gradient_clip_val=null"]
-    assert sweep("swept", *OPTIONS, *rates) == 0
+    assert sweep("swept", *OPTIONS, *rates, base=PLAIN) == 0
     records = read_records("swept")
     for record in records:
         wild = record.run.settings["model.optimizer.lr"] == 1e30
@@ -138,7 +135,7 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
         assert bool(record.run.metrics) != wild
         assert ("training has diverged" in record.error) == wild
     # as many members, all of them tame
-    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:]) == 0
+    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:], base=PLAIN) == 0
     tame = [record for record in read_records("tame") if record.run.settings["model.optimizer.lr"] == 1e-3]
     for one, other in zip([record for record in records if not record.run.diverged], tame, strict=True):
         first, second = weights(Path("swept"), one), weights(Path("tame"), other)
@@ -188,7 +185,7 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
 
     monkeypatch.setattr(run_population, "_train", fail)
     monkeypatch.setattr(run_population, "do_run", do_run)
-    assert sweep("swept", *OPTIONS) == 2
+    assert sweep("swept", *OPTIONS, base=PLAIN) == 2
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
@@ -213,7 +210,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
 
     monkeypatch.setattr(run_population, "_train", train_few)
     monkeypatch.setattr(MemberFolders, "write_checkpoints", interrupt_the_third)
-    assert sweep("swept", *OPTIONS) == 130
+    assert sweep("swept", *OPTIONS, base=PLAIN) == 130
     assert "its halves are trained one after the other" in capsys.readouterr().err
     surroundings, whole = begun[0]
     halves = [work for _, work in begun[1:]]
@@ -228,7 +225,6 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     for half, resumed in zip(halves, (False, True), strict=True):
         for spec in half.specs:
             record = read_record(folder, spec.name)
-            assert record is not None
             assert (record.status, record.population, record.resumed) == ("done", half.population, resumed)
             assert record.epochs == 2
             path = folder / "runs" / spec.name / "record.json"
@@ -240,18 +236,18 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: True)
     options = [*OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
     options += ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
-    assert sweep("whole", *options) == 0
+    assert sweep("whole", *options, base=PLAIN) == 0
 
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(MemberFolders, "write_checkpoints", interrupt)
-        assert sweep("stopped", *options) == 130
+        assert sweep("stopped", *options, base=PLAIN) == 130
     for path in Path("stopped/populations").glob("*/members.json"):
         path.write_text("[{")  # what a broken disk leaves: the runs are put together anew
     with pytest.warns(UserWarning, match="members.json cannot be read"):
-        assert sweep("stopped", *options) == 0
+        assert sweep("stopped", *options, base=PLAIN) == 0
     for one, other in zip(read_records("whole"), read_records("stopped"), strict=True):
         assert one.run == other.run
         assert (one.population, one.epochs) == (other.population, other.epochs)
@@ -267,7 +263,8 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
-    assert sweep("swept", *OPTIONS, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
+    late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]
+    assert sweep("swept", *OPTIONS, *late, base=PLAIN) == 0
     for record in read_records("swept"):
         last = torch.load(f"swept/runs/{record.name}/checkpoints/last.ckpt", weights_only=True)
         assert (last["epoch"], last["global_step"]) == (2, 12)
@@ -276,7 +273,8 @@ def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
-    options = [*TINY, *OPTIONS, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
+    sizes = ["--nonlinear_units=0,6", "--seeds=1", "--jobs=1", "--trainer.max_epochs=30"]
+    options = [*TINY, *sizes, "--model.initial_state=uniform"]
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
     quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     start = time.monotonic()

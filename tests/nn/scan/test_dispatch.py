@@ -113,12 +113,12 @@ TINY = 1e-30  # a gradient that has decayed that far is no float32
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest entry
 
 
-@pytest.mark.parametrize("hidden", [1, 2, 17, 32, 50, 100, 200])
+@pytest.mark.parametrize("hidden", [1, 17, 50, 200])
 def test_every_backend_equals_eager(hidden: int) -> None:
     cases = [
         (batch, time, nonlinear)
         for batch in (1, 5, 6, 7, 64)
-        for time in (1, 2, 100)
+        for time in (1, 2, 40)
         for nonlinear in sorted({0, 1, hidden})
     ]
     options = list(itertools.product(("states", "last", "both"), (False, True), ("nonlinear", "all"), (3, None, 40)))
@@ -212,7 +212,6 @@ def test_eager_can_be_differentiated_twice() -> None:
 def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
     values = draw(2, 3, 3, 1)
     W = values["W"]
-    assert W is not None
     W.requires_grad_()
     states = scan(**values, nonlinear_units=1, backend="fused").states  # type: ignore[arg-type]
     (grad,) = torch.autograd.grad(states.square().sum(), W, create_graph=True)
@@ -223,7 +222,6 @@ def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
 def test_writing_into_an_output_does_not_corrupt_gradients() -> None:
     values = draw(2, 3, 3, 1)
     W = values["W"]
-    assert W is not None
     W.requires_grad_()
 
     def gradient(spoil: bool) -> Tensor:
@@ -364,7 +362,6 @@ def test_the_operator_itself_casts_under_autocast(backend: str) -> None:
     values = {name: None if v is None else v.float() for name, v in draw(2, 3, 4, 1).items()}
     expected = torch.ops.lightning_alrnn.scan.default(*values.values(), torch.tensor(1), None, backend)
     W = values["W"]
-    assert W is not None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = torch.mm(W, torch.eye(4))  # bfloat16
         assert mixed.dtype == torch.bfloat16
@@ -379,7 +376,6 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ALRNN_BACKEND", "eager")
     assert torch.equal(run(values, 1, "auto", None, "states")[0][0], exact[0])
     leaf = values["h"]
-    assert leaf is not None
     states = scan(**{**values, "h": leaf.clone().requires_grad_()}, nonlinear_units=1).states  # type: ignore[arg-type]
     assert "Stack" in type(states.grad_fn).__name__
     # what is asked for by name comes first

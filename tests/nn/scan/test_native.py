@@ -143,8 +143,8 @@ def every_thread_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("M", [1, 2, 17, 32, 50, 100, 200])
 def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
     turn = 0
-    for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 100), sorted({0, 1, M})):
-        if K == 40 and T == 100 and B == 64:
+    for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 40), sorted({0, 1, M})):
+        if K == 40 and T == 40 and B == 64:
             continue  # most of the time, for nothing that the others do not cover
         exact = problem(B, T, M, P, K, padded, seed=T)
         leaves = with_leaves(exact)
@@ -229,8 +229,6 @@ def test_gradients_are_deterministic(threads: int) -> None:
     for _ in range(5):
         _, _, again = run(p, grad, None, threads)
         for x, y in zip(first, again, strict=True):
-            assert x is not None
-            assert y is not None
             assert torch.equal(x, y)
 
 
@@ -239,8 +237,6 @@ def test_strides(level: str) -> None:
     p = problem(7, 9, 17, 5, 4, padded=True).single()
     grad, grad_last = torch.randn(7, 9, 17), torch.randn(7, 17)
     states, last, gradients = run(p, grad, grad_last, 1, level)
-    assert p.C is not None
-    assert p.lengths is not None
     every_second = torch.stack((p.lengths, p.lengths), dim=1)[:, 0]
     wide = torch.randn(7, 9, 8)
     wide[..., ::2] = p.inputs
@@ -262,8 +258,6 @@ def test_strides(level: str) -> None:
         assert torch.equal(states, again)
         assert torch.equal(last, last_again)
         for x, y in zip(gradients, gradients_again, strict=True):
-            assert x is not None
-            assert y is not None
             assert torch.equal(x, y)
 
 
@@ -300,7 +294,6 @@ def test_empty() -> None:
     grad_last = torch.randn(3, 17)
     _, last, gradients = run(p, None, grad_last)
     assert torch.equal(last, p.state)
-    assert gradients.state is not None
     assert torch.equal(gradients.state, grad_last)
 
 
@@ -317,8 +310,6 @@ def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> No
     expected = eager_gradients(exact, [(states, grad.double())], leaves)
     actual, _, gradients = run(exact.single(), grad, None, 1, level)
     torch.testing.assert_close(actual.double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
-    assert gradients.inputs is not None
-    assert expected.inputs is not None
     torch.testing.assert_close(gradients.inputs.double(), expected.inputs, equal_nan=True, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients.W.double(), expected.W, equal_nan=True, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients.A.double(), expected.A, equal_nan=True, rtol=1e-4, atol=1e-4)
@@ -329,15 +320,12 @@ def test_nan_in_padding_stays_there(level: str) -> None:
     p = problem(7, 12, 17, 5, 3, padded=True).single()
     grad = torch.randn(7, 12, 17)
     states, last, gradients = run(p, grad, None, 1, level)
-    assert p.lengths is not None
     past = torch.arange(12) >= p.lengths[:, None]
     p.inputs[past], grad[past] = float("nan"), float("nan")
     again, last_again, gradients_again = run(p, grad, None, 1, level)
     assert torch.equal(states, again)
     assert torch.equal(last, last_again)
     for x, y in zip(gradients, gradients_again, strict=True):
-        assert x is not None
-        assert y is not None
         assert torch.equal(x, y)
 
 
@@ -346,7 +334,6 @@ def test_slope_at_zero_is_zero(level: str) -> None:
     zero = torch.zeros(1, 2)
     p = Problem(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], torch.tensor(1), None)
     _, _, gradients = run(p, torch.ones(1, 1, 2), None, 1, level)
-    assert gradients.state is not None
     assert gradients.state.tolist() == [[2.0, 0.0]]
 
 
@@ -431,7 +418,6 @@ def test_after_fork() -> None:
 
 def test_errors() -> None:
     p = problem(3, 5, 4, 1, 2).single()
-    assert p.C is not None
     with pytest.raises(TypeError, match="W"):
         native_forward(*p._replace(W=p.W.double()))
     with pytest.raises(TypeError, match="lengths"):
