@@ -58,11 +58,6 @@ def test_options_on_a_screen_exist(name: str, options: dict[str, set[str]], caps
     assert found
 
 
-def test_a_screen_with_an_option_that_is_none_would_not_pass(options: dict[str, set[str]]) -> None:
-    assert "--model.nonlinear_units" in options["fit"]
-    assert not {"--model.no_such", "--nonlinear_units", "--jobs"} & options["fit"]
-
-
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["--config", "digits", "--help"]])
 def test_help_without_a_command_is_the_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments)

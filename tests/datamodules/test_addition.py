@@ -19,10 +19,8 @@ def test_attributes() -> None:
     batch = Addition(train_size=3).build("train")
     assert batch.inputs.shape == (3, 100, 2)
     assert batch.inputs.dtype == batch.targets.dtype == torch.float32
-    assert batch.lengths.tolist() == [100, 100, 100]
-    assert batch.lengths.dtype == torch.int64
-    assert batch.mask is None
-    assert batch.group is None
+    assert (batch.lengths.tolist(), batch.lengths.dtype) == ([100] * 3, torch.int64)
+    assert (batch.mask, batch.group) == (None, None)
 
 
 @pytest.mark.parametrize("length", [4, 5, 7, 10])

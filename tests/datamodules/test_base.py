@@ -346,87 +346,45 @@ def test_setup_builds_what_the_stage_needs_once(stage: str, splits: list[str]) -
     assert data.built == splits
 
 
-def test_empty_split_is_named() -> None:
+@pytest.mark.parametrize(
+    ("kind", "field", "values", "message"),
+    [
+        (Numbered, "targets", torch.tensor([[0], [1], [torch.nan]]), r"targets .* finite.*1 NaN.* \[2, 0\] \(nan\)"),
+        (Numbered, "group", torch.tensor([0, 0, 2]), r"groups .* from 0 to 1 \(2 group_names\), got 2 at index 2"),
+        (Numbered, "group", torch.tensor([-1, 0, 0]), r"groups .* from 0 to 1 \(2 group_names\), got -1 at index 0"),
+        (Recorded, "group", torch.tensor([0, 1, 2]), r"groups .* from 0 to 1 .* got 2 at index 2"),
+        (Recorded, "spikes", torch.ones(3, 4, 2) / torch.tensor([1, 1, 0])[:, None, None],
+         r"spikes must be finite.*8 NaN or infinite .* \[2, 0, 0\] \(inf\)"),
+        (Numbered, "phase", torch.tensor([[0, 1, 0, 1]]), r"phases .* int64 of shape \(3, 4\), .* \(1, 4\): give"),
+        (Numbered, "phase", torch.tensor([[0, 1]] * 3), r"got int64 of shape \(3, 2\)"),
+        (Numbered, "phase", torch.arange(3), r"got int64 of shape \(3,\)"),
+        (Numbered, "phase", torch.ones(3, 4), r"got float32 of shape \(3, 4\): give -1 to steps without a phase"),
+        (Numbered, "phase", torch.tensor([[-1, 1, 0, 2]] * 3), r"from 0 to 1 \(2 phase_names\), .* got 2 .*\[0, 3\]"),
+    ],
+)  # fmt: skip
+def test_a_split_is_checked_and_named(kind: type[Numbered], field: str, values: torch.Tensor, message: str) -> None:
+    class Changed(kind):  # type: ignore[misc,valid-type]
+        group_names, phase_names = ["a", "b"], ["stimulus", "delay"]
+
+        def build(self, split: Split) -> SequenceBatch:
+            whole = {"group": torch.zeros(3, dtype=torch.int64), field: values}
+            return super().build(split)._replace(**whole)
+
+    with pytest.raises(ValueError, match=f"^val .*{message}"):
+        Changed(sizes=(1, 3, 1)).dataset("val")
+
+
+def test_an_empty_split_is_named() -> None:
     with pytest.raises(ValueError, match="the val split of Numbered is empty: it needs at least one sequence"):
         Numbered(sizes=(1, 0, 1)).setup("fit")
-
-
-def test_split_with_nan_is_named() -> None:
-    class Broken(Numbered):
-        def build(self, split: Split) -> SequenceBatch:
-            batch = super().build(split)
-            batch.targets[2] = torch.nan
-            return batch
-
-    with pytest.raises(ValueError, match=r"train targets must be finite.*1 NaN.* at index \[2, 0\] \(nan\)"):
-        Broken().dataset("train")
-
-
-@pytest.mark.parametrize(("group", "index"), [(2, 4), (-1, 0)])
-def test_split_with_a_group_that_has_no_name_is_named(group: int, index: int) -> None:
-    class Grouped(Numbered):
-        group_names = ["a", "b"]  # noqa: RUF012  # as a DataModule sets it
-
-        def build(self, split: Split) -> SequenceBatch:
-            groups = torch.zeros(self.sizes[split], dtype=torch.int64)
-            groups[index] = group
-            return super().build(split)._replace(group=groups)
-
-    message = rf"train groups must be indices from 0 to 1 \(2 group_names\), got {group} at index {index}"
-    with pytest.raises(ValueError, match=message):
-        Grouped().dataset("train")
-
-
-def test_spikes_and_groups_of_a_recording_are_checked() -> None:
-    class Broken(Recorded):
-        def build(self, split: Split) -> NeuralBatch:
-            batch = super().build(split)
-            return batch._replace(spikes=batch.spikes.float() / (batch.targets != 3)[:, None, None])
-
-    with pytest.raises(
-        ValueError, match=r"train spikes must be finite.*8 NaN or infinite .* at index \[3, 0, 0\] \(inf\)"
-    ):
-        Broken().dataset("train")
-    named = Recorded()
-    named.group_names = ["a", "b", "c"]
-    with pytest.raises(ValueError, match=r"train groups must be indices from 0 to 2 .* got 3 at index 3"):
-        named.dataset("train")
 
 
 def phases(*rows: list[int]) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-@pytest.mark.parametrize(
-    ("phase", "message"),
-    [
-        (
-            phases([0, 1, 0, 1]),
-            r"val phases must be int64 of shape \(5, 4\), one for each step .* of shape \(1, 4\): give",
-        ),
-        (phases(*[[0, 1]] * 5), r"got int64 of shape \(5, 2\)"),
-        (torch.arange(5), r"got int64 of shape \(5,\)"),
-        (phases(*[[0, 1, 0, 1]] * 5).float(), r"got float32 of shape \(5, 4\): give -1 to steps without a phase"),
-        (phases(*[[-1, 1, 0, 2]] * 5), r"from 0 to 1 \(2 phase_names\), .* got 2 at index \[0, 3\]: name every phase"),
-        (phases(*[[-1, 1, -7, 0]] * 5), None),
-    ],
-)
-def test_phases_are_checked(phase: torch.Tensor, message: str | None) -> None:
-    class Phased(Numbered):
-        phase_names = ["stimulus", "delay"]  # noqa: RUF012
-
-        def build(self, split: Split) -> SequenceBatch:
-            return super().build(split)._replace(phase=phase)
-
-    if message is None:
-        batch = next(iter(Phased().val_dataloader()))
-        assert torch.equal(batch.phase, phase[:2])
-    else:
-        with pytest.raises(ValueError, match=message):
-            Phased().dataset("val")
-
-
-def test_phases_past_the_length_need_no_name() -> None:
+def test_phases_past_the_length_and_below_zero_need_no_name() -> None:
+    check_phases("phases", phases([0, -1, -7]), torch.zeros(1, 3, 3), torch.tensor([3]), ["stimulus"])
     check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([1]), ["stimulus"])
     check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([2]))
 

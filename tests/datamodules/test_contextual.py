@@ -27,11 +27,9 @@ class TestReference:
         assert data.class_names == ["negative", "positive"]
         assert data.group_names == ["normal", "inverted"]
         batch = data.build("train")
-        assert batch.inputs.shape == (1000, 100, 4)
-        assert batch.inputs.dtype == torch.float32
-        assert batch.targets.shape == (1000,)
-        assert batch.targets.dtype == batch.lengths.dtype == torch.int64
-        assert (batch.lengths == 100).all()
+        assert (batch.inputs.shape, batch.inputs.dtype) == ((1000, 100, 4), torch.float32)
+        assert (batch.targets.shape, batch.targets.dtype) == ((1000,), torch.int64)
+        assert batch.lengths.tolist() == [100] * 1000
         assert batch.mask is None
         names = [data.phase_names[index] for index in batch.phase[-1]]
         assert names == ["context"] + ["evidence"] * 98 + ["response"]

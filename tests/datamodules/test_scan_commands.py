@@ -132,15 +132,10 @@ def test_padding_lengths_and_mask(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", GENERATED)
-def test_every_pair_of_every_split_is_right(split: str, everything: dict[str, list[str]]) -> None:
-    for batch in built(split).values():
-        for command, actions in pairs(batch):
-            assert everything[command] == actions
-
-
-@pytest.mark.parametrize("split", GENERATED)
-def test_the_parts_do_not_overlap_and_leave_nothing_out(split: str, everything: dict[str, list[str]]) -> None:
-    train, val, test = (Counter(command for command, _ in pairs(built(split)[part])) for part in SPLITS)
+def test_the_parts_are_right_do_not_overlap_and_leave_nothing_out(split: str, everything: dict[str, list[str]]) -> None:
+    parts = [pairs(built(split)[part]) for part in SPLITS]
+    assert all(everything[command] == actions for part in parts for command, actions in part)
+    train, val, test = (Counter(command for command, _ in part) for part in parts)
     assert not train.keys() & val.keys()
     assert not train.keys() & test.keys()
     assert not val.keys() & test.keys()

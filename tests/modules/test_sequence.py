@@ -250,14 +250,8 @@ def test_inputs_added_to_the_units_as_they_are(nonlinear: int) -> None:
     [
         ({"input_matrix": "none"}, "input_matrix must be one of 'learned', 'identity', got 'none'"),
         ({"input_matrix": "identity"}, r"so input_size must be hidden_size \(M=8\), got 2: make them equal"),
-        (
-            {"input_matrix": "identity", "encoder": nn.Embedding(10, 4)},
-            r"so output_size of Embedding must be hidden_size \(M=8\), got 4",
-        ),
-        (
-            {"input_matrix": "identity", "encoder": nn.Linear(2, 8), "core": "GRU"},
-            "is for core='ALRNN', got core='GRU', which has input weights of its own: set input_matrix='learned'",
-        ),
+        ({"input_matrix": "identity", "encoder": nn.Embedding(10, 4)}, r"output_size of Embedding must be .* got 4"),
+        ({"input_matrix": "identity", "encoder": nn.Linear(2, 8), "core": "GRU"}, "for core='ALRNN', got core='GRU'"),
     ],
 )
 def test_inputs_that_cannot_be_added(arguments: dict[str, Any], message: str) -> None:
@@ -337,21 +331,15 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_wrong_batches() -> None:
     trainer = Trainer(logger=False, **QUIET)
     model = ALRNNModule(2, 3, 8, 3)
-    with pytest.raises(
-        ValueError, match=r"targets for classification at last step must be int64 classes of shape \(4,\)"
-    ):
-        trainer.validate(model, loader(batch_of("regression", "last")), verbose=False)
     pairs = DataLoader([(torch.randn(5, 2), 1)] * 4)  # type: ignore[arg-type,var-annotated]
-    with pytest.raises(
-        TypeError, match=r"must be a lightning_alrnn.SequenceBatch\(inputs, targets, lengths\), got list"
+    wide = batch_of("classification", "last")._replace(inputs=torch.randn(6, 5, 3))
+    for batches, message in (
+        (loader(batch_of("regression", "last")), r"targets for classification .* int64 classes of shape \(4,\)"),
+        (pairs, r"must be a lightning_alrnn.SequenceBatch\(inputs, targets, lengths\), got list"),
+        (loader(wide), r"input_size=2\).*got \(4, 5, 3\)"),
     ):
-        trainer.validate(model, pairs, verbose=False)
-    with pytest.raises(ValueError, match=r"input_size=2\).*got \(4, 5, 3\)"):
-        trainer.validate(
-            model,
-            loader(batch_of("classification", "last")._replace(inputs=torch.randn(6, 5, 3))),
-            verbose=False,
-        )
+        with pytest.raises((ValueError, TypeError), match=message):
+            trainer.validate(model, batches, verbose=False)
 
 
 def test_best_and_last_checkpoints_by_default() -> None:

@@ -211,8 +211,7 @@ def test_eager_can_be_differentiated_twice() -> None:
 
 def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
     values = draw(2, 3, 3, 1)
-    W = values["W"]
-    W.requires_grad_()
+    W = values["W"].requires_grad_()
     states = scan(**values, nonlinear_units=1, backend="fused").states  # type: ignore[arg-type]
     (grad,) = torch.autograd.grad(states.square().sum(), W, create_graph=True)
     with pytest.raises(RuntimeError, match="use backend='eager' for second derivatives"):
@@ -221,8 +220,7 @@ def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
 
 def test_writing_into_an_output_does_not_corrupt_gradients() -> None:
     values = draw(2, 3, 3, 1)
-    W = values["W"]
-    W.requires_grad_()
+    W = values["W"].requires_grad_()
 
     def gradient(spoil: bool) -> Tensor:
         states, last = scan(**values, nonlinear_units=1, backend="fused")  # type: ignore[arg-type]

@@ -98,16 +98,8 @@ def test_what_is_not_contiguous() -> None:
     expected = run(arguments, grad_states, grad_last)
     assert_near(run(turned, grad_states.mT.contiguous().mT, grad_last.mT.contiguous().mT), expected)
     # one tensor for all networks, and a gradient that is one number, as of a sum
-    shared: Arguments = (
-        inputs[:1].expand(3, -1, -1, -1),
-        state,
-        A,
-        W[:1].expand(3, -1, -1),
-        C,
-        h,
-        P[:1].expand(3),
-        None,
-    )
+    one_for_all = inputs[:1].expand(3, -1, -1, -1), W[:1].expand(3, -1, -1)
+    shared: Arguments = (one_for_all[0], state, A, one_for_all[1], C, h, P[:1].expand(3), None)
     one = torch.ones(()).expand(3, 5, 4, 17)
     assert_near(run(shared, one, None), exact(shared, one, None))
 
