@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from official_files import idx_bytes, wav_bytes, write_tar
 
+from lightning_alrnn import datamodules
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.datamodules.speech_commands import TEN_WORDS
@@ -62,8 +65,11 @@ def test_config_runs(name: str) -> None:
     for beginning, write in FILES.items():
         if name.startswith(beginning):
             write()
+    task = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))["data"]["class_path"].rpartition(".")[2]
+    options = signature(getattr(datamodules, task)).parameters  # a batch is all that is taken: a few trials will do
+    sizes = [f"--data.{size}=300" for size in ("train_size", "val_size", "test_size") if size in options]
     for command in ("fit", "validate", "test", "predict"):
-        main([command, "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+        main([command, "--config", name, *sizes, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
