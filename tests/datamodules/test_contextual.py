@@ -99,11 +99,6 @@ class TestReference:
             gain = math.comb(98, 49) / 2**99
             assert (agrees.double().mean(0) - 0.5 - gain).abs().max() < five_sigma(0.5, len(answers))
 
-    def test_nor_the_evidence_without_the_context(self) -> None:
-        batch = ContextualIntegration(train_size=20_000).build("train")
-        positive = batch.inputs[..., 2].double().sum(1) > 0
-        assert abs(float((positive == batch.targets.bool()).double().mean()) - 0.5) < five_sigma(0.5, 20_000)
-
 
 class TestTies:
     def test_others_keep_their_odds(self) -> None:

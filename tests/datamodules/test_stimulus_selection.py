@@ -128,19 +128,6 @@ class TestExplicit:
             counts = steps.unique(return_counts=True)[1] / size
             assert (counts - 1 / len(options)).abs().max() < five_sigma(1 / len(options), size)
 
-    def test_scores_linear_in_what_was_shown_tell_the_choice(self) -> None:
-        batch = StimulusSelection(train_size=500).build("train")
-        shown = batch.inputs.amax(1)  # each channel: whether it was on
-        left, right, low, high, _, _, localisation, pitch = shown.T
-        scores = torch.stack([left + localisation, low + pitch, 1.5 * (right + high)], dim=1)
-        assert (scores.argmax(1) == batch.targets).all()
-
-    def test_but_not_without_the_rule(self) -> None:
-        batch = StimulusSelection(train_size=500).build("train")
-        mixed = batch.inputs[..., :4].amax(1).sum(1) == 2
-        left_high = mixed & (batch.inputs[..., [0, 3]].amax(1).sum(1) == 2)
-        assert set(batch.targets[left_high].tolist()) == {0, 2}
-
     @pytest.mark.parametrize("options", [{}, {"neural": True}, {"context": "inferred"}])
     def test_a_trial_depends_on_seed_and_split_alone(self, options) -> None:
         few = StimulusSelection(train_size=3, val_size=3, **options)

@@ -39,6 +39,7 @@ TINY = [*PLAIN, "--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.ca
 TINY += ["--trainer.callbacks+=Dashboard"]
 PLAIN += ["--trainer.callbacks=RegimeOccupancy", NO_FIGURES]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
+TWO = ["--nonlinear_units=0,6", "--seeds=1"]
 
 
 pytestmark = pytest.mark.usefixtures("no_verdict_figures")
@@ -102,7 +103,7 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
 
 def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
-    assert sweep("swept", *OPTIONS, *schedule) == 0
+    assert sweep("swept", *TWO, *schedule, base=PLAIN) == 0
     record = read_records("swept")[-1]
     folder = Path("swept/runs") / record.name
     module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
@@ -112,7 +113,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     events = EventAccumulator("swept/runs/again").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
     # training goes on as that of a network which was trained alone
-    assert sweep("off", *OPTIONS, "--population=off", *schedule) == 0
+    assert sweep("off", *TWO, "--population=off", *schedule, base=PLAIN) == 0
     for name in ("swept", "off"):
         path = Path(name, "runs", record.name)
         further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
@@ -234,7 +235,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: True)
-    options = [*OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
+    options = [*TWO, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
     options += ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
     assert sweep("whole", *options, base=PLAIN) == 0
 
@@ -264,7 +265,7 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
 
 def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
     late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]
-    assert sweep("swept", *OPTIONS, *late, base=PLAIN) == 0
+    assert sweep("swept", *TWO, *late, base=PLAIN) == 0
     for record in read_records("swept"):
         last = torch.load(f"swept/runs/{record.name}/checkpoints/last.ckpt", weights_only=True)
         assert (last["epoch"], last["global_step"]) == (2, 12)
@@ -273,8 +274,7 @@ def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
-    sizes = ["--nonlinear_units=0,6", "--seeds=1", "--jobs=1", "--trainer.max_epochs=30"]
-    options = [*TINY, *sizes, "--model.initial_state=uniform"]
+    options = [*TINY, *TWO, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
     quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     start = time.monotonic()
