@@ -132,16 +132,6 @@ def test_a_callback_that_names_its_network_is_left_alone() -> None:
     assert {"encoder/units/active", "decoder/units/active"} <= logged
 
 
-def test_spectrum_is_for_each_network_and_for_networks_with_regimes() -> None:
-    write_scan()
-    given = ["--trainer.callbacks=Spectrum"]
-    logged = set(run_cli(["fit", *SCAN, *given]).trainer.callback_metrics)
-    assert {"encoder/spectrum/pc1_angle", "decoder/spectrum/pc1_angle"} <= logged
-    for core, watched in (("ALRNN", True), ("torch.nn.GRU", False)):
-        logged = set(run_cli(["fit", *TINY, *given, f"--model.core={core}"]).trainer.callback_metrics)
-        assert ("spectrum/pc1_angle" in logged) == watched
-
-
 def test_an_encoder_by_its_name() -> None:
     data = ["--data=SequentialDigits", "--data.order=pixel"]
     common = [*data, "--trainer.limit_train_batches=1", *ONE_EPOCH]
@@ -351,12 +341,13 @@ def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
 
 def test_callbacks_that_are_not_on_by_default() -> None:
     write_scan()
-    given = ["--trainer.callbacks+=LatentTrajectories", "--trainer.callbacks+=UnitAblation"]
+    given = [f"--trainer.callbacks+={name}" for name in ("LatentTrajectories", "Spectrum", "UnitAblation")]
     logged = set(run_cli(["fit", *TINY, *given]).trainer.callback_metrics)
-    assert {"latent/pc1_variance", "ablation/silence_max", "fixed_points/bifurcation", "regime/visited"} <= logged
+    keys = {"latent/pc1_variance", "spectrum/pc1_angle"}
+    assert {*keys, "ablation/silence_max", "fixed_points/bifurcation", "regime/visited"} <= logged
     logged = set(run_cli(["fit", *TINY, *given, "--model.core=torch.nn.GRU"]).trainer.callback_metrics)
-    assert not any(key.startswith(("latent", "ablation")) for key in logged)
-    logged = set(run_cli(["fit", *SCAN, *given[:1]]).trainer.callback_metrics)
-    assert {"encoder/latent/pc1_variance", "decoder/latent/pc1_variance"} <= logged
+    assert not any(key.startswith(("latent", "spectrum", "ablation")) for key in logged)
+    logged = set(run_cli(["fit", *SCAN, *given[:2]]).trainer.callback_metrics)
+    assert {f"{network}/{key}" for network in ("encoder", "decoder") for key in keys} <= logged
     with pytest.raises(MisconfigurationException, match="ALRNNSeq2Seq does not: use ALRNNModule"):
         run_cli(["fit", *SCAN, *given])

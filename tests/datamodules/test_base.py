@@ -1,10 +1,6 @@
 """What all DataModules share."""
 
-import json
-import os
 import pickle
-import subprocess
-import sys
 import threading
 import weakref
 from itertools import chain
@@ -20,13 +16,13 @@ from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-import lightning_alrnn.datamodules
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import Addition, SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     EpochSampler,
+    check_classes,
     check_phases,
     draw_trials,
     full_lengths,
@@ -457,38 +453,8 @@ class TestDrawTrials:
         assert np.array_equal(drawn, np.concatenate(expected)[:2000])
 
 
-def test_two_processes(tmp_path: Path) -> None:
-    """Trained, resumed, validated and tested by Lightning on two gloo processes."""
-    package = Path(next(iter(lightning_alrnn.__path__)))
-    processes = []
-    for rank in range(2):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")]),
-            "LOCAL_RANK": str(rank),  # tells Lightning that the processes are started for it
-            "OMP_NUM_THREADS": "1",
-        }
-        script = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
-        processes.append(subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-3000:]
-    ranks = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
-    # 11 sequences for validation and 5 for testing do not divide by two: nobody may see one twice
-    for split, expected in (("val", range(11)), ("test", range(5))):
-        seen = [rank[split] for rank in ranks]
-        assert sorted(flat(seen)) == list(expected)
-        assert all(seen)
-    # step by step, the two of them train on what one process trains on with twice the batch size
-    alone = numbers_of_epochs(Renewed(sizes=(20, 11, 5), batch_size=4), 3)
-    for name, epochs in (("train", (0, 1, 2)), ("resumed", (1, 2))):
-        together = [sorted(flat(list(steps))) for steps in zip(*(rank[name] for rank in ranks), strict=True)]
-        assert together == [sorted(step) for epoch in epochs for step in alone[epoch]]
-
-
-def numbers_of_epochs(data: SequenceDataModule, epochs: int) -> list[list[list[int]]]:
-    loader = data.train_dataloader()
-    return [numbers(loader) for _ in range(epochs)]
+def test_classes_past_the_length_are_not_looked_at() -> None:
+    targets = torch.tensor([[0, 2, 9], [1, 0, 2]])
+    check_classes("y", targets, 3, torch.tensor([2, 3]))
+    with pytest.raises(ValueError, match=r"from 0 to 2 \(3 classes\), got 9 at index \[0, 2\].*mask to 0"):
+        check_classes("y", targets, 3, torch.tensor([3, 3]))

@@ -100,12 +100,3 @@ def test_a_compiled_module_trains_to_the_same_weights(kind: str, backend: str) -
     assert found == pytest.approx(metrics, rel=1e-5)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name], value, rtol=0, atol=1e-5, msg=name)
-
-
-def test_a_compiled_core_trains_to_the_same_weights() -> None:
-    expected, module = build("sequence"), build("sequence")
-    train(expected, "sequence", epochs=2)
-    module.core.compile(backend="eager")  # type: ignore[operator,union-attr]
-    train(module, "sequence", epochs=2)
-    for name, value in expected.state_dict().items():
-        torch.testing.assert_close(module.state_dict()[name], value, rtol=0, atol=1e-5, msg=name)
