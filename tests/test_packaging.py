@@ -65,5 +65,5 @@ def test_wheel_installs_one_package_and_one_command(wheel: Path) -> None:
 @pytest.mark.parametrize("folder", ["callbacks", "datamodules"])
 def test_folders_cannot_be_imported_under_their_short_name(folder: str) -> None:
     spec = importlib.util.spec_from_file_location(folder, ROOT / "lightning_alrnn" / folder / "__init__.py")
-    with pytest.raises(ImportError, match=rf"import it as lightning_alrnn\.{folder}, not as {folder}"):
+    with pytest.raises(ImportError, match=rf"lightning_alrnn\.{folder}"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))

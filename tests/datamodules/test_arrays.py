@@ -261,6 +261,8 @@ class TestPadding:
         batch = everything(Arrays([np.ones((1, 2))] * 3, [0, 1, 0]))
         assert batch.inputs.shape == (3, 1, 2)
         assert batch.lengths.tolist() == [1, 1, 1]
+        # every step is then the last step
+        assert meaning(Arrays(inputs(steps=1), np.ones((N, 1)))) == ("regression", "last", 1)
 
     def test_many_different_types_in_a_list(self) -> None:
         series = [np.ones((2, 1), np.float32), torch.ones(3, 1, dtype=torch.int32), [[1.0]]] * 40
@@ -405,7 +407,7 @@ class TestFiles:
         assert torch.equal(batch.inputs[:, :2], torch.as_tensor(inputs()[:, :2]).float())
         assert not batch.inputs[:, 2:].any()
 
-    @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "f2"])
+    @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "f2", "u2"])
     @pytest.mark.parametrize("order", ["C", "F"])
     def test_byte_orders_and_memory_layouts(self, tmp_path: Path, dtype: str, order: str) -> None:
         values = np.arange(N * T * K).reshape(N, T, K)

@@ -169,6 +169,15 @@ def test_evaluation_does_not_see_the_spikes() -> None:
     assert alone.lengths.tolist() == [4] * 10
 
 
+def test_steps_return_what_callbacks_need() -> None:
+    made, batch = model(), batch_of()
+    for step in (made.training_step, made.validation_step):
+        output = step(batch, 0)
+        assert (output["states"].shape, output["states"].requires_grad) == ((10, T, M), False)
+        assert all(torch.equal(output[name], getattr(batch, name)) for name in ("lengths", "group"))
+    assert "group" not in made.training_step(batch_of(grouped=False), 0)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 def test_every_part_learns(alpha: float) -> None:
     made = model(alpha=alpha)

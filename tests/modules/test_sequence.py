@@ -193,7 +193,19 @@ def test_predict_returns_named_fields(target_step: str) -> None:
     assert prediction.states.shape == (6, 5, 8)
 
 
+class Twice(nn.Module):
+    """A core of one's own."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, hidden_size)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
+        return 2 * self.linear(inputs), None
+
+
 def test_cores_by_name_path_class_and_as_a_module() -> None:
+    assert ALRNNModule(2, 3, 8, core=Twice)(torch.randn(4, 5, 2)).states.shape == (4, 5, 8)
     for core in ("GRU", "torch.nn.GRU", nn.GRU):
         made = ALRNNModule(2, 3, 8, core=core).core
         assert isinstance(made, nn.GRU)
@@ -397,7 +409,7 @@ class Breaks(ALRNNModule):
         return loss, weight
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.how == "update" and self.current_epoch == 2:
+        if self.how == "update" and self.current_epoch == 2 and batch_idx == 1:
             with torch.no_grad():
                 self.readout.weight.fill_(math.nan)
 
