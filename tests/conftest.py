@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import socket
+import pickle
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -53,29 +58,63 @@ def by_hand() -> Callable[[Tensor, Tensor, int], BruteForce]:
     return count_by_hand
 
 
-def _start(rank: int, port: int, world_size: int, function: Callable[..., Any], folder: str, args: Any) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _serve(rank: int, store: str, asked: Connection) -> None:
+    """Do what is asked for, in a process of a group of two; each group is a new one, as a test may leave its own."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    try:
-        torch.save(function(rank, world_size, *args), Path(folder) / f"{rank}.pt")
-    finally:
+    environment = dict(os.environ)
+    for number in itertools.count():
+        try:
+            function, folder, args = asked.recv()
+        except EOFError:
+            return
+        os.chdir(folder)
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store}-{number}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        )
+        try:
+            answer: Any = function(rank, 2, *args)
+        except BaseException:
+            answer = RuntimeError(traceback.format_exc())
         torch.distributed.destroy_process_group()
-
-
-def run_processes(function: Callable[..., Any], folder: Path, *args: Any, world_size: int = 2) -> list[Any]:
-    """Run ``function(rank, world_size, *args)`` in gloo processes and return what each returned."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.multiprocessing.spawn(_start, (port, world_size, function, str(folder), args), nprocs=world_size)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+        os.environ.clear()
+        os.environ.update(environment)
+        asked.send_bytes(pickle.dumps(answer))
 
 
 @pytest.fixture(scope="session")
-def processes() -> Callable[..., list[Any]]:
-    return run_processes
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
+    """Run ``function(rank, world_size, *args)`` in two gloo processes, which are kept, and return their answers."""
+    context, store = torch.multiprocessing.get_context("spawn"), tmp_path_factory.mktemp("processes") / "store"
+    ends: list[Connection] = []
+
+    def run(function: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not ends:
+            for rank in range(2):
+                ours, theirs = context.Pipe()
+                context.Process(target=_serve, args=(rank, str(store), theirs), daemon=True).start()
+                theirs.close()
+                ends.append(ours)
+        for end in ends:
+            end.send((function, folder, args))
+        answers = [pickle.loads(end.recv_bytes()) for end in ends]
+        for answer in answers:
+            if isinstance(answer, RuntimeError):
+                raise answer
+        return answers
+
+    yield run
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture
+def no_verdict_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict is judged and written as JSON, and neither drawn nor made a page of."""
+    report = "lightning_alrnn.sweep.report"
+    monkeypatch.setattr(f"{report}.plot_verdict", lambda verdict: None)
+    monkeypatch.setattr(f"{report}.save_figure", lambda figure, path: None)
+    monkeypatch.setattr(f"{report}.verdict_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs
 import torch
 from disks import mounted_disk
 from hypothesis import HealthCheck, given, settings
@@ -21,13 +22,7 @@ from tiny_runs import Sequences, build
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-}
+QUIET: dict[str, Any] = tiny_runs.QUIET | {"devices": 1, "num_sanity_val_steps": 0}
 RAN = Path("code-ran")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_runs import ADDITION
 from disks import mounted_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,16 +21,7 @@ from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Arrays
 
-DATA = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=32",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_progress_bar=false",
-]
+DATA = [*ADDITION, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 FIT = ["fit", *DATA, "--trainer.max_epochs=1", "--model.hidden_size=6"]
 CHECKPOINT = Path("runs/Addition/version_0/checkpoints/last.ckpt")
 
@@ -53,11 +45,13 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
     cases = {"cut": "only the beginning", "text": "is no checkpoint", "weights": "lacks state_dict"}
-    for name, message in {**cases, "absent": "no such file", "size": "size mismatch for core.W"}.items():
-        for command in (["test", *DATA], [*FIT, "--trainer.max_epochs=2"], ["analyze", *DATA]):
-            said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
-            assert "alrnn: error: " in said
-            assert message in said
+    cases |= {"absent": "no such file", "size": "size mismatch for core.W"}
+    test, analyze, resume = ["test", *DATA], ["analyze", *DATA], [*FIT, "--trainer.max_epochs=2"]
+    pairs = [*((test, name) for name in cases), (analyze, "cut"), (analyze, "size"), (resume, "text"), (resume, "size")]
+    for command, name in pairs:
+        said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
+        assert "alrnn: error: " in said
+        assert cases[name] in said
     said = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
     assert "was written by ALRNNModule, which is not the model asked for, ALRNNSeq2Seq" in said
 
@@ -156,13 +150,7 @@ def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
         least, most = [(1, steps), (0, steps), (1, steps + 1)][rng.choice([0, 0, 1, 2])]
         lengths = rng.integers(min(least, most), most + 1, size=count)
     try:
-        data = Arrays(
-            inputs,
-            targets,
-            lengths,
-            val_fraction=0.3,
-            test_fraction=0.3,
-        )
+        data = Arrays(inputs, targets, lengths, val_fraction=0.3, test_fraction=0.3)
         batches = [data.build(split) for split in ("train", "val", "test")]
     except (ValueError, TypeError):
         return
@@ -204,7 +192,6 @@ def test_a_sequence_of_50_000_steps() -> None:
     module.training_step(batch, 0)["loss"].backward()
     assert isinstance(module.core, ALRNN)
     gradient = module.core.W.grad
-    assert gradient is not None
     assert bool(torch.isfinite(gradient).all())
     states = module(batch.inputs, batch.lengths).states
     # the last 1,000 steps say all there is to say of the last state, as modes decay

@@ -8,25 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from command_runs import ADDITION, ONE_EPOCH
 from jsonargparse import Namespace
 
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.slurm import newest_checkpoint, slurm_folders, step_name
 
-FIT = [
-    "fit",
-    "--data=Addition",
-    "--data.init_args.sequence_length=5",
-    "--data.init_args.train_size=8",
-    "--data.init_args.val_size=8",
-    "--model.init_args.hidden_size=4",
-    "--model.init_args.nonlinear_units=2",
-    "--trainer.accelerator=cpu",
-    "--trainer.callbacks=[]",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.max_epochs=1",
-]
+SIZES = ("--data.train_size=8", "--data.val_size=8", "--model.hidden_size=4", "--model.nonlinear_units=2")
+FIT = ["fit", *ADDITION, *SIZES, *ONE_EPOCH, "--trainer.callbacks=[]"]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

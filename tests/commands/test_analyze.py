@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from command_runs import LAST, fit, fit_tokens
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 
@@ -20,30 +19,14 @@ from lightning_alrnn.commands.analyze import SequenceCollector, _spread, analyze
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Addition
 
-QUICK = [
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.callbacks=RegimeOccupancy",
-]
 SMALL = ["--data.train_size=32", "--data.val_size=16", "--data.test_size=24"]
 ADDITION = ["--data=Addition", "--data.sequence_length=7", *SMALL]
-
-
-def fit(folder: Path, *options: str) -> Path:
-    """Train for a moment; the checkpoint."""
-    with chdir(folder):
-        run_cli(["fit", *options, *QUICK])
-    (path,) = folder.glob("runs/*/version_0/checkpoints/last.ckpt")
-    return path
 
 
 @pytest.fixture(scope="module")
 def addition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ("--model.hidden_size=6", "--model.nonlinear_units=2")
-    return fit(tmp_path_factory.mktemp("addition"), *ADDITION, *sizes)
+    return fit(tmp_path_factory.mktemp("addition"), *ADDITION, *sizes) / LAST
 
 
 @pytest.fixture
@@ -125,7 +108,7 @@ def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any
 
 def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) -> None:
     sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
-    path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes)
+    path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes) / LAST
     analyze_network(["--ckpt_path", str(path), "--time_limit", "1"])
     _, found, kept, performance, *_ = no_report[0]
     assert set(kept.group.tolist()) == {0, 1}
@@ -136,29 +119,7 @@ def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) ->
 
 
 def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> None:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(3, 10, 120)
-    for name, values in (
-        ("inputs", generator.integers(0, 7, (120, 9))),
-        ("targets", generator.integers(0, 3, (120, 9))),
-        ("lengths", lengths),
-        ("phase", np.arange(9) // 4 * np.ones((120, 1), dtype=int)),
-    ):
-        np.save(tmp_path / f"{name}.npy", values)
-    data = [
-        "--data=Arrays",
-        *(f"--data.{name}={tmp_path / name}.npy" for name in ("inputs", "targets", "lengths", "phase")),
-    ]
-    model = [
-        "--model.encoder=torch.nn.Embedding",
-        "--model.encoder.num_embeddings=7",
-        "--model.encoder.embedding_dim=5",
-        "--model.hidden_size=5",
-        "--model.nonlinear_units=2",
-        "--model.input_matrix=identity",
-    ]
-    path = fit(tmp_path, *data, *model)
-    analyze_network(["--ckpt_path", str(path)])
+    analyze_network(["--ckpt_path", str(fit_tokens(tmp_path, "--model.nonlinear_units=2") / LAST)])
     _, found, kept, performance, *_ = no_report[0]
     assert kept.inputs.shape == (18, int(kept.lengths.max()), 5)  # what the core takes, not tokens
     assert kept.targets.shape == (18,)  # of each sequence's last step
@@ -205,14 +166,12 @@ def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["analyze", "--ckpt_path", "runs/none.ckpt"])
     assert stop.value.code == 2
-    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints lie in <log directory>/checkpoints" in (
-        capsys.readouterr().err
-    )
+    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints lie in" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
 def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = fit(tmp_path, *ADDITION, "--model.core=GRU")
+    path = fit(tmp_path, *ADDITION, "--model.core=GRU") / LAST
     with pytest.raises(SystemExit):
         main(["analyze", "--ckpt_path", str(path)])
     assert "reads the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err

@@ -76,11 +76,6 @@ def test_what_had_a_name_in_0_1_has_it_still(options: dict[str, set[str]]) -> No
     assert all(set(of_command) <= options[command] | options["fit"] for command, of_command in names["options"].items())
 
 
-def test_a_screen_with_an_option_that_is_none_would_not_pass(options: dict[str, set[str]]) -> None:
-    assert "--model.nonlinear_units" in options["fit"]
-    assert not {"--model.no_such", "--nonlinear_units", "--jobs"} & options["fit"]
-
-
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["--config", "digits", "--help"]])
 def test_help_without_a_command_is_the_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments)

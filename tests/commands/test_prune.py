@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import chdir
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from command_runs import LAST, fit, fit_tokens
 from pytorch_lightning import Trainer
 
 from lightning_alrnn import ALRNNModule
@@ -18,24 +17,7 @@ from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.prune import prune_module, prune_network
 from lightning_alrnn.datamodules import Addition
 
-QUICK = [
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.callbacks=RegimeOccupancy",
-]
-SMALL = ["--data.train_size=32", "--data.val_size=24", "--data.test_size=40"]
-ADDITION = ["--data=Addition", "--data.sequence_length=4", *SMALL]
-
-
-def fit(folder: Path, *options: str) -> Path:
-    """Train for a moment; the checkpoint."""
-    with chdir(folder):
-        run_cli(["fit", *options, *QUICK])
-    (path,) = folder.glob("runs/*/version_0/checkpoints/last.ckpt")
-    return path
+DATA = ["--data=Addition", *(f"--data.{size}" for size in ("sequence_length=4", "val_size=24", "test_size=40"))]
 
 
 def metrics(checkpoint: Path) -> dict[str, float]:
@@ -72,7 +54,7 @@ def plant(checkpoint: Path, adding: list[int], path: Path) -> None:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ("--model.hidden_size=7", "--model.nonlinear_units=5", "--model.mar_strength=0")
-    path = fit(tmp_path_factory.mktemp("planted"), *ADDITION, *sizes)
+    path = fit(tmp_path_factory.mktemp("planted"), *DATA, "--data.train_size=32", *sizes) / LAST
     plant(path, [0, 3], path)
     return path
 
@@ -82,9 +64,8 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     folder = planted.parents[1] / "pruning"
     smaller = folder / "checkpoints" / "pruned.ckpt"
-    assert {path.name for path in folder.iterdir()} == {
-        *("checkpoints", "config.yaml", "prune.html", "prune.json", "prune.png", "prune.svg")
-    }
+    figures = {"prune.html", "prune.json", "prune.png", "prune.svg"}
+    assert {path.name for path in folder.iterdir()} == figures | {"checkpoints", "config.yaml"}
     report = json.loads((folder / "prune.json").read_text())
     assert report["enough"] == 2
     assert "\n2 of 5 nonlinear units are enough: without the others (" in said
@@ -92,9 +73,8 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
     assert report["answer"] in (folder / "prune.html").read_text()
     points = report["points"]
     assert [point["nonlinear_units"] for point in points] == [5, 4, 3, 2, 1, 0]
-    assert {(point["removal"]["unit"], point["removal"]["kind"]) for point in points[1:4]} == {
-        *((1, "linearise"), (2, "silence"), (4, "silence"))
-    }
+    removals = {(point["removal"]["unit"], point["removal"]["kind"]) for point in points[1:4]}
+    assert removals == {(1, "linearise"), (2, "silence"), (4, "silence")}
     assert points[0]["test"]["test/mse"] == pytest.approx(0.05**2, rel=1e-4)
     assert points[3]["test"]["test/mse"] == pytest.approx(points[0]["test"]["test/mse"], rel=1e-4)
     assert points[4]["gap"] > report["rules"]["tolerance"]
@@ -110,7 +90,6 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
 def test_training_anew(planted: Path, tmp_path: Path) -> None:
     found = prune_network(["--ckpt_path", str(planted), "--output_dir", str(tmp_path / "out"), "--epochs", "1"])
     points = found.pruning.points
-    assert found.checkpoint is not None
     trained = next(point for point in points if point.nonlinear_units == found.pruning.enough)
     assert metrics(found.checkpoint) == pytest.approx(dict(trained.test))
     # weights moved: units that were silenced without loss have changed the score
@@ -136,26 +115,9 @@ def test_a_network_that_needs_all_units(planted: Path, tmp_path: Path) -> None:
 
 
 def test_tokens_that_are_added_to_the_units_until_none_is_left(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for name, values in (
-        ("inputs", generator.integers(0, 7, (120, 9))),
-        ("targets", generator.integers(0, 3, (120, 9))),
-        ("lengths", generator.integers(3, 10, 120)),
-    ):
-        np.save(tmp_path / f"{name}.npy", values)
-    data = ["--data=Arrays", *(f"--data.{name}={tmp_path / name}.npy" for name in ("inputs", "targets", "lengths"))]
-    model = [
-        "--model.encoder=torch.nn.Embedding",
-        "--model.encoder.num_embeddings=7",
-        "--model.encoder.embedding_dim=5",
-        "--model.hidden_size=5",
-        "--model.nonlinear_units=5",
-        "--model.input_matrix=identity",
-    ]
-    path = fit(tmp_path, *data, *model)
+    path = fit_tokens(tmp_path, "--model.nonlinear_units=5") / LAST
     found = prune_network(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])
     assert found.pruning.enough == 0
-    assert found.checkpoint is not None
     assert metrics(found.checkpoint) == pytest.approx(dict(found.pruning.points[-1].test))
     with pytest.raises(ValueError, match=r"takes nonlinear units away, and this network has none \(P = 0\)"):
         prune_network(["--ckpt_path", str(found.checkpoint)])

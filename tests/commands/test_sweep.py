@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_runs import ADDITION, CPU
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -27,37 +28,14 @@ from lightning_alrnn.sweep.report import write_verdict
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
 
-TINY = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=32",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=2",
-    "--trainer.log_every_n_steps=1",
-    "--model.hidden_size=6",
-]
-# figures take longer than such runs
-MEASURED = [
-    *TINY,
-    "--trainer.callbacks=RegimeOccupancy",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=ActiveUnits",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=FixedPoints",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=Dashboard",
-]
-PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", "--trainer.callbacks.figure_every_n_epochs=0"]
+TINY = [*ADDITION, *CPU, "--trainer.max_epochs=2", "--model.hidden_size=6"]
+NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"  # they take longer than such runs
+PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", NO_FIGURES]
+LOOKS = ("RegimeOccupancy", "FixedPoints")
+MEASURED = [*PLAIN, *(word for look in LOOKS for word in (f"--trainer.callbacks+={look}", NO_FIGURES))]
+MEASURED += ["--trainer.callbacks+=Dashboard"]
 INLINE = ["--output_dir=swept", "--executor=inline"]
 FOLDER = Path("swept")
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
@@ -70,9 +48,7 @@ def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
 
 
 def record(name: str) -> Record:
-    found = read_record(FOLDER, name)
-    assert found is not None
-    return found
+    return read_record(FOLDER, name)
 
 
 def events_of(name: str) -> EventAccumulator:
@@ -83,7 +59,7 @@ def events_of(name: str) -> EventAccumulator:
 
 
 @pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
+def no_training(monkeypatch: pytest.MonkeyPatch, no_verdict_figures: None) -> dict[str, Status]:
     """Runs of a sweep are not trained: they end, with made-up scores, in the state that this says, by name, or done."""
     states: dict[str, Status] = {}
 
@@ -115,9 +91,8 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert linear.settings == {"model.init": "near_identity"}
     assert baseline.settings == {}
     assert linear.hidden_size == baseline.hidden_size == 6
-    assert {"test/mse", "val/mse", "regime/visited", "regime/effective", "units/active", "fixed_points/total"} <= set(
-        nonlinear.metrics
-    )
+    measures = {"regime/visited", "regime/effective", "units/active", "fixed_points/total"}
+    assert {"test/mse", "val/mse"} | measures <= set(nonlinear.metrics)
     assert linear.metrics["regime/visited"] == 1
     assert {"test/mse", "val/mse"} <= set(baseline.metrics)
     assert f"{nonlinear.metrics['test/mse']:.4g}" in printed
@@ -176,6 +151,7 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "varied: data.seed, model.init there, data.seed now" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_the_run_of_a_sweep_is_that_of_fit() -> None:
     assert sweep("--nonlinear_units=2", "--seeds=3,") == 0
     swept = record("ALRNN-P2-seed3")
@@ -193,6 +169,7 @@ def test_the_run_of_a_sweep_is_that_of_fit() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pytest.CaptureFixture[str]) -> None:
     Path("how").write_text("error")
     breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
@@ -214,6 +191,7 @@ def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pyte
     assert again.epochs == 2
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     Path("how").write_text("interrupt")
     breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
@@ -308,6 +286,7 @@ def told(size: SizeVerdict) -> SizeVerdict:
     return size._replace(claims=Claims(False, (0, 2), 0, False))
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_divergence_is_a_result() -> None:
     options = ("--nonlinear_units=0", "--seeds=1", "--model.optimizer=SGD", "--model.optimizer.lr=1e30")
     assert sweep(*options) == 0
@@ -323,14 +302,8 @@ def test_divergence_is_a_result() -> None:
 
 def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "pause").touch()
-    options = [
-        *INLINE[:1],
-        *TINY,
-        "--nonlinear_units=0,1,2",
-        "--seeds=1",
-        "--trainer.callbacks=misbehaving.Pausing",
-        f"--trainer.callbacks.folder={tmp_path}",
-    ]
+    pausing = ["--trainer.callbacks=misbehaving.Pausing", f"--trainer.callbacks.folder={tmp_path}"]
+    options = [*INLINE[:1], *TINY, "--nonlinear_units=0,1,2", "--seeds=1", *pausing]
     helpers = Path(__file__).parents[1] / "helpers"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--jobs=2"]
@@ -341,7 +314,6 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
             assert time.monotonic() < until
             time.sleep(0.1)
         killed, orphan = (Claim(FOLDER, f"ALRNN-P{p}-seed0").holder() for p in (0, 1))
-        assert killed is not None
         assert orphan is not None
         os.kill(killed[1], signal.SIGKILL)
         parent.kill()

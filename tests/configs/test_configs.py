@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import tarfile
+import itertools
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import wavfile
+import yaml
+from official_files import idx_bytes, wav_bytes, write_tar
 
+from lightning_alrnn import datamodules
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.datamodules.speech_commands import TEN_WORDS
@@ -23,44 +24,31 @@ def write_mnist() -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for part, size in (("train", 60), ("t10k", 10)):
-        images = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8)
-        head = struct.pack(">4I", 0x803, size, 28, 28)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">2I", 0x801, size) + bytes(range(10)) * (size // 10)
-        )
+        images, labels = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8), np.arange(size, dtype=np.uint8) % 10
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
 
 
 def write_imdb() -> None:
     """A few reviews of each class in an archive of the official layout."""
-    Path("data").mkdir()
-    with tarfile.open("data/aclImdb_v1.tar.gz", "w:gz") as tar:
-        for part in ("train", "test"):
-            for name, stars, text in (("neg", 1, b"Not a good film."), ("pos", 10, b"A good film!<br />")):
-                for number in range(10):
-                    info = tarfile.TarInfo(f"aclImdb/{part}/{name}/{number}_{stars}.txt")
-                    info.size = len(text)
-                    tar.addfile(info, io.BytesIO(text))
+    reviews = [
+        (f"aclImdb/{part}/{name}/{number}_{stars}.txt", text)
+        for part, number in itertools.product(("train", "test"), range(10))
+        for name, stars, text in (("neg", 1, b"Not a good film."), ("pos", 10, b"A good film!<br />"))
+    ]
+    write_tar(Path("data/aclImdb_v1.tar.gz"), reviews)
 
 
 def write_speech_commands() -> None:
     """Noise of each of the ten words in an archive of the official layout."""
-    Path("data").mkdir()
     rng = np.random.default_rng(0)
     clips = {f"{word}/{speaker}_nohash_0.wav": speaker for word in TEN_WORDS for speaker in ("train", "val", "test")}
     files = {
         "validation_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "val").encode(),
         "testing_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "test").encode(),
     }
-    for clip in clips:
-        file = io.BytesIO()
-        wavfile.write(file, 16_000, rng.integers(-9_999, 9_999, 16_000, dtype=np.int16))
-        files[clip] = file.getvalue()
-    with tarfile.open("data/speech_commands_v0.02.tar.gz", "w:gz", compresslevel=1) as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"./{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    files |= {clip: wav_bytes(rng.integers(-9_999, 9_999, 16_000)) for clip in clips}
+    write_tar(Path("data/speech_commands_v0.02.tar.gz"), ((f"./{name}", content) for name, content in files.items()))
 
 
 # what a task reads, by the beginning of its configurations' names
@@ -77,8 +65,11 @@ def test_config_runs(name: str) -> None:
     for beginning, write in FILES.items():
         if name.startswith(beginning):
             write()
+    task = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))["data"]["class_path"].rpartition(".")[2]
+    options = signature(getattr(datamodules, task)).parameters  # a batch is all that is taken: a few trials will do
+    sizes = [f"--data.{size}=300" for size in ("train_size", "val_size", "test_size") if size in options]
     for command in ("fit", "validate", "test", "predict"):
-        main([command, "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+        main([command, "--config", name, *sizes, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))

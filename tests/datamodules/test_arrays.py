@@ -2,8 +2,7 @@
 
 import copy
 import pickle
-import re
-import sys
+from inspect import signature
 from itertools import chain
 from pathlib import Path
 
@@ -13,15 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger
+from tiny_runs import QUIET
 
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.datamodules import Arrays, SequenceDataModule
+from lightning_alrnn.datamodules import Arrays
 from lightning_alrnn.datamodules.base import SPLITS
 
 N, T, K = 6, 5, 3
 INDEX = {"train_index": [0, 1, 2, 3], "val_index": [4], "test_index": [5]}
+
+
+EVERY = (("regression", "every", 1), (N, T, 1))
 
 
 def inputs(count: int = N, steps: int = T, channels: int = K) -> np.ndarray:
@@ -51,18 +53,13 @@ class TestMeaning:
             ([0, 1, 1, 0, 1, 0], {}, ("classification", "last", 2), (N,)),
             (torch.arange(N * T).reshape(N, T) % 4, {}, ("classification", "every", 4), (N, T)),
             (np.ones((N, T), bool), {}, ("classification", "every", 2), (N, T)),
-            (
-                np.ones((N, T), int),
-                {"objective": "regression", "target_step": "every"},
-                ("regression", "every", 1),
-                (N, T, 1),
-            ),
+            (np.ones((N, T), int), {"objective": "regression", "target_step": "every"}, *EVERY),
             (np.ones((N, T, 2), int), {"objective": "regression"}, ("regression", "every", 2), (N, T, 2)),
             (np.ones(N), {}, ("regression", "last", 1), (N, 1)),
             (np.ones((N, 2), np.float16), {}, ("regression", "last", 2), (N, 2)),
             (torch.ones(N, 2, dtype=torch.bfloat16), {}, ("regression", "last", 2), (N, 2)),
             (np.ones((N, T, 4)), {}, ("regression", "every", 4), (N, T, 4)),
-            (np.ones((N, T)), {"target_step": "every"}, ("regression", "every", 1), (N, T, 1)),
+            (np.ones((N, T)), {"target_step": "every"}, *EVERY),
             (np.ones((N, T)), {"target_step": "last"}, ("regression", "last", T), (N, T)),
             ([np.ones(2)] * N, {}, ("regression", "last", 2), (N, 2)),
         ],
@@ -70,18 +67,12 @@ class TestMeaning:
     def test_is_read_off_type_and_shape(self, targets, arguments, expected, shape) -> None:
         data = Arrays(inputs(), targets, **arguments)
         assert meaning(data) == expected
-        assert data.input_size == K
-        assert data.class_names is None
-        assert data.group_names is None
-        assert data.vocab_size is None
+        assert (data.input_size, data.class_names, data.group_names, data.vocab_size) == (K, None, None, None)
         batch = everything(data)
         assert batch.targets.shape == shape
         assert batch.targets.dtype == (torch.int64 if expected[0] == "classification" else torch.float32)
         given_values = torch.as_tensor(np.array(targets) if isinstance(targets, list) else targets)
         assert torch.equal(batch.targets.flatten().double(), given_values.flatten().double())
-
-    def test_every_step_and_last_step_coincide_for_one_step(self) -> None:
-        assert meaning(Arrays(inputs(steps=1), np.ones((N, 1)))) == ("regression", "last", 1)
 
     def test_texts_are_classes_and_groups_with_names(self) -> None:
         data = Arrays(inputs(), ["right", "left", "no-go"] * 2, group=np.array(["b", "a"] * 3))
@@ -100,11 +91,6 @@ class TestMeaning:
         assert batch.inputs.dtype == torch.int64
         assert batch.inputs.tolist() == [[3, 1, 0], [2, 0, 0], [5, 4, 1]]
         assert batch.lengths.tolist() == [3, 1, 3]
-
-    def test_counts_become_floats(self) -> None:
-        batch = everything(Arrays(np.ones((N, T, K), np.uint16), np.ones(N)))
-        assert batch.inputs.dtype == torch.float32
-        assert (batch.inputs == 1).all()
 
     def test_groups_lengths_and_mask(self) -> None:
         mask = np.tri(N, T) + 0.5
@@ -252,6 +238,10 @@ class TestPadding:
                 field.zero_()
         for name, array in given.items():
             np.testing.assert_array_equal(array, before[name])
+        recording = np.ones((20, 2), np.float32)
+        for field in Arrays(recording).build("train")[:2]:
+            field.zero_()
+        assert (recording == 1).all()
 
     def test_masks_and_targets_of_a_list_go_with_padded_inputs(self) -> None:
         lengths = [1, 2, 3, 4, 1, 2]
@@ -271,6 +261,8 @@ class TestPadding:
         batch = everything(Arrays([np.ones((1, 2))] * 3, [0, 1, 0]))
         assert batch.inputs.shape == (3, 1, 2)
         assert batch.lengths.tolist() == [1, 1, 1]
+        # every step is then the last step
+        assert meaning(Arrays(inputs(steps=1), np.ones((N, 1)))) == ("regression", "last", 1)
 
     def test_many_different_types_in_a_list(self) -> None:
         series = [np.ones((2, 1), np.float32), torch.ones(3, 1, dtype=torch.int32), [[1.0]]] * 40
@@ -279,12 +271,7 @@ class TestPadding:
 
 class TestSplits:
     @settings(max_examples=60, deadline=None)
-    @given(
-        count=st.integers(3, 60),
-        val=st.floats(0.01, 0.4),
-        test=st.floats(0.01, 0.4),
-        seed=st.integers(0, 2**40),
-    )
+    @given(count=st.integers(3, 60), val=st.floats(0.01, 0.4), test=st.floats(0.01, 0.4), seed=st.integers(0, 2**40))
     def test_fractions_partition_in_order(self, count: int, val: float, test: float, seed: int) -> None:
         number = np.arange(count)
         data = Arrays(number[:, None, None], number.astype(float), val_fraction=val, test_fraction=test, seed=seed)
@@ -317,41 +304,15 @@ class TestSplits:
 
     def test_indices_in_the_order_given(self) -> None:
         number = np.arange(6.0)
-        data = Arrays(
-            number[:, None, None],
-            number,
-            train_index=[2, 0],
-            val_index=np.array([5.0]),
-            test_index=torch.tensor([4, 3]),
-        )
+        index = {"train_index": [2, 0], "val_index": np.array([5.0]), "test_index": torch.tensor([4, 3])}
+        data = Arrays(number[:, None, None], number, **index)
         found = [data.build(split).targets[:, 0].tolist() for split in SPLITS]
         assert found == [[2, 0], [5], [4, 3]]  # and sequence 1 is left out
-
-    @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
-    def test_loaders(self, batch_size: int) -> None:
-        number = np.arange(20.0)
-        data = Arrays(number[:, None, None], number, batch_size=batch_size, num_workers=0)
-        loaded = [batch.targets[:, 0] for batch in data.train_dataloader()]
-        assert all(len(batch) == batch_size for batch in loaded[:-1])
-        assert sorted(torch.cat(loaded).tolist()) == data.build("train").targets[:, 0].tolist()
-
-    def test_same_whatever_the_number_of_workers(self) -> None:
-        alone, by_workers = (
-            list(Arrays(inputs(40), np.ones(40), batch_size=2, num_workers=workers).test_dataloader())
-            for workers in (0, 2)
-        )
-        assert len(alone) == len(by_workers) == 3
-        assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(alone, by_workers, strict=True))
 
 
 class TestRecording:
     @settings(max_examples=80, deadline=None)
-    @given(
-        steps=st.integers(20, 200),
-        window=st.integers(1, 60),
-        val=st.floats(0.15, 0.4),
-        test=st.floats(0.15, 0.4),
-    )
+    @given(steps=st.integers(20, 200), window=st.integers(1, 60), val=st.floats(0.15, 0.4), test=st.floats(0.15, 0.4))
     def test_every_transition_within_a_part_once_and_none_across(
         self, steps: int, window: int, val: float, test: float
     ) -> None:
@@ -380,13 +341,6 @@ class TestRecording:
         assert batch.lengths.tolist() == [100] * 6 + [99]
         assert batch.mask is None
         assert batch.group is None
-
-    def test_user_array_is_left_alone(self) -> None:
-        values = np.ones((20, 2), np.float32)
-        batch = Arrays(values).build("train")
-        batch.inputs.zero_()
-        batch.targets.zero_()
-        assert (values == 1).all()
 
     def test_nan_is_named_by_its_place_in_time(self) -> None:
         values = np.ones((100, 3))
@@ -453,7 +407,7 @@ class TestFiles:
         assert torch.equal(batch.inputs[:, :2], torch.as_tensor(inputs()[:, :2]).float())
         assert not batch.inputs[:, 2:].any()
 
-    @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "f2"])
+    @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "f2", "u2"])
     @pytest.mark.parametrize("order", ["C", "F"])
     def test_byte_orders_and_memory_layouts(self, tmp_path: Path, dtype: str, order: str) -> None:
         values = np.arange(N * T * K).reshape(N, T, K)
@@ -542,10 +496,7 @@ class TestErrors:
             (np.zeros((N, 0, K)), r"at least one step, got \(6, 0, 3\)"),
             (np.zeros((N, T, 0)), r"at least one channel, got \(6, 5, 0\)"),
             ([], r"must be \(N, T, K\).*got \(0,\)"),
-            (
-                [np.zeros((2, 1)), np.zeros((3, 2))],
-                r"first axis \(time\) only, got \(2, 1\).*\(3, 2\) float64 at index 1",
-            ),
+            ([np.zeros((2, 1)), np.zeros((3, 2))], r"first axis \(time\) only, got \(2, 1\).*\(3, 2\).* at index 1"),
             ([np.zeros((2, 1)), np.zeros(3)], r"first axis \(time\) only.* at index 1"),
             ([np.zeros((2, 1)), np.zeros((0, 1)), np.ones((1, 1))], "between 1 and T=2, got 0 at index 1: leave empty"),
             ([np.zeros(2), np.zeros(3), np.zeros(1)], r"must be \(N, T, K\).*got \(3, 3\) float64"),
@@ -596,19 +547,11 @@ class TestErrors:
             (np.full(N, 1e300), {}, r"targets must be finite; .* at index \[0, 0\] \(inf\)"),
             (np.zeros(N), {"num_classes": 3}, "num_classes=3 does not go with targets for regression"),
             (np.zeros(N), {"num_classes": 1}, "num_classes must be at least 2, got 1"),
-            (
-                list("abcabc"),
-                {"num_classes": 4},
-                r"num_classes=4, but targets hold 3 different texts: \['a', 'b', 'c'\]",
-            ),
+            (list("abcabc"), {"num_classes": 4}, r"num_classes=4, but .* 3 different texts: \['a', 'b', 'c'\]"),
             (list("abcabc"), {"objective": "regression"}, r"targets of text are classes, one for each sequence"),
             (np.full((N, T), "a"), {}, r"targets of text are classes, one for each sequence \(N,\), got \(6, 5\)"),
             (list("abcabc"), {"target_step": "every"}, r"at every step must have shape \(6, 5\)"),
-            (
-                [np.zeros(s) for s in (1, 2, 3, 4, 5, 4)],
-                {},
-                "as many steps as the inputs, got 1 instead of 5 at index 0",
-            ),
+            ([np.zeros(s) for s in (1, 2, 3, 4, 5, 4)], {}, "as the inputs, got 1 instead of 5 at index 0"),
             ([np.zeros(2), np.zeros(3)], {}, "targets must have one array for each of the 6 sequences, got 2"),
             (np.zeros(N), {"objective": "ranking"}, "objective must be one of 'classification', 'regression', got"),
             (np.zeros(N), {"target_step": "first"}, "target_step must be one of 'last', 'every', got 'first'"),
@@ -637,10 +580,7 @@ class TestErrors:
             ({"phase": np.zeros((N, T, 1))}, r"phase must have shape \(6, 5\), one for each step, got \(6, 5, 1\)"),
             ({"phase": np.full((N, T), 0.5)}, r"phase must be whole numbers, got 0.5 at index \[0, 0\]"),
             ({"phase": nan_at((N, T), 1, 2)}, r"phase must be finite; .* at index \[1, 2\]"),
-            (
-                {"phase": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]},
-                "phase must have as many steps .* got 4 instead of 5",
-            ),
+            ({"phase": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]}, "phase must have as many .* 4 instead of 5"),
             ({"inputs": list(inputs()), "lengths": [5] * N}, "leave lengths out, or cut the arrays"),
             ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1"),
             ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data to train on"),
@@ -656,19 +596,12 @@ class TestErrors:
             ({**INDEX, "test_index": [4.5]}, "test_index must be whole numbers, got 4.5"),
             ({"batch_size": 0}, "batch_size must be at least 1"),
             ({"criterion": "angle"}, "criterion must be one of 'direction', .* got 'angle'"),
-            (
-                {"criterion": "sign", "targets": [0, 1] * 3},
-                "criterion='sign' is for regression, but targets are classes",
-            ),
+            ({"criterion": "sign", "targets": [0, 1] * 3}, "'sign' is for regression, but targets are classes"),
         ],
     )
     def test_other_arguments(self, arguments, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             Arrays(**{"inputs": inputs(), "targets": np.zeros((N, T, 1)), **arguments})
-
-    def test_two_sequences_are_too_few_to_split(self) -> None:
-        with pytest.raises(ValueError, match=r"the train split is empty: of 2 sequences .* at least 3"):
-            Arrays(inputs(2), np.zeros(2))
 
     @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
     def test_inputs_that_are_not_finite_are_named_by_their_own_index(self, value: float) -> None:
@@ -683,18 +616,10 @@ class TestErrors:
 class Clashing(LightningModule):
     """Its hyper-parameters bear the names of the data's, with other values."""
 
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        objective: str = "regression",
-        target_step: str = "every",
-        seed: int = 12,
-        window: int = 1,
-    ) -> None:
+    def __init__(self, objective: str = "regression", seed: int = 12, window: int = 1) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.layer = torch.nn.Linear(input_size, output_size)
+        self.layer = torch.nn.Linear(3, 3)
 
     def training_step(self, batch: SequenceBatch) -> torch.Tensor:
         return torch.nn.functional.mse_loss(self.layer(batch.inputs), batch.targets)
@@ -702,20 +627,12 @@ class Clashing(LightningModule):
     def validation_step(self, batch: SequenceBatch) -> None:
         self.log("val/loss", self.training_step(batch), batch_size=len(batch.inputs))
 
-    def test_step(self, batch: SequenceBatch) -> None:
-        self.validation_step(batch)
-
-    def predict_step(self, batch: SequenceBatch) -> torch.Tensor:
-        return self.layer(batch.inputs)
+    test_step = validation_step
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",  # advice that depends on the machine's cores
-    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.13
-)
 class TestLightning:
     @pytest.mark.parametrize("as_path", [True, False])
     def test_clashing_names_and_the_checkpoint(self, tmp_path: Path, as_path: bool) -> None:
@@ -723,34 +640,15 @@ class TestLightning:
         np.save(tmp_path / "x.npy", recording)
         source = tmp_path / "x.npy" if as_path else recording
         data = Arrays(source, window=np.int64(10).item(), batch_size=4)
-        trainer = Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            logger=CSVLogger(tmp_path),
-            log_every_n_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(Clashing(data.input_size, data.output_size), data)
+        trainer = Trainer(max_epochs=1, logger=CSVLogger(tmp_path), **QUIET)
+        trainer.fit(Clashing(), data)
         trainer.test(datamodule=data, ckpt_path="best", verbose=False)
-        predicted = trainer.predict(datamodule=data, ckpt_path="best")
-        assert sum(map(len, predicted)) == len(data.build("test").inputs)
-
         path = trainer.checkpoint_callback.best_model_path
         stored = torch.load(path, weights_only=True)["datamodule_hyper_parameters"]
         assert stored.pop("inputs", None) == (str(source) if as_path else None)
-        assert stored == {
-            "objective": None,
-            "target_step": None,
-            "num_classes": None,
-            "criterion": None,
-            "window": 10,
-            "val_fraction": 0.15,
-            "test_fraction": 0.15,
-            "batch_size": 4,
-            "num_workers": 0,
-            "seed": 0,
-        }
+        options = {name: option.default for name, option in signature(Arrays).parameters.items()}
+        assert stored == {name: options[name] for name in stored} | {"window": 10, "batch_size": 4}
+        assert not {"targets", "lengths", "mask", "group", "phase", "train_index"} & stored.keys()
         arguments = {} if as_path else {"inputs": recording}
         again = Arrays.load_from_checkpoint(path, weights_only=True, **arguments)
         assert torch.equal(again.build("val").inputs, data.build("val").inputs)
@@ -758,42 +656,3 @@ class TestLightning:
     def test_numpy_number_of_classes_keeps_the_checkpoint_plain(self) -> None:
         data = Arrays(inputs(), np.arange(N), num_classes=np.arange(N).max() + 1)
         assert type(data.hparams["num_classes"]) is int
-
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_lightning.cli")  # its use of jsonargparse
-    def test_command_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "argv", ["alrnn"])  # LightningCLI warns of pytest's own arguments
-        np.save(tmp_path / "x.npy", inputs(20))
-        np.save(tmp_path / "y.npy", np.zeros((20, T)))
-        config = tmp_path / "config.yaml"
-        config.write_text(
-            f"""
-            data:
-              class_path: lightning_alrnn.datamodules.Arrays
-              init_args:
-                inputs: {tmp_path}/x.npy
-                targets: {tmp_path}/y.npy
-                target_step: every
-                lengths: {[T] * 20}
-                train_index: [0, 1, 2]
-                val_index: [3]
-                test_index: [4, 5]
-            trainer: {{accelerator: cpu, logger: false, max_epochs: 1, enable_progress_bar: false,
-                       enable_checkpointing: false, enable_model_summary: false}}
-            """
-        )
-
-        class Linked(LightningCLI):
-            def add_arguments_to_parser(self, parser) -> None:
-                for name in ("input_size", "output_size", "objective", "target_step"):
-                    parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-
-        arguments = {"subclass_mode_data": True, "save_config_callback": None, "seed_everything_default": False}
-        cli = Linked(Clashing, SequenceDataModule, args=["fit", "--config", str(config)], **arguments)
-        assert (cli.model.hparams.input_size, cli.model.hparams.output_size) == (K, 1)
-        assert (cli.model.hparams.objective, cli.model.hparams.target_step) == ("regression", "every")
-        assert len(cli.datamodule.dataset("train")) == 3
-
-
-def test_message_lists_what_to_do_for_each_missing_index() -> None:
-    with pytest.raises(ValueError, match=re.escape("give train_index, val_index and test_index, or none of them")):
-        Arrays(inputs(), np.zeros(N), val_index=[0])

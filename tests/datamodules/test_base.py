@@ -1,11 +1,6 @@
 """What all DataModules share."""
 
-import importlib.util
-import json
-import os
 import pickle
-import subprocess
-import sys
 import threading
 import weakref
 from itertools import chain
@@ -21,20 +16,14 @@ from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-import lightning_alrnn.datamodules
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import Addition, SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
     EpochSampler,
-    check_choice,
     check_classes,
-    check_finite,
-    check_fractions,
     check_phases,
-    check_size,
-    collate,
     draw_trials,
     full_lengths,
 )
@@ -116,20 +105,6 @@ def flat(lists: list[list[int]]) -> list[int]:
     return list(chain.from_iterable(lists))
 
 
-def test_short_name_is_refused() -> None:
-    path = Path(lightning_alrnn.datamodules.__file__)
-    spec = importlib.util.spec_from_file_location("datamodules", path)
-    assert spec is not None
-    assert spec.loader is not None
-    with pytest.raises(ImportError, match=r"import it as lightning_alrnn\.datamodules, not as datamodules"):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-
-
-def test_everything_exported_exists() -> None:
-    for name in lightning_alrnn.datamodules.__all__:
-        assert getattr(lightning_alrnn.datamodules, name).__name__ == name
-
-
 class TestDataset:
     def test_batch_holds_the_sequences_asked_for(self) -> None:
         dataset = SequenceDataset(Numbered().build("train"))
@@ -138,7 +113,6 @@ class TestDataset:
         assert batch.inputs.shape == (3, 4, 1)
         assert batch.inputs[:, 0, 0].tolist() == [4, 0, 4]
         assert batch.lengths.tolist() == [4, 4, 4]
-        assert batch.group is not None
         assert batch.group.tolist() == [4, 0, 4]
         assert batch.mask is None
 
@@ -156,10 +130,6 @@ class TestDataset:
         assert [batch.spikes.unique().tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert [batch.targets.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert data.dataset("val").__getitems__([3, 1]).group.tolist() == [3, 1]  # type: ignore[union-attr]
-
-    def test_collate_passes_the_batch_through(self) -> None:
-        batch = Numbered().build("val")
-        assert collate(batch) is batch
 
 
 class TestLoaders:
@@ -372,87 +342,45 @@ def test_setup_builds_what_the_stage_needs_once(stage: str, splits: list[str]) -
     assert data.built == splits
 
 
-def test_empty_split_is_named() -> None:
+@pytest.mark.parametrize(
+    ("kind", "field", "values", "message"),
+    [
+        (Numbered, "targets", torch.tensor([[0], [1], [torch.nan]]), r"targets .* finite.*1 NaN.* \[2, 0\] \(nan\)"),
+        (Numbered, "group", torch.tensor([0, 0, 2]), r"groups .* from 0 to 1 \(2 group_names\), got 2 at index 2"),
+        (Numbered, "group", torch.tensor([-1, 0, 0]), r"groups .* from 0 to 1 \(2 group_names\), got -1 at index 0"),
+        (Recorded, "group", torch.tensor([0, 1, 2]), r"groups .* from 0 to 1 .* got 2 at index 2"),
+        (Recorded, "spikes", torch.ones(3, 4, 2) / torch.tensor([1, 1, 0])[:, None, None],
+         r"spikes must be finite.*8 NaN or infinite .* \[2, 0, 0\] \(inf\)"),
+        (Numbered, "phase", torch.tensor([[0, 1, 0, 1]]), r"phases .* int64 of shape \(3, 4\), .* \(1, 4\): give"),
+        (Numbered, "phase", torch.tensor([[0, 1]] * 3), r"got int64 of shape \(3, 2\)"),
+        (Numbered, "phase", torch.arange(3), r"got int64 of shape \(3,\)"),
+        (Numbered, "phase", torch.ones(3, 4), r"got float32 of shape \(3, 4\): give -1 to steps without a phase"),
+        (Numbered, "phase", torch.tensor([[-1, 1, 0, 2]] * 3), r"from 0 to 1 \(2 phase_names\), .* got 2 .*\[0, 3\]"),
+    ],
+)  # fmt: skip
+def test_a_split_is_checked_and_named(kind: type[Numbered], field: str, values: torch.Tensor, message: str) -> None:
+    class Changed(kind):  # type: ignore[misc,valid-type]
+        group_names, phase_names = ["a", "b"], ["stimulus", "delay"]
+
+        def build(self, split: Split) -> SequenceBatch:
+            whole = {"group": torch.zeros(3, dtype=torch.int64), field: values}
+            return super().build(split)._replace(**whole)
+
+    with pytest.raises(ValueError, match=f"^val .*{message}"):
+        Changed(sizes=(1, 3, 1)).dataset("val")
+
+
+def test_an_empty_split_is_named() -> None:
     with pytest.raises(ValueError, match="the val split of Numbered is empty: it needs at least one sequence"):
         Numbered(sizes=(1, 0, 1)).setup("fit")
-
-
-def test_split_with_nan_is_named() -> None:
-    class Broken(Numbered):
-        def build(self, split: Split) -> SequenceBatch:
-            batch = super().build(split)
-            batch.targets[2] = torch.nan
-            return batch
-
-    with pytest.raises(ValueError, match=r"train targets must be finite.*1 NaN.* at index \[2, 0\] \(nan\)"):
-        Broken().dataset("train")
-
-
-@pytest.mark.parametrize(("group", "index"), [(2, 4), (-1, 0)])
-def test_split_with_a_group_that_has_no_name_is_named(group: int, index: int) -> None:
-    class Grouped(Numbered):
-        group_names = ["a", "b"]  # noqa: RUF012  # as a DataModule sets it
-
-        def build(self, split: Split) -> SequenceBatch:
-            groups = torch.zeros(self.sizes[split], dtype=torch.int64)
-            groups[index] = group
-            return super().build(split)._replace(group=groups)
-
-    message = rf"train groups must be indices from 0 to 1 \(2 group_names\), got {group} at index {index}"
-    with pytest.raises(ValueError, match=message):
-        Grouped().dataset("train")
-
-
-def test_spikes_and_groups_of_a_recording_are_checked() -> None:
-    class Broken(Recorded):
-        def build(self, split: Split) -> NeuralBatch:
-            batch = super().build(split)
-            return batch._replace(spikes=batch.spikes.float() / (batch.targets != 3)[:, None, None])
-
-    with pytest.raises(
-        ValueError, match=r"train spikes must be finite.*8 NaN or infinite .* at index \[3, 0, 0\] \(inf\)"
-    ):
-        Broken().dataset("train")
-    named = Recorded()
-    named.group_names = ["a", "b", "c"]
-    with pytest.raises(ValueError, match=r"train groups must be indices from 0 to 2 .* got 3 at index 3"):
-        named.dataset("train")
 
 
 def phases(*rows: list[int]) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-@pytest.mark.parametrize(
-    ("phase", "message"),
-    [
-        (
-            phases([0, 1, 0, 1]),
-            r"val phases must be int64 of shape \(5, 4\), one for each step .* of shape \(1, 4\): give",
-        ),
-        (phases(*[[0, 1]] * 5), r"got int64 of shape \(5, 2\)"),
-        (torch.arange(5), r"got int64 of shape \(5,\)"),
-        (phases(*[[0, 1, 0, 1]] * 5).float(), r"got float32 of shape \(5, 4\): give -1 to steps without a phase"),
-        (phases(*[[-1, 1, 0, 2]] * 5), r"from 0 to 1 \(2 phase_names\), .* got 2 at index \[0, 3\]: name every phase"),
-        (phases(*[[-1, 1, -7, 0]] * 5), None),
-    ],
-)
-def test_phases_are_checked(phase: torch.Tensor, message: str | None) -> None:
-    class Phased(Numbered):
-        phase_names = ["stimulus", "delay"]  # noqa: RUF012
-
-        def build(self, split: Split) -> SequenceBatch:
-            return super().build(split)._replace(phase=phase)
-
-    if message is None:
-        batch = next(iter(Phased().val_dataloader()))
-        assert torch.equal(batch.phase, phase[:2])
-    else:
-        with pytest.raises(ValueError, match=message):
-            Phased().dataset("val")
-
-
-def test_phases_past_the_length_need_no_name() -> None:
+def test_phases_past_the_length_and_below_zero_need_no_name() -> None:
+    check_phases("phases", phases([0, -1, -7]), torch.zeros(1, 3, 3), torch.tensor([3]), ["stimulus"])
     check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([1]), ["stimulus"])
     check_phases("phases", phases([0, 9]), torch.zeros(1, 2, 3), torch.tensor([2]))
 
@@ -525,84 +453,8 @@ class TestDrawTrials:
         assert np.array_equal(drawn, np.concatenate(expected)[:2000])
 
 
-class TestChecks:
-    def test_finite(self) -> None:
-        values = torch.zeros(3, 2)
-        check_finite("x", values)
-        check_finite("x", torch.tensor([1]))
-        values[1, 1] = torch.inf
-        values[2, 0] = torch.nan
-        with pytest.raises(ValueError, match=r"x must be finite; the first of 2 .* at index \[1, 1\] \(inf\)"):
-            check_finite("x", values)
-        with pytest.raises(ValueError, match=r"at index \[20, 1\] \(inf\)"):
-            check_finite("x", values, rows=np.array([10, 20, 30]))
-
-    def test_classes_within_the_lengths(self) -> None:
-        targets = torch.tensor([[0, 2, 9], [1, 0, 2]])
-        check_classes("y", targets, 3, torch.tensor([2, 3]))
-        with pytest.raises(ValueError, match=r"from 0 to 2 \(3 classes\), got 9 at index \[0, 2\].*mask to 0"):
-            check_classes("y", targets, 3, torch.tensor([3, 3]))
-
-    def test_classes_of_the_last_step(self) -> None:
-        check_classes("y", torch.tensor([0, 1]), 2, torch.tensor([1, 1]))
-        with pytest.raises(ValueError, match=r"got -1 at index \[1\]: number the classes from 0$"):
-            check_classes("y", torch.tensor([0, -1]), 2, torch.tensor([1, 1]))
-
-    def test_size(self) -> None:
-        check_size("n", 2, 2)
-        with pytest.raises(ValueError, match="n must be at least 2, got 1"):
-            check_size("n", 1, 2)
-
-    def test_choice(self) -> None:
-        check_choice("split", "val", Split)
-        with pytest.raises(ValueError, match="split must be one of 'train', 'val', 'test', got 'dev'"):
-            check_choice("split", "dev", Split)
-
-    @pytest.mark.parametrize(
-        ("val", "test", "message"),
-        [
-            (0.0, 0.1, "val_fraction must lie between 0 and 1, got 0.0"),
-            (0.1, 1.0, "test_fraction must lie between 0 and 1, got 1.0"),
-            (0.5, 0.5, "must leave data to train on, got 0.5 \\+ 0.5"),
-        ],
-    )
-    def test_fractions(self, val: float, test: float, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            check_fractions(val, test)
-
-
-def test_two_processes(tmp_path: Path) -> None:
-    """Trained, resumed, validated and tested by Lightning on two gloo processes."""
-    package = Path(next(iter(lightning_alrnn.__path__)))
-    processes = []
-    for rank in range(2):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")]),
-            "LOCAL_RANK": str(rank),  # tells Lightning that the processes are started for it
-            "OMP_NUM_THREADS": "1",
-        }
-        script = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
-        processes.append(subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-3000:]
-    ranks = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
-    # 11 sequences for validation and 5 for testing do not divide by two: nobody may see one twice
-    for split, expected in (("val", range(11)), ("test", range(5))):
-        seen = [rank[split] for rank in ranks]
-        assert sorted(flat(seen)) == list(expected)
-        assert all(seen)
-    # step by step, the two of them train on what one process trains on with twice the batch size
-    alone = numbers_of_epochs(Renewed(sizes=(20, 11, 5), batch_size=4), 3)
-    for name, epochs in (("train", (0, 1, 2)), ("resumed", (1, 2))):
-        together = [sorted(flat(list(steps))) for steps in zip(*(rank[name] for rank in ranks), strict=True)]
-        assert together == [sorted(step) for epoch in epochs for step in alone[epoch]]
-
-
-def numbers_of_epochs(data: SequenceDataModule, epochs: int) -> list[list[list[int]]]:
-    loader = data.train_dataloader()
-    return [numbers(loader) for _ in range(epochs)]
+def test_classes_past_the_length_are_not_looked_at() -> None:
+    targets = torch.tensor([[0, 2, 9], [1, 0, 2]])
+    check_classes("y", targets, 3, torch.tensor([2, 3]))
+    with pytest.raises(ValueError, match=r"from 0 to 2 \(3 classes\), got 9 at index \[0, 2\].*mask to 0"):
+        check_classes("y", targets, 3, torch.tensor([3, 3]))

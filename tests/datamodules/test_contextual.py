@@ -27,13 +27,10 @@ class TestReference:
         assert data.class_names == ["negative", "positive"]
         assert data.group_names == ["normal", "inverted"]
         batch = data.build("train")
-        assert batch.inputs.shape == (1000, 100, 4)
-        assert batch.inputs.dtype == torch.float32
-        assert batch.targets.shape == (1000,)
-        assert batch.targets.dtype == batch.lengths.dtype == torch.int64
-        assert (batch.lengths == 100).all()
+        assert (batch.inputs.shape, batch.inputs.dtype) == ((1000, 100, 4), torch.float32)
+        assert (batch.targets.shape, batch.targets.dtype) == ((1000,), torch.int64)
+        assert batch.lengths.tolist() == [100] * 1000
         assert batch.mask is None
-        assert batch.group is not None
         names = [data.phase_names[index] for index in batch.phase[-1]]
         assert names == ["context"] + ["evidence"] * 98 + ["response"]
         assert (batch.phase == batch.phase[0]).all()
@@ -48,14 +45,10 @@ class TestReference:
         seed=st.integers(0, 2**40),
     )
     def test_each_trial_step_by_step(self, steps: int, noise: float, invert_prob: float, seed: int) -> None:
-        data = ContextualIntegration(
-            sequence_length=steps, noise=noise, invert_prob=invert_prob, train_size=60, seed=seed
-        )
-        batch = data.build("train")
-        assert batch.group is not None
-        for trial, answer, group in zip(
-            batch.inputs.tolist(), batch.targets.tolist(), batch.group.tolist(), strict=True
-        ):
+        options = {"sequence_length": steps, "noise": noise, "invert_prob": invert_prob, "seed": seed}
+        batch = ContextualIntegration(**options, train_size=60).build("train")
+        fields = batch.inputs.tolist(), batch.targets.tolist(), batch.group.tolist()
+        for trial, answer, group in zip(*fields, strict=True):
             context = [float(group == 0), float(group == 1)]
             assert trial[0] == [*context, 0.0, 0.0]
             assert trial[-1] == [*context, 0.0, 1.0]
@@ -73,16 +66,13 @@ class TestReference:
 
     def test_classes_and_contexts_are_balanced_and_independent(self) -> None:
         batch = ContextualIntegration(train_size=20_000).build("train")
-        assert batch.group is not None
         cells = torch.bincount(2 * batch.group + batch.targets, minlength=4) / 20_000
         assert (cells - 0.25).abs().max() < five_sigma(0.25, 20_000)
 
     @pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
     def test_share_of_the_inverting_context(self, probability: float) -> None:
-        group = (
-            ContextualIntegration(sequence_length=3, invert_prob=probability, train_size=20_000).build("train").group
-        )
-        assert group is not None
+        data = ContextualIntegration(sequence_length=3, invert_prob=probability, train_size=20_000)
+        group = data.build("train").group
         assert abs(float(group.float().mean()) - probability) <= five_sigma(probability, 20_000)
 
     def test_signs_are_even_and_the_noise_is_normal(self) -> None:
@@ -98,7 +88,6 @@ class TestReference:
     def test_no_single_step_tells_the_answer(self) -> None:
         size = 20_000
         batch = ContextualIntegration(sequence_length=100, train_size=size).build("train")
-        assert batch.group is not None
         for group in (0, 1):
             of_group = batch.group == group
             answers = batch.targets[of_group].double()
@@ -109,19 +98,6 @@ class TestReference:
             agrees = toward == batch.targets[of_group].bool().unsqueeze(-1)
             gain = math.comb(98, 49) / 2**99
             assert (agrees.double().mean(0) - 0.5 - gain).abs().max() < five_sigma(0.5, len(answers))
-
-    def test_nor_the_evidence_without_the_context(self) -> None:
-        batch = ContextualIntegration(train_size=20_000).build("train")
-        positive = batch.inputs[..., 2].double().sum(1) > 0
-        assert abs(float((positive == batch.targets.bool()).double().mean()) - 0.5) < five_sigma(0.5, 20_000)
-
-    def test_one_step_of_evidence(self) -> None:
-        batch = ContextualIntegration(sequence_length=3, noise=0.0, train_size=200).build("train")
-        assert batch.group is not None
-        seen = {
-            (int(e), int(g), int(y)) for e, g, y in zip(batch.inputs[:, 1, 2], batch.group, batch.targets, strict=True)
-        }
-        assert seen == {(1, 0, 1), (-1, 0, 0), (1, 1, 0), (-1, 1, 1)}
 
 
 class TestTies:
@@ -182,8 +158,6 @@ class TestMante:
         data = ContextualIntegration(**MANTE, noise=0.0, train_size=50, **options)
         batch = data.build("train")
         fixation, cue, stimulus, delay, decision = periods
-        assert batch.group is not None
-        assert batch.mask is not None
         for i in range(50):
             group = int(batch.group[i])
             context = [float(group == 0), float(group == 1)]
@@ -204,11 +178,8 @@ class TestMante:
 
     def test_every_pair_of_coherences_in_either_context_is_equally_likely(self) -> None:
         size = 72_000
-        data = ContextualIntegration(
-            **MANTE, noise=0.0, durations=[0, 0, 1, 0, 1], dt=1, coherences=[0.1, 0.2, 0.4], train_size=size
-        )
+        data = ContextualIntegration(**MANTE, noise=0.0, durations=[0, 0, 1, 0, 1], dt=1, train_size=size)
         batch = data.build("train")
-        assert batch.group is not None
         trials = torch.cat([batch.inputs[:, 0, 2:], batch.group[:, None]], dim=1)
         counts = trials.unique(dim=0, return_counts=True)[1]
         assert len(counts) == 6 * 6 * 2
@@ -228,34 +199,12 @@ class TestMante:
 
     def test_the_other_stream_and_the_context_do_not_tell_the_answer(self) -> None:
         size = 20_000
-        batch = ContextualIntegration(**MANTE, durations=[0, 0, 1, 0, 1], dt=1, noise=0.0, train_size=size).build(
-            "train"
-        )
-        assert batch.group is not None
+        data = ContextualIntegration(**MANTE, durations=[0, 0, 1, 0, 1], dt=1, noise=0.0, train_size=size)
+        batch = data.build("train")
         positive = batch.targets[:, -1, 0] > 0
         other = batch.inputs[torch.arange(size), 0, 3 - batch.group] > 0
         for told in (other, batch.group == 1):
             assert abs(float((told == positive).double().mean()) - 0.5) < five_sigma(0.5, size)
-
-    def test_nor_does_the_decision(self) -> None:
-        inputs = ContextualIntegration(**MANTE, noise=0.0, train_size=50).build("train").inputs
-        assert (inputs[:, -1] == 0).all()
-
-
-@pytest.mark.parametrize("options", [{}, {"noise": 0.0, "sequence_length": 4}, MANTE])
-@pytest.mark.parametrize("size", [1, 1023, 1025])
-def test_first_trials_are_the_same_whatever_the_size(options, size: int) -> None:
-    few, many = (ContextualIntegration(**options, test_size=n, seed=3).build("test") for n in (size, 2000))
-    for some, all_ in zip(few, many, strict=True):
-        assert (some is None and all_ is None) or torch.equal(some, all_[:size])
-
-
-@pytest.mark.parametrize("options", [{}, MANTE])
-def test_splits_and_seeds_differ(options) -> None:
-    sizes = {"train_size": 5, "val_size": 5, "test_size": 5}
-    batches = [ContextualIntegration(**options, **sizes).build(split) for split in ("train", "val", "test")]
-    batches.append(ContextualIntegration(**options, **sizes, seed=1).build("train"))
-    assert len({batch.inputs.numpy().tobytes() for batch in batches}) == 4
 
 
 @pytest.mark.parametrize(
@@ -270,38 +219,14 @@ def test_splits_and_seeds_differ(options) -> None:
         ({"dt": 10}, "dt is an option of variant 'mante', got dt=10 with variant='reference'"),
         ({**MANTE, "sequence_length": 5}, "sequence_length is an option of variant 'reference', got sequence_length=5"),
         ({**MANTE, "dt": 0}, "dt must be at least 1, got 0"),
-        (
-            {**MANTE, "durations": [100, 800, 20]},
-            r"durations must be those of fixation, context, stimulus, delay, decision in ms, got \[100, 800, 20\]",
-        ),
+        ({**MANTE, "durations": [100, 800, 20]}, r"durations must be those of fixation, .* got \[100, 800, 20\]"),
         ({**MANTE, "durations": [-1, 0, 800, 0, 20]}, "durations: fixation must be not negative, got -1 ms"),
         ({**MANTE, "durations": [0, 0, 10, 0, 20]}, "durations: stimulus must be at least dt, 20 ms, got 10 ms"),
         ({**MANTE, "durations": [0, 0, 20, 0, 0]}, "durations: decision must be at least dt, 20 ms, got 0 ms"),
         ({**MANTE, "coherences": []}, r"coherences must be one or more positive numbers, got \[\]"),
         ({**MANTE, "coherences": [0.1, 0.0]}, r"coherences must be one or more positive numbers, got \[0.1, 0.0\]"),
-        ({"train_size": 0}, "train_size must be at least 1, got 0"),
-        ({"val_size": 0}, "val_size must be at least 1, got 0"),
-        ({"test_size": -1}, "test_size must be at least 1, got -1"),
     ],
 )
 def test_bad_arguments(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ContextualIntegration(**arguments)
-
-
-def test_hyperparameters() -> None:
-    assert ContextualIntegration(variant="mante", durations=[0, 0, 40, 0, 20], seed=3).hparams == {
-        "variant": "mante",
-        "sequence_length": None,
-        "invert_prob": None,
-        "durations": [0, 0, 40, 0, 20],
-        "dt": None,
-        "coherences": None,
-        "noise": None,
-        "train_size": 1_000,
-        "val_size": 200,
-        "test_size": 200,
-        "batch_size": 64,
-        "num_workers": 0,
-        "seed": 3,
-    }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules import Copy
 from lightning_alrnn.datamodules.copy import sinusoidal_code
 
@@ -68,7 +68,6 @@ def symbols_of(data: Copy, batch: SequenceBatch) -> torch.Tensor:
 
 def check_every_sequence(data: Copy) -> None:
     batch = data.build("train")
-    assert batch.mask is not None
     assert batch.group is None
     assert batch.inputs.dtype == batch.mask.dtype == torch.float32
     assert batch.targets.dtype == batch.lengths.dtype == torch.int64
@@ -98,42 +97,13 @@ def test_defaults(variant, steps: int, channels: int, classes: int, counted: int
     assert (data.objective, data.target_step) == ("classification", "every")
     batch = data.build("val")
     assert batch.inputs.shape == (200, steps, channels)
-    assert batch.mask is not None
     assert (batch.mask.sum(1) == counted).all()
     assert int(batch.targets.max()) == classes - 1
 
 
-def test_the_reference_layout() -> None:
-    batch = Copy(train_size=50).build("train")
-    cue = batch.inputs[..., 0]
-    assert (cue[:, 8] == 1).all()
-    assert (cue[:, 109:117] == 1).all()
-    assert (cue.sum(1) == 9).all()
-    assert (batch.inputs[:, :8, 1:].sum(-1) == 1).all()
-    assert (batch.inputs[:, 9:109] == 0).all()
-    assert batch.mask is not None
-    assert batch.mask[:, -8:].all()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"sequence_length": 1, "delay": 0, "alphabet_size": 2},
-        {"sequence_length": 3, "delay": 7, "alphabet_size": 5},
-        {"variant": "variable_delay"},
-        {"variant": "variable_delay", "sequence_length": 1, "delay": 0, "max_extra_delay": 3},
-        {"variant": "variable_delay", "sequence_length": 2, "delay": 4, "max_extra_delay": 0},
-        {"variant": "arjovsky"},
-        {"variant": "arjovsky", "sequence_length": 1, "delay": 1, "alphabet_size": 2},
-        {"variant": "arjovsky", "sequence_length": 3, "delay": 2, "alphabet_size": 3},
-        {"variant": "delayed_recall"},
-        {"variant": "delayed_recall", "sequence_length": 1, "lag": 0},
-        {"variant": "delayed_recall", "sequence_length": 5, "lag": 4, "alphabet_size": 2},
-    ],
-)
-def test_each_sequence_step_by_step(options) -> None:
-    check_every_sequence(Copy(**options, train_size=40))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_sequence_step_by_step(variant) -> None:
+    check_every_sequence(Copy(variant=variant, train_size=40))
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,7 +111,7 @@ def test_each_sequence_step_by_step(options) -> None:
     variant=st.sampled_from(VARIANTS),
     count=st.integers(1, 6),
     alphabet=st.integers(2, 5),
-    delay=st.integers(1, 6),
+    delay=st.integers(0, 7),
     extra=st.integers(0, 4),
     lag=st.integers(0, 5),
     seed=st.integers(0, 2**40),
@@ -151,7 +121,7 @@ def test_any_options(variant, count: int, alphabet: int, delay: int, extra: int,
     if variant == "delayed_recall":
         options["lag"] = min(lag, count - 1)
     else:
-        options["delay"] = delay
+        options["delay"] = max(delay, variant == "arjovsky")
     if variant == "variable_delay":
         options["max_extra_delay"] = extra
     check_every_sequence(Copy(variant=variant, **options, train_size=7, seed=seed))
@@ -165,9 +135,8 @@ def test_symbols_are_uniform_and_independent() -> None:
 
 
 def test_extra_delay_takes_every_value_equally_often_whatever_the_symbols() -> None:
-    data = Copy(
-        variant="variable_delay", sequence_length=1, alphabet_size=2, delay=2, max_extra_delay=4, train_size=20_000
-    )
+    options = {"sequence_length": 1, "alphabet_size": 2, "delay": 2, "max_extra_delay": 4, "train_size": 20_000}
+    data = Copy(variant="variable_delay", **options)
     batch = data.build("train")
     for symbol in range(2):
         lengths = batch.lengths[symbols_of(data, batch)[:, 0] == symbol]
@@ -208,38 +177,10 @@ def test_sinusoidal_code(width: int) -> None:
         assert float(code[t, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-6)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("size", [1, 1023, 1025])
-def test_first_trials_are_the_same_whatever_the_size(variant, size: int) -> None:
-    few, many = (Copy(variant=variant, test_size=n, seed=3).build("test") for n in (size, 2000))
-    for some, all_ in zip(few[:4], many[:4], strict=True):
-        assert torch.equal(some, all_[:size])
-
-
-def test_splits_and_seeds_differ() -> None:
-    sizes = {"train_size": 5, "val_size": 5, "test_size": 5}
-    batches = [Copy(**sizes).build(split) for split in ("train", "val", "test")]
-    batches.append(Copy(**sizes, seed=1).build("train"))
-    assert len({batch.inputs.numpy().tobytes() for batch in batches}) == 4
-
-
-def test_padding_is_empty() -> None:
-    batch = Copy(variant="variable_delay", time_code=2, train_size=100).build("train")
-    padding = ~valid_steps(batch.lengths, batch.inputs.shape[1])
-    assert bool(padding.any())
-    assert (batch.inputs[padding] == 0).all()
-    assert batch.mask is not None
-    assert (batch.mask[padding] == 0).all()
-    assert (batch.lengths.min() >= 60) & (batch.lengths.max() <= 110)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"variant": "x"},
-            "variant must be one of 'reference', 'variable_delay', 'arjovsky', 'delayed_recall', got 'x'",
-        ),
+        ({"variant": "x"}, "variant must be one of 'reference', .* 'delayed_recall', got 'x'"),
         ({"delay": -1}, "delay must be at least 0, got -1"),
         ({"variant": "arjovsky", "delay": 0}, "delay must be at least 1, got 0"),
         ({"sequence_length": 0}, "sequence_length must be at least 1, got 0"),
@@ -249,34 +190,10 @@ def test_padding_is_empty() -> None:
         ({"variant": "delayed_recall", "delay": 5}, "with variant='delayed_recall': leave it out"),
         ({"lag": 3}, "lag is an option of variant 'delayed_recall', got lag=3 with variant='reference'"),
         ({"variant": "delayed_recall", "lag": -1}, "lag must be at least 0, got -1"),
-        (
-            {"variant": "delayed_recall", "sequence_length": 4, "lag": 4},
-            "lag must be less than sequence_length, 4, got 4: no step would count",
-        ),
+        ({"variant": "delayed_recall", "sequence_length": 4, "lag": 4}, "lag must be less than sequence_length, 4"),
         ({"time_code": -1}, "time_code must be at least 0, got -1"),
-        ({"train_size": 0}, "train_size must be at least 1, got 0"),
-        ({"val_size": 0}, "val_size must be at least 1, got 0"),
-        ({"test_size": -1}, "test_size must be at least 1, got -1"),
     ],
 )
 def test_bad_arguments(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Copy(**arguments)
-
-
-def test_hyperparameters() -> None:
-    assert Copy(variant="variable_delay", delay=20, seed=3).hparams == {
-        "variant": "variable_delay",
-        "sequence_length": None,
-        "alphabet_size": None,
-        "delay": 20,
-        "max_extra_delay": None,
-        "lag": None,
-        "time_code": 0,
-        "train_size": 2_000,
-        "val_size": 200,
-        "test_size": 200,
-        "batch_size": 64,
-        "num_workers": 0,
-        "seed": 3,
-    }

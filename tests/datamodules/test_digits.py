@@ -52,19 +52,16 @@ def test_splits_are_disjoint_exhaustive_and_stratified(seed: int, fractions: tup
         assert np.abs(counts - np.bincount(digits.target) * share).max() < 2
 
 
-def test_pixel_is_row_read_out() -> None:
-    row, pixel = (SequentialDigits(order=order).build("test") for order in ("row", "pixel"))
-    assert torch.equal(row.inputs.reshape(-1, 64, 1), pixel.inputs)
-    assert torch.equal(row.targets, pixel.targets)
-
-
-def test_permuted_is_one_fixed_permutation_of_pixel() -> None:
+def test_pixel_is_row_read_out_and_permuted_one_fixed_permutation_of_it() -> None:
     data = SequentialDigits(order="permuted")
     assert sorted(data.permutation) == list(range(64))
     for split in SPLITS:
-        pixel, permuted = SequentialDigits(order="pixel").build(split), data.build(split)
+        row, pixel = (SequentialDigits(order=order).build(split) for order in ("row", "pixel"))
+        assert torch.equal(row.inputs.reshape(-1, 64, 1), pixel.inputs)
+        permuted = data.build(split)
         assert torch.equal(permuted.inputs, pixel.inputs[:, data.permutation])
         assert torch.equal(permuted.targets, pixel.targets)
+        assert torch.equal(row.targets, pixel.targets)
     other = SequentialDigits(order="permuted", permutation_seed=1)
     assert not np.array_equal(data.permutation, other.permutation)
     assert np.array_equal(data.permutation, SequentialDigits(order="permuted", seed=7).permutation)

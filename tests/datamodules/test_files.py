@@ -267,15 +267,6 @@ def test_damage_is_noticed(tmp_path: Path, mode: str, data: st.DataObject) -> No
         assert read == expected
 
 
-@given(noise=st.binary(max_size=2_000))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_noise_is_no_archive(tmp_path: Path, noise: bytes) -> None:
-    archive = tmp_path / "archive"
-    archive.write_bytes(b"\x01" + noise)
-    with pytest.raises(ValueError, match="is no complete tar archive"):
-        list(read_members(archive, lambda name: True))
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
@@ -348,28 +339,37 @@ def test_files_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("keep", [0, 10, 200, -1])
-def test_a_damaged_cache_is_built_anew(tmp_path: Path, source: Path, keep: int) -> None:
+X = np.arange(6, dtype=np.int16).tobytes()
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    **{f"cut at {at}": (lambda content, at=at: content[:at]) for at in (0, 10, 150, 200, -1)},
+    "changed": lambda content: content.replace(X, X[::-1]),
+    "header": lambda content: content.replace(b"\x93NUMPY", b"\x93NUMPI"),
+    "compressed": lambda content: saved(np.savez_compressed, x=np.zeros((2, 3))),
+    "pickled": lambda content: saved(np.savez, x=np.array([{}], dtype=object)),
+}
+
+
+def saved(save: Callable[..., None], **arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_built_anew(tmp_path: Path, source: Path, damage: str, mapped: bool) -> None:
+    if (damage, mapped) in (("compressed", False), ("changed", True)):
+        return  # it holds what it should, and what is mapped is read too late for its checksum
     build, calls = counted()
-    cached(tmp_path / "cache", "some", {}, [source], build)
-    (path,) = (tmp_path / "cache").iterdir()
-    path.write_bytes(path.read_bytes()[:keep])
+    folder, names_mapped = tmp_path / "cache", ["x"] if mapped else []
+    cached(folder, "some", {}, [source], build, mapped=names_mapped)
+    (path,) = folder.iterdir()
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.warns(UserWarning, match=f"the cache {path} cannot be read"):
-        arrays = cached(tmp_path / "cache", "some", {}, [source], build)
-    assert arrays["x"][1, 2] == 5
-    cached(tmp_path / "cache", "some", {}, [source], build)
-    assert len(calls) == 2
-
-
-def test_a_changed_byte_is_noticed(tmp_path: Path, source: Path) -> None:
-    build, calls = counted()
-    cached(tmp_path / "cache", "some", {}, [source], build)
-    (path,) = (tmp_path / "cache").iterdir()
-    content = path.read_bytes()
-    x = np.arange(6, dtype=np.int16).tobytes()
-    path.write_bytes(content.replace(x, x[::-1]))
-    with pytest.warns(UserWarning, match="cannot be read"):
-        cached(tmp_path / "cache", "some", {}, [source], build)
+        arrays = cached(folder, "some", {}, [source], build, mapped=names_mapped)
+    assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert isinstance(arrays["x"], np.memmap) == mapped
+    cached(folder, "some", {}, [source], build, mapped=names_mapped)
     assert len(calls) == 2
 
 
@@ -388,36 +388,6 @@ def test_mapped_arrays(tmp_path: Path, source: Path) -> None:
         assert not isinstance(arrays["x"], np.memmap)
         assert arrays["words"].tolist() == ["a", "bc"]
     assert calls == [0]
-
-
-@pytest.mark.parametrize("damage", ["cut off", "compressed", "pickled", "header"])
-def test_mapped_arrays_that_cannot_be(tmp_path: Path, source: Path, damage: str) -> None:
-    build, _ = counted()
-    cached(tmp_path / "cache", "some", {}, [source], build, mapped=["x"])
-    (path,) = (tmp_path / "cache").iterdir()
-    content = path.read_bytes()
-    if damage == "cut off":
-        path.write_bytes(content[:150])
-    elif damage == "compressed":
-        np.savez_compressed(path, **build())
-    elif damage == "pickled":
-        np.savez(path, x=np.array([{}], dtype=object))
-    else:
-        path.write_bytes(content.replace(b"\x93NUMPY", b"\x93NUMPI"))
-    with pytest.warns(UserWarning, match=f"the cache {path} cannot be read"):
-        arrays = cached(tmp_path / "cache", "some", {}, [source], build, mapped=["x"])
-    assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert isinstance(arrays["x"], np.memmap)
-
-
-def test_a_cache_with_pickles_is_not_opened(tmp_path: Path, source: Path) -> None:
-    build, _ = counted()
-    cached(tmp_path / "cache", "some", {}, [source], build)
-    (path,) = (tmp_path / "cache").iterdir()
-    np.savez(path, x=np.array([{}], dtype=object))
-    with pytest.warns(UserWarning, match="allow_pickle"):
-        arrays = cached(tmp_path / "cache", "some", {}, [source], build)
-    assert arrays["x"].shape == (2, 3)
 
 
 def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path: Path, source: Path) -> None:

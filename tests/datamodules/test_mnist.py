@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from official_files import idx_bytes
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules import SequentialMNIST, files, mnist
@@ -25,10 +24,6 @@ from lightning_alrnn.datamodules.mnist import FILES, MIRRORS, read_idx
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 
 TRAIN, TEST = 50, 20
-
-
-def idx_bytes(values: NDArray[np.uint8]) -> bytes:
-    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
 
 
 def digits() -> dict[str, NDArray[np.uint8]]:
@@ -183,18 +178,6 @@ def test_damaged_gzip_files(raw: Path, damage: str) -> None:
     path.write_bytes({"truncated": content[:-100], "no gzip": b"something", "changed": content}[damage])
     with pytest.raises(ValueError, match=f"{path} is no complete gzip file .*: remove {path} and fetch it again"):
         SequentialMNIST().build("train")
-
-
-@given(data=st.data(), dimensions=st.sampled_from([1, 3]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_idx_there_and_back(tmp_path: Path, data: st.DataObject, dimensions: int) -> None:
-    values = data.draw(arrays(np.uint8, st.tuples(*[st.integers(0, 4)] * dimensions)))
-    (tmp_path / "file").write_bytes(idx_bytes(values))
-    (tmp_path / "file.gz").write_bytes(gzip.compress(idx_bytes(values)))
-    for name in ("file", "file.gz"):
-        found = read_idx(tmp_path / name, dimensions)
-        assert found.shape == values.shape
-        assert np.array_equal(found, values)
 
 
 @given(content=st.binary(max_size=60), genuine=st.booleans(), suffix=st.sampled_from(["", ".gz"]))

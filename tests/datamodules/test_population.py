@@ -185,14 +185,6 @@ def test_what_is_needed_is_fetched_once_for_each_module() -> None:
     assert (one.fetched, other.fetched) == (1, 1)
 
 
-def test_one_module_for_all() -> None:
-    data = Addition(sequence_length=7, train_size=50, val_size=9, test_size=9, batch_size=8)
-    population = PopulationDataModule([data] * 3)
-    population.setup("fit")
-    batch = next(iter(population.train_dataloader()))
-    assert batch.inputs[0].equal(batch.inputs[2])
-
-
 def test_a_resumed_epoch_goes_on_within_it() -> None:
     members = [Addition(sequence_length=7, train_size=50, batch_size=8, seed=k) for k in range(2)]
     population = PopulationDataModule(members)

@@ -124,7 +124,6 @@ class TestChoice:
         assert read.trial[-1] == 99
         assert read.trials.class_names == CHOICES
         assert read.trials.labels[-1] == choice
-        assert read.trials.group is not None
         assert STIMULI[read.trials.group[-1]] == name
 
     def test_classes_are_the_choices_that_were_made(self, tmp_path: Path) -> None:
@@ -181,7 +180,6 @@ class TestTrials:
         assert read.units == [102, 103, 1405]
         trials = read.trials
         assert trials.spikes.dtype == np.uint8
-        assert trials.group is not None
         for row, trial in enumerate(read.trial.tolist()):
             times = made.timings[trial]
             onset = times["stim_onset"]
@@ -235,9 +233,7 @@ class TestDataModule:
             batch = data.build(split)
             assert isinstance(batch, NeuralBatch)
             assert batch.spikes.dtype == torch.uint8
-            assert batch.group is not None
             # a trial is 10 s, a block 10 trials: all of a block, cues and mixed, stand on one side
-            assert data._recorded is not None
             own = set(data._recorded.block[data._rows[split]].tolist())
             blocks.append(own)
             assert len(batch.inputs) == 10 * len(own)
@@ -261,7 +257,6 @@ class TestDataModule:
         assert isinstance(batch, SequenceBatch)
         assert batch.inputs.shape[1] == 3 + 7
         assert data.phase_names == ["hold", "sounds", "response"]
-        assert batch.phase is not None
         assert torch.equal(batch.phase == 0, batch.inputs[..., 4] == 1)
         assert torch.equal(batch.phase == 1, batch.inputs[..., :4].any(dim=2))
         assert torch.equal(batch.phase == 2, batch.inputs[..., 5] == 1)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
-import wave
 
 import numpy as np
 import pytest
 import scipy.io.wavfile
 from hypothesis import given
 from hypothesis import strategies as st
+from official_files import wav_bytes
 
 from lightning_alrnn.datamodules.wav import read_wav
-
-
-def wav_bytes(data: bytes, width: int = 2, channels: int = 1, rate: int = 16_000) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((channels, width, rate, 0, "NONE", ""))
-        writer.writeframes(data)
-    return file.getvalue()
 
 
 @given(

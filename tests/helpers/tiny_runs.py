@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pytorch_lightning import LightningModule, seed_everything
+from torch.utils.data import DataLoader
 
 from lightning_alrnn import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split, valid_steps
 from lightning_alrnn.datamodules import SequenceDataModule
-from lightning_alrnn.datamodules.base import SPLITS
+from lightning_alrnn.datamodules.base import SPLITS, SequenceDataset, collate
 
 TIME, UNITS = 6, 5
 MODULES = ("sequence", "seq2seq", "neural")
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
 
 
 class Sequences(SequenceDataModule):
@@ -45,6 +54,10 @@ class Sequences(SequenceDataModule):
             return SequenceBatch(inputs, targets, lengths, None, group)
         spikes = torch.poisson(torch.ones(size, TIME, UNITS), generator) * valid
         return NeuralBatch(inputs, spikes, targets, lengths, group)
+
+
+def loader(batch: AnyBatch, batch_size: int = 4) -> DataLoader[Any]:
+    return DataLoader(SequenceDataset(batch), batch_size=batch_size, collate_fn=collate)
 
 
 def build(kind: str) -> LightningModule:

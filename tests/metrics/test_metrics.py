@@ -63,36 +63,6 @@ def expected_groups(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor
     return {g: dict(c.counts) for g, c in enumerate(counts)}, {g: c.steps for g, c in enumerate(counts)}
 
 
-@pytest.mark.parametrize("nonlinear", [0, 1, 4, 70])
-def test_groups_of_batches_add_up(by_hand: Callable[..., Any], nonlinear: int) -> None:
-    states, lengths = draw(nonlinear)
-    counter = RegimeCounter(nonlinear)
-    for part in torch.arange(23).split(5):
-        counter.update(states[part], lengths[part], draw_groups()[part])
-    expected = expected_groups(by_hand, states, lengths, nonlinear)
-    assert groups_as_dicts(counter) == expected
-    assert groups_as_dicts(pickle.loads(pickle.dumps(counter))) == expected
-    assert as_dicts(counter) == expected_dicts(by_hand, states, lengths, nonlinear)  # which groups leave as they are
-    for got, wanted in zip(
-        counter.group_occupancy(), count_regimes_by_group(states, nonlinear, draw_groups(), lengths), strict=True
-    ):
-        assert torch.equal(got, wanted)
-
-
-def test_memory_of_groups_is_bounded() -> None:
-    torch.manual_seed(0)
-    counter = RegimeCounter(12, max_regimes=50)
-    frequent = torch.ones(4, 10, 12)
-    group = torch.tensor([0, 0, 1, 1, 0, 0, 1, 1])
-    for _ in range(200):
-        counter.update(torch.cat((frequent, torch.randn(4, 10, 12))), torch.full((8,), 10), group)
-    found = counter.group_occupancy()
-    assert len(found.codes) < 50 + 64 * 40
-    assert bitcode(found.codes[0]) == "1" * 12
-    assert bool((found.counts[:, 0] >= 200 * 20).all())
-    assert found.steps.tolist() == [200 * 40, 200 * 40]  # what was dropped still counts
-
-
 def test_of_many_groups_those_with_most_steps_are_listed() -> None:
     counter = RegimeCounter(1)
     lengths = torch.cat((torch.full((40,), 1), torch.full((60,), 2)))
@@ -105,13 +75,20 @@ def test_of_many_groups_those_with_most_steps_are_listed() -> None:
 @pytest.mark.parametrize("nonlinear", [0, 1, 4, 70])
 def test_batches_add_up(by_hand: Callable[..., Any], nonlinear: int) -> None:
     states, lengths = draw(nonlinear)
-    counter, activity = RegimeCounter(nonlinear), UnitActivity(nonlinear)
+    counter, grouped, activity = RegimeCounter(nonlinear), RegimeCounter(nonlinear), UnitActivity(nonlinear)
     for part in torch.arange(23).split(5):
         counter.update(states[part], lengths[part])
+        grouped.update(states[part], lengths[part], draw_groups()[part])
         activity.update(states[part], lengths[part])
     expected = expected_dicts(by_hand, states, lengths, nonlinear)
-    assert as_dicts(counter) == expected
-    assert as_dicts(pickle.loads(pickle.dumps(counter))) == expected
+    of_groups = expected_groups(by_hand, states, lengths, nonlinear)
+    assert as_dicts(counter) == as_dicts(grouped) == expected  # which groups leave as they are
+    assert groups_as_dicts(grouped) == of_groups
+    for metric in (counter, grouped):
+        assert as_dicts(pickle.loads(pickle.dumps(metric))) == expected
+    assert groups_as_dicts(pickle.loads(pickle.dumps(grouped))) == of_groups
+    together = count_regimes_by_group(states, nonlinear, draw_groups(), lengths)
+    assert all(map(torch.equal, grouped.group_occupancy(), together))
     assert int(counter.compute()["visited"]) == len(expected[0])
     for got, wanted in zip(activity.statistics(), unit_activity(states, nonlinear, lengths), strict=True):
         torch.testing.assert_close(got, wanted)
@@ -136,13 +113,21 @@ def test_many_batches_are_merged_on_the_way(
     assert as_dicts(counter) == expected_dicts(by_hand, states, lengths, 3)
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_alrnn.metrics.regimes._COUNT_AT_ONCE", 1)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_memory_is_bounded(grouped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not grouped:
+        monkeypatch.setattr("lightning_alrnn.metrics.regimes._COUNT_AT_ONCE", 1)
     torch.manual_seed(0)
     counter = RegimeCounter(12, max_regimes=50)
-    frequent = torch.ones(4, 10, 12)
+    frequent, group = torch.ones(4, 10, 12), torch.tensor([0, 0, 1, 1, 0, 0, 1, 1]) if grouped else None
     for _ in range(200):
-        counter.update(torch.cat((frequent, torch.randn(4, 10, 12))), torch.full((8,), 10))
+        counter.update(torch.cat((frequent, torch.randn(4, 10, 12))), torch.full((8,), 10), group)
+    if grouped:
+        of_groups = counter.group_occupancy()
+        assert len(of_groups.codes) < 50 + 64 * 40
+        assert bitcode(of_groups.codes[0]) == "1" * 12
+        assert bool((of_groups.counts[:, 0] >= 200 * 20).all())
+        assert of_groups.steps.tolist() == [200 * 40, 200 * 40]  # what was dropped still counts
     found = counter.regimes()
     assert len(found.codes) < 50 + 64 * 40
     assert bitcode(found.codes[0]) == "1" * 12

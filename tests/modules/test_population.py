@@ -12,6 +12,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from tiny_runs import QUIET
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
@@ -36,22 +37,16 @@ def member(P: int, seed: int = 0, **options: Any) -> ALRNNModule:
     return ALRNNModule(nonlinear_units=P, **(given | options))
 
 
-def data(seed: int = 0) -> Addition:
-    return Addition(sequence_length=20, train_size=400, val_size=60, test_size=60, batch_size=16, seed=seed)
+def data(seed: int = 0, size: int = 400) -> Addition:
+    return Addition(sequence_length=20, train_size=size, val_size=60, test_size=60, batch_size=16, seed=seed)
+
+
+fewer_data = partial(data, size=150)  # ten steps
 
 
 def trainer(epochs: int = 2, **options: Any) -> Trainer:
-    given: dict[str, Any] = {
-        "max_epochs": epochs,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "num_sanity_val_steps": 0,
-        "gradient_clip_val": 0.3,
-    }
-    return Trainer(**(given | options))
+    given = {"max_epochs": epochs, "logger": False, "num_sanity_val_steps": 0, "gradient_clip_val": 0.3}
+    return Trainer(**(QUIET | given | {"enable_checkpointing": False} | options))
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
@@ -113,7 +108,7 @@ def test_members_are_trained_as_alone(precision: str, limit: float) -> None:
 def test_schedules_and_optimizers(options: dict[str, Any]) -> None:
     # in float64, as three epochs blow differences of rounding up
     members = [member(P, k, **options) for k, P in enumerate(UNITS)]
-    assert_trained_as_alone(members, data, 1e-8, epochs=3, precision="64-true")
+    assert_trained_as_alone(members, fewer_data, 1e-8, epochs=3, precision="64-true")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +118,7 @@ def test_schedules_and_optimizers(options: dict[str, Any]) -> None:
 )
 def test_gradients_of_each_member(options: dict[str, Any]) -> None:
     members = [member(P, k) for k, P in enumerate(UNITS)]
-    assert_trained_as_alone(members, data, 1e-8, precision="64-true", **options)
+    assert_trained_as_alone(members, fewer_data, 1e-8, precision="64-true", **options)
 
 
 class Kernels(nn.Module):
@@ -155,20 +150,14 @@ class Refusing(nn.Module):
 @pytest.mark.parametrize("kind", ["core", "convolution", "refused"])
 def test_one_after_the_other(kind: str) -> None:
     options: dict[str, Any] = {"input_size": 8, "output_size": 10, "objective": "classification"}
-    kinds: dict[str, dict[str, Any]] = {
-        "core": {"core": "GRU"},
-        "convolution": {"encoder": Kernels},
-        "refused": {"encoder": Refusing},
-    }
-    extra = kinds[kind]
+    kinds = {"core": lambda: "GRU", "convolution": Kernels, "refused": Refusing}
 
     def make(k: int) -> ALRNNModule:
         torch.manual_seed(k)
-        return member(k + 1, k, **options, **{key: value if key == "core" else value() for key, value in extra.items()})
+        return member(k + 1, k, **options, **{"core" if kind == "core" else "encoder": kinds[kind]()})
 
-    assert_trained_as_alone(
-        [make(k) for k in range(2)], lambda k: SequentialDigits(order="row", seed=k), 1e-4, vectorised=False, epochs=1
-    )
+    sets = partial(SequentialDigits, "row")
+    assert_trained_as_alone([make(k) for k in range(2)], lambda k: sets(seed=k), 1e-4, vectorised=False, epochs=1)
 
 
 def test_a_member_that_diverges_changes_no_other() -> None:
@@ -305,7 +294,6 @@ def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkey
             for name, value in expected[k].items() if after < trained else ():
                 torch.testing.assert_close(got[name], value, rtol=0, atol=1e-6)
         best = population.best_epoch[k]
-        assert best is not None
         assert best < trained
     for k in (0, 2):
         assert population.scores[k] == pytest.approx(whole.scores[k], rel=1e-5)
@@ -446,9 +434,7 @@ def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
 
     def sets() -> PopulationDataModule:
-        return PopulationDataModule(
-            [Addition(sequence_length=9, train_size=40, val_size=8, test_size=8, batch_size=16)] * 4
-        )
+        return PopulationDataModule([Addition(9, train_size=40, val_size=8, test_size=8, batch_size=16)] * 4)
 
     plain, graphed = (PopulationModule([member(P, P) for P in UNITS]) for _ in range(2))
     trainer().fit(plain, sets())

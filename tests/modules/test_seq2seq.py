@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from tiny_runs import QUIET, loader
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks import LengthAccuracy
-from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNSeq2Seq
 from lightning_alrnn.nn import Seq2SeqOutput, manifold_attractor_penalty
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
 LOSSES = {"loss", "task_loss", "regularization"}
 ACCURACIES = {"token_accuracy", "sequence_accuracy"}
 LENGTHS = {f"accuracy_length_{name}" for name in ("1_6", "7_12", "13_22", "23_28", "29_36", "37_up")}
@@ -40,7 +31,6 @@ def model(**options: Any) -> ALRNNSeq2Seq:
         for rnn in (made.network.encoder, made.network.decoder):
             rnn.W.normal_(std=0.4)
             rnn.h.normal_(std=0.3)
-            assert rnn.C is not None
             rnn.C.normal_(std=0.6)
         made.network.readout.weight.normal_(std=0.6)
     return made
@@ -58,10 +48,6 @@ def batch_of(size: int = 10, steps: int = 5, *, mask: Tensor | None = None) -> S
         torch.randint(1, 8, (size,), generator=generator),
         mask,
     )
-
-
-def loader(batch: SequenceBatch, batch_size: int = 4) -> DataLoader[SequenceBatch]:
-    return DataLoader(SequenceDataset(batch), batch_size=batch_size, collate_fn=collate)
 
 
 def with_targets_that_it_gets_right(made: ALRNNSeq2Seq, batch: SequenceBatch, rows: range) -> SequenceBatch:
@@ -167,14 +153,6 @@ def test_regularization_is_that_of_both_networks() -> None:
     assert float(model(mar_strength=0.0).regularization()) == 0.0
 
 
-def test_logged_keys() -> None:
-    data = loader(batch_of())
-    trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
-    trainer.fit(model(), data, data)
-    expected = {f"train/{name}" for name in LOSSES} | {f"val/{name}" for name in LOSSES | ACCURACIES | LENGTHS}
-    assert set(trainer.callback_metrics) == expected
-
-
 class Spy(Callback):
     """Keeps what the steps return."""
 
@@ -251,7 +229,6 @@ def test_predictions_need_no_targets() -> None:
     batch = batch_of()
     wrong = batch._replace(targets=torch.zeros_like(batch.targets))
     predictions = Trainer(logger=False, **QUIET).predict(made, loader(wrong, 10))
-    assert predictions is not None
     (found,) = predictions
     assert isinstance(found, Seq2SeqOutput)
     with torch.no_grad():
@@ -281,22 +258,6 @@ def test_a_small_task_is_learned() -> None:
     assert float(trainer.callback_metrics["val/sequence_accuracy"]) > 0.95
 
 
-def test_checkpoints_keep_the_best_and_bring_back_the_model() -> None:
-    data = loader(batch_of())
-    made = model(teacher_forcing=0.5, teacher_forcing_epochs=3)
-    trainer = Trainer(max_epochs=2, logger=CSVLogger("logs"), **QUIET)
-    trainer.fit(made, data, data)
-    checkpoint = trainer.checkpoint_callback
-    assert isinstance(checkpoint, ModelCheckpoint)
-    assert checkpoint.monitor == "val/task_loss"
-    path = Path(checkpoint.dirpath or "") / "last.ckpt"
-    loaded = ALRNNSeq2Seq.load_from_checkpoint(path, weights_only=True)
-    assert loaded.teacher_forcing_epochs == 3
-    batch = batch_of()
-    for a, b in zip(loaded(batch.inputs, batch.lengths), made(batch.inputs, batch.lengths), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_the_callback_of_ones_own_stays() -> None:
     data, mine = loader(batch_of()), LengthAccuracy(bins=(1, 3))
     trainer = Trainer(logger=False, callbacks=[mine], **QUIET)
@@ -307,15 +268,6 @@ def test_the_callback_of_ones_own_stays() -> None:
     for _ in range(2):
         trainer.validate(model(), data, verbose=False)
     assert sum(isinstance(callback, LengthAccuracy) for callback in trainer.callbacks) == 1  # type: ignore[attr-defined]
-
-
-def test_divergence_stops_training() -> None:
-    made = model()
-    with torch.no_grad():
-        made.network.readout.weight.fill_(math.nan)
-    trainer = Trainer(max_epochs=1, logger=False, num_sanity_val_steps=0, **QUIET)
-    with pytest.raises(FloatingPointError, match="train/loss is not finite in epoch 0"):
-        trainer.fit(made, loader(batch_of()), loader(batch_of()))
 
 
 @pytest.mark.parametrize(

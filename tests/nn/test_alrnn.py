@@ -63,16 +63,6 @@ def test_forward_equals_hand_written_loop(
     torch.testing.assert_close(last, expected_last, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("nonlinear", [0, 2, 5])
-@pytest.mark.parametrize("backend", ["eager", "fused"])
-def test_input_size_none_adds_the_inputs(nonlinear: int, backend: str) -> None:
-    rnn = make(5, nonlinear, inputs=None, backend=backend)
-    assert rnn.C is None
-    inputs = torch.randn(2, 4, 5).double()
-    expected, _ = by_hand(rnn, inputs, torch.zeros(2, 5).double(), [4, 4])
-    torch.testing.assert_close(rnn(inputs).states, expected, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("nonlinear", [0, 1, 6])
 @pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
 def test_chunks_equal_the_whole_bit_for_bit(nonlinear: int, self_connections: str) -> None:
@@ -84,17 +74,6 @@ def test_chunks_equal_the_whole_bit_for_bit(nonlinear: int, self_connections: st
     third, state = rnn(inputs[:, 5:], state)
     assert torch.equal(torch.cat((first, second, third), dim=1), whole)
     assert torch.equal(state, last)
-
-
-def test_padding_is_never_read() -> None:
-    rnn = make(5, 2)
-    inputs = torch.randn(2, 6, 3).double()
-    lengths = torch.tensor([2, 6])
-    clean = rnn(inputs, lengths=lengths)
-    inputs[0, 2:] = 1e300
-    assert torch.equal(rnn(inputs, lengths=lengths).states, clean.states)
-    assert torch.equal(clean.states[0, 2:], torch.zeros(4, 5).double())
-    assert torch.equal(clean.last[0], clean.states[0, 1])
 
 
 @pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
@@ -113,14 +92,8 @@ def test_step_regime_and_jacobian(hidden: int, nonlinear: int, self_connections:
 
     numeric = torch.stack([torch.autograd.functional.jacobian(lambda x: rnn.step(x), row) for row in z])
     torch.testing.assert_close(rnn.jacobian(z), numeric, rtol=0, atol=1e-12)
-    torch.testing.assert_close(rnn.regime_matrix(code), rnn.jacobian(z), rtol=0, atol=0)
-
-
-def test_regime_matrix_of_a_code_given_as_numbers() -> None:
-    rnn = make(4, 2)
-    matrix = rnn.regime_matrix(torch.tensor([1, 0]))
-    expected = torch.diag(rnn.diagonal()) + rnn.W * torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
-    assert torch.equal(matrix, expected)
+    for numbers in (code, code.long()):
+        torch.testing.assert_close(rnn.regime_matrix(numbers), rnn.jacobian(z), rtol=0, atol=0)
 
 
 def test_parameters_carry_the_equations_names_and_shapes() -> None:
@@ -134,7 +107,6 @@ def test_gaussian_init() -> None:
     torch.manual_seed(0)
     rnn = ALRNN(200, 200, 100, init="gaussian")
     for values, std in ((rnn.A, 0.01), (rnn.W, 0.01), (rnn.h, 0.01), (rnn.C, 0.1)):
-        assert values is not None
         assert float(values.detach().std()) == pytest.approx(std, rel=0.2)
         assert abs(float(values.detach().mean())) < std
 
@@ -154,18 +126,13 @@ def test_positive_definite_init(self_connections: str) -> None:
 
 @pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
 @pytest.mark.parametrize("nonlinear", [0, 10, 50])
-def test_near_identity_init(nonlinear: int, self_connections: str) -> None:
+@pytest.mark.parametrize("coupling", [None, 0.0, 0.98, 1.0])
+def test_near_identity_init(nonlinear: int, self_connections: str, coupling: float | None) -> None:
     torch.manual_seed(0)
-    rnn = ALRNN(2, 50, nonlinear, init="near_identity", self_connections=self_connections)  # type: ignore[arg-type]
+    options = {"self_connections": self_connections} | ({} if coupling is None else {"initial_coupling": coupling})
+    rnn = ALRNN(2, 50, nonlinear, init="near_identity", **options)  # type: ignore[arg-type]
     eigenvalues = torch.linalg.eigvals(rnn.regime_matrix(torch.ones(nonlinear)).detach())
-    assert 0.08 < float((eigenvalues - 0.9).abs().max()) < 0.16
-
-
-@pytest.mark.parametrize("coupling", [0.0, 0.98, 1.0])
-def test_near_identity_init_with_another_self_coupling(coupling: float) -> None:
-    torch.manual_seed(0)
-    rnn = ALRNN(2, 50, 10, init="near_identity", initial_coupling=coupling)
-    eigenvalues = torch.linalg.eigvals(rnn.regime_matrix(torch.ones(10)).detach())
+    coupling = 0.9 if coupling is None else coupling
     radius = 1 - coupling  # of the disc they fill by the circular law; with 1 all are 1
     assert 0.8 * radius <= float((eigenvalues - coupling).abs().max()) < 1.6 * radius + 1e-6
 
@@ -173,12 +140,10 @@ def test_near_identity_init_with_another_self_coupling(coupling: float) -> None:
 def test_initial_states() -> None:
     inputs = torch.zeros(64, 1, 3)
     learned = ALRNN(3, 4, 1, initial_state="learned")
-    assert learned.z0 is not None
     with torch.no_grad():
         learned.z0.copy_(torch.arange(4.0))
     torch.testing.assert_close(learned(inputs).states[5, 0], learned.step(torch.arange(4.0)))
     learned(inputs).states.sum().backward()
-    assert learned.z0.grad is not None
     assert float(learned.z0.grad.abs().sum()) > 0
 
     uniform = ALRNN(3, 4, 1, initial_state="uniform", initial_radius=0.5)
@@ -189,20 +154,6 @@ def test_initial_states() -> None:
     assert float(ALRNN(3, 4, 1, initial_state="uniform").start(64).abs().max()) <= 1 / 8  # 1/√batch
     uniform.eval()
     assert torch.equal(uniform(inputs).states, uniform(inputs, torch.zeros(64, 4)).states)
-
-
-def test_half_precision_runs_the_recurrence_in_float32() -> None:
-    rnn = ALRNN(3, 8, 4)
-    inputs = torch.randn(2, 5, 3)
-    expected = rnn(inputs).states
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        states = rnn(inputs).states
-        from_half = rnn(inputs.bfloat16()).states
-    assert states.dtype == torch.float32
-    assert torch.equal(states, expected)
-    torch.testing.assert_close(from_half, expected, rtol=0.05, atol=0.01)
-    rnn.bfloat16()
-    assert rnn(inputs.bfloat16()).states.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -244,12 +195,3 @@ def test_wrong_inputs() -> None:
         rnn(inputs, lengths=torch.tensor([5.0, 5.0]))
     with pytest.raises(ValueError, match="code must have P=2 entries"):
         rnn.regime_matrix(torch.ones(3))
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo looks at the inputs' .grad
-def test_a_compiled_layer_gives_the_same() -> None:
-    torch.manual_seed(0)
-    rnn = ALRNN(3, 8, 4)
-    inputs = torch.randn(2, 5, 3)
-    compiled = torch.compile(rnn, backend="eager")
-    torch.testing.assert_close(compiled(inputs).states, rnn(inputs).states)

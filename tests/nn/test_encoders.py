@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Module, functional
 
 from lightning_alrnn.nn import ImageEncoder, SpeechEncoder, SpikeEncoder, TextEncoder
 
@@ -31,16 +31,16 @@ def test_image_encoder_is_the_reference_chain(pools: int, steps: int) -> None:
     assert torch.allclose(encoder(inputs, torch.full((3,), 784)), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("pools", [1, 2])
+@pytest.mark.parametrize("pools", [0, 1, 2], ids=["speech", "images", "images, two pools"])
 @pytest.mark.parametrize("padding", [0.0, 3.0, math.nan])
 def test_padding_does_not_leak(pools: int, padding: float) -> None:
     torch.manual_seed(0)
-    encoder = ImageEncoder(5, pools)
+    encoder, width = (ImageEncoder(5, pools), 1) if pools else (SpeechEncoder(5, input_size=3), 3)
     lengths = torch.arange(1, 34)
-    inputs = torch.full((33, 33, 1), padding)
+    inputs = torch.full((33, 33, width), padding)
     for row, length in enumerate(lengths.tolist()):
-        inputs[row, :length] = torch.randn(length, 1)
-    encoded, after = encoder(inputs, lengths), encoder.output_lengths(lengths)
+        inputs[row, :length] = torch.randn(length, width)
+    encoded, after = encoder(inputs, lengths), encoder.output_lengths(lengths) if pools else lengths
     for row, length in enumerate(lengths.tolist()):
         alone = encoder(inputs[row : row + 1, :length])[0]
         assert int(after[row]) == len(alone) == math.ceil(length / 2**pools)
@@ -49,16 +49,36 @@ def test_padding_does_not_leak(pools: int, padding: float) -> None:
     assert all(bool(torch.isfinite(parameter.grad).all()) for parameter in encoder.parameters())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("arguments", [{"output_size": 0}, {"pools": 0}, {"pools": 3}])
-def test_wrong_arguments(arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
-        ImageEncoder(**arguments)
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *((ImageEncoder, *wrong) for wrong in (("output_size", 0), ("pools", 0), ("pools", 3))),
+        *((SpeechEncoder, name, 0) for name in ("output_size", "input_size")),
+        *((TextEncoder, name, 0) for name in ("vocab_size", "embedding_size", "hidden_size", "output_size")),
+    ],
+)
+def test_wrong_sizes(kind: type[Module], name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+        kind(**{name: value})
 
 
-@pytest.mark.parametrize("shape", [(2, 28, 28), (2, 784)])
-def test_wrong_inputs(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\(batch, time, 1\).*order='pixel'"):
-        ImageEncoder(4)(torch.zeros(shape))
+@pytest.mark.parametrize(
+    ("encoder", "inputs", "message"),
+    [
+        (ImageEncoder(4), torch.zeros(2, 28, 28), r"\(batch, time, 1\).*order='pixel'"),
+        (ImageEncoder(4), torch.zeros(2, 784), r"\(batch, time, 1\).*order='pixel'"),
+        (SpeechEncoder(4), torch.zeros(2, 40, 101), r"\(batch, time, 40\).*set its input_size"),
+        (SpeechEncoder(4), torch.zeros(2, 40), r"\(batch, time, 40\).*set its input_size"),
+        (TextEncoder(9, 4), torch.zeros(2, 3, 4), r"takes tokens, .*float32 .* \(2, 3, 4\): .*vocab_size=None"),
+        (TextEncoder(9, 4), torch.tensor([[0, 9]]), r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set"),
+        (TextEncoder(9, 4), torch.tensor([[-1, 8]]), r"takes tokens from 0 to 8, got -1 to 8"),
+        (TextEncoder(None, 4), torch.zeros(2, 3).long(), r"takes vectors, .*\(batch, time, 4\), got torch.int64"),
+        (TextEncoder(None, 4), torch.zeros(2, 3, 5), r"\(batch, time, 4\), got .* \(2, 3, 5\): set embedding_size"),
+    ],
+)
+def test_wrong_inputs(encoder: Module, inputs: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder(inputs)
 
 
 def test_speech_encoder_is_the_reference_chain() -> None:
@@ -72,31 +92,6 @@ def test_speech_encoder_is_the_reference_chain() -> None:
     expected = functional.conv1d(hidden, *weights[2:], padding=1).transpose(1, 2)
     assert torch.allclose(encoder(inputs), expected, atol=1e-6)
     assert torch.allclose(encoder(inputs, torch.full((3,), 101)), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("padding", [0.0, 3.0, math.nan])
-def test_padding_does_not_leak_into_speech(padding: float) -> None:
-    torch.manual_seed(0)
-    encoder = SpeechEncoder(5, input_size=3)
-    lengths = torch.arange(1, 9)
-    inputs = torch.full((8, 8, 3), padding)
-    for row, length in enumerate(lengths.tolist()):
-        inputs[row, :length] = torch.randn(length, 3)
-    encoded = encoder(inputs, lengths)
-    for row, length in enumerate(lengths.tolist()):
-        assert torch.allclose(encoded[row, :length], encoder(inputs[row : row + 1, :length])[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("arguments", [{"output_size": 0}, {"input_size": 0}])
-def test_wrong_arguments_of_the_speech_encoder(arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be at least 1, got 0"):
-        SpeechEncoder(**arguments)
-
-
-@pytest.mark.parametrize("shape", [(2, 40, 101), (2, 40)])
-def test_wrong_inputs_of_the_speech_encoder(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\(batch, time, 40\).*set its input_size"):
-        SpeechEncoder(4)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("vocab_size", [11, None])
@@ -120,27 +115,6 @@ def test_text_encoder_is_the_reference_chain(vocab_size: int | None) -> None:
 def test_reference_sizes_of_the_text_encoder() -> None:
     sizes = [tuple(weight.shape) for weight in TextEncoder().parameters() if weight.ndim == 2]
     assert sizes == [(20_000, 100), (128, 100), (128, 128), (100, 128)]
-
-
-@pytest.mark.parametrize("name", ["vocab_size", "embedding_size", "hidden_size", "output_size"])
-def test_wrong_sizes_of_the_text_encoder(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-        TextEncoder(**{name: 0})
-
-
-@pytest.mark.parametrize(
-    ("vocab_size", "inputs", "message"),
-    [
-        (9, torch.zeros(2, 3, 4), r"takes tokens, .* got torch.float32 of shape \(2, 3, 4\): .*vocab_size=None"),
-        (9, torch.tensor([[0, 9]]), r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set vocab_size to that of"),
-        (9, torch.tensor([[-1, 8]]), r"takes tokens from 0 to 8, got -1 to 8"),
-        (None, torch.zeros(2, 3, dtype=torch.int64), r"takes vectors, .*\(batch, time, 4\), got torch.int64"),
-        (None, torch.zeros(2, 3, 5), r"\(batch, time, 4\), got torch.float32 of shape \(2, 3, 5\): set embedding_size"),
-    ],
-)
-def test_wrong_inputs_of_the_text_encoder(vocab_size: int | None, inputs: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TextEncoder(vocab_size, 4)(inputs)
 
 
 def draw_counts(batch: int = 4, time: int = 30, units: int = 5) -> Tensor:
@@ -172,7 +146,6 @@ def test_reach_is_that_of_the_dilations() -> None:
     """Smoothing reaches 7 bins, convolutions 3, 6 and 12."""
     spikes = draw_counts(1, 101).requires_grad_()
     spike_encoder()(spikes)[0, 50, 0].backward()
-    assert spikes.grad is not None
     seen = spikes.grad[0].abs().sum(1).nonzero()[:, 0]
     assert (int(seen.min()), int(seen.max())) == (50 - 28, 50 + 28)
 

@@ -119,7 +119,6 @@ def test_extreme_states_give_finite_values_and_gradients(kind: type[Observation]
         assert bool(torch.isfinite(value))
         z.grad = None
         value.backward()
-        assert z.grad is not None
         assert bool(torch.isfinite(z.grad).all())
     if isinstance(model, GeneralizedPoissonObservation):
         with torch.no_grad():

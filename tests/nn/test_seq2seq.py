@@ -26,7 +26,6 @@ def network(**options: Any) -> Seq2Seq:
             rnn.W.normal_(std=0.4)
             rnn.A.normal_(std=0.4)
             rnn.h.normal_(std=0.3)
-            assert rnn.C is not None
             rnn.C.normal_(std=0.5)
         made.readout.weight.normal_(std=1.0)
         made.readout.bias.normal_(std=0.1)
@@ -46,7 +45,6 @@ def example(batch: int = 7, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
 
 def one_step(rnn: ALRNN, z: Tensor, token: Tensor) -> Tensor:
     """The equation, unit by unit."""
-    assert rnn.C is not None
     phi = torch.stack(
         [z[i].relu() if i >= rnn.hidden_size - rnn.nonlinear_units else z[i] for i in range(len(z))],
     )
@@ -220,13 +218,6 @@ def test_half_precision_and_autocast_run() -> None:
     assert made.bfloat16()(inputs, lengths, targets).outputs.dtype == torch.bfloat16
 
 
-def test_only_the_encoder_has_an_initial_state() -> None:
-    made = network(initial_state="learned")
-    names = {name for name, _ in made.named_parameters()}
-    assert "encoder.z0" in names
-    assert "decoder.z0" not in names
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -236,8 +227,6 @@ def test_only_the_encoder_has_an_initial_state() -> None:
         ({"nonlinear_units": 9}, r"nonlinear_units \(P\) must lie between 0 and hidden_size \(M=8\), got 9"),
         ({"decoder_nonlinear_units": 9}, r"decoder_nonlinear_units \(P\) must lie .* \(M=8\), got 9"),
         ({"decoder_nonlinear_units": -1}, r"decoder_nonlinear_units \(P\) must lie .* got -1"),
-        ({"init": "zeros"}, "init must be one of"),
-        ({"backend": "fast"}, "backend must be one of"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,21 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path)
 
 
+@pytest.fixture
+def at_look(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[], None]]:
+    """What happens elsewhere, by the number of times that the sweep has looked."""
+    events: dict[int, Callable[[], None]] = {}
+    looks = itertools.count()
+    monkeypatch.setattr(time, "sleep", lambda seconds: events.get(next(looks), lambda: None)())
+    return events
+
+
+def claim_of(world: World, name: str) -> Claim:
+    claim = Claim(world.folder, name)
+    assert claim.take()
+    return claim
+
+
 @pytest.mark.parametrize("slots", [1, 2, 5, 40])
 def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: World, slots: int) -> None:
     specs = [spec(seed) for seed in range(20)]
@@ -97,55 +114,29 @@ def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: Wor
     assert world.most == min(slots, 19)
 
 
-def test_a_run_that_another_sweep_is_doing_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended, stopped = Claim(world.folder, "run0"), Claim(world.folder, "run1")
-    assert ended.take()
-    assert stopped.take()
-    steps: Iterator[int] = iter(range(1000))
-
-    def sleep(seconds: float) -> None:
-        step = next(steps)
-        if step == 5:  # the one is done by who had it
-            write_record(world.folder, done(spec(0)))
-            ended.release()
-        if step == 10:  # the other is not
-            stopped.release()
-
-    monkeypatch.setattr(time, "sleep", sleep)
+def test_a_run_that_another_sweep_is_doing_is_waited_for(world: World, at_look: Any) -> None:
+    ended, stopped = claim_of(world, "run0"), claim_of(world, "run1")
+    at_look[5] = lambda: (write_record(world.folder, done(spec(0))), ended.release())  # the one is done by who had it
+    at_look[10] = stopped.release  # the other is not
     world.work_off(alone(0, 1, 2), slots=3)
     # the two that go on count: there is room for one more
     assert world.started == ["run2", "run1"]
     assert sorted(world.reported) == ["run0", "run1", "run2"]
 
 
-def test_no_room_beside_another_sweep_s_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = Claim(world.folder, "run0")
-    assert claim.take()
-    steps = iter(range(1000))
-
-    def sleep(seconds: float) -> None:
-        if next(steps) == 5:
-            assert world.started == []
-            claim.release()
-
-    monkeypatch.setattr(time, "sleep", sleep)
+def test_no_room_beside_another_sweep_s_runs(world: World, at_look: Any) -> None:
+    claim, started = claim_of(world, "run0"), []
+    at_look[5] = lambda: (started.extend(world.started), claim.release())
     world.work_off(alone(0, 1), slots=1)
+    assert started == []
     assert sorted(world.started) == ["run0", "run1"]
 
 
-def test_what_is_left_of_a_population_that_another_sweep_had(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_of_a_population_that_another_sweep_had(world: World, at_look: Any) -> None:
     population = make_work(world.folder, [spec(seed) for seed in range(3)])
     assert read_populations(world.folder) == [population]
-    claim = Claim(world.folder, "run1")
-    assert claim.take()
-    steps = iter(range(1000))
-
-    def sleep(seconds: float) -> None:
-        if next(steps) == 5:
-            write_record(world.folder, done(spec(1)))
-            claim.release()
-
-    monkeypatch.setattr(time, "sleep", sleep)
+    claim = claim_of(world, "run1")
+    at_look[5] = lambda: (write_record(world.folder, done(spec(1))), claim.release())
     world.work_off([population, *alone(3)], slots=2)
     assert world.started == ["run3", "run0", "run2"]
     assert sorted(world.reported) == ["run0", "run1", "run2", "run3"]
@@ -163,14 +154,8 @@ def test_a_work_that_gave_way_to_another_sweep_is_tried_again(world: World) -> N
     assert all(read_record(world.folder, name) == done(spec(k)) for k, name in enumerate(world.reported))
 
 
-def test_an_interrupt_ends_what_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter(range(1000))
-
-    def sleep(seconds: float) -> None:
-        if next(calls) == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", sleep)
+def test_an_interrupt_ends_what_runs(world: World, at_look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_look[0] = lambda: signal.default_int_handler(signal.SIGINT, None)
     monkeypatch.setattr(random.Random, "randint", lambda self, low, high: 10)
     ended: list[str] = []
     monkeypatch.setattr(executors, "_end", lambda processes: ended.extend(one.work.specs[0].name for one in processes))

@@ -164,12 +164,8 @@ def test_a_narrow_terminal_has_numbers_for_each_row(monkeypatch: pytest.MonkeyPa
     set_size(monkeypatch, 62, 30)
     terminal = Terminal()
     table = LiveTable(make_specs([0, 5], 9), file=terminal)
-    states = {
-        **STATES,
-        "P0-4": RunState("done", score=0.5),
-        "P0-5": RunState("done", score=0.6),
-        "P5-0": STATES["P0-1"],
-    }
+    states = STATES | {"P0-4": RunState("done", score=0.5), "P0-5": RunState("done", score=0.6)}
+    states["P5-0"] = STATES["P0-1"]
     table.show(states)
     assert "0        .934" in terminal.screen
     set_size(monkeypatch, 61, 30)
@@ -314,20 +310,9 @@ def test_a_log_has_a_line_now_and_then(dumb: bool, clock: Clock, monkeypatch: py
 @pytest.mark.parametrize(
     ("score", "text"),
     [
-        (0.934, ".934"),
-        (0.12, ".120"),
-        (0.9996, "1.00"),
-        (0.0012, ".0012"),
-        (1e-3, ".0010"),
-        (1e-5, "1e-5"),
-        (0.0, "0"),
-        (-0.5, "-.500"),
-        (-12.34, "-12.3"),
-        (123.4, "123"),
-        (1234.0, "1.2e3"),
-        (-1e-12, "-1e-…"),
-        (float("nan"), "nan"),
-        (float("-inf"), "-inf"),
+        *[(0.934, ".934"), (0.12, ".120"), (0.9996, "1.00"), (0.0012, ".0012"), (1e-3, ".0010"), (1e-5, "1e-5")],
+        *[(0.0, "0"), (-0.5, "-.500"), (-12.34, "-12.3"), (123.4, "123"), (1234.0, "1.2e3"), (-1e-12, "-1e-…")],
+        *[(float("nan"), "nan"), (float("-inf"), "-inf")],
     ],
 )
 def test_short_scores(score: float, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_runs import ADDITION, ONE_EPOCH
 from torch import Tensor
 
 from lightning_alrnn.cli import run_cli
@@ -15,20 +16,8 @@ from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, logging_options
 
 TINY = (
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=32",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.gradient_clip_val=1",
-    "--trainer.enable_progress_bar=false",
-    "--model.hidden_size=6",
-    "--trainer.callbacks=RegimeOccupancy",
-    "--trainer.callbacks.figure_every_n_epochs=0",
+    *(*ADDITION, *ONE_EPOCH, "--trainer.num_sanity_val_steps=0", "--trainer.gradient_clip_val=1"),
+    *("--model.hidden_size=6", "--trainer.callbacks=RegimeOccupancy", "--trainer.callbacks.figure_every_n_epochs=0"),
     "--trainer.callbacks+=Dashboard",
 )
 

@@ -44,13 +44,7 @@ TINY = (
 STATES = 4 * BATCH * T * M  # bytes
 
 
-def spec(
-    seed: int,
-    core: str = "ALRNN",
-    P: int = 0,
-    arguments: Sequence[str] = TINY,
-    settings: Mapping[str, Any] | None = None,
-) -> Spec:
+def spec(seed: int, core: str = "ALRNN", P: int = 0, arguments: Any = TINY, settings: Any = None) -> Spec:
     settings = dict(settings or {})
     name = "-".join([core, f"P{P}", f"seed{seed}", *(f"{key}={value}" for key, value in settings.items())])
     return Spec(name, core, P, seed, settings, (*arguments, f"--seed_everything={seed}", f"--data.seed={seed}"))
@@ -143,16 +137,20 @@ def test_what_failed_or_was_begun_by_itself_stays_alone(tmp_path: Path) -> None:
     assert works == [together, *alone]  # in the order of their first runs
 
 
-@pytest.mark.parametrize(("slots", "shared"), [(1, False), (2, True)], ids=["data of their own", "data in common"])
-def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
+def bytes_of_data_and_network(factory: MemberFactory) -> tuple[int, int]:
+    """Those of a member's data, and of its parameters and a batch."""
     made = Addition(sequence_length=T, train_size=64, val_size=16)
     data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
     batch = sum(field[:BATCH].nbytes for field in made.build("train") if field is not None)
-    network = MemberFactory(tmp_path).make(specs[0]).module
-    parameters = sum(parameter.nbytes for parameter in network.parameters())
-    member = populations._COPIES_OF_STATES * STATES + populations._COPIES_OF_PARAMETERS * parameters
-    member += batch + data / (6 if shared else 1)
+    parameters = sum(parameter.nbytes for parameter in factory.make(spec(0)).module.parameters())
+    return data, populations._COPIES_OF_PARAMETERS * parameters + batch
+
+
+@pytest.mark.parametrize(("slots", "shared"), [(1, False), (2, True)], ids=["data of their own", "data in common"])
+def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
+    data, network = bytes_of_data_and_network(MemberFactory(tmp_path))
+    member = populations._COPIES_OF_STATES * STATES + network + data / (6 if shared else 1)
     memory = [0.0]
     monkeypatch.setattr(populations, "_memory", lambda: memory[0])
     for most in (3, 2):  # a quarter of the memory for all of the slots
@@ -186,11 +184,7 @@ def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest
 
 def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factory, specs = MemberFactory(tmp_path), seeds(12)
-    made = Addition(sequence_length=T, train_size=64, val_size=16)
-    data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
-    batch = sum(field[:BATCH].nbytes for field in made.build("train") if field is not None)
-    parameters = sum(parameter.nbytes for parameter in factory.make(specs[0]).module.parameters())
-    network = populations._COPIES_OF_PARAMETERS * parameters + batch
+    data, network = bytes_of_data_and_network(factory)
     step = network + populations._COPIES_OF_STATES * STATES
 
     def most(memory: int, multiprocessors: int = 132) -> tuple[int, str]:
@@ -300,18 +294,11 @@ def test_options_of_the_trainer(option: str, well: Any, ill: Any, member: Member
     assert why_alone(member._replace(trainer={**member.trainer, option: ill})) == f"--trainer.{option} is {ill}"
 
 
-def test_a_run_without_validation(member: Member) -> None:
-    for value, reason in (
-        (0, "--trainer.limit_val_batches is 0"),
-        (0.0, "--trainer.limit_val_batches is 0"),
-        (0.5, ""),
-    ):
+def test_a_run_without_validation_and_options_that_there_are(member: Member) -> None:
+    none = "--trainer.limit_val_batches is 0"
+    for value, reason in ((0, none), (0.0, none), (0.5, "")):
         assert why_alone(member._replace(trainer={**member.trainer, "limit_val_batches": value})) == reason
-
-
-def test_all_options_of_the_trainer_are_judged(member: Member) -> None:
-    tested = {"limit_val_batches", *populations._NEEDED}
-    assert tested <= member.trainer.keys()
+    assert populations._NEEDED.keys() <= member.trainer.keys()
 
 
 def test_populations_are_noted(tmp_path: Path) -> None:

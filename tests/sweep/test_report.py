@@ -179,7 +179,6 @@ def test_the_command_that_would_tell(tmp_path: Path) -> None:
     arguments = ["--config", "digits", "--nonlinear_units", "1,2", "--seeds", "6", "--output_dir", str(tmp_path)]
     write_settings(tmp_path, arguments=arguments)
     verdict = write_verdict(tmp_path)
-    assert verdict.next_command is not None
     assert f"--seeds {min(n for n in verdict.seeds_by_question.values() if n)}" in verdict.next_command
     assert "--nonlinear_units 0,1,2,5" in verdict.next_command  # the linear and the fully nonlinear end
     assert format_verdict(verdict).splitlines()[-1] == verdict.next_command
@@ -190,6 +189,7 @@ def test_the_command_that_would_tell(tmp_path: Path) -> None:
     assert write_verdict(tmp_path / "clean").next_command is None
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path) -> None:
     spread = np.linspace(-0.01, 0.01, 10)
     write_sweep(tmp_path, runs({p: (centre + spread).tolist() for p, centre in ((0, 0.88), (2, 0.9), (10, 0.9))}))
@@ -205,6 +205,7 @@ def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path)
     assert "exploratory" not in write_verdict(tmp_path, tolerance=0.015).answer
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_sweep_that_looks_again_is_judged_at_its_last_look(tmp_path: Path) -> None:
     made = runs(jitter({p: scores * 3 for p, scores in NEAR_IDENTITY.items()}))
     write_sweep(tmp_path, [run for run in made if run.seed < 13])
@@ -218,6 +219,7 @@ def test_a_sweep_that_looks_again_is_judged_at_its_last_look(tmp_path: Path) -> 
     assert {one.tried for one in write_verdict(tmp_path, seeds=8).estimates} == {8}
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_sweep_that_was_judged_before_says_so(tmp_path: Path) -> None:
     write_sweep(tmp_path, runs({p: around(0.96, 0.002, 10, p) for p in (0, 2, 10)}))
     write_settings(tmp_path, judged=[3, 5, 10])
@@ -275,6 +277,7 @@ def test_nothing_to_judge(tmp_path: Path) -> None:
     assert not (tmp_path / "b/verdict.json").exists()
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = runs({0: [0.9, 0.91], 2: [0.95, 0.94]})
     folder = write_sweep(tmp_path / "sweep", made)
@@ -299,14 +302,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["sweep", "--tol", "1"], "unrecognized arguments"),
     ],
 )
-def test_wrong_usage(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_wrong_usage(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "sweep", runs({0: [0.9]}))
     with pytest.raises(SystemExit) as error:
         main(["verdict", *arguments])

@@ -11,16 +11,10 @@ from sweep_runs import ADDITION, baseline, runs
 from lightning_alrnn.sweep import Run, choose_score, higher_is_better, judge
 
 
-@pytest.mark.parametrize("key", ["test/accuracy", "val/r2", "test/go/accuracy", "test/rate_correlation"])
-def test_metrics_that_should_be_high(key: str) -> None:
-    assert higher_is_better(key)
-
-
-@pytest.mark.parametrize(
-    "key", ["test/mse", "test/task_loss", "test/loss/poisson", "val/nll", "test/Hellinger_distance"]
-)
-def test_metrics_that_should_be_low(key: str) -> None:
-    assert not higher_is_better(key)
+def test_metrics_that_should_be_high_and_low() -> None:
+    assert all(map(higher_is_better, ["test/accuracy", "val/r2", "test/go/accuracy", "test/rate_correlation"]))
+    low = ["test/mse", "test/task_loss", "test/loss/poisson", "val/nll", "test/Hellinger_distance"]
+    assert not any(map(higher_is_better, low))
 
 
 def test_the_score_is_the_first_that_every_run_has() -> None:
@@ -59,13 +53,12 @@ def test_rounding_decides_nothing() -> None:
 
 
 def test_what_cannot_be_judged() -> None:
-    with pytest.raises(ValueError, match="no finished run of an ALRNN"):
-        judge(baseline("GRU", [0.9]))
-    with pytest.raises(ValueError, match="no run has the metric 'test/f1'; there are test/accuracy"):
-        judge(runs({0: [0.9]}), score="f1")
-    with pytest.raises(ValueError, match="with a finite test/mse"):
-        judge(runs({0: [math.nan], 1: [math.inf]}, "test/mse"))
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1"):
-        judge(runs({0: [0.9]}), alpha=5)
-    with pytest.raises(ValueError, match="tolerance must be positive"):
-        judge(runs({0: [0.9]}), tolerance=0)
+    for made, options, message in (
+        (baseline("GRU", [0.9]), {}, "no finished run of an ALRNN"),
+        (runs({0: [0.9]}), {"score": "f1"}, "no run has the metric 'test/f1'; there are test/accuracy"),
+        (runs({0: [math.nan], 1: [math.inf]}, "test/mse"), {}, "with a finite test/mse"),
+        (runs({0: [0.9]}), {"alpha": 5}, "alpha must lie between 0 and 1"),
+        (runs({0: [0.9]}), {"tolerance": 0}, "tolerance must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            judge(made, **options)

@@ -5,17 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from lightning_alrnn.sweep.plan import make_plan
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_a_configuration_that_changes_on_the_way_stops_its_runs(tmp_path: Path) -> None:
@@ -25,7 +18,6 @@ def test_a_configuration_that_changes_on_the_way_stops_its_runs(tmp_path: Path) 
     config.write_text("data: {class_path: Addition, init_args: {sequence_length: 7}}\n")
     do_run(Surroundings(tmp_path, plan.varied, plan.configs, ""), plan.runs[0])
     record = read_record(tmp_path, "ALRNN-P0-seed0")
-    assert record is not None
     assert record.status == "failed"
     assert "changed since the sweep began: data.sequence_length: 6 there, 7 now" in record.error
 
@@ -43,7 +35,6 @@ def test_what_is_done_or_claimed_is_left_alone(tmp_path: Path) -> None:
     write_record(tmp_path, done)
     do_run(surroundings, plan.runs[0])
     record = read_record(tmp_path, plan.runs[0].name)
-    assert record is not None
     assert record.run == done.run
 
     # of several processes the first tells the others that there is nothing to do

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from command_runs import ADDITION
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -31,30 +32,17 @@ from lightning_alrnn.sweep.populations import Work, checkpoint_of, read_populati
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
 
-TINY = [
-    "--data=Addition",
-    "--data.sequence_length=6",
-    "--data.train_size=64",
-    "--data.val_size=16",
-    "--data.test_size=16",
-    "--data.batch_size=16",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=2",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.gradient_clip_val=1",
-    "--model.hidden_size=6",
-    "--trainer.callbacks=RegimeOccupancy",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=FixedPoints",
-    "--trainer.callbacks.figure_every_n_epochs=0",
-    "--trainer.callbacks+=Dashboard",
-]
+NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"
+TRAINER = ("max_epochs=2", "num_sanity_val_steps=0", "gradient_clip_val=1", "accelerator=cpu")
+PLAIN = [*ADDITION, "--data.train_size=64", "--model.hidden_size=6", *(f"--trainer.{option}" for option in TRAINER)]
+TINY = [*PLAIN, "--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.callbacks+=FixedPoints", NO_FIGURES]
+TINY += ["--trainer.callbacks+=Dashboard"]
+PLAIN += ["--trainer.callbacks=RegimeOccupancy", NO_FIGURES]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
+TWO = ["--nonlinear_units=0,6", "--seeds=1"]
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("no_verdict_figures")
 
 
 def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
@@ -115,7 +103,7 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
 
 def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
-    assert sweep("swept", *OPTIONS, *schedule) == 0
+    assert sweep("swept", *TWO, *schedule, base=PLAIN) == 0
     record = read_records("swept")[-1]
     folder = Path("swept/runs") / record.name
     module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
@@ -125,10 +113,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     events = EventAccumulator("swept/runs/again").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
     # training goes on as that of a network which was trained alone
-    assert (
-        sweep("off", *OPTIONS, "--population=off", "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1")
-        == 0
-    )
+    assert sweep("off", *TWO, "--population=off", *schedule, base=PLAIN) == 0
     for name in ("swept", "off"):
         path = Path(name, "runs", record.name)
         further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
@@ -142,7 +127,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
 
 def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> None:
     rates = ["--grid", "model.optimizer.lr=1e-3,1e30", "--model.optimizer=SGD", "--trainer.gradient_clip_val=null"]
-    assert sweep("swept", *OPTIONS, *rates) == 0
+    assert sweep("swept", *OPTIONS, *rates, base=PLAIN) == 0
     records = read_records("swept")
     for record in records:
         wild = record.run.settings["model.optimizer.lr"] == 1e30
@@ -151,7 +136,7 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
         assert bool(record.run.metrics) != wild
         assert ("training has diverged" in record.error) == wild
     # as many members, all of them tame
-    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:]) == 0
+    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:], base=PLAIN) == 0
     tame = [record for record in read_records("tame") if record.run.settings["model.optimizer.lr"] == 1e-3]
     for one, other in zip([record for record in records if not record.run.diverged], tame, strict=True):
         first, second = weights(Path("swept"), one), weights(Path("tame"), other)
@@ -163,15 +148,8 @@ def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     # the third member solves the task in its second epoch, the others never
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.1)
-    easy = [
-        *TINY,
-        "--data.operation=sum",
-        "--trainer.max_epochs=12",
-        "--model.optimizer=Adam",
-        "--model.init=near_identity",
-        "--model.mar_strength=0",
-        "--data.train_size=1000",
-    ]
+    model = ("--model.optimizer=Adam", "--model.init=near_identity", "--model.mar_strength=0")
+    easy = [*TINY, "--data.operation=sum", "--trainer.max_epochs=12", *model, "--data.train_size=1000"]
     for population in ("auto", "off"):
         options = ["--nonlinear_units=1", "--seeds=1", "--grid", "model.optimizer.lr=1e-6,0.01"]
         assert sweep(population, *options, "--stop_when=solved", f"--population={population}", base=easy) == 0
@@ -208,7 +186,7 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
 
     monkeypatch.setattr(run_population, "_train", fail)
     monkeypatch.setattr(run_population, "do_run", do_run)
-    assert sweep("swept", *OPTIONS) == 2
+    assert sweep("swept", *OPTIONS, base=PLAIN) == 2
     assert "its runs are done one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
@@ -233,7 +211,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
 
     monkeypatch.setattr(run_population, "_train", train_few)
     monkeypatch.setattr(MemberFolders, "write_checkpoints", interrupt_the_third)
-    assert sweep("swept", *OPTIONS) == 130
+    assert sweep("swept", *OPTIONS, base=PLAIN) == 130
     assert "its halves are trained one after the other" in capsys.readouterr().err
     surroundings, whole = begun[0]
     halves = [work for _, work in begun[1:]]
@@ -248,7 +226,6 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     for half, resumed in zip(halves, (False, True), strict=True):
         for spec in half.specs:
             record = read_record(folder, spec.name)
-            assert record is not None
             assert (record.status, record.population, record.resumed) == ("done", half.population, resumed)
             assert record.epochs == 2
             path = folder / "runs" / spec.name / "record.json"
@@ -258,20 +235,20 @@ def test_what_is_too_large_for_a_gpu_is_halved(
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: True)
-    options = [*OPTIONS, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
+    options = [*TWO, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
     options += ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
-    assert sweep("whole", *options) == 0
+    assert sweep("whole", *options, base=PLAIN) == 0
 
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(MemberFolders, "write_checkpoints", interrupt)
-        assert sweep("stopped", *options) == 130
+        assert sweep("stopped", *options, base=PLAIN) == 130
     for path in Path("stopped/populations").glob("*/members.json"):
         path.write_text("[{")  # what a broken disk leaves: the runs are put together anew
     with pytest.warns(UserWarning, match="members.json cannot be read"):
-        assert sweep("stopped", *options) == 0
+        assert sweep("stopped", *options, base=PLAIN) == 0
     for one, other in zip(read_records("whole"), read_records("stopped"), strict=True):
         assert one.run == other.run
         assert (one.population, one.epochs) == (other.population, other.epochs)
@@ -287,7 +264,8 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
-    assert sweep("swept", *OPTIONS, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3") == 0
+    late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]
+    assert sweep("swept", *TWO, *late, base=PLAIN) == 0
     for record in read_records("swept"):
         last = torch.load(f"swept/runs/{record.name}/checkpoints/last.ckpt", weights_only=True)
         assert (last["epoch"], last["global_step"]) == (2, 12)
@@ -296,7 +274,7 @@ def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
-    options = [*TINY, *OPTIONS, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
+    options = [*TINY, *TWO, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
     quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     start = time.monotonic()

@@ -36,7 +36,6 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     written = record(model_init="gaussian", lr=0.1, flag=True, nothing=None)._replace(tracebacks=("a\nValueError: b",))
     write_record(tmp_path, written)
     found = read_record(tmp_path, written.name)
-    assert found is not None
     assert math.isnan(found.run.metrics["val/mse"])
     assert found.run._replace(metrics={}) == written.run._replace(metrics={})
     assert found._replace(run=written.run) == written
@@ -116,7 +115,6 @@ def test_a_claim_is_one_s_alone_and_ends_with_its_process(tmp_path: Path) -> Non
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         assert not claim.take()
         process.send_signal(signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,43 +44,31 @@ def test_the_rest_stays_as_it_was(seeds: str, equals: bool, more: int, units: li
     assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--seeds", "5..40", "--output_dir", "d"],
-        ["--seeds=5..40", "--output_dir=d"],
-        ["--seeds=5..40", "--output_dir=d/"],
-    ],
-)
-def test_a_sweep_that_has_spent_its_level_goes_elsewhere(words: list[str]) -> None:
-    after, _ = options_of(next_command(words, folder="d", seeds=90, nonlinear_units=None, tolerance=None) or "")
+@pytest.mark.parametrize("words", ["--seeds 5..40 --output_dir d", "--seeds=5..40 --output_dir=d/"])
+def test_a_sweep_that_has_spent_its_level_goes_elsewhere(words: str) -> None:
+    line = next_command(words.split(), folder="d", seeds=90, nonlinear_units=None, tolerance=None)
+    after, _ = options_of(line or "")
     assert after["output_dir"] == "d-2"
     assert parse_seeds(str(after["seeds"])) == list(range(40, 130))  # none of those that were looked at
 
 
-def test_other_p_are_another_sweep_where_the_level_is_spent() -> None:
-    words = ["--seeds", "5..40", "--output_dir", "d", "--nonlinear_units", "0,1"]
-    line = next_command(words, folder="d", seeds=None, nonlinear_units=[0, 1, 50], tolerance=None)
-    assert line == "alrnn sweep --seeds 40,41,42,43,44,45,46,47 --output_dir d-2 --nonlinear_units 0,1,50"
-
-
-def test_a_sweep_that_has_looks_left_goes_on() -> None:
-    words = ["--seeds", "5..40", "--output_dir", "d"]
-    line = next_command(words, folder="d", seeds=20, nonlinear_units=None, tolerance=None)
-    assert line == "alrnn sweep --seeds 5..40 --output_dir d"
-
-
-def test_what_was_stated_is_kept() -> None:
-    words = ["--seeds", "5", "--output_dir", "d"]
-    line = next_command(words, folder="d", seeds=9, nonlinear_units=None, tolerance=None, stated=["--solved", "0.9"])
-    assert line == "alrnn sweep --seeds 9 --output_dir d && alrnn verdict d --solved 0.9"
-    # of ten seeds some runs are missing: the same command goes on
-    words = ["--seeds", "10", "--output_dir", "d"]
-    line = next_command(words, folder="d", seeds=8, nonlinear_units=None, tolerance=None)
-    assert line == "alrnn sweep --seeds 10 --output_dir d"
-
-
-def test_a_tolerance_or_nothing() -> None:
-    line = next_command(["--seeds", "5"], folder="a b", seeds=None, nonlinear_units=None, tolerance=0.004)
-    assert line == "alrnn verdict 'a b' --tolerance 0.004"
-    assert next_command([], folder="d", seeds=None, nonlinear_units=None, tolerance=None) is None
+@pytest.mark.parametrize(
+    ("words", "asked", "line"),
+    [
+        # other P are another sweep where the level is spent
+        ("--seeds 5..40 --output_dir d --nonlinear_units 0,1", {"nonlinear_units": [0, 1, 50]},
+         "alrnn sweep --seeds 40,41,42,43,44,45,46,47 --output_dir d-2 --nonlinear_units 0,1,50"),
+        # there are looks left
+        ("--seeds 5..40 --output_dir d", {"seeds": 20}, "alrnn sweep --seeds 5..40 --output_dir d"),
+        # what was stated is kept
+        ("--seeds 5 --output_dir d", {"seeds": 9, "stated": ["--solved", "0.9"]},
+         "alrnn sweep --seeds 9 --output_dir d && alrnn verdict d --solved 0.9"),
+        # of ten seeds some runs are missing: the same command goes on
+        ("--seeds 10 --output_dir d", {"seeds": 8}, "alrnn sweep --seeds 10 --output_dir d"),
+        ("--seeds 5", {"folder": "a b", "tolerance": 0.004}, "alrnn verdict 'a b' --tolerance 0.004"),
+        ("", {}, None),
+    ],
+)  # fmt: skip
+def test_the_command(words: str, asked: dict[str, Any], line: str | None) -> None:
+    nothing = {"folder": "d", "seeds": None, "nonlinear_units": None, "tolerance": None}
+    assert next_command(words.split(), **(nothing | asked)) == line

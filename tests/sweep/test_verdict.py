@@ -226,7 +226,6 @@ def test_seeds_that_would_tell() -> None:
     curve = {p: (0.9 + 0.015 * rng.normal(size=6)).tolist() for p in (0, 1, 2)}
     verdict = judge(runs(curve, hidden_size=2))
     assert verdict.untold
-    assert verdict.seeds_needed is not None
     assert 6 < verdict.seeds_needed < 100
     # at the tolerance no number of seeds would
     spread = np.linspace(-0.03, 0.03, 6)

@@ -113,12 +113,12 @@ TINY = 1e-30  # a gradient that has decayed that far is no float32
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest entry
 
 
-@pytest.mark.parametrize("hidden", [1, 2, 17, 32, 50, 100, 200])
+@pytest.mark.parametrize("hidden", [1, 17, 50, 200])
 def test_every_backend_equals_eager(hidden: int) -> None:
     cases = [
         (batch, time, nonlinear)
         for batch in (1, 5, 6, 7, 64)
-        for time in (1, 2, 100)
+        for time in (1, 2, 40)
         for nonlinear in sorted({0, 1, hidden})
     ]
     options = list(itertools.product(("states", "last", "both"), (False, True), ("nonlinear", "all"), (3, None, 40)))
@@ -211,9 +211,7 @@ def test_eager_can_be_differentiated_twice() -> None:
 
 def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
     values = draw(2, 3, 3, 1)
-    W = values["W"]
-    assert W is not None
-    W.requires_grad_()
+    W = values["W"].requires_grad_()
     states = scan(**values, nonlinear_units=1, backend="fused").states  # type: ignore[arg-type]
     (grad,) = torch.autograd.grad(states.square().sum(), W, create_graph=True)
     with pytest.raises(RuntimeError, match="use backend='eager' for second derivatives"):
@@ -222,9 +220,7 @@ def test_fused_says_that_it_cannot_be_differentiated_twice() -> None:
 
 def test_writing_into_an_output_does_not_corrupt_gradients() -> None:
     values = draw(2, 3, 3, 1)
-    W = values["W"]
-    assert W is not None
-    W.requires_grad_()
+    W = values["W"].requires_grad_()
 
     def gradient(spoil: bool) -> Tensor:
         states, last = scan(**values, nonlinear_units=1, backend="fused")  # type: ignore[arg-type]
@@ -234,32 +230,6 @@ def test_writing_into_an_output_does_not_corrupt_gradients() -> None:
         return torch.autograd.grad(loss, W)[0]
 
     assert torch.equal(gradient(True), gradient(False))
-
-
-def test_gradient_on_a_switching_boundary_is_that_of_the_unit_off() -> None:
-    values = draw(1, 1, 2, 2)
-    values["state"] = torch.zeros(1, 2, dtype=torch.float64)
-    for backend in ("eager", "fused"):
-        _, grads = run(values, 2, backend, None, "states")
-        A = values["A"]
-        assert A is not None
-        generator = torch.Generator().manual_seed(7)
-        weight = 0.5 + torch.rand(1, 1, 2, generator=generator).double()
-        torch.testing.assert_close(grads[1], weight[:, 0] * A, rtol=0, atol=1e-14)
-
-
-def test_nan_reaches_the_output() -> None:
-    values = draw(2, 3, 3, 3)
-    values["state"] = torch.full((2, 3), torch.nan, dtype=torch.float64)
-    for backend in ("eager", "fused"):
-        outputs, _ = run(values, 3, backend, None, "states")
-        assert bool(outputs[0].isnan().all())
-
-
-def test_backends() -> None:
-    assert set(available_backends()) >= {"eager", "fused"}
-    with pytest.raises(ValueError, match="backend must be one of"):
-        scan(**draw(1, 1, 1, 0), nonlinear_units=0, backend="gpu")  # type: ignore[arg-type]
 
 
 NATIVE = pytest.mark.skipif("native" not in available_backends(), reason="the kernel is not compiled here")
@@ -399,6 +369,7 @@ def test_autocast_leaves_the_recurrence_in_float32(backend: str) -> None:
         half = rnn(inputs.bfloat16()).states
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, rnn(inputs.bfloat16().float()).states, rtol=0, atol=0)
+    assert rnn.bfloat16()(inputs.bfloat16()).states.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("backend", OPERATORS)
@@ -406,7 +377,6 @@ def test_the_operator_itself_casts_under_autocast(backend: str) -> None:
     values = {name: None if v is None else v.float() for name, v in draw(2, 3, 4, 1).items()}
     expected = torch.ops.lightning_alrnn.scan.default(*values.values(), torch.tensor(1), None, backend)
     W = values["W"]
-    assert W is not None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = torch.mm(W, torch.eye(4))  # bfloat16
         assert mixed.dtype == torch.bfloat16
@@ -421,7 +391,6 @@ def test_the_environment_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ALRNN_BACKEND", "eager")
     assert torch.equal(run(values, 1, "auto", None, "states")[0][0], exact[0])
     leaf = values["h"]
-    assert leaf is not None
     states = scan(**{**values, "h": leaf.clone().requires_grad_()}, nonlinear_units=1).states  # type: ignore[arg-type]
     assert "Stack" in type(states.grad_fn).__name__
     # what is asked for by name comes first

@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from lightning_alrnn.nn import Recurrence, ScanOutput, run_recurrence
 
 native = pytest.importorskip(
     "lightning_alrnn.nn.scan.native", reason="the kernel is not compiled here", exc_type=ImportError
@@ -34,9 +36,7 @@ class Problem(NamedTuple):
     lengths: Tensor | None
 
     def single(self) -> Problem:
-        C = None if self.C is None else self.C.float()
-        inputs, state, A, W, h = (x.float() for x in (self.inputs, self.state, self.A, self.W, self.h))
-        return Problem(inputs, state, A, W, C, h, self.P, self.lengths)
+        return Problem(*(None if x is None else x.float() for x in self[:6]), self.P, self.lengths)  # type: ignore[arg-type]
 
 
 def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False, seed: int = 0) -> Problem:
@@ -59,42 +59,24 @@ def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False,
     )
 
 
-def eager(p: Problem) -> tuple[Tensor, Tensor]:
-    states, z = [], p.state
-    linear = z.shape[1] - int(p.P)
-    for t in range(p.inputs.shape[1]):
-        phi = torch.cat((z[:, :linear], z[:, linear:].relu()), dim=1)
-        s = p.inputs[:, t]
-        following = p.A * z + phi @ p.W.t() + (s if p.C is None else s @ p.C.t()) + p.h
-        if p.lengths is None:
-            z = following
-            states.append(z)
-        else:
-            valid = (t < p.lengths)[:, None]
-            z = torch.where(valid, following, z)
-            states.append(torch.where(valid, z, 0.0))
-    return torch.stack(states, dim=1), z
+def eager(p: Problem) -> ScanOutput:
+    """The loop that test_alrnn.py holds against one by hand."""
+    return run_recurrence(Recurrence(p.A, p.W, p.C, p.h, p.P), p.inputs, p.state, p.lengths, "eager")
 
 
 def eager_gradients(p: Problem, outputs: list[tuple[Tensor, Tensor]], leaves: Problem) -> Gradients:
     """Gradients for (output, gradient of it) pairs."""
     wanted = [x for x in (leaves.inputs, leaves.state, leaves.A, leaves.W, leaves.C, leaves.h) if x is not None]
-    found = list(
-        torch.autograd.grad(
-            [x for x, _ in outputs], wanted, [g for _, g in outputs], retain_graph=True, materialize_grads=True
-        )
-    )
+    values, grads = zip(*outputs, strict=True)
+    found: list[Any] = [*torch.autograd.grad(values, wanted, grads, retain_graph=True, materialize_grads=True)]
     if p.C is None:
-        found.insert(4, None)  # type: ignore[arg-type]
+        found.insert(4, None)
     return Gradients(*found)
 
 
 def with_leaves(p: Problem) -> Problem:
-    def leaf(x: Tensor) -> Tensor:
-        return x.detach().clone().requires_grad_()
-
-    C = None if p.C is None else leaf(p.C)
-    return Problem(leaf(p.inputs), leaf(p.state), leaf(p.A), leaf(p.W), C, leaf(p.h), p.P, p.lengths)
+    leaves = (None if x is None else x.detach().clone().requires_grad_() for x in p[:6])
+    return Problem(*leaves, p.P, p.lengths)  # type: ignore[arg-type]
 
 
 def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
@@ -143,8 +125,8 @@ def every_thread_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("M", [1, 2, 17, 32, 50, 100, 200])
 def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
     turn = 0
-    for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 100), sorted({0, 1, M})):
-        if K == 40 and T == 100 and B == 64:
+    for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 40), sorted({0, 1, M})):
+        if K == 40 and T == 40 and B == 64:
             continue  # most of the time, for nothing that the others do not cover
         exact = problem(B, T, M, P, K, padded, seed=T)
         leaves = with_leaves(exact)
@@ -154,11 +136,8 @@ def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
         grad_last = torch.randn(last.shape, generator=generator)
         from_states = eager_gradients(exact, [(states, grad_states.double())], leaves)
         from_last = eager_gradients(exact, [(last, grad_last.double())], leaves)
-        modes = [
-            (grad_states, None, from_states),
-            (None, grad_last, from_last),
-            (grad_states, grad_last, add(from_states, from_last)),
-        ]
+        both = add(from_states, from_last)
+        modes = [(grad_states, None, from_states), (None, grad_last, from_last), (grad_states, grad_last, both)]
         p = exact.single()
         for level in LEVELS:
             turn += 1
@@ -228,10 +207,7 @@ def test_gradients_are_deterministic(threads: int) -> None:
     _, _, first = run(p, grad, None, threads)
     for _ in range(5):
         _, _, again = run(p, grad, None, threads)
-        for x, y in zip(first, again, strict=True):
-            assert x is not None
-            assert y is not None
-            assert torch.equal(x, y)
+        assert all(map(torch.equal, first, again))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -239,32 +215,20 @@ def test_strides(level: str) -> None:
     p = problem(7, 9, 17, 5, 4, padded=True).single()
     grad, grad_last = torch.randn(7, 9, 17), torch.randn(7, 17)
     states, last, gradients = run(p, grad, grad_last, 1, level)
-    assert p.C is not None
-    assert p.lengths is not None
     every_second = torch.stack((p.lengths, p.lengths), dim=1)[:, 0]
     wide = torch.randn(7, 9, 8)
     wide[..., ::2] = p.inputs
     for inputs in (p.inputs.transpose(0, 1).contiguous().transpose(0, 1), wide[..., ::2]):
-        strided = Problem(
-            inputs,
-            p.state.t().contiguous().t(),
-            torch.stack((p.A, p.A), dim=1)[:, 0],
-            p.W.t().contiguous().t(),
-            p.C.t().contiguous().t(),
-            torch.stack((p.h, p.h), dim=1)[:, 0],
-            p.P,
-            every_second,
-        )
+        state, W, C = (x.t().contiguous().t() for x in (p.state, p.W, p.C))
+        A, h = (torch.stack((x, x), dim=1)[:, 0] for x in (p.A, p.h))
+        strided = Problem(inputs, state, A, W, C, h, p.P, every_second)
         assert not any(x.is_contiguous() for x in strided if x is not None and x.ndim)
         again, last_again, gradients_again = run(
             strided, grad.transpose(0, 1).contiguous().transpose(0, 1), grad_last.t().contiguous().t(), 1, level
         )
         assert torch.equal(states, again)
         assert torch.equal(last, last_again)
-        for x, y in zip(gradients, gradients_again, strict=True):
-            assert x is not None
-            assert y is not None
-            assert torch.equal(x, y)
+        assert all(map(torch.equal, gradients, gradients_again))
 
 
 def test_expanded() -> None:
@@ -300,7 +264,6 @@ def test_empty() -> None:
     grad_last = torch.randn(3, 17)
     _, last, gradients = run(p, None, grad_last)
     assert torch.equal(last, p.state)
-    assert gradients.state is not None
     assert torch.equal(gradients.state, grad_last)
 
 
@@ -317,11 +280,9 @@ def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> No
     expected = eager_gradients(exact, [(states, grad.double())], leaves)
     actual, _, gradients = run(exact.single(), grad, None, 1, level)
     torch.testing.assert_close(actual.double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
-    assert gradients.inputs is not None
-    assert expected.inputs is not None
-    torch.testing.assert_close(gradients.inputs.double(), expected.inputs, equal_nan=True, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gradients.W.double(), expected.W, equal_nan=True, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gradients.A.double(), expected.A, equal_nan=True, rtol=1e-4, atol=1e-4)
+    for name in ("inputs", "W", "A"):
+        got, wanted = getattr(gradients, name).double(), getattr(expected, name)
+        torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -329,16 +290,12 @@ def test_nan_in_padding_stays_there(level: str) -> None:
     p = problem(7, 12, 17, 5, 3, padded=True).single()
     grad = torch.randn(7, 12, 17)
     states, last, gradients = run(p, grad, None, 1, level)
-    assert p.lengths is not None
     past = torch.arange(12) >= p.lengths[:, None]
     p.inputs[past], grad[past] = float("nan"), float("nan")
     again, last_again, gradients_again = run(p, grad, None, 1, level)
     assert torch.equal(states, again)
     assert torch.equal(last, last_again)
-    for x, y in zip(gradients, gradients_again, strict=True):
-        assert x is not None
-        assert y is not None
-        assert torch.equal(x, y)
+    assert all(map(torch.equal, gradients, gradients_again))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -346,7 +303,6 @@ def test_slope_at_zero_is_zero(level: str) -> None:
     zero = torch.zeros(1, 2)
     p = Problem(torch.zeros(1, 1, 2), zero, zero[0], torch.ones(2, 2), None, zero[0], torch.tensor(1), None)
     _, _, gradients = run(p, torch.ones(1, 1, 2), None, 1, level)
-    assert gradients.state is not None
     assert gradients.state.tolist() == [[2.0, 0.0]]
 
 
@@ -362,22 +318,9 @@ def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
     try:
         assert makes_denormals() is not flush
         zero = torch.zeros(9)
-        states, _, _ = run(
-            Problem(
-                torch.zeros(8, 60, 9),
-                torch.ones(8, 9),
-                zero + 0.1,
-                torch.zeros(9, 9),
-                None,
-                zero,
-                torch.tensor(3),
-                None,
-            ),
-            torch.ones(8, 60, 9),
-            None,
-            2,
-            level,
-        )
+        inputs, state, W = torch.zeros(8, 60, 9), torch.ones(8, 9), torch.zeros(9, 9)
+        p = Problem(inputs, state, zero + 0.1, W, None, zero, torch.tensor(3), None)
+        states, _, _ = run(p, torch.ones(8, 60, 9), None, 2, level)
         assert makes_denormals() is not flush
         assert states[0, 36, 0] > 0
         assert (states[:, 41] == 0).all()  # 1e-42
@@ -431,20 +374,17 @@ def test_after_fork() -> None:
 
 def test_errors() -> None:
     p = problem(3, 5, 4, 1, 2).single()
-    assert p.C is not None
-    with pytest.raises(TypeError, match="W"):
-        native_forward(*p._replace(W=p.W.double()))
-    with pytest.raises(TypeError, match="lengths"):
-        native_forward(*p._replace(lengths=torch.ones(3, dtype=torch.int32)))
-    with pytest.raises(ValueError, match="state"):
-        native_forward(*p._replace(state=p.state[:2]))
-    with pytest.raises(ValueError, match="inputs"):
-        native_forward(*p._replace(C=None))
-    with pytest.raises(ValueError, match="P"):
-        native_forward(*p._replace(P=torch.tensor(5)))
-    for length in (-1, 6):
-        with pytest.raises(ValueError, match="lengths"):
-            native_forward(*p._replace(lengths=torch.tensor([1, length, 2])))
+    for error, name, changes in (
+        (TypeError, "W", {"W": p.W.double()}),
+        (TypeError, "lengths", {"lengths": torch.ones(3, dtype=torch.int32)}),
+        (ValueError, "state", {"state": p.state[:2]}),
+        (ValueError, "inputs", {"C": None}),
+        (ValueError, "P", {"P": torch.tensor(5)}),
+        (ValueError, "lengths", {"lengths": torch.tensor([1, -1, 2])}),
+        (ValueError, "lengths", {"lengths": torch.tensor([1, 6, 2])}),
+    ):
+        with pytest.raises(error, match=name):
+            native_forward(*p._replace(**changes))
     with pytest.raises(ValueError, match="instruction set"):
         native_forward(*p, 1, "no such level")
     with pytest.raises(ValueError, match="range"):

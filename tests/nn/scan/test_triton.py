@@ -70,7 +70,7 @@ def assert_near(got: tuple[Tensor, Tensor, Gradients], expected: tuple[Tensor, T
 @pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
 @pytest.mark.parametrize("K", [None, 1, 40])
 @pytest.mark.parametrize(
-    ("E", "B", "T", "M"), [(1, 1, 1, 1), (3, 17, 2, 16), (2, 33, 3, 50), (1, 5, 6, 100), (5, 3, 9, 17)]
+    ("E", "B", "T", "M"), [(1, 1, 1, 1), (3, 17, 2, 16), (2, 33, 3, 50), (1, 5, 6, 100), (5, 3, 4, 17)]
 )
 def test_stacks_in_which_networks_differ_in_nonlinear_units(
     E: int, B: int, T: int, M: int, K: int | None, padded: bool
@@ -84,8 +84,6 @@ def test_stacks_in_which_networks_differ_in_nonlinear_units(
 def test_what_is_not_contiguous() -> None:
     arguments = networks(3, 5, 4, 17, 2, padded=True)
     inputs, state, A, W, C, h, P, lengths = arguments
-    assert C is not None
-    assert lengths is not None
     grad_states, grad_last = torch.randn(3, 5, 4, 17), torch.randn(3, 5, 17)
     turned: Arguments = (
         *(value.mT.contiguous().mT for value in (inputs, state)),
@@ -100,16 +98,8 @@ def test_what_is_not_contiguous() -> None:
     expected = run(arguments, grad_states, grad_last)
     assert_near(run(turned, grad_states.mT.contiguous().mT, grad_last.mT.contiguous().mT), expected)
     # one tensor for all networks, and a gradient that is one number, as of a sum
-    shared: Arguments = (
-        inputs[:1].expand(3, -1, -1, -1),
-        state,
-        A,
-        W[:1].expand(3, -1, -1),
-        C,
-        h,
-        P[:1].expand(3),
-        None,
-    )
+    one_for_all = inputs[:1].expand(3, -1, -1, -1), W[:1].expand(3, -1, -1)
+    shared: Arguments = (one_for_all[0], state, A, one_for_all[1], C, h, P[:1].expand(3), None)
     one = torch.ones(()).expand(3, 5, 4, 17)
     assert_near(run(shared, one, None), exact(shared, one, None))
 
@@ -139,7 +129,6 @@ def test_no_sequence_and_no_step() -> None:
     states, last, gradients = run(arguments, None, grad_last)
     assert states.shape == (2, 3, 0, 5)
     assert torch.equal(last, arguments[1])
-    assert gradients.state is not None
     assert torch.equal(gradients.state, grad_last)
     assert not any(value.any() for value in (gradients.A, gradients.W, gradients.h))
 
