@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_alrnn.sweep.learning_time import LearningTime
     from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, pruning_rules
     from lightning_alrnn.sweep.rules import Rules, Run, choose_score, higher_is_better
+    from lightning_alrnn.sweep.store import read_runs
     from lightning_alrnn.sweep.verdict import Baseline, Dependence, SizeVerdict, Verdict, judge
 
 __all__ = [
@@ -32,10 +33,13 @@ __all__ = [
     "higher_is_better",
     "judge",
     "pruning_rules",
+    "read_runs",
     "share_interval",
 ]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = import_on_use(
-        __name__, ["claims", "estimates", "intervals", "learning_time", "pruning", "rules", "verdict", "words"], __all__
+        __name__,
+        ["claims", "estimates", "intervals", "learning_time", "pruning", "rules", "store", "verdict", "words"],
+        __all__,
     )

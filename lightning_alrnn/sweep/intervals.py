@@ -52,6 +52,7 @@ class Interval(NamedTuple):
     high: float
 
 
+@lru_cache(maxsize=4096)  # scipy takes a millisecond
 def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
     """Exact limits of a share (Clopper–Pearson), each wrong with probability alpha at most.
 
@@ -71,7 +72,8 @@ def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
     Reference:
         Clopper & Pearson 1934.
     """
-    return _exact_limits(good, tried, alpha)
+    limits = stats.binomtest(good, tried).proportion_ci(confidence_level=1 - 2 * alpha, method="exact")
+    return Interval(float(limits.low), float(limits.high))
 
 
 def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alpha: float = 0.05) -> Gaps:
@@ -151,13 +153,6 @@ def bound_rank(runs: int, level: float) -> int:
     while rank + 1 < runs and _error(rank + 1, runs) <= level:
         rank += 1
     return rank
-
-
-@lru_cache(maxsize=4096)
-def _exact_limits(good: int, tried: int, alpha: float) -> Interval:
-    """Limits of a share, which take scipy a millisecond."""
-    limits = stats.binomtest(good, tried).proportion_ci(confidence_level=1 - 2 * alpha, method="exact")
-    return Interval(float(limits.low), float(limits.high))
 
 
 @lru_cache(maxsize=4096)
