@@ -51,6 +51,7 @@ def test_a_checkpoint_brings_its_own_sizes_to_validate_test_and_predict(capsys: 
 
 
 STEPS = ("lr_scheduler=StepLR", "lr_scheduler.step_size=1")
+PLATEAU = ("=pytorch_lightning.cli.ReduceLROnPlateau", ".monitor=val/loss")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ STEPS = ("lr_scheduler=StepLR", "lr_scheduler.step_size=1")
         (["--model.nonlinear_units=0"], "ALRNN"),
         (["--model.nonlinear_units=6", "--model.self_connections=all", "--model.backend=eager"], "ALRNN"),
         ([f"--model.{option}" for option in ("optimizer=SGD", "optimizer.lr=0.1", *STEPS)], "ALRNN"),
-        ([f"--model.lr_scheduler{option}" for option in ("=ReduceLROnPlateau", ".monitor=val/loss")], "ALRNN"),
+        ([f"--model.lr_scheduler{option}" for option in PLATEAU], "ALRNN"),
     ],
 )
 def test_options(options: list[str], core: str) -> None:

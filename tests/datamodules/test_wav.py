@@ -8,13 +8,14 @@ import struct
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from official_files import wav_bytes
 
 from lightning_alrnn.datamodules.wav import read_wav
 
 
+@settings(deadline=None)
 @given(
     width=st.sampled_from([1, 2, 3, 4]),
     channels=st.integers(1, 3),

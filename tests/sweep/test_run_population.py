@@ -274,7 +274,7 @@ def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
-    options = [*TINY, *TWO, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
+    options = [*PLAIN, *TWO, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
     quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     start = time.monotonic()
