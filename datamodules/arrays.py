@@ -36,64 +36,48 @@ _INDEX: dict[Split, str] = {"train": "train_index", "val": "val_index", "test": 
 class Arrays(SequenceDataModule):
     """Your own sequences, or one long recording.
 
-    Every array may be a NumPy array, a tensor, a list or the path of a ``.npy`` file; ``inputs`` may also be the path
-    of a ``.npz`` archive that holds any of the others under their argument's name (an argument takes precedence).
-    Files that hold pickled objects are refused. What the targets mean is read off their type and shape:
-
-    ====================  =============  ===========================================================
-    targets               shape          meaning
-    ====================  =============  ===========================================================
-    integers, bool, text  ``(N,)``       classification at each sequence's last step
-    integers, bool        ``(N, T)``     classification at every step
-    floats                ``(N,)``       regression at the last step, one output
-    floats                ``(N, O)``     regression at the last step
-    floats                ``(N, T, O)``  regression at every step
-    none                                 inputs are one recording: the next step, at every step
-    ====================  =============  ===========================================================
-
-    Text becomes classes (groups, phases) in alphabetical order, with their names. Values past a sequence's length are
-    ignored, whatever they are, and so are targets at steps whose mask is 0. Nothing is scaled: standardise the inputs
-    beforehand.
-
-    A recording is cut in time, first the training part, then validation and test, and each part into windows
-    s_t = x_t, y_t = x_{t+1}, so that every transition within a part is used exactly once and none crosses into another
-    part. The last window of a part is shorter and padded where the part's length asks for it.
+    Each array may be a NumPy array, a tensor, a list or the path of a ``.npy`` file. ``inputs`` may also be the path of
+    a ``.npz`` archive with any of the other arrays under the names of the arguments. The type and the shape of the
+    targets decide between classification and regression, at the last or at every step; see docs/tasks/arrays.md. A
+    recording without targets is cut into windows whose targets are the next steps.
 
     Args:
-        inputs: ``(N, T, K)`` numbers, ``(N, T)`` integer tokens from 0, a list of N arrays ``(T_i, K)`` or ``(T_i,)``,
+        inputs: Numbers ``(N, T, K)``, integer tokens from 0 ``(N, T)``, a list of N arrays ``(T_i, K)`` or ``(T_i,)``,
             or one recording ``(T, N)`` of floats without targets.
-        targets: see above; for sequences of different lengths a list of N arrays ``(T_i,)`` or ``(T_i, O)`` will do.
-        lengths: valid steps of each sequence, ``(N,)`` integers from 1 to T; the default is all T, or each T_i of a
-            list.
-        mask: weight of each step in the loss, ``(N, T)`` numbers or bool; for targets at every step.
-        group: condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
-        phase: phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
-            a list of N arrays ``(T_i,)``; negative, or the empty text, where a step belongs to none.
-        objective: "classification" or "regression", where the type of the targets does not tell (counts, say).
-        target_step: "last" or "every", where the shape does not tell: floats ``(N, T)`` are either one output at every
-            step or T outputs at the last.
-        num_classes: number of classes; the default is the highest target + 1.
-        criterion: name of the rule by which a trial counts as correct under regression, such as "sign"; one of
+        targets: Classes or values, ``(N,)``, ``(N, T)``, ``(N, O)`` or ``(N, T, O)``; for sequences of different
+            lengths also a list of N arrays ``(T_i,)`` or ``(T_i, O)``. ``None`` for a recording.
+        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T. The default is T, or the T_i of
+            a list.
+        mask: Weight of each step in the loss, ``(N, T)`` numbers or bool, for targets at every step.
+        group: Condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
+        phase: Phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
+            a list of N arrays ``(T_i,)``. Steps with a negative number or an empty text belong to no phase.
+        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it (for
+            example for counts).
+        target_step: Steps with targets, "last" or "every", if the shape does not decide it: floats ``(N, T)`` are
+            either one output at every step or T outputs at the last step.
+        num_classes: Number of classes. The default is the highest target + 1.
+        criterion: Name of the rule by which a trial of a regression is correct, such as "sign"; one of
             :data:`lightning_alrnn.metrics.CRITERIA`.
-        window: steps of the windows that a recording is cut into.
-        val_fraction: share of the sequences (of the time, for a recording) used for validation.
-        test_fraction: share of the sequences (of the time, for a recording) used for testing.
-        train_index: which sequences to train on, instead of the fractions; give all three indices or none.
-        val_index: which sequences to validate on.
-        test_index: which sequences to test on.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the random split.
+        window: Number of steps of the windows that a recording is cut into.
+        val_fraction: Share of the sequences, or of the time of a recording, for validation.
+        test_fraction: Share of the sequences, or of the time of a recording, for testing.
+        train_index: Indices of the training sequences, instead of the fractions. Pass all three indices or none.
+        val_index: Indices of the validation sequences.
+        test_index: Indices of the test sequences.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the random split.
+
+    Raises:
+        FileNotFoundError: If a path does not lead to a file.
+        TypeError: If an array has Python objects, or a type that does not fit its meaning.
+        ValueError: If shapes disagree, a value is out of range, a split is empty or indices overlap. When a split is
+            built, if inputs are NaN or infinite.
 
     Shapes:
         inputs ``(batch, T, K)`` float32 or ``(batch, T)`` int64; targets ``(batch,)`` or ``(batch, T)`` int64,
         ``(batch, O)`` or ``(batch, T, O)`` float32.
-
-    Raises:
-        FileNotFoundError: if a path leads to no file.
-        TypeError: if an array holds objects, or another type than what it stands for.
-        ValueError: if shapes disagree, a value is out of range, a split is empty or indices overlap. NaN and infinite
-            inputs are found when a split is built.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -134,17 +134,17 @@ class _PopulationSampler(Sampler[_Rows]):
 
 
 class PopulationDataModule(LightningDataModule):
-    """Batches for a :class:`~lightning_alrnn.modules.PopulationModule`, with a leading dimension of its E members.
+    """Data of a :class:`~lightning_alrnn.modules.PopulationModule`: batches with a leading dimension of its E members.
 
-    Each member gets the data, and in training the order, that its own DataModule would give it. Data that members have
-    in common are held once.
+    Each member gets the same data, and in training the same order, as from its own DataModule. Data that several
+    members share are stored once.
 
     Args:
-        members: the DataModule of each member, all with splits of the same sizes and the same batch size. One object
-            may stand in several places.
+        members: DataModule of each member. All must have splits of the same sizes and the same batch size. The same
+            object may occur several times.
 
     Raises:
-        ValueError: if there is no member, or batch sizes differ; in ``setup`` if splits differ in size or shape.
+        ValueError: If there is no member, or batch sizes differ. In ``setup``, if splits differ in size or shape.
 
     Example:
         >>> from lightning_alrnn.datamodules import Addition
@@ -166,7 +166,7 @@ class PopulationDataModule(LightningDataModule):
         self._sizes: dict[Split, int] = {}
 
     def prepare_data(self) -> None:
-        """Fetch what the members' data are made from."""
+        """Prepare the data of all members."""
         for member in dict.fromkeys(self.members):
             member.prepare_data()
 

@@ -27,23 +27,23 @@ def save_trials(
     group: ArrayLike | None = None,
     block: ArrayLike | None = None,
 ) -> None:
-    """Save recorded trials as a ``.npz`` that :class:`StimulusSelection` reads.
+    """Save recorded trials as a ``.npz`` archive that :class:`StimulusSelection` reads.
 
-    Trials differ in length and an array of arrays would be a pickle. So the archive holds all trials one after the
-    other: ``spikes`` (ΣT, N), ``inputs`` (ΣT, K) and ``lengths`` (trials,) that add up to ΣT, beside ``labels``,
-    ``group`` and ``block`` (trials,).
+    The archive has the trials in a row, because an array of arrays of different lengths would be a pickle: ``spikes``
+    (ΣT, N), ``inputs`` (ΣT, K) and ``lengths`` (trials,) with the sum ΣT, and ``labels``, ``group`` and ``block``
+    (trials,).
 
     Args:
-        path: where to.
-        spikes: of each trial, counts in each bin, shape ``(T_i, N)``.
-        inputs: of each trial, shape ``(T_i, K)``.
-        labels: the choice of each trial, whole numbers from 0, or text.
-        group: condition of each trial, whole numbers from 0, or text.
-        block: which block each trial is of, whole numbers or text; a block is never divided between training,
-            validation and testing. Without it each trial stands for itself.
+        path: Path of the archive.
+        spikes: Spike counts of each trial in each bin, shape ``(T_i, N)``.
+        inputs: Inputs of each trial, shape ``(T_i, K)``.
+        labels: Choice of each trial, shape ``(trials,)``: whole numbers from 0, or text.
+        group: Condition of each trial, shape ``(trials,)``: whole numbers from 0, or text.
+        block: Block of each trial, shape ``(trials,)``: whole numbers or text. The trials of a block are never divided
+            between training, validation and test. ``None`` makes each trial its own block.
 
     Raises:
-        ValueError: if spikes and inputs of a trial differ in length.
+        ValueError: If the spikes and the inputs of a trial differ in length.
 
     Example:
         >>> rng = np.random.default_rng(0)
