@@ -1,4 +1,4 @@
-"""The commands fit, validate, test and predict, which are LightningCLI's."""
+"""The commands fit, validate, test and predict of LightningCLI."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion",
 
 
 class ALRNNCLI(LightningCLI):
-    """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
+    """LightningCLI that takes the sizes from the data and logs the regimes to TensorBoard by default.
 
     Args:
-        *args: as LightningCLI takes them.
-        summary: whether a ``Dashboard`` sums the run up at its end.
-        **kwargs: as LightningCLI takes them.
+        *args: Positional arguments of LightningCLI.
+        summary: Whether the ``Dashboard`` prints a summary at the end of the run.
+        **kwargs: Keyword arguments of LightningCLI.
     """
 
     def __init__(self, *args: Any, summary: bool = True, **kwargs: Any) -> None:
@@ -73,8 +73,8 @@ class ALRNNCLI(LightningCLI):
         asked = config.model.class_path
         if written is not None and written != asked and _names_model(sys.argv[1:]):
             raise ValueError(
-                f"{path} was written by {written.rpartition('.')[2]}, which is not the model asked for, "
-                f"{asked.rpartition('.')[2]}: leave --model out, or take another checkpoint"
+                f"{path} is a checkpoint of {written.rpartition('.')[2]}, but --model is "
+                f"{asked.rpartition('.')[2]}: remove --model or use another checkpoint"
             )
 
     def before_instantiate_classes(self) -> None:
@@ -82,18 +82,20 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
-        given = config.trainer.get("callbacks") or []
-        if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
-            given = config.trainer.callbacks = [given]
-        for callback in given:
+        entries = config.trainer.get("callbacks") or []
+        if not isinstance(entries, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
+            entries = config.trainer.callbacks = [entries]
+        for callback in entries:
             if callback.class_path.rpartition(".")[2] == "Dashboard" and not self._summary:
                 callback.init_args.summary = False
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
-            kept = [callback for callback in given if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS]
-            if len(kept) < len(given):
-                names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]
-                rank_zero_info(f"core is no ALRNN: {', '.join(names)} have no regimes to log and are off")
-                config.trainer.callbacks = kept
+            allowed = [
+                callback for callback in entries if callback.class_path.rpartition(".")[2] not in _REGIME_CALLBACKS
+            ]
+            if len(allowed) < len(entries):
+                names = [callback.class_path.rpartition(".")[2] for callback in entries if callback not in allowed]
+                rank_zero_info(f"the core is not an ALRNN and has no regimes: {', '.join(names)} are off")
+                config.trainer.callbacks = allowed
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
             config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
@@ -105,18 +107,18 @@ class ALRNNCLI(LightningCLI):
 
 
 def resolve_configs(args: Sequence[str]) -> list[str]:
-    """Replace the names of shipped configurations behind ``--config`` by their paths.
+    """Replace the names of shipped configurations after ``--config`` by their paths.
 
-    A file of that name comes first. Paths and YAML text are left alone.
+    A file with the name of a configuration takes precedence. Paths and YAML text do not change.
 
     Args:
-        args: the arguments, such as ``["fit", "--config", "digits"]``.
+        args: Arguments, such as ``["fit", "--config", "digits"]``.
 
     Returns:
-        As many, in the same order.
+        The arguments in the same order, with paths.
 
     Raises:
-        SystemExit: if it is neither a file nor a shipped configuration; the message lists those there are.
+        SystemExit: If a value is neither a file nor a shipped configuration; the message lists the configurations.
     """
     resolved: list[str] = []
     expected = False
@@ -138,10 +140,10 @@ def run_cli(
     """Run a command of :class:`ALRNNCLI`.
 
     Args:
-        args: the arguments, such as ``["fit", "--config", "digits"]``.
-        save_config: whether to write the configuration into the log directory.
-        summary: whether a ``Dashboard`` sums the run up at its end.
-        cli: what is called to make the CLI.
+        args: Arguments, such as ``["fit", "--config", "digits"]``.
+        save_config: Whether to write the configuration into the log directory.
+        summary: Whether the ``Dashboard`` prints a summary at the end of the run.
+        cli: Class of the CLI, or a function that makes it.
 
     Returns:
         The CLI, with its ``trainer``, ``model`` and ``datamodule``.
@@ -172,10 +174,10 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
+def _one_for_each(networks: Sequence[str], entries: Sequence[Any]) -> list[Any]:
     """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
     repeated = []
-    for callback in given:
+    for callback in entries:
         if callback.class_path.rpartition(".")[2] in _STATES_CALLBACKS and callback.init_args.get("module") is None:
             for name in networks:
                 repeated.append(copy.deepcopy(callback))
@@ -210,14 +212,14 @@ def _holds_model(config: str) -> bool:
 
 
 def _config_path(value: str) -> str:
-    known = shipped_configs()
-    if value in known and not Path(value).is_file():
-        return str(known[value])
+    configs = shipped_configs()
+    if value in configs and not Path(value).is_file():
+        return str(configs[value])
     if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
-        fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+        fail(f"--config {value}: there is no such file or configuration; the configurations are {', '.join(configs)}")
     try:
         if Path(value).is_file():
             Path(value).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        fail(f"--config {value}: no text in UTF-8, so no YAML ({error})")
+        fail(f"--config {value}: the file is not UTF-8 text and therefore not YAML ({error})")
     return value

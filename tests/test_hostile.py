@@ -59,7 +59,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
             assert "alrnn: error: " in said
             assert message in said
     said = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
-    assert "was written by ALRNNModule, which is not the model asked for, ALRNNSeq2Seq" in said
+    assert "is a checkpoint of ALRNNModule, but --model is ALRNNSeq2Seq" in said
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
         ("data:\n  class_path: os.system\n", "not correspond to a subclass of LightningDataModule"),
         ("trainer:\n  callbacks:\n    - class_path: NoSuch\n", "NoSuch"),
         ("model: !!python/object/apply:os.system ['touch code-ran']\n", "could not determine a constructor"),
-        (b"\x00\xff\xfe", "no text in UTF-8"),
+        (b"\x00\xff\xfe", "is not UTF-8 text"),
     ],
 )
 def test_configurations_that_are_none(content: str | bytes, message: str, capsys: pytest.CaptureFixture[str]) -> None:

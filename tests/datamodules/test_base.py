@@ -121,7 +121,7 @@ def test_short_name_is_refused() -> None:
     spec = importlib.util.spec_from_file_location("datamodules", path)
     assert spec is not None
     assert spec.loader is not None
-    with pytest.raises(ImportError, match=r"import it as lightning_alrnn\.datamodules, not as datamodules"):
+    with pytest.raises(ImportError, match=r"import this package as lightning_alrnn\.datamodules, not as datamodules"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
