@@ -34,7 +34,7 @@ class AblationSums(Metric):
         """Add the sums of a batch.
 
         Args:
-            sums: of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`, shape ``(1 + 2 P, 4)``.
+            sums: Of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`, shape ``(1 + 2 P, 4)``.
         """
         self.total += sums.to(self.total)
 
@@ -46,7 +46,7 @@ class AblationSums(Metric):
         """The sums of all batches and processes. Call it on every process.
 
         Returns:
-            float64 of shape ``(1 + 2 P, 4)`` on the CPU.
+            Tensor, float64 of shape ``(1 + 2 P, 4)`` on the CPU.
         """
         with self.sync_context():
             return self.total.cpu().clone()

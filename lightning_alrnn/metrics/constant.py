@@ -34,9 +34,9 @@ class MaskedMSE(Metric):
         """Add a batch.
 
         Args:
-            outputs: shape ``(…, d)``.
-            targets: shape ``(…, d)``.
-            counted: which predictions count, bool of shape ``(…)``; ``None`` where all do.
+            outputs: Tensor of shape ``(…, d)``.
+            targets: Tensor of shape ``(…, d)``.
+            counted: Which predictions count, bool of shape ``(…)``; ``None`` where all do.
         """
         errors, count = _counted_rows((outputs - targets).square(), counted)
         self.count += count * errors.shape[1]
@@ -80,9 +80,9 @@ class ConstantMSE(Metric):
         """Add the targets of a batch.
 
         Args:
-            outputs: shape ``(…, d)``; not looked at, as all metrics of a regression are given them.
-            targets: shape ``(…, d)``.
-            counted: which targets count, bool of shape ``(…)``; ``None`` where all do.
+            outputs: Tensor of shape ``(…, d)``; not looked at, as all metrics of a regression are given them.
+            targets: Tensor of shape ``(…, d)``.
+            counted: Which targets count, bool of shape ``(…)``; ``None`` where all do.
         """
         targets, count = _counted_rows(targets, counted)
         self.count += count

@@ -150,13 +150,13 @@ def find_criterion(name: str) -> Criterion:
     """The criterion of a name.
 
     Args:
-        name: one of :data:`CRITERIA`.
+        name: One of :data:`CRITERIA`.
 
     Returns:
         Given outputs and targets, it says which trials are correct, bool of shape ``(batch,)``.
 
     Raises:
-        ValueError: if there is none; the message lists the names.
+        ValueError: If there is none; the message lists the names.
 
     Example:
         >>> find_criterion("sign")(torch.tensor([[0.3]]), torch.tensor([[1.0]]))

@@ -11,10 +11,10 @@ class LengthCounter(Metric):
     """Counts sequences, and those that are right, by the length of their target.
 
     Args:
-        longest: the greatest length that is told apart, at least 1; longer sequences count as of this length.
+        longest: The greatest length that is told apart, at least 1; longer sequences count as of this length.
 
     Raises:
-        ValueError: if ``longest`` is less than 1.
+        ValueError: If ``longest`` is less than 1.
 
     Example:
         >>> counter = LengthCounter(longest=3)
@@ -40,8 +40,8 @@ class LengthCounter(Metric):
         """Count a batch.
 
         Args:
-            correct: bool of shape ``(batch,)``.
-            lengths: lengths of the targets, int64 of shape ``(batch,)``; a sequence of negative length is left out.
+            correct: Tensor, bool of shape ``(batch,)``.
+            lengths: Lengths of the targets, int64 of shape ``(batch,)``; a sequence of negative length is left out.
         """
         index = lengths.clamp(0, self.longest)
         counted = lengths >= 0

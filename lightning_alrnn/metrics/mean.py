@@ -16,7 +16,7 @@ class WeightedMean(Metric):
     when told not to (``nan_strategy="disable"``, torchmetrics 1.9).
 
     Args:
-        *shape: of the values, none for scalars: means of several networks are kept side by side.
+        *shape: Of the values, none for scalars: means of several networks are kept side by side.
 
     Example:
         >>> mean = WeightedMean()
@@ -40,8 +40,8 @@ class WeightedMean(Metric):
         """Add the mean of a batch.
 
         Args:
-            value: the mean, of the metric's shape ``(…)``.
-            weight: its total weight, of the same shape.
+            value: The mean, of the metric's shape ``(…)``.
+            weight: Its total weight, of the same shape.
         """
         self.total += value * weight
         self.weight += weight
@@ -83,8 +83,8 @@ class WeightedSum(Metric):
         """Add the terms of a batch.
 
         Args:
-            values: the terms' means, shape ``(terms,)``.
-            weights: their total weights, shape ``(terms,)``.
+            values: The terms' means, shape ``(terms,)``.
+            weights: Their total weights, shape ``(terms,)``.
         """
         self.total += values * weights
         self.weight += weights

@@ -16,7 +16,7 @@ class StateMoments(Metric):
     about 1e-12 of the mean square. Memory is M², however many steps there are.
 
     Args:
-        size: M, the number of units.
+        size: Number M of units.
 
     Example:
         >>> moments = StateMoments(size=2)
@@ -42,7 +42,7 @@ class StateMoments(Metric):
 
         Args:
             states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
         """
         # first to the metric's device: one without float64 (Apple's MPS) leaves the sums to the CPU
         states, lengths = states.to(self.total.device), lengths.to(self.total.device)

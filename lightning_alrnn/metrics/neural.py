@@ -34,7 +34,7 @@ class SpikeAgreement(Metric):
 
     Args:
         num_units: N.
-        conditions: number of conditions, 0 for none.
+        conditions: Number of conditions, 0 for none.
 
     Example:
         >>> agreement = SpikeAgreement(num_units=2)
@@ -61,11 +61,11 @@ class SpikeAgreement(Metric):
         """Add a batch.
 
         Args:
-            spikes: recorded counts, shape ``(batch, time, N)``.
-            mean: the model's mean counts, of the same shape.
-            variance: the model's variances of the counts, given its state, of the same shape.
-            lengths: valid bins of each trial, shape ``(batch,)``.
-            group: condition of each trial, shape ``(batch,)``, or ``None``.
+            spikes: Recorded counts, shape ``(batch, time, N)``.
+            mean: The model's mean counts, of the same shape.
+            variance: The model's variances of the counts, given its state, of the same shape.
+            lengths: Number of valid bins of each trial, shape ``(batch,)``.
+            group: Condition of each trial, shape ``(batch,)``, or ``None``.
         """
         for name, value in sum_spikes(spikes, mean, variance, lengths, group, self.conditions)._asdict().items():
             setattr(self, name, getattr(self, name) + value)
@@ -95,13 +95,13 @@ class ConditionAverages(Metric):
     """Averages over the trials of each condition, bin by bin: spikes, the model's rates, nonlinear units that are on.
 
     Args:
-        conditions: number of conditions, at least 1; trials without a group are of the first.
+        conditions: Number of conditions, at least 1; trials without a group are of the first.
         num_units: N.
         nonlinear_units: P.
-        max_steps: bins from a trial's start that are held; later ones are left out, so that memory is bounded.
+        max_steps: Bins from a trial's start that are held; later ones are left out, so that memory is bounded.
 
     Raises:
-        ValueError: if ``conditions`` or ``max_steps`` is less than 1.
+        ValueError: If ``conditions`` or ``max_steps`` is less than 1.
 
     Example:
         >>> averages = ConditionAverages(conditions=1, num_units=2, nonlinear_units=1)
@@ -140,11 +140,11 @@ class ConditionAverages(Metric):
         """Add a batch.
 
         Args:
-            spikes: recorded counts, shape ``(batch, time, N)``.
-            rates: the model's mean counts, of the same shape.
-            states: the model's states, shape ``(batch, time, M)``.
-            lengths: valid bins of each trial, shape ``(batch,)``.
-            group: condition of each trial, shape ``(batch,)``, or ``None``.
+            spikes: Recorded counts, shape ``(batch, time, N)``.
+            rates: The model's mean counts, of the same shape.
+            states: The model's states, shape ``(batch, time, M)``.
+            lengths: Number of valid bins of each trial, shape ``(batch,)``.
+            group: Condition of each trial, shape ``(batch,)``, or ``None``.
         """
         steps = min(spikes.shape[1], self.max_steps)
         valid = valid_steps(lengths, steps).unsqueeze(-1)

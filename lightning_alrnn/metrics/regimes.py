@@ -38,7 +38,7 @@ class RegimeCounter(Metric):
 
     Args:
         nonlinear_units: P.
-        max_regimes: how many regimes, how many transitions, and how many regimes of all groups, are kept on a process.
+        max_regimes: How many regimes, how many transitions, and how many regimes of all groups, are kept on a process.
             Beyond it the rarest are dropped, so that memory stays bounded; counts up to it are exact.
 
     Example:
@@ -83,8 +83,8 @@ class RegimeCounter(Metric):
 
         Args:
             states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-            group: index of each sequence's group, int64 of shape ``(batch,)``; ``None`` where there are none.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: Index of each sequence's group, int64 of shape ``(batch,)``; ``None`` where there are none.
         """
         self.waiting.append(pack_bits(regime_bits(states, self.nonlinear_units)))
         self.waiting_lengths.append(lengths)
@@ -105,7 +105,7 @@ class RegimeCounter(Metric):
         """The regimes of each group, of all batches and processes, on the CPU. Call it on every process.
 
         Args:
-            groups: how many groups there are; ``None`` lists those that occur. Of more than 64 groups those with most
+            groups: How many groups there are; ``None`` lists those that occur. Of more than 64 groups those with most
                 steps are listed.
         """
         with self.sync_context():

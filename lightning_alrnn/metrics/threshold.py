@@ -27,7 +27,7 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
     ``val/mse`` it is 10 % of ``val/constant_mse``, the error of the best constant prediction.
 
     Args:
-        scores: metrics of a validation by key.
+        scores: Metrics of a validation by key.
 
     Returns:
         ``False`` also where there is none of these metrics.
@@ -63,16 +63,16 @@ class LearningWatch:
     """Follows the validations of a network: when it reached the threshold, and whether its training may end.
 
     Args:
-        max_epochs: how many epochs the network is trained for at most; ``None`` or -1 where there is no limit.
+        max_epochs: How many epochs the network is trained for at most; ``None`` or -1 where there is no limit.
         stop_when: ``None``, training goes on to its end; "solved", it may end once three validations in a row reach the
             threshold (see :func:`reaches_threshold`); "plateau", it may end once ``val/task_loss`` was not lowered by
             1 % for a quarter of ``max_epochs``, at least ten epochs.
 
     Attributes:
-        epochs_to_threshold: number of epochs after which a validation first reached the threshold, or ``None``.
+        epochs_to_threshold: Number of epochs after which a validation first reached the threshold, or ``None``.
 
     Raises:
-        ValueError: if ``stop_when`` is another word.
+        ValueError: If ``stop_when`` is another word.
 
     Example:
         >>> watch = LearningWatch(max_epochs=40, stop_when="solved")
@@ -96,8 +96,8 @@ class LearningWatch:
         """Take note of a validation.
 
         Args:
-            epochs: how many epochs the network was trained for by then.
-            scores: metrics of the validation by key.
+            epochs: How many epochs the network was trained for by then.
+            scores: Metrics of the validation by key.
 
         Returns:
             Whether training may end.
@@ -122,7 +122,7 @@ class LearningWatch:
         """Go on from what was noted.
 
         Args:
-            state: of :meth:`state_dict`.
+            state: Of :meth:`state_dict`.
         """
         for name, value in state.items():
             setattr(self, name, value)

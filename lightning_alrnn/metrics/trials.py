@@ -16,12 +16,12 @@ class TrialAccuracy(Metric):
     result is exact for any batches and any number of processes. An update does not wait for the device.
 
     Args:
-        group_names: names of the groups, in the order of their indices.
-        whole_sequences: whether to compute ``sequence_accuracy`` too, the share of trials with every counted
+        group_names: Names of the groups, in the order of their indices.
+        whole_sequences: Whether to compute ``sequence_accuracy`` too, the share of trials with every counted
             prediction right, among trials that have one.
 
     Raises:
-        ValueError: if two groups have one name.
+        ValueError: If two groups have one name.
 
     Example:
         >>> accuracy = TrialAccuracy(["go", "no-go", "never drawn"], whole_sequences=True)
@@ -60,9 +60,9 @@ class TrialAccuracy(Metric):
         """Add a batch.
 
         Args:
-            right: how many counted predictions of each trial are right, int64 of shape ``(batch,)``.
-            counted: how many predictions of each trial count, int64 of shape ``(batch,)``.
-            group: index of each trial's group, shape ``(batch,)``; a trial of none of the named groups, or without a
+            right: How many counted predictions of each trial are right, int64 of shape ``(batch,)``.
+            counted: How many predictions of each trial count, int64 of shape ``(batch,)``.
+            group: Index of each trial's group, shape ``(batch,)``; a trial of none of the named groups, or without a
                 group, counts in the mean over all trials alone.
         """
         self.right += right.sum()

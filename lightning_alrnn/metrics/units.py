@@ -44,7 +44,7 @@ class UnitActivity(Metric):
 
         Args:
             states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
         """
         on, switches, steps, moves = count_units(states, lengths, self.nonlinear_units)
         self.on += on

@@ -42,11 +42,11 @@ class SequenceModule(LightningModule):
     ``test_metrics``, each a ``ModuleDict`` of metrics with those of :meth:`configure_losses` among them.
 
     Args:
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        optimizer: Called with the parameters.
+        lr_scheduler: Called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
 
     Raises:
-        MisconfigurationException: in ``setup``, under FSDP.
+        MisconfigurationException: In ``setup``, under FSDP.
     """
 
     def __init__(self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None) -> None:

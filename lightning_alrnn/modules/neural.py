@@ -47,11 +47,11 @@ class NeuralPrediction(NamedTuple):
     """What the network makes of a batch's inputs, running freely.
 
     Attributes:
-        outputs: scores of the choices at each trial's own last bin, shape ``(batch, choices)``.
-        classes: the most likely choice, int64 of shape ``(batch,)``.
-        rates: mean spike counts a bin, shape ``(batch, time, N)``; zero past a trial's length.
+        outputs: Scores of the choices at each trial's own last bin, shape ``(batch, choices)``.
+        classes: The most likely choice, int64 of shape ``(batch,)``.
+        rates: Mean spike counts a bin, shape ``(batch, time, N)``; zero past a trial's length.
         states: z_1 … z_T, shape ``(batch, time, M)``; zero past a trial's length.
-        lengths: valid bins of each trial, int64 of shape ``(batch,)``.
+        lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``.
     """
 
     outputs: Tensor
@@ -95,33 +95,33 @@ class ALRNNNeural(SequenceModule):
     The callback :class:`NeuralFit`, with its figures, comes with it, unless the Trainer has one already.
 
     Args:
-        input_size: K, the number of input channels.
-        output_size: number of choices.
-        num_units: N, the number of recorded units.
-        hidden_size: M, the number of units of the network, at least 2.
+        input_size: Number K of input channels.
+        output_size: Number of choices.
+        num_units: Number N of recorded units.
+        hidden_size: Number M of units of the network, at least 2.
         nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M).
         observation: "poisson", or with a dispersion of each unit "negative_binomial" or "generalized_poisson".
         alpha: α, the strength of teacher forcing, from 0 (none) to 1.
         alpha_end: α at the end of the annealing; ``None`` keeps it as it is.
-        alpha_epochs: epochs in which α goes linearly from ``alpha`` to ``alpha_end``, where it stays; with
+        alpha_epochs: Epochs in which α goes linearly from ``alpha`` to ``alpha_end``, where it stays; with
             ``alpha_end`` only.
-        interval: bins from one forced state to the next.
-        prediction_weight: weight of the prediction term.
-        encoder_weight: weight of the encoder term.
-        consistency_weight: weight of the consistency term.
-        choice_weight: weight of the choice term.
+        interval: Bins from one forced state to the next.
+        prediction_weight: Weight of the prediction term.
+        encoder_weight: Weight of the encoder term.
+        consistency_weight: Weight of the consistency term.
+        choice_weight: Weight of the choice term.
         mar_strength: τ, the strength of the regularisation; 0 for none.
         mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
-        group_names: names of the conditions in ``NeuralBatch.group``; ``None`` for none.
-        optimizer: called with the parameters.
-        encoder_lr: learning rate of the encoder, the observation model and the choice's readout; ``None`` for that of
+        group_names: Names of the conditions in ``NeuralBatch.group``; ``None`` for none.
+        optimizer: Called with the parameters.
+        encoder_lr: Learning rate of the encoder, the observation model and the choice's readout; ``None`` for that of
             the ``optimizer``.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: see :class:`ALRNN`.
+        lr_scheduler: Called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: See :class:`ALRNN`.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If there is no option of a name.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNNeural(input_size=8, output_size=2, num_units=29)
@@ -217,7 +217,7 @@ class ALRNNNeural(SequenceModule):
         """The loss and its parts, of which it is the sum also over an epoch of trials of different lengths.
 
         Args:
-            terms: names of the terms of the task's loss.
+            terms: Names of the terms of the task's loss.
 
         Returns:
             Metrics by key, without the stage.
@@ -251,8 +251,8 @@ class ALRNNNeural(SequenceModule):
         """Run freely.
 
         Args:
-            inputs: shape ``(batch, time, K)``.
-            lengths: valid bins of each trial, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Tensor of shape ``(batch, time, K)``.
+            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         """
         states, last = self.core(inputs, lengths=lengths)
         outputs = self.readout(last)
@@ -266,7 +266,7 @@ class ALRNNNeural(SequenceModule):
         """The strength of teacher forcing in an epoch.
 
         Args:
-            epoch: counted from 0.
+            epoch: Counted from 0.
 
         Returns:
             α, from ``alpha`` in epoch 0 to ``alpha_end`` from ``alpha_epochs`` on.

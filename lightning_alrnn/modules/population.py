@@ -95,24 +95,24 @@ class PopulationModule(LightningModule):
     the members are logged by :class:`~lightning_alrnn.callbacks.MemberCallbacks`.
 
     Args:
-        members: networks as they would be trained alone, on the CPU. They are trained in place.
-        stop_when: when the training of a member ends before that of the others: "solved" or "plateau", see
+        members: Networks as they would be trained alone, on the CPU. They are trained in place.
+        stop_when: When the training of a member ends before that of the others: "solved" or "plateau", see
             :class:`~lightning_alrnn.metrics.LearningWatch`; ``None``, it does not. A member that has stopped costs no
             more time; training ends once all have stopped or diverged.
-        cuda_graph: whether forward and backward pass of a training step are replayed from a CUDA graph, which spares
+        cuda_graph: Whether forward and backward pass of a training step are replayed from a CUDA graph, which spares
             the host's time where networks are few and small. It needs a GPU; ``make gpu`` tells whether it pays there.
 
     Attributes:
-        scores: the values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
-        diverged: epoch in which each member diverged, ``None`` where it has not.
-        best_epoch: epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
-        best_step: number of steps that it was trained for by then.
-        epochs: how many epochs each member was trained for.
-        steps: how many steps it was trained for by the end of these.
-        watches: of each member, with its ``epochs_to_threshold``.
+        scores: The values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
+        diverged: Epoch in which each member diverged, ``None`` where it has not.
+        best_epoch: Epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
+        best_step: Number of steps that it was trained for by then.
+        epochs: How many epochs each member was trained for.
+        steps: How many steps it was trained for by the end of these.
+        watches: Of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: if there is no member, members differ in what they cannot, or ``stop_when`` is another word; in
+        ValueError: If there is no member, members differ in what they cannot, or ``stop_when`` is another word; in
             ``setup`` if there are several processes, or no GPU for ``cuda_graph``.
 
     Example:
@@ -194,17 +194,17 @@ class PopulationModule(LightningModule):
         """A population of networks that have their options in common, but for what is listed.
 
         Args:
-            differences: for each member the options that it has for itself, such as ``nonlinear_units`` and
+            differences: For each member the options that it has for itself, such as ``nonlinear_units`` and
                 ``mar_strength``, and ``seed``, which its initial weights are drawn with (0 where there is none).
-            stop_when: as for the constructor.
-            cuda_graph: as for the constructor.
-            **options: those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
+            stop_when: As for the constructor.
+            cuda_graph: As for the constructor.
+            **options: Those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
 
         Returns:
             The population.
 
         Raises:
-            ValueError: if members differ in what they cannot.
+            ValueError: If members differ in what they cannot.
 
         Example:
             >>> differences = [{"nonlinear_units": P, "seed": seed} for P in (0, 5) for seed in range(3)]
@@ -232,7 +232,7 @@ class PopulationModule(LightningModule):
             The modules that the population was made of, with these weights.
 
         Raises:
-            ValueError: if ``weights`` is another word.
+            ValueError: If ``weights`` is another word.
         """
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
@@ -267,7 +267,7 @@ class PopulationModule(LightningModule):
         """The idle optimizer of a member, which holds its learning rates. In a fit, or after it.
 
         Args:
-            member: number of the member.
+            member: Number of the member.
 
         Returns:
             The optimizer, without a state.
@@ -278,7 +278,7 @@ class PopulationModule(LightningModule):
         """The states of a member's learning-rate schedulers: of one, or of none.
 
         Args:
-            member: number of the member.
+            member: Number of the member.
 
         Returns:
             What ``load_state_dict`` of each takes.
@@ -290,7 +290,7 @@ class PopulationModule(LightningModule):
         """The state of a member's optimizer, as its own would have it. In a fit, or after it.
 
         Args:
-            member: number of the member.
+            member: Number of the member.
 
         Returns:
             What ``load_state_dict`` of the member's own optimizer takes.

@@ -43,27 +43,27 @@ class ALRNNSeq2Seq(SequenceModule):
     the last class; the mask, if there is one, is ``(batch, T_out)``.
 
     Args:
-        input_size: number of different input tokens.
-        output_size: number of different output tokens, ``<end>`` included.
-        hidden_size: M, the number of units of either network.
+        input_size: Number of different input tokens.
+        output_size: Number of different output tokens, ``<end>`` included.
+        hidden_size: Number M of units of either network.
         nonlinear_units: P of the encoder.
         decoder_nonlinear_units: P of the decoder.
-        embedding_size: width of the embeddings of input and output tokens.
-        teacher_forcing: probability, at each step in training, that the decoder is fed the target's token instead of
+        embedding_size: Width of the embeddings of input and output tokens.
+        teacher_forcing: Probability, at each step in training, that the decoder is fed the target's token instead of
             its own.
-        teacher_forcing_epochs: number of epochs in which that probability falls linearly to 0; ``None`` keeps it.
-        truncate_to_target: cut the decoder's output to the target's length, as the reference code does: ``<end>``
+        teacher_forcing_epochs: Number of epochs in which that probability falls linearly to 0; ``None`` keeps it.
+        truncate_to_target: Cut the decoder's output to the target's length, as the reference code does: ``<end>``
             counts neither in the loss nor in the accuracies, and does not stop the decoder.
-        max_steps: the most tokens decoded in prediction, where no target is known.
+        max_steps: The most tokens decoded in prediction, where no target is known.
         mar_strength: τ, the strength of the regularisation; 0 for none.
         mar_units: M_reg, how many of the first units of either network it acts on; ``None`` for M/2.
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
+        optimizer: Called with the parameters.
+        lr_scheduler: Called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: See :class:`ALRNN`; ``initial_state`` is the encoder's.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If there is no option of a name.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNSeq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
@@ -142,7 +142,8 @@ class ALRNNSeq2Seq(SequenceModule):
 
         Args:
             inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
         """
         output: Seq2SeqOutput = self.network(inputs, lengths, max_steps=self.max_steps)
         return output
@@ -154,7 +155,7 @@ class ALRNNSeq2Seq(SequenceModule):
         """The probability of teacher forcing in an epoch.
 
         Args:
-            epoch: counted from 0.
+            epoch: Counted from 0.
 
         Returns:
             From ``teacher_forcing`` in epoch 0 to 0 from ``teacher_forcing_epochs`` on; always the former where that is
@@ -178,8 +179,8 @@ class ALRNNSeq2Seq(SequenceModule):
         """The cross-entropy of each step.
 
         Args:
-            outputs: scores, shape ``(batch, T_out, outputs)``.
-            batch: the batch.
+            outputs: Scores, shape ``(batch, T_out, outputs)``.
+            batch: The batch.
 
         Returns:
             The loss of each step, and its weight in the mean, both of shape ``(batch, T_out)``.

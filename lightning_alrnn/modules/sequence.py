@@ -34,11 +34,11 @@ class SequencePrediction(NamedTuple):
     """What the network makes of a batch.
 
     Attributes:
-        outputs: readout (class scores or values), shape ``(batch, outputs)`` at each sequence's last step or
+        outputs: Readout (class scores or values), shape ``(batch, outputs)`` at each sequence's last step or
             ``(batch, time, outputs)`` at every step.
         states: z_1 … z_T, shape ``(batch, time, M)``; zero past a sequence's length.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        classes: the most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` under
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+        classes: The most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` under
             regression.
     """
 
@@ -70,15 +70,15 @@ class ALRNNModule(SequenceModule):
     last one (``last.ckpt``) are kept.
 
     Args:
-        input_size: K, the number of input channels.
-        output_size: number of outputs, or of classes.
-        hidden_size: M, the number of units.
+        input_size: Number K of input channels.
+        output_size: Number of outputs, or of classes.
+        hidden_size: Number M of units.
         nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M); an ``ALRNN`` core alone has it.
         core: "ALRNN"; "RNN", "GRU" or "LSTM" for torch's layers; the path of a class such as "torch.nn.GRU"; or a
             callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``.
             A checkpoint keeps names and classes; any other callable or a module is given to ``load_from_checkpoint``
             again.
-        encoder: module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``; its
+        encoder: Module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``; its
             width is taken from its ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
             ``lengths`` it is given them, to keep padded steps out of valid ones. One that changes the number of steps
             has a method ``output_lengths(lengths)``.
@@ -87,18 +87,18 @@ class ALRNNModule(SequenceModule):
         objective: "classification" or "regression".
         target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
             batch's mask.
-        criterion: name of the rule by which a regression trial counts as correct, judged at each sequence's own last
+        criterion: Name of the rule by which a regression trial counts as correct, judged at each sequence's own last
             step: one of :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy under regression.
-        group_names: names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for none.
+        group_names: Names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for none.
         mar_strength: τ, the strength of the regularisation; 0 for none.
         mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: those of an ``ALRNN`` core, see :class:`ALRNN`.
+        optimizer: Called with the parameters.
+        lr_scheduler: Called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        **options: Those of an ``ALRNN`` core, see :class:`ALRNN`.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If there is no option of a name.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNModule(input_size=2, output_size=1, objective="regression", nonlinear_units=5)
@@ -193,7 +193,7 @@ class ALRNNModule(SequenceModule):
         """Metrics of validation and test beyond the loss and the accuracies.
 
         Args:
-            output_size: number of outputs or classes.
+            output_size: Number of outputs or classes.
 
         Returns:
             Metrics by key, without the stage. They are updated with the outputs and targets that count; those of your
@@ -207,14 +207,15 @@ class ALRNNModule(SequenceModule):
         """Run the network.
 
         Args:
-            inputs: shape ``(batch, time, K)``, or what the encoder takes.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Tensor of shape ``(batch, time, K)``, or what the encoder takes.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
             States and lengths are those after the encoder, which may have fewer steps.
 
         Raises:
-            ValueError: if the encoder changes the number of steps and there is a target at every one of them, or it
+            ValueError: If the encoder changes the number of steps and there is a target at every one of them, or it
                 does not say what becomes of the lengths.
         """
         encoded, lengths = self.encode(inputs, lengths)
@@ -237,14 +238,16 @@ class ALRNNModule(SequenceModule):
         """What the core takes, and the lengths that it has.
 
         Args:
-            inputs: shape ``(batch, time, K)``, or what the encoder takes.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Tensor of shape ``(batch, time, K)``, or what the encoder takes.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, steps, width)``, and lengths within it; the inputs themselves where there is no encoder.
+            Tensor of shape ``(batch, steps, width)``, and lengths within it; the inputs themselves where there is no
+            encoder.
 
         Raises:
-            ValueError: as :meth:`forward`.
+            ValueError: As :meth:`forward`.
         """
         if self.encoder is None:
             return inputs, lengths
@@ -271,10 +274,10 @@ class ALRNNModule(SequenceModule):
 
         Args:
             states: z_1 … z_T, shape ``(batch, time, M)``.
-            last: the state at each sequence's own last step, shape ``(batch, M)``.
+            last: The state at each sequence's own last step, shape ``(batch, M)``.
 
         Returns:
-            Shape ``(batch, outputs)`` under "last", ``(batch, time, outputs)`` under "every".
+            Tensor of shape ``(batch, outputs)`` under "last", ``(batch, time, outputs)`` under "every".
         """
         outputs: Tensor = self.readout(last if self.target_step == "last" else states)
         return outputs
@@ -283,8 +286,8 @@ class ALRNNModule(SequenceModule):
         """The task's own loss.
 
         Args:
-            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
-            batch: the batch.
+            outputs: Readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: The batch.
 
         Returns:
             The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
@@ -314,9 +317,9 @@ class ALRNNModule(SequenceModule):
         Under classification these are the steps with a weight, under regression it is the last step by the criterion.
 
         Args:
-            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
-            batch: the batch.
-            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+            outputs: Readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: The batch.
+            weight: As :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
 
         Returns:
             Two int64 tensors of shape ``(batch,)``.
@@ -360,9 +363,9 @@ class ALRNNModule(SequenceModule):
         """What a step returns.
 
         Args:
-            batch: the batch.
-            prediction: what the network makes of it.
-            loss: of the batch, a scalar.
+            batch: The batch.
+            prediction: What the network makes of it.
+            loss: Of the batch, a scalar.
 
         Returns:
             The loss and what callbacks look at, by name.
@@ -396,9 +399,9 @@ class ALRNNModule(SequenceModule):
 
         Args:
             stage: "val" or "test".
-            batch: the batch.
-            prediction: what the network makes of it.
-            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+            batch: The batch.
+            prediction: What the network makes of it.
+            weight: As :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
         """
         outputs, targets, counted = prediction.outputs, batch.targets, weight > 0
         for metric in self._scores(stage).values():

@@ -34,10 +34,10 @@ class ALRNN(nn.Module):
     nonlinear; in between, the signs of the P units cut the state space into at most 2^P linear regimes.
 
     Args:
-        input_size: K, the number of input channels; ``None`` adds the inputs directly, as a drive of width M (C is the
+        input_size: Number K of input channels; ``None`` adds the inputs directly, as a drive of width M (C is the
             identity and not a parameter).
-        hidden_size: M, the number of units, at least 1.
-        nonlinear_units: P, the number of rectified units, 0 ≤ P ≤ M.
+        hidden_size: Number M of units, at least 1.
+        nonlinear_units: Number P of rectified units, 0 ≤ P ≤ M.
         self_connections: "nonlinear" (A has P entries, the linear units have none) or "all" (A has M entries).
         init: "gaussian" draws A, W, h from 0.01·N(0,1); "positive_definite" takes for A the diagonal of a random
             positive definite matrix scaled to spectral radius 1, with W from 0.01·N(0,1) and h=0; "near_identity" gives
@@ -46,20 +46,20 @@ class ALRNN(nn.Module):
             A_ii carries the value on the diagonal of W.
         initial_state: "zeros", "learned" (a parameter ``z0``) or "uniform" (drawn anew for every sequence in training,
             zeros in evaluation).
-        backend: how to compute the recurrence, see :mod:`lightning_alrnn.nn.scan`.
-        initial_radius: for ``initial_state="uniform"``, the states are drawn from U(−r, r); ``None`` takes
+        backend: How to compute the recurrence, see :mod:`lightning_alrnn.nn.scan`.
+        initial_radius: For ``initial_state="uniform"``, the states are drawn from U(−r, r); ``None`` takes
             r = 1/√batch, as the reference code does.
         initial_coupling: a of ``init="near_identity"``, 0 ≤ a ≤ 1. A unit begins with a memory of about 1/(1−a) steps:
             10 at 0.9, 50 at 0.98, for sequences of hundreds of steps.
 
     Attributes:
-        A: diagonal, shape ``(P,)`` or ``(M,)``.
-        W: coupling, shape ``(M, M)``.
-        C: input weights, shape ``(M, K)``; ``None`` where ``input_size`` is.
-        h: bias, shape ``(M,)``.
+        A: Diagonal, shape ``(P,)`` or ``(M,)``.
+        W: Coupling, shape ``(M, M)``.
+        C: Input weights, shape ``(M, K)``; ``None`` where ``input_size`` is.
+        h: Bias, shape ``(M,)``.
 
     Raises:
-        ValueError: if a size is out of range or an option is unknown.
+        ValueError: If a size is out of range or an option is unknown.
 
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=8, nonlinear_units=3)
@@ -216,9 +216,9 @@ class ALRNN(nn.Module):
             ``(batch, M)``, the state at each sequence's own last step.
 
         Raises:
-            ValueError: if a shape does not fit or a length is not within 1 … T (lengths on an accelerator are not
+            ValueError: If a shape does not fit or a length is not within 1 … T (lengths on an accelerator are not
                 looked at, as that would halt it).
-            TypeError: if inputs and parameters differ in dtype.
+            TypeError: If inputs and parameters differ in dtype.
 
         Under autocast, and where the parameters are of half precision, the recurrence runs in float32.
         """
@@ -237,8 +237,8 @@ class ALRNN(nn.Module):
         """One step of the recurrence.
 
         Args:
-            z: states, shape ``(…, M)``.
-            s: inputs, shape ``(…, K)`` (``(…, M)`` where ``input_size`` is ``None``); ``None`` for no input.
+            z: States z, shape ``(…, M)``.
+            s: Inputs s, shape ``(…, K)`` (``(…, M)`` where ``input_size`` is ``None``); ``None`` for no input.
 
         Returns:
             The next states, shape ``(…, M)``.
@@ -249,13 +249,13 @@ class ALRNN(nn.Module):
         """The linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
 
         Raises:
-            ValueError: in a stack of networks that differ in P, whose regimes have no common shape.
+            ValueError: In a stack of networks that differ in P, whose regimes have no common shape.
         """
         if self.P is not self._own_P[0] and bool((debug_unwrap(self.P) != self.nonlinear_units).any()):
             raise ValueError("networks that differ in P have regimes of different widths: take them one by one")
@@ -265,13 +265,13 @@ class ALRNN(nn.Module):
         """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
 
         Args:
-            code: the regime's bits, bool or 0/1, shape ``(…, P)``.
+            code: The regime's bits, bool or 0/1, shape ``(…, P)``.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return self.recurrence().regime_matrix(code)
 
@@ -279,7 +279,7 @@ class ALRNN(nn.Module):
         """Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -297,10 +297,10 @@ class ALRNN(nn.Module):
         """z_0 of a number of sequences, as ``initial_state`` says.
 
         Args:
-            batch: the number.
+            batch: The number.
 
         Returns:
-            Shape ``(batch, M)``.
+            Tensor of shape ``(batch, M)``.
         """
         if self.z0 is not None:
             return self.z0.expand(batch, -1)
@@ -316,11 +316,11 @@ class ALRNN(nn.Module):
         Args:
             inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where ``input_size`` is ``None``.
             state: z_0, shape ``(batch, M)``, or ``None``.
-            lengths: int64 of shape ``(batch,)``, from 1 to T, or ``None``.
+            lengths: Tensor, int64 of shape ``(batch,)``, from 1 to T, or ``None``.
 
         Raises:
-            ValueError: if a shape does not fit or a length is out of range.
-            TypeError: if inputs and parameters differ in dtype.
+            ValueError: If a shape does not fit or a length is out of range.
+            TypeError: If inputs and parameters differ in dtype.
         """
         width = self.hidden_size if self.input_size is None else self.input_size
         name = "hidden_size" if self.input_size is None else "input_size"

@@ -21,17 +21,17 @@ class TextEncoder(nn.Module):
     the units directly (``ALRNNModule(input_matrix="identity")``), as in the paper.
 
     Args:
-        vocab_size: number of different tokens, for an embedding that is learned; ``None`` for inputs that are vectors
+        vocab_size: Number of different tokens, for an embedding that is learned; ``None`` for inputs that are vectors
             already, such as pretrained ones.
-        embedding_size: width of the embedding, or of the vectors.
-        hidden_size: width of both hidden layers.
-        output_size: M, number of channels that come out.
+        embedding_size: Width of the embedding, or of the vectors.
+        hidden_size: Width of both hidden layers.
+        output_size: Number M of channels that come out.
 
     Attributes:
         output_size: M.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: If a size is below 1.
 
     Example:
         >>> TextEncoder(vocab_size=20_000)(torch.randint(0, 20_000, (4, 128))).shape
@@ -71,14 +71,14 @@ class TextEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: tokens, int64 of shape ``(batch, time)``; where ``vocab_size`` is ``None``, vectors of shape
+            inputs: Tokens, int64 of shape ``(batch, time)``; where ``vocab_size`` is ``None``, vectors of shape
                 ``(batch, time, embedding_size)``.
 
         Returns:
-            Shape ``(batch, time, M)``.
+            Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: if the inputs are of the other kind, or a token is not within 0 … ``vocab_size`` − 1 (tokens on
+            ValueError: If the inputs are of the other kind, or a token is not within 0 … ``vocab_size`` − 1 (tokens on
                 an accelerator are not looked at, as that would halt it).
         """
         if self.embedding is None:
@@ -118,14 +118,14 @@ class ImageEncoder(nn.Module):
     hold: these are set to zero before each convolution and pool, as the convolutions' own padding is.
 
     Args:
-        output_size: M, number of channels that come out.
+        output_size: Number M of channels that come out.
         pools: 1 (T=784 becomes 392) or 2 (196).
 
     Attributes:
         output_size: M.
 
     Raises:
-        ValueError: if ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
+        ValueError: If ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
 
     Example:
         >>> encoder = ImageEncoder(output_size=100)
@@ -155,14 +155,15 @@ class ImageEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: pixels, shape ``(batch, time, 1)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Pixels, shape ``(batch, time, 1)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
+            Tensor of shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
 
         Raises:
-            ValueError: if the inputs have another shape.
+            ValueError: If the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != 1:
             raise ValueError(
@@ -182,10 +183,10 @@ class ImageEncoder(nn.Module):
         """Valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉, at least 1.
 
         Args:
-            lengths: valid steps of each sequence before it, int64 of shape ``(batch,)``.
+            lengths: Valid steps of each sequence before it, int64 of shape ``(batch,)``.
 
         Returns:
-            Of the same shape.
+            Tensor of the same shape.
         """
         for _ in range(self.pools):
             lengths = _halved(lengths)
@@ -199,14 +200,14 @@ class SpeechEncoder(nn.Module):
     the sequence alone, whatever the padded steps hold.
 
     Args:
-        output_size: M, number of channels that come out.
-        input_size: K, number of features a step.
+        output_size: Number M of channels that come out.
+        input_size: Number K of features a step.
 
     Attributes:
         output_size: M.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: If a size is below 1.
 
     Example:
         >>> import torch
@@ -230,14 +231,15 @@ class SpeechEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: features, shape ``(batch, time, K)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Features, shape ``(batch, time, K)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, time, M)``.
+            Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: if the inputs have another shape.
+            ValueError: If the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != self.first.in_channels:
             raise ValueError(
@@ -259,12 +261,12 @@ class SpikeEncoder(nn.Module):
     padding of a batch does not matter.
 
     Args:
-        num_units: N, the number of observed units.
-        output_size: M, the width of the states, at least 2 (layer normalisation takes two values apart).
-        channels: channels of each convolution.
+        num_units: Number N of observed units.
+        output_size: Width M of the states, at least 2 (layer normalisation takes two values apart).
+        channels: Channels of each convolution.
 
     Raises:
-        ValueError: if a size is too small.
+        ValueError: If a size is too small.
 
     Example:
         >>> encoder = SpikeEncoder(num_units=29, output_size=6)
@@ -302,14 +304,14 @@ class SpikeEncoder(nn.Module):
         """Encode.
 
         Args:
-            spikes: counts, shape ``(batch, time, N)``.
-            lengths: valid bins of each trial, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            spikes: Counts, shape ``(batch, time, N)``.
+            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             Tensor of shape ``(batch, time, M)``, zero past a trial's length.
 
         Raises:
-            ValueError: if the shape does not fit.
+            ValueError: If the shape does not fit.
         """
         if spikes.ndim != 3 or spikes.shape[-1] != self.num_units:
             raise ValueError(f"spikes must have shape (batch, time, N={self.num_units}), got {tuple(spikes.shape)}")

@@ -35,22 +35,22 @@ def generalized_teacher_forcing(
     each interval.
 
     Args:
-        rnn: the layer.
+        rnn: The layer.
         inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where the layer's ``input_size`` is
             ``None``.
         targets: ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
         alpha: α, between 0 and 1.
-        interval: steps from one forced state to the next, at least 1.
+        interval: Steps from one forced state to the next, at least 1.
         state: z_0, shape ``(batch, M)``; ``None`` starts as the layer's ``initial_state`` says.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Returns:
         ``states``, z_1 … z_T, shape ``(batch, time, M)``, zero past a sequence's length, and ``last``, z at each
         sequence's own last step, shape ``(batch, M)``.
 
     Raises:
-        ValueError: if α or the interval is out of range, or a shape does not fit.
-        TypeError: if inputs and parameters differ in dtype.
+        ValueError: If α or the interval is out of range, or a shape does not fit.
+        TypeError: If inputs and parameters differ in dtype.
 
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=4, nonlinear_units=1)

@@ -24,14 +24,14 @@ class Observation(nn.Module):
     logarithm of a rate finite.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
         readout: D and b, a :class:`LinearReadout`.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: If a size is less than 1.
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:
@@ -45,7 +45,7 @@ class Observation(nn.Module):
         """Mean count of each unit in a bin.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             Spikes per bin, shape ``(…, N)``.
@@ -56,11 +56,11 @@ class Observation(nn.Module):
         """Logarithm of the probability of counts.
 
         Args:
-            counts: whole numbers from 0, shape ``(…, N)``.
-            z: states, shape ``(…, M)``.
+            counts: Whole numbers from 0, shape ``(…, N)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
-            log p(x_n | z) of each unit, shape ``(…, N)``.
+            Log p(x_n | z) of each unit, shape ``(…, N)``.
         """
         return self.log_prob_of(counts, self.mean(z))
 
@@ -68,7 +68,7 @@ class Observation(nn.Module):
         """Variance of the count of each unit in a bin, given the state.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             Spikes², shape ``(…, N)``.
@@ -80,8 +80,8 @@ class Observation(nn.Module):
         """Draw counts.
 
         Args:
-            z: states, shape ``(…, M)``.
-            generator: where the random numbers come from, on the device of ``z``; ``None`` for torch's own.
+            z: States z, shape ``(…, M)``.
+            generator: Where the random numbers come from, on the device of ``z``; ``None`` for torch's own.
 
         Returns:
             Whole numbers as floats, shape ``(…, N)``.
@@ -93,11 +93,11 @@ class Observation(nn.Module):
         """As :meth:`log_prob`, from the mean counts.
 
         Args:
-            counts: whole numbers from 0, shape ``(…, N)``.
-            mean: mean counts, shape ``(…, N)``.
+            counts: Whole numbers from 0, shape ``(…, N)``.
+            mean: Mean counts, shape ``(…, N)``.
 
         Returns:
-            log p(x_n | mean) of each unit, shape ``(…, N)``.
+            Log p(x_n | mean) of each unit, shape ``(…, N)``.
         """
 
     @abstractmethod
@@ -105,10 +105,10 @@ class Observation(nn.Module):
         """As :meth:`variance`, from the mean counts.
 
         Args:
-            mean: mean counts, shape ``(…, N)``.
+            mean: Mean counts, shape ``(…, N)``.
 
         Returns:
-            Of the same shape.
+            Tensor of the same shape.
         """
 
     @abstractmethod
@@ -116,8 +116,8 @@ class Observation(nn.Module):
         """As :meth:`sample`, from the mean counts.
 
         Args:
-            mean: mean counts, shape ``(…, N)``.
-            generator: where the random numbers come from, on the device of ``mean``; ``None`` for torch's own.
+            mean: Mean counts, shape ``(…, N)``.
+            generator: Where the random numbers come from, on the device of ``mean``; ``None`` for torch's own.
 
         Returns:
             Whole numbers as floats, of the same shape.
@@ -128,8 +128,8 @@ class PoissonObservation(Observation):
     r"""Poisson counts: p(x) = μ^x e^{−μ} / x!, variance μ.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Example:
         >>> observation = PoissonObservation(hidden_size=6, num_units=29)
@@ -156,11 +156,11 @@ class NegativeBinomialObservation(Observation):
     r > 0 is learned for each unit, from r = 10 on; the larger, the closer to Poisson.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
-        log_r: ln r, shape ``(N,)``.
+        log_r: Ln r, shape ``(N,)``.
 
     Example:
         >>> observation = NegativeBinomialObservation(hidden_size=6, num_units=29)
@@ -203,11 +203,11 @@ class GeneralizedPoissonObservation(Observation):
     rate, and its sum is not 1; they are left out.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
-        logit: the sigmoid's argument, shape ``(N,)``.
+        logit: The sigmoid's argument, shape ``(N,)``.
 
     Example:
         >>> observation = GeneralizedPoissonObservation(hidden_size=6, num_units=29)

@@ -10,7 +10,7 @@ class LinearReadout(nn.Linear):
 
     Args:
         hidden_size: M.
-        output_size: number of outputs or classes.
+        output_size: Number of outputs or classes.
     """
 
     def __init__(self, hidden_size: int, output_size: int) -> None:

@@ -30,11 +30,11 @@ class Recurrence(NamedTuple):
     dimension E. The methods are for one network; ``torch.vmap`` applies them to many.
 
     Attributes:
-        A: diagonal of A over all units, shape ``(M,)``; zero where a unit has no self-connection.
-        W: coupling, shape ``(M, M)``.
-        C: input weights, shape ``(M, K)``; ``None`` where inputs of width M are added directly.
-        h: bias, shape ``(M,)``.
-        P: number of rectified units, an int or an int64 scalar tensor.
+        A: Diagonal of A over all units, shape ``(M,)``; zero where a unit has no self-connection.
+        W: Coupling, shape ``(M, M)``.
+        C: Input weights, shape ``(M, K)``; ``None`` where inputs of width M are added directly.
+        h: Bias, shape ``(M,)``.
+        P: Number of rectified units, an int or an int64 scalar tensor.
 
     Example:
         >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
@@ -70,7 +70,7 @@ class Recurrence(NamedTuple):
         """What inputs add to the states, C s + h.
 
         Args:
-            s: inputs, shape ``(…, K)``.
+            s: Inputs s, shape ``(…, K)``.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -81,8 +81,8 @@ class Recurrence(NamedTuple):
         """One step of the recurrence.
 
         Args:
-            z: states, shape ``(…, M)``.
-            s: inputs, shape ``(…, K)``; ``None`` for no input.
+            z: States z, shape ``(…, M)``.
+            s: Inputs s, shape ``(…, K)``; ``None`` for no input.
 
         Returns:
             The next states, shape ``(…, M)``.
@@ -93,9 +93,9 @@ class Recurrence(NamedTuple):
         """One step under a drive that is known, A z + W φ*(z) + drive.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
             drive: C s + h, broadcastable to the shape of ``z``.
-            slopes: diagonal of D, shape ``(…, M)``, to take W D z in place of W φ*(z); ``None`` for the network's own
+            slopes: Diagonal of D, shape ``(…, M)``, to take W D z in place of W φ*(z); ``None`` for the network's own
                 nonlinearity.
 
         Returns:
@@ -118,8 +118,8 @@ class Recurrence(NamedTuple):
         """Vectors times the Jacobian of one step, (A + W D) v: how small changes of a state travel.
 
         Args:
-            vectors: shape ``(…, M)``.
-            slopes: diagonal of D, broadcastable to that shape.
+            vectors: Tensor of shape ``(…, M)``.
+            slopes: Diagonal of D, broadcastable to that shape.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -130,8 +130,8 @@ class Recurrence(NamedTuple):
         """Vectors times the transposed Jacobian of one step, (A + W D)ᵀ v: how gradients travel back.
 
         Args:
-            vectors: shape ``(…, M)``.
-            slopes: diagonal of D, broadcastable to that shape.
+            vectors: Tensor of shape ``(…, M)``.
+            slopes: Diagonal of D, broadcastable to that shape.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -142,7 +142,7 @@ class Recurrence(NamedTuple):
         """The linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
@@ -153,7 +153,7 @@ class Recurrence(NamedTuple):
         """The diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -164,14 +164,14 @@ class Recurrence(NamedTuple):
         """The diagonal of D in one linear regime, (1, …, 1, code).
 
         Args:
-            code: bits of the regime, bool or 0/1, shape ``(…, P)``; for a mean over regimes, the share of time for
+            code: Bits of the regime, bool or 0/1, shape ``(…, P)``; for a mean over regimes, the share of time for
                 which each unit is on.
 
         Returns:
             Tensor of shape ``(…, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         if code.shape[-1:] != (int(self.P),):
             raise ValueError(
@@ -183,13 +183,13 @@ class Recurrence(NamedTuple):
         """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
 
         Args:
-            code: bits of the regime as in :meth:`regime_slopes`, shape ``(…, P)``.
+            code: Bits of the regime as in :meth:`regime_slopes`, shape ``(…, P)``.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return step_matrix(torch.diag(self.A), self.W, self.regime_slopes(code))
 
@@ -197,7 +197,7 @@ class Recurrence(NamedTuple):
         """The Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -208,7 +208,7 @@ class Recurrence(NamedTuple):
         """The same network with its units in another order, or some of them only; inputs keep their order.
 
         Args:
-            order: indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
+            order: Indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
 
         Returns:
             The parameters in that order, with the same P: it is for the caller to keep the rectified units last. Where
@@ -222,13 +222,13 @@ class Recurrence(NamedTuple):
         """The network in which some nonlinear units are linear.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
             The parameters with the units in the order of :meth:`linearised_order`, as linear units come first.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
@@ -236,13 +236,13 @@ class Recurrence(NamedTuple):
         """Which unit stands where after :meth:`linearised`: linear ones, then ``units``, then the other nonlinear ones.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
+            Tensor, int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         chosen = self._places(units)
         # in the order of keys that are written on the device: a list of indices would be copied to it
@@ -256,14 +256,14 @@ class Recurrence(NamedTuple):
         """The network in which some nonlinear units are held at zero: nothing flows into them.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
             The parameters with zeros in the rows of these units. They are zero from the first step on; a start that is
             not zero there must be set to zero.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         active = self.active(units)
         rows = active.unsqueeze(-1)
@@ -273,13 +273,13 @@ class Recurrence(NamedTuple):
         """Which units are left where some nonlinear units are silenced.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
             1 for units that are left and 0 for ``units``, shape ``(M,)``.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         active = torch.ones_like(self.h)
         for place in self._places(units):
@@ -290,13 +290,13 @@ class Recurrence(NamedTuple):
         """The linear network that stays in one regime, whatever the signs of its units.
 
         Args:
-            code: bits of the regime, bool or 0/1, shape ``(P,)``.
+            code: Bits of the regime, bool or 0/1, shape ``(P,)``.
 
         Returns:
             The parameters with W D in place of W and P=0.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return self._replace(W=self.W * self.regime_slopes(code), P=0)
 
@@ -308,7 +308,7 @@ class Recurrence(NamedTuple):
         """The same network with its states in other units of measurement, z = scale · z'.
 
         Args:
-            scale: positive, shape ``(M,)``.
+            scale: Positive, shape ``(M,)``.
 
         Returns:
             The parameters of the network whose states are z / scale.
@@ -320,7 +320,7 @@ class Recurrence(NamedTuple):
         """The parameters in another dtype or on another device.
 
         Args:
-            target: the dtype or the device.
+            target: The dtype or the device.
 
         Returns:
             The parameters there; P keeps its dtype.

@@ -18,14 +18,14 @@ def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
     its input, which gives the network a manifold (line, plane, …) of marginally stable states.
 
     Args:
-        rnn: the layer.
+        rnn: The layer.
         units: M_reg, how many of the first units are regularised, 0 ≤ M_reg ≤ M.
 
     Returns:
         Scalar tensor; the loss adds it times the strength τ.
 
     Raises:
-        ValueError: if ``units`` is not within 0 … M.
+        ValueError: If ``units`` is not within 0 … M.
 
     Reference:
         Schmidt, Koppe, Monfared, Beutelspacher & Durstewitz, ICLR 2021 (arXiv:1910.03471).

@@ -19,13 +19,13 @@ class Seq2SeqOutput(NamedTuple):
     """What the network makes of a batch.
 
     Attributes:
-        outputs: scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
-        tokens: the decoder's choices, int64 of shape ``(batch, T_out)``; ``<end>`` past ``lengths``.
-        states: decoder states, shape ``(batch, T_out, M)``; zero past ``lengths``.
-        lengths: decoder steps of each sequence, int64 of shape ``(batch,)``: up to the target's ``<end>`` where targets
+        outputs: Scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
+        tokens: The decoder's choices, int64 of shape ``(batch, T_out)``; ``<end>`` past ``lengths``.
+        states: Decoder states, shape ``(batch, T_out, M)``; zero past ``lengths``.
+        lengths: Decoder steps of each sequence, int64 of shape ``(batch,)``: up to the target's ``<end>`` where targets
             are given, up to the decoder's own ``<end>`` elsewhere; that step included.
-        encoder_states: encoder states, shape ``(batch, T_in, M)``; zero past ``encoder_lengths``.
-        encoder_lengths: encoder steps of each sequence, int64 of shape ``(batch,)``.
+        encoder_states: Encoder states, shape ``(batch, T_in, M)``; zero past ``encoder_lengths``.
+        encoder_lengths: Encoder steps of each sequence, int64 of shape ``(batch,)``.
     """
 
     outputs: Tensor
@@ -69,21 +69,21 @@ class Seq2Seq(nn.Module):
     loop.
 
     Args:
-        input_size: number of different input tokens.
-        output_size: number of different output tokens, at least 2; the last of them is ``<end>``.
-        hidden_size: M, the number of units of either network.
+        input_size: Number of different input tokens.
+        output_size: Number of different output tokens, at least 2; the last of them is ``<end>``.
+        hidden_size: Number M of units of either network.
         nonlinear_units: P of the encoder.
         decoder_nonlinear_units: P of the decoder.
-        embedding_size: width of the embeddings, K of either network.
-        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
+        embedding_size: Width of the embeddings, K of either network.
+        **options: See :class:`ALRNN`; ``initial_state`` is the encoder's.
 
     Attributes:
-        encoder: the encoder's :class:`ALRNN`.
-        decoder: the decoder's.
-        end: the token ``<end>``, ``output_size`` − 1.
+        encoder: The encoder's :class:`ALRNN`.
+        decoder: The decoder's.
+        end: The token ``<end>``, ``output_size`` − 1.
 
     Raises:
-        ValueError: if a size is out of range or an option is unknown.
+        ValueError: If a size is out of range or an option is unknown.
 
     Example:
         >>> network = Seq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
@@ -139,15 +139,15 @@ class Seq2Seq(nn.Module):
 
         Args:
             inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each input, int64 of shape ``(batch,)``; ``None`` where all are valid.
-            targets: int64 of shape ``(batch, T_out)``, to run each sequence as long as its target; ``None`` runs each
-                until the decoder gives ``<end>``.
-            teacher_forcing: probability, at each step of each sequence, that the decoder is fed the target's token
+            lengths: Valid steps of each input, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+            targets: Tensor, int64 of shape ``(batch, T_out)``, to run each sequence as long as its target; ``None``
+                runs each until the decoder gives ``<end>``.
+            teacher_forcing: Probability, at each step of each sequence, that the decoder is fed the target's token
                 instead of its own; takes ``targets``.
-            max_steps: the most steps without targets.
+            max_steps: The most steps without targets.
 
         Raises:
-            ValueError: if a shape does not fit, a token is out of range (looked at on the CPU only) or
+            ValueError: If a shape does not fit, a token is out of range (looked at on the CPU only) or
                 ``teacher_forcing`` is no probability.
         """
         _check_tokens("inputs", inputs, self.embedding.num_embeddings)
@@ -183,7 +183,7 @@ class Seq2Seq(nn.Module):
 
         Args:
             inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each, int64 of shape ``(batch,)``, or ``None``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``, or ``None``.
         """
         output: ScanOutput = self.encoder(self.embedding(inputs), lengths=lengths)
         return output
@@ -193,8 +193,8 @@ class Seq2Seq(nn.Module):
 
         Args:
             state: z_0, shape ``(batch, M)``.
-            tokens: int64 of shape ``(batch, T_out)``; token t is fed at step t+1, the last at none.
-            lengths: steps of each sequence, int64 of shape ``(batch,)``.
+            tokens: Tensor, int64 of shape ``(batch, T_out)``; token t is fed at step t+1, the last at none.
+            lengths: Steps of each sequence, int64 of shape ``(batch,)``.
 
         Returns:
             States ``(batch, T_out, M)`` and scores ``(batch, T_out, outputs)``.
@@ -209,16 +209,16 @@ class Seq2Seq(nn.Module):
 
         Args:
             state: z_0, shape ``(batch, M)``.
-            steps: number of steps.
-            forced: int64 of shape ``(batch, steps)``, tokens that are fed in place of the decoder's own, −1 where its
-                own is.
-            until_end: stop as soon as every sequence has given ``<end>``.
+            steps: Number of steps.
+            forced: Tensor, int64 of shape ``(batch, steps)``, tokens that are fed in place of the decoder's own, −1
+                where its own is.
+            until_end: Stop as soon as every sequence has given ``<end>``.
 
         Returns:
-            int64 of shape ``(batch, steps)``, or less if it stops before.
+            Tensor, int64 of shape ``(batch, steps)``, or less if it stops before.
 
         Raises:
-            ValueError: if ``steps`` is less than 1.
+            ValueError: If ``steps`` is less than 1.
         """
         if steps < 1:
             raise ValueError(f"the number of steps to decode must be at least 1, got {steps}")

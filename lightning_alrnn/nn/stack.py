@@ -27,7 +27,7 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
         call of the recurrence.
 
     Raises:
-        ValueError: if there is no network, or they differ in their names, shapes or options.
+        ValueError: If there is no network, or they differ in their names, shapes or options.
 
     Example:
         >>> networks = [ALRNN(input_size=2, hidden_size=4, nonlinear_units=P) for P in (0, 1, 4)]
