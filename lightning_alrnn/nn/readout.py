@@ -6,10 +6,10 @@ from torch import nn
 
 
 class LinearReadout(nn.Linear):
-    """y = D z + b with D drawn from 0.1·N(0,1) and b = 0, as in the reference code.
+    """Linear readout y = D z + b, with D drawn from 0.1·N(0,1) and b = 0 as in the reference code.
 
     Args:
-        hidden_size: M.
+        hidden_size: Width M of the states.
         output_size: Number of outputs or classes.
     """
 
