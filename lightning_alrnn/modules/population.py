@@ -81,39 +81,39 @@ class _Pass(nn.Module):
 class PopulationModule(LightningModule):
     """Train several networks of one architecture in one step.
 
-    Every member is trained as it would be alone: by its own loss on its own data, with its own gradient clipping
-    (``Trainer(gradient_clip_val=…)`` is applied to each), learning rate and schedule. Members may differ in P, in
-    their initial weights, in ``mar_strength`` and in the learning rate. A member whose loss, gradient or states are no
-    longer finite (or exceed the limits of :class:`DivergenceGuard`) keeps the weights that it had, and no other member
-    changes by a bit.
+    Every member is trained as if it were alone: with its own data, loss, gradient clipping
+    (``Trainer(gradient_clip_val=…)`` applies to each member), learning rate and schedule. Members may differ in P,
+    initial weights, ``mar_strength`` and learning rate. If the loss, the gradient or the states of a member are not
+    finite (or exceed the limits of :class:`DivergenceGuard`), it keeps its last weights, and no bit of the other
+    members changes.
 
-    All members run in one call (:func:`torch.vmap`) where that is faster, and one after the other where there is a
-    convolution or a core other than the ALRNN, or where ``vmap`` refuses; which of them is said once.
+    All members run in one call (:func:`torch.vmap`) if that is faster. Networks with a convolution or with a core other
+    than the ALRNN, or that ``vmap`` does not support, run one after the other. A line in the log says which.
 
-    Logged are the medians over the members that have not diverged, ``train/loss`` and ``val/task_loss``, and their
-    number, ``population/alive``. The values of each member are in :attr:`scores`. Regimes, units and fixed points of
-    the members are logged by :class:`~lightning_alrnn.callbacks.MemberCallbacks`.
+    The module logs the medians ``train/loss`` and ``val/task_loss`` over the members that have not diverged, and their
+    number, ``population/alive``. :attr:`scores` has the values of each member. The callback
+    :class:`~lightning_alrnn.callbacks.MemberCallbacks` logs the regimes, units and fixed points of the members.
 
     Args:
-        members: Networks as they would be trained alone, on the CPU. They are trained in place.
-        stop_when: When the training of a member ends before that of the others: "solved" or "plateau", see
-            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None``, it does not. A member that has stopped costs no
-            more time; training ends once all have stopped or diverged.
-        cuda_graph: Whether forward and backward pass of a training step are replayed from a CUDA graph, which spares
-            the host's time where networks are few and small. It needs a GPU; ``make gpu`` tells whether it pays there.
+        members: Networks on the CPU. They are trained in place.
+        stop_when: Rule that ends the training of a member before that of the others, "solved" or "plateau", see
+            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None`` for no rule. A stopped member costs no more time.
+            Training ends once all members have stopped or diverged.
+        cuda_graph: Whether to replay the forward and backward pass of a training step from a CUDA graph, which saves
+            time on the host if networks are few and small. It needs a GPU; ``make gpu`` says whether it is faster.
 
     Attributes:
-        scores: The values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
-        diverged: Epoch in which each member diverged, ``None`` where it has not.
-        best_epoch: Epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
-        best_step: Number of steps that it was trained for by then.
-        epochs: How many epochs each member was trained for.
-        steps: How many steps it was trained for by the end of these.
-        watches: Of each member, with its ``epochs_to_threshold``.
+        scores: Values of each member in its last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
+        diverged: Epoch in which each member diverged, or ``None``.
+        best_epoch: Epoch with the lowest ``val/task_loss`` of each member, ``None`` before the first validation.
+        best_step: Number of training steps of each member up to the end of its best epoch.
+        epochs: Number of epochs that each member was trained for.
+        steps: Number of training steps of each member up to the end of these epochs.
+        watches: :class:`~lightning_alrnn.metrics.LearningWatch` of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: If there is no member, members differ in what they cannot, or ``stop_when`` is another word; in
-            ``setup`` if there are several processes, or no GPU for ``cuda_graph``.
+        ValueError: If there is no member, members differ in other options, or ``stop_when`` is unknown. In ``setup``,
+            if there are several processes, or no GPU for ``cuda_graph``.
 
     Example:
         >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
@@ -175,12 +175,12 @@ class PopulationModule(LightningModule):
 
     @property
     def alive(self) -> list[bool]:
-        """Whether each member is well so far."""
+        """Whether each member has not diverged."""
         return self._alive.tolist()
 
     @property
     def stopped(self) -> list[bool]:
-        """Whether the training of each member has come to an early end."""
+        """Whether the training of each member has ended early."""
         return self._stopped.tolist()
 
     @classmethod
@@ -191,20 +191,20 @@ class PopulationModule(LightningModule):
         cuda_graph: bool = False,
         **options: Any,
     ) -> PopulationModule:
-        """A population of networks that have their options in common, but for what is listed.
+        """Make a population of networks that share most options.
 
         Args:
-            differences: For each member the options that it has for itself, such as ``nonlinear_units`` and
-                ``mar_strength``, and ``seed``, which its initial weights are drawn with (0 where there is none).
-            stop_when: As for the constructor.
-            cuda_graph: As for the constructor.
-            **options: Those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
+            differences: Options of each member, such as ``nonlinear_units`` and ``mar_strength``, and the ``seed`` of
+                its initial weights (default 0).
+            stop_when: Rule that ends the training of a member, see the constructor.
+            cuda_graph: Whether to use a CUDA graph, see the constructor.
+            **options: Options of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
 
         Returns:
             The population.
 
         Raises:
-            ValueError: If members differ in what they cannot.
+            ValueError: If members differ in other options than they may.
 
         Example:
             >>> differences = [{"nonlinear_units": P, "seed": seed} for P in (0, 5) for seed in range(3)]
@@ -223,16 +223,16 @@ class PopulationModule(LightningModule):
         return cls(members, stop_when, cuda_graph)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
-        """The networks as ordinary modules.
+        """Return the networks as ordinary modules.
 
         Args:
-            weights: "last", or "best" for those of the epoch with the lowest ``val/task_loss``.
+            weights: Epoch of the weights: "last", or "best" for the epoch with the lowest ``val/task_loss``.
 
         Returns:
-            The modules that the population was made of, with these weights.
+            The modules that the population was made from, with these weights.
 
         Raises:
-            ValueError: If ``weights`` is another word.
+            ValueError: If ``weights`` is neither "last" nor "best".
         """
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
@@ -259,41 +259,41 @@ class PopulationModule(LightningModule):
 
     @torch.no_grad()
     def load_best(self) -> None:
-        """Go back to each member's best weights, for ``trainer.validate`` and ``trainer.test`` after a fit."""
+        """Load the best weights of each member, for ``trainer.validate`` and ``trainer.test`` after a fit."""
         for i, value in enumerate(self.stack):
             value.copy_(getattr(self, f"_best_{i}"))
 
     def optimizer_of(self, member: int) -> Optimizer:
-        """The idle optimizer of a member, which holds its learning rates. In a fit, or after it.
+        """Return the optimizer with the learning rates of a member, during or after a fit.
 
         Args:
-            member: Number of the member.
+            member: Index of the member.
 
         Returns:
-            The optimizer, without a state.
+            The optimizer, which takes no steps and has no state.
         """
         return self._optimizers[member]
 
     def scheduler_states(self, member: int) -> list[dict[str, Any]]:
-        """The states of a member's learning-rate schedulers: of one, or of none.
+        """Return the states of the learning-rate schedulers of a member: one or none.
 
         Args:
-            member: Number of the member.
+            member: Index of the member.
 
         Returns:
-            What ``load_state_dict`` of each takes.
+            States for ``load_state_dict`` of the schedulers.
         """
         scheduler = self._schedulers[member]
         return [] if scheduler is None else [scheduler.state_dict()]
 
     def optimizer_state(self, member: int) -> dict[str, Any]:
-        """The state of a member's optimizer, as its own would have it. In a fit, or after it.
+        """Return the state of the optimizer of a member, during or after a fit.
 
         Args:
-            member: Number of the member.
+            member: Index of the member.
 
         Returns:
-            What ``load_state_dict`` of the member's own optimizer takes.
+            State for ``load_state_dict`` of the optimizer of a single network.
         """
         state = self.trainer.optimizers[0].state
         network, optimizer = self.networks[member], self._optimizers[member]
@@ -316,7 +316,7 @@ class PopulationModule(LightningModule):
         if len(batch.inputs) != len(self.networks):
             raise ValueError(
                 f"a batch must have a leading dimension of {len(self.networks)} members, got inputs of shape "
-                f"{tuple(batch.inputs.shape)}: give a PopulationDataModule with the DataModule of each member"
+                f"{tuple(batch.inputs.shape)}: use a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
         state: dict[str, Tensor] = {
@@ -413,7 +413,7 @@ class PopulationModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient of each member by itself."""
+        """Clip the gradient of each member separately."""
         gradients = [value.grad for value in self.stack if value.grad is not None]
         norms = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
         self._alive &= torch.isfinite(norms) if gradient_clip_val else norms <= _MAX_GRADIENT_NORM
@@ -430,10 +430,10 @@ class PopulationModule(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Step with each member's own learning rate; those that have diverged or stopped stay where they are.
+        """Step with the learning rate of each member, without the members that have diverged or stopped.
 
-        The optimizer steps with a rate of 1, and each member goes its rate's share of the way: what it does depends on
-        no other member's rate.
+        The optimizer steps with a rate of 1, and the step of each member is then multiplied by its rate. A member is
+        therefore independent of the rates of the others.
         """
         before = {id(value): value.detach().clone() for value in self.stack}
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -453,7 +453,7 @@ class PopulationModule(LightningModule):
         return self._rates[group][1]
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimizer over all members; an idle one of each member holds its learning rates for its scheduler."""
+        """Make one optimizer over all members, and one for each member that only stores its learning rates."""
         networks = self.members()
         self._optimizers = [network._optimizer(network.parameter_groups()) for network in networks]
         self._rates = {}
@@ -463,7 +463,7 @@ class PopulationModule(LightningModule):
             raise ValueError(f"a population needs one of the optimizers {names}, got {type(first).__name__}")
         for k, other in enumerate(self._optimizers):
             if type(other) is not type(first) or _settings(other) != _settings(first):
-                raise ValueError(f"members must have the same optimizer but for lr, but those of 0 and {k} differ")
+                raise ValueError(f"members must have the same optimizer except for lr, but those of 0 and {k} differ")
         self._schedulers = []
         for network, optimizer in zip(networks, self._optimizers, strict=True):
             self._schedulers.append(None if network._lr_scheduler is None else network._lr_scheduler(optimizer))
@@ -498,7 +498,7 @@ class PopulationModule(LightningModule):
                 scheduler.load_state_dict(state)
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Resume exactly, and stop on signals between two steps."""
+        """Return the callbacks that resume exactly and handle signals between two steps."""
         return [ExactResume(), SignalsAtStepEnd()]
 
     # ------------------------------------------------------------------------------------------------------- epochs
@@ -664,13 +664,13 @@ def _check_alike(members: Sequence[ALRNNModule]) -> None:
     for k, member in enumerate(members):
         if type(member) is not type(members[0]):
             classes = " and ".join(type(each).__name__ for each in (members[0], member))
-            raise ValueError(f"members must be of one class, but 0 and {k} are of {classes}")
+            raise ValueError(f"members must have the same class, but those of 0 and {k} are {classes}")
         own = {name: value for name, value in member.hparams.items() if name not in free}
         different = [name for name in first.keys() | own.keys() if first.get(name) != own.get(name)]
         if different:
             raise ValueError(
                 f"members may differ in P, seed, mar_strength and learning rate, but 0 and {k} differ in "
-                f"{', '.join(sorted(different))}: train them in populations of their own"
+                f"{', '.join(sorted(different))}: train them in separate populations"
             )
 
 

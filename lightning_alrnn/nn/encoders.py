@@ -256,8 +256,8 @@ class SpikeEncoder(nn.Module):
 
     First, a kernel for each unit smooths its counts over 15 bins; the kernels start as Gaussians of 2 bins. Then follow
     convolutions over 7 bins, each with a ReLU; layer i has the dilation 2^i. Finally, a linear map to M values per bin
-    and a layer normalisation give the states. A state depends on earlier and later bins (with three layers, 28 of them
-    on either side, besides the smoothing). The padding of a batch does not affect the states.
+    and a layer normalisation give the states. A state depends on earlier and later bins (28 on either side with three
+    layers). The padding of a batch does not affect the states.
 
     Args:
         num_units: Number N of observed units.
