@@ -266,8 +266,8 @@ class ALRNNModule(SequenceModule):
             lengths = output_lengths(lengths)
         elif lengths is not None and before != after:
             raise ValueError(
-                f"encoder {name} makes {after} of {before} steps: add a method output_lengths(lengths) that returns the "
-                "number of valid steps"
+                f"encoder {name} makes {after} of {before} steps: add a method output_lengths(lengths) that returns "
+                "the number of valid steps"
             )
         return encoded, lengths
 
