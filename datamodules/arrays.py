@@ -152,7 +152,7 @@ class Arrays(SequenceDataModule):
         data = self._data
         if criterion is not None and data.targets.objective == "classification":
             raise ValueError(
-                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or give "
+                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or set "
                 "objective='regression'"
             )
         self.input_size = data.input_size
@@ -191,13 +191,13 @@ class Arrays(SequenceDataModule):
         if inputs.dtype.kind == "f" and inputs.ndim == 2 and own_lengths is None and "targets" not in given:
             if given:
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which takes no "
-                    f"{', '.join(given)}; for N sequences give inputs (N, T, K) and targets"
+                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which has no "
+                    f"{', '.join(given)}: for N sequences, pass inputs (N, T, K) and targets"
                 )
             if self._asked.objective == "classification" or self._asked.target_step == "last":
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), whose next step is "
-                    "predicted by regression at every step; leave objective and target_step out, or give targets"
+                    f"inputs of shape {inputs.shape} without targets are one recording (T, N). Its next step is "
+                    "predicted by regression at every step: leave objective and target_step out, or pass targets"
                 )
             return _Recording.of(inputs, self.window, self.val_fraction, self.test_fraction, self._asked)
         _check_inputs(inputs)
@@ -235,14 +235,14 @@ def _read_targets(
     objective = asked.objective or ("regression" if values.dtype.kind == "f" else "classification")
     if values.dtype.kind == "U" and (objective == "regression" or values.ndim != 1):
         raise ValueError(
-            f"targets of text are classes, one for each sequence (N,), got {_describe(values)}: number them instead"
+            f"text targets must be one class for each sequence (N,), got {_describe(values)}: use class numbers instead"
         )
     step = _infer_step(values, objective, asked.target_step or ("every" if ragged else None), counted.shape)
     if objective == "regression":
         if asked.num_classes is not None:
             raise ValueError(
-                f"num_classes={asked.num_classes} does not go with targets for regression ({values.dtype}); leave it "
-                "out, or give objective='classification'"
+                f"num_classes={asked.num_classes} is for classification, but targets are for regression "
+                f"({values.dtype}): leave it out, or give objective='classification'"
             )
         if values.ndim == 1 or (values.ndim == 2 and step == "every"):
             values = values[..., None]
@@ -260,13 +260,13 @@ def _read_targets(
         values, names = _encode(values)
         least = len(names)
         if asked.num_classes not in (None, least):
-            raise ValueError(f"num_classes={asked.num_classes}, but targets hold {least} different texts: {names}")
+            raise ValueError(f"num_classes={asked.num_classes}, but targets have {least} different texts: {names}")
     labels = _whole("targets", values)
     classes = asked.num_classes or max(int(labels.max()) + 1, least)
     # what does not count is 0 by now, so that every step can be checked
     check_classes("targets", torch.from_numpy(labels), classes, torch.full((len(labels),), counted.shape[1]))
     if classes < 2:
-        raise ValueError("targets hold one class only; give num_classes if there are others, or other targets")
+        raise ValueError("targets have only one class: set num_classes if there are more, or use other targets")
     return labels, _Targets(objective, step, classes, names)
 
 
@@ -300,7 +300,7 @@ class _Sequences:
         if "targets" not in given:
             raise ValueError(
                 f"targets are missing: inputs {_describe(inputs)} need them. To predict the next step of each sequence "
-                "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is taken for one recording"
+                "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is one recording"
             )
         count, steps = inputs.shape[:2]
         lengths = _read_lengths(given.get("lengths"), own_lengths, count, steps)
@@ -399,7 +399,10 @@ class _Recording:
         if channels == 0:
             raise ValueError(f"inputs of a recording must be (T, N) with at least one channel, got {_describe(values)}")
         if asked.num_classes is not None:
-            raise ValueError("num_classes does not go with a recording, whose next step is predicted by regression")
+            raise ValueError(
+                "num_classes is for classification, but the next step of a recording is predicted by regression: "
+                "leave it out"
+            )
         val, test = round(steps * val_fraction), round(steps * test_fraction)
         ends = steps - val - test, steps - test, steps
         parts = dict(zip(SPLITS, map(range, (0, *ends), ends), strict=False))
@@ -436,12 +439,14 @@ def _open_archive(path: Path, known: tuple[str, ...]) -> dict[str, Source]:
         try:
             archive = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"inputs: {path} is no .npz archive of arrays ({error}); save it with np.savez") from error
+            raise ValueError(
+                f"inputs: {path} is not a .npz archive of arrays ({error}): save the arrays with np.savez"
+            ) from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"inputs: {path} holds a single array; name it .npy")
+            raise ValueError(f"inputs: {path} is a single array, not an archive: rename the file to .npy")
         if "inputs" not in archive.files or not set(archive.files) <= set(known):
             raise ValueError(
-                f"inputs: {path} must hold the key 'inputs' and may hold {', '.join(known[1:])}; got "
+                f"inputs: {path} must have the key 'inputs' and may have {', '.join(known[1:])}; got "
                 f"{', '.join(archive.files) or 'none'}. Save it with np.savez(path, inputs=…, targets=…)"
             )
         for name in archive.files:
@@ -456,7 +461,7 @@ def _open_array(name: str, path: Path) -> Array:
     """A ``.npy``, mapped into memory so that only what is used is read."""
     if path.suffix != ".npy":
         expected = ".npz or .npy" if name == "inputs" else ".npy"
-        raise ValueError(f"{name} must be a {expected} file, got {path}; load it yourself and give the array")
+        raise ValueError(f"{name} must be a {expected} file, got {path}: load the file yourself and pass the array")
     _check_file(name, path)
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
@@ -464,7 +469,8 @@ def _open_array(name: str, path: Path) -> Array:
         if "objects" in str(error):
             raise _no_objects(f"{name} in {path}", error) from error
         raise ValueError(
-            f"{name}: {path} is no .npy file of one array ({error}); save it with np.save, or name an archive .npz"
+            f"{name}: {path} is not a .npy file with one array ({error}): save the array with np.save, or rename an "
+            "archive to .npz"
         ) from error
 
 
@@ -571,7 +577,7 @@ def _read_lengths(given: Source | None, own: NDArray[np.int64] | None, count: in
     if given is None:
         lengths = np.full(count, steps, dtype=np.int64) if own is None else own
     elif own is not None:
-        raise ValueError("lengths are those of the arrays in the list of inputs: leave lengths out, or cut the arrays")
+        raise ValueError("the list of inputs already gives the lengths: leave lengths out, or cut the arrays")
     else:
         lengths = _array("lengths", given)
         if lengths.shape != (count,):
@@ -667,7 +673,7 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
     if len(matching) > 1 and steps > 1:
         raise ValueError(
             f"targets {_describe(values)} are either one output at every step or {steps} outputs at the last step: "
-            "give target_step='every' or 'last'"
+            "set target_step='every' or 'last'"
         )
     return matching[0]
 
@@ -677,8 +683,8 @@ def _draw_split(count: int, val_fraction: float, test_fraction: float, seed: int
     val, test = max(1, round(count * val_fraction)), max(1, round(count * test_fraction))
     if val + test >= count:
         raise ValueError(
-            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. It takes "
-            "at least 3 sequences, and fractions that leave some to train on"
+            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. Pass "
+            "at least 3 sequences, and fractions that leave some for training"
         )
     order = np.random.default_rng(seed).permutation(count)
     parts = np.split(order, [count - val - test, count - test])
@@ -689,7 +695,7 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
     """Index arrays that name each sequence at most once."""
     if len(indices) < len(_INDEX):
         missing = ", ".join(name for split, name in _INDEX.items() if split not in indices)
-        raise ValueError(f"give train_index, val_index and test_index, or none of them; {missing} is missing")
+        raise ValueError(f"pass train_index, val_index and test_index, or none of them: {missing} is missing")
     rows: dict[Split, NDArray[np.int64]] = {}
     owner: dict[int, str] = {}
     for split, name in _INDEX.items():
@@ -698,14 +704,16 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
             raise ValueError(f"{name} is empty: the {split} split needs at least one sequence")
         if index.ndim != 1 or index.dtype.kind == "b":
             raise ValueError(
-                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero turns a selection "
-                "into positions"
+                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero converts a mask "
+                "to positions"
             )
         rows[split] = _whole(name, index)
         for row in rows[split].tolist():
             if not 0 <= row < count:
                 raise ValueError(f"{name} must lie between 0 and {count - 1} ({count} sequences), got {row}")
             if row in owner:
-                raise ValueError(f"{name} holds sequence {row}, which {owner[row]} holds already: remove one of them")
+                raise ValueError(
+                    f"{name} has sequence {row}, which is also in {owner[row]}: remove it from one of them"
+                )
             owner[row] = name
     return rows

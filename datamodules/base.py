@@ -112,8 +112,8 @@ class EpochDataset(Dataset[AnyBatch]):
             held = SequenceDataset(self._build(epoch))
             if len(held) != self._size:
                 raise ValueError(
-                    f"build_epoch must give the same number of sequences each epoch, got {len(held)} for epoch {epoch} "
-                    f"and {self._size} for epoch 0"
+                    f"build_epoch must return the same number of sequences in each epoch, got {len(held)} for epoch "
+                    f"{epoch} and {self._size} for epoch 0"
                 )
             self._held, self._epoch = held, epoch
         return self._held
@@ -557,5 +557,5 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}")
     if val_fraction + test_fraction >= 1:
         raise ValueError(
-            f"val_fraction + test_fraction must leave data to train on, got {val_fraction} + {test_fraction}"
+            f"val_fraction + test_fraction must leave data for training, got {val_fraction} + {test_fraction}"
         )

@@ -141,7 +141,7 @@ class ContextualIntegration(SequenceDataModule):
     def _set_mante(self, durations: list[int], dt: int, coherences: list[float]) -> None:
         check_size("dt", dt)
         if len(durations) != len(_PERIODS):
-            raise ValueError(f"durations must be those of {', '.join(_PERIODS)} in ms, got {list(durations)}")
+            raise ValueError(f"durations must be five numbers, for {', '.join(_PERIODS)} in ms, got {list(durations)}")
         for period, duration in zip(_PERIODS, durations, strict=True):
             if duration < (dt if period in ("stimulus", "decision") else 0):
                 least = f"at least dt, {dt} ms" if period in ("stimulus", "decision") else "not negative"

@@ -81,7 +81,7 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32],
             found[row] = True
     if not found.any():
         raise ValueError(
-            f"{path} holds none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
+            f"{path} has none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
             "glove.6B.100d.txt"
         )
     return vectors, found

@@ -170,8 +170,8 @@ class IMDb(SequenceDataModule):
             source = _find(self.data_dir)
             if source is None:
                 raise FileNotFoundError(
-                    f"there are no IMDb reviews in {self.data_dir.absolute()}: expected {ARCHIVE} in it, or the folder "
-                    f"{FOLDER} that the archive unpacks to. Set data_dir to the folder that holds either, or "
+                    f"there are no IMDb reviews in {self.data_dir.absolute()}: expected {ARCHIVE} there, or the folder "
+                    f"{FOLDER} that the archive unpacks to. Set data_dir to the folder with one of them, or "
                     f"download=True to fetch the archive (84 MB) from {URL}"
                 )
             # of a folder, those of the classes, whose times tell of files that come and go
@@ -184,8 +184,8 @@ class IMDb(SequenceDataModule):
             official = _OFFICIAL * len(CLASSES) * len(_PARTS)
             if reviews < official:
                 rank_zero_warn(
-                    f"{source} holds {reviews:,} of the official {official:,} reviews: figures are not comparable with "
-                    "those of the whole"
+                    f"{source} has {reviews:,} of the official {official:,} reviews: the results are not comparable "
+                    "with those of the whole data set"
                 )
         return self._loaded
 
@@ -292,7 +292,7 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
         held = {label for label, *_ in found[part]}
         for label, name in enumerate(CLASSES):
             if label not in held:
-                raise ValueError(f"{source} holds no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
+                raise ValueError(f"{source} has no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
     # words of equal frequency in alphabetical order, whatever the order of the files
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(SPECIAL)]
     tokens = np.full(len(seen), _UNKNOWN, np.min_scalar_type(-vocab_size))
@@ -324,8 +324,8 @@ def _class_folders(source: Path) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"there is no folder {folder.absolute()}, which the official archive holds: remove {source} and unpack "
-                f"{ARCHIVE} again, or put the archive beside it instead"
+                f"there is no folder {folder.absolute()}, which is part of the official archive: remove {source} and "
+                f"unpack {ARCHIVE} again, or put the archive next to it instead"
             )
     return folders
 

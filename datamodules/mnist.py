@@ -168,11 +168,11 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
             "file there"
         )
     if len(images) == 0:
-        raise ValueError(f"{paths[0]} holds no images: fetch the file again")
+        raise ValueError(f"{paths[0]} has no images: fetch the file again")
     if len(images) != len(labels):
         raise ValueError(
-            f"{paths[0]} holds {len(images)} images, but {paths[1]} {len(labels)} labels: they do not belong together, "
-            "fetch both again"
+            f"{paths[0]} has {len(images)} images, but {paths[1]} has {len(labels)} labels: they do not belong "
+            "together, fetch both again"
         )
     if labels.size and labels.max() > 9:
         index = int((labels > 9).argmax())
@@ -181,7 +181,7 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
         )
     if len(images) < _OFFICIAL[part]:
         rank_zero_warn(
-            f"{paths[0]} holds {len(images)} of the official {_OFFICIAL[part]} images: results are not those of the "
+            f"{paths[0]} has {len(images)} of the official {_OFFICIAL[part]} images: the results are not those of the "
             "whole of MNIST"
         )
     return images, labels
@@ -205,7 +205,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no complete gzip file ({error}): {advice}") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}): {advice}") from error
     start = 4 + 4 * dimensions
     magic = int.from_bytes(content[:4], "big")
     if len(content) < 4 or magic != _MAGIC + dimensions:
@@ -232,8 +232,8 @@ def _find(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there (.gz "
-        "or not), set data_dir to the folder that holds MNIST/raw, or set download=True to fetch them"
+        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there "
+        "(with or without .gz), set data_dir to the folder with MNIST/raw, or set download=True to fetch them"
     )
 
 

@@ -261,7 +261,7 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
         if len(dataset) != len(first) or type(dataset) is not type(first):
             raise ValueError(
                 f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
-                f"for {k}: train them in populations of their own"
+                f"for {k}: train them in separate populations"
             )
         same = next((other for other in kept if _equal(_held(other), _held(dataset))), None)
         if same is None:

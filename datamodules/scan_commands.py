@@ -114,7 +114,7 @@ class SCAN(SequenceDataModule):
         if self._files is None and split not in GENERATED:
             raise ValueError(
                 f"split must be one of {_listed(GENERATED)}, which are generated, or come from files, got {split!r}: "
-                f"set data_dir to a folder that holds tasks_train_{split}.txt and tasks_test_{split}.txt"
+                f"set data_dir to a folder with tasks_train_{split}.txt and tasks_test_{split}.txt"
             )
         self.save_hyperparameters()
 
@@ -278,8 +278,8 @@ def _hold_out(train: Commands, fraction: float, seed: int) -> NDArray[np.bool_]:
     size = max(1, round(len(once) * fraction))
     if size > len(once) or size == len(train.words):
         raise ValueError(
-            f"the training file must hold commands that occur once, to hold out {fraction:.0%} of them for validation "
-            f"and to leave some to train on; of its {len(train.words)} commands {len(once)} do"
+            f"the training file must have commands that occur once, to use {fraction:.0%} of them for validation "
+            f"and the rest for training; {len(once)} of its {len(train.words)} commands occur once"
         )
     held_out = np.zeros(len(train.words), dtype=bool)
     held_out[np.random.default_rng((seed, SPLITS.index("val"))).permutation(once)[:size]] = True
@@ -311,7 +311,7 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
     names = sorted(found["train"].keys() & found["test"].keys())
     if split not in names:
         raise ValueError(
-            f"split must be one of those in data_dir, {_listed(names) or 'where there are none'}, got {split!r}: there "
+            f"split must be one of those in data_dir, {_listed(names) or 'which has none'}, got {split!r}: there "
             f"is no tasks_train_{split}.txt with a tasks_test_{split}.txt in {data_dir}. Without data_dir, "
             f"{_listed(GENERATED)} are generated"
         )
@@ -319,7 +319,7 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
     for first, *others in (train, test):
         if others:
             raise ValueError(
-                f"data_dir must hold the files of a split once, but {first.name} is in {first.parent} and in "
+                f"data_dir must have the files of a split only once, but {first.name} is in {first.parent} and in "
                 f"{others[0].parent}: choose one of the two as data_dir"
             )
     return train[0], test[0]

@@ -181,7 +181,7 @@ class SpeechCommands(SequenceDataModule):
             clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
             if clips < official:
                 rank_zero_warn(
-                    f"{source} holds {clips:,} of the official {official:,} clips of these words: "
+                    f"{source} has {clips:,} of the official {official:,} clips of these words: "
                     "results are not comparable with those on all of them"
                 )
         return self._loaded
@@ -307,9 +307,9 @@ def _find(data_dir: Path) -> Path | None:
 
 def _missing_message(data_dir: Path) -> str:
     return (
-        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} in it, or the folder that unpacks "
-        f"to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), in it or in {_FOLDERS[1]} below it. Set "
-        f"data_dir to where they are, or download=True to fetch the archive (2.3 GB) from {URL}"
+        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} there, or the folder that it "
+        f"unpacks to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), there or in {_FOLDERS[1]} below it. "
+        f"Set data_dir to their folder, or download=True to fetch the archive (2.3 GB) from {URL}"
     )
 
 
@@ -383,7 +383,7 @@ def assign_splits(
     again = "fetch the archive again" if source.is_file() else "unpack the archive again"
     split = dict.fromkeys(clips, SPLITS.index("train"))
     if len(split) < len(clips):
-        raise ValueError(f"{source} holds a clip twice: {again}")
+        raise ValueError(f"{source} has a clip twice: {again}")
     for word in words:
         if not any(name.startswith(f"{word}/") for name in split):
             raise FileNotFoundError(
@@ -399,7 +399,7 @@ def assign_splits(
         if missing:
             raise FileNotFoundError(
                 f"{name} names {len(missing)} clips that are not in {source}, the first of them {missing[0]}: {again}, "
-                "or take those lines out of the list"
+                "or remove these lines from the list"
             )
         if not named:
             raise ValueError(f"{name} in {source} names no clip of these words, so the {part} split is empty: {again}")
@@ -410,5 +410,7 @@ def assign_splits(
     trained = {name.partition("/")[0] for name, part in split.items() if SPLITS[part] == "train"}
     for word in words:
         if word not in trained:
-            raise ValueError(f"{source} has no clips of the word {word!r} to train on, all are in its lists: {again}")
+            raise ValueError(
+                f"{source} has no clips of the word {word!r} for training, because all are in its lists: {again}"
+            )
     return np.fromiter(split.values(), np.int64)

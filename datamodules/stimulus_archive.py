@@ -57,7 +57,7 @@ def save_trials(
     given = [len(np.asarray(trial)) for trial in inputs]
     if lengths != given:
         raise ValueError(
-            f"spikes and inputs must have the same number of bins trial by trial, got {lengths[:5]} … and {given[:5]} …"
+            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and {given[:5]} …"
         )
     optional = {name: array for name, array in (("group", group), ("block", block)) if array is not None}
     np.savez_compressed(
@@ -91,8 +91,8 @@ def read_archive(path: Path) -> RecordedTrials:
         if arrays[name].ndim != 2 or len(arrays[name]) != total or arrays[name].shape[1] == 0:
             channels = "N units" if name == "spikes" else "K channels"
             raise ValueError(
-                f"{path}: {name} must be ({total}, {channels}), the bins of all trials one after the other as lengths "
-                f"has them, got {arrays[name].shape}; save_trials writes it so"
+                f"{path}: {name} must be ({total}, {channels}), the bins of all trials in a row with the given "
+                f"lengths, got {arrays[name].shape}; save_trials writes this form"
             )
         if arrays[name].dtype.kind not in "biuf":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}")
@@ -105,7 +105,7 @@ def read_archive(path: Path) -> RecordedTrials:
     block = np.unique(per_trial.get("block", np.arange(count)), return_inverse=True)[1]
     classes = len(class_names) if class_names is not None else int(labels.max()) + 1
     if classes < 2:
-        raise ValueError(f"{path}: labels hold one choice only, expected at least two")
+        raise ValueError(f"{path}: labels have only one choice, expected at least two")
     valid = np.arange(lengths.max()) < lengths[:, None]
     spikes = compact_counts(_whole(path, "spikes", arrays["spikes"], minimum=0))
     return RecordedTrials(
@@ -128,13 +128,13 @@ def _load(path: Path) -> dict[str, Array]:
         try:
             archive = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz archive of arrays ({error}); {advice}") from error
+            raise ValueError(f"{path} is not a .npz archive of arrays ({error}); {advice}") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path} holds a single array, expected an archive; {advice}")
+            raise ValueError(f"{path} is a single array, expected an archive; {advice}")
         known = (*_NEEDED, *_OPTIONAL)
         if not set(_NEEDED) <= set(archive.files) <= set(known):
             raise ValueError(
-                f"{path} must hold {', '.join(_NEEDED)} and may hold {' and '.join(_OPTIONAL)}, got "
+                f"{path} must have {', '.join(_NEEDED)} and may have {' and '.join(_OPTIONAL)}, got "
                 f"{', '.join(archive.files) or 'nothing'}; {advice}"
             )
         arrays = {}
@@ -144,8 +144,8 @@ def _load(path: Path) -> dict[str, Array]:
             except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
                 if "allow_pickle" in str(error):
                     raise TypeError(
-                        f"{path}: {name} holds Python objects, a pickle, which could run any code and is never loaded. "
-                        "A list of trials of different lengths goes into one array and lengths; " + advice
+                        f"{path}: {name} has Python objects, a pickle, which could run any code and is never loaded. "
+                        "Save trials of different lengths as one array with lengths; " + advice
                     ) from error
                 raise ValueError(f"{path}: {name} cannot be read ({error}); {advice}") from error
     return arrays

@@ -80,14 +80,14 @@ def find_session(folder: Path) -> Path:
     sessions = sorted({path.parent for path in folder.rglob("*") if path.name in ("trials_info", "trials_info.csv")})
     if not sessions:
         raise FileNotFoundError(
-            f"{folder} holds no session: expected data/<rat>/<session>/ with trials_info, trial_timings and klusters*/ "
+            f"{folder} has no session: expected data/<rat>/<session>/ with trials_info, trial_timings and klusters*/ "
             "as CRCNS distributes pfc-1 (http://crcns.org/data-sets/pfc/pfc-1, after registration)"
         )
     if len(sessions) > 1:
         listed = ", ".join(str(path.relative_to(folder)) for path in sessions[:20])
         more = "" if len(sessions) <= 20 else f" and {len(sessions) - 20} more"
         raise ValueError(
-            f"{folder} holds {len(sessions)} sessions, whose units differ: give the folder of one of them as source, "
+            f"{folder} has {len(sessions)} sessions with different units: set source to the folder of one session, "
             f"such as {sessions[0]}; there are {listed}{more}"
         )
     return sessions[0]
@@ -227,7 +227,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
     """Rows of a table by what stands in its first column."""
     path = next((folder / file for file in (name, f"{name}.csv") if (folder / file).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder}: there is no {name}; a session of CRCNS pfc-1 has it")
+        raise FileNotFoundError(f"{folder}: there is no {name}, which is part of every session of CRCNS pfc-1")
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")
         header = list(reader.fieldnames or [])
@@ -244,7 +244,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
                 raise ValueError(f"{where}: more fields than the {len(header)} of the header")
             index = _parse(where, "the first column", {"the first column": row[header[0]]}, _integer)
             if index in rows:
-                raise ValueError(f"{where}: trial {index} stands there twice")
+                raise ValueError(f"{where}: trial {index} occurs twice")
             rows[index] = row
     return path, rows
 
@@ -279,7 +279,7 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
             units[100 * group + cluster] = np.sort(samples[clusters == cluster]) / SAMPLE_RATE
     if not units:
         raise FileNotFoundError(
-            f"{folder} holds no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
+            f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
             "and 1 is noise)"
         )
     return units

@@ -144,7 +144,7 @@ class StimulusSelection(SequenceDataModule):
         kind = _kind(source)
         options = variant_options(kind, _DEFAULTS, given, what="source")
         if units is not None and not neural:
-            raise ValueError(f"units={units} needs neural=True: without it batches hold no spikes")
+            raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
         if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
             raise ValueError(f"bin_ms must lie between 1 and {SOUND_MS}, the length of the sounds, got {bin_ms}")
         self.source = source
@@ -186,8 +186,8 @@ class StimulusSelection(SequenceDataModule):
         check_choice("context", context, Context)
         if self.neural and context == "inferred":
             raise ValueError(
-                "context='inferred' makes a sequence of each block, but spikes come in single trials: leave out one of "
-                "context and neural"
+                "context='inferred' makes one sequence of each block, but spikes are of single trials: leave out "
+                "either context or neural"
             )
         check_size("units", units)
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
@@ -286,8 +286,8 @@ def split_blocks(
         if test + val >= len(blocks):
             raise ValueError(
                 f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind {test} are for testing and {val} for "
-                "validation, none is left to train on. It takes at least 3 blocks of each kind (rule), and fractions "
-                "that leave some to train on"
+                "validation, and none remains for training. Use at least 3 blocks of each kind (rule), and fractions "
+                "that leave some for training"
             )
         for split, part in zip(reversed(SPLITS), np.split(order, [test, test + val]), strict=True):
             chosen[split].append(blocks[part])
@@ -308,6 +308,6 @@ def _kind(source: str) -> str:
     if path.suffix == ".npz" and path.is_file():
         return "an archive"
     raise FileNotFoundError(
-        f"source must be 'simulated', the folder of a session or a .npz archive; there is none of these at {path} "
+        f"source must be 'simulated', the folder of a session or a .npz archive; there is no such source at {path} "
         f"(looked in {Path.cwd()})"
     )

@@ -298,7 +298,7 @@ class TestEpochDataset:
 
         growing, broken = Growing().dataset("train"), Broken().dataset("train")
         growing[7], broken[0]
-        with pytest.raises(ValueError, match="same number of sequences each epoch, got 5 for epoch 2 and 7 for"):
+        with pytest.raises(ValueError, match="same number of sequences in each epoch, got 5 for epoch 2 and 7 for"):
             growing[14]
         assert growing[7].targets.tolist() == [[100]]  # usable as before
         with pytest.raises(ValueError, match=r"train targets must be finite.* at index \[2, 0\] \(nan\)"):
@@ -563,7 +563,7 @@ class TestChecks:
         [
             (0.0, 0.1, "val_fraction must lie between 0 and 1, got 0.0"),
             (0.1, 1.0, "test_fraction must lie between 0 and 1, got 1.0"),
-            (0.5, 0.5, "must leave data to train on, got 0.5 \\+ 0.5"),
+            (0.5, 0.5, "must leave data for training, got 0.5 \\+ 0.5"),
         ],
     )
     def test_fractions(self, val: float, test: float, message: str) -> None:

@@ -306,7 +306,7 @@ def test_files_without_enough() -> None:
     for lines, once in ((LINES[:1], 1), (LINES[:1] * 2, 0)):
         write(Path("tasks_train_mine.txt"), lines)
         with pytest.raises(
-            ValueError, match=rf"must hold commands that occur once.*of its {len(lines)} commands {once} do"
+            ValueError, match=rf"must have commands that occur once.*{once} of its {len(lines)} commands occur once"
         ):
             SCAN(split="mine", data_dir=".").build("train")
 

@@ -253,7 +253,7 @@ def test_silence() -> None:
 def test_a_part_of_the_official_clips_is_taken_with_a_warning(files: dict[str, bytes]) -> None:
     write_archive(files)
     data = SpeechCommands(**SETTINGS)
-    with pytest.warns(UserWarning, match="holds 40 of the official 38,546 clips of these words"):
+    with pytest.warns(UserWarning, match="has 40 of the official 38,546 clips of these words"):
         data.prepare_data()
 
 
@@ -332,11 +332,11 @@ DAMAGE = {
     "a word has no clips": (lambda f: without(f, "go/"), "has no clips of the word 'go', expected go/<speaker>"),
     "a word has none to train on": (
         lambda f: without(f, "go/(0a|3d)"),
-        "has no clips of the word 'go' to train on, all are in its lists",
+        "has no clips of the word 'go' for training, because all are in its lists",
     ),
     "a list names what is not there": (
         lambda f: edit_list(f, TEST, "go/5f_nohash_1.wav\nno/5f_nohash_1.wav\n"),
-        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*take those lines out",
+        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*remove these lines",
     ),
     "a clip is in both lists": (
         lambda f: edit_list(f, TEST, "go/1b_nohash_0.wav\n"),
@@ -375,7 +375,7 @@ def test_a_truncated_archive(files: dict[str, bytes], keep: float) -> None:
     path = write_archive(files)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is no complete tar archive .*remove it and fetch it again"):
+    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is not a complete tar .*remove it and fetch it again"):
         SpeechCommands(**SETTINGS).prepare_data()
     assert listing(Path("cache")) == set()
 
@@ -399,7 +399,7 @@ def test_a_clip_twice(files: dict[str, bytes]) -> None:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     Path("data/plain.tar").replace(path)
-    with pytest.raises(ValueError, match="holds a clip twice"):
+    with pytest.raises(ValueError, match="has a clip twice"):
         SpeechCommands(**SETTINGS).prepare_data()
 
 
