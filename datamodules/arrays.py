@@ -145,7 +145,9 @@ class Arrays(SequenceDataModule):
         # A checkpoint keeps the paths, never arrays. Loggers get none of it: `objective` and `target_step` as asked for
         # (None, mostly) would clash with the model's.
         self.save_hyperparameters(ignore=list(self._given), logger=False)
-        paths = {name: os.fspath(given) for name, given in self._given.items() if isinstance(given, (str, os.PathLike))}
+        paths = {
+            name: os.fspath(source) for name, source in self._given.items() if isinstance(source, (str, os.PathLike))
+        }
         self.hparams.update(paths)
 
         self._loaded: _Sequences | _Recording | None = None
@@ -179,20 +181,20 @@ class Arrays(SequenceDataModule):
         return {**self.__dict__, "_loaded": None}
 
     def _load(self) -> _Sequences | _Recording:
-        given = {name: source for name, source in self._given.items() if source is not None}
-        if isinstance(given["inputs"], (str, os.PathLike)) and Path(given["inputs"]).suffix == ".npz":
-            given = {**_open_archive(Path(given["inputs"]), known=tuple(self._given)), **given}
-            given["inputs"] = given.pop("archive")
-        given = {
+        sources = {name: source for name, source in self._given.items() if source is not None}
+        if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
+            sources = {**_open_archive(Path(sources["inputs"]), names=tuple(self._given)), **sources}
+            sources["inputs"] = sources.pop("archive")
+        sources = {
             name: _open_array(name, Path(source)) if isinstance(source, (str, os.PathLike)) else source
-            for name, source in given.items()
+            for name, source in sources.items()
         }
-        inputs, own_lengths = _stack("inputs", given.pop("inputs"))
-        if inputs.dtype.kind == "f" and inputs.ndim == 2 and own_lengths is None and "targets" not in given:
-            if given:
+        inputs, list_lengths = _stack("inputs", sources.pop("inputs"))
+        if inputs.dtype.kind == "f" and inputs.ndim == 2 and list_lengths is None and "targets" not in sources:
+            if sources:
                 raise ValueError(
                     f"inputs of shape {inputs.shape} without targets are one recording (T, N), which has no "
-                    f"{', '.join(given)}: for N sequences, pass inputs (N, T, K) and targets"
+                    f"{', '.join(sources)}: for N sequences, pass inputs (N, T, K) and targets"
                 )
             if self._asked.objective == "classification" or self._asked.target_step == "last":
                 raise ValueError(
@@ -201,12 +203,12 @@ class Arrays(SequenceDataModule):
                 )
             return _Recording.of(inputs, self.window, self.val_fraction, self.test_fraction, self._asked)
         _check_inputs(inputs)
-        indices = {split: given.pop(name) for split, name in _INDEX.items() if name in given}
+        indices = {split: sources.pop(name) for split, name in _INDEX.items() if name in sources}
         if indices:
             rows = _check_indices(indices, len(inputs))
         else:
             rows = _draw_split(len(inputs), self.val_fraction, self.test_fraction, self.seed)
-        return _Sequences.of(inputs, own_lengths, given, rows, self._asked)
+        return _Sequences.of(inputs, list_lengths, sources, rows, self._asked)
 
 
 @dataclass(frozen=True)
@@ -291,19 +293,19 @@ class _Sequences:
     def of(
         cls,
         inputs: Array,
-        own_lengths: NDArray[np.int64] | None,
-        given: dict[str, Source],
+        list_lengths: NDArray[np.int64] | None,
+        sources: dict[str, Source],
         rows: dict[Split, NDArray[np.int64]],
         asked: _Asked,
     ) -> _Sequences:
         """Check the arrays against each other; ``own_lengths`` are those of a list of sequences."""
-        if "targets" not in given:
+        if "targets" not in sources:
             raise ValueError(
                 f"targets are missing: inputs {_describe(inputs)} need them. To predict the next step of each sequence "
                 "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is one recording"
             )
         count, steps = inputs.shape[:2]
-        lengths = _read_lengths(given.get("lengths"), own_lengths, count, steps)
+        lengths = _read_lengths(sources.get("lengths"), list_lengths, count, steps)
         valid = np.arange(steps) < lengths[:, None]
         vocab_size = None
         if inputs.ndim == 2:
@@ -317,10 +319,10 @@ class _Sequences:
             vocab_size = int(inputs.max()) + 1
 
         counted, mask = valid, None
-        if "mask" in given:
-            mask = _read_mask(given["mask"], lengths, valid)
+        if "mask" in sources:
+            mask = _read_mask(sources["mask"], lengths, valid)
             counted = mask > 0
-        values, target_lengths = _stack("targets", given["targets"], steps)
+        values, target_lengths = _stack("targets", sources["targets"], steps)
         ragged = target_lengths is not None and len(set(target_lengths.tolist())) > 1
         if target_lengths is not None and ragged:
             _check_lengths_agree("targets", target_lengths, lengths)
@@ -329,8 +331,8 @@ class _Sequences:
             raise ValueError("mask weighs targets at every step, but these are at the last step: leave mask out")
 
         group, group_names = None, None
-        if "group" in given:
-            group, _ = _stack("group", given["group"])
+        if "group" in sources:
+            group, _ = _stack("group", sources["group"])
             if group.shape != (count,):
                 raise ValueError(f"group must have shape ({count},), one for each sequence, got {_describe(group)}")
             if group.dtype.kind == "U":
@@ -342,8 +344,8 @@ class _Sequences:
                     "from 0"
                 )
         phase, phase_names = None, None
-        if "phase" in given:
-            phase, phase_names = _read_phase(given["phase"], lengths, valid)
+        if "phase" in sources:
+            phase, phase_names = _read_phase(sources["phase"], lengths, valid)
         input_size = inputs.shape[2] if vocab_size is None else vocab_size
         return cls(
             inputs,
@@ -431,7 +433,7 @@ class _Recording:
         return SequenceBatch(inputs, padded[1:].reshape(count, window, -1), lengths)
 
 
-def _open_archive(path: Path, known: tuple[str, ...]) -> dict[str, Source]:
+def _open_archive(path: Path, names: tuple[str, ...]) -> dict[str, Source]:
     """The arrays of a ``.npz``, its inputs under "archive"."""
     _check_file("inputs", path)
     arrays: dict[str, Source] = {}
@@ -444,9 +446,9 @@ def _open_archive(path: Path, known: tuple[str, ...]) -> dict[str, Source]:
             ) from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError(f"inputs: {path} is a single array, not an archive: rename the file to .npy")
-        if "inputs" not in archive.files or not set(archive.files) <= set(known):
+        if "inputs" not in archive.files or not set(archive.files) <= set(names):
             raise ValueError(
-                f"inputs: {path} must have the key 'inputs' and may have {', '.join(known[1:])}; got "
+                f"inputs: {path} must have the key 'inputs' and may have {', '.join(names[1:])}; got "
                 f"{', '.join(archive.files) or 'none'}. Save it with np.savez(path, inputs=…, targets=…)"
             )
         for name in archive.files:
@@ -572,14 +574,16 @@ def _check_inputs(inputs: Array) -> None:
             raise ValueError(f"inputs must hold at least one {what}, got {_describe(inputs)}")
 
 
-def _read_lengths(given: Source | None, own: NDArray[np.int64] | None, count: int, steps: int) -> NDArray[np.int64]:
+def _read_lengths(
+    source: Source | None, list_lengths: NDArray[np.int64] | None, count: int, steps: int
+) -> NDArray[np.int64]:
     """Lengths (N,), from the argument, the list of sequences or T."""
-    if given is None:
-        lengths = np.full(count, steps, dtype=np.int64) if own is None else own
-    elif own is not None:
+    if source is None:
+        lengths = np.full(count, steps, dtype=np.int64) if list_lengths is None else list_lengths
+    elif list_lengths is not None:
         raise ValueError("the list of inputs already gives the lengths: leave lengths out, or cut the arrays")
     else:
-        lengths = _array("lengths", given)
+        lengths = _array("lengths", source)
         if lengths.shape != (count,):
             raise ValueError(f"lengths must have shape ({count},), one for each sequence, got {_describe(lengths)}")
         lengths = _whole("lengths", lengths)
@@ -593,22 +597,24 @@ def _read_lengths(given: Source | None, own: NDArray[np.int64] | None, count: in
     return lengths
 
 
-def _check_lengths_agree(name: str, own: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-    if len(own) != len(lengths):
-        raise ValueError(f"{name} must have one array for each of the {len(lengths)} sequences, got {len(own)}")
-    if (own != lengths).any():
-        index = int((own != lengths).argmax())
+def _check_lengths_agree(name: str, list_lengths: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+    if len(list_lengths) != len(lengths):
         raise ValueError(
-            f"{name} must have as many steps as the inputs, got {own[index]} instead of {lengths[index]} at index "
-            f"{index}"
+            f"{name} must have one array for each of the {len(lengths)} sequences, got {len(list_lengths)}"
+        )
+    if (list_lengths != lengths).any():
+        index = int((list_lengths != lengths).argmax())
+        raise ValueError(
+            f"{name} must have as many steps as the inputs, got {list_lengths[index]} instead of {lengths[index]} at "
+            f"index {index}"
         )
 
 
-def _read_mask(given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _read_mask(source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Weights (N, T), 0 past each sequence's length."""
-    values, own = _stack("mask", given, valid.shape[1])
-    if own is not None and len(set(own.tolist())) > 1:
-        _check_lengths_agree("mask", own, lengths)
+    values, list_lengths = _stack("mask", source, valid.shape[1])
+    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
+        _check_lengths_agree("mask", list_lengths, lengths)
     if values.shape != valid.shape:
         raise ValueError(f"mask must have shape {valid.shape}, one weight for each step, got {_describe(values)}")
     mask = _float32(values).copy()
@@ -627,12 +633,12 @@ def _read_mask(given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool
 
 
 def _read_phase(
-    given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
+    source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], list[str] | None]:
     """Phases (N, T), −1 past each sequence's length, and their names where they are text."""
-    values, own = _stack("phase", given, valid.shape[1])
-    if own is not None and len(set(own.tolist())) > 1:
-        _check_lengths_agree("phase", own, lengths)
+    values, list_lengths = _stack("phase", source, valid.shape[1])
+    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
+        _check_lengths_agree("phase", list_lengths, lengths)
     if values.shape != valid.shape:
         raise ValueError(f"phase must have shape {valid.shape}, one for each step, got {_describe(values)}")
     values = np.where(valid, values, np.zeros((), values.dtype))

@@ -84,13 +84,13 @@ class EpochDataset(Dataset[AnyBatch]):
             ValueError: if the indices belong to more than one epoch.
         """
         epoch = indices[0] // self._size
-        own = [index - epoch * self._size for index in indices]
-        if min(own) < 0 or max(own) >= self._size:
+        rows = [index - epoch * self._size for index in indices]
+        if min(rows) < 0 or max(rows) >= self._size:
             raise ValueError(
                 f"the indices of a batch must belong to one epoch of {self._size} sequences, got {min(indices)} and "
                 f"{max(indices)}: sample them with an EpochSampler"
             )
-        return self._at(epoch).__getitems__(own)
+        return self._at(epoch).__getitems__(rows)
 
     def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
         """All sequences of the epoch that indices belong to.

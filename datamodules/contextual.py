@@ -92,7 +92,7 @@ class ContextualIntegration(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         check_choice("variant", variant, Variant)
-        given = {
+        chosen = {
             "sequence_length": sequence_length,
             "invert_prob": invert_prob,
             "durations": durations,
@@ -100,7 +100,7 @@ class ContextualIntegration(SequenceDataModule):
             "coherences": coherences,
             "noise": noise,
         }
-        options = variant_options(variant, _DEFAULTS, given)
+        options = variant_options(variant, _DEFAULTS, chosen)
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
         for split, size in self.sizes.items():
             check_size(f"{split}_size", size)

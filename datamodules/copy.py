@@ -93,14 +93,14 @@ class Copy(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         check_choice("variant", variant, Variant)
-        given = {
+        chosen = {
             "sequence_length": sequence_length,
             "alphabet_size": alphabet_size,
             "delay": delay,
             "max_extra_delay": max_extra_delay,
             "lag": lag,
         }
-        options = variant_options(variant, _DEFAULTS, given)
+        options = variant_options(variant, _DEFAULTS, chosen)
         for name, value in options.items():
             check_size(name, value, 1 if (variant, name) == ("arjovsky", "delay") else _SMALLEST[name])
         check_size("time_code", time_code, 0)

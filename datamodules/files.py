@@ -286,13 +286,13 @@ def _verify(url: str, part: Path, path: Path, expected: dict[str, str | None], d
             continue
         try:
             with gzip.open(part) if decompressed else part.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
+                digest = hashlib.file_digest(file, algorithm).hexdigest()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            found = f"no gzip file, {error}"
-        if found != checksum.lower():
+            digest = f"no gzip file, {error}"
+        if digest != checksum.lower():
             part.unlink()
             raise ValueError(
-                f"{path.name} from {url} is not the expected file: its {algorithm} must be {checksum}, got {found}. "
+                f"{path.name} from {url} is not the expected file: its {algorithm} must be {checksum}, got {digest}. "
                 f"It was removed: run it again, or fetch the file elsewhere and put it at {path}"
             )
 

@@ -193,7 +193,7 @@ class IMDb(SequenceDataModule):
         """The vector of each token, ``(vocab_size, K)``; ``None`` without ``glove_path``."""
         if self.glove_path is not None and self._vectors is None:
             words = self._load()["words"]
-            known = cached(
+            stored = cached(
                 self.cache_dir,
                 "imdb-vectors",
                 {"words": hashlib.sha256(b" ".join(words.tolist())).hexdigest()},
@@ -205,8 +205,8 @@ class IMDb(SequenceDataModule):
             vectors = rng.normal(0, _UNKNOWN_STD, (self._size, self.input_size)).astype(np.float32)
             vectors[_PAD] = 0
             of_words = vectors[len(SPECIAL) : len(SPECIAL) + len(words)]
-            of_words[known["found"]] = known["vectors"][known["found"]]
-            rank_zero_info(f"{known['found'].sum():,} of {len(words):,} words have a vector in {self.glove_path}")
+            of_words[stored["found"]] = stored["vectors"][stored["found"]]
+            rank_zero_info(f"{stored['found'].sum():,} of {len(words):,} words have a vector in {self.glove_path}")
             self._vectors = torch.from_numpy(vectors)
         return self._vectors
 
@@ -276,7 +276,7 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
     # numbers in order of appearance, until the vocabulary is known
     seen: defaultdict[str, int] = defaultdict()
     seen.default_factory = seen.__len__
-    found: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
+    parts: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
     for review in _read_archive(source) if source.is_file() else _read_folder(source):
         try:
             words = split_words(review.content.decode("utf-8"))
@@ -286,10 +286,10 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
         if review.part == "train":
             counts.update(words)
         first = np.fromiter(map(seen.__getitem__, words[:sequence_length]), np.int32)
-        found[review.part].append((CLASSES.index(review.folder), review.name, first))
+        parts[review.part].append((CLASSES.index(review.folder), review.name, first))
 
     for part in _PARTS:
-        held = {label for label, *_ in found[part]}
+        held = {label for label, *_ in parts[part]}
         for label, name in enumerate(CLASSES):
             if label not in held:
                 raise ValueError(f"{source} has no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
@@ -300,7 +300,7 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
         if word in seen:  # and not behind the first words of each review
             tokens[seen[word]] = number
     arrays: dict[str, NDArray[Any]] = {"words": np.array(vocabulary, dtype=np.bytes_)}
-    for part, reviews in found.items():
+    for part, reviews in parts.items():
         reviews.sort(key=lambda review: review[:2])
         rows = np.full((len(reviews), sequence_length), _PAD, tokens.dtype)
         rows[:, 0] = _UNKNOWN  # all that there is of a review without a word
@@ -344,5 +344,5 @@ def _read_folder(source: Path) -> Iterator[_Review]:
 
 
 def _read_known(path: Path, words: Sequence[str]) -> dict[str, NDArray[Any]]:
-    vectors, found = read_vectors(path, words)
-    return {"vectors": vectors, "found": found}
+    vectors, has_vector = read_vectors(path, words)
+    return {"vectors": vectors, "found": has_vector}

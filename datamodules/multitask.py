@@ -85,14 +85,14 @@ class MultiTask(SequenceDataModule):
         for split, size in self.sizes.items():
             check_size(f"{split}_size", size)
         if suite == "yang19":
-            for name, given, default in (
+            for name, value, default in (
                 ("durations", durations, "simple"),
                 ("loss", loss, "last"),
                 ("lenient_nogo", lenient_nogo, False),
             ):
-                if given != default:
+                if value != default:
                     raise ValueError(
-                        f"{name} is an option of suite 'eleven', got {name}={given!r} with suite 'yang19', "
+                        f"{name} is an option of suite 'eleven', got {name}={value!r} with suite 'yang19', "
                         "whose trials and loss are fixed: leave it out"
                     )
         self._chosen = _indices(tasks, suite)
@@ -134,11 +134,12 @@ class MultiTask(SequenceDataModule):
 
 def _indices(tasks: list[str] | None, suite: Suite) -> NDArray[np.int64]:
     """The chosen tasks' indices in their suite, in its order."""
-    known = _SUITES[suite].TASKS
+    suite_tasks = _SUITES[suite].TASKS
     if tasks is None:
-        return np.arange(len(known))
-    if not tasks or not set(tasks) <= set(known) or len(set(tasks)) < len(tasks):
+        return np.arange(len(suite_tasks))
+    if not tasks or not set(tasks) <= set(suite_tasks) or len(set(tasks)) < len(tasks):
         raise ValueError(
-            f"tasks of suite {suite!r} must be one or more of {', '.join(map(repr, known))}, each once, got {tasks}"
+            f"tasks of suite {suite!r} must be one or more of {', '.join(map(repr, suite_tasks))}, each once, got "
+            f"{tasks}"
         )
-    return np.array(sorted(known.index(name) for name in tasks))
+    return np.array(sorted(suite_tasks.index(name) for name in tasks))

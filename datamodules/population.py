@@ -67,13 +67,15 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         if self._device is not None:
             return self._on_device(index, self._device)
         if not self._plain:
-            batches = [source.__getitems__(own) for source, own in zip(self._sources, index.tolist(), strict=True)]
+            batches = [
+                source.__getitems__(indices) for source, indices in zip(self._sources, index.tolist(), strict=True)
+            ]
             stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
             return SequenceBatch(
                 *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
             )
         fields: list[Tensor | None] = []
-        sources = [_sequences(dataset, own) for dataset, own in zip(self._sources, index, strict=True)]
+        sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
         index %= len(self)
         for values in zip(*sources, strict=True):
             if values[0] is None:
@@ -253,7 +255,7 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
 
     One is built after the other, and given up where an earlier member has the same: never are all of them in memory.
     """
-    kept: list[SequenceDataset | EpochDataset] = []
+    distinct: list[SequenceDataset | EpochDataset] = []
     result: list[SequenceDataset | EpochDataset] = []
     for k, member in enumerate(members):
         dataset = member.dataset(split)
@@ -263,9 +265,9 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
                 f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
                 f"for {k}: train them in separate populations"
             )
-        same = next((other for other in kept if _equal(_held(other), _held(dataset))), None)
+        same = next((other for other in distinct if _equal(_held(other), _held(dataset))), None)
         if same is None:
-            kept.append(dataset)
+            distinct.append(dataset)
         else:
             member._datasets[split] = dataset = same  # else the module would go on holding a copy
         result.append(dataset)

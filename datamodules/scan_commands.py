@@ -303,19 +303,19 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
     """The training and the test file of a split."""
     if not data_dir.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder with the official files of SCAN, there is no {data_dir}")
-    found: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    for part, paths in found.items():
+    paths_by_part: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+    for part, paths in paths_by_part.items():
         prefix = f"tasks_{part}_"
         for path in sorted(data_dir.rglob(f"{prefix}*.txt")):
             paths.setdefault(path.stem.removeprefix(prefix), []).append(path)
-    names = sorted(found["train"].keys() & found["test"].keys())
+    names = sorted(paths_by_part["train"].keys() & paths_by_part["test"].keys())
     if split not in names:
         raise ValueError(
             f"split must be one of those in data_dir, {_listed(names) or 'which has none'}, got {split!r}: there "
             f"is no tasks_train_{split}.txt with a tasks_test_{split}.txt in {data_dir}. Without data_dir, "
             f"{_listed(GENERATED)} are generated"
         )
-    train, test = found["train"][split], found["test"][split]
+    train, test = paths_by_part["train"][split], paths_by_part["test"][split]
     for first, *others in (train, test):
         if others:
             raise ValueError(

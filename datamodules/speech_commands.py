@@ -285,8 +285,8 @@ class ClipDataset(SequenceDataset):
 
 
 def _class_names(words: Sequence[str] | str) -> list[str]:
-    known = {"ten": list(TEN_WORDS), "all": list(OFFICIAL_CLIPS)}
-    names = known.get(words, []) if isinstance(words, str) else sorted(words)
+    presets = {"ten": list(TEN_WORDS), "all": list(OFFICIAL_CLIPS)}
+    names = presets.get(words, []) if isinstance(words, str) else sorted(words)
     unknown = [name for name in names if name not in OFFICIAL_CLIPS]
     if unknown or len(set(names)) < max(2, len(names)):
         raise ValueError(

@@ -54,10 +54,11 @@ def save_trials(
         ... )  # doctest: +SKIP
     """
     lengths = [len(np.asarray(trial)) for trial in spikes]
-    given = [len(np.asarray(trial)) for trial in inputs]
-    if lengths != given:
+    input_lengths = [len(np.asarray(trial)) for trial in inputs]
+    if lengths != input_lengths:
         raise ValueError(
-            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and {given[:5]} …"
+            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and "
+            f"{input_lengths[:5]} …"
         )
     optional = {name: array for name, array in (("group", group), ("block", block)) if array is not None}
     np.savez_compressed(
@@ -131,8 +132,8 @@ def _load(path: Path) -> dict[str, Array]:
             raise ValueError(f"{path} is not a .npz archive of arrays ({error}); {advice}") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError(f"{path} is a single array, expected an archive; {advice}")
-        known = (*_NEEDED, *_OPTIONAL)
-        if not set(_NEEDED) <= set(archive.files) <= set(known):
+        names = (*_NEEDED, *_OPTIONAL)
+        if not set(_NEEDED) <= set(archive.files) <= set(names):
             raise ValueError(
                 f"{path} must have {', '.join(_NEEDED)} and may have {' and '.join(_OPTIONAL)}, got "
                 f"{', '.join(archive.files) or 'nothing'}; {advice}"

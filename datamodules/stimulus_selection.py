@@ -131,7 +131,7 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         source = os.fspath(source)
-        given = {
+        chosen = {
             "context": context,
             "units": units,
             "bin_ms": bin_ms,
@@ -142,7 +142,7 @@ class StimulusSelection(SequenceDataModule):
             "test_fraction": test_fraction,
         }
         kind = _kind(source)
-        options = variant_options(kind, _DEFAULTS, given, what="source")
+        options = variant_options(kind, _DEFAULTS, chosen, what="source")
         if units is not None and not neural:
             raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
         if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:

@@ -7,21 +7,21 @@ from typing import Any
 
 
 def variant_options(
-    variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], what: str = "variant"
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], what: str = "variant"
 ) -> dict[str, Any]:
-    """The options of one variant: those given, and its defaults for the others.
+    """Return the options of a variant: the chosen values, and defaults for the others.
 
     Args:
-        variant: name of the variant, one of those in ``defaults``.
-        defaults: for each variant, the options that it has and their values.
-        given: what the user chose; ``None`` asks for the default.
-        what: what the variants are variants of, for the message.
+        variant: Name of the variant, one of those in ``defaults``.
+        defaults: Options of each variant and their default values.
+        chosen: Values that the user chose; ``None`` selects the default.
+        what: Word for a variant in the message.
 
     Returns:
         Options by name.
 
     Raises:
-        ValueError: if an option is given that the variant does not have.
+        ValueError: If the variant does not have a chosen option.
 
     Example:
         >>> defaults = {"fixed": {"delay": 100}, "random": {"delay": 50, "extra": 50}}
@@ -29,7 +29,7 @@ def variant_options(
         {'delay': 50, 'extra': 5}
     """
     options = dict(defaults[variant])
-    for name, value in given.items():
+    for name, value in chosen.items():
         if value is None:
             continue
         if name not in options:

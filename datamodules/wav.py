@@ -80,8 +80,8 @@ class _Chunk(NamedTuple):
 def _find_chunk(content: bytes, name: bytes) -> _Chunk | None:
     at = 12
     while at + 8 <= len(content):
-        found, size = struct.unpack_from("<4sI", content, at)
-        if found == name:
+        chunk_name, size = struct.unpack_from("<4sI", content, at)
+        if chunk_name == name:
             return _Chunk(content[at + 8 : at + 8 + size], size)
         at += 8 + size + size % 2  # chunks begin at even places
     return None

@@ -217,9 +217,11 @@ class PopulationModule(LightningModule):
         members = []
         with torch.random.fork_rng(devices=()):
             for difference in differences:
-                own = {**options, **difference}
-                torch.manual_seed(own.pop("seed", 0))
-                members.append(ALRNNModule(**(own | {"encoder": copy.deepcopy(own.get("encoder"))})))
+                member_options = {**options, **difference}
+                torch.manual_seed(member_options.pop("seed", 0))
+                members.append(
+                    ALRNNModule(**(member_options | {"encoder": copy.deepcopy(member_options.get("encoder"))}))
+                )
         return cls(members, stop_when, cuda_graph)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
@@ -299,15 +301,15 @@ class PopulationModule(LightningModule):
         network, optimizer = self.networks[member], self._optimizers[member]
         names = {id(value): name for name, value in network.named_parameters()}
         stacked = dict(zip(self._names, self.stack, strict=True))
-        own: dict[int, dict[str, Any]] = {}
+        member_state: dict[int, dict[str, Any]] = {}
         parameters = [value for group in optimizer.param_groups for value in group["params"]]
         for index, parameter in enumerate(parameters):
             of_all = state.get(stacked[names[id(parameter)]], {})
-            own[index] = {
+            member_state[index] = {
                 key: _unpadded(value[member], parameter).clone() if isinstance(value, Tensor) and value.ndim else value
                 for key, value in of_all.items()
             }
-        return {"state": own, "param_groups": optimizer.state_dict()["param_groups"]}
+        return {"state": member_state, "param_groups": optimizer.state_dict()["param_groups"]}
 
     # ------------------------------------------------------------------------------------------------------- the step
 
@@ -573,10 +575,10 @@ class PopulationModule(LightningModule):
         outputs = {}
         for i, k in enumerate(self._numbers if fitting else range(len(self.networks))):
             network = self.networks[k]
-            own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
+            member_batch = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
             prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
-            network.update_scores(split, own, prediction, result.weight[i])
-            outputs[k] = network.step_output(own, prediction, losses["loss"][i])
+            network.update_scores(split, member_batch, prediction, result.weight[i])
+            outputs[k] = network.step_output(member_batch, prediction, losses["loss"][i])
         return {"members": outputs}
 
     def on_validation_epoch_end(self) -> None:
@@ -665,8 +667,8 @@ def _check_alike(members: Sequence[ALRNNModule]) -> None:
         if type(member) is not type(members[0]):
             classes = " and ".join(type(each).__name__ for each in (members[0], member))
             raise ValueError(f"members must have the same class, but those of 0 and {k} are {classes}")
-        own = {name: value for name, value in member.hparams.items() if name not in free}
-        different = [name for name in first.keys() | own.keys() if first.get(name) != own.get(name)]
+        options = {name: value for name, value in member.hparams.items() if name not in free}
+        different = [name for name in first.keys() | options.keys() if first.get(name) != options.get(name)]
         if different:
             raise ValueError(
                 f"members may differ in P, seed, mar_strength and learning rate, but 0 and {k} differ in "

@@ -184,15 +184,15 @@ class ALRNN(nn.Module):
     def recurrence(self) -> Recurrence:
         """Return the parameters as one value, in which A has an entry for every unit: 0 without a self-connection."""
         A: Tensor = self.A
-        own = self.P is self._own_P[0]
+        single = self.P is self._own_P[0]
         size = self.hidden_size
         if A.shape[-1] < size:
             A = functional.pad(A, (size - A.shape[-1], 0))
         P: int | Tensor = self.P
-        if own and A.device.type != "cpu":
+        if single and A.device.type != "cpu":
             P = self.nonlinear_units  # the layout for cuDNN depends on P, and to read a tensor would halt the device
         recurrence = Recurrence(A, self.W, self.C, self.h, P)
-        if not own and self.self_connections == "nonlinear":
+        if not single and self.self_connections == "nonlinear":
             # in a stack of networks that differ in P, A is as wide as of the widest: see stack_networks
             recurrence = recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
         return recurrence

@@ -33,6 +33,6 @@ def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
     if not 0 <= units <= rnn.hidden_size:
         raise ValueError(f"units must lie between 0 and hidden_size (M={rnn.hidden_size}), got {units}")
     # Σ_j (A + W − I)_ij² over the first rows; the off-diagonal of A and I is zero
-    own = torch.diag(rnn.diagonal()[:units] - 1.0)
-    deviation = rnn.W[:units] + functional.pad(own, (0, rnn.hidden_size - units))
+    self_deviation = torch.diag(rnn.diagonal()[:units] - 1.0)
+    deviation = rnn.W[:units] + functional.pad(self_deviation, (0, rnn.hidden_size - units))
     return deviation.square().sum() + rnn.h[:units].square().sum()
