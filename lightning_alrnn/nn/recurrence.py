@@ -338,7 +338,7 @@ class Recurrence(NamedTuple):
         count = int(self.P)
         wrong = [unit for unit in units if not 0 <= unit < count]
         if wrong:
-            raise ValueError(f"units must be indices of nonlinear units, 0 … P−1 with P={count}, got {wrong[0]}")
+            raise ValueError(f"units must be nonlinear units, 0 … P−1 with P={count}, got {wrong[0]}")
         return [self.h.shape[-1] - count + unit for unit in dict.fromkeys(units)]
 
 
