@@ -133,5 +133,10 @@ def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(mon
     assert [result["outcome"] for result in results.values()] == ["missing", "FAILED", "passed"]
     assert results["one"]["result"] == "triton is not installed"
     assert "test_benchmarks.py:" in results["two"]["result"]
+    times = module.milliseconds(machine, {"broken": lambda: waits(machine), "fine": lambda: None}, 2)
+    assert times.keys() == {"fine"}
+    states = module.torch.tensor([0.5, 1e-7, 0.0])  # zero is past the end of a sequence
+    assert [module.beside_a_kink(states, nonlinear) for nonlinear in (1, 2)] == [False, True]
+    assert module.beside_a_kink(module.torch.tensor([module.KINK]), 0)
     late = module.run_parts(machine._replace(deadline=time.monotonic()))
     assert {result["outcome"] for result in late.values()} == {"not run"}

@@ -101,6 +101,7 @@ class PopulationModule(LightningModule):
             Training ends once all members have stopped or diverged.
         cuda_graph: Whether to replay the forward and backward pass of a training step from a CUDA graph, which saves
             time on the host if networks are few and small. It needs a GPU; ``make gpu`` says whether it is faster.
+            Steps run without the graph if the Trainer accumulates gradients.
 
     Attributes:
         scores: Values of each member in its last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
@@ -338,7 +339,9 @@ class PopulationModule(LightningModule):
         if self.vectorised:
             try:
                 together = torch.vmap(one, randomness="different")
-                if self.cuda_graph and self.training and rows is None and torch.is_grad_enabled():
+                graphed = self.cuda_graph and self.training and rows is None and torch.is_grad_enabled()
+                # a graph writes each gradient where the last one is, which must not have to be added to
+                if graphed and self.trainer.accumulate_grad_batches == 1:
                     outputs = self._replay(together, state, fields)
                 else:
                     outputs = together(state, fields)
@@ -365,6 +368,7 @@ class PopulationModule(LightningModule):
         """The pass of all networks from a CUDA graph, which is captured at the first batch of a fit.
 
         Batches of another shape, as the last of an epoch may be, run without it. Gradients reach the losses alone.
+        What cannot be captured is an error: it must not be taken for what vmap refuses.
         """
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -376,9 +380,17 @@ class PopulationModule(LightningModule):
         tensors = (*state.values(), *fields.values())
         shapes = [value.shape for value in tensors]
         if self._graph is None:
-            # parameters and buffers stay where they are; a batch is copied to where the first one was
-            samples = (*state.values(), *(value.clone() for value in fields.values()))
-            graphed: Any = torch.cuda.make_graphed_callables(run, samples, allow_unused_input=True)
+            # parameters and buffers stay where they are; a batch is copied to where the first one was. The parameters
+            # themselves would add up their gradients in the stream of the capture from then on
+            shared = (value.detach().requires_grad_(value.requires_grad) for value in state.values())
+            samples = (*shared, *(value.clone() for value in fields.values()))
+            try:
+                graphed: Any = torch.cuda.make_graphed_callables(run, samples, allow_unused_input=True)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"cuda_graph=True: the pass cannot be captured ({reason}): leave it out") from error
             self._graph = shapes, graphed
         captured, graphed = self._graph
         return _Outputs(*graphed(*tensors)) if shapes == captured else together(state, fields)
@@ -477,7 +489,10 @@ class PopulationModule(LightningModule):
             parameters = [stacked[names_by_parameter[id(value)]] for value in group["params"]]
             options = {**group, "params": parameters, "lr": 1.0}
             # on a CPU torch goes from tensor to tensor where nothing is said; the other way is exact to 1e-7 alone
-            if group.get("fused", False) is None and all(value.dtype == torch.float32 for value in parameters):
+            fits = all(value.dtype == torch.float32 for value in parameters)
+            if isinstance(first, torch.optim.Adagrad):  # PyTorch has no such kernel for GPUs in all versions
+                fits &= self.device.type == "cpu"
+            if fits and group.get("fused", False) is None:
                 options |= {"fused": not group["foreach"]}
             groups.append(options)
         self._go_on()
@@ -504,6 +519,9 @@ class PopulationModule(LightningModule):
         return [ExactResume(), SignalsAtStepEnd()]
 
     # ------------------------------------------------------------------------------------------------------- epochs
+
+    def on_fit_end(self) -> None:
+        self._graph = None  # which holds the memory of a pass
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:

@@ -18,9 +18,10 @@ from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from lightning_alrnn.commands import sweep as command
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.sweep import _signals_as_interrupt
-from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, command, executors
+from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, executors
 from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.report import write_verdict
 from lightning_alrnn.sweep.run import Surroundings

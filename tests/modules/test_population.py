@@ -437,7 +437,8 @@ def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: 
                     assert not value.requires_grad
                     sample.copy_(value)
             replays.append(tuple(tensors[-1].shape))
-            return run(*samples)
+            pairs = zip(samples, tensors, strict=True)
+            return run(*(value if value.requires_grad else sample for sample, value in pairs))
 
         return replay
 
@@ -454,6 +455,17 @@ def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: 
     assert len(captures) == 1
     assert len(replays) == 4  # of two epochs of 16, 16 and 8 sequences
     assert equal(weights(plain.stack), weights(graphed.stack))
+    assert graphed._graph is None  # its memory is given back
+    graphed.cuda_graph = False
+    trainer(callbacks=[_Graphed()], accumulate_grad_batches=2).fit(graphed, sets())
+    assert len(captures) == 1  # a graph would write the second gradient over the first
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    with pytest.raises(ValueError, match=r"cannot be captured \(operation .* capturing\): leave it out"):
+        trainer(callbacks=[_Graphed()]).fit(plain, sets())
     with pytest.raises(ValueError, match="cuda_graph=True needs a GPU, got cpu"):
         trainer().fit(PopulationModule([member(1)], cuda_graph=True), sets())
 

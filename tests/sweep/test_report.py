@@ -311,12 +311,3 @@ def test_wrong_usage(
         main(["verdict", *arguments])
     assert error.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        main(["verdict", "--help"])
-    assert error.value.code == 0
-    printed = capsys.readouterr().out
-    assert len(printed.splitlines()) <= 24
-    assert "alrnn verdict runs/sweep" in printed

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, cast
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap
@@ -228,7 +228,21 @@ def _fastest(device: str, recurrence: Recurrence, inputs: Tensor) -> str:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runs_triton(device: torch.device) -> bool:
     """Whether the kernels fit a device: one of NVIDIA's since Ampere, with 99 KB of shared memory and more."""
-    return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    fits = torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    return fits and _triton_starts()
+
+
+@functools.cache
+def _triton_starts() -> bool:
+    """Whether Triton can launch a kernel here: it compiles its launcher with the C compiler, for Python's headers."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.utils  # noqa: B018  # made at the first look
+    except Exception as error:
+        rank_zero_warn(f"Triton does not start here, so that the recurrence runs without its kernels: {error}")
+        return False
+    return True
 
 
 @functools.cache

@@ -302,6 +302,7 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(operator, "triton_is_installed", True)
+    monkeypatch.setattr(dispatch, "_triton_starts", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert [choice(hidden) for hidden in (2, 128, 129)] == ["triton", "triton", "cudnn"]
     assert choice(129, P=torch.tensor(2)) == "fused"  # cuDNN's form would have to read P from the device
@@ -309,6 +310,22 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice(50) == "fused"  # too little shared memory for the larger of them
     monkeypatch.setattr(operator, "triton_is_installed", False)
     assert [choice(50), choice(200)] == ["fused", "cudnn"]
+
+
+@pytest.mark.skipif(not operator.triton_is_installed, reason="Triton is not installed")
+def test_triton_that_cannot_start_is_said_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton.runtime import driver
+
+    class Active:
+        @property
+        def utils(self) -> None:
+            raise RuntimeError("Failed to find C compiler")
+
+    dispatch._triton_starts.cache_clear()
+    monkeypatch.setattr(type(driver), "active", Active())
+    with pytest.warns(UserWarning, match="Triton does not start here, .* Failed to find C compiler"):
+        assert not dispatch._triton_starts()
+    dispatch._triton_starts.cache_clear()
 
 
 @pytest.mark.skipif(not operator.triton_is_installed, reason="Triton is not installed")
