@@ -141,7 +141,7 @@ def read_session(folder: Path, bin_ms: int) -> Session:
     present, labels = np.unique(choice, return_inverse=True)
     if len(present) < 2:
         raise ValueError(
-            f"{folder}: every valid_trials trial has the choice {CHOICES[present[0]]!r}: choose another session"
+            f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session"
         )
     trials = RecordedTrials(
         compact_counts(counts),

@@ -66,7 +66,7 @@ usage: alrnn {command} --config NAME --ckpt_path FILE [options]
   alrnn {command} --config addition_quick --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
 
 options:
-  --config NAME              a name from `alrnn configs` or a YAML file, such as config.yaml of the run
+  --config NAME              a name from `alrnn configs` or a YAML file, such as config.yaml
   --ckpt_path FILE           checkpoint of the network; it sets the model and its sizes
   --data NAME                task, if not that of the configuration; --data.test_size N and so on
 """
@@ -88,8 +88,8 @@ more help:
 _PURPOSES = {
     "validate": "Compute the loss, the accuracy and the values of the callbacks on the validation split.",
     "test": "Compute the loss, the accuracy and the values of the callbacks on the test split.",
-    "predict": "Write the outputs, states and lengths of a trained network on the test split, and the index of each\n"
-    "sequence, to runs/TASK/version_N/predictions.npz.",
+    "predict": "Write the outputs, states and lengths of a trained network on the test split, and the index of\n"
+    "each sequence, to runs/TASK/version_N/predictions.npz.",
 }
 
 SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {

@@ -12,7 +12,7 @@ SWEEP_HELP = f"""\
 usage: {SWEEP_USAGE}
 
 Train and test a network for every combination of P, seeds and other settings, like `alrnn fit` and
-`alrnn test`. To continue a sweep, repeat its command: it keeps finished runs and repeats failed ones.
+`alrnn test`. To continue a sweep, repeat its command. Finished runs are kept, failed ones repeated.
 
   alrnn sweep --config addition_quick --nonlinear_units 0,1,2,5 --seeds 5 --output_dir runs/sweep
 

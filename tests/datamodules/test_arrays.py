@@ -404,7 +404,7 @@ class TestRecording:
             ((0, 2), {}, "the train split of a recording needs at least 2 steps"),
             ((50, 0), {}, r"at least one channel, got \(50, 0\) float64"),
             ((50, 2), {"group": [0]}, r"one recording \(T, N\), which has no group"),
-            ((50, 2), {"train_index": [0], "mask": [1]}, "takes no mask, train_index"),
+            ((50, 2), {"train_index": [0], "mask": [1]}, "has no mask, train_index"),
             ((50, 2), {"objective": "classification"}, "leave objective and target_step out, or pass targets"),
             ((50, 2), {"target_step": "last"}, "leave objective and target_step out, or pass targets"),
             ((50, 2), {"num_classes": 3}, "num_classes is for classification, but the next step of a recording"),
@@ -580,7 +580,7 @@ class TestErrors:
         ("targets", "arguments", "message"),
         [
             (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
-            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: give target_step"),
+            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: set target_step"),
             (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
             (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
             (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),

@@ -346,7 +346,7 @@ DAMAGE = {
     "a list is something else": (lambda f: {**f, VAL: b"<html>\xff</html>"}, f"{VAL} in .* names no clip"),
     "a clip is cut off": (
         lambda f: {**f, "no/3d_nohash_0.wav": f["no/3d_nohash_0.wav"][:-9]},
-        "no/3d_nohash_0.wav in .* must be a WAV file .*cut off",
+        "no/3d_nohash_0.wav in .* must be a WAV file .*incomplete",
     ),
     "a clip is something else": (
         lambda f: {**f, "no/1b_nohash_0.wav": b"hello"},

@@ -163,7 +163,7 @@ def test_not_a_number_is_found_when_the_split_is_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
 def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npz is no \.npz archive"):
+    with pytest.raises(ValueError, match=r"a\.npz is not a \.npz archive"):
         StimulusSelection(tmp_path / "a.npz")
 
 

@@ -138,7 +138,7 @@ class TestChoice:
     def test_one_choice_is_nothing_to_learn(self, tmp_path: Path) -> None:
         made = Session(spikes={1: {2: [1]}})
         made.add(1, "lo_pc_go")
-        with pytest.raises(ValueError, match="every kept trial has the choice 'right': choose another session"):
+        with pytest.raises(ValueError, match="every valid trial has the choice 'right': choose another session"):
             read_session(made.write(tmp_path), 50)
 
 
