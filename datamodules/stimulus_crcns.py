@@ -140,9 +140,7 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 
     present, labels = np.unique(choice, return_inverse=True)
     if len(present) < 2:
-        raise ValueError(
-            f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session"
-        )
+        raise ValueError(f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session")
     trials = RecordedTrials(
         compact_counts(counts),
         show_trials(stimulus, hold, lengths, steps, steps_of(SOUND_MS, bin_ms)),

@@ -52,7 +52,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.ckpt").write_text("hello")
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
-    cases = {"cut": "is not a complete checkpoint", "text": "not a checkpoint", "weights": "lacks state_dict"}
+    cases = {"cut": "is not a complete checkpoint", "text": "not a complete checkpoint", "weights": "lacks state_dict"}
     for name, message in {**cases, "absent": "no such file", "size": "size mismatch for core.W"}.items():
         for command in (["test", *DATA], [*FIT, "--trainer.max_epochs=2"], ["analyze", *DATA]):
             said = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)

@@ -161,7 +161,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes .* got 39217"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), "must hold images of 28×28 pixels, got 8×28"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "has no images"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"holds 49 images, but .*{LABELS} 50 labels"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"has 49 images, but .*{LABELS} has 50 labels"),
         (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"must have 58 bytes .* of shape \(50,\), got 55"),
         (LABELS, idx_bytes(DIGITS[LABELS] + 1), "must hold labels from 0 to 9, got 10 at index 9"),
     ],

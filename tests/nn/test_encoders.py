@@ -95,7 +95,7 @@ def test_wrong_arguments_of_the_speech_encoder(arguments: dict[str, int]) -> Non
 
 @pytest.mark.parametrize("shape", [(2, 40, 101), (2, 40)])
 def test_wrong_inputs_of_the_speech_encoder(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\(batch, time, 40\).*set its input_size"):
+    with pytest.raises(ValueError, match=r"\(batch, time, 40\).*set input_size"):
         SpeechEncoder(4)(torch.zeros(shape))
 
 
@@ -132,7 +132,11 @@ def test_wrong_sizes_of_the_text_encoder(name: str) -> None:
     ("vocab_size", "inputs", "message"),
     [
         (9, torch.zeros(2, 3, 4), r"takes tokens, .* got torch.float32 of shape \(2, 3, 4\): .*vocab_size=None"),
-        (9, torch.tensor([[0, 9]]), r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set vocab_size to that of"),
+        (
+            9,
+            torch.tensor([[0, 9]]),
+            r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set vocab_size to the number of",
+        ),
         (9, torch.tensor([[-1, 8]]), r"takes tokens from 0 to 8, got -1 to 8"),
         (None, torch.zeros(2, 3, dtype=torch.int64), r"takes vectors, .*\(batch, time, 4\), got torch.int64"),
         (None, torch.zeros(2, 3, 5), r"\(batch, time, 4\), got torch.float32 of shape \(2, 3, 5\): set embedding_size"),
