@@ -1,7 +1,7 @@
-"""DataModules: one task a file, and what they share."""
+"""DataModules: one file for each task, and their base class."""
 
 if __name__ != "lightning_alrnn.datamodules":
-    raise ImportError(f"import it as lightning_alrnn.datamodules, not as {__name__}")
+    raise ImportError(f"import this package as lightning_alrnn.datamodules, not as {__name__}")
 
 from lightning_alrnn.datamodules.addition import Addition
 from lightning_alrnn.datamodules.arrays import Arrays

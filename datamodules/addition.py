@@ -24,28 +24,26 @@ Operation = Literal["sum", "product"]
 class Addition(SequenceDataModule):
     """Add (or multiply) the two marked values of a long sequence.
 
-    Input channel 0 is U(0,1) noise, channel 1 is 1 at two steps and 0 elsewhere. The target is the sum of the two
-    marked values, to be given at the last step: a network must let values in only where they are marked (gating) and
-    keep what it has (integration). Always answering 1 has a mean squared error of 1/6.
+    The network must read two of T noisy values, those that are marked, and answer at the last step. See
+    docs/tasks/addition.md for the task and its literature.
 
     Args:
-        sequence_length: T, at least 2 (4 where both marks lie in the first half).
-        markers: "first_half" (both within the first T/2 steps), "halves" (one in each half) or "uniform" (any two
-            steps).
-        operation: "sum" or "product".
-        train_size: number of training sequences.
-        val_size: number of validation sequences.
-        test_size: number of test sequences.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the data.
+        sequence_length: Number of steps T, at least 2 (4 if both marks are in the first half).
+        markers: Position of the marks: "first_half" (both in the first T/2 steps), "halves" (one in each half) or
+            "uniform" (any two steps).
+        operation: Operation on the marked values, "sum" or "product".
+        train_size: Number of training sequences.
+        val_size: Number of validation sequences.
+        test_size: Number of test sequences.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the data.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Shapes:
-        inputs ``(batch, T, 2)``, targets ``(batch, 1)``; regression at the last step. ``phase`` ``(batch, T)`` is 1 at
-        the two marks, and 0, 2 or 3 before, between or after them.
+        inputs ``(batch, T, 2)``, targets ``(batch, 1)``, phase ``(batch, T)``; regression at the last step.
 
     Example:
         >>> data = Addition(sequence_length=10, train_size=4)
@@ -54,10 +52,6 @@ class Addition(SequenceDataModule):
         (torch.Size([4, 10, 2]), torch.Size([4, 1]))
         >>> bool((batch.inputs[..., 0] * batch.inputs[..., 1]).sum(1, keepdim=True).allclose(batch.targets))
         True
-
-    Reference:
-        Hochreiter & Schmidhuber 1997; "halves" as in Le, Jaitly & Hinton 2015 (arXiv:1504.00941) and Arjovsky, Shah &
-        Bengio 2016 (arXiv:1511.06464).
     """
 
     input_size = 2

@@ -36,64 +36,48 @@ _INDEX: dict[Split, str] = {"train": "train_index", "val": "val_index", "test": 
 class Arrays(SequenceDataModule):
     """Your own sequences, or one long recording.
 
-    Every array may be a NumPy array, a tensor, a list or the path of a ``.npy`` file; ``inputs`` may also be the path
-    of a ``.npz`` archive that holds any of the others under their argument's name (an argument takes precedence).
-    Files that hold pickled objects are refused. What the targets mean is read off their type and shape:
-
-    ====================  =============  ===========================================================
-    targets               shape          meaning
-    ====================  =============  ===========================================================
-    integers, bool, text  ``(N,)``       classification at each sequence's last step
-    integers, bool        ``(N, T)``     classification at every step
-    floats                ``(N,)``       regression at the last step, one output
-    floats                ``(N, O)``     regression at the last step
-    floats                ``(N, T, O)``  regression at every step
-    none                                 inputs are one recording: the next step, at every step
-    ====================  =============  ===========================================================
-
-    Text becomes classes (groups, phases) in alphabetical order, with their names. Values past a sequence's length are
-    ignored, whatever they are, and so are targets at steps whose mask is 0. Nothing is scaled: standardise the inputs
-    beforehand.
-
-    A recording is cut in time, first the training part, then validation and test, and each part into windows
-    s_t = x_t, y_t = x_{t+1}, so that every transition within a part is used exactly once and none crosses into another
-    part. The last window of a part is shorter and padded where the part's length asks for it.
+    Each array may be a NumPy array, a tensor, a list or the path of a ``.npy`` file. ``inputs`` may also be the path of
+    a ``.npz`` archive with any of the other arrays under the names of the arguments. The type and the shape of the
+    targets decide between classification and regression, at the last or at every step; see docs/tasks/arrays.md. A
+    recording without targets is cut into windows whose targets are the next steps.
 
     Args:
-        inputs: ``(N, T, K)`` numbers, ``(N, T)`` integer tokens from 0, a list of N arrays ``(T_i, K)`` or ``(T_i,)``,
+        inputs: Numbers ``(N, T, K)``, integer tokens from 0 ``(N, T)``, a list of N arrays ``(T_i, K)`` or ``(T_i,)``,
             or one recording ``(T, N)`` of floats without targets.
-        targets: see above; for sequences of different lengths a list of N arrays ``(T_i,)`` or ``(T_i, O)`` will do.
-        lengths: valid steps of each sequence, ``(N,)`` integers from 1 to T; the default is all T, or each T_i of a
-            list.
-        mask: weight of each step in the loss, ``(N, T)`` numbers or bool; for targets at every step.
-        group: condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
-        phase: phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
-            a list of N arrays ``(T_i,)``; negative, or the empty text, where a step belongs to none.
-        objective: "classification" or "regression", where the type of the targets does not tell (counts, say).
-        target_step: "last" or "every", where the shape does not tell: floats ``(N, T)`` are either one output at every
-            step or T outputs at the last.
-        num_classes: number of classes; the default is the highest target + 1.
-        criterion: name of the rule by which a trial counts as correct under regression, such as "sign"; one of
+        targets: Classes or values, ``(N,)``, ``(N, T)``, ``(N, O)`` or ``(N, T, O)``; for sequences of different
+            lengths also a list of N arrays ``(T_i,)`` or ``(T_i, O)``. ``None`` for a recording.
+        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T. The default is T, or the T_i of
+            a list.
+        mask: Weight of each step in the loss, ``(N, T)`` numbers or bool, for targets at every step.
+        group: Condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
+        phase: Phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
+            a list of N arrays ``(T_i,)``. Steps with a negative number or an empty text belong to no phase.
+        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it (for
+            example for counts).
+        target_step: Steps with targets, "last" or "every", if the shape does not decide it: floats ``(N, T)`` are
+            either one output at every step or T outputs at the last step.
+        num_classes: Number of classes. The default is the highest target + 1.
+        criterion: Name of the rule by which a trial of a regression is correct, such as "sign"; one of
             :data:`lightning_alrnn.metrics.CRITERIA`.
-        window: steps of the windows that a recording is cut into.
-        val_fraction: share of the sequences (of the time, for a recording) used for validation.
-        test_fraction: share of the sequences (of the time, for a recording) used for testing.
-        train_index: which sequences to train on, instead of the fractions; give all three indices or none.
-        val_index: which sequences to validate on.
-        test_index: which sequences to test on.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the random split.
+        window: Number of steps of the windows that a recording is cut into.
+        val_fraction: Share of the sequences, or of the time of a recording, for validation.
+        test_fraction: Share of the sequences, or of the time of a recording, for testing.
+        train_index: Indices of the training sequences, instead of the fractions. Pass all three indices or none.
+        val_index: Indices of the validation sequences.
+        test_index: Indices of the test sequences.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the random split.
+
+    Raises:
+        FileNotFoundError: If a path does not lead to a file.
+        TypeError: If an array has Python objects, or a type that does not fit its meaning.
+        ValueError: If shapes disagree, a value is out of range, a split is empty or indices overlap. When a split is
+            built, if inputs are NaN or infinite.
 
     Shapes:
         inputs ``(batch, T, K)`` float32 or ``(batch, T)`` int64; targets ``(batch,)`` or ``(batch, T)`` int64,
         ``(batch, O)`` or ``(batch, T, O)`` float32.
-
-    Raises:
-        FileNotFoundError: if a path leads to no file.
-        TypeError: if an array holds objects, or another type than what it stands for.
-        ValueError: if shapes disagree, a value is out of range, a split is empty or indices overlap. NaN and infinite
-            inputs are found when a split is built.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -161,14 +145,16 @@ class Arrays(SequenceDataModule):
         # A checkpoint keeps the paths, never arrays. Loggers get none of it: `objective` and `target_step` as asked for
         # (None, mostly) would clash with the model's.
         self.save_hyperparameters(ignore=list(self._given), logger=False)
-        paths = {name: os.fspath(given) for name, given in self._given.items() if isinstance(given, (str, os.PathLike))}
+        paths = {
+            name: os.fspath(source) for name, source in self._given.items() if isinstance(source, (str, os.PathLike))
+        }
         self.hparams.update(paths)
 
         self._loaded: _Sequences | _Recording | None = None
         data = self._data
         if criterion is not None and data.targets.objective == "classification":
             raise ValueError(
-                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or give "
+                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or set "
                 "objective='regression'"
             )
         self.input_size = data.input_size
@@ -195,34 +181,34 @@ class Arrays(SequenceDataModule):
         return {**self.__dict__, "_loaded": None}
 
     def _load(self) -> _Sequences | _Recording:
-        given = {name: source for name, source in self._given.items() if source is not None}
-        if isinstance(given["inputs"], (str, os.PathLike)) and Path(given["inputs"]).suffix == ".npz":
-            given = {**_open_archive(Path(given["inputs"]), known=tuple(self._given)), **given}
-            given["inputs"] = given.pop("archive")
-        given = {
+        sources = {name: source for name, source in self._given.items() if source is not None}
+        if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
+            sources = {**_open_archive(Path(sources["inputs"]), names=tuple(self._given)), **sources}
+            sources["inputs"] = sources.pop("archive")
+        sources = {
             name: _open_array(name, Path(source)) if isinstance(source, (str, os.PathLike)) else source
-            for name, source in given.items()
+            for name, source in sources.items()
         }
-        inputs, own_lengths = _stack("inputs", given.pop("inputs"))
-        if inputs.dtype.kind == "f" and inputs.ndim == 2 and own_lengths is None and "targets" not in given:
-            if given:
+        inputs, list_lengths = _stack("inputs", sources.pop("inputs"))
+        if inputs.dtype.kind == "f" and inputs.ndim == 2 and list_lengths is None and "targets" not in sources:
+            if sources:
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which takes no "
-                    f"{', '.join(given)}; for N sequences give inputs (N, T, K) and targets"
+                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which has no "
+                    f"{', '.join(sources)}: for N sequences, pass inputs (N, T, K) and targets"
                 )
             if self._asked.objective == "classification" or self._asked.target_step == "last":
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), whose next step is "
-                    "predicted by regression at every step; leave objective and target_step out, or give targets"
+                    f"inputs of shape {inputs.shape} without targets are one recording (T, N). Its next step is "
+                    "predicted by regression at every step: leave objective and target_step out, or pass targets"
                 )
             return _Recording.of(inputs, self.window, self.val_fraction, self.test_fraction, self._asked)
         _check_inputs(inputs)
-        indices = {split: given.pop(name) for split, name in _INDEX.items() if name in given}
+        indices = {split: sources.pop(name) for split, name in _INDEX.items() if name in sources}
         if indices:
             rows = _check_indices(indices, len(inputs))
         else:
             rows = _draw_split(len(inputs), self.val_fraction, self.test_fraction, self.seed)
-        return _Sequences.of(inputs, own_lengths, given, rows, self._asked)
+        return _Sequences.of(inputs, list_lengths, sources, rows, self._asked)
 
 
 @dataclass(frozen=True)
@@ -251,14 +237,14 @@ def _read_targets(
     objective = asked.objective or ("regression" if values.dtype.kind == "f" else "classification")
     if values.dtype.kind == "U" and (objective == "regression" or values.ndim != 1):
         raise ValueError(
-            f"targets of text are classes, one for each sequence (N,), got {_describe(values)}: number them instead"
+            f"text targets must be one class for each sequence (N,), got {_describe(values)}: use class numbers instead"
         )
     step = _infer_step(values, objective, asked.target_step or ("every" if ragged else None), counted.shape)
     if objective == "regression":
         if asked.num_classes is not None:
             raise ValueError(
-                f"num_classes={asked.num_classes} does not go with targets for regression ({values.dtype}); leave it "
-                "out, or give objective='classification'"
+                f"num_classes={asked.num_classes} is for classification, but targets are for regression "
+                f"({values.dtype}): leave it out, or give objective='classification'"
             )
         if values.ndim == 1 or (values.ndim == 2 and step == "every"):
             values = values[..., None]
@@ -276,13 +262,13 @@ def _read_targets(
         values, names = _encode(values)
         least = len(names)
         if asked.num_classes not in (None, least):
-            raise ValueError(f"num_classes={asked.num_classes}, but targets hold {least} different texts: {names}")
+            raise ValueError(f"num_classes={asked.num_classes}, but targets have {least} different texts: {names}")
     labels = _whole("targets", values)
     classes = asked.num_classes or max(int(labels.max()) + 1, least)
     # what does not count is 0 by now, so that every step can be checked
     check_classes("targets", torch.from_numpy(labels), classes, torch.full((len(labels),), counted.shape[1]))
     if classes < 2:
-        raise ValueError("targets hold one class only; give num_classes if there are others, or other targets")
+        raise ValueError("targets have only one class: set num_classes if there are more, or use other targets")
     return labels, _Targets(objective, step, classes, names)
 
 
@@ -307,19 +293,19 @@ class _Sequences:
     def of(
         cls,
         inputs: Array,
-        own_lengths: NDArray[np.int64] | None,
-        given: dict[str, Source],
+        list_lengths: NDArray[np.int64] | None,
+        sources: dict[str, Source],
         rows: dict[Split, NDArray[np.int64]],
         asked: _Asked,
     ) -> _Sequences:
         """Check the arrays against each other; ``own_lengths`` are those of a list of sequences."""
-        if "targets" not in given:
+        if "targets" not in sources:
             raise ValueError(
                 f"targets are missing: inputs {_describe(inputs)} need them. To predict the next step of each sequence "
-                "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is taken for one recording"
+                "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is one recording"
             )
         count, steps = inputs.shape[:2]
-        lengths = _read_lengths(given.get("lengths"), own_lengths, count, steps)
+        lengths = _read_lengths(sources.get("lengths"), list_lengths, count, steps)
         valid = np.arange(steps) < lengths[:, None]
         vocab_size = None
         if inputs.ndim == 2:
@@ -333,10 +319,10 @@ class _Sequences:
             vocab_size = int(inputs.max()) + 1
 
         counted, mask = valid, None
-        if "mask" in given:
-            mask = _read_mask(given["mask"], lengths, valid)
+        if "mask" in sources:
+            mask = _read_mask(sources["mask"], lengths, valid)
             counted = mask > 0
-        values, target_lengths = _stack("targets", given["targets"], steps)
+        values, target_lengths = _stack("targets", sources["targets"], steps)
         ragged = target_lengths is not None and len(set(target_lengths.tolist())) > 1
         if target_lengths is not None and ragged:
             _check_lengths_agree("targets", target_lengths, lengths)
@@ -345,8 +331,8 @@ class _Sequences:
             raise ValueError("mask weighs targets at every step, but these are at the last step: leave mask out")
 
         group, group_names = None, None
-        if "group" in given:
-            group, _ = _stack("group", given["group"])
+        if "group" in sources:
+            group, _ = _stack("group", sources["group"])
             if group.shape != (count,):
                 raise ValueError(f"group must have shape ({count},), one for each sequence, got {_describe(group)}")
             if group.dtype.kind == "U":
@@ -358,8 +344,8 @@ class _Sequences:
                     "from 0"
                 )
         phase, phase_names = None, None
-        if "phase" in given:
-            phase, phase_names = _read_phase(given["phase"], lengths, valid)
+        if "phase" in sources:
+            phase, phase_names = _read_phase(sources["phase"], lengths, valid)
         input_size = inputs.shape[2] if vocab_size is None else vocab_size
         return cls(
             inputs,
@@ -415,7 +401,10 @@ class _Recording:
         if channels == 0:
             raise ValueError(f"inputs of a recording must be (T, N) with at least one channel, got {_describe(values)}")
         if asked.num_classes is not None:
-            raise ValueError("num_classes does not go with a recording, whose next step is predicted by regression")
+            raise ValueError(
+                "num_classes is for classification, but the next step of a recording is predicted by regression: "
+                "leave it out"
+            )
         val, test = round(steps * val_fraction), round(steps * test_fraction)
         ends = steps - val - test, steps - test, steps
         parts = dict(zip(SPLITS, map(range, (0, *ends), ends), strict=False))
@@ -444,7 +433,7 @@ class _Recording:
         return SequenceBatch(inputs, padded[1:].reshape(count, window, -1), lengths)
 
 
-def _open_archive(path: Path, known: tuple[str, ...]) -> dict[str, Source]:
+def _open_archive(path: Path, names: tuple[str, ...]) -> dict[str, Source]:
     """The arrays of a ``.npz``, its inputs under "archive"."""
     _check_file("inputs", path)
     arrays: dict[str, Source] = {}
@@ -452,12 +441,14 @@ def _open_archive(path: Path, known: tuple[str, ...]) -> dict[str, Source]:
         try:
             archive = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"inputs: {path} is no .npz archive of arrays ({error}); save it with np.savez") from error
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"inputs: {path} holds a single array; name it .npy")
-        if "inputs" not in archive.files or not set(archive.files) <= set(known):
             raise ValueError(
-                f"inputs: {path} must hold the key 'inputs' and may hold {', '.join(known[1:])}; got "
+                f"inputs: {path} is not a .npz archive of arrays ({error}): save the arrays with np.savez"
+            ) from error
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"inputs: {path} is a single array, not an archive: rename the file to .npy")
+        if "inputs" not in archive.files or not set(archive.files) <= set(names):
+            raise ValueError(
+                f"inputs: {path} must have the key 'inputs' and may have {', '.join(names[1:])}; got "
                 f"{', '.join(archive.files) or 'none'}. Save it with np.savez(path, inputs=…, targets=…)"
             )
         for name in archive.files:
@@ -472,7 +463,7 @@ def _open_array(name: str, path: Path) -> Array:
     """A ``.npy``, mapped into memory so that only what is used is read."""
     if path.suffix != ".npy":
         expected = ".npz or .npy" if name == "inputs" else ".npy"
-        raise ValueError(f"{name} must be a {expected} file, got {path}; load it yourself and give the array")
+        raise ValueError(f"{name} must be a {expected} file, got {path}: load the file yourself and pass the array")
     _check_file(name, path)
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
@@ -480,7 +471,8 @@ def _open_array(name: str, path: Path) -> Array:
         if "objects" in str(error):
             raise _no_objects(f"{name} in {path}", error) from error
         raise ValueError(
-            f"{name}: {path} is no .npy file of one array ({error}); save it with np.save, or name an archive .npz"
+            f"{name}: {path} is not a .npy file with one array ({error}): save the array with np.save, or rename an "
+            "archive to .npz"
         ) from error
 
 
@@ -579,14 +571,16 @@ def _check_inputs(inputs: Array) -> None:
             raise ValueError(f"inputs must hold at least one {what}, got {_describe(inputs)}")
 
 
-def _read_lengths(given: Source | None, own: NDArray[np.int64] | None, count: int, steps: int) -> NDArray[np.int64]:
+def _read_lengths(
+    source: Source | None, list_lengths: NDArray[np.int64] | None, count: int, steps: int
+) -> NDArray[np.int64]:
     """Lengths (N,), from the argument, the list of sequences or T."""
-    if given is None:
-        lengths = np.full(count, steps, dtype=np.int64) if own is None else own
-    elif own is not None:
-        raise ValueError("lengths are those of the arrays in the list of inputs: leave lengths out, or cut the arrays")
+    if source is None:
+        lengths = np.full(count, steps, dtype=np.int64) if list_lengths is None else list_lengths
+    elif list_lengths is not None:
+        raise ValueError("the list of inputs already gives the lengths: leave lengths out, or cut the arrays")
     else:
-        lengths = _array("lengths", given)
+        lengths = _array("lengths", source)
         if lengths.shape != (count,):
             raise ValueError(f"lengths must have shape ({count},), one for each sequence, got {_describe(lengths)}")
         lengths = _whole("lengths", lengths)
@@ -600,22 +594,24 @@ def _read_lengths(given: Source | None, own: NDArray[np.int64] | None, count: in
     return lengths
 
 
-def _check_lengths_agree(name: str, own: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-    if len(own) != len(lengths):
-        raise ValueError(f"{name} must have one array for each of the {len(lengths)} sequences, got {len(own)}")
-    if (own != lengths).any():
-        index = int((own != lengths).argmax())
+def _check_lengths_agree(name: str, list_lengths: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+    if len(list_lengths) != len(lengths):
         raise ValueError(
-            f"{name} must have as many steps as the inputs, got {own[index]} instead of {lengths[index]} at index "
-            f"{index}"
+            f"{name} must have one array for each of the {len(lengths)} sequences, got {len(list_lengths)}"
+        )
+    if (list_lengths != lengths).any():
+        index = int((list_lengths != lengths).argmax())
+        raise ValueError(
+            f"{name} must have as many steps as the inputs, got {list_lengths[index]} instead of {lengths[index]} at "
+            f"index {index}"
         )
 
 
-def _read_mask(given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _read_mask(source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Weights (N, T), 0 past each sequence's length."""
-    values, own = _stack("mask", given, valid.shape[1])
-    if own is not None and len(set(own.tolist())) > 1:
-        _check_lengths_agree("mask", own, lengths)
+    values, list_lengths = _stack("mask", source, valid.shape[1])
+    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
+        _check_lengths_agree("mask", list_lengths, lengths)
     if values.shape != valid.shape:
         raise ValueError(f"mask must have shape {valid.shape}, one weight for each step, got {_describe(values)}")
     mask = _float32(values).copy()
@@ -634,12 +630,12 @@ def _read_mask(given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool
 
 
 def _read_phase(
-    given: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
+    source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], list[str] | None]:
     """Phases (N, T), −1 past each sequence's length, and their names where they are text."""
-    values, own = _stack("phase", given, valid.shape[1])
-    if own is not None and len(set(own.tolist())) > 1:
-        _check_lengths_agree("phase", own, lengths)
+    values, list_lengths = _stack("phase", source, valid.shape[1])
+    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
+        _check_lengths_agree("phase", list_lengths, lengths)
     if values.shape != valid.shape:
         raise ValueError(f"phase must have shape {valid.shape}, one for each step, got {_describe(values)}")
     values = np.where(valid, values, np.zeros((), values.dtype))
@@ -680,7 +676,7 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
     if len(matching) > 1 and steps > 1:
         raise ValueError(
             f"targets {_describe(values)} are either one output at every step or {steps} outputs at the last step: "
-            "give target_step='every' or 'last'"
+            "set target_step='every' or 'last'"
         )
     return matching[0]
 
@@ -690,8 +686,8 @@ def _draw_split(count: int, val_fraction: float, test_fraction: float, seed: int
     val, test = max(1, round(count * val_fraction)), max(1, round(count * test_fraction))
     if val + test >= count:
         raise ValueError(
-            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. It takes "
-            "at least 3 sequences, and fractions that leave some to train on"
+            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. Pass "
+            "at least 3 sequences, and fractions that leave some for training"
         )
     order = np.random.default_rng(seed).permutation(count)
     parts = np.split(order, [count - val - test, count - test])
@@ -702,7 +698,7 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
     """Index arrays that name each sequence at most once."""
     if len(indices) < len(_INDEX):
         missing = ", ".join(name for split, name in _INDEX.items() if split not in indices)
-        raise ValueError(f"give train_index, val_index and test_index, or none of them; {missing} is missing")
+        raise ValueError(f"pass train_index, val_index and test_index, or none of them: {missing} is missing")
     rows: dict[Split, NDArray[np.int64]] = {}
     owner: dict[int, str] = {}
     for split, name in _INDEX.items():
@@ -711,14 +707,16 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
             raise ValueError(f"{name} is empty: the {split} split needs at least one sequence")
         if index.ndim != 1 or index.dtype.kind == "b":
             raise ValueError(
-                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero turns a selection "
-                "into positions"
+                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero converts a mask "
+                "to positions"
             )
         rows[split] = _whole(name, index)
         for row in rows[split].tolist():
             if not 0 <= row < count:
                 raise ValueError(f"{name} must lie between 0 and {count - 1} ({count} sequences), got {row}")
             if row in owner:
-                raise ValueError(f"{name} holds sequence {row}, which {owner[row]} holds already: remove one of them")
+                raise ValueError(
+                    f"{name} has sequence {row}, which is also in {owner[row]}: remove it from one of them"
+                )
             owner[row] = name
     return rows

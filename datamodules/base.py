@@ -24,13 +24,13 @@ _CHUNK = 1024
 
 
 class SequenceDataset(Dataset[AnyBatch]):
-    """Sequences held as tensors and indexed a whole batch at a time.
+    """A dataset of sequences that is indexed a whole batch at a time.
 
-    ``__getitems__`` takes the sampler's list of indices at once: default collation of single samples would cost more
-    than the recurrence itself.
+    ``__getitems__`` takes the list of indices of a batch, because the default collation of single samples would cost
+    more than the recurrence itself.
 
     Args:
-        data: all sequences, as one large batch.
+        data: All sequences, as one large batch.
     """
 
     def __init__(self, data: AnyBatch) -> None:
@@ -40,11 +40,11 @@ class SequenceDataset(Dataset[AnyBatch]):
         return len(self.data.inputs)
 
     def __getitem__(self, index: int) -> AnyBatch:
-        """The sequence at ``index``, as a batch of one."""
+        """Return the sequence at ``index``, as a batch of one."""
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
-        """The sequences at ``indices``, as one batch."""
+        """Return the sequences at ``indices``, as one batch."""
         index = torch.as_tensor(indices)
         # a quarter of the time that field[index] takes
         fields = (None if field is None else field.index_select(0, index) for field in self.data)
@@ -77,13 +77,13 @@ class EpochDataset(Dataset[AnyBatch]):
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         """The sequences at ``indices``, all of one epoch, as one batch."""
         epoch = indices[0] // self._size
-        own = [index - epoch * self._size for index in indices]
-        if min(own) < 0 or max(own) >= self._size:
+        rows = [index - epoch * self._size for index in indices]
+        if min(rows) < 0 or max(rows) >= self._size:
             raise ValueError(
                 f"the indices of a batch must belong to one epoch of {self._size} sequences, got {min(indices)} and "
                 f"{max(indices)}: sample them with an EpochSampler"
             )
-        return self._at(epoch).__getitems__(own)
+        return self._at(epoch).__getitems__(rows)
 
     def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
         """All sequences of the one epoch that indices of shape ``(batch,)`` belong to."""
@@ -95,8 +95,8 @@ class EpochDataset(Dataset[AnyBatch]):
             held = SequenceDataset(self._build(epoch))
             if len(held) != self._size:
                 raise ValueError(
-                    f"build_epoch must give the same number of sequences each epoch, got {len(held)} for epoch {epoch} "
-                    f"and {self._size} for epoch 0"
+                    f"build_epoch must return the same number of sequences in each epoch, got {len(held)} for epoch "
+                    f"{epoch} and {self._size} for epoch 0"
                 )
             self._held, self._epoch = held, epoch
         return self._held
@@ -166,33 +166,33 @@ def collate(batch: _Batch) -> _Batch:
 
 
 class SequenceDataModule(LightningDataModule):
-    """Base of the DataModules.
+    """Base class of the DataModules.
 
-    A subclass implements :meth:`build`, which returns one split, and sets the attributes below by the end of its
-    constructor (or of :meth:`setup`, where they depend on the data). One that overrides :meth:`build_epoch` trains on
-    new data each epoch.
+    A subclass implements :meth:`build`, which returns one split, and sets the attributes below in its constructor (or
+    in :meth:`setup`, if they depend on the data). To train on new data in each epoch, override :meth:`build_epoch`.
 
-    The order of the training data depends on ``seed`` and the epoch alone.
+    The order of the training data depends only on ``seed`` and the epoch.
 
     Args:
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader; data in memory are fastest with none.
-        seed: seed of the data. The same seed gives the same data for any number of processes and workers.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader; data in memory are fastest with 0.
+        seed: Seed of the data. The same seed gives the same data for any number of processes and workers.
 
     Attributes:
-        input_size: K, the number of input channels; for tokens, ``vocab_size``.
-        output_size: number of outputs or classes.
-        objective: "classification" or "regression".
-        target_step: "last" (the prediction counts at each sequence's last step) or "every" step.
-        criterion: name of the rule by which a regression trial counts as correct, one of
-            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. It is judged at each sequence's own last step.
-        class_names: names of the classes, or ``None``.
-        group_names: names of the groups in the batches' ``group``, or ``None``.
-        phase_names: names of the phases in the batches' ``phase``, or ``None``.
-        vocab_size: number of different tokens, or ``None`` where inputs are not tokens.
+        input_size: Number K of input channels; for tokens, ``vocab_size``.
+        output_size: Number of outputs or classes.
+        objective: Kind of task, "classification" or "regression".
+        target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
+        criterion: Name of the rule by which a trial of a regression is correct, one of
+            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. The rule is applied at the last step of each
+            sequence.
+        class_names: Names of the classes, or ``None``.
+        group_names: Names of the groups in the ``group`` of a batch, or ``None``.
+        phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.
+        vocab_size: Number of different tokens, or ``None`` if the inputs are not tokens.
 
     Raises:
-        ValueError: if ``batch_size`` is below 1, or ``num_workers`` or ``seed`` negative.
+        ValueError: If ``batch_size`` is less than 1, or ``num_workers`` or ``seed`` is negative.
     """
 
     input_size: int
@@ -219,10 +219,10 @@ class SequenceDataModule(LightningDataModule):
         self._datasets: dict[Split, SequenceDataset | EpochDataset] = {}
 
     def build(self, split: Split) -> AnyBatch:
-        """All sequences of one split, as one batch of tensors on the CPU.
+        """Build all sequences of one split, as one batch of tensors on the CPU.
 
         Args:
-            split: "train", "val" or "test".
+            split: Name of the split, "train", "val" or "test".
 
         Returns:
             One batch with a row for each sequence.
@@ -230,12 +230,13 @@ class SequenceDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must implement build(split)")
 
     def build_epoch(self, epoch: int) -> AnyBatch:
-        """The training data of an epoch, to be overridden where each has its own; always of the same size.
+        """Build the training data of an epoch. Override this method to train on new data in each epoch.
 
-        It must depend on the arguments of the constructor and ``epoch`` alone.
+        The data must have the same size in every epoch and depend only on the arguments of the constructor and on
+        ``epoch``.
 
         Args:
-            epoch: counted from 0.
+            epoch: Number of the epoch, from 0.
 
         Returns:
             One batch with a row for each sequence.
@@ -243,17 +244,17 @@ class SequenceDataModule(LightningDataModule):
         return self.build("train")
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
-        """The dataset of a split, built on first use.
+        """Return the dataset of a split, which is built on first use.
 
         Args:
-            split: "train", "val" or "test".
+            split: Name of the split, "train", "val" or "test".
 
         Returns:
-            The same one at each call.
+            The dataset, the same object at each call.
 
         Raises:
-            ValueError: if the split is empty, holds NaN or infinite values, a group or a phase that has no name, or
-                phases that are not one for each step.
+            ValueError: If the split is empty, has NaN or infinite values, or has a group or a phase without a name, or
+                if there is not one phase for each step.
         """
         if split not in self._datasets:
             if split == "train" and type(self).build_epoch is not SequenceDataModule.build_epoch:
@@ -266,7 +267,7 @@ class SequenceDataModule(LightningDataModule):
         return self._datasets[split]
 
     def __str__(self) -> str:
-        """Class and sizes of the splits that are there; Lightning's own builds them all, also in the command line."""
+        """Return the class and the sizes of the splits that are built; Lightning's method would build all of them."""
         sizes = ", ".join(f"{split}={len(dataset)}" for split, dataset in self._datasets.items())
         return f"{type(self).__name__}({sizes})"
 
@@ -302,7 +303,7 @@ class SequenceDataModule(LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[AnyBatch]:
-        """The test split, in order."""
+        """Return the test split, in order."""
         return self._loader("test")
 
     def _loader(self, split: Split) -> DataLoader[AnyBatch]:
@@ -438,5 +439,5 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}")
     if val_fraction + test_fraction >= 1:
         raise ValueError(
-            f"val_fraction + test_fraction must leave data to train on, got {val_fraction} + {test_fraction}"
+            f"val_fraction + test_fraction must leave data for training, got {val_fraction} + {test_fraction}"
         )

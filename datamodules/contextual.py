@@ -29,57 +29,38 @@ _REDRAWS = 64
 
 
 class ContextualIntegration(SequenceDataModule):
-    """Integrate evidence and answer as the context says.
+    """Sum evidence over time and report its sign, or the opposite, as a context says.
 
-    Channels 0 and 1 are the context, one-hot. Steps count from 0. ``SequenceBatch.group`` is the context.
-
-    "reference"
-        One stream of evidence, whose meaning the context turns round. The context is on at step 0 and again at the last
-        step, T−1. Channel 2 holds the evidence ±1 + σ·N(0,1) at steps 1 … T−2, the sign drawn anew, with equal odds, at
-        each step. Channel 3 is the recall flag, 1 at the last step. All else is zero. The class, asked for at the last
-        step, is the sign of the summed evidence (0 negative, 1 positive) in context 0 and its opposite in context 1,
-        which has the probability ``invert_prob``. A trial whose evidence sums to exactly zero is drawn again.
-
-        Where T is even, 98 signs (T=100) sum to zero in 8 % of the trials. At σ=0.01 only the noise decides those, with
-        a spread of 0.1 beside steps of ±1, so about 0.96 is the most that a network will reach.
-    "mante"
-        Two streams of evidence, of which the context selects one. Five periods follow one another: fixation, context,
-        stimulus, delay and decision, each of ⌊duration / dt⌋ steps (5, 17, 40, 5 and 1 by default, so T=68). The
-        context is on (1) from the context period to the end of the delay. Channels 2 and 3 are the streams: noise
-        σ·N(0,1) at every step, plus the trial's coherence of that stream during the stimulus. The coherences are drawn
-        independently and uniformly from ± ``coherences``, the context with equal odds. The target is the sign of the
-        coherence in the stream of the context, ±1, at each step of the decision; elsewhere it is 0 with the mask 0.
-
-    ``None`` takes the variant's own value: T=100, ``invert_prob`` 0.5 and σ=0.01 for "reference"; durations of 100,
-    350, 800, 100 and 20 ms, dt of 20 ms, coherences of 0.1, 0.2 and 0.4 and σ=0.1 for "mante".
+    In the variant "mante", the context selects one of two streams of evidence. See docs/tasks/contextual.md for the
+    variants, their channels and the literature. An option that is ``None`` takes the default of the variant.
 
     Args:
-        variant: "reference" or "mante".
-        sequence_length: T of "reference", at least 3.
-        invert_prob: probability of the inverting context 1, 0 … 1, of "reference".
-        durations: of the five periods of "mante", in ms. Stimulus and decision take at least one step.
-        dt: duration of a step of "mante", in ms.
-        coherences: strengths of the evidence of "mante", each positive.
-        noise: σ, the standard deviation of the noise at each step.
-        train_size: number of training sequences.
-        val_size: number of validation sequences.
-        test_size: number of test sequences.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the data.
+        variant: Variant of the task, "reference" or "mante".
+        sequence_length: Number of steps T (default 100), at least 3; for "reference" only.
+        invert_prob: Probability of the inverting context 1 (default 0.5), from 0 to 1; for "reference" only.
+        durations: Durations of the five periods fixation, context, stimulus, delay and decision in ms (default 100,
+            350, 800, 100 and 20); for "mante" only. Stimulus and decision take at least one step.
+        dt: Duration of a step in ms (default 20), for "mante" only.
+        coherences: Strengths of the evidence (default 0.1, 0.2 and 0.4), each positive; for "mante" only.
+        noise: Standard deviation σ of the noise at each step (default 0.01; 0.1 for "mante").
+        train_size: Number of training sequences.
+        val_size: Number of validation sequences.
+        test_size: Number of test sequences.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the data.
 
     Attributes:
-        steps: T, the steps of a trial.
-        period_steps: steps of each period of "mante", by name.
-
-    Shapes:
-        inputs ``(batch, T, 4)``, group ``(batch,)``, phase ``(batch, T)``: context, evidence and response (the last
-        step) of "reference", the five periods of "mante". "reference": targets ``(batch,)``, classification at the last
-        step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every step; a trial is correct
-        where the output at the last step has the target's sign.
+        steps: Number of steps T of a trial.
+        period_steps: Number of steps of each period of "mante", by name.
 
     Raises:
-        ValueError: if an option is out of range, or not one of the variant's.
+        ValueError: If an option is out of range or does not belong to the variant.
+
+    Shapes:
+        inputs ``(batch, T, 4)``, group ``(batch,)``, phase ``(batch, T)``. "reference": targets ``(batch,)``,
+        classification at the last step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every
+        step.
 
     Example:
         >>> batch = ContextualIntegration(sequence_length=20, train_size=6).build("train")
@@ -88,10 +69,6 @@ class ContextualIntegration(SequenceDataModule):
         >>> positive = batch.inputs[:, 1:-1, 2].sum(1) > 0
         >>> bool(((positive ^ (batch.group == 1)) == batch.targets.bool()).all())
         True
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); "mante": Mante, Sussillo, Shenoy & Newsome 2013 (Nature
-        503:78–84).
     """
 
     input_size = 4
@@ -115,7 +92,7 @@ class ContextualIntegration(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         check_choice("variant", variant, Variant)
-        given = {
+        chosen = {
             "sequence_length": sequence_length,
             "invert_prob": invert_prob,
             "durations": durations,
@@ -123,7 +100,7 @@ class ContextualIntegration(SequenceDataModule):
             "coherences": coherences,
             "noise": noise,
         }
-        options = variant_options(variant, _DEFAULTS, given)
+        options = variant_options(variant, _DEFAULTS, chosen)
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
         for split, size in self.sizes.items():
             check_size(f"{split}_size", size)
@@ -164,7 +141,7 @@ class ContextualIntegration(SequenceDataModule):
     def _set_mante(self, durations: list[int], dt: int, coherences: list[float]) -> None:
         check_size("dt", dt)
         if len(durations) != len(_PERIODS):
-            raise ValueError(f"durations must be those of {', '.join(_PERIODS)} in ms, got {list(durations)}")
+            raise ValueError(f"durations must be five numbers, for {', '.join(_PERIODS)} in ms, got {list(durations)}")
         for period, duration in zip(_PERIODS, durations, strict=True):
             if duration < (dt if period in ("stimulus", "decision") else 0):
                 least = f"at least dt, {dt} ms" if period in ("stimulus", "decision") else "not negative"

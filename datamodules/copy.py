@@ -31,66 +31,36 @@ _SMALLEST = {"sequence_length": 1, "alphabet_size": 2, "delay": 0, "max_extra_de
 
 
 class Copy(SequenceDataModule):
-    """Repeat a list of symbols after a delay: memory without any computation.
+    """Repeat a list of symbols after a delay: memory without computation.
 
-    n = ``sequence_length`` symbols are drawn uniformly from an alphabet of size a and shown one a step, one-hot, from
-    step 0 on (steps count from 0). What follows depends on the variant, with d = ``delay``:
-
-    "reference"
-        Channel 0 is the cue, channels 1 … a are the symbols. The cue is on at step n, right after the symbols, and
-        during the n recall steps, which are the last: n+1+d … 2n+d. Between them lie d blank steps, all zero. So
-        T = 2n+1+d, which is 117 for 8 symbols and a delay of 100: symbols at 0 … 7, cue at 8, blanks at 9 … 108, cue
-        and recall at 109 … 116. The loss counts the recall steps.
-    "variable_delay"
-        Channels as above, without the cue at step n: after the symbols come d + e blank steps with e drawn uniformly
-        from 0 … ``max_extra_delay`` for each sequence, then n recall steps during which the cue is on. A sequence's own
-        length is 2n+d+e; all are padded with zeros to T = 2n+d+``max_extra_delay``. The loss counts the recall steps.
-    "arjovsky"
-        Every step is one-hot over a+2 channels: 0 blank, 1 … a symbols, a+1 delimiter. After the symbols come d−1
-        blanks, the delimiter at step n+d−1 and n blanks, during which the symbols are to be given. T = 2n+d, usually
-        written T+20. Classes are 0 (blank) and 1 … a; the loss counts every step. Without memory the best cross-entropy
-        is n·ln(a) / (2n+d).
-    "delayed_recall"
-        Symbols at all T = n steps, channels 0 … a−1; the target is y_t = x_{t−lag}. The loss counts the steps t ≥ lag.
-
-    Steps that do not count have the mask 0 and the target 0. ``None`` takes the variant's own value:
-
-    ================  ===============  =============  =====  ===============  ===
-    variant           sequence_length  alphabet_size  delay  max_extra_delay  lag
-    ================  ===============  =============  =====  ===============  ===
-    "reference"       8                4              100
-    "variable_delay"  5                4              50     50
-    "arjovsky"        10               8              100
-    "delayed_recall"  100              4                                      10
-    ================  ===============  =============  =====  ===============  ===
+    See docs/tasks/copy.md for the variants, the channels of each and the literature. An option that is ``None`` takes
+    the default of the variant.
 
     Args:
-        variant: see above.
-        sequence_length: n, the number of symbols.
-        alphabet_size: a, how many different symbols there are, at least 2.
-        delay: d, steps without a symbol; at least 1 for "arjovsky", whose delimiter takes one.
-        max_extra_delay: largest number of further blank steps.
-        lag: how many steps back the symbol to be given lies, less than ``sequence_length``.
-        time_code: w, the number of channels with a sinusoidal code of time that follow the others; 0 for none. Channel
-            2i is sin(t / 10000^(2i/w)) and channel 2i+1 is cos(t / 10000^(2i/w)).
-        train_size: number of training sequences.
-        val_size: number of validation sequences.
-        test_size: number of test sequences.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the data.
+        variant: Variant of the task: "reference", "variable_delay", "arjovsky" or "delayed_recall".
+        sequence_length: Number of symbols n (default 8; 5, 10 and 100 in the other variants).
+        alphabet_size: Number of different symbols a, at least 2 (default 4; 8 for "arjovsky").
+        delay: Number of steps d without a symbol (default 100; 50 for "variable_delay"); at least 1 for "arjovsky" and
+            not an option of "delayed_recall".
+        max_extra_delay: Largest number of further blank steps (default 50), for "variable_delay" only.
+        lag: Number of steps by which the output follows the input (default 10), for "delayed_recall" only. It must be
+            less than ``sequence_length``.
+        time_code: Number of further channels with a sinusoidal code of time; 0 for none.
+        train_size: Number of training sequences.
+        val_size: Number of validation sequences.
+        test_size: Number of test sequences.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the data.
 
     Attributes:
-        steps: T, the steps of a batch.
-
-    Shapes:
-        inputs ``(batch, T, K)``, targets and mask ``(batch, T)``; classification at every step. K is 1+a+w, a+2+w for
-        "arjovsky" and a+w for "delayed_recall"; there are a classes, a+1 for "arjovsky". ``phase`` ``(batch, T)`` is
-        symbols, delay (the blanks) or recall; the cue after the symbols and the delimiter are phases of one step. In
-        "delayed_recall" it is symbols, and symbols and recall from step ``lag`` on.
+        steps: Number of steps T of a batch.
 
     Raises:
-        ValueError: if an option is out of range, or not one of the variant's.
+        ValueError: If an option is out of range or does not belong to the variant.
+
+    Shapes:
+        inputs ``(batch, T, K)``, targets, mask and phase ``(batch, T)``; classification at every step.
 
     Example:
         >>> batch = Copy(sequence_length=2, delay=3, train_size=5).build("train")
@@ -100,10 +70,6 @@ class Copy(SequenceDataModule):
         tensor([0., 0., 1., 0., 0., 0., 1., 1.])
         >>> bool((batch.inputs[:, :2, 1:].argmax(-1) == batch.targets[:, -2:]).all())
         True
-
-    Reference:
-        Hochreiter & Schmidhuber 1997; "arjovsky": Arjovsky, Shah & Bengio 2016 (arXiv:1511.06464); the time code:
-        Vaswani et al. 2017 (arXiv:1706.03762).
     """
 
     objective = "classification"
@@ -127,14 +93,14 @@ class Copy(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         check_choice("variant", variant, Variant)
-        given = {
+        chosen = {
             "sequence_length": sequence_length,
             "alphabet_size": alphabet_size,
             "delay": delay,
             "max_extra_delay": max_extra_delay,
             "lag": lag,
         }
-        options = variant_options(variant, _DEFAULTS, given)
+        options = variant_options(variant, _DEFAULTS, chosen)
         for name, value in options.items():
             check_size(name, value, 1 if (variant, name) == ("arjovsky", "delay") else _SMALLEST[name])
         check_size("time_code", time_code, 0)

@@ -16,22 +16,22 @@ _SMALLEST_SHARE = 0.01  # 18 of the 1,797 images
 
 
 class SequentialDigits(SequenceDataModule):
-    """1,797 real handwritten digits of 8×8 pixels, read row by row or pixel by pixel.
+    """The 1,797 handwritten digits of scikit-learn, 8×8 pixels, read row by row or pixel by pixel.
 
-    The images come with scikit-learn, so nothing is downloaded. Pixel values are scaled to 0 … 1. The splits are
-    stratified: every class has the same share in all three.
+    The images come with scikit-learn, so there is no download. See docs/tasks/digits.md.
 
     Args:
-        order: "row" (T=8, K=8), "pixel" (T=64, K=1) or "permuted" (pixels in one fixed random order).
-        permutation_seed: seed of the order of pixels under "permuted".
-        val_fraction: share of the images used for validation.
-        test_fraction: share of the images used for testing.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the split.
+        order: Order of the pixels: "row" (T=8, K=8), "pixel" (T=64, K=1) or "permuted" (pixels in one fixed random
+            order).
+        permutation_seed: Seed of the order of pixels for "permuted".
+        val_fraction: Share of the images for validation.
+        test_fraction: Share of the images for testing.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the split.
 
     Raises:
-        ValueError: if an argument is out of range, or a split would not hold all ten digits.
+        ValueError: If an argument is out of range, or a split would lack one of the ten digits.
 
     Shapes:
         inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
@@ -40,9 +40,6 @@ class SequentialDigits(SequenceDataModule):
         >>> batch = SequentialDigits(order="row").build("test")
         >>> batch.inputs.shape, int(batch.targets.max())
         (torch.Size([270, 8, 8]), 9)
-
-    Reference:
-        Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository.
     """
 
     output_size = 10

@@ -108,7 +108,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                 bar.update(raw.tell() - bar.n)
         except _DAMAGED as error:
             raise ValueError(
-                f"{archive} is no complete tar archive ({error}): it may be truncated; {advice}"
+                f"{archive} is not a complete tar archive ({error}): it may be truncated; {advice}"
             ) from error
 
 
@@ -143,7 +143,7 @@ def cached(
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        rank_zero_warn(f"the cache {path} cannot be read ({error}) and is built anew")
+        rank_zero_warn(f"the cache {path} cannot be read ({error}) and is built again")
     arrays = build()
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:
@@ -213,7 +213,7 @@ def _download(url: str, part: Path, path: Path) -> None:
         os.fsync(file.fileno())  # or a power failure may leave a name without its bytes
         size = file.tell()
     if answer.total is not None and size != answer.total:
-        raise ConnectionError(f"{path.name} broke off after {size} of {answer.total} bytes from {url}. {advice}")
+        raise ConnectionError(f"{path.name} stopped after {size} of {answer.total} bytes from {url}. {advice}")
 
 
 def _request(url: str, held: int) -> _Answer:
@@ -245,7 +245,7 @@ def _read(stream: IO[bytes], url: str, path: Path, advice: str) -> bytes:
     try:
         return stream.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"{path.name} broke off while it was fetched from {url} ({error}). {advice}") from error
+        raise ConnectionError(f"{path.name} stopped while it was fetched from {url} ({error}). {advice}") from error
 
 
 def _verify(url: str, part: Path, path: Path, expected: dict[str, str | None], decompressed: bool) -> None:
@@ -254,13 +254,13 @@ def _verify(url: str, part: Path, path: Path, expected: dict[str, str | None], d
             continue
         try:
             with gzip.open(part) if decompressed else part.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
+                digest = hashlib.file_digest(file, algorithm).hexdigest()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            found = f"no gzip file, {error}"
-        if found != checksum.lower():
+            digest = f"no gzip file, {error}"
+        if digest != checksum.lower():
             part.unlink()
             raise ValueError(
-                f"{path.name} from {url} is not what it should be: its {algorithm} must be {checksum}, got {found}. "
+                f"{path.name} from {url} is not the expected file: its {algorithm} must be {checksum}, got {digest}. "
                 f"It was removed: run it again, or fetch the file elsewhere and put it at {path}"
             )
 

@@ -41,7 +41,7 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32],
     size = vector_size(path)
     rows = {word.encode(): row for row, word in enumerate(words)}
     vectors = np.zeros((len(rows), size), np.float32)
-    found = np.zeros(len(rows), np.bool_)
+    has_vector = np.zeros(len(rows), np.bool_)
     disable = True if getattr(rank_zero_only, "rank", 0) else None
     with path.open("rb") as file:
         lines = tqdm(file, desc=f"reading {path.name}", unit="line", leave=False, disable=disable)
@@ -49,7 +49,7 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32],
             if line.count(b" ") < size:
                 raise _malformed(path, number, size, line)
             row = rows.get(line.partition(b" ")[0])
-            if row is None or found[row]:
+            if row is None or has_vector[row]:
                 continue
             fields = line.split()
             if len(fields) > size + 1 and not _is_number(fields[1]):
@@ -57,13 +57,13 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32],
             if len(fields) != size + 1 or not all(map(_is_number, fields[1:])):
                 raise _malformed(path, number, size, line)
             vectors[row] = [float(field) for field in fields[1:]]
-            found[row] = True
-    if not found.any():
+            has_vector[row] = True
+    if not has_vector.any():
         raise ValueError(
-            f"{path} holds none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
+            f"{path} has none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
             "glove.6B.100d.txt"
         )
-    return vectors, found
+    return vectors, has_vector
 
 
 def _is_number(field: bytes) -> bool:

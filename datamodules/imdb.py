@@ -49,56 +49,40 @@ _MEMBER = re.compile(rf"{FOLDER}/({'|'.join(_PARTS)})/({'|'.join(CLASSES)})/([^/
 
 
 class IMDb(SequenceDataModule):
-    """50,000 film reviews, read word by word: is the author for the film or against it?
+    """50,000 film reviews, read word by word and classified as negative or positive.
 
-    ``data_dir`` holds the official archive ``aclImdb_v1.tar.gz``, which is read without being unpacked, or the folder
-    that it unpacks to, ``aclImdb`` with ``train/pos``, ``train/neg``, ``test/pos`` and ``test/neg``. Where both are,
-    the folder is read. With ``download=True`` the archive (84 MB) is fetched if there is neither. The reviews without
-    a label (``train/unsup``) are not used.
-
-    Text becomes lower case, all but a–z, 0–9 and white space is removed, and what white space separates are the words.
-    The vocabulary has the most frequent words of the 25,000 reviews for training (those held out for validation
-    included), beside two tokens of its own: 0 for padding and 1 for every other word. Of each review the first words
-    are used; shorter ones are padded behind, and the prediction counts at a review's own last word. A review without a
-    word is one unknown word. The result is cached on disk.
-
-    With ``glove_path`` the words come as frozen vectors from that file. The model's encoder then takes vectors:
-    ``TextEncoder(vocab_size=None)``. Words that are not in the file, and the unknown word, have a vector drawn from
-    N(0, 0.6²), always the same for one seed; padding is zero. Vectors are looked up batch by batch.
+    The data are the official archive ``aclImdb_v1.tar.gz`` or the folder ``aclImdb`` that it unpacks to. See
+    docs/tasks/imdb.md for the vocabulary and the literature. With ``glove_path`` the inputs are word vectors, and the
+    encoder of the model must be ``TextEncoder(vocab_size=None)``.
 
     Args:
-        data_dir: folder of the data.
-        sequence_length: T, how many words of a review are used.
-        vocab_size: number of different tokens, padding and the unknown word included.
-        glove_path: text file of word vectors such as ``glove.6B.100d.txt``; ``None`` gives tokens.
-        download: fetch the archive if neither it nor the folder is in ``data_dir``.
-        val_fraction: share of the training reviews that is held out for validation, at random.
-        cache_dir: folder for the tokens and vectors; ``None`` for the user's own cache.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the validation share, and of the vectors of unknown words.
-
-    Shapes:
-        inputs ``(batch, T)`` int64, or ``(batch, T, K)`` float32 with ``glove_path``, K being the number of dimensions
-        in that file; targets ``(batch,)``, 0 for negative and 1 for positive; lengths ``(batch,)``, 1 … T;
-        classification at the last step.
+        data_dir: Folder with the archive or the unpacked folder.
+        sequence_length: Number T of words of a review that are used.
+        vocab_size: Number of different tokens, including those for padding and for unknown words.
+        glove_path: Text file of word vectors such as ``glove.6B.100d.txt``; ``None`` gives tokens.
+        download: Whether to fetch the archive (84 MB) if ``data_dir`` has neither the archive nor the folder.
+        val_fraction: Share of the training reviews that is held out for validation at random.
+        cache_dir: Folder for the tokens and vectors; ``None`` for the cache of the user.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the validation share and of the vectors of unknown words.
 
     Raises:
-        ValueError: if an argument is out of range or ``glove_path`` is no file of vectors; on the first use of the
+        ValueError: If an argument is out of range or ``glove_path`` is not a file of vectors. On the first use of the
             data, if the archive or a review is damaged, or a class has no reviews.
-        FileNotFoundError: if there is no file ``glove_path``; on the first use of the data, if it is not in
-            ``data_dir``.
-        ConnectionError: by :meth:`prepare_data`, if the archive cannot be fetched.
+        FileNotFoundError: If there is no file ``glove_path``. On the first use of the data, if ``data_dir`` lacks them.
+        ConnectionError: By :meth:`prepare_data`, if the archive cannot be fetched.
+
+    Shapes:
+        inputs ``(batch, T)`` int64, or ``(batch, T, K)`` float32 with ``glove_path``, where K is the size of the
+        vectors; targets ``(batch,)``, 0 for negative and 1 for positive; lengths ``(batch,)``; classification at the
+        last step.
 
     Example:
         >>> data = IMDb(sequence_length=200)
         >>> data.input_size, data.output_size, data.class_names
         (20000, 2, ['negative', 'positive'])
         >>> data.prepare_data()  # doctest: +SKIP
-
-    Reference:
-        Maas, Daly, Pham, Huang, Ng & Potts, "Learning Word Vectors for Sentiment Analysis", ACL 2011; vectors:
-        Pennington, Socher & Manning, "GloVe: Global Vectors for Word Representation", EMNLP 2014.
     """
 
     output_size = 2
@@ -141,31 +125,31 @@ class IMDb(SequenceDataModule):
 
     @property
     def vocabulary(self) -> list[str]:
-        """What each token stands for, by its number.
+        """The words of the tokens, in the order of their numbers.
 
         Raises:
-            FileNotFoundError: if the data are not in ``data_dir``.
+            FileNotFoundError: If ``data_dir`` lacks the data.
         """
         return [*SPECIAL, *self._load()["words"].astype(str).tolist()]
 
     def prepare_data(self) -> None:
-        """Fetch the archive if that is asked for and needed, and fill the cache."""
+        """Fetch the archive if necessary and allowed, and fill the cache."""
         if self.download and _find(self.data_dir) is None:
             fetch(URL, self.data_dir / ARCHIVE, md5=MD5)
         self._load()
         self._load_vectors()
 
     def build(self, split: Split) -> AnyBatch:
-        """All reviews of a split; with ``glove_path`` some 50 kB each."""
+        """Build a batch of all reviews of a split; with ``glove_path`` a review takes about 50 kB."""
         dataset = self.dataset(split)
         return dataset.__getitems__(range(len(dataset)))
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
-        """The reviews of a split, read on first use.
+        """Return the reviews of a split, which are read on first use.
 
         Raises:
-            FileNotFoundError: if the data are not in ``data_dir``.
-            ValueError: if the archive or a review is damaged, or a class has no reviews.
+            FileNotFoundError: If ``data_dir`` lacks the data.
+            ValueError: If the archive or a review is damaged, or a class has no reviews.
         """
         if split not in self._datasets:
             part = "test" if split == "test" else "train"
@@ -186,8 +170,8 @@ class IMDb(SequenceDataModule):
             source = _find(self.data_dir)
             if source is None:
                 raise FileNotFoundError(
-                    f"there are no IMDb reviews in {self.data_dir.absolute()}: expected {ARCHIVE} in it, or the folder "
-                    f"{FOLDER} that the archive unpacks to. Set data_dir to the folder that holds either, or "
+                    f"there are no IMDb reviews in {self.data_dir.absolute()}: expected {ARCHIVE} there, or the folder "
+                    f"{FOLDER} that the archive unpacks to. Set data_dir to the folder with one of them, or "
                     f"download=True to fetch the archive (84 MB) from {URL}"
                 )
             # of a folder, those of the classes, whose times tell of files that come and go
@@ -200,8 +184,8 @@ class IMDb(SequenceDataModule):
             official = _OFFICIAL * len(CLASSES) * len(_PARTS)
             if reviews < official:
                 rank_zero_warn(
-                    f"{source} holds {reviews:,} of the official {official:,} reviews: figures are not comparable with "
-                    "those of the whole"
+                    f"{source} has {reviews:,} of the official {official:,} reviews: the results are not comparable "
+                    "with those of the whole data set"
                 )
         return self._loaded
 
@@ -209,7 +193,7 @@ class IMDb(SequenceDataModule):
         """The vector of each token, ``(vocab_size, K)``; ``None`` without ``glove_path``."""
         if self.glove_path is not None and self._vectors is None:
             words = self._load()["words"]
-            known = cached(
+            stored = cached(
                 self.cache_dir,
                 "imdb-vectors",
                 {"words": hashlib.sha256(b" ".join(words.tolist())).hexdigest()},
@@ -221,8 +205,8 @@ class IMDb(SequenceDataModule):
             vectors = rng.normal(0, _UNKNOWN_STD, (self._size, self.input_size)).astype(np.float32)
             vectors[_PAD] = 0
             of_words = vectors[len(SPECIAL) : len(SPECIAL) + len(words)]
-            of_words[known["found"]] = known["vectors"][known["found"]]
-            rank_zero_info(f"{known['found'].sum():,} of {len(words):,} words have a vector in {self.glove_path}")
+            of_words[stored["found"]] = stored["vectors"][stored["found"]]
+            rank_zero_info(f"{stored['found'].sum():,} of {len(words):,} words have a vector in {self.glove_path}")
             self._vectors = torch.from_numpy(vectors)
         return self._vectors
 
@@ -271,7 +255,7 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
     # numbers in order of appearance, until the vocabulary is known
     seen: defaultdict[str, int] = defaultdict()
     seen.default_factory = seen.__len__
-    found: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
+    parts: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
     for review in _read_archive(source) if source.is_file() else _read_folder(source):
         try:
             words = split_words(review.content.decode("utf-8"))
@@ -281,13 +265,13 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
         if review.part == "train":
             counts.update(words)
         first = np.fromiter(map(seen.__getitem__, words[:sequence_length]), np.int32)
-        found[review.part].append((CLASSES.index(review.folder), review.name, first))
+        parts[review.part].append((CLASSES.index(review.folder), review.name, first))
 
     for part in _PARTS:
-        held = {label for label, *_ in found[part]}
+        held = {label for label, *_ in parts[part]}
         for label, name in enumerate(CLASSES):
             if label not in held:
-                raise ValueError(f"{source} holds no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
+                raise ValueError(f"{source} has no reviews {part}/{name}/<number>_<stars>.txt: {advice}")
     # words of equal frequency in alphabetical order, whatever the order of the files
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(SPECIAL)]
     tokens = np.full(len(seen), _UNKNOWN, np.min_scalar_type(-vocab_size))
@@ -295,7 +279,7 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
         if word in seen:  # and not behind the first words of each review
             tokens[seen[word]] = number
     arrays: dict[str, NDArray[Any]] = {"words": np.array(vocabulary, dtype=np.bytes_)}
-    for part, reviews in found.items():
+    for part, reviews in parts.items():
         reviews.sort(key=lambda review: review[:2])
         rows = np.full((len(reviews), sequence_length), _PAD, tokens.dtype)
         rows[:, 0] = _UNKNOWN  # all that there is of a review without a word
@@ -319,8 +303,8 @@ def _class_folders(source: Path) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"there is no folder {folder.absolute()}, which the official archive holds: remove {source} and unpack "
-                f"{ARCHIVE} again, or put the archive beside it instead"
+                f"there is no folder {folder.absolute()}, which is part of the official archive: remove {source} and "
+                f"unpack {ARCHIVE} again, or put the archive next to it instead"
             )
     return folders
 
@@ -339,5 +323,5 @@ def _read_folder(source: Path) -> Iterator[_Review]:
 
 
 def _read_known(path: Path, words: Sequence[str]) -> dict[str, NDArray[Any]]:
-    vectors, found = read_vectors(path, words)
-    return {"vectors": vectors, "found": found}
+    vectors, has_vector = read_vectors(path, words)
+    return {"vectors": vectors, "found": has_vector}

@@ -44,42 +44,35 @@ _MAGIC = 0x0800  # unsigned bytes; the number of dimensions is added
 
 
 class SequentialMNIST(SequenceDataModule):
-    """MNIST's 70,000 handwritten digits of 28×28 pixels, read pixel by pixel or row by row.
+    """The 70,000 handwritten digits of MNIST, 28×28 pixels, read pixel by pixel or row by row.
 
-    The four official files are read from ``<data_dir>/MNIST/raw``, where torchvision puts them too, as they are or with
-    ``.gz``: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-    ``t10k-labels-idx1-ubyte``. Files with fewer images are taken with a warning.
-
-    Validation has a random share of the training images; the official test images are for testing. Pixel values are
-    held as bytes and scaled to 0 … 1 batch by batch.
+    The four official files are read from ``<data_dir>/MNIST/raw``, where torchvision also stores them, with or without
+    ``.gz``. See docs/tasks/smnist.md for the files, the splits and the literature.
 
     Args:
-        data_dir: folder that holds ``MNIST/raw``.
-        order: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (pixels in one fixed random order).
-        permutation_seed: seed of the order of pixels under "permuted".
-        download: fetch the files that are missing (11 MB).
-        val_fraction: share of the training images that is held out for validation.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the validation share.
+        data_dir: Folder that contains ``MNIST/raw``.
+        order: Order of the pixels: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (pixels in one fixed random
+            order).
+        permutation_seed: Seed of the order of pixels for "permuted".
+        download: Whether to fetch missing files (11 MB).
+        val_fraction: Share of the training images that is held out for validation.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the validation share.
+
+    Raises:
+        ValueError: If an argument is out of range. When a split is built, if a file is damaged.
+        FileNotFoundError: When a split is built, if a file is missing.
+        ConnectionError: By :meth:`prepare_data`, if a file cannot be fetched.
 
     Shapes:
         inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
-
-    Raises:
-        ValueError: if an argument is out of range; when a split is built, if a file is damaged.
-        FileNotFoundError: when a split is built, if a file is missing.
-        ConnectionError: by :meth:`prepare_data`, if a file cannot be fetched.
 
     Example:
         >>> data = SequentialMNIST(order="permuted")
         >>> data.input_size, data.permutation[:4]
         (1, array([318,   2, 606, 446]))
         >>> data.build("train")  # doctest: +SKIP
-
-    Reference:
-        LeCun, Bottou, Bengio & Haffner, Proc. IEEE 86:2278 (1998); as sequences, and permuted: Le, Jaitly & Hinton 2015
-        (arXiv:1504.00941).
     """
 
     output_size = 10
@@ -163,11 +156,11 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
             "file there"
         )
     if len(images) == 0:
-        raise ValueError(f"{paths[0]} holds no images: fetch the file again")
+        raise ValueError(f"{paths[0]} has no images: fetch the file again")
     if len(images) != len(labels):
         raise ValueError(
-            f"{paths[0]} holds {len(images)} images, but {paths[1]} {len(labels)} labels: they do not belong together, "
-            "fetch both again"
+            f"{paths[0]} has {len(images)} images, but {paths[1]} has {len(labels)} labels: they do not belong "
+            "together, fetch both again"
         )
     if labels.size and labels.max() > 9:
         index = int((labels > 9).argmax())
@@ -176,7 +169,7 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
         )
     if len(images) < _OFFICIAL[part]:
         rank_zero_warn(
-            f"{paths[0]} holds {len(images)} of the official {_OFFICIAL[part]} images: results are not those of the "
+            f"{paths[0]} has {len(images)} of the official {_OFFICIAL[part]} images: the results are not those of the "
             "whole of MNIST"
         )
     return images, labels
@@ -192,7 +185,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no complete gzip file ({error}): {advice}") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}): {advice}") from error
     start = 4 + 4 * dimensions
     magic = int.from_bytes(content[:4], "big")
     if len(content) < 4 or magic != _MAGIC + dimensions:
@@ -219,8 +212,8 @@ def _find(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there (.gz "
-        "or not), set data_dir to the folder that holds MNIST/raw, or set download=True to fetch them"
+        f"there is no {name} or {name}.gz in {folder.absolute()}: put the official files {', '.join(FILES)} there "
+        "(with or without .gz), set data_dir to the folder with MNIST/raw, or set download=True to fetch them"
     )
 
 

@@ -63,13 +63,15 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         if self._device is not None:
             return self._on_device(index, self._device)
         if not self._plain:
-            batches = [source.__getitems__(own) for source, own in zip(self._sources, index.tolist(), strict=True)]
+            batches = [
+                source.__getitems__(indices) for source, indices in zip(self._sources, index.tolist(), strict=True)
+            ]
             stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
             return SequenceBatch(
                 *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
             )
         fields: list[Tensor | None] = []
-        sources = [_sequences(dataset, own) for dataset, own in zip(self._sources, index, strict=True)]
+        sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
         index %= len(self)
         for values in zip(*sources, strict=True):
             if values[0] is None:
@@ -130,17 +132,17 @@ class _PopulationSampler(Sampler[_Rows]):
 
 
 class PopulationDataModule(LightningDataModule):
-    """Batches for a :class:`~lightning_alrnn.modules.PopulationModule`, with a leading dimension of its E members.
+    """Data of a :class:`~lightning_alrnn.modules.PopulationModule`: batches with a leading dimension of its E members.
 
-    Each member gets the data, and in training the order, that its own DataModule would give it. Data that members have
-    in common are held once.
+    Each member gets the same data, and in training the same order, as from its own DataModule. Data that several
+    members share are stored once.
 
     Args:
-        members: the DataModule of each member, all with splits of the same sizes and the same batch size. One object
-            may stand in several places.
+        members: DataModule of each member. All must have splits of the same sizes and the same batch size. The same
+            object may occur several times.
 
     Raises:
-        ValueError: if there is no member, or batch sizes differ; in ``setup`` if splits differ in size or shape.
+        ValueError: If there is no member, or batch sizes differ. In ``setup``, if splits differ in size or shape.
 
     Example:
         >>> from lightning_alrnn.datamodules import Addition
@@ -162,7 +164,7 @@ class PopulationDataModule(LightningDataModule):
         self._sizes: dict[Split, int] = {}
 
     def prepare_data(self) -> None:
-        """Fetch what the members' data are made from."""
+        """Prepare the data of all members."""
         for member in dict.fromkeys(self.members):
             member.prepare_data()
 
@@ -242,7 +244,7 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
 
     One is built after the other, and given up where an earlier member has the same: never are all of them in memory.
     """
-    kept: list[SequenceDataset | EpochDataset] = []
+    distinct: list[SequenceDataset | EpochDataset] = []
     result: list[SequenceDataset | EpochDataset] = []
     for k, member in enumerate(members):
         dataset = member.dataset(split)
@@ -250,11 +252,11 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[Sequenc
         if len(dataset) != len(first) or type(dataset) is not type(first):
             raise ValueError(
                 f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
-                f"for {k}: train them in populations of their own"
+                f"for {k}: train them in separate populations"
             )
-        same = next((other for other in kept if _equal(_held(other), _held(dataset))), None)
+        same = next((other for other in distinct if _equal(_held(other), _held(dataset))), None)
         if same is None:
-            kept.append(dataset)
+            distinct.append(dataset)
         else:
             member._datasets[split] = dataset = same  # else the module would go on holding a copy
         result.append(dataset)

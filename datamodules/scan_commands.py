@@ -47,42 +47,29 @@ class Commands(NamedTuple):
 
 
 class SCAN(SequenceDataModule):
-    """Translate a command such as "jump left twice" into actions, to be generalised to commands of another kind.
+    """Translate a command such as "jump left twice" into actions.
 
-    The 20,910 commands of the grammar are generated; the splits differ in what the test asks for:
-
-    - "simple": a random fifth is held out for testing;
-    - "length": training on commands of at most 22 actions (16,990), testing on the longer ones, 24 to 48 (3,920);
-    - "addprim_jump": of the commands with "jump", training sees "jump" alone (1,467 times, beside 13,203 commands
-      without it); the other 7,706 are for testing;
-    - "addprim_turn_left": the same with "turn left" (2,189 times, beside 19,701 commands); 1,208 for testing;
-    - any other, such as "mcd1", "mcd2" and "mcd3" (maximum compound divergence), comes from the official files, as
-      do all splits where ``data_dir`` is given.
-
-    The validation split is a random share of the training commands and so of their kind, not of the test's. Commands
-    that training repeats ("jump") all stay in it.
-
-    The inputs are words; targets are the actions followed by ``<end>``, the last class. Neither holds a start token:
-    that is the decoder's own. Past their end, inputs hold ``<pad>`` (0), targets ``<end>`` and the mask 0.
+    The 20,910 commands of the grammar are generated. The splits "simple", "length", "addprim_jump" and
+    "addprim_turn_left" differ in the commands of the test; other splits are read from files. See docs/tasks/scan.md for
+    the splits and the literature.
 
     Args:
-        split: see above.
-        data_dir: folder with ``tasks_train_<split>.txt`` and ``tasks_test_<split>.txt``, in it or any folder below;
-            each line reads ``IN: jump twice OUT: I_JUMP I_JUMP``. ``None`` generates the split.
-        val_fraction: share of the training commands that is held out for validation.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the validation share, and of the test share in a "simple" split that is generated.
-
-    Shapes:
-        inputs ``(batch, T_in)`` int64 and lengths ``(batch,)``; targets ``(batch, T_out)`` int64 and mask
-        ``(batch, T_out)``; T_in ≤ 9 words and T_out ≤ 49, as long as the longest of a split; classification at every
-        step of the targets.
+        split: Name of the split.
+        data_dir: Folder with ``tasks_train_<split>.txt`` and ``tasks_test_<split>.txt``, also in any folder below; each
+            line has the form ``IN: jump twice OUT: I_JUMP I_JUMP``. ``None`` generates the split.
+        val_fraction: Share of the training commands that is held out for validation.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the validation share, and of the test share of a generated "simple" split.
 
     Raises:
-        ValueError: if the split is neither generated nor in ``data_dir``, or if ``val_fraction`` is not between 0 and
-            1; when a split is built, if a line of a file is not of the form above.
-        FileNotFoundError: if there is no folder ``data_dir``.
+        ValueError: If the split is neither generated nor in ``data_dir``, or if ``val_fraction`` is not between 0 and
+            1. When a split is built, if a line of a file does not have the form above.
+        FileNotFoundError: If there is no folder ``data_dir``.
+
+    Shapes:
+        inputs ``(batch, T_in)`` int64, padded with ``<pad>``, and lengths ``(batch,)``; targets ``(batch, T_out)``
+        int64, padded with ``<end>``, and mask ``(batch, T_out)``; classification at every step of the targets.
 
     Example:
         >>> batch = SCAN(split="length").build("test")
@@ -90,9 +77,6 @@ class SCAN(SequenceDataModule):
         (torch.Size([3920, 9]), torch.Size([3920, 49]))
         >>> " ".join(WORDS[word] for word in batch.inputs[0, : batch.lengths[0]])
         'walk around left thrice'
-
-    Reference:
-        Lake & Baroni, ICML 2018 (arXiv:1711.00350); "mcd1" to "mcd3": Keysers et al., ICLR 2020 (arXiv:1912.09713).
     """
 
     input_size = len(WORDS)
@@ -121,16 +105,16 @@ class SCAN(SequenceDataModule):
         if self._files is None and split not in GENERATED:
             raise ValueError(
                 f"split must be one of {_listed(GENERATED)}, which are generated, or come from files, got {split!r}: "
-                f"set data_dir to a folder that holds tasks_train_{split}.txt and tasks_test_{split}.txt"
+                f"set data_dir to a folder with tasks_train_{split}.txt and tasks_test_{split}.txt"
             )
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
-        """All commands of a split.
+        """Build a batch of all commands of a split.
 
         Raises:
-            ValueError: if a line of a file is not of the form that it should have, or too few commands occur once, of
-                which some are held out.
+            ValueError: If a line of a file does not have the expected form, or too few commands occur once to hold some
+                out.
         """
         commands = self._commands(for_test=split == "test")
         if split != "test":
@@ -269,8 +253,8 @@ def _hold_out(train: Commands, fraction: float, seed: int) -> NDArray[np.bool_]:
     size = max(1, round(len(once) * fraction))
     if size > len(once) or size == len(train.words):
         raise ValueError(
-            f"the training file must hold commands that occur once, to hold out {fraction:.0%} of them for validation "
-            f"and to leave some to train on; of its {len(train.words)} commands {len(once)} do"
+            f"the training file must have commands that occur once, to use {fraction:.0%} of them for validation "
+            f"and the rest for training; {len(once)} of its {len(train.words)} commands occur once"
         )
     held_out = np.zeros(len(train.words), dtype=bool)
     held_out[np.random.default_rng((seed, SPLITS.index("val"))).permutation(once)[:size]] = True
@@ -294,23 +278,23 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
     """The training and the test file of a split."""
     if not data_dir.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder with the official files of SCAN, there is no {data_dir}")
-    found: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    for part, paths in found.items():
+    paths_by_part: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+    for part, paths in paths_by_part.items():
         prefix = f"tasks_{part}_"
         for path in sorted(data_dir.rglob(f"{prefix}*.txt")):
             paths.setdefault(path.stem.removeprefix(prefix), []).append(path)
-    names = sorted(found["train"].keys() & found["test"].keys())
+    names = sorted(paths_by_part["train"].keys() & paths_by_part["test"].keys())
     if split not in names:
         raise ValueError(
-            f"split must be one of those in data_dir, {_listed(names) or 'where there are none'}, got {split!r}: there "
+            f"split must be one of those in data_dir, {_listed(names) or 'which has none'}, got {split!r}: there "
             f"is no tasks_train_{split}.txt with a tasks_test_{split}.txt in {data_dir}. Without data_dir, "
             f"{_listed(GENERATED)} are generated"
         )
-    train, test = found["train"][split], found["test"][split]
+    train, test = paths_by_part["train"][split], paths_by_part["test"][split]
     for first, *others in (train, test):
         if others:
             raise ValueError(
-                f"data_dir must hold the files of a split once, but {first.name} is in {first.parent} and in "
+                f"data_dir must have the files of a split only once, but {first.name} is in {first.parent} and in "
                 f"{others[0].parent}: choose one of the two as data_dir"
             )
     return train[0], test[0]

@@ -60,56 +60,42 @@ _BATCH = 64  # clips whose features are computed at once
 
 
 class SpeechCommands(SequenceDataModule):
-    """Spoken words of one second, to be told apart: Google's Speech Commands, version 0.02.
+    """Spoken words of one second: Google's Speech Commands, version 0.02.
 
-    ``data_dir`` holds the official archive ``speech_commands_v0.02.tar.gz``, which is read without being unpacked, or
-    the folder it unpacks to: ``<word>/<speaker>_nohash_<n>.wav``, ``validation_list.txt`` and ``testing_list.txt``, in
-    ``data_dir`` itself or below it in ``speech_commands_v0.02`` or ``SpeechCommands/speech_commands_v0.02``. Where both
-    are, the folder is read. With ``download=True`` the archive (2.3 GB) is fetched if there is neither.
-
-    The two lists name the clips for validation and testing, all others are for training. The official lists part the
-    speakers: none is heard in two splits. ``_background_noise_`` is left out.
-
-    Each clip is cut to 16,000 samples or padded with zeros behind: a second at 16 kHz, to which other rates are
-    converted, with a warning. Channels are averaged. Features are computed once and cached on disk as float16; later
-    runs map the file into memory and read what a batch needs.
-
-    Features are standardised over the training clips: the mean of each coefficient is taken off, and all are divided by
-    one number, so that their mean variance is 1. Divided by a number each, the high coefficients, which carry little of
-    the speech, would weigh as much as the low ones.
+    The data are the official archive ``speech_commands_v0.02.tar.gz`` or the folder that it unpacks to. Each clip
+    becomes MFCC features or a waveform, which are standardised over the training clips and cached on disk. See
+    docs/tasks/speech_commands.md for the files, the splits, the features and the literature.
 
     Args:
-        words: the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
-        data_dir: folder of the data.
-        download: fetch the archive if neither it nor the folder is in ``data_dir``.
-        features: "mfcc" (see :func:`~lightning_alrnn.datamodules.speech_features.mfcc`) or "raw", the waveform.
-        hop_length: samples (of 16,000 a second) from one step of the MFCC to the next.
-        n_fft: samples of a frame of the MFCC.
-        n_mels: number of mel filters.
-        n_mfcc: number of coefficients.
-        decimation: under "raw", keep every n-th sample, after a low-pass filter that takes out what those cannot carry.
-        cache_dir: folder for the features; ``None`` for the user's own cache.
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the order of the training data.
-
-    Shapes:
-        inputs ``(batch, T, K)`` float32: T = 1 + 16000 // hop_length and K = n_mfcc, or T = ⌈16000 / decimation⌉ and
-        K = 1 under "raw"; targets ``(batch,)`` int64; classification at the last step.
+        words: Words that are the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
+        data_dir: Folder with the archive or the unpacked folder.
+        download: Whether to fetch the archive (2.3 GB) if ``data_dir`` has neither the archive nor the folder.
+        features: Features of a clip: "mfcc" (see :func:`~lightning_alrnn.datamodules.speech_features.mfcc`) or "raw",
+            the waveform.
+        hop_length: Number of samples (of 16,000 per second) from one step of the MFCC to the next.
+        n_fft: Number of samples in a frame of the MFCC.
+        n_mels: Number of mel filters.
+        n_mfcc: Number of coefficients.
+        decimation: Factor by which "raw" reduces the sampling rate, after a low-pass filter.
+        cache_dir: Folder for the features; ``None`` for the cache of the user.
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the order of the training data.
 
     Raises:
-        ValueError: if an argument is out of range; on the first use of the data, if the archive or a clip is damaged, a
-            list names clips that are not there, or a word has no clips.
-        FileNotFoundError: on the first use of the data, if it is not in ``data_dir``.
+        ValueError: If an argument is out of range. On the first use of the data, if the archive or a clip is damaged, a
+            list names clips that do not exist, or a word has no clips.
+        FileNotFoundError: On the first use of the data, if ``data_dir`` lacks them.
+
+    Shapes:
+        inputs ``(batch, T, K)`` float32 with T = 1 + 16000 // hop_length and K = n_mfcc, or T = ⌈16000 / decimation⌉
+        and K = 1 for "raw"; targets ``(batch,)`` int64; classification at the last step.
 
     Example:
         >>> data = SpeechCommands(hop_length=160)
         >>> data.input_size, data.output_size
         (40, 10)
         >>> data.prepare_data()  # doctest: +SKIP
-
-    Reference:
-        Warden 2018 (arXiv:1804.03209). The data are under CC BY 4.0.
     """
 
     class_names: list[str]
@@ -153,16 +139,16 @@ class SpeechCommands(SequenceDataModule):
         self.save_hyperparameters()
 
     def prepare_data(self) -> None:
-        """Fetch the archive if that is asked for and needed, and compute the features."""
+        """Fetch the archive if necessary and allowed, and compute the features."""
         if self.download and _find(self.data_dir) is None:
             fetch(URL, self.data_dir / ARCHIVE, md5=MD5)
         self._load()
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
-        """The clips of a split, read on first use.
+        """Return the clips of a split, which are read on first use.
 
         Raises:
-            FileNotFoundError: if the data are not in ``data_dir``.
+            FileNotFoundError: If ``data_dir`` lacks the data.
         """
         if split not in self._datasets:
             clips = self._load()
@@ -195,7 +181,7 @@ class SpeechCommands(SequenceDataModule):
             clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
             if clips < official:
                 rank_zero_warn(
-                    f"{source} holds {clips:,} of the official {official:,} clips of these words: "
+                    f"{source} has {clips:,} of the official {official:,} clips of these words: "
                     "results are not comparable with those on all of them"
                 )
         return self._loaded
@@ -295,8 +281,8 @@ class ClipDataset(SequenceDataset):
 
 
 def _class_names(words: Sequence[str] | str) -> list[str]:
-    known = {"ten": list(TEN_WORDS), "all": list(OFFICIAL_CLIPS)}
-    names = known.get(words, []) if isinstance(words, str) else sorted(words)
+    presets = {"ten": list(TEN_WORDS), "all": list(OFFICIAL_CLIPS)}
+    names = presets.get(words, []) if isinstance(words, str) else sorted(words)
     unknown = [name for name in names if name not in OFFICIAL_CLIPS]
     if unknown or len(set(names)) < max(2, len(names)):
         raise ValueError(
@@ -317,9 +303,9 @@ def _find(data_dir: Path) -> Path | None:
 
 def _missing_message(data_dir: Path) -> str:
     return (
-        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} in it, or the folder that unpacks "
-        f"to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), in it or in {_FOLDERS[1]} below it. Set "
-        f"data_dir to where they are, or download=True to fetch the archive (2.3 GB) from {URL}"
+        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} there, or the folder that it "
+        f"unpacks to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), there or in {_FOLDERS[1]} below it. "
+        f"Set data_dir to their folder, or download=True to fetch the archive (2.3 GB) from {URL}"
     )
 
 
@@ -382,7 +368,7 @@ def assign_splits(
     again = "fetch the archive again" if source.is_file() else "unpack the archive again"
     split = dict.fromkeys(clips, SPLITS.index("train"))
     if len(split) < len(clips):
-        raise ValueError(f"{source} holds a clip twice: {again}")
+        raise ValueError(f"{source} has a clip twice: {again}")
     for word in words:
         if not any(name.startswith(f"{word}/") for name in split):
             raise FileNotFoundError(
@@ -398,7 +384,7 @@ def assign_splits(
         if missing:
             raise FileNotFoundError(
                 f"{name} names {len(missing)} clips that are not in {source}, the first of them {missing[0]}: {again}, "
-                "or take those lines out of the list"
+                "or remove these lines from the list"
             )
         if not named:
             raise ValueError(f"{name} in {source} names no clip of these words, so the {part} split is empty: {again}")
@@ -409,5 +395,7 @@ def assign_splits(
     trained = {name.partition("/")[0] for name, part in split.items() if SPLITS[part] == "train"}
     for word in words:
         if word not in trained:
-            raise ValueError(f"{source} has no clips of the word {word!r} to train on, all are in its lists: {again}")
+            raise ValueError(
+                f"{source} has no clips of the word {word!r} for training, because all are in its lists: {again}"
+            )
     return np.fromiter(split.values(), np.int64)

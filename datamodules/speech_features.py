@@ -115,8 +115,8 @@ def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     empty = ~(filters > 0).any(dim=0)
     if bool(empty.any()):
         raise ValueError(
-            f"n_mels must be small enough for every filter to hold a frequency of the spectrum; of {n_mels} filters "
-            f"{int(empty.sum())} hold none at n_fft={n_fft}: lower n_mels or raise n_fft"
+            f"n_mels must be small enough for every filter to contain a frequency of the spectrum; of {n_mels} filters "
+            f"{int(empty.sum())} contain none at n_fft={n_fft}: lower n_mels or raise n_fft"
         )
     return filters
 

@@ -27,23 +27,23 @@ def save_trials(
     group: ArrayLike | None = None,
     block: ArrayLike | None = None,
 ) -> None:
-    """Save recorded trials as a ``.npz`` that :class:`StimulusSelection` reads.
+    """Save recorded trials as a ``.npz`` archive that :class:`StimulusSelection` reads.
 
-    Trials differ in length and an array of arrays would be a pickle. So the archive holds all trials one after the
-    other: ``spikes`` (ΣT, N), ``inputs`` (ΣT, K) and ``lengths`` (trials,) that add up to ΣT, beside ``labels``,
-    ``group`` and ``block`` (trials,).
+    The archive has the trials in a row, because an array of arrays of different lengths would be a pickle: ``spikes``
+    (ΣT, N), ``inputs`` (ΣT, K) and ``lengths`` (trials,) with the sum ΣT, and ``labels``, ``group`` and ``block``
+    (trials,).
 
     Args:
-        path: where to.
-        spikes: of each trial, counts in each bin, shape ``(T_i, N)``.
-        inputs: of each trial, shape ``(T_i, K)``.
-        labels: the choice of each trial, whole numbers from 0, or text.
-        group: condition of each trial, whole numbers from 0, or text.
-        block: which block each trial is of, whole numbers or text; a block is never divided between training,
-            validation and testing. Without it each trial stands for itself.
+        path: Path of the archive.
+        spikes: Spike counts of each trial in each bin, shape ``(T_i, N)``.
+        inputs: Inputs of each trial, shape ``(T_i, K)``.
+        labels: Choice of each trial, shape ``(trials,)``: whole numbers from 0, or text.
+        group: Condition of each trial, shape ``(trials,)``: whole numbers from 0, or text.
+        block: Block of each trial, shape ``(trials,)``: whole numbers or text. The trials of a block are never divided
+            between training, validation and test. ``None`` makes each trial its own block.
 
     Raises:
-        ValueError: if spikes and inputs of a trial differ in length.
+        ValueError: If the spikes and the inputs of a trial differ in length.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -54,10 +54,11 @@ def save_trials(
         ... )  # doctest: +SKIP
     """
     lengths = [len(np.asarray(trial)) for trial in spikes]
-    given = [len(np.asarray(trial)) for trial in inputs]
-    if lengths != given:
+    input_lengths = [len(np.asarray(trial)) for trial in inputs]
+    if lengths != input_lengths:
         raise ValueError(
-            f"spikes and inputs must have the same number of bins trial by trial, got {lengths[:5]} … and {given[:5]} …"
+            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and "
+            f"{input_lengths[:5]} …"
         )
     optional = {name: array for name, array in (("group", group), ("block", block)) if array is not None}
     np.savez_compressed(
@@ -82,8 +83,8 @@ def read_archive(path: Path) -> RecordedTrials:
         if arrays[name].ndim != 2 or len(arrays[name]) != total or arrays[name].shape[1] == 0:
             channels = "N units" if name == "spikes" else "K channels"
             raise ValueError(
-                f"{path}: {name} must be ({total}, {channels}), the bins of all trials one after the other as lengths "
-                f"has them, got {arrays[name].shape}; save_trials writes it so"
+                f"{path}: {name} must be ({total}, {channels}), the bins of all trials in a row with the given "
+                f"lengths, got {arrays[name].shape}; save_trials writes this form"
             )
         if arrays[name].dtype.kind not in "biuf":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}")
@@ -96,7 +97,7 @@ def read_archive(path: Path) -> RecordedTrials:
     block = np.unique(per_trial.get("block", np.arange(count)), return_inverse=True)[1]
     classes = len(class_names) if class_names is not None else int(labels.max()) + 1
     if classes < 2:
-        raise ValueError(f"{path}: labels hold one choice only, expected at least two")
+        raise ValueError(f"{path}: labels have only one choice, expected at least two")
     valid = np.arange(lengths.max()) < lengths[:, None]
     spikes = compact_counts(_whole(path, "spikes", arrays["spikes"], minimum=0))
     return RecordedTrials(
@@ -119,13 +120,13 @@ def _load(path: Path) -> dict[str, Array]:
         try:
             archive = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz archive of arrays ({error}); {advice}") from error
+            raise ValueError(f"{path} is not a .npz archive of arrays ({error}); {advice}") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path} holds a single array, expected an archive; {advice}")
-        known = (*_NEEDED, *_OPTIONAL)
-        if not set(_NEEDED) <= set(archive.files) <= set(known):
+            raise ValueError(f"{path} is a single array, expected an archive; {advice}")
+        names = (*_NEEDED, *_OPTIONAL)
+        if not set(_NEEDED) <= set(archive.files) <= set(names):
             raise ValueError(
-                f"{path} must hold {', '.join(_NEEDED)} and may hold {' and '.join(_OPTIONAL)}, got "
+                f"{path} must have {', '.join(_NEEDED)} and may have {' and '.join(_OPTIONAL)}, got "
                 f"{', '.join(archive.files) or 'nothing'}; {advice}"
             )
         arrays = {}
@@ -135,8 +136,8 @@ def _load(path: Path) -> dict[str, Array]:
             except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
                 if "allow_pickle" in str(error):
                     raise TypeError(
-                        f"{path}: {name} holds Python objects, a pickle, which could run any code and is never loaded. "
-                        "A list of trials of different lengths goes into one array and lengths; " + advice
+                        f"{path}: {name} has Python objects, a pickle, which could run any code and is never loaded. "
+                        "Save trials of different lengths as one array with lengths; " + advice
                     ) from error
                 raise ValueError(f"{path}: {name} cannot be read ({error}); {advice}") from error
     return arrays

@@ -62,14 +62,14 @@ def find_session(folder: Path) -> Path:
     sessions = sorted({path.parent for path in folder.rglob("*") if path.name in ("trials_info", "trials_info.csv")})
     if not sessions:
         raise FileNotFoundError(
-            f"{folder} holds no session: expected data/<rat>/<session>/ with trials_info, trial_timings and klusters*/ "
+            f"{folder} has no session: expected data/<rat>/<session>/ with trials_info, trial_timings and klusters*/ "
             "as CRCNS distributes pfc-1 (http://crcns.org/data-sets/pfc/pfc-1, after registration)"
         )
     if len(sessions) > 1:
         listed = ", ".join(str(path.relative_to(folder)) for path in sessions[:20])
         more = "" if len(sessions) <= 20 else f" and {len(sessions) - 20} more"
         raise ValueError(
-            f"{folder} holds {len(sessions)} sessions, whose units differ: give the folder of one of them as source, "
+            f"{folder} has {len(sessions)} sessions with different units: set source to the folder of one session, "
             f"such as {sessions[0]}; there are {listed}{more}"
         )
     return sessions[0]
@@ -92,11 +92,11 @@ def read_session(folder: Path, bin_ms: int) -> Session:
     """
     info_path, info = _read_table(folder, "trials_info", _INFO)
     timings_path, timings = _read_table(folder, "trial_timings", _TIMINGS)
-    kept, blocks, dropped = _join(info_path, info, timings_path, timings)
-    if not kept:
+    valid_trials, blocks, dropped = _join(info_path, info, timings_path, timings)
+    if not valid_trials:
         raise ValueError(f"{folder}: no trial is left ({_listed(dropped)}): choose another session")
-    trial, stimulus, choice = (np.array([each[i] for each in kept]) for i in range(3))
-    start, onset, end = (np.array([each[i] for each in kept]) for i in range(3, 6))
+    trial, stimulus, choice = (np.array([each[i] for each in valid_trials]) for i in range(3))
+    start, onset, end = (np.array([each[i] for each in valid_trials]) for i in range(3, 6))
     bin_s = bin_ms / 1000
     hold = np.maximum(np.ceil((onset - start) / bin_s - _ROUNDING), 0).astype(np.int64)
     lengths = hold + np.maximum(np.ceil((end - onset) / bin_s - _ROUNDING), 1).astype(np.int64)
@@ -104,14 +104,14 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 
     spike_times = _read_units(folder)
     edges = (onset - hold * bin_s)[:, None] + bin_s * np.arange(steps + 1)
-    counts = np.empty((len(kept), steps, len(spike_times)), dtype=np.int32)
+    counts = np.empty((len(valid_trials), steps, len(spike_times)), dtype=np.int32)
     for unit, times in enumerate(spike_times.values()):
         counts[..., unit] = np.diff(np.searchsorted(times, edges), axis=1)
     counts *= (np.arange(steps) < lengths[:, None])[..., None]
 
     present, labels = np.unique(choice, return_inverse=True)
     if len(present) < 2:
-        raise ValueError(f"{folder}: every kept trial has the choice {CHOICES[present[0]]!r}: choose another session")
+        raise ValueError(f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session")
     trials = RecordedTrials(
         compact_counts(counts),
         show_trials(stimulus, hold, lengths, steps, steps_of(SOUND_MS, bin_ms)),
@@ -125,7 +125,8 @@ def read_session(folder: Path, bin_ms: int) -> Session:
         RULE_OF[stimulus],
     )
     rank_zero_info(
-        f"{folder}: {len(kept)} of {len(info)} trials and {len(spike_times)} units; left out: {_listed(dropped)}"
+        f"{folder}: {len(valid_trials)} of {len(info)} trials and {len(spike_times)} units; left out: "
+        f"{_listed(dropped)}"
     )
     return Session(trials, trial, list(spike_times), dropped)
 
@@ -134,7 +135,7 @@ def _join(
     info_path: Path, info: dict[int, dict[str, str]], timings_path: Path, timings: dict[int, dict[str, str]]
 ) -> tuple[list[_Trial], dict[int, int], dict[str, int]]:
     """The trials to keep, the block of every trial, and how many were dropped for what."""
-    kept: list[_Trial] = []
+    valid_trials: list[_Trial] = []
     blocks: dict[int, int] = {}
     dropped: Counter[str] = Counter()
     half, block = None, -1
@@ -156,14 +157,16 @@ def _join(
         elif row["outcome"].strip().lower() not in _CHOSEN:
             dropped["without a choice"] += 1
         else:
-            kept.append(_Trial(index, _stimulus(where, row), _choice(where, row), *_times(timed, timings[index])))
-            rule = int(RULE_OF[kept[-1].stimulus])
+            valid_trials.append(
+                _Trial(index, _stimulus(where, row), _choice(where, row), *_times(timed, timings[index]))
+            )
+            rule = int(RULE_OF[valid_trials[-1].stimulus])
             if rules.setdefault(block, rule) != rule:
                 raise ValueError(
                     f"{where}: stim_name {row['stim_name']!r} is of another rule than the trials before it in block "
                     f"{number}"
                 )
-    return kept, blocks, dict(dropped)
+    return valid_trials, blocks, dict(dropped)
 
 
 def _stimulus(where: str, row: dict[str, str]) -> int:
@@ -198,7 +201,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
     """Rows of a table by what stands in its first column."""
     path = next((folder / file for file in (name, f"{name}.csv") if (folder / file).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder}: there is no {name}; a session of CRCNS pfc-1 has it")
+        raise FileNotFoundError(f"{folder}: there is no {name}, which is part of every session of CRCNS pfc-1")
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")
         header = list(reader.fieldnames or [])
@@ -215,7 +218,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
                 raise ValueError(f"{where}: more fields than the {len(header)} of the header")
             index = _parse(where, "the first column", {"the first column": row[header[0]]}, _integer)
             if index in rows:
-                raise ValueError(f"{where}: trial {index} stands there twice")
+                raise ValueError(f"{where}: trial {index} occurs twice")
             rows[index] = row
     return path, rows
 
@@ -250,7 +253,7 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
             units[100 * group + cluster] = np.sort(samples[clusters == cluster]) / SAMPLE_RATE
     if not units:
         raise FileNotFoundError(
-            f"{folder} holds no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
+            f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
             "and 1 is noise)"
         )
     return units

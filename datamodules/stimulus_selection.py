@@ -60,78 +60,44 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class StimulusSelection(SequenceDataModule):
-    """Two sounds at once, and a rule that says which of them counts.
+    """Two sounds at the same time, and a rule that says which of them counts.
 
-    A rat hears a noise burst from the left or the right together with a low or a high warble. Under the localisation
-    rule it goes left for left and stays for right, under the pitch rule it goes right for low and stays for high. The
-    rule changes in a cycle of 160 trials: 20 cue trials with a single sound, left or right, then 60 mixed trials with
-    two sounds, then the same under pitch.
-
-    Nothing need be downloaded: by default **trials and neurons are simulated**. ``simulated`` says so.
-
-    Simulated trials, ``source="simulated"``, in bins of 50 ms: hold of 250 to 350 ms, sounds of 250 ms, response of 200
-    to 600 ms, in whole bins, each length as likely. Two versions:
-
-    - ``context="explicit"``: single trials, drawn with the odds of the cycle. Channels are 0 or 1: left, right, low and
-      high (while they sound), hold, response, and the rule as one-hot (8 channels). The right choice (left, right or
-      no-go) is asked for at a trial's last step. Scores that are linear in what was shown tell it, so that a network
-      without nonlinear units may solve it.
-    - ``context="inferred"``: a whole block of one rule is one sequence, 80 trials back to back from its first cue trial
-      on, without the channels of the rule (6 channels). As cue trials play one sound only, it alone tells the rule;
-      there is no feedback about choices. The right choice is asked for at each step of each response, where the mask is
-      1. The best that can be done from a trial's own sounds is 0.72 of these steps. ``group`` is the rule.
-
-    Otherwise ``group`` is one of the 12 conditions of the data set, by its names (such as "le_hi_pc", left and high
-    under the pitch rule).
-
-    With ``neural=True`` batches are :class:`NeuralBatch`: inputs as in "explicit", spike counts, and the animal's own
-    choice, errors included. In the simulation these are Poisson counts of units tuned to rule, sounds and choice; the
-    choice signal ramps up from the sounds on, with noise. The simulated animal is wrong in a tenth of the trials at
-    random, so 0.9 is about what inputs alone can tell.
-
-    Recorded trials, ``source`` a path, with ``neural=False`` as choices to be told from the inputs:
-
-    - the folder of a session of the CRCNS data set pfc-1, ``data/<rat>/<session>/``, which you obtain from CRCNS under
-      its terms; see :func:`lightning_alrnn.datamodules.stimulus_crcns.read_session` for which trials and units are
-      taken;
-    - a ``.npz`` archive of your own, of any task; :func:`save_trials` writes it. Files with pickles are refused.
-
-    They are divided into training, validation and testing by whole blocks, drawn at random for each rule, so that
-    neighbouring trials do not end up on two sides. Validation and testing each get at least their fraction of the
-    trials of either rule.
-
-    ``None`` takes the default of the source, as far as it has the option.
+    The trials and the spikes of a population are simulated, or read from a session of the CRCNS data set pfc-1 or from
+    your own archive. See docs/tasks/stimulus_selection.md for the task, the simulation, the data and the literature. An
+    option that is ``None`` takes the default of the source.
 
     Args:
-        source: "simulated", or the path of a session or an archive.
-        neural: whether batches hold spikes.
-        context: "explicit" (default) or "inferred", of simulated trials.
-        units: N, simulated units (29), with ``neural=True``.
-        bin_ms: width of a time step in ms (50), at most 250; not of an archive, which is binned already.
-        train_size: number of simulated training sequences (1,000).
-        val_size: number of simulated validation sequences (200).
-        test_size: number of simulated test sequences (200).
-        val_fraction: least share of recorded trials for validation (0.15).
-        test_fraction: least share of recorded trials for testing (0.15).
-        batch_size: sequences a step, on each process.
-        num_workers: worker processes of each loader.
-        seed: seed of the simulation, or of the division into splits.
+        source: Source of the trials: "simulated", or the path of a session folder or of an archive that
+            :func:`save_trials` wrote.
+        neural: Whether batches have spikes, as :class:`NeuralBatch`.
+        context: Presentation of the rule in simulated trials: "explicit" (default) shows it as an input, and "inferred"
+            makes one sequence of each block of 80 trials, in which cue trials reveal it.
+        units: Number N of simulated units (default 29), for ``neural=True``.
+        bin_ms: Width of a time step in ms (default 50), at most 250; not for an archive, which has bins already.
+        train_size: Number of simulated training sequences (default 1,000).
+        val_size: Number of simulated validation sequences (default 200).
+        test_size: Number of simulated test sequences (default 200).
+        val_fraction: Least share of recorded trials for validation (default 0.15).
+        test_fraction: Least share of recorded trials for testing (default 0.15).
+        batch_size: Number of sequences in a step of one process.
+        num_workers: Number of worker processes of each DataLoader.
+        seed: Seed of the simulation, or of the division of recorded trials into splits.
 
     Attributes:
-        simulated: whether trials and spikes are simulated.
-        num_units: N, the number of units, or ``None`` without spikes.
-        channel_names: names of the input channels, or ``None`` for an archive.
+        simulated: Whether trials and spikes are simulated.
+        num_units: Number N of units, or ``None`` without spikes.
+        channel_names: Names of the input channels, or ``None`` for an archive.
+
+    Raises:
+        FileNotFoundError: If the source or a file of a session does not exist.
+        TypeError: If an archive has Python objects.
+        ValueError: If an option is out of range or does not belong to the source, or a file does not have the expected
+            form.
 
     Shapes:
         inputs ``(batch, T, K)`` with K=8 ("inferred": 6); targets ``(batch,)``, classification at the last step
         ("inferred": targets and mask ``(batch, T)``, classification at every step); lengths and group ``(batch,)``;
-        with ``neural=True`` spikes ``(batch, T, N)``. Without spikes, and other than from an archive, ``phase``
-        ``(batch, T)`` is hold, sounds or response.
-
-    Raises:
-        FileNotFoundError: if the source, or a file of a session, is not there.
-        TypeError: if an archive holds Python objects.
-        ValueError: if an option is out of range or not one of the source's, or a file is not as described.
+        spikes ``(batch, T, N)`` for ``neural=True``; phase ``(batch, T)`` without spikes and except for an archive.
 
     Example:
         >>> batch = StimulusSelection(train_size=6).build("train")
@@ -142,10 +108,6 @@ class StimulusSelection(SequenceDataModule):
         (True, 12, ['left', 'right', 'no-go'])
         >>> data.build("train").spikes.shape[2]
         12
-
-    Reference:
-        Rodgers & DeWeese 2014 (Neuron 82:1157–1170); data: CRCNS pfc-1 (doi 10.6080/K0W66HPJ). As a task for AL-RNNs:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
     """
 
     objective: Objective = "classification"
@@ -169,7 +131,7 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         source = os.fspath(source)
-        given = {
+        chosen = {
             "context": context,
             "units": units,
             "bin_ms": bin_ms,
@@ -180,9 +142,9 @@ class StimulusSelection(SequenceDataModule):
             "test_fraction": test_fraction,
         }
         kind = _kind(source)
-        options = variant_options(kind, _DEFAULTS, given, what="source")
+        options = variant_options(kind, _DEFAULTS, chosen, what="source")
         if units is not None and not neural:
-            raise ValueError(f"units={units} needs neural=True: without it batches hold no spikes")
+            raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
         if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
             raise ValueError(f"bin_ms must lie between 1 and {SOUND_MS}, the length of the sounds, got {bin_ms}")
         self.source = source
@@ -224,8 +186,8 @@ class StimulusSelection(SequenceDataModule):
         check_choice("context", context, Context)
         if self.neural and context == "inferred":
             raise ValueError(
-                "context='inferred' makes a sequence of each block, but spikes come in single trials: leave out one of "
-                "context and neural"
+                "context='inferred' makes one sequence of each block, but spikes are of single trials: leave out "
+                "either context or neural"
             )
         check_size("units", units)
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
@@ -311,8 +273,8 @@ def split_blocks(
         if test + val >= len(blocks):
             raise ValueError(
                 f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind {test} are for testing and {val} for "
-                "validation, none is left to train on. It takes at least 3 blocks of each kind (rule), and fractions "
-                "that leave some to train on"
+                "validation, and none remains for training. Use at least 3 blocks of each kind (rule), and fractions "
+                "that leave some for training"
             )
         for split, part in zip(reversed(SPLITS), np.split(order, [test, test + val]), strict=True):
             chosen[split].append(blocks[part])
@@ -333,6 +295,6 @@ def _kind(source: str) -> str:
     if path.suffix == ".npz" and path.is_file():
         return "an archive"
     raise FileNotFoundError(
-        f"source must be 'simulated', the folder of a session or a .npz archive; there is none of these at {path} "
+        f"source must be 'simulated', the folder of a session or a .npz archive; there is no such source at {path} "
         f"(looked in {Path.cwd()})"
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def variant_options(
-    variant: str, defaults: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], what: str = "variant"
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], what: str = "variant"
 ) -> dict[str, Any]:
-    """The options of one variant: those given, and its defaults for those that are ``None``.
+    """Return the options of a variant: the chosen values, and defaults for the others.
 
     Example:
         >>> defaults = {"fixed": {"delay": 100}, "random": {"delay": 50, "extra": 50}}
@@ -17,7 +17,7 @@ def variant_options(
         {'delay': 50, 'extra': 5}
     """
     options = dict(defaults[variant])
-    for name, value in given.items():
+    for name, value in chosen.items():
         if value is None:
             continue
         if name not in options:

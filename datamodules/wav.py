@@ -31,11 +31,14 @@ def read_wav(content: bytes, name: str) -> Recording:
     """
     expected = f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM"
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise ValueError(f"{expected}, but does not begin like one: restore it")
+        raise ValueError(f"{expected}, but does not begin like one: replace it by the original")
     header = _find_chunk(content, b"fmt ")
     data = _find_chunk(content, b"data")
     if header is None or len(header.content) < 16 or data is None:
-        raise ValueError(f"{expected}, but has no {'samples' if data is None else 'header'}: it is damaged, restore it")
+        raise ValueError(
+            f"{expected}, but has no {'samples' if data is None else 'header'}: it is damaged, replace it by the "
+            "original"
+        )
     kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header.content)
     if kind == _EXTENSIBLE and len(header.content) >= 26:
         (kind,) = struct.unpack_from("<H", header.content, 24)
@@ -48,8 +51,8 @@ def read_wav(content: bytes, name: str) -> Recording:
     frames = data.size // (channels * width)
     if frames == 0 or len(data.content) < data.size:
         raise ValueError(
-            f"{expected}; its header tells of {data.size} bytes of sound, but it holds {len(data.content)}: it is "
-            "empty or cut off, restore it"
+            f"{expected}; its header announces {data.size} bytes of sound, but there are {len(data.content)}: it is "
+            "empty or incomplete, replace it by the original"
         )
     samples = _decode(data.content[: frames * channels * width], width).reshape(frames, channels)
     return Recording(samples.mean(axis=1).astype(np.float32), rate)
@@ -65,8 +68,8 @@ class _Chunk(NamedTuple):
 def _find_chunk(content: bytes, name: bytes) -> _Chunk | None:
     at = 12
     while at + 8 <= len(content):
-        found, size = struct.unpack_from("<4sI", content, at)
-        if found == name:
+        chunk_name, size = struct.unpack_from("<4sI", content, at)
+        if chunk_name == name:
             return _Chunk(content[at + 8 : at + 8 + size], size)
         at += 8 + size + size % 2  # chunks begin at even places
     return None

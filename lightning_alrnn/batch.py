@@ -13,20 +13,20 @@ Split = Literal["train", "val", "test"]
 
 
 class SequenceBatch(NamedTuple):
-    """A batch of padded sequences. Device transfer and pinned memory work on it.
+    """A batch of padded sequences. Lightning moves it to a device and pins its memory.
 
-    In sequence-to-sequence tasks, targets and mask have a number of steps of their own, other than that of the inputs.
+    In sequence-to-sequence tasks, targets and mask may have another number of steps than the inputs.
 
     Attributes:
-        inputs: float of shape ``(batch, time, K)``, or int64 tokens of shape ``(batch, time)``.
-        targets: what is to be predicted. Last step: ``(batch,)`` int64 classes or ``(batch, outputs)`` float; every
-            step: ``(batch, time)`` int64 classes or ``(batch, time, outputs)`` float.
-        lengths: int64 of shape ``(batch,)``, the valid steps of each sequence (1 … time).
-        mask: weights of the steps in the loss, shape ``(batch, time)``; under regression also of each output at each
-            step, shape ``(batch, time, outputs)``; or ``None`` where every valid step counts 1.
-        group: int64 of shape ``(batch,)``, the condition or task of each sequence, or ``None``.
-        phase: phase of the trial, such as stimulus or delay, that each step of the inputs belongs to, int64 of shape
-            ``(batch, time)``, or ``None``. A step below 0, or past its sequence's length, belongs to no phase.
+        inputs: Inputs, float of shape ``(batch, time, K)``, or int64 tokens of shape ``(batch, time)``.
+        targets: Targets. At the last step: int64 classes of shape ``(batch,)`` or float of shape ``(batch, outputs)``.
+            At every step: int64 classes of shape ``(batch, time)`` or float of shape ``(batch, time, outputs)``.
+        lengths: Number of valid steps of each sequence (1 … time), int64 of shape ``(batch,)``.
+        mask: Weights of the steps in the loss, shape ``(batch, time)``, in a regression also of each output at each
+            step, shape ``(batch, time, outputs)``. ``None`` gives every valid step the weight 1.
+        group: Condition or task of each sequence, int64 of shape ``(batch,)``, or ``None``.
+        phase: Phase of the trial, such as stimulus or delay, at each step of the inputs, int64 of shape ``(batch,
+            time)``, or ``None``. Steps with a negative number, or after the end of the sequence, belong to no phase.
     """
 
     inputs: Tensor
@@ -38,17 +38,17 @@ class SequenceBatch(NamedTuple):
 
 
 class NeuralBatch(NamedTuple):
-    """A batch of padded trials in which neurons were recorded. Device transfer and pinned memory work on it.
+    """A batch of padded trials with recorded neurons. Lightning moves it to a device and pins its memory.
 
-    Past a trial's length, inputs and spikes are zero.
+    Inputs and spikes are zero after the end of a trial.
 
     Attributes:
-        inputs: what the animal was shown, float32 of shape ``(batch, time, K)``.
-        spikes: spikes of each of N units in each bin, float32 of shape ``(batch, time, N)``. What a DataModule builds
-            may hold whole numbers of a smaller type; its loader gives float32.
-        targets: the choice of each trial, int64 of shape ``(batch,)``.
-        lengths: int64 of shape ``(batch,)``, the valid steps of each trial (1 … time).
-        group: int64 of shape ``(batch,)``, the condition of each trial, or ``None``.
+        inputs: Inputs that the animal was shown, float32 of shape ``(batch, time, K)``.
+        spikes: Spike counts of N units in each bin, float32 of shape ``(batch, time, N)``. A DataModule may build them
+            in a smaller integer type; its DataLoader converts them to float32.
+        targets: Choice of each trial, int64 of shape ``(batch,)``.
+        lengths: Number of valid steps of each trial (1 … time), int64 of shape ``(batch,)``.
+        group: Condition of each trial, int64 of shape ``(batch,)``, or ``None``.
     """
 
     inputs: Tensor
@@ -62,7 +62,14 @@ AnyBatch: TypeAlias = SequenceBatch | NeuralBatch
 
 
 def valid_steps(lengths: Tensor, time: int) -> Tensor:
-    """Which steps lie within each sequence, bool of shape ``(batch, time)``.
+    """Return a mask of the valid steps of each sequence.
+
+    Args:
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+        time: Number T of steps of the padded batch.
+
+    Returns:
+        Mask, bool of shape ``(batch, time)``.
 
     Example:
         >>> valid_steps(torch.tensor([1, 3]), 3).int()

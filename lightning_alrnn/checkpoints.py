@@ -68,12 +68,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"{path}: no such file. Checkpoints lie in <log directory>/checkpoints, such as "
+            f"{path}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
             "runs/Addition/version_0/checkpoints/last.ckpt"
         )
     if not zipfile.is_zipfile(path):  # whose table of contents is at its end
         raise ValueError(
-            f"{path} ({Path(path).stat().st_size} bytes) is no checkpoint, or only the beginning of one: take another, "
+            f"{path} ({Path(path).stat().st_size} bytes) is not a complete checkpoint: use another one, "
             "such as best-….ckpt or last.ckpt of its folder"
         )
     try:
@@ -82,19 +82,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
         damaged = str(error)
     if damaged is not None:
-        raise ValueError(f"{path} is damaged ({damaged}): take another checkpoint")
+        raise ValueError(f"{path} is damaged ({damaged}): use another checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file that holds something else may lead to
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
         raise ValueError(
-            f"{path} holds other things than numbers, texts and tensors, or is no checkpoint. It is not loaded, as "
-            f"that could run code that somebody put there ({reason})"
+            f"{path} has other contents than numbers, text and tensors, or is not a checkpoint. It is not loaded, "
+            f"because this could run foreign code ({reason})"
         ) from error
     missing = [name for name in _NEEDED if name not in content] if isinstance(content, dict) else _NEEDED
     if missing:
         raise ValueError(
-            f"{path} is no checkpoint of Lightning: it lacks {' and '.join(missing)}. Weights alone are loaded by "
+            f"{path} is not a checkpoint of Lightning: it lacks {' and '.join(missing)}. To load weights only, use "
             "module.load_state_dict(torch.load(path, weights_only=True))"
         )
     return content  # type: ignore[no-any-return]

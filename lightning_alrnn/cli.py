@@ -1,4 +1,4 @@
-"""The commands fit, validate, test and predict, which are LightningCLI's."""
+"""The commands fit, validate, test and predict of LightningCLI."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion",
 
 
 class ALRNNCLI(LightningCLI):
-    """LightningCLI with the sizes linked from the data, and the regimes logged to TensorBoard by default.
+    """LightningCLI that takes the sizes from the data and logs the regimes to TensorBoard by default.
 
-    ``summary`` says whether a ``Dashboard`` sums the run up at its end.
+    ``summary`` says whether the ``Dashboard`` prints a summary at the end of the run.
     """
 
     def __init__(self, *args: Any, summary: bool = True, **kwargs: Any) -> None:
@@ -68,8 +68,8 @@ class ALRNNCLI(LightningCLI):
         asked = config.model.class_path
         if written is not None and written != asked and _names_model(sys.argv[1:]):
             raise ValueError(
-                f"{path} was written by {written.rpartition('.')[2]}, which is not the model asked for, "
-                f"{asked.rpartition('.')[2]}: leave --model out, or take another checkpoint"
+                f"{path} is a checkpoint of {written.rpartition('.')[2]}, but --model is "
+                f"{asked.rpartition('.')[2]}: remove --model or use another checkpoint"
             )
 
     def before_instantiate_classes(self) -> None:
@@ -77,19 +77,19 @@ class ALRNNCLI(LightningCLI):
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
             logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
-        given = config.trainer.get("callbacks") or []
-        if not isinstance(given, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
-            given = config.trainer.callbacks = [given]
-        for callback in given:
+        entries = config.trainer.get("callbacks") or []
+        if not isinstance(entries, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
+            entries = config.trainer.callbacks = [entries]
+        for callback in entries:
             if callback.class_path.rpartition(".")[2] == "Dashboard" and not self._summary:
                 callback.init_args.summary = False
         if config.model.get("init_args", {}).get("core", "ALRNN").rpartition(".")[2] != "ALRNN":
             of_regimes = (callbacks.StatesCallback, callbacks.UnitAblation)
-            kept = [callback for callback in given if not issubclass(resolve_name(callback.class_path), of_regimes)]
-            if len(kept) < len(given):
-                names = [callback.class_path.rpartition(".")[2] for callback in given if callback not in kept]
-                rank_zero_info(f"core is no ALRNN: {', '.join(names)} have no regimes to log and are off")
-                config.trainer.callbacks = kept
+            allowed = [entry for entry in entries if not issubclass(resolve_name(entry.class_path), of_regimes)]
+            if len(allowed) < len(entries):
+                names = [entry.class_path.rpartition(".")[2] for entry in entries if entry not in allowed]
+                rank_zero_info(f"the core is not an ALRNN and has no regimes: {', '.join(names)} are off")
+                config.trainer.callbacks = allowed
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
             config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
@@ -101,9 +101,9 @@ class ALRNNCLI(LightningCLI):
 
 
 def resolve_configs(args: Sequence[str]) -> list[str]:
-    """Replace the names of shipped configurations behind ``--config`` by their paths.
+    """Replace the names of shipped configurations after ``--config`` by their paths.
 
-    A file of that name comes first. Paths and YAML text are left alone.
+    A file with the name of a configuration takes precedence. Paths and YAML text do not change.
     """
     resolved: list[str] = []
     expected = False
@@ -124,8 +124,8 @@ def run_cli(
 ) -> ALRNNCLI:
     """Run a command of :class:`ALRNNCLI`, such as ``["fit", "--config", "digits"]``, and return the CLI.
 
-    ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether a
-    ``Dashboard`` sums the run up at its end.
+    ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether the
+    ``Dashboard`` prints a summary at the end of the run.
     """
     with _command_line(resolve_configs(args)):
         return cli(
@@ -153,10 +153,10 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def _one_for_each(networks: Sequence[str], given: Sequence[Any]) -> list[Any]:
+def _one_for_each(networks: Sequence[str], entries: Sequence[Any]) -> list[Any]:
     """Repeat each callback that looks at regimes, and names no network, for every one of the model's networks."""
     repeated = []
-    for callback in given:
+    for callback in entries:
         looks_at_one = issubclass(resolve_name(callback.class_path), callbacks.StatesCallback)
         if looks_at_one and callback.init_args.get("module", "") is None:
             for name in networks:
@@ -192,14 +192,14 @@ def _holds_model(config: str) -> bool:
 
 
 def _config_path(value: str) -> str:
-    known = shipped_configs()
-    if value in known and not Path(value).is_file():
-        return str(known[value])
+    configs = shipped_configs()
+    if value in configs and not Path(value).is_file():
+        return str(configs[value])
     if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
-        fail(f"--config {value}: no such file, and no configuration of that name; known names are {', '.join(known)}")
+        fail(f"--config {value}: there is no such file or configuration; the configurations are {', '.join(configs)}")
     try:
         if Path(value).is_file():
             Path(value).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        fail(f"--config {value}: no text in UTF-8, so no YAML ({error})")
+        fail(f"--config {value}: the file is not UTF-8 text and therefore not YAML ({error})")
     return value

@@ -77,15 +77,15 @@ def spoiled(good: Path, path: Path, how: str) -> Path:
 
 
 SPOILED = {
-    "cut": "only the beginning of one",
-    "empty": r"\(0 bytes\) is no checkpoint",
-    "text": "is no checkpoint",
+    "cut": "is not a complete checkpoint",
+    "empty": r"\(0 bytes\) is not a complete checkpoint",
+    "text": "is not a (complete )?checkpoint",
     "folder": "no such file",
     "absent": "no such file",
-    "a pickle": "is no checkpoint",
-    "with code": "could run code .*GLOBAL posix.system",
+    "a pickle": "is not a (complete )?checkpoint",
+    "with code": "could run foreign code .*GLOBAL posix.system",
     "weights alone": "lacks state_dict and pytorch-lightning_version",
-    "a list": "is no checkpoint of Lightning",
+    "a list": "is not a checkpoint of Lightning",
     "without weights": "lacks state_dict",
 }
 

@@ -44,7 +44,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.ckpt").write_text("hello")
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
-    cases = {"cut": "only the beginning", "text": "is no checkpoint", "weights": "lacks state_dict"}
+    cases = {"cut": "is not a complete checkpoint", "text": "not a complete checkpoint", "weights": "lacks state_dict"}
     cases |= {"absent": "no such file", "size": "size mismatch for core.W"}
     test, analyze, resume = ["test", *DATA], ["analyze", *DATA], [*FIT, "--trainer.max_epochs=2"]
     pairs = [*((test, name) for name in cases), (analyze, "cut"), (analyze, "size"), (resume, "text"), (resume, "size")]
@@ -53,7 +53,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
         assert "alrnn: error: " in said
         assert cases[name] in said
     said = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
-    assert "was written by ALRNNModule, which is not the model asked for, ALRNNSeq2Seq" in said
+    assert "is a checkpoint of ALRNNModule, but --model is ALRNNSeq2Seq" in said
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
         ("data:\n  class_path: os.system\n", "not correspond to a subclass of LightningDataModule"),
         ("trainer:\n  callbacks:\n    - class_path: NoSuch\n", "NoSuch"),
         ("model: !!python/object/apply:os.system ['touch code-ran']\n", "could not determine a constructor"),
-        (b"\x00\xff\xfe", "no text in UTF-8"),
+        (b"\x00\xff\xfe", "is not UTF-8 text"),
     ],
 )
 def test_configurations_that_are_none(content: str | bytes, message: str, capsys: pytest.CaptureFixture[str]) -> None:

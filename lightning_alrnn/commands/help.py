@@ -1,4 +1,4 @@
-"""What ``alrnn --help`` shows, and the help of the commands that are LightningCLI's."""
+"""The help screens of ``alrnn`` and of the commands of LightningCLI."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from lightning_alrnn.commands.parsers import PARSERS, parser_of
 
 COMMANDS = {
-    "fit": "train a network, and log its regimes, units and fixed points",
-    "validate": "score a trained network on the validation split",
-    "test": "score a trained network on the test split",
-    "predict": "write a trained network's predictions and states to predictions.npz",
-    "analyze": "read a trained network: what its regimes and nonlinear units do, as a report",
-    "prune": "take a trained network's nonlinear units away, and say how few are enough",
+    "fit": "train a network and log its regimes, units and fixed points",
+    "validate": "compute the scores of a trained network on the validation split",
+    "test": "compute the scores of a trained network on the test split",
+    "predict": "write the predictions and states of a trained network to predictions.npz",
+    "analyze": "write a report on the regimes and nonlinear units of a trained network",
+    "prune": "remove the nonlinear units of a trained network and say how few are enough",
     "sweep": "train many networks: every combination of P, seeds and other settings",
     "verdict": "say whether the task of a sweep needs nonlinear units, and how many are enough",
     "compare": "say whether all seeds of a sweep find the same solution",
     "configs": "list the configurations that come with the package",
-    "completion": "print a script that lets the shell complete all these",
+    "completion": "print a script for completion in the shell",
 }
 
 _LIST = "\n".join(f"  {name:<12}{line}" for name, line in COMMANDS.items())
@@ -34,28 +34,28 @@ examples:
   alrnn analyze --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
   alrnn sweep --config addition_quick --nonlinear_units 0,1,5 --seeds 5 --output_dir runs/sweep
 
-alrnn COMMAND --help shows the main options of a command, alrnn fit --help all every one.
+alrnn COMMAND --help shows the main options of a command; alrnn fit --help all shows all options.
 """
 
 _FIT = """\
 usage: alrnn fit --config NAME [options]
 
-Train a network. A run logs to runs/TASK/version_N and keeps its checkpoints and config.yaml there.
+Train a network. The logs, checkpoints and config.yaml go to runs/TASK/version_N.
 
   alrnn fit --config addition_quick
   alrnn fit --config digits --model.nonlinear_units 2 --trainer.callbacks+ Spectrum
   alrnn fit --data Addition --model.optimizer.lr 0.003 --trainer.max_epochs 20
 
 options:
-  --config NAME              one of `alrnn configs` or a YAML file; the last of several wins
+  --config NAME              a name from `alrnn configs` or a YAML file; later ones take precedence
   --data NAME                task, a DataModule; its options are --data.sequence_length and so on
   --model NAME               ALRNNModule (default), ALRNNSeq2Seq or ALRNNNeural
   --model.hidden_size M      number of units
-  --model.nonlinear_units P  those of them that have a ReLU, from 0 (linear) to M
-  --model.init NAME          gaussian, positive_definite or near_identity
-  --model.core NAME          ALRNN (default), or for comparison RNN, GRU or LSTM
-  --model.optimizer NAME     Adam (default) or another of torch.optim; --model.optimizer.lr X
-  --ckpt_path FILE           checkpoint to go on from
+  --model.nonlinear_units P  number of units with a ReLU, from 0 (linear) to M
+  --model.init NAME          initialisation: gaussian, positive_definite or near_identity
+  --model.core NAME          recurrent layer: ALRNN (default), RNN, GRU or LSTM
+  --model.optimizer NAME     Adam (default) or another class of torch.optim; --model.optimizer.lr X
+  --ckpt_path FILE           checkpoint to resume from
   --trainer.max_epochs N     number of epochs
 """
 _SCORE = """\
@@ -66,16 +66,16 @@ usage: alrnn {command} --config NAME --ckpt_path FILE [options]
   alrnn {command} --config addition_quick --ckpt_path runs/Addition/version_0/checkpoints/last.ckpt
 
 options:
-  --config NAME              one of `alrnn configs` or a YAML file, such as the run's config.yaml
-  --ckpt_path FILE           the network: a checkpoint, which brings its --model and sizes
-  --data NAME                other data than the configuration's; --data.test_size N and so on
+  --config NAME              a name from `alrnn configs` or a YAML file, such as config.yaml
+  --ckpt_path FILE           checkpoint of the network; it sets the model and its sizes
+  --data NAME                task, if not that of the configuration; --data.test_size N and so on
 """
 _SHARED = """\
   --trainer.devices N        number of GPUs or processes; with --trainer.strategy NAME, such as ddp
-  --trainer.precision NAME   such as bf16-mixed or 64-true
-  --trainer.callbacks+ NAME  one callback more; its options are --trainer.callbacks.module and so on
-  --seed_everything N        of all that is random (0)
-  --print_config             print all that is set, as YAML, and do not run
+  --trainer.precision NAME   floating-point precision, such as bf16-mixed or 64-true
+  --trainer.callbacks+ NAME  further callback; its options are --trainer.callbacks.module and so on
+  --seed_everything N        seed of all random numbers (default: 0)
+  --print_config             print the configuration as YAML instead of running
 """
 _MORE = """\
 
@@ -86,23 +86,23 @@ more help:
   alrnn {command} --trainer.callbacks.help FixedPoints  options of a callback
 """
 _PURPOSES = {
-    "validate": "Score a trained network on the validation split: loss, accuracy and what callbacks log.",
-    "test": "Score a trained network on the test split: loss, accuracy and what callbacks log.",
-    "predict": "Write what a trained network makes of the test split to runs/TASK/version_N/predictions.npz:\n"
-    "outputs, states, lengths and the index of each sequence.",
+    "validate": "Compute the loss, the accuracy and the values of the callbacks on the validation split.",
+    "test": "Compute the loss, the accuracy and the values of the callbacks on the test split.",
+    "predict": "Write the outputs, states and lengths of a trained network on the test split, and the index of\n"
+    "each sequence, to runs/TASK/version_N/predictions.npz.",
 }
 
 SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {
     command: (_SCORE + _SHARED + _MORE).format(command=command, purpose=purpose)
     for command, purpose in _PURPOSES.items()
 }
-"""Of LightningCLI's commands; parsers make those of the others."""
+"""Help screens of the commands of LightningCLI. The parsers make those of the other commands."""
 
 FLAGS = {"-h", "--help"}
 
 
 def find_screen(arguments: Sequence[str]) -> str | None:
-    """The help screen that is asked for; ``None`` where none is, or where all options are."""
+    """Return the help screen that the arguments ask for; ``None`` if they ask for no help, or for all options."""
     if not arguments:
         return OVERVIEW
     if not FLAGS & set(arguments) or ask_for_all(arguments) is not None:
@@ -115,7 +115,7 @@ def find_screen(arguments: Sequence[str]) -> str | None:
 
 
 def ask_for_all(arguments: Sequence[str]) -> list[str] | None:
-    """The arguments with ``--help all`` as LightningCLI knows it, ``--help``; ``None`` where it is not asked for."""
+    """Replace ``--help all`` by ``--help``, with which LightningCLI shows all options; ``None`` without it."""
     words = list(arguments)
     for place, word in enumerate(words):
         flag, _, value = word.partition("=")

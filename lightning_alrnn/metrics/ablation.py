@@ -1,4 +1,4 @@
-"""Sums of scores without each unit, over batches and processes."""
+"""Sums of scores with each unit ablated, over batches and processes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torchmetrics import Metric
 
 
 class AblationSums(Metric):
-    """Adds up what :func:`~lightning_alrnn.analysis.ablation.ablation_sums` gives.
+    """Sum of the results of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`.
 
     Args:
-        nonlinear_units: P.
+        nonlinear_units: Number P of nonlinear units.
 
     Example:
         >>> sums = AblationSums(nonlinear_units=0)
@@ -34,19 +34,19 @@ class AblationSums(Metric):
         """Add the sums of a batch.
 
         Args:
-            sums: of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`, shape ``(1 + 2 P, 4)``.
+            sums: Result of :func:`~lightning_alrnn.analysis.ablation.ablation_sums`, shape ``(1 + 2 P, 4)``.
         """
         self.total += sums.to(self.total)
 
     def compute(self) -> Tensor:
-        """The sums so far."""
+        """Return the sums."""
         return self.total
 
     def total_of_all(self) -> Tensor:
-        """The sums of all batches and processes. Call it on every process.
+        """Return the sums over all batches and processes. Call this method on every process.
 
         Returns:
-            float64 of shape ``(1 + 2 P, 4)`` on the CPU.
+            Sums, float64 of shape ``(1 + 2 P, 4)`` on the CPU.
         """
         with self.sync_context():
             return self.total.cpu().clone()

@@ -1,4 +1,4 @@
-"""Errors of a regression, and what it is worth without looking at the inputs."""
+"""Errors of a regression and of the best constant prediction."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torchmetrics import Metric
 
 
 class MaskedMSE(Metric):
-    """Mean squared error over the predictions that count, over batches and processes; NaN before any.
+    """Mean squared error of the predictions that count, over batches and processes; NaN without predictions.
 
-    ``torchmetrics.MeanSquaredError`` takes those that count alone. To select them waits for the device.
+    ``torchmetrics.MeanSquaredError`` would need the selected predictions, and selecting them waits for the device.
 
     Example:
         >>> import torch
@@ -34,27 +34,27 @@ class MaskedMSE(Metric):
         """Add a batch.
 
         Args:
-            outputs: shape ``(…, d)``.
-            targets: shape ``(…, d)``.
-            counted: which predictions count, bool of shape ``(…)``; ``None`` where all do.
+            outputs: Predictions, shape ``(…, d)``.
+            targets: Targets, shape ``(…, d)``.
+            counted: Mask of the predictions that count, bool of shape ``(…)``; ``None`` if all count.
         """
         errors, count = _counted_rows((outputs - targets).square(), counted)
         self.count += count * errors.shape[1]
         self.total = self.total + errors.sum()  # not in place, which would keep a sum of float64 in float32
 
     def compute(self) -> Tensor:
-        """The error so far, a scalar."""
+        """Return the error, a scalar."""
         return self.total / self.count
 
 
 class ConstantMSE(Metric):
     """Mean squared error of the best constant prediction, over batches and processes: the variance of the targets.
 
-    For d outputs with targets y, the best constants are their means, and the error is (1/d) Σ_i (E[y_i²] − E[y_i]²); 0
-    before any targets.
+    For d outputs with targets y, the best constants are the means of the targets, and the error is
+    (1/d) Σ_i (E[y_i²] − E[y_i]²). Without targets it is 0.
 
     Args:
-        outputs: d.
+        outputs: Number d of outputs.
 
     Example:
         >>> import torch
@@ -80,9 +80,9 @@ class ConstantMSE(Metric):
         """Add the targets of a batch.
 
         Args:
-            outputs: shape ``(…, d)``; not looked at, as all metrics of a regression are given them.
-            targets: shape ``(…, d)``.
-            counted: which targets count, bool of shape ``(…)``; ``None`` where all do.
+            outputs: Predictions, shape ``(…, d)``. They are not used, but all metrics of a regression get them.
+            targets: Targets, shape ``(…, d)``.
+            counted: Mask of the targets that count, bool of shape ``(…)``; ``None`` if all count.
         """
         targets, count = _counted_rows(targets, counted)
         self.count += count
@@ -90,7 +90,7 @@ class ConstantMSE(Metric):
         self.squares += targets.square().sum(dim=0)
 
     def compute(self) -> Tensor:
-        """The error so far, a scalar."""
+        """Return the error, a scalar."""
         count = self.count.clamp(min=1)
         return (self.squares / count - (self.total / count).square()).clamp(min=0).mean()
 

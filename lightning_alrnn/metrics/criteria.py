@@ -1,7 +1,7 @@
-"""Criteria: when a regression trial counts as correct.
+"""Criteria: rules that say whether a trial of a regression is correct.
 
-Each is a function of the outputs and targets at every trial's last step, both ``(batch, outputs)``, that returns bool
-of shape ``(batch,)``. NaN is never correct.
+A criterion is a function of the outputs and targets at the last step of each trial, both ``(batch, outputs)``. It
+returns bool of shape ``(batch,)``. NaN is never correct.
 """
 
 from __future__ import annotations
@@ -100,20 +100,20 @@ CRITERIA: dict[str, Criterion] = {
     "ring": ring,
     "sign": sign,
 }
-"""The criteria by name. One of your own, added here, is found by its name like the others."""
+"""Criteria by name. Add your own criterion to this dict to use it by its name."""
 
 
 def find_criterion(name: str) -> Criterion:
-    """The criterion of a name.
+    """Return the criterion with a name.
 
     Args:
-        name: one of :data:`CRITERIA`.
+        name: Name of the criterion, one of :data:`CRITERIA`.
 
     Returns:
-        Given outputs and targets, it says which trials are correct, bool of shape ``(batch,)``.
+        Function from outputs and targets to bool of shape ``(batch,)``, which says whether each trial is correct.
 
     Raises:
-        ValueError: if there is none; the message lists the names.
+        ValueError: If there is no such criterion; the message lists the names.
 
     Example:
         >>> find_criterion("sign")(torch.tensor([[0.3]]), torch.tensor([[1.0]]))
@@ -140,5 +140,5 @@ def _check_width(name: str, outputs: Tensor, width: int, meaning: str) -> None:
     if outputs.shape[1] != width:
         raise ValueError(
             f"criterion {name!r} is for {width} outputs ({meaning}), got {outputs.shape[1]}: "
-            f"set another criterion, or None; those there are: {', '.join(map(repr, CRITERIA))}"
+            f"set criterion to None or another one of {', '.join(map(repr, CRITERIA))}"
         )

@@ -1,4 +1,4 @@
-"""Exact sequences by length, over batches and processes."""
+"""Correct sequences by length, over batches and processes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torchmetrics import Metric
 
 
 class LengthCounter(Metric):
-    """Counts sequences, and those that are right, by the length of their target.
+    """Numbers of sequences and of correct sequences by the length of their target.
 
     Args:
-        longest: the greatest length that is told apart, at least 1; longer sequences count as of this length.
+        longest: Largest length that is counted separately, at least 1. Longer sequences count as sequences of this
+            length.
 
     Raises:
-        ValueError: if ``longest`` is less than 1.
+        ValueError: If ``longest`` is less than 1.
 
     Example:
         >>> counter = LengthCounter(longest=3)
@@ -40,8 +41,8 @@ class LengthCounter(Metric):
         """Count a batch.
 
         Args:
-            correct: bool of shape ``(batch,)``.
-            lengths: lengths of the targets, int64 of shape ``(batch,)``; a sequence of negative length is left out.
+            correct: Whether each sequence is correct, bool of shape ``(batch,)``.
+            lengths: Lengths of the targets, int64 of shape ``(batch,)``. Sequences with a negative length are left out.
         """
         index = lengths.clamp(0, self.longest)
         counted = lengths >= 0
@@ -49,5 +50,5 @@ class LengthCounter(Metric):
         self.right.index_add_(0, index, (correct & counted).long())
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Right sequences and all sequences of each length 0 … ``longest``, int64 of shape ``(longest + 1,)`` each."""
+        """Return the numbers of correct and of all sequences by length, int64 of shape ``(longest + 1,)`` each."""
         return self.right.clone(), self.total.clone()

@@ -1,4 +1,4 @@
-"""Weighted means that do not halt the device."""
+"""Weighted means that do not wait for the device."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torchmetrics import Metric
 
 
 class WeightedMean(Metric):
-    """Σ w x / Σ w over batches and processes; 0 where all weights are 0.
+    """Weighted mean Σ w x / Σ w over batches and processes; 0 if all weights are 0.
 
-    ``torchmetrics.MeanMetric`` looks for NaN at every update, which waits for the device, and leaves the weights out
-    when told not to (``nan_strategy="disable"``, torchmetrics 1.9).
+    ``torchmetrics.MeanMetric`` checks for NaN at every update, which waits for the device. Without this check
+    (``nan_strategy="disable"``) it ignores the weights in torchmetrics 1.9.
 
     Args:
-        *shape: of the values, none for scalars: means of several networks are kept side by side.
+        *shape: Shape of the values, such as the number of networks; nothing for scalars.
 
     Example:
         >>> mean = WeightedMean()
@@ -40,25 +40,25 @@ class WeightedMean(Metric):
         """Add the mean of a batch.
 
         Args:
-            value: the mean, of the metric's shape ``(…)``.
-            weight: its total weight, of the same shape.
+            value: Mean of the batch, of the shape of the metric ``(…)``.
+            weight: Total weight of the batch, of the same shape.
         """
         self.total += value * weight
         self.weight += weight
 
     def compute(self) -> Tensor:
-        """The mean so far."""
+        """Return the mean."""
         return self.total / torch.where(self.weight > 0, self.weight, 1.0)
 
 
 class WeightedSum(Metric):
-    """Σ_i c_i · (mean of term i) over batches and processes, each term a weighted mean of its own.
+    """Sum Σ_i c_i · (mean of term i) over batches and processes, in which each term is a separate weighted mean.
 
-    A loss of several terms, of which one is a mean over steps and another over sequences, is exact so for batches of
-    any size; the mean of the batches' losses is not.
+    This sum is the exact loss for batches of any size if one term is a mean over steps and another one a mean over
+    sequences. The mean of the losses of the batches is not exact.
 
     Args:
-        coefficients: c_i of each term.
+        coefficients: Coefficient c_i of each term.
 
     Example:
         >>> loss = WeightedSum([1.0, 10.0])
@@ -83,13 +83,13 @@ class WeightedSum(Metric):
         """Add the terms of a batch.
 
         Args:
-            values: the terms' means, shape ``(terms,)``.
-            weights: their total weights, shape ``(terms,)``.
+            values: Means of the terms, shape ``(terms,)``.
+            weights: Total weights of the terms, shape ``(terms,)``.
         """
         self.total += values * weights
         self.weight += weights
 
     def compute(self) -> Tensor:
-        """The sum so far."""
+        """Return the sum."""
         means = self.total / torch.where(self.weight > 0, self.weight, 1.0)
         return (means * means.new_tensor(self.coefficients)).sum()

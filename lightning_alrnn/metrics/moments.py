@@ -10,13 +10,13 @@ from lightning_alrnn.analysis.spectrum import PrincipalComponents, components_of
 
 
 class StateMoments(Metric):
-    """Sums of states and of their outer products, from which their principal components follow.
+    """Sums of states and of their outer products, which determine the principal components.
 
-    All valid steps count, none is drawn at random. Sums are in float64: of a million steps they keep variances down to
-    about 1e-12 of the mean square. Memory is M², however many steps there are.
+    All valid steps count. The sums are in float64: with a million steps, they resolve variances down to about 1e-12 of
+    the mean square. The memory is M² for any number of steps.
 
     Args:
-        size: M, the number of units.
+        size: Number M of units.
 
     Example:
         >>> moments = StateMoments(size=2)
@@ -41,8 +41,8 @@ class StateMoments(Metric):
         """Add a batch.
 
         Args:
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
         """
         # first to the metric's device: one without float64 (Apple's MPS) leaves the sums to the CPU
         states, lengths = states.to(self.total.device), lengths.to(self.total.device)
@@ -52,12 +52,12 @@ class StateMoments(Metric):
         self.outer += outer
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars of all batches and processes: the whole ``variance``, and the leading component's ``share`` of it."""
-        found = self._components()
-        return {"variance": found.variance.sum(), "share": found.share[0]}
+        """Return the total ``variance`` and the ``share`` of the leading component, over all batches and processes."""
+        components = self._components()
+        return {"variance": components.variance.sum(), "share": components.share[0]}
 
     def components(self) -> PrincipalComponents:
-        """The principal components of all batches and processes, on the CPU. Call it on every process."""
+        """Return the principal components over all batches and processes, on the CPU. Call this on every process."""
         with self.sync_context():
             return self._components()
 

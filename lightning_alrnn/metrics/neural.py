@@ -1,4 +1,4 @@
-"""Agreement of a model's spike counts with recorded ones, over batches and processes."""
+"""Agreement of modelled and recorded spike counts, over batches and processes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lightning_alrnn.batch import valid_steps
 class SpikeAgreement(Metric):
     """Pearson correlations of rates, coefficients of variation and Fano factors, between data and model.
 
-    Only sums are held, so the memory does not grow with the data. :meth:`compute` gives
+    The metric stores only sums, so the memory does not grow with the data. :meth:`compute` returns
 
-    - ``rate_correlation``: r of the mean counts a bin over all units and conditions (over units alone where there are
-      no conditions). Much of it is that some units fire more than others;
-    - ``tuning_correlation``, with conditions: the same after each unit's mean over conditions was taken off; noise in
-      the recorded means keeps it below 1;
+    - ``rate_correlation``: r of the mean counts per bin over all units and conditions (over units if there are no
+      conditions). It is high already if some units fire more than others;
+    - ``tuning_correlation``, with conditions: the same after the mean of each unit over the conditions is subtracted.
+      Noise in the recorded means keeps it below 1;
     - ``cv_correlation``: r over units of the coefficient of variation, √var / mean, of the counts in bins;
     - ``fano_correlation``: r over units of the Fano factor, var / mean, of the counts in bins.
 
-    Mean and variance of the model are those of its distribution, not of samples. A condition without a trial, and in
-    the last two a unit without a spike, are left out. A correlation is NaN where there are fewer than two pairs.
+    Mean and variance of the model are those of its distribution, not of samples. Conditions without a trial are left
+    out, and so are units without a spike in the last two. A correlation of fewer than two pairs is NaN.
 
     Args:
-        num_units: N.
-        conditions: number of conditions, 0 for none.
+        num_units: Number N of units.
+        conditions: Number of conditions, 0 for none.
 
     Example:
         >>> agreement = SpikeAgreement(num_units=2)
@@ -61,27 +61,27 @@ class SpikeAgreement(Metric):
         """Add a batch.
 
         Args:
-            spikes: recorded counts, shape ``(batch, time, N)``.
-            mean: the model's mean counts, of the same shape.
-            variance: the model's variances of the counts, given its state, of the same shape.
-            lengths: valid bins of each trial, shape ``(batch,)``.
-            group: condition of each trial, shape ``(batch,)``, or ``None``.
+            spikes: Recorded counts, shape ``(batch, time, N)``.
+            mean: Mean counts of the model, of the same shape.
+            variance: Variances of the counts of the model for its state, of the same shape.
+            lengths: Number of valid bins of each trial, shape ``(batch,)``.
+            group: Condition of each trial, shape ``(batch,)``, or ``None``.
         """
         for name, value in sum_spikes(spikes, mean, variance, lengths, group, self.conditions)._asdict().items():
             setattr(self, name, getattr(self, name) + value)
 
     def compute(self) -> dict[str, Tensor]:
-        """The correlations, by name."""
-        found = self._statistics()
-        values = {"rate_correlation": pearson(found.rates, found.expected_rates)}
+        """Return the correlations by name."""
+        statistics = self._statistics()
+        values = {"rate_correlation": pearson(statistics.rates, statistics.expected_rates)}
         if self.conditions:
-            values["tuning_correlation"] = pearson(tuning(found.rates), tuning(found.expected_rates))
-        values["cv_correlation"] = pearson(found.cv, found.expected_cv)
-        values["fano_correlation"] = pearson(found.fano, found.expected_fano)
+            values["tuning_correlation"] = pearson(tuning(statistics.rates), tuning(statistics.expected_rates))
+        values["cv_correlation"] = pearson(statistics.cv, statistics.expected_cv)
+        values["fano_correlation"] = pearson(statistics.fano, statistics.expected_fano)
         return {name: value.to(self.device, torch.float32) for name, value in values.items()}
 
     def statistics(self) -> SpikeStatistics:
-        """The rates and their scatter, of all batches and processes, on the CPU. Call it on every process."""
+        """Return the rates and their variability over all batches and processes. Call this on every process."""
         with self.sync_context():
             return self._statistics()
 
@@ -92,16 +92,17 @@ class SpikeAgreement(Metric):
 
 
 class ConditionAverages(Metric):
-    """Averages over the trials of each condition, bin by bin: spikes, the model's rates, nonlinear units that are on.
+    """Averages over the trials of each condition in each bin: spikes, rates of the model, nonlinear units that are on.
 
     Args:
-        conditions: number of conditions, at least 1; trials without a group are of the first.
-        num_units: N.
-        nonlinear_units: P.
-        max_steps: bins from a trial's start that are held; later ones are left out, so that memory is bounded.
+        conditions: Number of conditions, at least 1. Trials without a group belong to the first one.
+        num_units: Number N of units.
+        nonlinear_units: Number P of nonlinear units.
+        max_steps: Number of bins from the start of a trial that are averaged. Later bins are left out, so that the
+            memory is bounded.
 
     Raises:
-        ValueError: if ``conditions`` or ``max_steps`` is less than 1.
+        ValueError: If ``conditions`` or ``max_steps`` is less than 1.
 
     Example:
         >>> averages = ConditionAverages(conditions=1, num_units=2, nonlinear_units=1)
@@ -140,11 +141,11 @@ class ConditionAverages(Metric):
         """Add a batch.
 
         Args:
-            spikes: recorded counts, shape ``(batch, time, N)``.
-            rates: the model's mean counts, of the same shape.
-            states: the model's states, shape ``(batch, time, M)``.
-            lengths: valid bins of each trial, shape ``(batch,)``.
-            group: condition of each trial, shape ``(batch,)``, or ``None``.
+            spikes: Recorded counts, shape ``(batch, time, N)``.
+            rates: Mean counts of the model, of the same shape.
+            states: States of the model, shape ``(batch, time, M)``.
+            lengths: Number of valid bins of each trial, shape ``(batch,)``.
+            group: Condition of each trial, shape ``(batch,)``, or ``None``.
         """
         steps = min(spikes.shape[1], self.max_steps)
         valid = valid_steps(lengths, steps).unsqueeze(-1)
@@ -164,13 +165,13 @@ class ConditionAverages(Metric):
                 getattr(self, name)[condition, :steps] += chosen.sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
-        """Averages, NaN where a condition has no trial of that length.
+        """Return the averages; NaN if a condition has no trial of that length.
 
         Returns:
-            ``trials``, how many there are of at least so many bins, int64 of shape ``(conditions, max_steps)``;
-            ``spikes`` and ``rates``, mean counts a bin, ``(conditions, max_steps, N)``; ``on``, the share of trials in
-            which each nonlinear unit is on, ``(conditions, max_steps, P)``; ``psth_correlation``, Pearson's r of
-            ``spikes`` and ``rates`` over all units, conditions and bins.
+            ``trials``, the number of trials with at least that many bins, int64 of shape ``(conditions, max_steps)``;
+            ``spikes`` and ``rates``, the mean counts per bin, ``(conditions, max_steps, N)``; ``on``, the share of
+            trials in which each nonlinear unit is on, ``(conditions, max_steps, P)``; ``psth_correlation``, Pearson's r
+            of ``spikes`` and ``rates`` over all units, conditions and bins.
         """
         trials = self.trials.unsqueeze(-1)
         spikes, rates, on = self.spikes / trials, self.rates / trials, self.on / trials

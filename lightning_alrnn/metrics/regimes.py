@@ -31,15 +31,15 @@ _ROWS_AND_COUNTS = tuple(zip(PackedCounts._fields[::2], PackedCounts._fields[1::
 
 
 class RegimeCounter(Metric):
-    """Counts the linear regimes that states visit, the transitions between them, and the regimes of each group.
+    """Counts of the linear regimes that states visit, of their transitions, and of the regimes of each group.
 
-    An update does not wait for the device: how many regimes a batch has is known only when they are counted, so that
-    batches are kept, packed, and counted some 2^20 states at a time and when the counts are asked for.
+    An update does not wait for the device. It packs and stores the batch; the stored batches are counted together,
+    about 2^20 states at a time and whenever the counts are needed.
 
     Args:
-        nonlinear_units: P.
-        max_regimes: how many regimes, how many transitions, and how many regimes of all groups, are kept on a process.
-            Beyond it the rarest are dropped, so that memory stays bounded; counts up to it are exact.
+        nonlinear_units: Number P of nonlinear units.
+        max_regimes: Largest number of regimes, of transitions, and of regimes of all groups that a process stores. If
+            there are more, the rarest are dropped, so that the memory is bounded; up to this number, counts are exact.
 
     Example:
         >>> counter = RegimeCounter(nonlinear_units=1)
@@ -82,9 +82,9 @@ class RegimeCounter(Metric):
         """Count a batch.
 
         Args:
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-            group: index of each sequence's group, int64 of shape ``(batch,)``; ``None`` where there are none.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: Index of the group of each sequence, int64 of shape ``(batch,)``; ``None`` without groups.
         """
         self.waiting.append(pack_bits(regime_bits(states, self.nonlinear_units)))
         self.waiting_lengths.append(lengths)
@@ -93,20 +93,20 @@ class RegimeCounter(Metric):
             self._count()
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars of all batches and processes: the fields of :class:`RegimeSummary`."""
+        """Return the fields of :class:`RegimeSummary` over all batches and processes."""
         return {name: torch.tensor(value) for name, value in summarize_regimes(self._regimes())._asdict().items()}
 
     def regimes(self) -> RegimeCounts:
-        """The counts of all batches and processes, on the CPU. Call it on every process."""
+        """Return the counts over all batches and processes, on the CPU. Call this method on every process."""
         with self.sync_context():
             return self._regimes()
 
     def group_occupancy(self, groups: int | None = None) -> GroupOccupancy:
-        """The regimes of each group, of all batches and processes, on the CPU. Call it on every process.
+        """Return the regimes of each group over all batches and processes, on the CPU. Call this on every process.
 
         Args:
-            groups: how many groups there are; ``None`` lists those that occur. Of more than 64 groups those with most
-                steps are listed.
+            groups: Number of groups; ``None`` lists the groups that occur. If there are more than 64 groups, those with
+                the most steps are listed.
         """
         with self.sync_context():
             return group_occupancy(self._packed(), self.nonlinear_units, groups, _MAX_GROUPS)
@@ -124,7 +124,7 @@ class RegimeCounter(Metric):
         )
 
     def sync(self, *args: object, **kwargs: object) -> None:
-        """Gather the counts of all processes, each merged first and none without an entry."""
+        """Gather the counts of all processes."""
         self._count()
         if not self.codes:  # a process without data must still send tensors of the right type and width
             self._append(no_counts(self.nonlinear_units, self.device))

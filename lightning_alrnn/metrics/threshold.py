@@ -1,4 +1,4 @@
-"""From when on a network counts as having learned its task, and when its training may end."""
+"""Rules that say whether a network has learned its task and whether its training may end."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _LOWER = 0.01
 
 
 def reaches_threshold(scores: Mapping[str, float]) -> bool:
-    """Whether the scores of a validation reach the threshold: nine tenths of what there is to learn.
+    """Return whether the scores of a validation reach the threshold.
 
-    The threshold is 0.9 for ``val/sequence_accuracy``, or for ``val/accuracy`` where there is none of these; for
-    ``val/mse`` it is 10 % of ``val/constant_mse``, the error of the best constant prediction.
+    The threshold is 0.9 for ``val/sequence_accuracy`` or, without it, for ``val/accuracy``. For ``val/mse`` it is 10 %
+    of ``val/constant_mse``, the error of the best constant prediction.
 
     Args:
-        scores: metrics of a validation by key.
+        scores: Metrics of a validation by key.
 
     Returns:
-        ``False`` also where there is none of these metrics.
+        Whether the threshold is reached; ``False`` if there are none of these metrics.
 
     Example:
         >>> reaches_threshold({"val/accuracy": 0.95}), reaches_threshold({"val/mse": 0.2, "val/constant_mse": 1.0})
@@ -56,19 +56,19 @@ def has_threshold(scores: Mapping[str, float]) -> bool:
 
 
 class LearningWatch:
-    """Follows the validations of a network: when it reached the threshold, and whether its training may end.
+    """Follow the validations of a network: when it reaches the threshold, and whether its training may end.
 
     Args:
-        max_epochs: how many epochs the network is trained for at most; ``None`` or -1 where there is no limit.
-        stop_when: ``None``, training goes on to its end; "solved", it may end once three validations in a row reach the
-            threshold (see :func:`reaches_threshold`); "plateau", it may end once ``val/task_loss`` was not lowered by
-            1 % for a quarter of ``max_epochs``, at least ten epochs.
+        max_epochs: Largest number of training epochs; ``None`` or -1 for no limit.
+        stop_when: Rule that ends training early. "solved": three validations in a row reach the threshold (see
+            :func:`reaches_threshold`). "plateau": ``val/task_loss`` has not decreased by 1 % for a quarter of
+            ``max_epochs``, and at least for ten epochs. ``None``: no rule.
 
     Attributes:
-        epochs_to_threshold: number of epochs after which a validation first reached the threshold, or ``None``.
+        epochs_to_threshold: Number of epochs after which a validation first reached the threshold, or ``None``.
 
     Raises:
-        ValueError: if ``stop_when`` is another word.
+        ValueError: If ``stop_when`` is unknown.
 
     Example:
         >>> watch = LearningWatch(max_epochs=40, stop_when="solved")
@@ -89,11 +89,11 @@ class LearningWatch:
         self._lowered = 0
 
     def update(self, epochs: int, scores: Mapping[str, float]) -> bool:
-        """Take note of a validation.
+        """Add a validation.
 
         Args:
-            epochs: how many epochs the network was trained for by then.
-            scores: metrics of the validation by key.
+            epochs: Number of epochs that the network was trained for.
+            scores: Metrics of the validation by key.
 
         Returns:
             Whether training may end.
@@ -110,15 +110,15 @@ class LearningWatch:
         return self._stop_when == "plateau" and epochs - self._lowered >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What was noted, for checkpoints."""
+        """Return the state, for checkpoints."""
         names = ("epochs_to_threshold", "_in_a_row", "_lowest", "_lowered")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was noted.
+        """Load a state.
 
         Args:
-            state: of :meth:`state_dict`.
+            state: Result of :meth:`state_dict`.
         """
         for name, value in state.items():
             setattr(self, name, value)

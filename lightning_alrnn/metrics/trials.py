@@ -1,4 +1,4 @@
-"""Right answers by trial and by group."""
+"""Accuracies over trials and groups."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torchmetrics import Metric
 
 
 class TrialAccuracy(Metric):
-    """Σ right / Σ counted predictions, over all trials and over those of each group.
+    """Share of correct predictions over all trials and over those of each group.
 
-    A trial is a sequence with one prediction, or with one at each of several steps. Sums are whole numbers, so the
+    A trial is a sequence with one prediction or with predictions at several steps. The sums are whole numbers, so the
     result is exact for any batches and any number of processes. An update does not wait for the device.
 
     Args:
-        group_names: names of the groups, in the order of their indices.
-        whole_sequences: whether to compute ``sequence_accuracy`` too, the share of trials with every counted
-            prediction right, among trials that have one.
+        group_names: Names of the groups, in the order of their indices.
+        whole_sequences: Whether to compute also ``sequence_accuracy``, the share of trials in which every counted
+            prediction is correct, among trials with a counted prediction.
 
     Raises:
-        ValueError: if two groups have one name.
+        ValueError: If two groups have the same name.
 
     Example:
         >>> accuracy = TrialAccuracy(["go", "no-go", "never drawn"], whole_sequences=True)
@@ -60,10 +60,10 @@ class TrialAccuracy(Metric):
         """Add a batch.
 
         Args:
-            right: how many counted predictions of each trial are right, int64 of shape ``(batch,)``.
-            counted: how many predictions of each trial count, int64 of shape ``(batch,)``.
-            group: index of each trial's group, shape ``(batch,)``; a trial of none of the named groups, or without a
-                group, counts in the mean over all trials alone.
+            right: Number of correct predictions of each trial among those that count, int64 of shape ``(batch,)``.
+            counted: Number of predictions of each trial that count, int64 of shape ``(batch,)``.
+            group: Index of the group of each trial, shape ``(batch,)``. Trials without a named group count only in the
+                mean over all trials.
         """
         self.right += right.sum()
         self.counted += counted.sum()
@@ -76,9 +76,10 @@ class TrialAccuracy(Metric):
             self.group_counted += (belongs * counted).sum(dim=1)
 
     def compute(self) -> dict[str, Tensor]:
-        """``accuracy``, ``sequence_accuracy`` if asked for, and ``accuracy/<group>`` of each group.
+        """Return ``accuracy``, optionally ``sequence_accuracy``, and ``accuracy/<group>`` of each group.
 
-        A mean over nothing is NaN: 0 would read as failure, and keys must not depend on what was drawn.
+        The accuracy of a group without trials is NaN, because 0 would mean failure and the keys must always be the
+        same.
         """
         values = {"accuracy": self.right / self.counted}
         if self.whole_sequences:

@@ -10,11 +10,11 @@ from lightning_alrnn.analysis.units import UnitStatistics, count_units, unit_sta
 
 
 class UnitActivity(Metric):
-    """How often each nonlinear unit is on, and how often it switches.
+    """Numbers of steps in which each nonlinear unit is on and in which it switches.
 
     Args:
-        nonlinear_units: P.
-        threshold: ε, the share of steps from which a unit that switches counts as active.
+        nonlinear_units: Number P of nonlinear units.
+        threshold: Share ε of steps in which a unit must switch to be active.
 
     Example:
         >>> activity = UnitActivity(nonlinear_units=1)
@@ -43,8 +43,8 @@ class UnitActivity(Metric):
         """Count a batch.
 
         Args:
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
         """
         on, switches, steps, moves = count_units(states, lengths, self.nonlinear_units)
         self.on += on
@@ -53,12 +53,13 @@ class UnitActivity(Metric):
         self.moves += moves
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars of all batches and processes: the fields of :class:`UnitStatistics` that are numbers."""
-        found = self._statistics()
-        return {name: torch.tensor(getattr(found, name)) for name in ("active", "always_on", "always_off", "mean_duty")}
+        """Return the scalar fields of :class:`UnitStatistics` over all batches and processes."""
+        names = ("active", "always_on", "always_off", "mean_duty")
+        statistics = self._statistics()
+        return {name: torch.tensor(getattr(statistics, name)) for name in names}
 
     def statistics(self) -> UnitStatistics:
-        """The statistics of all batches and processes, on the CPU. Call it on every process."""
+        """Return the statistics over all batches and processes, on the CPU. Call this method on every process."""
         with self.sync_context():
             return self._statistics()
 

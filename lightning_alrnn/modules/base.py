@@ -1,4 +1,4 @@
-"""What the LightningModules share: steps, losses as exact means, optimizers, checkpoints, a stop on divergence."""
+"""Base class of the LightningModules: steps, losses as exact means, optimizers, checkpoints, a stop on divergence."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ _PROGRESS_STEPS = 50
 
 
 class SequenceModule(LightningModule):
-    """Base of the LightningModules.
+    """Base class of the LightningModules.
 
     A subclass implements :meth:`_step` and :meth:`regularization` and sets ``train_metrics``, ``val_metrics`` and
-    ``test_metrics``, each a ``ModuleDict`` of metrics with those of :meth:`configure_losses` among them.
+    ``test_metrics``. Each is a ``ModuleDict`` of metrics that includes those of :meth:`configure_losses`.
 
     Args:
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
+        optimizer: Function that makes the optimizer from the parameters.
+        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
+            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
 
     Raises:
-        MisconfigurationException: in ``setup``, under FSDP.
+        MisconfigurationException: In ``setup``, if the strategy is FSDP.
     """
 
     def __init__(self, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None) -> None:
@@ -58,8 +59,8 @@ class SequenceModule(LightningModule):
         strategy = self.trainer.strategy
         if isinstance(strategy, FSDPStrategy):
             raise MisconfigurationException(
-                f"{type(self).__name__} does not run under FSDP: each process would hold a slice of A, W and h, which "
-                "the callbacks and the divergence guard read whole. These networks fit on any device: use "
+                f"{type(self).__name__} does not run under FSDP: each process would have a slice of A, W and h, but "
+                "the callbacks and the divergence guard need the whole matrices. These networks fit on any device: use "
                 "strategy='ddp'"
             )
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
@@ -70,14 +71,14 @@ class SequenceModule(LightningModule):
 
     @abstractmethod
     def regularization(self) -> Tensor:
-        """What is added to the task's loss, a scalar."""
+        """Return the term that is added to the loss of the task, a scalar."""
 
     @abstractmethod
     def _step(self, stage: Split, batch: Any) -> dict[str, Any]:
-        """The loss of a batch and what callbacks look at."""
+        """Return the loss of a batch and the values for the callbacks."""
 
     def configure_losses(self) -> dict[str, Metric]:
-        """Running means of the loss and its parts, logged in every stage."""
+        """Return the running means of the loss and its parts, which every stage logs."""
         return {name: WeightedMean() for name in ("loss", "task_loss", "regularization")}
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class SequenceModule(LightningModule):
         return self._step("test", batch)
 
     def parameter_groups(self) -> Any:
-        """What the optimizer is called with: parameters, or dicts of parameters and their options."""
+        """Return the argument of the optimizer: parameters, or dicts of parameters and their options."""
         return self.parameters()
 
     def configure_optimizers(self) -> Any:
@@ -104,17 +105,18 @@ class SequenceModule(LightningModule):
         }
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the best and the last weights where the Trainer keeps the last alone; resume exactly; stop divergence.
+        """Save the best and the last checkpoint, resume exactly, and stop on divergence.
 
-        ``last.ckpt`` is written at the end of each epoch, every 1,000 steps and when SIGTERM stops the run.
+        The checkpoints replace the default one of the Trainer. ``last.ckpt`` is written at the end of each epoch, every
+        1,000 steps and when SIGTERM stops the run.
         """
         checkpoints = self.trainer.checkpoint_callbacks
-        given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        guards = [] if any(isinstance(callback, DivergenceGuard) for callback in given) else [DivergenceGuard()]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        guards = [] if any(isinstance(callback, DivergenceGuard) for callback in callbacks) else [DivergenceGuard()]
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
             return [ExactResume(), *guards, SignalsAtStepEnd()]
         # one with save_last=True writes last.ckpt only when it writes another best one
-        kept = [
+        added = [
             ExactResume(),
             *guards,
             SignalsAtStepEnd(),
@@ -122,8 +124,8 @@ class SequenceModule(LightningModule):
             ModelCheckpoint(filename="last", enable_version_counter=False),
         ]
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
-            return kept
-        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *kept]
+            return added
+        return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *added]
 
     def on_train_batch_end(self, outputs: Any, batch: AnyBatch, batch_idx: int) -> None:
         if (batch_idx + 1) % _PROGRESS_STEPS == 0:
@@ -245,13 +247,13 @@ def check_is_batch(batch: object) -> None:
     """Raise unless a batch is a :class:`SequenceBatch`."""
     if isinstance(batch, NeuralBatch):
         raise TypeError(
-            "a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got a NeuralBatch, which holds "
-            "spikes: use ALRNNNeural for it, or a DataModule without spikes"
+            "a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got a NeuralBatch, which has "
+            "spikes: use ALRNNNeural, or a DataModule without spikes"
         )
     if not isinstance(batch, SequenceBatch):
         raise TypeError(
             f"a batch must be a lightning_alrnn.SequenceBatch(inputs, targets, lengths), got {type(batch).__name__}: "
-            "let the loader's collate_fn return one, or use the Arrays DataModule"
+            "return one from the collate_fn of the DataLoader, or use the Arrays DataModule"
         )
 
 

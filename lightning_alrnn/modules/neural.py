@@ -44,14 +44,14 @@ _FREE_TERMS = ("prediction", "choice")
 
 
 class NeuralPrediction(NamedTuple):
-    """What the network makes of a batch's inputs, running freely.
+    """Output of a freely running :class:`ALRNNNeural` for a batch.
 
     Attributes:
-        outputs: scores of the choices at each trial's own last bin, shape ``(batch, choices)``.
-        classes: the most likely choice, int64 of shape ``(batch,)``.
-        rates: mean spike counts a bin, shape ``(batch, time, N)``; zero past a trial's length.
-        states: z_1 … z_T, shape ``(batch, time, M)``; zero past a trial's length.
-        lengths: valid bins of each trial, int64 of shape ``(batch,)``.
+        outputs: Scores of the choices at the last bin of each trial, shape ``(batch, choices)``.
+        classes: Most likely choice, int64 of shape ``(batch,)``.
+        rates: Mean spike counts per bin, shape ``(batch, time, N)``; zero after the end of a trial.
+        states: States z_1 … z_T, shape ``(batch, time, M)``; zero after the end of a trial.
+        lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``.
     """
 
     outputs: Tensor
@@ -62,66 +62,68 @@ class NeuralPrediction(NamedTuple):
 
 
 class ALRNNNeural(SequenceModule):
-    r"""An AL-RNN that is driven by a task's inputs, and from whose states spikes and choice are read.
+    r"""AL-RNN that models the spikes and the choices of recorded trials, driven by the inputs of the task.
 
-    An encoder makes states ẑ of the recorded spikes. In training the network is drawn towards them
-    (:func:`generalized_teacher_forcing`), its own states being z. The loss is
+    An encoder maps the recorded spikes to states ẑ. In training, the states z of the network are moved towards them
+    (:func:`generalized_teacher_forcing`). The loss is
 
     .. math:: 0.15\, L_{prediction} + 0.15\, L_{encoder} + 10^{-5} L_{consistency} + 6\, L_{choice}
 
-    - prediction: −log p(spikes | z) of all units together, in nats a bin, the mean over valid bins;
+    - prediction: −log p(spikes | z) of all units together, in nats per bin, as the mean over valid bins;
     - encoder: −log p(spikes | ẑ), likewise;
-    - consistency: ‖z − ẑ‖², the mean over valid bins;
-    - choice: cross-entropy of the choice, read from z at each trial's own last bin;
+    - consistency: ‖z − ẑ‖², as the mean over valid bins;
+    - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
-    and the manifold-attractor regularisation, if asked for (see :class:`ALRNNModule`).
+    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`).
 
-    Validation, test and prediction let the network run freely: it starts as ``initial_state`` says and is driven by the
-    inputs alone. It sees no spikes. Their loss is 0.15 prediction + 6 choice of that run, so that the best epoch
-    (lowest ``val/task_loss``) is the one whose own dynamics explain spikes and choices best. Spikes are looked at in
-    ``accuracy_forced`` alone, all of a trial's, by the encoder.
+    In validation, test and prediction, the network runs freely: it starts from ``initial_state``, is driven by the
+    inputs and sees no spikes. The loss of such a run is 0.15 prediction + 6 choice, so the best epoch (lowest
+    ``val/task_loss``) is the one whose free dynamics explain spikes and choices best. Only ``accuracy_forced`` uses the
+    spikes of the trial.
 
-    Logged, each over an epoch and all processes: ``train/loss``, ``train/task_loss``, ``train/regularization``, the
-    four terms ``train/prediction``, ``train/encoder``, ``train/consistency``, ``train/choice``, and ``train/alpha``.
-    In validation and test (here ``val/``), of the free-running network:
+    The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms ``train/prediction``,
+    ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``, over an epoch and all processes.
+    Validation and test log these values of the freely running network (here with ``val/``):
 
     - ``val/loss``, ``val/task_loss``, ``val/regularization``, ``val/prediction``, ``val/choice``;
-    - ``val/accuracy``: share of right choices; ``val/accuracy/<group>`` for each of ``group_names``, NaN for one
-      without a trial;
-    - ``val/accuracy_forced``: the same with teacher forcing by ``alpha``, as choices were read in the reference;
+    - ``val/accuracy``: share of correct choices, and ``val/accuracy/<group>`` for each of ``group_names``; NaN for a
+      group without a trial;
+    - ``val/accuracy_forced``: the same with teacher forcing with ``alpha``, as in the reference;
     - ``val/rate_correlation``, ``val/tuning_correlation`` (with groups), ``val/cv_correlation``,
-      ``val/fano_correlation``: Pearson's r of data and model, see :class:`SpikeAgreement`.
+      ``val/fano_correlation``: Pearson's r between data and model, see :class:`SpikeAgreement`.
 
-    The callback :class:`NeuralFit`, with its figures, comes with it, unless the Trainer has one already.
+    The module adds the callback :class:`NeuralFit`, unless the Trainer has one.
 
     Args:
-        input_size: K, the number of input channels.
-        output_size: number of choices.
-        num_units: N, the number of recorded units.
-        hidden_size: M, the number of units of the network, at least 2.
-        nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M).
-        observation: "poisson", or with a dispersion of each unit "negative_binomial" or "generalized_poisson".
-        alpha: α, the strength of teacher forcing, from 0 (none) to 1.
-        alpha_end: α at the end of the annealing; ``None`` keeps it as it is.
-        alpha_epochs: epochs in which α goes linearly from ``alpha`` to ``alpha_end``, where it stays; with
-            ``alpha_end`` only.
-        interval: bins from one forced state to the next.
-        prediction_weight: weight of the prediction term.
-        encoder_weight: weight of the encoder term.
-        consistency_weight: weight of the consistency term.
-        choice_weight: weight of the choice term.
-        mar_strength: τ, the strength of the regularisation; 0 for none.
-        mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
-        group_names: names of the conditions in ``NeuralBatch.group``; ``None`` for none.
-        optimizer: called with the parameters.
-        encoder_lr: learning rate of the encoder, the observation model and the choice's readout; ``None`` for that of
-            the ``optimizer``.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: see :class:`ALRNN`.
+        input_size: Number K of input channels.
+        output_size: Number of choices.
+        num_units: Number N of recorded units.
+        hidden_size: Number M of units of the network, at least 2.
+        nonlinear_units: Number P of rectified units (0 ≤ P ≤ M).
+        observation: Distribution of the spike counts, "poisson", "negative_binomial" or "generalized_poisson". The last
+            two learn a dispersion for each unit.
+        alpha: Strength α of teacher forcing, from 0 (none) to 1.
+        alpha_end: Value of α at the end of the annealing; ``None`` keeps α constant.
+        alpha_epochs: Number of epochs in which α changes linearly from ``alpha`` to ``alpha_end``; for ``alpha_end``
+            only.
+        interval: Number of bins from one forced state to the next.
+        prediction_weight: Weight of the prediction term.
+        encoder_weight: Weight of the encoder term.
+        consistency_weight: Weight of the consistency term.
+        choice_weight: Weight of the choice term.
+        mar_strength: Strength τ of the regularisation; 0 for none.
+        mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
+        group_names: Names of the conditions in ``NeuralBatch.group``; ``None`` for no conditions.
+        optimizer: Function that makes the optimizer from the parameters.
+        encoder_lr: Learning rate of the encoder, the observation model and the readout of the choice; ``None`` for that
+            of the ``optimizer``.
+        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
+            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        **options: Options of the :class:`ALRNN`.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If an option is unknown.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNNeural(input_size=8, output_size=2, num_units=29)
@@ -129,7 +131,7 @@ class ALRNNNeural(SequenceModule):
         torch.Size([4, 40, 29])
 
     Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); the forcing: Hess et al., ICML 2023 (arXiv:2306.04406).
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); teacher forcing: Hess et al., ICML 2023 (arXiv:2306.04406).
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class ALRNNNeural(SequenceModule):
                 raise ValueError(f"{name} must lie between 0 (free running) and 1, got {value}")
         if (alpha_end is None) != (alpha_epochs is None) or (alpha_epochs is not None and alpha_epochs < 1):
             raise ValueError(
-                "annealing needs both alpha_end and alpha_epochs (at least 1), and a constant alpha neither; "
+                "annealing needs both alpha_end and alpha_epochs (at least 1), and a constant alpha needs neither; "
                 f"got alpha_end={alpha_end}, alpha_epochs={alpha_epochs}"
             )
         if interval < 1:
@@ -214,10 +216,10 @@ class ALRNNNeural(SequenceModule):
         self.test_spikes = SpikeAgreement(num_units, len(names))
 
     def configure_losses(self, terms: Sequence[str] = _TERMS) -> dict[str, Metric]:
-        """The loss and its parts, of which it is the sum also over an epoch of trials of different lengths.
+        """Return the metrics of the loss and its parts. The loss is their sum also for trials of different lengths.
 
         Args:
-            terms: names of the terms of the task's loss.
+            terms: Names of the terms of the loss.
 
         Returns:
             Metrics by key, without the stage.
@@ -231,16 +233,16 @@ class ALRNNNeural(SequenceModule):
         }
 
     def configure_metrics(self) -> dict[str, Metric]:
-        """Metrics of validation and test beyond the losses and those over trials and spikes, by name."""
+        """Return the metrics of validation and test by name, except losses and metrics over trials and spikes."""
         return {"accuracy_forced": WeightedMean()}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The checkpoints of :class:`SequenceModule`, and :class:`NeuralFit`."""
-        given = any(isinstance(callback, NeuralFit) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [*super().configure_callbacks(), *([] if given else [NeuralFit()])]
+        """Return the callbacks of :class:`SequenceModule` and :class:`NeuralFit`."""
+        has_fit = any(isinstance(callback, NeuralFit) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [*super().configure_callbacks(), *([] if has_fit else [NeuralFit()])]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The AL-RNN's parameters, and all others with their own learning rate."""
+        """Return the parameters of the AL-RNN, and all other parameters with ``encoder_lr``."""
         core = set(self.core.parameters())
         rest: dict[str, Any] = {"params": [parameter for parameter in self.parameters() if parameter not in core]}
         if self.encoder_lr is not None:
@@ -248,11 +250,11 @@ class ALRNNNeural(SequenceModule):
         return [{"params": list(self.core.parameters())}, rest]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> NeuralPrediction:
-        """Run freely.
+        """Run the network freely.
 
         Args:
-            inputs: shape ``(batch, time, K)``.
-            lengths: valid bins of each trial, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Inputs, shape ``(batch, time, K)``.
+            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         """
         states, last = self.core(inputs, lengths=lengths)
         outputs = self.readout(last)
@@ -263,18 +265,18 @@ class ALRNNNeural(SequenceModule):
         return NeuralPrediction(outputs, outputs.argmax(dim=-1), rates, states, lengths)
 
     def alpha_at(self, epoch: int) -> float:
-        """The strength of teacher forcing in an epoch.
+        """Return the strength of teacher forcing in an epoch.
 
         Args:
-            epoch: counted from 0.
+            epoch: Number of the epoch, from 0.
 
         Returns:
-            α, from ``alpha`` in epoch 0 to ``alpha_end`` from ``alpha_epochs`` on.
+            Strength α, from ``alpha`` in epoch 0 to ``alpha_end`` in epoch ``alpha_epochs`` and later.
         """
         return self.alpha + (self.alpha_end - self.alpha) * min(epoch / self.alpha_epochs, 1.0)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalty, a scalar."""
+        """Return τ times the manifold-attractor penalty, a scalar."""
         if self.mar_strength == 0:
             return torch.zeros((), device=self.device)
         return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
@@ -376,8 +378,8 @@ def _check_batch(batch: object, num_units: int) -> None:
     if not isinstance(batch, NeuralBatch):
         raise TypeError(
             "a batch must be a lightning_alrnn.NeuralBatch(inputs, spikes, targets, lengths), got "
-            f"{type(batch).__name__}: use a DataModule with spikes, such as StimulusSelection(neural=True), or let the "
-            "loader's collate_fn return one"
+            f"{type(batch).__name__}: use a DataModule with spikes, such as StimulusSelection(neural=True), or return "
+            "one from the collate_fn of the DataLoader"
         )
     expected = (*batch.inputs.shape[:2], num_units)
     if tuple(batch.spikes.shape) != expected or not batch.spikes.is_floating_point():

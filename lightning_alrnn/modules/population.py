@@ -81,40 +81,40 @@ class _Pass(nn.Module):
 class PopulationModule(LightningModule):
     """Train several networks of one architecture in one step.
 
-    Every member is trained as it would be alone: by its own loss on its own data, with its own gradient clipping
-    (``Trainer(gradient_clip_val=…)`` is applied to each), learning rate and schedule. Members may differ in P, in
-    their initial weights, in ``mar_strength`` and in the learning rate. A member whose loss, gradient or states are no
-    longer finite (or exceed the limits of :class:`DivergenceGuard`) keeps the weights that it had, and no other member
-    changes by a bit.
+    Every member is trained as if it were alone: with its own data, loss, gradient clipping
+    (``Trainer(gradient_clip_val=…)`` applies to each member), learning rate and schedule. Members may differ in P,
+    initial weights, ``mar_strength`` and learning rate. If the loss, the gradient or the states of a member are not
+    finite (or exceed the limits of :class:`DivergenceGuard`), it keeps its last weights, and no bit of the other
+    members changes.
 
-    All members run in one call (:func:`torch.vmap`) where that is faster, and one after the other where there is a
-    convolution or a core other than the ALRNN, or where ``vmap`` refuses; which of them is said once.
+    All members run in one call (:func:`torch.vmap`) if that is faster. Networks with a convolution or with a core other
+    than the ALRNN, or that ``vmap`` does not support, run one after the other. A line in the log says which.
 
-    Logged are the medians over the members that have not diverged, ``train/loss`` and ``val/task_loss``, and their
-    number, ``population/alive``. The values of each member are in :attr:`scores`. Regimes, units and fixed points of
-    the members are logged by :class:`~lightning_alrnn.callbacks.MemberCallbacks`.
+    The module logs the medians ``train/loss`` and ``val/task_loss`` over the members that have not diverged, and their
+    number, ``population/alive``. :attr:`scores` has the values of each member. The callback
+    :class:`~lightning_alrnn.callbacks.MemberCallbacks` logs the regimes, units and fixed points of the members.
 
     Args:
-        members: networks as they would be trained alone, on the CPU. They are trained in place.
-        stop_when: when the training of a member ends before that of the others: "solved" or "plateau", see
-            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None``, it does not. A member that has stopped costs no
-            more time; training ends once all have stopped or diverged.
-        cuda_graph: whether forward and backward pass of a training step are replayed from a CUDA graph, which spares
-            the host's time where networks are few and small. It needs a GPU; ``make gpu`` tells whether it pays there.
-            Where the Trainer accumulates gradients, steps run without it.
+        members: Networks on the CPU. They are trained in place.
+        stop_when: Rule that ends the training of a member before that of the others, "solved" or "plateau", see
+            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None`` for no rule. A stopped member costs no more time.
+            Training ends once all members have stopped or diverged.
+        cuda_graph: Whether to replay the forward and backward pass of a training step from a CUDA graph, which saves
+            time on the host if networks are few and small. It needs a GPU; ``make gpu`` says whether it is faster.
+            Steps run without the graph if the Trainer accumulates gradients.
 
     Attributes:
-        scores: the values of each member's last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
-        diverged: epoch in which each member diverged, ``None`` where it has not.
-        best_epoch: epoch of each member's lowest ``val/task_loss``, ``None`` before the first validation.
-        best_step: number of steps that it was trained for by then.
-        epochs: how many epochs each member was trained for.
-        steps: how many steps it was trained for by the end of these.
-        watches: of each member, with its ``epochs_to_threshold``.
+        scores: Values of each member in its last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
+        diverged: Epoch in which each member diverged, or ``None``.
+        best_epoch: Epoch with the lowest ``val/task_loss`` of each member, ``None`` before the first validation.
+        best_step: Number of training steps of each member up to the end of its best epoch.
+        epochs: Number of epochs that each member was trained for.
+        steps: Number of training steps of each member up to the end of these epochs.
+        watches: :class:`~lightning_alrnn.metrics.LearningWatch` of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: if there is no member, members differ in what they cannot, or ``stop_when`` is another word; in
-            ``setup`` if there are several processes, or no GPU for ``cuda_graph``.
+        ValueError: If there is no member, members differ in other options, or ``stop_when`` is unknown. In ``setup``,
+            if there are several processes, or no GPU for ``cuda_graph``.
 
     Example:
         >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
@@ -176,12 +176,12 @@ class PopulationModule(LightningModule):
 
     @property
     def alive(self) -> list[bool]:
-        """Whether each member is well so far."""
+        """Whether each member has not diverged."""
         return self._alive.tolist()
 
     @property
     def stopped(self) -> list[bool]:
-        """Whether the training of each member has come to an early end."""
+        """Whether the training of each member has ended early."""
         return self._stopped.tolist()
 
     @classmethod
@@ -192,20 +192,20 @@ class PopulationModule(LightningModule):
         cuda_graph: bool = False,
         **options: Any,
     ) -> PopulationModule:
-        """A population of networks that have their options in common, but for what is listed.
+        """Make a population of networks that share most options.
 
         Args:
-            differences: for each member the options that it has for itself, such as ``nonlinear_units`` and
-                ``mar_strength``, and ``seed``, which its initial weights are drawn with (0 where there is none).
-            stop_when: as for the constructor.
-            cuda_graph: as for the constructor.
-            **options: those of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
+            differences: Options of each member, such as ``nonlinear_units`` and ``mar_strength``, and the ``seed`` of
+                its initial weights (default 0).
+            stop_when: Rule that ends the training of a member, see the constructor.
+            cuda_graph: Whether to use a CUDA graph, see the constructor.
+            **options: Options of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
 
         Returns:
             The population.
 
         Raises:
-            ValueError: if members differ in what they cannot.
+            ValueError: If members differ in other options than they may.
 
         Example:
             >>> differences = [{"nonlinear_units": P, "seed": seed} for P in (0, 5) for seed in range(3)]
@@ -218,22 +218,24 @@ class PopulationModule(LightningModule):
         members = []
         with torch.random.fork_rng(devices=()):
             for difference in differences:
-                own = {**options, **difference}
-                torch.manual_seed(own.pop("seed", 0))
-                members.append(ALRNNModule(**(own | {"encoder": copy.deepcopy(own.get("encoder"))})))
+                member_options = {**options, **difference}
+                torch.manual_seed(member_options.pop("seed", 0))
+                members.append(
+                    ALRNNModule(**(member_options | {"encoder": copy.deepcopy(member_options.get("encoder"))}))
+                )
         return cls(members, stop_when, cuda_graph)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
-        """The networks as ordinary modules.
+        """Return the networks as ordinary modules.
 
         Args:
-            weights: "last", or "best" for those of the epoch with the lowest ``val/task_loss``.
+            weights: Epoch of the weights: "last", or "best" for the epoch with the lowest ``val/task_loss``.
 
         Returns:
-            The modules that the population was made of, with these weights.
+            The modules that the population was made from, with these weights.
 
         Raises:
-            ValueError: if ``weights`` is another word.
+            ValueError: If ``weights`` is neither "last" nor "best".
         """
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
@@ -260,45 +262,45 @@ class PopulationModule(LightningModule):
 
     @torch.no_grad()
     def load_best(self) -> None:
-        """Go back to each member's best weights, for ``trainer.validate`` and ``trainer.test`` after a fit."""
+        """Load the best weights of each member, for ``trainer.validate`` and ``trainer.test`` after a fit."""
         for i, value in enumerate(self.stack):
             value.copy_(getattr(self, f"_best_{i}"))
 
     def optimizer_of(self, member: int) -> Optimizer:
-        """The idle optimizer of a member, which holds its learning rates. In a fit, or after it.
+        """Return the optimizer with the learning rates of a member, during or after a fit.
 
         Args:
-            member: number of the member.
+            member: Index of the member.
 
         Returns:
-            The optimizer, without a state.
+            The optimizer, which takes no steps and has no state.
         """
         return self._optimizers[member]
 
     def optimizer_states(self, member: int) -> dict[str, list[dict[str, Any]]]:
-        """The states of a member's optimizer and learning-rate scheduler. In a fit, or after it.
+        """Return the states of the optimizer and the scheduler of a member, during or after a fit.
 
         Args:
-            member: number of the member.
+            member: Index of the member.
 
         Returns:
-            ``optimizer_states`` and ``lr_schedulers`` as the member's own checkpoint would have them.
+            ``optimizer_states`` and ``lr_schedulers``, as in the checkpoint of a single network.
         """
         state = self.trainer.optimizers[0].state
         network, optimizer = self.networks[member], self._optimizers[member]
         names = {id(value): name for name, value in network.named_parameters()}
         stacked = dict(zip(self._names, self.stack, strict=True))
-        own: dict[int, dict[str, Any]] = {}
+        member_state: dict[int, dict[str, Any]] = {}
         parameters = [value for group in optimizer.param_groups for value in group["params"]]
         for index, parameter in enumerate(parameters):
             of_all = state.get(stacked[names[id(parameter)]], {})
-            own[index] = {
+            member_state[index] = {
                 key: _unpadded(value[member], parameter).clone() if isinstance(value, Tensor) and value.ndim else value
                 for key, value in of_all.items()
             }
         scheduler = self._schedulers[member]
         return {
-            "optimizer_states": [{"state": own, "param_groups": optimizer.state_dict()["param_groups"]}],
+            "optimizer_states": [{"state": member_state, "param_groups": optimizer.state_dict()["param_groups"]}],
             "lr_schedulers": [] if scheduler is None else [scheduler.state_dict()],
         }
 
@@ -309,7 +311,7 @@ class PopulationModule(LightningModule):
         if len(batch.inputs) != len(self.networks):
             raise ValueError(
                 f"a batch must have a leading dimension of {len(self.networks)} members, got inputs of shape "
-                f"{tuple(batch.inputs.shape)}: give a PopulationDataModule with the DataModule of each member"
+                f"{tuple(batch.inputs.shape)}: use a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
         state: dict[str, Tensor] = {
@@ -417,7 +419,7 @@ class PopulationModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient of each member by itself."""
+        """Clip the gradient of each member separately."""
         gradients = [value.grad for value in self.stack if value.grad is not None]
         norms = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
         self._alive &= torch.isfinite(norms) if gradient_clip_val else norms <= _MAX_GRADIENT_NORM
@@ -434,10 +436,10 @@ class PopulationModule(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Step with each member's own learning rate; those that have diverged or stopped stay where they are.
+        """Step with the learning rate of each member, without the members that have diverged or stopped.
 
-        The optimizer steps with a rate of 1, and each member goes its rate's share of the way: what it does depends on
-        no other member's rate.
+        The optimizer steps with a rate of 1, and the step of each member is then multiplied by its rate. A member is
+        therefore independent of the rates of the others.
         """
         before = {id(value): value.detach().clone() for value in self.stack}
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -457,7 +459,7 @@ class PopulationModule(LightningModule):
         return self._rates[group][1]
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimizer over all members; an idle one of each member holds its learning rates for its scheduler."""
+        """Make one optimizer over all members, and one for each member that only stores its learning rates."""
         networks = self.members()
         self._optimizers = [network._optimizer(network.parameter_groups()) for network in networks]
         self._rates = {}
@@ -467,7 +469,7 @@ class PopulationModule(LightningModule):
             raise ValueError(f"a population needs one of the optimizers {names}, got {type(first).__name__}")
         for k, other in enumerate(self._optimizers):
             if type(other) is not type(first) or _settings(other) != _settings(first):
-                raise ValueError(f"members must have the same optimizer but for lr, but those of 0 and {k} differ")
+                raise ValueError(f"members must have the same optimizer except for lr, but those of 0 and {k} differ")
         self._schedulers = []
         for network, optimizer in zip(networks, self._optimizers, strict=True):
             self._schedulers.append(None if network._lr_scheduler is None else network._lr_scheduler(optimizer))
@@ -505,7 +507,7 @@ class PopulationModule(LightningModule):
                 scheduler.load_state_dict(state)
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Resume exactly, and stop on signals between two steps."""
+        """Return the callbacks that resume exactly and handle signals between two steps."""
         return [ExactResume(), SignalsAtStepEnd()]
 
     # ------------------------------------------------------------------------------------------------------- epochs
@@ -583,10 +585,10 @@ class PopulationModule(LightningModule):
         outputs = {}
         for i, k in enumerate(self._numbers if fitting else range(len(self.networks))):
             network = self.networks[k]
-            own = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
+            member_batch = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
             prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
-            network.update_scores(split, own, prediction, result.weight[i])
-            outputs[k] = network.step_output(own, prediction, losses["loss"][i])
+            network.update_scores(split, member_batch, prediction, result.weight[i])
+            outputs[k] = network.step_output(member_batch, prediction, losses["loss"][i])
         return {"members": outputs}
 
     def on_validation_epoch_end(self) -> None:
@@ -674,13 +676,13 @@ def _check_alike(members: Sequence[ALRNNModule]) -> None:
     for k, member in enumerate(members):
         if type(member) is not type(members[0]):
             classes = " and ".join(type(each).__name__ for each in (members[0], member))
-            raise ValueError(f"members must be of one class, but 0 and {k} are of {classes}")
-        own = {name: value for name, value in member.hparams.items() if name not in free}
-        different = [name for name in first.keys() | own.keys() if first.get(name) != own.get(name)]
+            raise ValueError(f"members must have the same class, but those of 0 and {k} are {classes}")
+        options = {name: value for name, value in member.hparams.items() if name not in free}
+        different = [name for name in first.keys() | options.keys() if first.get(name) != options.get(name)]
         if different:
             raise ValueError(
                 f"members may differ in P, seed, mar_strength and learning rate, but 0 and {k} differ in "
-                f"{', '.join(sorted(different))}: train them in populations of their own"
+                f"{', '.join(sorted(different))}: train them in separate populations"
             )
 
 

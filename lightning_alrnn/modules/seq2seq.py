@@ -22,48 +22,49 @@ from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
 
 
 class ALRNNSeq2Seq(SequenceModule):
-    r"""Encoder AL-RNN → decoder AL-RNN, trained to translate tokens into tokens (:class:`Seq2Seq`).
+    r"""Encoder AL-RNN and decoder AL-RNN that translate tokens into tokens (:class:`Seq2Seq`).
 
-    The loss is the cross-entropy of the target's tokens up to and with its ``<end>``, plus the manifold-attractor
-    regularisation (MAR, see :class:`ALRNNModule`) of both networks. The decoder is fed its own greedy choices, in
-    training too unless ``teacher_forcing`` says otherwise; in evaluation always.
+    The loss is the cross-entropy of the target tokens up to and including ``<end>``, plus the manifold-attractor
+    regularisation (MAR, see :class:`ALRNNModule`) of both networks. The inputs of the decoder are the tokens that it
+    chose; ``teacher_forcing`` changes this in training only.
 
-    Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
-    ``train/regularization``, the same under ``val/`` and ``test/``; further, under ``val/`` and ``test/``,
+    The module logs ``train/loss``, ``train/task_loss`` and ``train/regularization`` as exact means over an epoch and
+    all processes, and the same keys with ``val/`` and ``test/``. Validation and test also log
 
-    - ``token_accuracy``: share of the target's tokens, ``<end>`` included, that are right at their step; after the
-      decoder's own ``<end>`` none is;
-    - ``sequence_accuracy``: share of sequences of which every token is right.
+    - ``token_accuracy``: share of the target tokens, including ``<end>``, that are correct at their step. No token is
+      correct after the decoder has chosen ``<end>``;
+    - ``sequence_accuracy``: share of sequences in which every token is correct.
 
-    The callback :class:`LengthAccuracy` comes with it, unless the Trainer has one already. Without a
-    ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the last one
-    (``last.ckpt``) are kept.
+    The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one. Unless the Trainer has a
+    ``ModelCheckpoint``, the weights of the best epoch (lowest ``val/task_loss``) and of the last epoch (``last.ckpt``)
+    are saved.
 
-    Batches hold int64 tokens ``(batch, T_in)`` and targets ``(batch, T_out)``, each up to the token ``<end>``, which is
-    the last class; the mask, if there is one, is ``(batch, T_out)``.
+    Batches have int64 tokens ``(batch, T_in)`` and targets ``(batch, T_out)``. A target ends with ``<end>``, which is
+    the last class. An optional mask has the shape ``(batch, T_out)``.
 
     Args:
-        input_size: number of different input tokens.
-        output_size: number of different output tokens, ``<end>`` included.
-        hidden_size: M, the number of units of either network.
-        nonlinear_units: P of the encoder.
-        decoder_nonlinear_units: P of the decoder.
-        embedding_size: width of the embeddings of input and output tokens.
-        teacher_forcing: probability, at each step in training, that the decoder is fed the target's token instead of
-            its own.
-        teacher_forcing_epochs: number of epochs in which that probability falls linearly to 0; ``None`` keeps it.
-        truncate_to_target: cut the decoder's output to the target's length, as the reference code does: ``<end>``
-            counts neither in the loss nor in the accuracies, and does not stop the decoder.
-        max_steps: the most tokens decoded in prediction, where no target is known.
-        mar_strength: τ, the strength of the regularisation; 0 for none.
-        mar_units: M_reg, how many of the first units of either network it acts on; ``None`` for M/2.
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
+        input_size: Number of different input tokens.
+        output_size: Number of different output tokens, including ``<end>``.
+        hidden_size: Number M of units of each network.
+        nonlinear_units: Number P of nonlinear units of the encoder.
+        decoder_nonlinear_units: Number P of nonlinear units of the decoder.
+        embedding_size: Width of the embeddings of input and output tokens.
+        teacher_forcing: Probability, at each step in training, that the input of the decoder is the token of the target
+            instead of the token that it chose.
+        teacher_forcing_epochs: Number of epochs in which this probability falls linearly to 0; ``None`` keeps it.
+        truncate_to_target: Whether to cut the output to the length of the target, like the reference code: ``<end>``
+            then counts neither in the loss nor in the accuracies and does not stop the decoder.
+        max_steps: Largest number of tokens in a prediction, which has no target.
+        mar_strength: Strength τ of the regularisation; 0 for none.
+        mar_units: Number M_reg of the first units of each network that are regularised; ``None`` for M/2.
+        optimizer: Function that makes the optimizer from the parameters.
+        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
+            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If an option is unknown.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNSeq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
@@ -75,7 +76,7 @@ class ALRNNSeq2Seq(SequenceModule):
     """
 
     alrnns: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
-    """Names of its AL-RNNs: the ``alrnn`` command gives each its own callbacks."""
+    """Names of the AL-RNNs. The ``alrnn`` command adds callbacks for each of them."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class ALRNNSeq2Seq(SequenceModule):
             raise ValueError(f"teacher_forcing must be a probability between 0 and 1, got {teacher_forcing}")
         if teacher_forcing_epochs is not None and teacher_forcing_epochs < 1:
             raise ValueError(
-                f"teacher_forcing_epochs must be at least 1, or None to keep teacher_forcing as it is, "
+                f"teacher_forcing_epochs must be at least 1, or None to keep teacher_forcing constant, "
                 f"got {teacher_forcing_epochs}"
             )
         if max_steps < 1:
@@ -129,20 +130,21 @@ class ALRNNSeq2Seq(SequenceModule):
         self.test_metrics = nn.ModuleDict(self.configure_losses() | self.configure_metrics())
 
     def configure_metrics(self) -> dict[str, Metric]:
-        """Metrics of validation and test beyond the loss, by name."""
+        """Return the metrics of validation and test by name, except the losses."""
         return {name: WeightedMean() for name in ("token_accuracy", "sequence_accuracy")}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The checkpoints of :class:`SequenceModule`, and :class:`LengthAccuracy`."""
-        given = any(isinstance(callback, LengthAccuracy) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [*super().configure_callbacks(), *([] if given else [LengthAccuracy()])]
+        """Return the callbacks of :class:`SequenceModule` and :class:`LengthAccuracy`."""
+        has_lengths = any(isinstance(callback, LengthAccuracy) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [*super().configure_callbacks(), *([] if has_lengths else [LengthAccuracy()])]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Seq2SeqOutput:
-        """Translate.
+        """Translate a batch.
 
         Args:
-            inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Tokens, int64 of shape ``(batch, T_in)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
         """
         output: Seq2SeqOutput = self.network(inputs, lengths, max_steps=self.max_steps)
         return output
@@ -151,21 +153,21 @@ class ALRNNSeq2Seq(SequenceModule):
         return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
 
     def teacher_forcing_at(self, epoch: int) -> float:
-        """The probability of teacher forcing in an epoch.
+        """Return the probability of teacher forcing in an epoch.
 
         Args:
-            epoch: counted from 0.
+            epoch: Number of the epoch, from 0.
 
         Returns:
-            From ``teacher_forcing`` in epoch 0 to 0 from ``teacher_forcing_epochs`` on; always the former where that is
-            ``None``.
+            Probability that falls from ``teacher_forcing`` in epoch 0 to 0 in epoch ``teacher_forcing_epochs``, or is
+            constant if that is ``None``.
         """
         if self.teacher_forcing_epochs is None:
             return self.teacher_forcing
         return self.teacher_forcing * max(0.0, 1.0 - epoch / self.teacher_forcing_epochs)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalties of both networks, a scalar."""
+        """Return τ times the manifold-attractor penalties of both networks, a scalar."""
         if self.mar_strength == 0:
             return torch.zeros((), device=self.device)
         networks = (self.network.encoder, self.network.decoder)
@@ -175,11 +177,11 @@ class ALRNNSeq2Seq(SequenceModule):
         )
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """The cross-entropy of each step.
+        """Compute the cross-entropy of each step.
 
         Args:
-            outputs: scores, shape ``(batch, T_out, outputs)``.
-            batch: the batch.
+            outputs: Scores, shape ``(batch, T_out, outputs)``.
+            batch: Batch with the targets.
 
         Returns:
             The loss of each step, and its weight in the mean, both of shape ``(batch, T_out)``.

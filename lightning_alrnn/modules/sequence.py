@@ -31,14 +31,14 @@ _ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "l
 
 
 class SequencePrediction(NamedTuple):
-    """What the network makes of a batch.
+    """Output of :class:`ALRNNModule` for a batch.
 
     Attributes:
-        outputs: readout (class scores or values), shape ``(batch, outputs)`` at each sequence's last step or
+        outputs: Outputs (class scores or values), shape ``(batch, outputs)`` at the last step of each sequence or
             ``(batch, time, outputs)`` at every step.
-        states: z_1 … z_T, shape ``(batch, time, M)``; zero past a sequence's length.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        classes: the most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` under
+        states: States z_1 … z_T, shape ``(batch, time, M)``; zero after the end of a sequence.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+        classes: Most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` for a
             regression.
     """
 
@@ -49,56 +49,58 @@ class SequencePrediction(NamedTuple):
 
 
 class ALRNNModule(SequenceModule):
-    r"""Encoder → recurrent core → linear readout, trained on a sequence task.
+    r"""Encoder, recurrent core and linear readout, trained on a sequence task.
 
-    The loss is the task's own, cross-entropy or mean squared error, plus the manifold-attractor regularisation (MAR)
-    τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] where the core is an :class:`ALRNN`.
+    The loss is the cross-entropy or the mean squared error. With an :class:`ALRNN` as core, the manifold-attractor
+    regularisation (MAR) τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] is added.
 
-    Logged, each as the exact mean over an epoch and all processes: ``train/loss``, ``train/task_loss`` and
-    ``train/regularization``, the same under ``val/`` and ``test/``; further, in validation and test (here ``val/``):
+    The module logs ``train/loss``, ``train/task_loss`` and ``train/regularization`` as exact means over an epoch and
+    all processes, and the same keys with ``val/`` and ``test/``. Validation and test also log (here with ``val/``):
 
-    - ``val/accuracy``: share of right predictions under classification; under regression with a ``criterion``, share of
-      correct trials. It is the mean over trials, which is the mean over groups where these are of equal size;
+    - ``val/accuracy``: share of correct predictions (classification), or of correct trials by the ``criterion``
+      (regression);
     - ``val/accuracy/<group>``: the same for each of ``group_names``; NaN for a group without a trial;
-    - ``val/sequence_accuracy``: share of sequences with every counted step right, under classification at every step;
-    - ``val/mse``: mean squared error, under regression, and ``val/constant_mse``, that of the best constant prediction.
+    - ``val/sequence_accuracy``: share of sequences that are correct at every counted step (classification at every
+      step);
+    - ``val/mse``: mean squared error (regression), and ``val/constant_mse``, the error of the best constant prediction.
 
-    For callbacks, a step returns a dict with ``"loss"``, ``"states"`` and ``"lengths"``, with groups ``"group"``, and
-    under classification at the last step ``"targets"``, the classes.
+    For callbacks, a step returns a dict with ``"loss"``, ``"states"`` and ``"lengths"``. It also has ``"group"`` if the
+    batch has groups, and ``"targets"``, the classes, for a classification at the last step.
 
-    Without a ``ModelCheckpoint`` of your own, the weights of the best epoch (lowest ``val/task_loss``) and those of the
-    last one (``last.ckpt``) are kept.
+    Unless the Trainer has a ``ModelCheckpoint``, the weights of the best epoch (lowest ``val/task_loss``) and of the
+    last epoch (``last.ckpt``) are saved.
 
     Args:
-        input_size: K, the number of input channels.
-        output_size: number of outputs, or of classes.
-        hidden_size: M, the number of units.
-        nonlinear_units: P, how many of them are rectified (0 ≤ P ≤ M); an ``ALRNN`` core alone has it.
-        core: "ALRNN"; "RNN", "GRU" or "LSTM" for torch's layers; the path of a class such as "torch.nn.GRU"; or a
-            callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``.
-            A checkpoint keeps names and classes; any other callable or a module is given to ``load_from_checkpoint``
-            again.
-        encoder: module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``; its
-            width is taken from its ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
-            ``lengths`` it is given them, to keep padded steps out of valid ones. One that changes the number of steps
-            has a method ``output_lengths(lengths)``.
-        input_matrix: C of the ALRNN: "learned", or "identity", which adds what comes out of the encoder to the units
-            directly, one channel a unit; its width is then M. Other cores have input weights of their own.
-        objective: "classification" or "regression".
-        target_step: "last" (the output counts at each sequence's own last step) or "every" step, weighted by the
-            batch's mask.
-        criterion: name of the rule by which a regression trial counts as correct, judged at each sequence's own last
-            step: one of :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy under regression.
-        group_names: names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for none.
-        mar_strength: τ, the strength of the regularisation; 0 for none.
-        mar_units: M_reg, how many of the first units it acts on; ``None`` for M/2.
-        optimizer: called with the parameters.
-        lr_scheduler: called with the optimizer, once an epoch; a ``ReduceLROnPlateau`` watches ``val/task_loss``.
-        **options: those of an ``ALRNN`` core, see :class:`ALRNN`.
+        input_size: Number K of input channels.
+        output_size: Number of outputs or classes.
+        hidden_size: Number M of units.
+        nonlinear_units: Number P of rectified units (0 ≤ P ≤ M), for an ``ALRNN`` core only.
+        core: Recurrent layer: "ALRNN"; "RNN", "GRU" or "LSTM" for the layers of torch; the path of a class such as
+            "torch.nn.GRU"; a callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return
+            ``(states, …)``. A checkpoint stores names and classes only; pass other callables and modules to
+            ``load_from_checkpoint`` again.
+        encoder: Module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``. Its
+            attribute ``output_size``, ``out_features`` or ``embedding_dim`` is its width. If its ``forward`` takes
+            ``lengths``, it gets them, so that padded steps do not affect valid ones. An encoder that changes the number
+            of steps needs a method ``output_lengths(lengths)``.
+        input_matrix: Input weights C of the ALRNN: "learned", or "identity", which adds the inputs of the core directly
+            to the units; their width must then be M. Other cores have their own input weights.
+        objective: Kind of task, "classification" or "regression".
+        target_step: Steps whose output counts: "last" (the last step of each sequence) or "every" (weighted by the mask
+            of the batch).
+        criterion: Name of the rule by which a trial of a regression is correct at its last step, one of
+            :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy in a regression.
+        group_names: Names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for no groups.
+        mar_strength: Strength τ of the regularisation; 0 for none.
+        mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
+        optimizer: Function that makes the optimizer from the parameters.
+        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
+            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        **options: Options of an ``ALRNN`` core, see :class:`ALRNN`.
 
     Raises:
-        TypeError: if there is no option of a name.
-        ValueError: if a size or an option is out of range.
+        TypeError: If an option is unknown.
+        ValueError: If a size or an option is out of range.
 
     Example:
         >>> model = ALRNNModule(input_size=2, output_size=1, objective="regression", nonlinear_units=5)
@@ -146,8 +148,8 @@ class ALRNNModule(SequenceModule):
             find_criterion(criterion)
             if objective == "classification":
                 raise ValueError(
-                    f"criterion={criterion!r} is for regression, got objective='classification': leave it out, as "
-                    "classes are right or wrong without one"
+                    f"criterion={criterion!r} is for regression, got objective='classification': remove criterion, "
+                    "because a class is correct or wrong without one"
                 )
         check_regularization(mar_strength, mar_units, hidden_size)
 
@@ -190,14 +192,14 @@ class ALRNNModule(SequenceModule):
         self.test_trials = TrialAccuracy(group_names or (), whole_sequences)
 
     def configure_metrics(self, output_size: int) -> dict[str, Metric]:
-        """Metrics of validation and test beyond the loss and the accuracies.
+        """Return the metrics of validation and test in addition to the loss and the accuracies.
 
         Args:
-            output_size: number of outputs or classes.
+            output_size: Number of outputs or classes.
 
         Returns:
-            Metrics by key, without the stage. They are updated with the outputs and targets that count; those of your
-            own wait for the device where there is a target at every step.
+            Metrics by key, without the stage. They are updated with the outputs and targets that count. If there is a
+            target at every step, other metrics than those of the package make the CPU wait for the device.
         """
         if self.objective == "classification":
             return {}
@@ -207,15 +209,16 @@ class ALRNNModule(SequenceModule):
         """Run the network.
 
         Args:
-            inputs: shape ``(batch, time, K)``, or what the encoder takes.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            States and lengths are those after the encoder, which may have fewer steps.
+            Prediction, with the states and lengths after the encoder, which may have fewer steps.
 
         Raises:
-            ValueError: if the encoder changes the number of steps and there is a target at every one of them, or it
-                does not say what becomes of the lengths.
+            ValueError: If the encoder changes the number of steps and there is a target at every step, or if it lacks
+                ``output_lengths``.
         """
         encoded, lengths = self.encode(inputs, lengths)
         if isinstance(self.core, ALRNN):
@@ -234,17 +237,19 @@ class ALRNNModule(SequenceModule):
         return SequencePrediction(outputs, states, lengths, classes)
 
     def encode(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """What the core takes, and the lengths that it has.
+        """Return the inputs of the core and their lengths.
 
         Args:
-            inputs: shape ``(batch, time, K)``, or what the encoder takes.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, steps, width)``, and lengths within it; the inputs themselves where there is no encoder.
+            Inputs of the core, shape ``(batch, steps, width)``, and their lengths. Without an encoder, these are the
+            arguments.
 
         Raises:
-            ValueError: as :meth:`forward`.
+            ValueError: If the encoder does not fit, see :meth:`forward`.
         """
         if self.encoder is None:
             return inputs, lengths
@@ -254,42 +259,42 @@ class ALRNNModule(SequenceModule):
         if before != after and self.target_step == "every":
             raise ValueError(
                 f"targets at every step need an encoder that keeps the number of steps, but {name} makes {after} of "
-                f"{before}: use another encoder, or targets at the last step"
+                f"{before} steps: use another encoder, or targets at the last step"
             )
         output_lengths: Callable[[Tensor], Tensor] | None = getattr(self.encoder, "output_lengths", None)
         if lengths is not None and output_lengths is not None:
             lengths = output_lengths(lengths)
         elif lengths is not None and before != after:
             raise ValueError(
-                f"encoder {name} makes {after} steps of {before}: give it a method output_lengths(lengths) that says "
-                "how many of them are valid"
+                f"encoder {name} makes {after} of {before} steps: add a method output_lengths(lengths) that returns "
+                "the number of valid steps"
             )
         return encoded, lengths
 
     def read_out(self, states: Tensor, last: Tensor) -> Tensor:
-        """The outputs, from the states that ``target_step`` names.
+        """Compute the outputs from the states at the steps of ``target_step``.
 
         Args:
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            last: the state at each sequence's own last step, shape ``(batch, M)``.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            last: State at the last step of each sequence, shape ``(batch, M)``.
 
         Returns:
-            Shape ``(batch, outputs)`` under "last", ``(batch, time, outputs)`` under "every".
+            Outputs, shape ``(batch, outputs)`` for "last" and ``(batch, time, outputs)`` for "every".
         """
         outputs: Tensor = self.readout(last if self.target_step == "last" else states)
         return outputs
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """The task's own loss.
+        """Compute the loss of the task.
 
         Args:
-            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
-            batch: the batch.
+            outputs: Outputs, shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: Batch with the targets.
 
         Returns:
             The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
-            shape. Where the outputs have weights of their own, a step's loss is their weighted mean and its weight
-            the mean of theirs.
+            shape. If the mask has a weight for each output, the loss of a step is the weighted mean over its outputs,
+            and its weight is the mean of their weights.
         """
         mask = batch.mask if self.target_step == "every" else None
         if self.objective == "classification":
@@ -309,17 +314,18 @@ class ALRNNModule(SequenceModule):
         return loss, weight if mask is None else weight * mask
 
     def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """How many predictions of each sequence are right, and how many count.
+        """Count the correct predictions and all counted predictions of each sequence.
 
-        Under classification these are the steps with a weight, under regression it is the last step by the criterion.
+        In a classification, the predictions at all steps with a weight count. In a regression, only the last step
+        counts, and the criterion decides whether it is correct.
 
         Args:
-            outputs: readout, ``(batch, outputs)`` or ``(batch, time, outputs)``.
-            batch: the batch.
-            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+            outputs: Outputs, shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
+            batch: Batch with the targets.
+            weight: Weights that :meth:`task_loss` returns, shape ``(batch,)`` or ``(batch, time)``.
 
         Returns:
-            Two int64 tensors of shape ``(batch,)``.
+            Numbers of correct and of counted predictions, two int64 tensors of shape ``(batch,)``.
         """
         if self.criterion is None:
             counted = (weight > 0).view(len(outputs), -1)
@@ -333,7 +339,7 @@ class ALRNNModule(SequenceModule):
         return correct, torch.ones_like(correct)
 
     def regularization(self) -> Tensor:
-        """τ times the manifold-attractor penalty, a scalar; 0 for a core that is no ALRNN."""
+        """Return τ times the manifold-attractor penalty, a scalar; 0 if the core is not an ALRNN."""
         if isinstance(self.core, ALRNN) and self.mar_strength > 0:
             return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
         return torch.zeros((), device=self.device)
@@ -357,15 +363,15 @@ class ALRNNModule(SequenceModule):
         return self.step_output(batch, prediction, losses["loss"])
 
     def step_output(self, batch: SequenceBatch, prediction: SequencePrediction, loss: Tensor) -> dict[str, Tensor]:
-        """What a step returns.
+        """Return the output of a step.
 
         Args:
-            batch: the batch.
-            prediction: what the network makes of it.
-            loss: of the batch, a scalar.
+            batch: Batch of the step.
+            prediction: Prediction for the batch.
+            loss: Loss of the batch, a scalar.
 
         Returns:
-            The loss and what callbacks look at, by name.
+            The loss and the values for the callbacks, by name.
         """
         output = {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
         if batch.group is not None:
@@ -392,13 +398,13 @@ class ALRNNModule(SequenceModule):
 
     @torch.no_grad()
     def update_scores(self, stage: Split, batch: SequenceBatch, prediction: SequencePrediction, weight: Tensor) -> None:
-        """Add a batch to the metrics of a stage beyond the losses.
+        """Update the metrics of a stage, except the losses, with a batch.
 
         Args:
-            stage: "val" or "test".
-            batch: the batch.
-            prediction: what the network makes of it.
-            weight: as :meth:`task_loss` returns it, ``(batch,)`` or ``(batch, time)``.
+            stage: Name of the stage, "val" or "test".
+            batch: Batch of the step.
+            prediction: Prediction for the batch.
+            weight: Weights that :meth:`task_loss` returns, shape ``(batch,)`` or ``(batch, time)``.
         """
         outputs, targets, counted = prediction.outputs, batch.targets, weight > 0
         for metric in self._scores(stage).values():
@@ -412,10 +418,10 @@ class ALRNNModule(SequenceModule):
             self._trials(stage).update(*self.count_right(prediction.outputs, batch, weight), batch.group)
 
     def read_scores(self, stage: Split) -> dict[str, Tensor]:
-        """The metrics of a stage beyond the losses over the batches that were added, which are forgotten.
+        """Compute the metrics of a stage, except the losses, and reset them.
 
         Args:
-            stage: "val" or "test".
+            stage: Name of the stage, "val" or "test".
 
         Returns:
             Scalars by key, without the stage.
@@ -431,7 +437,7 @@ class ALRNNModule(SequenceModule):
 
     @property
     def judges_trials(self) -> bool:
-        """Whether predictions are right or wrong, see :meth:`count_right`."""
+        """Whether predictions are counted as correct or wrong, see :meth:`count_right`."""
         return self.objective == "classification" or self.criterion is not None
 
     def _log_trials(self, stage: Split) -> None:
@@ -468,7 +474,7 @@ def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_si
         return factory(input_size, hidden_size, batch_first=True)  # type: ignore[call-arg,arg-type]
     built = factory(input_size, hidden_size) if callable(factory) else factory
     if not isinstance(built, nn.Module):
-        raise TypeError(f"core must give a torch.nn.Module when called with (input_size, hidden_size), got {built!r}")
+        raise TypeError(f"core(input_size, hidden_size) must return a torch.nn.Module, got {built!r}")
     return built
 
 
@@ -489,7 +495,7 @@ def _output_width(encoder: nn.Module) -> int:
         if isinstance(width, int):
             return width
     raise ValueError(
-        f"encoder must have an attribute output_size (its width), {type(encoder).__name__} has none: "
+        f"encoder must have an attribute output_size (its width), but {type(encoder).__name__} has none: "
         "set encoder.output_size"
     )
 
@@ -498,7 +504,7 @@ def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_
     """Raise ``ValueError`` unless the inputs of the core can be added to its units as they are."""
     if core != "ALRNN":
         raise ValueError(
-            f"input_matrix='identity' is for core='ALRNN', got core={core!r}, which has input weights of its own: set "
+            f"input_matrix='identity' is for core='ALRNN', got core={core!r}, which has its own input weights: set "
             "input_matrix='learned'"
         )
     if width != hidden_size:

@@ -16,13 +16,13 @@ from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.scan import Backend, ScanOutput, check_backend, run_recurrence
 
 SelfConnections = Literal["nonlinear", "all"]
-"""Which units have a diagonal entry A_ii: the nonlinear ones (TMLR 2026) or all (NeurIPS 2024)."""
+"""Units with a diagonal entry A_ii: the nonlinear ones (TMLR 2026) or all (NeurIPS 2024)."""
 
 Init = Literal["gaussian", "positive_definite", "near_identity"]
-"""How the parameters are drawn."""
+"""Initialisation of the parameters."""
 
 InitialState = Literal["zeros", "learned", "uniform"]
-"""Where a sequence starts when no ``state`` is given."""
+"""Initial state of a sequence without an argument ``state``."""
 
 
 class ALRNN(nn.Module):
@@ -30,36 +30,35 @@ class ALRNN(nn.Module):
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C s_t + h
 
-    φ* is the identity on the first M−P units and a ReLU on the last P. With P=0 the network is linear, with P=M fully
-    nonlinear; in between, the signs of the P units cut the state space into at most 2^P linear regimes.
+    φ* is the identity on the first M−P units and a ReLU on the last P. With P=0 the network is linear, and with P=M it
+    is fully nonlinear. In between, the signs of the P units divide the state space into at most 2^P linear regimes.
 
     Args:
-        input_size: K, the number of input channels; ``None`` adds the inputs directly, as a drive of width M (C is the
-            identity and not a parameter).
-        hidden_size: M, the number of units, at least 1.
-        nonlinear_units: P, the number of rectified units, 0 ≤ P ≤ M.
-        self_connections: "nonlinear" (A has P entries, the linear units have none) or "all" (A has M entries).
-        init: "gaussian" draws A, W, h from 0.01·N(0,1); "positive_definite" takes for A the diagonal of a random
-            positive definite matrix scaled to spectral radius 1, with W from 0.01·N(0,1) and h=0; "near_identity" gives
-            every unit a self-coupling a (``initial_coupling``) with W from (1−a)·N(0,1)/√M around it and h=0, so that
-            the eigenvalues lie within about 1−a of a. C is drawn from 0.1·N(0,1). In the latter two a unit without an
-            A_ii carries the value on the diagonal of W.
-        initial_state: "zeros", "learned" (a parameter ``z0``) or "uniform" (drawn anew for every sequence in training,
-            zeros in evaluation).
-        backend: how to compute the recurrence, see :mod:`lightning_alrnn.nn.scan`.
-        initial_radius: for ``initial_state="uniform"``, the states are drawn from U(−r, r); ``None`` takes
-            r = 1/√batch, as the reference code does.
-        initial_coupling: a of ``init="near_identity"``, 0 ≤ a ≤ 1. A unit begins with a memory of about 1/(1−a) steps:
-            10 at 0.9, 50 at 0.98, for sequences of hundreds of steps.
+        input_size: Number K of input channels. ``None`` adds inputs of width M directly to the units, without C.
+        hidden_size: Number M of units, at least 1.
+        nonlinear_units: Number P of rectified units, 0 ≤ P ≤ M.
+        self_connections: Units with an entry in A: "nonlinear" (the P nonlinear units) or "all" (all M units).
+        init: Initialisation. "gaussian" draws A, W and h from 0.01·N(0,1). "positive_definite" sets A to the diagonal
+            of a random positive definite matrix with spectral radius 1, draws W from 0.01·N(0,1) and sets h=0.
+            "near_identity" gives every unit a self-coupling a (``initial_coupling``), adds W from (1−a)·N(0,1)/√M and
+            sets h=0, so the eigenvalues are within about 1−a of a. In the last two, a unit without an entry in A has
+            the value on the diagonal of W. C is always drawn from 0.1·N(0,1).
+        initial_state: Initial state of a sequence: "zeros", "learned" (a parameter ``z0``) or "uniform" (random for
+            each sequence in training, zeros in evaluation).
+        backend: Implementation of the recurrence, see :mod:`lightning_alrnn.nn.scan`.
+        initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r). ``None`` uses
+            r = 1/√batch, like the reference code.
+        initial_coupling: Self-coupling a of ``init="near_identity"``, 0 ≤ a ≤ 1. A unit starts with a memory of about
+            1/(1−a) steps: 10 for 0.9, and 50 for 0.98, which suits sequences of hundreds of steps.
 
     Attributes:
-        A: diagonal, shape ``(P,)`` or ``(M,)``.
-        W: coupling, shape ``(M, M)``.
-        C: input weights, shape ``(M, K)``; ``None`` where ``input_size`` is.
-        h: bias, shape ``(M,)``.
+        A: Diagonal of A, shape ``(P,)`` or ``(M,)``.
+        W: Coupling matrix, shape ``(M, M)``.
+        C: Input weights, shape ``(M, K)``, or ``None`` if ``input_size`` is ``None``.
+        h: Bias, shape ``(M,)``.
 
     Raises:
-        ValueError: if a size is out of range or an option is unknown.
+        ValueError: If a size is out of range or an option is unknown.
 
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=8, nonlinear_units=3)
@@ -132,7 +131,7 @@ class ALRNN(nn.Module):
 
     @property
     def nonlinear_units(self) -> int:
-        """P, the number of rectified units."""
+        """Number P of rectified units."""
         return self._nonlinear_units
 
     def _refill(self) -> None:
@@ -152,12 +151,12 @@ class ALRNN(nn.Module):
 
     @property
     def linear_units(self) -> int:
-        """M−P, the number of units that are never rectified."""
+        """Number M−P of units that are never rectified."""
         return self.hidden_size - self.nonlinear_units
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, as ``init`` says."""
+        """Draw all parameters again, with the initialisation ``init``."""
         size = self.hidden_size
         if self.init == "gaussian":
             nn.init.normal_(self.W, std=0.01)
@@ -183,44 +182,45 @@ class ALRNN(nn.Module):
             nn.init.zeros_(self.z0)
 
     def recurrence(self) -> Recurrence:
-        """The parameters as one value, with A over all units: zero where a unit has no self-connection."""
+        """Return the parameters as one value, in which A has an entry for every unit: 0 without a self-connection."""
         A: Tensor = self.A
-        own = self.P is self._own_P[0]
+        single = self.P is self._own_P[0]
         size = self.hidden_size
         if A.shape[-1] < size:
             A = functional.pad(A, (size - A.shape[-1], 0))
         P: int | Tensor = self.P
-        if own and A.device.type != "cpu":
+        if single and A.device.type != "cpu":
             P = self.nonlinear_units  # the layout for cuDNN depends on P, and to read a tensor would halt the device
         recurrence = Recurrence(A, self.W, self.C, self.h, P)
-        if not own and self.self_connections == "nonlinear":
+        if not single and self.self_connections == "nonlinear":
             # in a stack of networks that differ in P, A is as wide as of the widest: see stack_networks
             recurrence = recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
         return recurrence
 
     def diagonal(self) -> Tensor:
-        """The diagonal of A over all units, zero where a unit has no self-connection; shape ``(M,)``."""
+        """Return the diagonal of A over all units, shape ``(M,)``; 0 for units without a self-connection."""
         return self.recurrence().A
 
     def forward(self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> ScanOutput:
-        """Run over a batch of sequences.
+        """Run the network on a batch of sequences.
+
+        The recurrence runs in float32 under autocast and if the parameters have half precision.
 
         Args:
-            inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where ``input_size`` is ``None``.
-            state: z_0, shape ``(batch, M)``; the ``last`` of an earlier call continues its sequences. ``None`` starts
-                as ``initial_state`` says.
-            lengths: int64, shape ``(batch,)``, how many steps of each padded sequence are valid (1 … T).
+            inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` is ``None``.
+            state: Initial state z_0, shape ``(batch, M)``. The ``last`` of an earlier call continues its sequences.
+                ``None`` uses ``initial_state``.
+            lengths: Number of valid steps of each sequence (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps
+                are valid.
 
         Returns:
-            ``states`` of shape ``(batch, time, M)``, zero past a sequence's length, and ``last`` of shape
-            ``(batch, M)``, the state at each sequence's own last step.
+            ``states`` of shape ``(batch, time, M)``, zero after the end of a sequence, and ``last`` of shape
+            ``(batch, M)``, the state at the last step of each sequence.
 
         Raises:
-            ValueError: if a shape does not fit or a length is not within 1 … T (lengths on an accelerator are not
-                looked at, as that would halt it).
-            TypeError: if inputs and parameters differ in dtype.
-
-        Under autocast, and where the parameters are of half precision, the recurrence runs in float32.
+            ValueError: If a shape does not fit or a length is not within 1 … T. Lengths on an accelerator are not
+                checked, because this would make it wait.
+            TypeError: If inputs and parameters differ in dtype.
         """
         self.check_inputs(inputs, state, lengths)
         with full_precision(inputs.device):
@@ -234,11 +234,11 @@ class ALRNN(nn.Module):
             return ScanOutput(output.states.to(self.W.dtype), output.last.to(self.W.dtype))
 
     def step(self, z: Tensor, s: Tensor | None = None) -> Tensor:
-        """One step of the recurrence.
+        """Compute one step of the recurrence.
 
         Args:
-            z: states, shape ``(…, M)``.
-            s: inputs, shape ``(…, K)`` (``(…, M)`` where ``input_size`` is ``None``); ``None`` for no input.
+            z: States z, shape ``(…, M)``.
+            s: Inputs s, shape ``(…, K)``, or ``(…, M)`` if ``input_size`` is ``None``. ``None`` for no input.
 
         Returns:
             The next states, shape ``(…, M)``.
@@ -246,40 +246,40 @@ class ALRNN(nn.Module):
         return self.recurrence().step(z, s)
 
     def regime(self, z: Tensor) -> Tensor:
-        """The linear regime of each state: which nonlinear units are on, z > 0.
+        """Return the linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
-            bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
+            Tensor, bool of shape ``(…, P)``; entry i belongs to unit M−P+i.
 
         Raises:
-            ValueError: in a stack of networks that differ in P, whose regimes have no common shape.
+            ValueError: For a stack of networks that differ in P, because their regimes have no common shape.
         """
         if self.P is not self._own_P[0] and bool((debug_unwrap(self.P) != self.nonlinear_units).any()):
-            raise ValueError("networks that differ in P have regimes of different widths: take them one by one")
+            raise ValueError("networks that differ in P have regimes of different widths: pass the networks one by one")
         return z[..., self.linear_units :] > 0
 
     def regime_matrix(self, code: Tensor) -> Tensor:
-        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+        """Return the matrix A + W D of one linear regime, D = diag(1, …, 1, code).
 
         Args:
-            code: the regime's bits, bool or 0/1, shape ``(…, P)``.
+            code: Bits of the regime, bool or 0/1, shape ``(…, P)``.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return self.recurrence().regime_matrix(code)
 
     def jacobian(self, z: Tensor) -> Tensor:
-        """Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
+        """Return the Jacobian ∂z'/∂z of one step, which is the matrix of the regime of ``z``.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -297,10 +297,10 @@ class ALRNN(nn.Module):
         """z_0 of a number of sequences, as ``initial_state`` says.
 
         Args:
-            batch: the number.
+            batch: Number of sequences.
 
         Returns:
-            Shape ``(batch, M)``.
+            Tensor of shape ``(batch, M)``.
         """
         if self.z0 is not None:
             return self.z0.expand(batch, -1)
@@ -311,16 +311,16 @@ class ALRNN(nn.Module):
         return start
 
     def check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
-        """Raise as :meth:`forward` does unless the arguments fit.
+        """Check the arguments of :meth:`forward`.
 
         Args:
-            inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where ``input_size`` is ``None``.
-            state: z_0, shape ``(batch, M)``, or ``None``.
-            lengths: int64 of shape ``(batch,)``, from 1 to T, or ``None``.
+            inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` is ``None``.
+            state: Initial state z_0, shape ``(batch, M)``, or ``None``.
+            lengths: Number of valid steps of each sequence (1 … T), int64 of shape ``(batch,)``, or ``None``.
 
         Raises:
-            ValueError: if a shape does not fit or a length is out of range.
-            TypeError: if inputs and parameters differ in dtype.
+            ValueError: If a shape does not fit or a length is out of range.
+            TypeError: If inputs and parameters differ in dtype.
         """
         width = self.hidden_size if self.input_size is None else self.input_size
         name = "hidden_size" if self.input_size is None else "input_size"

@@ -1,4 +1,4 @@
-"""Encoders: what stands between a kind of data and the recurrence."""
+"""Encoders that map data to the inputs of the recurrence."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _KERNEL = 7
 
 
 class TextEncoder(nn.Module):
-    r"""Words one by one to the drive of the recurrence: embedding – Linear(→128) – ReLU – Linear – ReLU – Linear(→M).
+    r"""Encode each word: embedding – Linear(→128) – ReLU – Linear – ReLU – Linear(→M).
 
-    Each step is encoded on its own. With ``output_size`` equal to the number of units, what comes out can be added to
-    the units directly (``ALRNNModule(input_matrix="identity")``), as in the paper.
+    Each step is encoded independently. If ``output_size`` is the number of units, the output can be added to the units
+    directly (``ALRNNModule(input_matrix="identity")``), as in the paper.
 
     Args:
-        vocab_size: number of different tokens, for an embedding that is learned; ``None`` for inputs that are vectors
-            already, such as pretrained ones.
-        embedding_size: width of the embedding, or of the vectors.
-        hidden_size: width of both hidden layers.
-        output_size: M, number of channels that come out.
+        vocab_size: Number of different tokens, for a learned embedding; ``None`` for inputs that are vectors, such as
+            pretrained word vectors.
+        embedding_size: Width of the embedding or of the vectors.
+        hidden_size: Width of both hidden layers.
+        output_size: Number M of output channels.
 
     Attributes:
-        output_size: M.
+        output_size: Number M of output channels.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: If a size is below 1.
 
     Example:
         >>> TextEncoder(vocab_size=20_000)(torch.randint(0, 20_000, (4, 128))).shape
@@ -71,22 +71,22 @@ class TextEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: tokens, int64 of shape ``(batch, time)``; where ``vocab_size`` is ``None``, vectors of shape
-                ``(batch, time, embedding_size)``.
+            inputs: Tokens, int64 of shape ``(batch, time)``, or vectors of shape ``(batch, time, embedding_size)`` if
+                ``vocab_size`` is ``None``.
 
         Returns:
-            Shape ``(batch, time, M)``.
+            Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: if the inputs are of the other kind, or a token is not within 0 … ``vocab_size`` − 1 (tokens on
-                an accelerator are not looked at, as that would halt it).
+            ValueError: If the inputs are vectors instead of tokens or vice versa, or a token is not within
+                0 … ``vocab_size`` − 1. Tokens on an accelerator are not checked, because this would make it wait.
         """
         if self.embedding is None:
             if inputs.ndim != 3 or inputs.shape[2] != self.embedding_size or not inputs.is_floating_point():
                 raise ValueError(
                     f"TextEncoder with vocab_size=None takes vectors, float of shape (batch, time, "
                     f"{self.embedding_size}), got {inputs.dtype} of shape {tuple(inputs.shape)}: set embedding_size to "
-                    "their width, or vocab_size to the number of tokens"
+                    "the width of the vectors, or vocab_size to the number of tokens"
                 )
             vectors = inputs
         else:
@@ -100,7 +100,7 @@ class TextEncoder(nn.Module):
                 raise ValueError(
                     f"TextEncoder with vocab_size={self.vocab_size} takes tokens from 0 to "
                     f"{self.embedding.num_embeddings - 1}, got {int(inputs.min())} to {int(inputs.max())}: set "
-                    "vocab_size to that of the data"
+                    "vocab_size to the number of tokens of the data"
                 )
             vectors = self.embedding(inputs)
         encoded: Tensor = self.layers(vectors)
@@ -108,24 +108,24 @@ class TextEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    r"""Convolutions over the pixels of an image read as a sequence; each pool of 2 halves the number of steps.
+    r"""Encode the pixels of an image by convolutions over time; each max-pooling halves the number of steps.
 
-    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3), all padded to keep the number
-    of steps; with ``pools=2`` another MaxPool(2) before the last convolution. An odd last step is pooled alone, so that
-    ⌈T/2⌉ steps come out of T.
+    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3). The convolutions are padded to
+    keep the number of steps. ``pools=2`` adds a MaxPool(2) before the last convolution. An odd last step is pooled
+    alone, so T steps become ⌈T/2⌉.
 
-    Given ``lengths``, the valid steps of a padded sequence are those of the sequence alone, whatever the padded steps
-    hold: these are set to zero before each convolution and pool, as the convolutions' own padding is.
+    With ``lengths``, the padded steps do not affect the valid ones: they are set to zero before each convolution and
+    each max-pooling.
 
     Args:
-        output_size: M, number of channels that come out.
-        pools: 1 (T=784 becomes 392) or 2 (196).
+        output_size: Number M of output channels.
+        pools: Number of max-poolings, 1 (T=784 becomes 392) or 2 (196).
 
     Attributes:
-        output_size: M.
+        output_size: Number M of output channels.
 
     Raises:
-        ValueError: if ``output_size`` is below 1 or ``pools`` neither 1 nor 2.
+        ValueError: If ``output_size`` is less than 1 or ``pools`` is neither 1 nor 2.
 
     Example:
         >>> encoder = ImageEncoder(output_size=100)
@@ -155,18 +155,19 @@ class ImageEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: pixels, shape ``(batch, time, 1)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Pixels, shape ``(batch, time, 1)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
+            Tensor of shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
 
         Raises:
-            ValueError: if the inputs have another shape.
+            ValueError: If the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != 1:
             raise ValueError(
-                f"ImageEncoder takes one pixel a step, inputs of shape (batch, time, 1), got {tuple(inputs.shape)}: "
+                f"ImageEncoder takes one pixel per step, inputs of shape (batch, time, 1), got {tuple(inputs.shape)}: "
                 "read the images with order='pixel' or 'permuted'"
             )
         hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
@@ -179,13 +180,13 @@ class ImageEncoder(nn.Module):
         return encoded.transpose(1, 2)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉, at least 1.
+        """Return the number of valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉.
 
         Args:
-            lengths: valid steps of each sequence before it, int64 of shape ``(batch,)``.
+            lengths: Number of valid steps of each sequence before the encoder, int64 of shape ``(batch,)``.
 
         Returns:
-            Of the same shape.
+            Tensor of the same shape.
         """
         for _ in range(self.pools):
             lengths = _halved(lengths)
@@ -193,20 +194,20 @@ class ImageEncoder(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    r"""Two convolutions over the features of speech: Conv1d(K→64, k3) – ReLU – Conv1d(64→M, k3).
+    r"""Encode speech features by two convolutions over time: Conv1d(K→64, k3) – ReLU – Conv1d(64→M, k3).
 
-    Both are padded to keep the number of steps. Given ``lengths``, the valid steps of a padded sequence are those of
-    the sequence alone, whatever the padded steps hold.
+    The convolutions are padded to keep the number of steps. With ``lengths``, the padded steps do not affect the valid
+    ones.
 
     Args:
-        output_size: M, number of channels that come out.
-        input_size: K, number of features a step.
+        output_size: Number M of output channels.
+        input_size: Number K of features per step.
 
     Attributes:
-        output_size: M.
+        output_size: Number M of output channels.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: If a size is below 1.
 
     Example:
         >>> import torch
@@ -230,19 +231,20 @@ class SpeechEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: features, shape ``(batch, time, K)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            inputs: Features, shape ``(batch, time, K)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
 
         Returns:
-            Shape ``(batch, time, M)``.
+            Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: if the inputs have another shape.
+            ValueError: If the inputs have another shape.
         """
         if inputs.ndim != 3 or inputs.shape[2] != self.first.in_channels:
             raise ValueError(
                 f"SpeechEncoder takes inputs of shape (batch, time, {self.first.in_channels}), got "
-                f"{tuple(inputs.shape)}: set its input_size to the number of features of the data"
+                f"{tuple(inputs.shape)}: set input_size of the encoder to the number of features of the data"
             )
         hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
         encoded: Tensor = self.last(_masked(hidden, lengths))
@@ -250,21 +252,20 @@ class SpeechEncoder(nn.Module):
 
 
 class SpikeEncoder(nn.Module):
-    """Dilated convolutions over time, from spike counts to states: N → smoothing → channels → M, layer-normalised.
+    """Encode spike counts as states by dilated convolutions over time.
 
-    Each unit's counts are smoothed over 15 bins by a kernel of its own, a Gaussian of 2 bins to begin with. Layers of
-    convolutions over 7 bins with a ReLU follow, of which layer i has the dilation 2^i; then a linear map to M values a
-    bin and a layer normalisation over these. Every step of the output sees the bins around it, later ones too (28 on
-    either side with three layers). What lies past a trial's length is taken as zero in every layer, so that the
-    padding of a batch does not matter.
+    First, a kernel for each unit smooths its counts over 15 bins; the kernels start as Gaussians of 2 bins. Then follow
+    convolutions over 7 bins, each with a ReLU; layer i has the dilation 2^i. Finally, a linear map to M values per bin
+    and a layer normalisation give the states. A state depends on earlier and later bins (28 on either side with three
+    layers). The padding of a batch does not affect the states.
 
     Args:
-        num_units: N, the number of observed units.
-        output_size: M, the width of the states, at least 2 (layer normalisation takes two values apart).
-        channels: channels of each convolution.
+        num_units: Number N of observed units.
+        output_size: Width M of the states, at least 2, because layer normalisation makes a single value constant.
+        channels: Number of channels of each convolution.
 
     Raises:
-        ValueError: if a size is too small.
+        ValueError: If a size is too small.
 
     Example:
         >>> encoder = SpikeEncoder(num_units=29, output_size=6)
@@ -278,10 +279,10 @@ class SpikeEncoder(nn.Module):
             raise ValueError(f"num_units (N) must be at least 1, got {num_units}")
         if output_size < 2:
             raise ValueError(
-                f"output_size (M) must be at least 2, got {output_size}: normalised over one value it would be constant"
+                f"output_size (M) must be at least 2, got {output_size}: layer normalisation makes one value constant"
             )
         if not channels or min(channels) < 1:
-            raise ValueError(f"channels must have at least one layer of at least one channel, got {channels}")
+            raise ValueError(f"channels must list one or more layers with at least one channel each, got {channels}")
         self.num_units = num_units
         self.output_size = output_size
         self.smoothing = nn.Conv1d(
@@ -299,17 +300,17 @@ class SpikeEncoder(nn.Module):
         self.norm = nn.LayerNorm(output_size)
 
     def forward(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Encode.
+        """Encode a batch.
 
         Args:
-            spikes: counts, shape ``(batch, time, N)``.
-            lengths: valid bins of each trial, int64 of shape ``(batch,)``; ``None`` where all are valid.
+            spikes: Spike counts, shape ``(batch, time, N)``.
+            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
-            Tensor of shape ``(batch, time, M)``, zero past a trial's length.
+            States ẑ, shape ``(batch, time, M)``, zero after the end of a trial.
 
         Raises:
-            ValueError: if the shape does not fit.
+            ValueError: If the shape does not fit.
         """
         if spikes.ndim != 3 or spikes.shape[-1] != self.num_units:
             raise ValueError(f"spikes must have shape (batch, time, N={self.num_units}), got {tuple(spikes.shape)}")

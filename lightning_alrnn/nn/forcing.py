@@ -1,4 +1,4 @@
-"""Generalised teacher forcing: a trajectory that is pulled towards given states as it runs."""
+"""Generalised teacher forcing: a trajectory that is moved towards target states."""
 
 from __future__ import annotations
 
@@ -26,31 +26,30 @@ def generalized_teacher_forcing(
         z_t = F(\tilde z_{t-1}, s_t), \qquad
         \tilde z_t = (1 - α) z_t + α \hat z_t \text{ where } t \text{ is a multiple of the interval, else } z_t
 
-    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. What is returned is z, the state as the network
-    itself made it, before it is moved: z_t depends on the targets of earlier steps alone. With α=0 the network runs
-    freely, with α=1 it starts from the target at every forced step.
+    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. The function returns z, the state before it is
+    moved, so z_t depends only on the targets of earlier steps. With α=0 the network runs freely; with α=1 it starts
+    from the target at every forced step.
 
-    With ``interval=1`` the forced states follow an AL-RNN of their own, with (1−α)A, (1−α)W and the drive
-    (1−α)(C s_t + h) + α ẑ_t: one scan gives z̃, and one batched step z. With longer intervals there is one scan for
-    each interval.
+    With ``interval=1`` the forced states z̃ follow an AL-RNN with (1−α)A, (1−α)W and the drive (1−α)(C s_t + h) + α
+    ẑ_t: one scan computes z̃, and one batched step computes z. Longer intervals need one scan for each interval.
 
     Args:
-        rnn: the layer.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` where the layer's ``input_size`` is
+        rnn: AL-RNN layer.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` of the layer is
             ``None``.
-        targets: ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
-        alpha: α, between 0 and 1.
-        interval: steps from one forced state to the next, at least 1.
-        state: z_0, shape ``(batch, M)``; ``None`` starts as the layer's ``initial_state`` says.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        targets: Target states ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
+        alpha: Strength α of the forcing, from 0 to 1.
+        interval: Number of steps from one forced state to the next, at least 1.
+        state: Initial state z_0, shape ``(batch, M)``; ``None`` uses ``initial_state`` of the layer.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Returns:
-        ``states``, z_1 … z_T, shape ``(batch, time, M)``, zero past a sequence's length, and ``last``, z at each
-        sequence's own last step, shape ``(batch, M)``.
+        ``states``, z_1 … z_T, shape ``(batch, time, M)``, zero after the end of a sequence, and ``last``, z at the last
+        step of each sequence, shape ``(batch, M)``.
 
     Raises:
-        ValueError: if α or the interval is out of range, or a shape does not fit.
-        TypeError: if inputs and parameters differ in dtype.
+        ValueError: If α or the interval is out of range, or a shape does not fit.
+        TypeError: If inputs and parameters differ in dtype.
 
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=4, nonlinear_units=1)

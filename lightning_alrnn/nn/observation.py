@@ -1,4 +1,4 @@
-"""Observation models: how spike counts come about from states."""
+"""Observation models: distributions of spike counts that depend on the states."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ _GREATEST_SPREAD = 0.95
 
 
 class Observation(nn.Module):
-    r"""Base of the observation models: counts x_t of N units that depend on the state z_t alone.
+    r"""Base class of the observation models: counts x_t of N units that depend only on the state z_t.
+
+    The mean count per bin is
 
     .. math:: μ_t = \mathrm{softplus}(D z_t + b) + 10^{-6}
 
-    is the mean count a bin; how counts scatter around it is the subclass's matter. The small constant keeps the
-    logarithm of a rate finite.
+    A subclass defines the distribution around the mean. The small constant keeps the logarithm of a rate finite.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
-        readout: D and b, a :class:`LinearReadout`.
+        readout: Readout with D and b, a :class:`LinearReadout`.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: If a size is less than 1.
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:
@@ -42,10 +43,10 @@ class Observation(nn.Module):
         self.readout = LinearReadout(hidden_size, num_units)
 
     def mean(self, z: Tensor) -> Tensor:
-        """Mean count of each unit in a bin.
+        """Return the mean count of each unit in a bin.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             Spikes per bin, shape ``(…, N)``.
@@ -53,22 +54,22 @@ class Observation(nn.Module):
         return functional.softplus(self.readout(z)) + _LOWEST_RATE
 
     def log_prob(self, counts: Tensor, z: Tensor) -> Tensor:
-        """Logarithm of the probability of counts.
+        """Return the logarithm of the probability of counts.
 
         Args:
-            counts: whole numbers from 0, shape ``(…, N)``.
-            z: states, shape ``(…, M)``.
+            counts: Whole numbers from 0, shape ``(…, N)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
-            log p(x_n | z) of each unit, shape ``(…, N)``.
+            Values log p(x_n | z) of each unit, shape ``(…, N)``.
         """
         return self.log_prob_of(counts, self.mean(z))
 
     def variance(self, z: Tensor) -> Tensor:
-        """Variance of the count of each unit in a bin, given the state.
+        """Return the variance of the count of each unit in a bin for a state.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
             Spikes², shape ``(…, N)``.
@@ -80,8 +81,8 @@ class Observation(nn.Module):
         """Draw counts.
 
         Args:
-            z: states, shape ``(…, M)``.
-            generator: where the random numbers come from, on the device of ``z``; ``None`` for torch's own.
+            z: States z, shape ``(…, M)``.
+            generator: Generator of the random numbers, on the device of ``z``; ``None`` for the default generator.
 
         Returns:
             Whole numbers as floats, shape ``(…, N)``.
@@ -90,34 +91,34 @@ class Observation(nn.Module):
 
     @abstractmethod
     def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
-        """As :meth:`log_prob`, from the mean counts.
+        """Return the logarithm of the probability of counts from their means, see :meth:`log_prob`.
 
         Args:
-            counts: whole numbers from 0, shape ``(…, N)``.
-            mean: mean counts, shape ``(…, N)``.
+            counts: Whole numbers from 0, shape ``(…, N)``.
+            mean: Mean counts, shape ``(…, N)``.
 
         Returns:
-            log p(x_n | mean) of each unit, shape ``(…, N)``.
+            Values log p(x_n | mean) of each unit, shape ``(…, N)``.
         """
 
     @abstractmethod
     def variance_of(self, mean: Tensor) -> Tensor:
-        """As :meth:`variance`, from the mean counts.
+        """Return the variance of counts from their means, see :meth:`variance`.
 
         Args:
-            mean: mean counts, shape ``(…, N)``.
+            mean: Mean counts, shape ``(…, N)``.
 
         Returns:
-            Of the same shape.
+            Tensor of the same shape.
         """
 
     @abstractmethod
     def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """As :meth:`sample`, from the mean counts.
+        """Draw counts from their means, see :meth:`sample`.
 
         Args:
-            mean: mean counts, shape ``(…, N)``.
-            generator: where the random numbers come from, on the device of ``mean``; ``None`` for torch's own.
+            mean: Mean counts, shape ``(…, N)``.
+            generator: Generator of the random numbers, on the device of ``mean``; ``None`` for the default generator.
 
         Returns:
             Whole numbers as floats, of the same shape.
@@ -128,8 +129,8 @@ class PoissonObservation(Observation):
     r"""Poisson counts: p(x) = μ^x e^{−μ} / x!, variance μ.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Example:
         >>> observation = PoissonObservation(hidden_size=6, num_units=29)
@@ -153,14 +154,14 @@ class NegativeBinomialObservation(Observation):
 
     .. math:: p(x) = \frac{Γ(x+r)}{Γ(r)\,x!} \Big(\frac{r}{r+μ}\Big)^r \Big(\frac{μ}{r+μ}\Big)^x
 
-    r > 0 is learned for each unit, from r = 10 on; the larger, the closer to Poisson.
+    r > 0 is learned for each unit and starts at 10. The larger r is, the closer the distribution is to Poisson.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
-        log_r: ln r, shape ``(N,)``.
+        log_r: Logarithm ln r, shape ``(N,)``.
 
     Example:
         >>> observation = NegativeBinomialObservation(hidden_size=6, num_units=29)
@@ -197,17 +198,17 @@ class GeneralizedPoissonObservation(Observation):
 
     .. math:: p(x) = \frac{θ (θ + λx)^{x-1} e^{-θ-λx}}{x!}, \qquad θ = μ (1 - λ)
 
-    λ is learned for each unit, from 0.05 on. It is held within 0 < λ < 0.95 as 0.95 times a sigmoid: there the
-    probabilities sum to 1, and the variance, at most 400 μ, stays finite. λ=0 is Poisson. Of negative λ, for counts
-    that scatter less than Poisson, the formula is a distribution only when it is cut off at a count that depends on the
-    rate, and its sum is not 1; they are left out.
+    λ is learned for each unit and starts at 0.05. It is 0.95 times a sigmoid, so 0 < λ < 0.95: in this range the
+    probabilities sum to 1 and the variance is at most 400 μ. λ=0 is Poisson. Negative λ, for counts that vary less than
+    Poisson, are excluded, because the formula must then be cut off at a count that depends on the rate, and its sum is
+    not 1.
 
     Args:
-        hidden_size: M, the width of the states.
-        num_units: N, the number of observed units.
+        hidden_size: Width M of the states.
+        num_units: Number N of observed units.
 
     Attributes:
-        logit: the sigmoid's argument, shape ``(N,)``.
+        logit: Argument of the sigmoid, shape ``(N,)``.
 
     Example:
         >>> observation = GeneralizedPoissonObservation(hidden_size=6, num_units=29)
@@ -224,7 +225,7 @@ class GeneralizedPoissonObservation(Observation):
         self.logit = nn.Parameter(torch.full((num_units,), math.log(start / (1 - start))))
 
     def spread(self) -> Tensor:
-        """λ of each unit, shape ``(N,)``."""
+        """Return λ of each unit, shape ``(N,)``."""
         return _GREATEST_SPREAD * torch.sigmoid(self.logit)
 
     def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:

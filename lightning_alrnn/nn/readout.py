@@ -6,11 +6,11 @@ from torch import nn
 
 
 class LinearReadout(nn.Linear):
-    """y = D z + b with D drawn from 0.1·N(0,1) and b = 0, as in the reference code.
+    """Linear readout y = D z + b, with D drawn from 0.1·N(0,1) and b = 0 as in the reference code.
 
     Args:
-        hidden_size: M.
-        output_size: number of outputs or classes.
+        hidden_size: Width M of the states.
+        output_size: Number of outputs or classes.
     """
 
     def __init__(self, hidden_size: int, output_size: int) -> None:

@@ -27,14 +27,14 @@ class Recurrence(NamedTuple):
     φ* is the identity on the first M−P units and a ReLU on the last P.
 
     :func:`~lightning_alrnn.nn.run_recurrence` also takes a stack of E networks, in which every field has a leading
-    dimension E. The methods are for one network; ``torch.vmap`` applies them to many.
+    dimension E. The methods are for one network; ``torch.vmap`` applies them to several.
 
     Attributes:
-        A: diagonal of A over all units, shape ``(M,)``; zero where a unit has no self-connection.
-        W: coupling, shape ``(M, M)``.
-        C: input weights, shape ``(M, K)``; ``None`` where inputs of width M are added directly.
-        h: bias, shape ``(M,)``.
-        P: number of rectified units, an int or an int64 scalar tensor.
+        A: Diagonal of A over all units, shape ``(M,)``; 0 for units without a self-connection.
+        W: Coupling matrix, shape ``(M, M)``.
+        C: Input weights, shape ``(M, K)``; ``None`` if inputs of width M are added directly.
+        h: Bias, shape ``(M,)``.
+        P: Number of rectified units, an int or an int64 scalar tensor.
 
     Example:
         >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
@@ -50,27 +50,27 @@ class Recurrence(NamedTuple):
 
     @property
     def nonlinear(self) -> Tensor:
-        """Which units are rectified, bool of shape ``(M,)``."""
+        """Mask of the rectified units, bool of shape ``(M,)``."""
         size = self.h.shape[-1]
         return torch.arange(size, device=self.h.device) >= size - self.P
 
     @property
     def linear_units(self) -> int:
-        """M−P, the number of units that are never rectified."""
+        """Number M−P of units that are never rectified."""
         return self.h.shape[-1] - int(self.P)
 
     @property
     def input_weights(self) -> Tensor:
-        """C, shape ``(M, K)``; the identity where inputs are added directly."""
+        """Input weights C, shape ``(M, K)``; the identity if inputs are added directly."""
         if self.C is not None:
             return self.C
         return torch.eye(self.h.shape[-1], dtype=self.h.dtype, device=self.h.device)
 
     def drive(self, s: Tensor) -> Tensor:
-        """What inputs add to the states, C s + h.
+        """Return the drive C s + h of the states.
 
         Args:
-            s: inputs, shape ``(…, K)``.
+            s: Inputs s, shape ``(…, K)``.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -78,11 +78,11 @@ class Recurrence(NamedTuple):
         return s + self.h if self.C is None else functional.linear(s, self.C, self.h)
 
     def step(self, z: Tensor, s: Tensor | None = None) -> Tensor:
-        """One step of the recurrence.
+        """Compute one step of the recurrence.
 
         Args:
-            z: states, shape ``(…, M)``.
-            s: inputs, shape ``(…, K)``; ``None`` for no input.
+            z: States z, shape ``(…, M)``.
+            s: Inputs s, shape ``(…, K)``; ``None`` for no input.
 
         Returns:
             The next states, shape ``(…, M)``.
@@ -90,13 +90,12 @@ class Recurrence(NamedTuple):
         return self.advance(z, self.h if s is None else self.drive(s))
 
     def advance(self, z: Tensor, drive: Tensor, slopes: Tensor | None = None) -> Tensor:
-        """One step under a drive that is known, A z + W φ*(z) + drive.
+        """Compute one step for a known drive, A z + W φ*(z) + drive.
 
         Args:
-            z: states, shape ``(…, M)``.
-            drive: C s + h, broadcastable to the shape of ``z``.
-            slopes: diagonal of D, shape ``(…, M)``, to take W D z in place of W φ*(z); ``None`` for the network's own
-                nonlinearity.
+            z: States z, shape ``(…, M)``.
+            drive: Drive C s + h, broadcastable to the shape of ``z``.
+            slopes: Diagonal of D, shape ``(…, M)``, to use W D z instead of W φ*(z); ``None`` uses W φ*(z).
 
         Returns:
             The next states, shape ``(…, M)``.
@@ -106,20 +105,20 @@ class Recurrence(NamedTuple):
         return self.A * z + functional.linear(slopes * z, self.W) + drive
 
     def stepper(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """A function that makes many steps, as :meth:`advance` makes one.
+        """Return a function that computes a step like :meth:`advance`, but faster when it is called many times.
 
         Returns:
-            Called with states and drive, it gives the next states.
+            Function from states and drive to the next states.
         """
         A, W, nonlinear = self.A, self.W, self.nonlinear
         return lambda z, drive: A * z + functional.linear(torch.where(nonlinear, z.relu(), z), W) + drive
 
     def jvp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
-        """Vectors times the Jacobian of one step, (A + W D) v: how small changes of a state travel.
+        """Multiply vectors by the Jacobian of one step, (A + W D) v, which maps small changes of a state forward.
 
         Args:
-            vectors: shape ``(…, M)``.
-            slopes: diagonal of D, broadcastable to that shape.
+            vectors: Vectors v, shape ``(…, M)``.
+            slopes: Diagonal of D, broadcastable to that shape.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -127,11 +126,11 @@ class Recurrence(NamedTuple):
         return jvp(self.A, self.W, vectors, slopes)
 
     def vjp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
-        """Vectors times the transposed Jacobian of one step, (A + W D)ᵀ v: how gradients travel back.
+        """Multiply vectors by the transposed Jacobian of one step, (A + W D)ᵀ v, which maps gradients back.
 
         Args:
-            vectors: shape ``(…, M)``.
-            slopes: diagonal of D, broadcastable to that shape.
+            vectors: Vectors v, shape ``(…, M)``.
+            slopes: Diagonal of D, broadcastable to that shape.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -139,21 +138,21 @@ class Recurrence(NamedTuple):
         return self.A * vectors + slopes * (vectors @ self.W)
 
     def regime(self, z: Tensor) -> Tensor:
-        """The linear regime of each state: which nonlinear units are on, z > 0.
+        """Return the linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: states, shape ``(…, M)``.
+            z: States z, shape ``(…, M)``.
 
         Returns:
-            bool, shape ``(…, P)``; entry i belongs to unit M−P+i.
+            Tensor, bool of shape ``(…, P)``; entry i belongs to unit M−P+i.
         """
         return z[..., self.linear_units :] > 0
 
     def slopes(self, z: Tensor) -> Tensor:
-        """The diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
+        """Return the diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -161,17 +160,17 @@ class Recurrence(NamedTuple):
         return (~self.nonlinear | (z > 0)).to(self.W.dtype)
 
     def regime_slopes(self, code: Tensor) -> Tensor:
-        """The diagonal of D in one linear regime, (1, …, 1, code).
+        """Return the diagonal of D in one linear regime, (1, …, 1, code).
 
         Args:
-            code: bits of the regime, bool or 0/1, shape ``(…, P)``; for a mean over regimes, the share of time for
-                which each unit is on.
+            code: Bits of the regime, bool or 0/1, shape ``(…, P)``. For a mean over regimes, the share of time in which
+                each unit is on.
 
         Returns:
             Tensor of shape ``(…, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         if code.shape[-1:] != (int(self.P),):
             raise ValueError(
@@ -180,24 +179,24 @@ class Recurrence(NamedTuple):
         return functional.pad(code.to(self.W), (self.linear_units, 0), value=1.0)
 
     def regime_matrix(self, code: Tensor) -> Tensor:
-        """The matrix A + W D of one linear regime, D = diag(1, …, 1, code).
+        """Return the matrix A + W D of one linear regime, D = diag(1, …, 1, code).
 
         Args:
-            code: bits of the regime as in :meth:`regime_slopes`, shape ``(…, P)``.
+            code: Bits of the regime as in :meth:`regime_slopes`, shape ``(…, P)``.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return step_matrix(torch.diag(self.A), self.W, self.regime_slopes(code))
 
     def jacobian(self, z: Tensor) -> Tensor:
-        """The Jacobian ∂z'/∂z of one step, which is the matrix of the regime that ``z`` lies in.
+        """Return the Jacobian ∂z'/∂z of one step, which is the matrix of the regime of ``z``.
 
         Args:
-            z: states, shape ``(…, M)``. On a switching boundary (z=0) a unit counts as off.
+            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -205,44 +204,45 @@ class Recurrence(NamedTuple):
         return step_matrix(torch.diag(self.A), self.W, self.slopes(z))
 
     def permuted(self, order: Sequence[int] | Tensor) -> Recurrence:
-        """The same network with its units in another order, or some of them only; inputs keep their order.
+        """Return the network with its units in another order, or with some of its units only.
+
+        The inputs keep their order. The result has the same P, so the caller must keep the rectified units last.
 
         Args:
-            order: indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
+            order: Indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
 
         Returns:
-            The parameters in that order, with the same P: it is for the caller to keep the rectified units last. Where
-            inputs are added directly, C becomes a matrix of zeros and ones.
+            The parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
         """
         index = torch.as_tensor(order, device=self.W.device)
         C = self.input_weights[index]
         return Recurrence(self.A[index], self.W[index][:, index].contiguous(), C, self.h[index], self.P)
 
     def linearised(self, units: Sequence[int]) -> Recurrence:
-        """The network in which some nonlinear units are linear.
+        """Return the network with some nonlinear units made linear.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            The parameters with the units in the order of :meth:`linearised_order`, as linear units come first.
+            The parameters with the units in the order of :meth:`linearised_order`, because linear units come first.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
     def linearised_order(self, units: Sequence[int]) -> Tensor:
-        """Which unit stands where after :meth:`linearised`: linear ones, then ``units``, then the other nonlinear ones.
+        """Return the order of the units after :meth:`linearised`: linear ones, ``units``, the other nonlinear ones.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
+            Tensor, int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         chosen = self._places(units)
         # in the order of keys that are written on the device: a list of indices would be copied to it
@@ -253,33 +253,33 @@ class Recurrence(NamedTuple):
         return key.argsort(stable=True)
 
     def silenced(self, units: Sequence[int]) -> Recurrence:
-        """The network in which some nonlinear units are held at zero: nothing flows into them.
+        """Return the network with some nonlinear units held at zero.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            The parameters with zeros in the rows of these units. They are zero from the first step on; a start that is
-            not zero there must be set to zero.
+            The parameters with zeros in the rows of these units. The units are zero from the first step on. Set an
+            initial state that is not zero there to zero.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         active = self.active(units)
         rows = active.unsqueeze(-1)
         return Recurrence(self.A * active, self.W * rows, self.input_weights * rows, self.h * active, self.P)
 
     def active(self, units: Sequence[int]) -> Tensor:
-        """Which units are left where some nonlinear units are silenced.
+        """Return a mask of the units that remain if some nonlinear units are silenced.
 
         Args:
-            units: nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            1 for units that are left and 0 for ``units``, shape ``(M,)``.
+            Mask with 0 for ``units`` and 1 for all other units, shape ``(M,)``.
 
         Raises:
-            ValueError: if a unit is not one of 0 … P−1.
+            ValueError: If a unit is not one of 0 … P−1.
         """
         active = torch.ones_like(self.h)
         for place in self._places(units):
@@ -287,28 +287,28 @@ class Recurrence(NamedTuple):
         return active
 
     def clamped(self, code: Tensor) -> Recurrence:
-        """The linear network that stays in one regime, whatever the signs of its units.
+        """Return the linear network that stays in one regime for any signs of its units.
 
         Args:
-            code: bits of the regime, bool or 0/1, shape ``(P,)``.
+            code: Bits of the regime, bool or 0/1, shape ``(P,)``.
 
         Returns:
-            The parameters with W D in place of W and P=0.
+            The parameters with W D instead of W and P=0.
 
         Raises:
-            ValueError: if ``code`` does not have P entries.
+            ValueError: If ``code`` does not have P entries.
         """
         return self._replace(W=self.W * self.regime_slopes(code), P=0)
 
     def absolute(self) -> Recurrence:
-        """The parameters without their signs: its results are the sizes of the terms that the network's add up from."""
+        """Return the absolute values of the parameters, which bound the terms of the sums of the network."""
         return Recurrence(self.A.abs(), self.W.abs(), None if self.C is None else self.C.abs(), self.h.abs(), self.P)
 
     def scaled(self, scale: Tensor) -> Recurrence:
-        """The same network with its states in other units of measurement, z = scale · z'.
+        """Return the network with its states in other units of measurement, z = scale · z'.
 
         Args:
-            scale: positive, shape ``(M,)``.
+            scale: Positive factors, shape ``(M,)``.
 
         Returns:
             The parameters of the network whose states are z / scale.
@@ -317,20 +317,20 @@ class Recurrence(NamedTuple):
         return Recurrence(self.A, self.W / rows * scale, self.input_weights / rows, self.h / scale, self.P)
 
     def to(self, target: torch.dtype | torch.device | str) -> Recurrence:
-        """The parameters in another dtype or on another device.
+        """Convert the parameters to another dtype or move them to another device.
 
         Args:
-            target: the dtype or the device.
+            target: Dtype or device.
 
         Returns:
-            The parameters there; P keeps its dtype.
+            The converted parameters; P keeps its dtype.
         """
         A, W, h = self.A.to(target), self.W.to(target), self.h.to(target)
         P = self.P if isinstance(self.P, int) or isinstance(target, torch.dtype) else self.P.to(target)
         return Recurrence(A, W, None if self.C is None else self.C.to(target), h, P)
 
     def double(self) -> Recurrence:
-        """The parameters in float64."""
+        """Convert the parameters to float64."""
         return self.to(torch.float64)
 
     def _places(self, units: Sequence[int]) -> list[int]:

@@ -10,22 +10,22 @@ from lightning_alrnn.nn.alrnn import ALRNN
 
 
 def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
-    r"""How far the first units are from each holding its value forever.
+    r"""Compute how far the first units are from keeping their values forever.
 
     .. math:: \sum_{i<M_{reg}} \Big[(A_{ii} + W_{ii} - 1)^2 + \sum_{j \ne i} W_{ij}^2 + h_i^2\Big]
 
-    A_ii counts for units that have one. The penalty is 0 when each of the first M_reg units is a perfect integrator of
-    its input, which gives the network a manifold (line, plane, …) of marginally stable states.
+    A_ii is 0 for units without an entry in A. The penalty is 0 if each of the first M_reg units is a perfect integrator
+    of its input. The network then has a manifold (line, plane, …) of marginally stable states.
 
     Args:
-        rnn: the layer.
-        units: M_reg, how many of the first units are regularised, 0 ≤ M_reg ≤ M.
+        rnn: AL-RNN layer.
+        units: Number M_reg of the first units that are regularised, 0 ≤ M_reg ≤ M.
 
     Returns:
-        Scalar tensor; the loss adds it times the strength τ.
+        Scalar tensor. The loss adds it with the factor τ.
 
     Raises:
-        ValueError: if ``units`` is not within 0 … M.
+        ValueError: If ``units`` is not within 0 … M.
 
     Reference:
         Schmidt, Koppe, Monfared, Beutelspacher & Durstewitz, ICLR 2021 (arXiv:1910.03471).
@@ -33,6 +33,6 @@ def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
     if not 0 <= units <= rnn.hidden_size:
         raise ValueError(f"units must lie between 0 and hidden_size (M={rnn.hidden_size}), got {units}")
     # Σ_j (A + W − I)_ij² over the first rows; the off-diagonal of A and I is zero
-    own = torch.diag(rnn.diagonal()[:units] - 1.0)
-    deviation = rnn.W[:units] + functional.pad(own, (0, rnn.hidden_size - units))
+    self_deviation = torch.diag(rnn.diagonal()[:units] - 1.0)
+    deviation = rnn.W[:units] + functional.pad(self_deviation, (0, rnn.hidden_size - units))
     return deviation.square().sum() + rnn.h[:units].square().sum()

@@ -1,4 +1,4 @@
-"""Sequence to sequence: an encoder AL-RNN whose final state starts a decoder AL-RNN."""
+"""Sequence to sequence: the last state of an encoder AL-RNN is the initial state of a decoder AL-RNN."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lightning_alrnn.nn.scan import ScanOutput
 
 
 class Seq2SeqOutput(NamedTuple):
-    """What the network makes of a batch.
+    """Output of :class:`Seq2Seq` for a batch.
 
     Attributes:
-        outputs: scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
-        tokens: the decoder's choices, int64 of shape ``(batch, T_out)``; ``<end>`` past ``lengths``.
-        states: decoder states, shape ``(batch, T_out, M)``; zero past ``lengths``.
-        lengths: decoder steps of each sequence, int64 of shape ``(batch,)``: up to the target's ``<end>`` where targets
-            are given, up to the decoder's own ``<end>`` elsewhere; that step included.
-        encoder_states: encoder states, shape ``(batch, T_in, M)``; zero past ``encoder_lengths``.
-        encoder_lengths: encoder steps of each sequence, int64 of shape ``(batch,)``.
+        outputs: Scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
+        tokens: Tokens that the decoder chose, int64 of shape ``(batch, T_out)``; ``<end>`` after ``lengths``.
+        states: Decoder states, shape ``(batch, T_out, M)``; zero after ``lengths``.
+        lengths: Number of decoder steps of each sequence, up to and including ``<end>``, int64 of shape ``(batch,)``.
+            This is the ``<end>`` of the target if there are targets, and otherwise that of the decoder.
+        encoder_states: Encoder states, shape ``(batch, T_in, M)``; zero after ``encoder_lengths``.
+        encoder_lengths: Number of encoder steps of each sequence, int64 of shape ``(batch,)``.
     """
 
     outputs: Tensor
@@ -50,38 +50,38 @@ def steps_to_end(tokens: Tensor, end: int) -> Tensor:
 class Seq2Seq(nn.Module):
     r"""Encoder AL-RNN → decoder AL-RNN, from tokens to tokens.
 
-    The decoder starts from the encoder's state at each sequence's own last step. At step t it is fed the embedding of
-    the token before (a start token at t=1) and scores the next one, y_t = argmax (D z_t + b):
+    The decoder starts from the state of the encoder at the last step of each sequence. At step t its input is the
+    embedding of the previous token (a start token at t=1), and it scores the next one, y_t = argmax (D z_t + b):
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C\, e(y_{t-1}) + h
 
-    The last of the output tokens is ``<end>``, which ends a sequence.
+    The last output token is ``<end>``, which ends a sequence.
 
-    A choice among tokens has no gradient. So the tokens are found first, in a loop without gradients, and are then fed
-    to the decoder as known inputs of one pass over time: values and gradients are those of backpropagation through the
-    loop.
+    The choice of a token has no gradient. The decoder therefore chooses the tokens in a loop without gradients first,
+    and then runs once over time with these tokens as inputs. Values and gradients are the same as with backpropagation
+    through the loop.
 
     Args:
-        input_size: number of different input tokens.
-        output_size: number of different output tokens, at least 2; the last of them is ``<end>``.
-        hidden_size: M, the number of units of either network.
-        nonlinear_units: P of the encoder.
-        decoder_nonlinear_units: P of the decoder.
-        embedding_size: width of the embeddings, K of either network.
-        **options: see :class:`ALRNN`; ``initial_state`` is the encoder's.
+        input_size: Number of different input tokens.
+        output_size: Number of different output tokens, at least 2; the last one is ``<end>``.
+        hidden_size: Number M of units of each network.
+        nonlinear_units: Number P of nonlinear units of the encoder.
+        decoder_nonlinear_units: Number P of nonlinear units of the decoder.
+        embedding_size: Width K of the embeddings.
+        **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Attributes:
-        encoder: the encoder's :class:`ALRNN`.
-        decoder: the decoder's.
-        end: the token ``<end>``, ``output_size`` − 1.
+        encoder: Encoder, an :class:`ALRNN`.
+        decoder: Decoder, an :class:`ALRNN`.
+        end: Index of the token ``<end>``, ``output_size`` − 1.
 
     Raises:
-        ValueError: if a size is out of range or an option is unknown.
+        ValueError: If a size is out of range or an option is unknown.
 
     Example:
         >>> network = Seq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
-        >>> found = network(torch.randint(0, 14, (5, 9)), max_steps=20)
-        >>> found.tokens.shape == found.outputs.shape[:2], int(found.lengths.max()) <= 20
+        >>> output = network(torch.randint(0, 14, (5, 9)), max_steps=20)
+        >>> output.tokens.shape == output.outputs.shape[:2], int(output.lengths.max()) <= 20
         (True, True)
 
     Reference:
@@ -128,26 +128,26 @@ class Seq2Seq(nn.Module):
         teacher_forcing: float = 0.0,
         max_steps: int = 50,
     ) -> Seq2SeqOutput:
-        """Encode, then decode greedily.
+        """Encode the inputs, then decode greedily.
 
         Args:
-            inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each input, int64 of shape ``(batch,)``; ``None`` where all are valid.
-            targets: int64 of shape ``(batch, T_out)``, to run each sequence as long as its target; ``None`` runs each
-                until the decoder gives ``<end>``.
-            teacher_forcing: probability, at each step of each sequence, that the decoder is fed the target's token
-                instead of its own; takes ``targets``.
-            max_steps: the most steps without targets.
+            inputs: Tokens, int64 of shape ``(batch, T_in)``.
+            lengths: Number of valid steps of each input, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+            targets: Target tokens, int64 of shape ``(batch, T_out)``; each sequence then runs as long as its target.
+                ``None`` runs each sequence until the decoder chooses ``<end>``.
+            teacher_forcing: Probability, at each step of each sequence, that the input of the decoder is the token of
+                the target instead of the token that it chose. It needs ``targets``.
+            max_steps: Largest number of steps without targets.
 
         Raises:
-            ValueError: if a shape does not fit, a token is out of range (looked at on the CPU only) or
-                ``teacher_forcing`` is no probability.
+            ValueError: If a shape does not fit, a token is out of range (checked on the CPU only) or
+                ``teacher_forcing`` is not a probability.
         """
         _check_tokens("inputs", inputs, self.embedding.num_embeddings)
         encoded = self.encode(inputs, lengths)
         if targets is None:
             if teacher_forcing:
-                raise ValueError(f"teacher_forcing={teacher_forcing} needs targets")
+                raise ValueError(f"teacher_forcing={teacher_forcing} needs targets: pass targets, or set it to 0")
             chosen = fed = self.choose(encoded.last, max_steps, until_end=True)
             run = steps_to_end(chosen, self.end)
         else:
@@ -172,11 +172,12 @@ class Seq2Seq(nn.Module):
         return Seq2SeqOutput(outputs, tokens, states, run, encoded.states, lengths)
 
     def encode(self, inputs: Tensor, lengths: Tensor | None = None) -> ScanOutput:
-        """States of the encoder, and each sequence's last.
+        """Return the states of the encoder and the last state of each sequence.
 
         Args:
-            inputs: int64 tokens of shape ``(batch, T_in)``.
-            lengths: valid steps of each, int64 of shape ``(batch,)``, or ``None``.
+            inputs: Tokens, int64 of shape ``(batch, T_in)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
+                valid.
         """
         output: ScanOutput = self.encoder(self.embedding(inputs), lengths=lengths)
         return output
@@ -185,9 +186,9 @@ class Seq2Seq(nn.Module):
         """Run the decoder on known tokens, with gradients.
 
         Args:
-            state: z_0, shape ``(batch, M)``.
-            tokens: int64 of shape ``(batch, T_out)``; token t is fed at step t+1, the last at none.
-            lengths: steps of each sequence, int64 of shape ``(batch,)``.
+            state: Initial state z_0, shape ``(batch, M)``.
+            tokens: Tokens, int64 of shape ``(batch, T_out)``; token t is the input of step t+1, the last one of none.
+            lengths: Number of steps of each sequence, int64 of shape ``(batch,)``.
 
         Returns:
             States ``(batch, T_out, M)`` and scores ``(batch, T_out, outputs)``.
@@ -198,20 +199,20 @@ class Seq2Seq(nn.Module):
 
     @torch.no_grad()
     def choose(self, state: Tensor, steps: int, forced: Tensor | None = None, *, until_end: bool = False) -> Tensor:
-        """The tokens that the decoder chooses when it is fed its own, without gradients.
+        """Choose tokens greedily, with the chosen tokens as the next inputs and without gradients.
 
         Args:
-            state: z_0, shape ``(batch, M)``.
-            steps: number of steps.
-            forced: int64 of shape ``(batch, steps)``, tokens that are fed in place of the decoder's own, −1 where its
-                own is.
-            until_end: stop as soon as every sequence has given ``<end>``.
+            state: Initial state z_0, shape ``(batch, M)``.
+            steps: Number of steps.
+            forced: Tokens that replace the chosen ones as inputs, int64 of shape ``(batch, steps)``; −1 keeps the
+                chosen one.
+            until_end: Whether to stop once every sequence has chosen ``<end>``.
 
         Returns:
-            int64 of shape ``(batch, steps)``, or less if it stops before.
+            Chosen tokens, int64 of shape ``(batch, steps)``, or with fewer steps if all sequences end earlier.
 
         Raises:
-            ValueError: if ``steps`` is less than 1.
+            ValueError: If ``steps`` is less than 1.
         """
         if steps < 1:
             raise ValueError(f"the number of steps to decode must be at least 1, got {steps}")

@@ -14,20 +14,20 @@ from lightning_alrnn.nn.alrnn import ALRNN
 def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Stack the parameters and buffers of networks of one architecture, whose AL-RNNs may differ in P.
 
-    This is :func:`torch.func.stack_module_state` but for A: where the linear units have no self-connection, A has P
-    entries, so that it is widened to M entries, of which those of the linear units have no effect and no gradient.
+    This function extends :func:`torch.func.stack_module_state`: if the linear units have no self-connection, A has P
+    entries and is widened to M entries. The entries of the linear units have no effect and no gradient.
 
     Args:
-        networks: E modules of one class, one set of sizes and one set of options. None is changed. Which parameters are
-            trained is told from the first.
+        networks: E modules with the same class, sizes and options. They are not changed. The first one decides which
+            parameters are trained.
 
     Returns:
-        The parameters and the buffers by name, each with a leading dimension E; the parameters are new leaves. Under
+        The parameters and the buffers by name, each with a leading dimension E. The parameters are new leaves. Under
         ``torch.vmap``, ``torch.func.functional_call(networks[0], (parameters, buffers), …)`` runs all networks in one
         call of the recurrence.
 
     Raises:
-        ValueError: if there is no network, or they differ in their names, shapes or options.
+        ValueError: If there is no network, or the networks differ in their names, shapes or options.
 
     Example:
         >>> networks = [ALRNN(input_size=2, hidden_size=4, nonlinear_units=P) for P in (0, 1, 4)]
@@ -38,7 +38,7 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
         torch.Size([3, 5, 4])
     """
     if not networks:
-        raise ValueError("networks must hold at least one module, got none")
+        raise ValueError("networks must have at least one module, got none")
     for network in networks:
         for (path, layer), other in zip(_layers(networks[0]).items(), _layers(network).values(), strict=False):
             for name in ("self_connections", "initial_state", "initial_radius", "backend"):

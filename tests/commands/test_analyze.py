@@ -166,7 +166,7 @@ def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["analyze", "--ckpt_path", "runs/none.ckpt"])
     assert stop.value.code == 2
-    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints lie in" in capsys.readouterr().err
+    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints are in" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

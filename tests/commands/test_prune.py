@@ -147,7 +147,7 @@ def test_a_module_is_pruned_in_place() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "runs/none.ckpt: no such file. Checkpoints lie in"),
+        ([], "runs/none.ckpt: no such file. Checkpoints are in"),
         (["--epochs", "-1"], "--epochs must not be negative, got -1"),
     ],
 )

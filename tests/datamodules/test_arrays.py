@@ -357,11 +357,11 @@ class TestRecording:
             ((9, 2), {"val_fraction": 0.49, "test_fraction": 0.49}, "the train split of a recording.* got 1 of 9"),
             ((0, 2), {}, "the train split of a recording needs at least 2 steps"),
             ((50, 0), {}, r"at least one channel, got \(50, 0\) float64"),
-            ((50, 2), {"group": [0]}, r"one recording \(T, N\), which takes no group"),
-            ((50, 2), {"train_index": [0], "mask": [1]}, "takes no mask, train_index"),
-            ((50, 2), {"objective": "classification"}, "leave objective and target_step out, or give targets"),
-            ((50, 2), {"target_step": "last"}, "leave objective and target_step out, or give targets"),
-            ((50, 2), {"num_classes": 3}, "num_classes does not go with a recording"),
+            ((50, 2), {"group": [0]}, r"one recording \(T, N\), which has no group"),
+            ((50, 2), {"train_index": [0], "mask": [1]}, "has no mask, train_index"),
+            ((50, 2), {"objective": "classification"}, "leave objective and target_step out, or pass targets"),
+            ((50, 2), {"target_step": "last"}, "leave objective and target_step out, or pass targets"),
+            ((50, 2), {"num_classes": 3}, "num_classes is for classification, but the next step of a recording"),
             ((50, 2), {"window": 0}, "window must be at least 1, got 0"),
         ],
     )
@@ -439,7 +439,9 @@ class TestFiles:
             Arrays(inputs(), np.ones(N), lengths=str(tmp_path / "gone.npy"))
 
     def test_wrong_suffix(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"inputs must be a \.npz or \.npy file, got .*x\.mat; load it yourself"):
+        with pytest.raises(
+            ValueError, match=r"inputs must be a \.npz or \.npy file, got .*x\.mat: load the file yourself"
+        ):
             Arrays(tmp_path / "x.mat")
         with pytest.raises(ValueError, match=r"targets must be a \.npy file, got .*y\.npz"):
             Arrays(inputs(), targets=str(tmp_path / "y.npz"))
@@ -449,17 +451,19 @@ class TestFiles:
     def test_broken_file(self, tmp_path: Path, suffix: str, content: bytes) -> None:
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"inputs: .*x\.{suffix} is no \.{suffix} .*save it with np\.save"):
+        with pytest.raises(
+            ValueError, match=rf"inputs: .*x\.{suffix} is not a \.{suffix} .*save the arrays? with np\.save"
+        ):
             Arrays(path)
 
     def test_confused_suffixes(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", inputs=inputs())
         (tmp_path / "x.npz").rename(tmp_path / "x.npy")
-        with pytest.raises(ValueError, match=r"or name an archive \.npz"):
+        with pytest.raises(ValueError, match=r"or rename an archive to \.npz"):
             Arrays(tmp_path / "x.npy")
         np.save(tmp_path / "y.npy", inputs())
         (tmp_path / "y.npy").rename(tmp_path / "y.npz")
-        with pytest.raises(ValueError, match=r"holds a single array; name it \.npy"):
+        with pytest.raises(ValueError, match=r"is a single array, not an archive: rename the file to \.npy"):
             Arrays(tmp_path / "y.npz")
 
     def test_pickled_objects_are_refused(self, tmp_path: Path) -> None:
@@ -474,7 +478,7 @@ class TestFiles:
     def test_keys(self, tmp_path: Path, keys) -> None:
         np.savez(tmp_path / "x.npz", **keys)
         listed = ", ".join(keys) or "none"
-        with pytest.raises(ValueError, match=f"must hold the key 'inputs' and may hold targets, .*; got {listed}"):
+        with pytest.raises(ValueError, match=f"must have the key 'inputs' and may have targets, .*; got {listed}"):
             Arrays(tmp_path / "x.npz")
 
 
@@ -527,7 +531,7 @@ class TestErrors:
         ("targets", "arguments", "message"),
         [
             (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
-            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: give target_step"),
+            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: set target_step"),
             (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
             (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
             (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),
@@ -536,7 +540,7 @@ class TestErrors:
             (np.zeros((N, 1), int), {}, r"shape \(6,\) or \(6, 5\).*got \(6, 1\) int64; .*objective='regression'"),
             (np.zeros((N, T, 3), int), {}, r"classification must have shape \(6,\) or \(6, 5\)"),
             (np.zeros((N, T), int), {"target_step": "last"}, r"classification at the last step must have shape \(6,\)"),
-            (np.zeros(N, int), {}, "targets hold one class only"),
+            (np.zeros(N, int), {}, "targets have only one class"),
             ([0, 1, 2, 3, 4, 5], {"num_classes": 5}, r"from 0 to 4 \(5 classes\), got 5 at index \[5\]"),
             ([0, 1, 2, -1, 4, 5], {}, r"got -1 at index \[3\]: number the classes from 0$"),
             (np.full((N, T), -1), {}, r"got -1 at index \[0, 0\].*mask to 0 at steps"),
@@ -545,11 +549,11 @@ class TestErrors:
             (nan_at(N, 2), {"objective": "classification"}, r"targets must be finite; .* at index \[2\]"),
             (nan_at((N, T, 2), 3, 1, 0), {}, r"targets must be finite; .* at index \[3, 1, 0\]"),
             (np.full(N, 1e300), {}, r"targets must be finite; .* at index \[0, 0\] \(inf\)"),
-            (np.zeros(N), {"num_classes": 3}, "num_classes=3 does not go with targets for regression"),
+            (np.zeros(N), {"num_classes": 3}, "num_classes=3 is for classification, but targets are for regression"),
             (np.zeros(N), {"num_classes": 1}, "num_classes must be at least 2, got 1"),
             (list("abcabc"), {"num_classes": 4}, r"num_classes=4, but .* 3 different texts: \['a', 'b', 'c'\]"),
-            (list("abcabc"), {"objective": "regression"}, r"targets of text are classes, one for each sequence"),
-            (np.full((N, T), "a"), {}, r"targets of text are classes, one for each sequence \(N,\), got \(6, 5\)"),
+            (list("abcabc"), {"objective": "regression"}, r"text targets must be one class for each sequence"),
+            (np.full((N, T), "a"), {}, r"text targets must be one class for each sequence \(N,\), got \(6, 5\)"),
             (list("abcabc"), {"target_step": "every"}, r"at every step must have shape \(6, 5\)"),
             ([np.zeros(s) for s in (1, 2, 3, 4, 5, 4)], {}, "as the inputs, got 1 instead of 5 at index 0"),
             ([np.zeros(2), np.zeros(3)], {}, "targets must have one array for each of the 6 sequences, got 2"),
@@ -583,14 +587,14 @@ class TestErrors:
             ({"phase": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]}, "phase must have as many .* 4 instead of 5"),
             ({"inputs": list(inputs()), "lengths": [5] * N}, "leave lengths out, or cut the arrays"),
             ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1"),
-            ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data to train on"),
+            ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data for training"),
             ({"val_fraction": 0.5, "test_fraction": 0.45}, "train split is empty: of 6 sequences 3 .* 3 for testing"),
-            ({"train_index": [0], "test_index": [1]}, "or none of them; val_index is missing"),
+            ({"train_index": [0], "test_index": [1]}, "or none of them: val_index is missing"),
             ({**INDEX, "val_index": []}, "val_index is empty: the val split needs at least one sequence"),
             ({**INDEX, "val_index": [6]}, r"val_index must lie between 0 and 5 \(6 sequences\), got 6"),
             ({**INDEX, "val_index": [-1]}, "val_index must lie between 0 and 5 .* got -1"),
-            ({**INDEX, "val_index": [3]}, "val_index holds sequence 3, which train_index holds already"),
-            ({**INDEX, "test_index": [5, 5]}, "test_index holds sequence 5, which test_index holds already"),
+            ({**INDEX, "val_index": [3]}, "val_index has sequence 3, which is also in train_index"),
+            ({**INDEX, "test_index": [5, 5]}, "test_index has sequence 5, which is also in test_index"),
             ({**INDEX, "test_index": np.arange(N) == 5}, r"1-D array of positions, got \(6,\) bool; np.flatnonzero"),
             ({**INDEX, "test_index": [[5]]}, r"1-D array of positions, got \(1, 1\)"),
             ({**INDEX, "test_index": [4.5]}, "test_index must be whole numbers, got 4.5"),

@@ -268,7 +268,7 @@ class TestEpochDataset:
 
         growing, broken = Growing().dataset("train"), Broken().dataset("train")
         growing[7], broken[0]
-        with pytest.raises(ValueError, match="same number of sequences each epoch, got 5 for epoch 2 and 7 for"):
+        with pytest.raises(ValueError, match="same number of sequences in each epoch, got 5 for epoch 2 and 7 for"):
             growing[14]
         assert growing[7].targets.tolist() == [[100]]  # usable as before
         with pytest.raises(ValueError, match=r"train targets must be finite.* at index \[2, 0\] \(nan\)"):

@@ -219,7 +219,10 @@ class TestMante:
         ({"dt": 10}, "dt is an option of variant 'mante', got dt=10 with variant='reference'"),
         ({**MANTE, "sequence_length": 5}, "sequence_length is an option of variant 'reference', got sequence_length=5"),
         ({**MANTE, "dt": 0}, "dt must be at least 1, got 0"),
-        ({**MANTE, "durations": [100, 800, 20]}, r"durations must be those of fixation, .* got \[100, 800, 20\]"),
+        (
+            {**MANTE, "durations": [100, 800, 20]},
+            r"durations must be five numbers, for fixation, .* got \[100, 800, 20\]",
+        ),
         ({**MANTE, "durations": [-1, 0, 800, 0, 20]}, "durations: fixation must be not negative, got -1 ms"),
         ({**MANTE, "durations": [0, 0, 10, 0, 20]}, "durations: stimulus must be at least dt, 20 ms, got 10 ms"),
         ({**MANTE, "durations": [0, 0, 20, 0, 0]}, "durations: decision must be at least dt, 20 ms, got 0 ms"),

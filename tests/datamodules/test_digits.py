@@ -79,7 +79,7 @@ def test_the_seed_decides_the_split() -> None:
         ({"order": "column"}, "order must be one of 'row', 'pixel', 'permuted', got 'column'"),
         ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
         ({"test_fraction": 1.5}, "test_fraction must lie between 0 and 1, got 1.5"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data to train on"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data for training"),
         ({"val_fraction": 0.001}, "val_fraction must be at least 0.01, for each split to hold all ten digits"),
         ({"val_fraction": 0.5, "test_fraction": 0.495}, "1 - val_fraction - test_fraction must be at least 0.01"),
     ],

@@ -213,7 +213,7 @@ def test_a_second_start_reads_the_cache(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_fewer_reviews_than_official_are_said() -> None:
     write_archive(draw_reviews())
-    with pytest.warns(UserWarning, match=r"aclImdb_v1.tar.gz holds 40 of the official 50,000 reviews"):
+    with pytest.warns(UserWarning, match=r"aclImdb_v1.tar.gz has 40 of the official 50,000 reviews"):
         imdb().prepare_data()
 
 
@@ -230,11 +230,11 @@ def replace(reviews: Reviews, place: tuple[str, str], texts: list[bytes]) -> Rev
 def test_where_files_are_expected() -> None:
     for data in (imdb(), imdb(data_dir="elsewhere")):
         with pytest.raises(
-            FileNotFoundError, match=r"no IMDb reviews in /.*: expected aclImdb_v1.tar.gz in it, or the "
+            FileNotFoundError, match=r"no IMDb reviews in /.*: expected aclImdb_v1.tar.gz there, or the "
         ):
             data.prepare_data()
     folder = write_folder(draw_reviews())
-    with pytest.raises(FileNotFoundError, match=r"Set data_dir to the folder that holds either, or download=True"):
+    with pytest.raises(FileNotFoundError, match=r"Set data_dir to the folder with one of them, or download=True"):
         imdb(data_dir=folder).setup("fit")  # one folder too deep
     (folder / "test" / "pos").rename(folder / "test" / "positive")
     with pytest.raises(
@@ -250,7 +250,7 @@ def test_a_class_without_reviews(write: Callable[[Reviews], Path], place: tuple[
     source = write(replace(draw_reviews(), place, []))
     if write is write_folder:
         (source / place[0] / place[1]).mkdir(exist_ok=True)
-    with pytest.raises(ValueError, match=rf"data/aclImdb.* holds no reviews {place[0]}/{place[1]}/.*: remove it and"):
+    with pytest.raises(ValueError, match=rf"data/aclImdb.* has no reviews {place[0]}/{place[1]}/.*: remove it and"):
         imdb().prepare_data()
     assert nothing_left()
 
@@ -268,7 +268,7 @@ def test_a_review_that_is_not_utf8(write: Callable[[Reviews], Path]) -> None:
 def test_a_damaged_archive() -> None:
     path = write_archive(draw_reviews())
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"data/aclImdb_v1.tar.gz is no complete tar archive .*fetch it again"):
+    with pytest.raises(ValueError, match=r"data/aclImdb_v1.tar.gz is not a complete tar archive .*fetch it again"):
         imdb().prepare_data()
     assert nothing_left()
 
@@ -329,7 +329,7 @@ def test_vectors_are_read_as_written(tmp_path_factory: Any, words: dict[str, lis
     asked = data.draw(st.lists(st.sampled_from([*words, "missing"]), unique=True, min_size=1))
     assert vector_size(path) == 3
     if asked == ["missing"]:
-        with pytest.raises(ValueError, match="holds none of the 1 words of the vocabulary"):
+        with pytest.raises(ValueError, match="has none of the 1 words of the vocabulary"):
             read_vectors(path, asked)
         return
     vectors, found = read_vectors(path, asked)
@@ -357,7 +357,7 @@ def test_words_with_spaces_and_words_that_repeat() -> None:
         ("400000 100\nthe 1 2\n", "vectors.txt, line 1: .*without a header line"),
         ("PK\x03\x04 \x00 \x11", "vectors.txt, line 1: expected .* unpacked"),
         ("", "vectors.txt, line 1: expected"),
-        ("some 1 2\n", "holds none of the 1 words"),
+        ("some 1 2\n", "has none of the 1 words"),
     ],
 )
 def test_a_file_that_holds_something_else(text: str, message: str) -> None:

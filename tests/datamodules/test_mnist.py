@@ -136,9 +136,9 @@ def test_files_elsewhere(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default:.*of the official:UserWarning")
 @pytest.mark.usefixtures("raw")
 def test_fewer_images_than_there_should_be_give_a_warning() -> None:
-    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz holds 50 of the official 60000 images"):
+    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz has 50 of the official 60000 images"):
         SequentialMNIST().build("train")
-    with pytest.warns(UserWarning, match="t10k-images-idx3-ubyte.gz holds 20 of the official 10000 images"):
+    with pytest.warns(UserWarning, match="t10k-images-idx3-ubyte.gz has 20 of the official 10000 images"):
         SequentialMNIST().build("test")
 
 
@@ -155,8 +155,8 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"must have 39216 bytes .* of shape \(50, 28, 28\), got 39215"),
         (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes .* got 39217"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), "must hold images of 28×28 pixels, got 8×28"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "holds no images"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"holds 49 images, but .*{LABELS} 50 labels"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "has no images"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"has 49 images, but .*{LABELS} has 50 labels"),
         (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"must have 58 bytes .* of shape \(50,\), got 55"),
         (LABELS, idx_bytes(DIGITS[LABELS] + 1), "must hold labels from 0 to 9, got 10 at index 9"),
     ],
@@ -176,7 +176,7 @@ def test_damaged_gzip_files(raw: Path, damage: str) -> None:
     if damage == "changed":
         content[len(content) // 2] ^= 1
     path.write_bytes({"truncated": content[:-100], "no gzip": b"something", "changed": content}[damage])
-    with pytest.raises(ValueError, match=f"{path} is no complete gzip file .*: remove {path} and fetch it again"):
+    with pytest.raises(ValueError, match=f"{path} is not a complete gzip file .*: remove {path} and fetch it again"):
         SequentialMNIST().build("train")
 
 

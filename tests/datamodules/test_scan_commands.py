@@ -298,7 +298,7 @@ def test_files_without_enough() -> None:
     for lines, once in ((LINES[:1], 1), (LINES[:1] * 2, 0)):
         write(Path("tasks_train_mine.txt"), lines)
         with pytest.raises(
-            ValueError, match=rf"must hold commands that occur once.*of its {len(lines)} commands {once} do"
+            ValueError, match=rf"must have commands that occur once.*{once} of its {len(lines)} commands occur once"
         ):
             SCAN(split="mine", data_dir=".").build("train")
 
@@ -308,7 +308,7 @@ def test_unknown_splits_list_the_choices() -> None:
         ValueError, match=r"one of 'simple', 'length', 'addprim_jump', 'addprim_turn_left'.*got 'mcd1': set data_dir"
     ):
         SCAN(split="mcd1")
-    with pytest.raises(ValueError, match=r"those in data_dir, where there are none, got 'length'"):
+    with pytest.raises(ValueError, match=r"those in data_dir, which has none, got 'length'"):
         SCAN(split="length", data_dir=".")
     for name in ("tasks_train_mcd1.txt", "tasks_test_mcd1.txt", "tasks_train_mcd3.txt", "sub/tasks_test_mcd2.txt"):
         write(Path(name), LINES)

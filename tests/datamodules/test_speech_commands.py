@@ -241,7 +241,7 @@ def test_silence() -> None:
 def test_a_part_of_the_official_clips_is_taken_with_a_warning(files: dict[str, bytes]) -> None:
     write_archive(files)
     data = SpeechCommands(**SETTINGS)
-    with pytest.warns(UserWarning, match="holds 40 of the official 38,546 clips of these words"):
+    with pytest.warns(UserWarning, match="has 40 of the official 38,546 clips of these words"):
         data.prepare_data()
 
 
@@ -320,11 +320,11 @@ DAMAGE = {
     "a word has no clips": (lambda f: without(f, "go/"), "has no clips of the word 'go', expected go/<speaker>"),
     "a word has none to train on": (
         lambda f: without(f, "go/(0a|3d)"),
-        "has no clips of the word 'go' to train on, all are in its lists",
+        "has no clips of the word 'go' for training, because all are in its lists",
     ),
     "a list names what is not there": (
         lambda f: edit_list(f, TEST, "go/5f_nohash_1.wav\nno/5f_nohash_1.wav\n"),
-        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*take those lines out",
+        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*remove these lines",
     ),
     "a clip is in both lists": (
         lambda f: edit_list(f, TEST, "go/1b_nohash_0.wav\n"),
@@ -334,7 +334,7 @@ DAMAGE = {
     "a list is something else": (lambda f: {**f, VAL: b"<html>\xff</html>"}, f"{VAL} in .* names no clip"),
     "a clip is cut off": (
         lambda f: {**f, "no/3d_nohash_0.wav": f["no/3d_nohash_0.wav"][:-9]},
-        "no/3d_nohash_0.wav in .* must be a WAV file .*cut off",
+        "no/3d_nohash_0.wav in .* must be a WAV file .*incomplete",
     ),
     "a clip is something else": (
         lambda f: {**f, "no/1b_nohash_0.wav": b"hello"},
@@ -361,14 +361,14 @@ def test_what_is_wrong_is_named(files: dict[str, bytes], damage: str, archive: b
 def test_a_truncated_archive(files: dict[str, bytes]) -> None:
     path = write_archive(files)
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is no complete tar archive .*remove it and fetch it again"):
+    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is not a complete tar .*remove it and fetch it again"):
         SpeechCommands(**SETTINGS).prepare_data()
     assert listing(Path("cache")) == set()
 
 
 def test_a_clip_twice(files: dict[str, bytes]) -> None:
     write_tar(Path("data") / ARCHIVE, [*files.items()] * 2)
-    with pytest.raises(ValueError, match="holds a clip twice"):
+    with pytest.raises(ValueError, match="has a clip twice"):
         SpeechCommands(**SETTINGS).prepare_data()
 
 

@@ -115,9 +115,7 @@ class Harmful:
 @pytest.mark.parametrize("name", ["spikes", "labels"])
 def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays(**{name: array}))
-    with pytest.raises(
-        TypeError, match=rf"a\.npz: {name} holds Python objects, a pickle, .* never loaded.*save_trials"
-    ):
+    with pytest.raises(TypeError, match=rf"a\.npz: {name} has Python objects, a pickle, .* never loaded.*save_trials"):
         StimulusSelection(tmp_path / "a.npz")
     assert not Path("touched").exists()
 
@@ -125,8 +123,8 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, r"must hold spikes, .*, labels and may hold group and block, got spikes, inputs"),
-        ({"choices": np.zeros(COUNT)}, r"must hold spikes"),
+        ({"labels": None}, r"must have spikes, .*, labels and may have group and block, got spikes, inputs"),
+        ({"choices": np.zeros(COUNT)}, r"must have spikes"),
         ({"spikes": np.zeros((29, N))}, r"spikes must be \(30, N units\), .* got \(29, 3\)"),
         ({"inputs": np.zeros((30, 0))}, r"inputs must be \(30, K channels\), .* got \(30, 0\)"),
         ({"inputs": np.zeros(30)}, r"inputs must be \(30, K channels\)"),
@@ -139,7 +137,7 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
         ({"lengths": np.array(["1"])}, r"lengths must be whole numbers, got <U1"),
         ({"lengths": np.zeros(0, int), "spikes": np.zeros((0, N))}, r"lengths is empty"),
         ({"labels": np.arange(5)}, r"labels must have shape \(12,\), one for each trial, got \(5,\)"),
-        ({"labels": np.zeros(COUNT, int)}, r"labels hold one choice only"),
+        ({"labels": np.zeros(COUNT, int)}, r"labels have only one choice"),
         ({"labels": np.full(COUNT, "left")}, r"a\.npz"),
         ({"group": np.zeros((COUNT, 1))}, r"group must have shape \(12,\)"),
         ({"group": -np.ones(COUNT)}, r"group must be whole numbers from 0, got -1\.0 at index \[0\]"),
@@ -161,14 +159,14 @@ def test_not_a_number_is_found_when_the_split_is_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
 def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npz is no \.npz archive"):
+    with pytest.raises(ValueError, match=r"a\.npz is not a \.npz archive"):
         StimulusSelection(tmp_path / "a.npz")
 
 
 def test_a_single_array_and_a_damaged_one(tmp_path: Path) -> None:
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="holds a single array"):
+    with pytest.raises(ValueError, match="is a single array"):
         StimulusSelection(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **arrays())
     content = bytearray((tmp_path / "b.npz").read_bytes())
@@ -186,7 +184,7 @@ def test_options_of_simulated_trials_are_refused(tmp_path: Path) -> None:
 
 
 def test_spikes_and_inputs_of_different_lengths_are_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"same number of bins trial by trial, got \[2\] … and \[3\] …"):
+    with pytest.raises(ValueError, match=r"of each trial must have the same number of bins, got \[2\] … and \[3\] …"):
         save_trials(tmp_path / "a.npz", [np.zeros((2, N))], [np.zeros((3, K))], [0])
     assert not (tmp_path / "a.npz").exists()
 

@@ -137,7 +137,7 @@ class TestChoice:
     def test_one_choice_is_nothing_to_learn(self, tmp_path: Path) -> None:
         made = Session(spikes={1: {2: [1]}})
         made.add(1, "lo_pc_go")
-        with pytest.raises(ValueError, match="every kept trial has the choice 'right': choose another session"):
+        with pytest.raises(ValueError, match="every valid trial has the choice 'right': choose another session"):
             read_session(made.write(tmp_path), 50)
 
 
@@ -270,14 +270,12 @@ class TestDataModule:
     def test_several_sessions_are_listed(self, tmp_path: Path) -> None:
         for rat, day in (("CR12B", "one"), ("YT6A", "two")):
             session(cycles=1).write(tmp_path / "data" / rat / day)
-        with pytest.raises(ValueError, match=r"holds 2 sessions, whose units differ.*data/CR12B/one, data/YT6A/two"):
+        with pytest.raises(ValueError, match=r"has 2 sessions with different units.*data/CR12B/one, data/YT6A/two"):
             StimulusSelection(tmp_path)
         assert find_session(tmp_path / "data" / "YT6A") == tmp_path / "data" / "YT6A" / "two"
 
     def test_no_session(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            FileNotFoundError, match=r"holds no session: expected data/<rat>/<session>/ with trials_info"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"has no session: expected data/<rat>/<session>/ with trials_info"):
             StimulusSelection(tmp_path)
 
 
@@ -333,7 +331,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("1,1,2,3,False", r"line 3: trial 1 stands there twice"),
+            ("1,1,2,3,False", r"line 3: trial 1 occurs twice"),
             ("x,1,2,3,False", r"line 3: the first column must be a whole number, got 'x'"),
             ("2,1,2,3,False,9", r"line 3: more fields than the 5 of the header"),
             ("2,1", r"trial 2: is_munged must be True or False, got ''"),
@@ -373,7 +371,7 @@ class TestFiles:
             read_session(folder, 50)
         for path in (folder / "klusters").iterdir():
             path.unlink()
-        with pytest.raises(FileNotFoundError, match=r"holds no unit: expected klusters\*/\*\.res\.N and \*\.clu\.N"):
+        with pytest.raises(FileNotFoundError, match=r"has no unit: expected klusters\*/\*\.res\.N and \*\.clu\.N"):
             read_session(folder, 50)
 
     def test_a_group_in_two_folders(self, tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ class TestSplit:
     @pytest.mark.parametrize("sizes", [[5], [5, 5]])
     def test_nothing_left_to_train_on(self, sizes: list[int]) -> None:
         block = np.repeat(np.arange(len(sizes)), sizes)
-        with pytest.raises(ValueError, match=r"none is left to train on\. It takes at least 3 blocks of each kind"):
+        with pytest.raises(ValueError, match=r"none remains for training\. Use at least 3 blocks of each kind"):
             split_blocks(block, 0 * block, 0.2, 0.2, seed=0)
 
     def test_depends_on_the_seed(self) -> None:
@@ -331,14 +331,14 @@ class TestSplit:
     ("options", "error", "message"),
     [
         ({"context": "hidden"}, ValueError, r"context must be one of 'explicit', 'inferred', got 'hidden'"),
-        ({"context": "inferred", "neural": True}, ValueError, r"leave out one of context and neural"),
+        ({"context": "inferred", "neural": True}, ValueError, r"leave out either context or neural"),
         ({"units": 5}, ValueError, r"units=5 needs neural=True"),
         ({"units": 0, "neural": True}, ValueError, r"units must be at least 1, got 0"),
         ({"bin_ms": 0}, ValueError, r"bin_ms must lie between 1 and 250, the length of the sounds, got 0"),
         ({"bin_ms": 251}, ValueError, r"bin_ms must lie between 1 and 250"),
         ({"val_size": 0}, ValueError, r"val_size must be at least 1, got 0"),
         ({"val_fraction": 0.2}, ValueError, r"val_fraction is an option of source 'a session', .* source='simulated'"),
-        ({"source": "nowhere"}, FileNotFoundError, r"there is none of these at nowhere \(looked in"),
+        ({"source": "nowhere"}, FileNotFoundError, r"there is no such source at nowhere \(looked in"),
         ({"source": "trials.npz"}, FileNotFoundError, r"source must be 'simulated', the folder of a session or"),
     ],
 )
@@ -349,5 +349,5 @@ def test_options_out_of_range(options, error, message) -> None:
 
 def test_a_file_that_is_no_archive_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "trials.txt").write_text("no archive")
-    with pytest.raises(FileNotFoundError, match=r"a \.npz archive; there is none of these"):
+    with pytest.raises(FileNotFoundError, match=r"a \.npz archive; there is no such source"):
         StimulusSelection(source=tmp_path / "trials.txt")

@@ -198,7 +198,7 @@ def test_a_metric_of_ones_own_under_the_same_name_is_the_one_logged() -> None:
     ("options", "message"),
     [
         ({"objective": "regression", "criterion": "angle"}, "criterion must be one of 'direction', .*, got 'angle'"),
-        ({"criterion": "sign"}, "criterion='sign' is for regression, got objective='classification': leave it out"),
+        ({"criterion": "sign"}, "criterion='sign' is for regression, got objective='classification': remove criterion"),
         ({"group_names": ["a", "a"]}, r"group_names must differ from each other, got \['a', 'a'\]"),
     ],
 )

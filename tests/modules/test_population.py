@@ -469,14 +469,14 @@ def test_members_that_cannot_share_a_step() -> None:
     with pytest.raises(ValueError, match="0 and 1 differ in hidden_size, mar_units"):
         PopulationModule([member(1), member(1, hidden_size=12, mar_units=3)])
     for optimizer, message in (
-        (partial(torch.optim.SGD, lr=1.0), "same optimizer but for lr, but those of 0 and 1 differ"),
-        (partial(torch.optim.Adam, eps=1.0), "same optimizer but for lr, but those of 0 and 1 differ"),
+        (partial(torch.optim.SGD, lr=1.0), "same optimizer except for lr, but those of 0 and 1 differ"),
+        (partial(torch.optim.Adam, eps=1.0), "same optimizer except for lr, but those of 0 and 1 differ"),
     ):
         population = PopulationModule([member(1), member(1, optimizer=optimizer)])
         with pytest.raises(ValueError, match=message):
             trainer().fit(population, PopulationDataModule([data(), data()]))
     for wrong in (data(), PopulationDataModule([data()] * 3)):
-        with pytest.raises(ValueError, match=r"leading dimension of 2 members, .* give a PopulationDataModule with"):
+        with pytest.raises(ValueError, match=r"leading dimension of 2 members, .* use a PopulationDataModule with"):
             trainer().fit(PopulationModule([member(1), member(2)]), wrong)
     population = PopulationModule([member(1, optimizer=torch.optim.Rprop)])
     with pytest.raises(ValueError, match=r"needs one of the optimizers Adadelta, .* got Rprop"):

@@ -307,7 +307,7 @@ def test_encoders_that_do_not_fit() -> None:
     inputs, lengths = torch.randn(2, 6, 2), torch.tensor([6, 6])
     with pytest.raises(ValueError, match=r"targets at every step need an encoder that keeps the .* makes 3 of 6"):
         ALRNNModule(2, 3, 8, 3, encoder=ThinningWithLengths(), target_step="every")(inputs, lengths)
-    with pytest.raises(ValueError, match=r"Thinning makes 3 steps of 6: give it a method output_lengths\(lengths\)"):
+    with pytest.raises(ValueError, match=r"Thinning makes 3 of 6 steps: add a method output_lengths\(lengths\)"):
         ALRNNModule(2, 3, 8, 3, encoder=Thinning())(inputs, lengths)
 
 
@@ -469,5 +469,5 @@ def test_the_last_checkpoint_is_that_of_the_last_epoch_however_good() -> None:
 
 def test_spikes_are_sent_to_the_module_for_them() -> None:
     batch = StimulusSelection(neural=True, train_size=8, val_size=8, test_size=8).build("val")
-    with pytest.raises(TypeError, match="got a NeuralBatch, which holds spikes: use ALRNNNeural"):
+    with pytest.raises(TypeError, match="got a NeuralBatch, which has spikes: use ALRNNNeural"):
         ALRNNModule(8, 3).validation_step(batch, 0)

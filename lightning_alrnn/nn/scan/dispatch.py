@@ -20,10 +20,10 @@ from lightning_alrnn.nn.scan.cudnn import cudnn_forward
 from lightning_alrnn.nn.scan.eager import eager_forward
 
 Backend = Literal["auto", "eager", "fused", "native", "triton", "cudnn"]
-"""How to compute the recurrence; ``auto`` takes the fastest that fits."""
+"""Implementation of the recurrence; ``auto`` chooses the fastest one that fits."""
 
 BACKEND_VARIABLE = "ALRNN_BACKEND"
-"""Environment variable that names the backend wherever ``auto`` is asked for."""
+"""Environment variable with the name of the backend that ``auto`` chooses."""
 
 
 _TRITON_UNITS = 128  # W of more would not stay on the chip
@@ -34,8 +34,8 @@ class ScanOutput(NamedTuple):
     """States of the recurrence.
 
     Attributes:
-        states: z_1 … z_T, shape ``(batch, time, M)``; zero on the steps past a sequence's own length.
-        last: the state at each sequence's own last step, shape ``(batch, M)``.
+        states: States z_1 … z_T, shape ``(batch, time, M)``; zero after the end of a sequence.
+        last: State at the last step of each sequence, shape ``(batch, M)``.
     """
 
     states: Tensor
@@ -47,7 +47,7 @@ pytree._register_namedtuple(ScanOutput, serialized_type_name="lightning_alrnn.nn
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that this installation can run."""
+    """Return the names of the backends that this installation can run."""
     native = () if operator.kernel is None else ("native",)
     triton = ("triton",) if operator.triton_is_installed else ()
     return ("eager", "fused", *native, *triton, "cudnn")
@@ -75,29 +75,29 @@ def run_recurrence(
     lengths: Tensor | None = None,
     backend: str = "auto",
 ) -> ScanOutput:
-    """Run an AL-RNN over time, or E of them at once.
+    """Run one AL-RNN over time, or E of them at once.
 
-    For E networks, the fields of ``recurrence`` (P as an int64 tensor) and the other tensors have a leading dimension
-    E, and so have the states. ``torch.vmap`` over this function, or over a module that holds an
-    :class:`~lightning_alrnn.nn.ALRNN`, makes such a call by itself.
+    For E networks, the fields of ``recurrence`` (P as an int64 tensor), the other tensors and the results have a
+    leading dimension E. ``torch.vmap`` over this function, or over a module with an
+    :class:`~lightning_alrnn.nn.ALRNN`, makes such a call.
 
     Args:
-        recurrence: parameters of the network.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` where C is ``None``.
-        state: z_0, shape ``(batch, M)``.
-        lengths: number of valid steps of each sequence, 0 … time, int64 of shape ``(batch,)``, or ``None`` where all
-            are ``time`` long. The state is not advanced past it.
-        backend: "auto", "eager", "fused", "native", "triton" or "cudnn".
+        recurrence: Parameters of the network.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if C is ``None``.
+        state: Initial state z_0, shape ``(batch, M)``.
+        lengths: Number of valid steps of each sequence (0 … time), int64 of shape ``(batch,)``; ``None`` if all steps
+            are valid. The state does not change after the last valid step.
+        backend: Name of the backend, "auto", "eager", "fused", "native", "triton" or "cudnn".
 
     Returns:
-        The states and each sequence's last one.
+        The states and the last state of each sequence.
 
     Raises:
-        ValueError: if there is no such backend here, or shapes or devices do not fit.
-        TypeError: if "native" is asked for anything but float32 on the CPU, "triton" for anything but float32 on a CUDA
+        ValueError: If this installation lacks the backend, or shapes or devices do not fit.
+        TypeError: If "native" gets other tensors than float32 on the CPU, or "triton" other than float32 on a CUDA
             device.
-        NotImplementedError: if the backend has not what is asked for: a derivative in forward mode, a transform of
-            ``torch.func``, an export for any number of steps.
+        NotImplementedError: If the backend does not support forward-mode derivatives, transforms of ``torch.func`` or
+            the export for any number of steps, and the call needs it.
 
     Example:
         >>> recurrence = Recurrence(torch.zeros(2), torch.eye(2), None, torch.zeros(2), P=1)
