@@ -155,7 +155,7 @@ def analyze_network(arguments: Sequence[str]) -> Found:
     checkpoint: Path = options.ckpt_path
     if not checkpoint.is_file():
         raise FileNotFoundError(
-            f"--ckpt_path {checkpoint}: no such file. Checkpoints lie in <log directory>/checkpoints, such as "
+            f"--ckpt_path {checkpoint}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
             "runs/Addition/version_0/checkpoints/last.ckpt"
         )
     folder: Path = options.output_dir or log_directory(checkpoint) / "analysis"

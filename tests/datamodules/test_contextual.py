@@ -221,7 +221,7 @@ class TestMante:
         ({**MANTE, "dt": 0}, "dt must be at least 1, got 0"),
         (
             {**MANTE, "durations": [100, 800, 20]},
-            r"durations must be five numbers, for fixation, .* got \[100, 800, 20\]",
+            r"durations must be five numbers, .* got \[100, 800, 20\]",
         ),
         ({**MANTE, "durations": [-1, 0, 800, 0, 20]}, "durations: fixation must be not negative, got -1 ms"),
         ({**MANTE, "durations": [0, 0, 10, 0, 20]}, "durations: stimulus must be at least dt, 20 ms, got 10 ms"),
