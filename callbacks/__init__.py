@@ -9,8 +9,6 @@ if __name__ != "lightning_alrnn.callbacks":
 from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, ReadingCallback, StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
-from lightning_alrnn.callbacks.divergence_guard import DivergenceGuard
-from lightning_alrnn.callbacks.exact_resume import ExactResume
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
 from lightning_alrnn.callbacks.latent_trajectories import LatentTrajectories
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
@@ -18,9 +16,11 @@ from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
 from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
-from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.callbacks.spectrum import Spectrum
 from lightning_alrnn.callbacks.unit_ablation import UnitAblation
+from lightning_alrnn.extensions.divergence_guard import DivergenceGuard
+from lightning_alrnn.extensions.exact_resume import ExactResume
+from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 
 __all__ = [
     "ActiveUnits",

@@ -17,10 +17,10 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks
-from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
-from lightning_alrnn.slurm import slurm_folders
+from lightning_alrnn.extensions.checkpoints import read_checkpoint
+from lightning_alrnn.extensions.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")

@@ -31,9 +31,9 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.network_study import Sequences, Study, study
-from lightning_alrnn.checkpoints import read_checkpoint
 from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
 from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.extensions.checkpoints import read_checkpoint
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN

@@ -22,10 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split
-from lightning_alrnn.callbacks.divergence_guard import REMEDY, DivergenceGuard
-from lightning_alrnn.callbacks.exact_resume import ExactResume
-from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
-from lightning_alrnn.checkpoints import WholeCheckpointIO
+from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO
+from lightning_alrnn.extensions.divergence_guard import REMEDY, DivergenceGuard
+from lightning_alrnn.extensions.exact_resume import ExactResume
+from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions

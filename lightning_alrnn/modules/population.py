@@ -17,9 +17,9 @@ from torch.optim import NAdam, Optimizer, RAdam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_alrnn.batch import SequenceBatch, Split
-from lightning_alrnn.callbacks.exact_resume import ExactResume
-from lightning_alrnn.callbacks.signals_at_step_end import SignalsAtStepEnd
-from lightning_alrnn.checkpoints import WholeCheckpointIO
+from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO
+from lightning_alrnn.extensions.exact_resume import ExactResume
+from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction

@@ -15,8 +15,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from lightning_alrnn.callbacks.dashboard import Dashboard, model_card, readings_of
-from lightning_alrnn.callbacks.exact_resume import ExactResume, drop_later_steps, resume_state
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
+from lightning_alrnn.extensions.exact_resume import ExactResume, drop_later_steps, resume_state
 from lightning_alrnn.files import sync_files, write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule

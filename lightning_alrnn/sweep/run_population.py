@@ -20,10 +20,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from submitit.core.utils import UncompletedJobError
 
 from lightning_alrnn.callbacks.base import StatesCallback
-from lightning_alrnn.callbacks.divergence_guard import REMEDY
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import PopulationDataModule
+from lightning_alrnn.extensions.divergence_guard import REMEDY
 from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule

@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tiny_runs import Sequences, build
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.checkpoints import WholeCheckpointIO, read_checkpoint
+from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO, read_checkpoint
 
 QUIET: dict[str, Any] = tiny_runs.QUIET | {"devices": 1, "num_sanity_val_steps": 0}
 RAN = Path("code-ran")

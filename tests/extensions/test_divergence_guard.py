@@ -14,8 +14,9 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.callbacks import DivergenceGuard, divergence_guard
+from lightning_alrnn.callbacks import DivergenceGuard
 from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.extensions import divergence_guard
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

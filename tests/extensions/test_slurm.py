@@ -12,7 +12,7 @@ from command_runs import ADDITION, ONE_EPOCH
 from jsonargparse import Namespace
 
 from lightning_alrnn.cli import ALRNNCLI, run_cli
-from lightning_alrnn.slurm import newest_checkpoint, slurm_folders, step_name
+from lightning_alrnn.extensions.slurm import newest_checkpoint, slurm_folders, step_name
 
 SIZES = ("--data.train_size=8", "--data.val_size=8", "--model.hidden_size=4", "--model.nonlinear_units=2")
 FIT = ["fit", *ADDITION, *SIZES, *ONE_EPOCH, "--trainer.callbacks=[]"]
