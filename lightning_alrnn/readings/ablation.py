@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.plotting.ablation import plot_ablation
 from lightning_alrnn.readings.base import Chart, Key, Reading
-from lightning_alrnn.readings.text import MOST_ROWS, first_of, number
+from lightning_alrnn.readings.text import MOST_ROWS, first_of, signed
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
@@ -88,8 +88,8 @@ class Ablation(Reading):
             [
                 (
                     str(unit),
-                    f"+{number(float(found.linearise[unit]))}",
-                    f"+{number(float(found.silence[unit]))}",
+                    signed(float(found.linearise[unit])),
+                    signed(float(found.silence[unit])),
                     *(
                         (f"{float(found.linearise_accuracy[unit]):.1%}", f"{float(found.silence_accuracy[unit]):.1%}")
                         if judged

@@ -23,6 +23,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def signed(value: float) -> str:
+    """A change in four digits, with its sign."""
+    return number(value) if value < 0 or math.isnan(value) else f"+{number(value)}"
+
+
 def percent(share: float) -> str:
     """A share in per cent."""
     return "–" if math.isnan(share) else f"{share:.0%}"

@@ -215,7 +215,10 @@ def _short(score: float) -> str:
         mantissa, _, exponent = f"{score:#.{digits}g}".partition("e")
         text = re.sub(r"^(-?)0\.", r"\1.", mantissa).rstrip(".") + (f"e{int(exponent)}" if exponent else "")
         if len(text) <= _CELL:
-            break
+            return text
+    if score:  # such as −.0004, which is a character too long
+        mantissa, _, exponent = f"{score:.0e}".partition("e")
+        text = f"{mantissa}e{int(exponent)}"
     return _clip(text, _CELL)
 
 

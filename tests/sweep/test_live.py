@@ -310,6 +310,7 @@ def test_a_log_has_a_line_now_and_then(dumb: bool, clock: Clock, monkeypatch: py
 @pytest.mark.parametrize(
     ("score", "text"),
     [
+        (-0.000394, "-4e-4"),
         *[(0.934, ".934"), (0.12, ".120"), (0.9996, "1.00"), (0.0012, ".0012"), (1e-3, ".0010"), (1e-5, "1e-5")],
         *[(0.0, "0"), (-0.5, "-.500"), (-12.34, "-12.3"), (123.4, "123"), (1234.0, "1.2e3"), (-1e-12, "-1e-…")],
         *[(float("nan"), "nan"), (float("-inf"), "-inf")],
