@@ -28,13 +28,13 @@ def main(folder: Path = FOLDER) -> None:
         flush=True,
     )
     from lightning_alrnn.commands.analyze import run_analyze
-    from lightning_alrnn.commands.sweep import sweep
+    from lightning_alrnn.commands.sweep import run_sweep
 
     seconds = {}
     for name, (config, units, seeds) in TASKS.items():
         print(f"\n{name}: {config} with P = {units}, seeds {seeds}\n", flush=True)
         options = ["--config", config, "--nonlinear_units", units, "--seeds", seeds]
-        sweep([*options, "--output_dir", str(folder / name)])
+        run_sweep([*options, "--output_dir", str(folder / name)])
         seconds[name] = time.perf_counter() - start
     checkpoint = _sufficient_network(folder / "addition")
     print(f"\nwhat a network does: {checkpoint}\n", flush=True)

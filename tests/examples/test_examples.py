@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import logging
 import re
 from collections.abc import Iterator
@@ -81,3 +83,15 @@ def test_reading_takes_twenty_lines() -> None:
     source = (EXAMPLES / "read_network.py").read_text(encoding="utf-8")
     body = source.partition('"""Print what')[2].partition("if __name__")[0].split("\n")[1:]
     assert sum(bool(line.strip()) for line in body) <= 20
+
+
+def test_what_scripts_import_is_there() -> None:
+    """Also where no test runs them, as they take minutes."""
+    root = EXAMPLES.parent
+    for path in (path for folder in ("examples", "benchmarks", "docs") for path in (root / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lightning_alrnn"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
