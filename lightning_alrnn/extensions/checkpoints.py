@@ -71,7 +71,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
             "runs/Addition/version_0/checkpoints/last.ckpt"
         )
-    if not zipfile.is_zipfile(path):  # whose table of contents is at its end
+    try:
+        complete = zipfile.is_zipfile(path)  # the table of contents is at its end
+    except zipfile.BadZipFile:  # that table says that there are further files
+        complete = False
+    if not complete:
         raise ValueError(
             f"{path} ({Path(path).stat().st_size} bytes) is not a complete checkpoint: use another one, "
             "such as best-….ckpt or last.ckpt of its folder"

@@ -1,8 +1,8 @@
 """Readings of a network: one question in each file, with all that is logged, drawn and written of its answer.
 
 A reading declares its keys with their units and what they mean, how it is measured, its figures, its charts and its
-section of the report. A callback logs it. TensorBoard's charts, the report of ``alrnn analyze``, the medians of a verdict
-and the tables of the documentation follow from :data:`READINGS` and from the readings that a run was configured with.
+section of the report. A callback logs it. TensorBoard's charts, the report of ``alrnn analyze``, the medians of a
+verdict and the tables of the documentation follow from :data:`READINGS` and from the readings of a run's configuration.
 """
 
 from lightning_alrnn.readings.ablation import Ablation
