@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.readings import Evidence, Reading, share_evidence
+from lightning_alrnn.readings import READINGS, Evidence, Reading, share_evidence
 
 _Value = TypeVar("_Value")
 _PROGRESS_BAR = ("regime/visited", "units/active")
@@ -282,6 +282,12 @@ class ReadingCallback(StatesCallback):
 
     def figures(self) -> dict[str, Figure]:
         return self.reading.figures(self.answer)
+
+
+def further_readings(callbacks: Iterable[Callback]) -> list[Reading]:
+    """The readings that callbacks log and the package does not come with."""
+    readings = [callback.reading for callback in callbacks if isinstance(callback, ReadingCallback)]
+    return [reading for reading in readings if type(reading) not in map(type, READINGS)]
 
 
 def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> tuple[str, ALRNN]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
@@ -19,10 +19,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
-from lightning_alrnn.callbacks.base import ReadingCallback
+from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.readings import READINGS, Reading, chart_layout
+from lightning_alrnn.readings import READINGS, chart_layout
 from lightning_alrnn.scores import SCORES
 
 
@@ -60,7 +60,7 @@ class Dashboard(Callback):
             return
         self._laid_out = True  # by now it is known what is logged
         keys = [*trainer.callback_metrics, *(f"train/{name}" for name in ("loss", "task_loss"))]
-        charts = chart_layout(readings_of(trainer.callbacks), keys)  # type: ignore[attr-defined]
+        charts = chart_layout([*READINGS, *further_readings(trainer.callbacks)], keys)  # type: ignore[attr-defined]
         for logger in _tensorboards(trainer):
             logger.experiment.add_custom_scalars(charts)
 
@@ -77,19 +77,6 @@ class Dashboard(Callback):
                 writer.file_writer.add_summary(summary)
             writer.flush()
         _write(run_summary(trainer, metrics, directory))
-
-
-def readings_of(callbacks: Iterable[Callback]) -> list[Reading]:
-    """The readings of the package, and those that callbacks log besides.
-
-    Args:
-        callbacks: Callbacks of a Trainer.
-
-    Returns:
-        Readings, the package's first.
-    """
-    further = [callback.reading for callback in callbacks if type(callback) is ReadingCallback]
-    return [*READINGS, *further]
 
 
 def model_card(

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
 from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks.dashboard import readings_of
+from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.commands.parsers import parser_of
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.readings import READINGS, configured_callbacks
+from lightning_alrnn.readings import configured_callbacks, configured_readings
 from lightning_alrnn.report import Performance, Source, write_report
 
 _MOST_NUMBERS = 2**24
@@ -194,7 +194,7 @@ def analyze_network(arguments: Sequence[str]) -> Found:
             progress=progress,
         )
         progress("figures")
-        further = readings_of(cli.trainer.callbacks)[len(READINGS) :]  # type: ignore[attr-defined]
+        further = further_readings(cli.trainer.callbacks)  # type: ignore[attr-defined]
         report = write_report(folder, found, sequences, performance, source, rnn, further)
     return Found(folder, report)
 
@@ -208,6 +208,8 @@ def read_network(
     ``alrnn test``.
     """
     entries = configured_callbacks(configs[-1]) if configs else []  # readings of the user's own
+    if entries:
+        configured_readings(configs[-1])  # says what is wrong in fewer words than the parser
     with _without_advice():
         cli = run_cli(
             [

@@ -36,9 +36,19 @@ def configured_readings(config: Path) -> list[type[Reading]]:
 
     Returns:
         Subclasses of :class:`Reading`.
+
+    Raises:
+        ValueError: If one of them cannot be imported.
     """
     classes = []
     for entry in configured_callbacks(config):
         reading = entry["init_args"]["reading"]
-        classes.append(resolve_name(reading["class_path"] if isinstance(reading, dict) else reading))
+        name = reading["class_path"] if isinstance(reading, dict) else reading
+        try:
+            classes.append(resolve_name(name))
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"{config} has the reading {name}, which cannot be imported ({error}): set PYTHONPATH to the folder "
+                "of its file"
+            ) from error
     return classes

@@ -7,6 +7,7 @@ import math
 import os
 import statistics
 import textwrap
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +102,11 @@ def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[
     done = [record for record in records if record.status == "done"]
     configs = (run_folder(folder, record.name) / "config.yaml" for record in done)
     config = next((path for path in configs if path.is_file()), None)
-    keys = [] if config is None else [key for reading in configured_readings(config) for key in reading.by_size]
+    try:
+        keys = [] if config is None else [key for reading in configured_readings(config) for key in reading.by_size]
+    except ValueError as error:  # the claims do not hang on it
+        warnings.warn(f"the verdict goes without a reading: {error}", stacklevel=2)
+        keys = []
     medians: dict[str, dict[str, float]] = {}
     for key in keys:
         values: dict[int, list[float]] = defaultdict(list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import torch
 from scripts import load_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lightning_alrnn.callbacks import ActiveUnits, ReadingCallback, RegimeOccupancy
+from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.nn import ALRNN
-from lightning_alrnn.readings import READINGS, Evidence, Reading, chart_layout
+from lightning_alrnn.readings import READINGS, Evidence, Reading, Regimes, chart_layout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MEASURED = [reading for reading in READINGS if reading.needs]
@@ -73,7 +76,7 @@ def test_the_example_counts_the_steps_without_a_unit_that_is_on(capsys: pytest.C
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
 def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -102,3 +105,17 @@ def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
     report = run / "analysis" / "report.json"
     assert set(json.loads(report.read_text())["readings"]) == {"silence"}
     assert (report.parent / "figures" / "silence_units_on.png").is_file()
+
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(EXAMPLES)])
+    monkeypatch.delitem(sys.modules, "own_reading")
+    main(["verdict", "swept"])  # by somebody who has not the file
+    assert "readings" not in json.loads(Path("swept/verdict.json").read_text())
+    with pytest.raises(SystemExit):
+        main(["analyze", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")])
+    said = capsys.readouterr().err
+    assert "own_reading.Silence, which cannot be imported" in said
+    assert "set PYTHONPATH to the folder of its file" in said
+
+
+def test_readings_of_the_package_are_shown_once() -> None:
+    assert further_readings([ReadingCallback(Regimes()), RegimeOccupancy(), ActiveUnits()]) == []
