@@ -281,6 +281,17 @@ def test_settings_are_those_of_the_configuration(row: tuple[str, ...]) -> None:
     assert int(epochs) == config["trainer"]["max_epochs"]
 
 
+def test_tests_that_are_named_exist() -> None:
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py")}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", text):
+            assert not test or f"def {test}(" in texts[path]
+            assert path in texts
+        for test in re.findall(r"`(test_\w+)`", text):
+            assert any(f"def {test}(" in content for content in texts.values()), test
+
+
 def test_the_api_has_every_public_name() -> None:
     pages = [*(ROOT / "docs" / "api").glob("*.md"), *(ROOT / "docs" / "tasks").glob("*.md")]
     shown = [name for path in pages for name in re.findall(r"^::: (\S+)$", path.read_text("utf-8"), flags=re.MULTILINE)]
