@@ -20,6 +20,7 @@ from lightning_alrnn import callbacks
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
 from lightning_alrnn.extensions.checkpoints import read_checkpoint
+from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import slurm_folders
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
@@ -127,7 +128,7 @@ def run_cli(
     ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether the
     ``Dashboard`` prints a summary at the end of the run.
     """
-    with _command_line(resolve_configs(args)):
+    with without_advertisements(), _command_line(resolve_configs(args)):
         return cli(
             LightningModule,
             LightningDataModule,

@@ -20,8 +20,11 @@ from lightning_alrnn.configs import shipped_configs
 TINY = [*ADDITION, *ONE_EPOCH, "--model.hidden_size=6"]
 
 
-def test_fit_with_nothing_but_the_data() -> None:
+def test_fit_with_nothing_but_the_data(caplog: pytest.LogCaptureFixture) -> None:
     cli = run_cli(["fit", *TINY])
+    assert "GPU available" in caplog.text
+    for advertisement in ("Tip:", "TPU available", "will override"):
+        assert advertisement not in caplog.text
     names = [type(callback).__name__ for callback in cli.trainer.callbacks]  # type: ignore[attr-defined]
     assert {"RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter"} <= set(names)
     assert cli.model.readout.out_features == 1

@@ -34,6 +34,7 @@ class ExactResume(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
+        self._saved = {}  # of a checkpoint that an earlier call of this Trainer has read
 
     def state_dict(self) -> dict[str, Any]:
         trainer = self._trainer

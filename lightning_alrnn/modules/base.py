@@ -110,19 +110,19 @@ class SequenceModule(LightningModule):
         The checkpoints replace the default one of the Trainer. ``last.ckpt`` is written at the end of each epoch, every
         1,000 steps and when SIGTERM stops the run.
         """
-        checkpoints = self.trainer.checkpoint_callbacks
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        guards = [] if any(isinstance(callback, DivergenceGuard) for callback in callbacks) else [DivergenceGuard()]
-        if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
-            return [ExactResume(), *guards, SignalsAtStepEnd()]
-        # one with save_last=True writes last.ckpt only when it writes another best one
+        checkpoints = self.trainer.checkpoint_callbacks
+        # what an earlier call of the same Trainer has added stays
         added = [
-            ExactResume(),
-            *guards,
-            SignalsAtStepEnd(),
-            StepCheckpoint(),
-            ModelCheckpoint(filename="last", enable_version_counter=False),
+            callback
+            for callback in (ExactResume(), DivergenceGuard(), SignalsAtStepEnd())
+            if not any(isinstance(other, type(callback)) for other in callbacks)
         ]
+        if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
+            return added
+        callbacks.remove(checkpoints[0])  # Lightning would remove it too, and print a line about that
+        # one with save_last=True writes last.ckpt only when it writes another best one
+        added += [StepCheckpoint(), ModelCheckpoint(filename="last", enable_version_counter=False)]
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
             return added
         return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *added]

@@ -1,0 +1,33 @@
+"""What Lightning prints that no user of the ``alrnn`` command can act on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_fabric.utilities.rank_zero import rank_zero_module
+
+_ADVERTISEMENTS = ("💡 Tip:", "TPU available: False")
+_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning calls what newer torch deprecates
+    "The dirpath has changed from",  # a run that starts from a checkpoint has its own folder
+)
+
+
+@contextmanager
+def without_advertisements() -> Iterator[None]:
+    """Drop Lightning's advertisements and the warnings that are about Lightning's own code; all else is printed."""
+    rank_zero_module.log.addFilter(_is_no_advertisement)
+    try:
+        with warnings.catch_warnings():
+            for message in _WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        rank_zero_module.log.removeFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_ADVERTISEMENTS)
