@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,11 @@ from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
 from lightning_alrnn.extensions.checkpoints import read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
-from lightning_alrnn.extensions.slurm import slurm_folders
+from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
+from lightning_alrnn.option_errors import explain, guess_name
 
 _DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
+_SCORES = ("validate", "test", "predict")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
@@ -38,8 +41,7 @@ class ALRNNCLI(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        # all options would bury the error below them
-        return super().init_parser(**kwargs, usage="%(prog)s")
+        return super().init_parser(**kwargs, usage="%(prog)s", exit_on_error=False)  # `--help all` is long enough
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in _LINKED:
@@ -59,10 +61,13 @@ class ALRNNCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            fail(explain(str(error)))
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         path = config.get("ckpt_path")
-        if path is None or path in ("best", "last", "hpc") or path.startswith("registry") or "://" in path:
+        if path is None or not _names_file(path):
             return
         # LightningCLI is about to take the model's arguments from it
         written = read_checkpoint(path).get("hyper_parameters", {}).get("_class_path")
@@ -76,8 +81,11 @@ class ALRNNCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
         logger = config.trainer.get("logger")
-        if hasattr(logger, "class_path") and logger.init_args.get("name", "") is None:
-            logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
+        if hasattr(logger, "class_path"):
+            if self.subcommand in _SCORES and config.get("ckpt_path") and _names_file(config.ckpt_path):
+                self._log_beside_the_run(Path(config.ckpt_path), logger)
+            if logger.init_args.get("name", "") is None:
+                logger.init_args.name = config.data.class_path.rpartition(".")[2]  # runs/Addition/version_0
         entries = config.trainer.get("callbacks") or []
         if not isinstance(entries, list):  # one alone, as `--trainer.callbacks Spectrum` gives it
             entries = config.trainer.callbacks = [entries]
@@ -94,6 +102,18 @@ class ALRNNCLI(LightningCLI):
         networks = getattr(resolve_name(config.model.class_path), "alrnns", ())
         if networks and config.trainer.get("callbacks"):
             config.trainer.callbacks = _one_for_each(networks, config.trainer.callbacks)
+
+    def _log_beside_the_run(self, checkpoint: Path, logger: Any) -> None:
+        """Let a logger of folders write into the folder of the run that a checkpoint is of."""
+        kind = logger.class_path.rpartition(".")[2]
+        if config_of(checkpoint) is None or kind not in FOLDER_LOGGERS or logger.init_args.get("version") is not None:
+            return
+        run = log_directory(checkpoint.resolve())
+        # the CSVLogger deletes what an earlier one has written into its folder
+        version = run.name if kind == "TensorBoardLogger" else f"{run.name}/{self.subcommand}"
+        options = logger.init_args
+        options.save_dir, options.name, options.version = _shortest(run.parent), "", version
+        self.save_config_callback = None  # the run's own stays
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -128,7 +148,7 @@ def run_cli(
     ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether the
     ``Dashboard`` prints a summary at the end of the run.
     """
-    with without_advertisements(), _command_line(resolve_configs(args)):
+    with without_advertisements(), _command_line(_with_config_of_run(resolve_configs(args))):
         return cli(
             LightningModule,
             LightningDataModule,
@@ -141,6 +161,43 @@ def run_cli(
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={"prog": "alrnn"},
         )
+
+
+def config_of(checkpoint: Path) -> Path | None:
+    """The configuration in the log directory of a checkpoint; ``None`` if there is none."""
+    config = log_directory(checkpoint) / "config.yaml"
+    return config if config.is_file() else None
+
+
+def log_directory(checkpoint: Path) -> Path:
+    """The directory that a checkpoint, or its folder ``checkpoints``, lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def _with_config_of_run(arguments: list[str]) -> list[str]:
+    """Add the configuration that a checkpoint was trained with where the command says nothing about the data."""
+    if not arguments or arguments[0] not in _SCORES:
+        return arguments
+    flags = [argument.partition("=")[0] for argument in arguments]
+    if {"--config", "-c", "--data", "--data.class_path"} & set(flags) or "--ckpt_path" not in flags:
+        return arguments
+    place = flags.index("--ckpt_path")
+    checkpoint = arguments[place].partition("=")[2] or "".join(arguments[place + 1 : place + 2])
+    if not _names_file(checkpoint):
+        return arguments
+    read_checkpoint(checkpoint)  # says what is wrong with it
+    config = config_of(Path(checkpoint))
+    return arguments if config is None else [arguments[0], f"--config={config}", *arguments[1:]]
+
+
+def _names_file(ckpt_path: str) -> bool:
+    """Whether the value of ``--ckpt_path`` is a file and none of Lightning's keywords or an address."""
+    return not (ckpt_path in ("best", "last", "hpc") or ckpt_path.startswith("registry") or "://" in ckpt_path)
+
+
+def _shortest(folder: Path) -> str:
+    """A folder as seen from the current one where it lies in it."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 @contextmanager
@@ -197,7 +254,8 @@ def _config_path(value: str) -> str:
     if value in configs and not Path(value).is_file():
         return str(configs[value])
     if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
-        fail(f"--config {value}: there is no such file or configuration; the configurations are {', '.join(configs)}")
+        guess = guess_name(value, configs) or "; alrnn configs lists the configurations"
+        fail(f"--config {value}: there is no such file or configuration{guess}")
     try:
         if Path(value).is_file():
             Path(value).read_text(encoding="utf-8")

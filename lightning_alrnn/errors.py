@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import NoReturn
 
@@ -24,7 +25,7 @@ def message_of(error: BaseException) -> str | None:
         MisconfigurationException,  # not before it is needed: it takes time
     )
 
-    said = (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, MisconfigurationException)
+    said = (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, ImportError, MisconfigurationException)
     if not isinstance(error, said):
         return None
     own = own_error(error)
@@ -32,9 +33,27 @@ def message_of(error: BaseException) -> str | None:
         return str(own)
     if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
         return str(error)
-    if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
-        return " ".join(str(error).split())
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
+        return _other_network(text)
+    if text.startswith("Does not validate against any") or re.match("Requirement '.*' not met", text):
+        from lightning_alrnn.option_errors import explain
+
+        return explain(text)
+    if isinstance(error, MisconfigurationException) or text.startswith("You selected an invalid"):
+        no_device = "No supported gpu backend" in text or "can not run on your system" in text
+        return f"{text} --trainer.accelerator auto uses what this machine has" if no_device else text
     return None
+
+
+def _other_network(text: str) -> str:
+    """What to do about the weights of a network that has other sizes."""
+    difference = re.search(r"for (\S+): .*?torch\.Size\((.*?)\).*?torch\.Size\((.*?)\)", text, re.DOTALL)
+    sizes = f": {difference[1]} has the shape {difference[2]} there and {difference[3]} here" if difference else ""
+    return (
+        f"the checkpoint is of another network{sizes}; use the model and the data that it was trained with, which are "
+        "in the config.yaml of its run"
+    )
 
 
 def own_error(error: BaseException | None) -> BaseException | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-_LOGGERS = ("TensorBoardLogger", "CSVLogger")
+FOLDER_LOGGERS = ("TensorBoardLogger", "CSVLogger")
+"""Loggers that write into a folder of the run, ``save_dir/name/version``."""
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def slurm_folders(config: Any, command: str | None) -> Iterator[None]:
     behind it they are as the user had them.
     """
     logger = config.trainer.get("logger")
-    known = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in _LOGGERS
+    known = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in FOLDER_LOGGERS
     if "SLURM_NTASKS" not in os.environ or not known:  # that variable is what Lightning knows SLURM by
         yield
         return

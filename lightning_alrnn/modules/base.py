@@ -113,7 +113,7 @@ class SequenceModule(LightningModule):
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         checkpoints = self.trainer.checkpoint_callbacks
         # what an earlier call of the same Trainer has added stays
-        added = [
+        added: list[Callback] = [
             callback
             for callback in (ExactResume(), DivergenceGuard(), SignalsAtStepEnd())
             if not any(isinstance(other, type(callback)) for other in callbacks)
