@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lightning_fabric.utilities.rank_zero import rank_zero_module
+from lightning_utilities.core import rank_zero
 
 _ADVERTISEMENTS = ("💡 Tip:", "TPU available: False")
 _WARNINGS = (
@@ -19,14 +19,14 @@ _WARNINGS = (
 @contextmanager
 def without_advertisements() -> Iterator[None]:
     """Drop Lightning's advertisements and the warnings that are about Lightning's own code; all else is printed."""
-    rank_zero_module.log.addFilter(_is_no_advertisement)
+    rank_zero.log.addFilter(_is_no_advertisement)
     try:
         with warnings.catch_warnings():
             for message in _WARNINGS:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        rank_zero_module.log.removeFilter(_is_no_advertisement)
+        rank_zero.log.removeFilter(_is_no_advertisement)
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
