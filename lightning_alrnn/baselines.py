@@ -1,0 +1,220 @@
+"""What predictors without a network score on a task: a network is worth something where it is better than these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_alrnn.batch import Objective, SequenceBatch, TargetStep, valid_steps
+from lightning_alrnn.metrics.criteria import find_criterion
+
+_SEQUENCES = 2_000
+"""Training sequences that a baseline is fitted to: the first ones."""
+_HISTORIES = (1, 2, 5, 10, 20)
+_MAX_FEATURES = 256
+_PENALTIES = (1e-6, 1e-4, 1e-2, 1.0)
+_NUMBERS = 2**22
+"""Features that are held at a time, 32 MB."""
+
+Predictor = Callable[[SequenceBatch], Tensor]
+
+
+def score_baselines(
+    train: SequenceBatch,
+    evaluation: SequenceBatch,
+    objective: Objective,
+    target_step: TargetStep,
+    *,
+    outputs: int,
+    criterion: str | None = None,
+) -> dict[str, dict[str, float]]:
+    """Score predictors that need no network, fitted to the training data.
+
+    - ``"most frequent class"`` or ``"mean"``: the same prediction for every sequence and step.
+    - ``"same as the last step"``: y_t = x_t, where the target is the next input.
+    - ``"linear model"``: a ridge regression on the last k inputs, and on their mean over the sequence where the target
+      is at the last step. A fifth of the training sequences decides on k and the penalty. A classification takes the
+      largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such model.
+
+    Args:
+        train: Training sequences, of which the first 2,000 are used.
+        evaluation: Sequences that the predictors are scored on.
+        objective: Kind of task, "classification" or "regression".
+        target_step: Steps with targets, "last" or "every".
+        outputs: Number of outputs or classes.
+        criterion: Name of the rule by which a trial of a regression is correct, or ``None``.
+
+    Returns:
+        The scores of each predictor by name: ``mse`` and, with a criterion, ``accuracy`` in a regression, ``accuracy``
+        in a classification; computed on the same steps as the network's.
+
+    Example:
+        >>> x = torch.randn(300, 20, 1).cumsum(dim=1)
+        >>> batch = SequenceBatch(x[:, :-1], x[:, 1:], torch.full((300,), 19))
+        >>> scores = score_baselines(batch, batch, "regression", "every", outputs=1)
+        >>> list(scores)
+        ['mean', 'same as the last step', 'linear model']
+    """
+    train = _rows(train, slice(0, _SEQUENCES))
+    task = _Task(objective, target_step, outputs)
+    predictors: dict[str, Predictor] = {task.constant_name: task.fit_constant(train)}
+    if _is_forecast(train, task):
+        predictors["same as the last step"] = lambda batch: batch.inputs
+    if task.width(train) <= _MAX_FEATURES and len(train.inputs) > 1:
+        predictors["linear model"] = task.fit_linear(train)
+    return {name: task.score(predictor, evaluation, criterion) for name, predictor in predictors.items()}
+
+
+class _Task:
+    """The predictions and targets of a kind of task as rows ``(n, outputs)`` of numbers."""
+
+    def __init__(self, objective: Objective, target_step: TargetStep, outputs: int) -> None:
+        self.classes = objective == "classification"
+        self.every = target_step == "every"
+        self.outputs = outputs
+        self.constant_name = "most frequent class" if self.classes else "mean"
+
+    def width(self, batch: SequenceBatch) -> int:
+        """Number of features of one step."""
+        return batch.inputs.shape[2] if batch.inputs.is_floating_point() else int(batch.inputs.max()) + 1
+
+    def fit_constant(self, train: SequenceBatch) -> Predictor:
+        counted = self.counted(train)
+        targets = self.numbers(train.targets)
+        mean = (targets * counted).sum(dim=tuple(range(targets.ndim - 1))) / counted.expand_as(targets).flatten(
+            0, -2
+        ).sum(dim=0).clamp(min=1)
+        return lambda batch: mean.expand(*self.shape(batch), self.outputs)
+
+    def fit_linear(self, train: SequenceBatch) -> Predictor:
+        """Ridge regression; one pass over the data for the longest history, whose blocks are those of shorter ones."""
+        width = self.width(train)
+        histories = [k for k in _HISTORIES if k == 1 or k * width <= _MAX_FEATURES]
+        size = len(train.inputs)
+        held_out = max(size // 5, 1)
+        parts = _rows(train, slice(0, size - held_out)), _rows(train, slice(size - held_out, size))
+        fitted, judged = (self._moments(part, width, histories[-1]) for part in parts)
+        best: tuple[float, int, float] | None = None
+        for k in histories:
+            for penalty in _PENALTIES:
+                error = _error(judged, _solve(fitted, self._columns(k, width, histories[-1]), penalty))
+                if best is None or error < best[0]:
+                    best = error, k, penalty
+        assert best is not None
+        moments = tuple(one + other for one, other in zip(fitted, judged, strict=True))
+        weights = _solve(moments, self._columns(best[1], width, histories[-1]), best[2])
+        return lambda batch: self._features(batch, width, histories[-1]) @ weights
+
+    def score(self, predict: Predictor, evaluation: SequenceBatch, criterion: str | None) -> dict[str, float]:
+        total = torch.zeros(4, dtype=torch.float64)
+        for batch in _batches(evaluation, self.width(evaluation) * _HISTORIES[-1]):
+            outputs, counted = predict(batch).double(), self.counted(batch)
+            if self.classes:
+                counts = counted[..., 0] > 0
+                right = (outputs.argmax(dim=-1) == batch.targets) & counts
+                total[2:] += torch.stack([right.sum(), counts.sum()])
+                continue
+            errors = (outputs - batch.targets.double()).square() * counted
+            total[:2] += torch.stack([errors.sum(), counted.expand_as(errors).sum()])
+            if criterion is not None:
+                targets = batch.targets
+                if self.every:
+                    last = torch.arange(len(outputs)), batch.lengths - 1
+                    outputs, targets = outputs[last], targets[last]
+                correct = find_criterion(criterion)(outputs.to(targets.dtype), targets)
+                total[2:] += torch.tensor([float(correct.sum()), float(len(correct))])
+        squares, elements, correct_count, trials = total.tolist()
+        scores = {} if self.classes else {"mse": squares / max(elements, 1)}
+        return scores | ({"accuracy": correct_count / trials} if trials else {})
+
+    def shape(self, batch: SequenceBatch) -> tuple[int, ...]:
+        return tuple(batch.inputs.shape[: 2 if self.every else 1])
+
+    def numbers(self, targets: Tensor) -> Tensor:
+        return (functional.one_hot(targets.clamp(min=0), self.outputs) if self.classes else targets).double()
+
+    def counted(self, batch: SequenceBatch) -> Tensor:
+        """1 where a target counts and 0 elsewhere, shape ``(batch, 1)``, ``(batch, time, 1 or outputs)``."""
+        if not self.every:
+            return torch.ones(len(batch.inputs), 1, dtype=torch.float64)
+        counted = valid_steps(batch.lengths, batch.inputs.shape[1]).unsqueeze(-1)
+        if batch.mask is not None:
+            counted = counted & ((batch.mask if batch.mask.ndim == 3 else batch.mask.unsqueeze(-1)) > 0)
+        return counted.double()
+
+    def _features(self, batch: SequenceBatch, width: int, history: int) -> Tensor:
+        """The last inputs, the newest first, a 1 and, for targets at the last step, the mean input."""
+        inputs = batch.inputs
+        if not inputs.is_floating_point():
+            inputs = functional.one_hot(inputs.clamp(max=width - 1), width)
+        valid = valid_steps(batch.lengths, inputs.shape[1]).unsqueeze(-1)
+        inputs = inputs.double() * valid
+        steps = torch.arange(inputs.shape[1]) if self.every else (batch.lengths - 1).unsqueeze(-1)
+        index = steps.unsqueeze(-1) - torch.arange(history)  # (time or batch, 1, history)
+        index = index.expand(len(inputs), -1, -1) if self.every else index
+        rows = torch.arange(len(inputs)).view(-1, 1, 1)
+        past = inputs[rows, index.clamp(min=0)] * (index >= 0).unsqueeze(-1)
+        past = past.flatten(2)
+        ones = torch.ones(*past.shape[:2], 1, dtype=torch.float64)
+        if self.every:
+            return torch.cat([ones, past], dim=-1)
+        mean = inputs.sum(dim=1) / batch.lengths.unsqueeze(-1)
+        return torch.cat([ones, past, mean.unsqueeze(1)], dim=-1).squeeze(1)
+
+    def _columns(self, k: int, width: int, history: int) -> Tensor:
+        """Columns of the features that a history of k steps uses."""
+        columns = torch.arange(1 + k * width)
+        if self.every:
+            return columns
+        return torch.cat([columns, 1 + history * width + torch.arange(width)])
+
+    def _moments(self, data: SequenceBatch, width: int, history: int) -> tuple[Tensor, Tensor, Tensor]:
+        """XᵀX, XᵀY and YᵀY's diagonal over the targets that count."""
+        sums: tuple[Tensor, ...] | None = None
+        for batch in _batches(data, width * history):
+            counted = self.counted(batch).amax(dim=-1, keepdim=True)
+            x = (self._features(batch, width, history) * counted).flatten(0, -2)
+            y = (self.numbers(batch.targets) * counted).flatten(0, -2)
+            parts = x.T @ x, x.T @ y, y.square().sum(dim=0)
+            sums = parts if sums is None else tuple(a + b for a, b in zip(sums, parts, strict=True))
+        assert sums is not None
+        return sums[0], sums[1], sums[2]
+
+
+def _solve(moments: tuple[Tensor, ...], columns: Tensor, penalty: float) -> Tensor:
+    """Ridge weights ``(features, outputs)``, zero outside the columns; the penalty is relative and spares the 1."""
+    square, cross = moments[0][columns][:, columns], moments[1][columns]
+    ridge = penalty * square.diagonal().mean() * torch.eye(len(columns), dtype=torch.float64)
+    ridge[0, 0] = 0
+    weights = torch.zeros(len(moments[0]), cross.shape[1], dtype=torch.float64)
+    weights[columns] = torch.linalg.pinv(square + ridge, hermitian=True) @ cross  # no step may count
+    return weights
+
+
+def _error(moments: tuple[Tensor, ...], weights: Tensor) -> float:
+    """Sum of squared errors of ridge weights on the data of the moments."""
+    square, cross, own = moments
+    return float(((weights * (square @ weights)).sum(dim=0) - 2 * (weights * cross).sum(dim=0) + own).sum())
+
+
+def _is_forecast(batch: SequenceBatch, task: _Task) -> bool:
+    """Whether the target of each step is the next input."""
+    if task.classes or not task.every or batch.inputs.shape[1] < 2 or batch.inputs.shape != batch.targets.shape:
+        return False
+    both = valid_steps(batch.lengths, batch.inputs.shape[1])[:, 1:]
+    return bool((batch.targets[:, :-1] == batch.inputs[:, 1:])[both].all())
+
+
+def _rows(batch: SequenceBatch, rows: slice) -> SequenceBatch:
+    return SequenceBatch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
+
+
+def _batches(data: SequenceBatch, features: int) -> Iterator[SequenceBatch]:
+    size = max(_NUMBERS // (features * data.inputs.shape[1]), 1)
+    edges = [*range(0, len(data.inputs), size), len(data.inputs)]
+    for begin, end in pairwise(edges):
+        yield _rows(data, slice(begin, end))
