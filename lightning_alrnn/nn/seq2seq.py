@@ -23,8 +23,8 @@ class Seq2SeqOutput(NamedTuple):
         outputs: Scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
         tokens: Tokens that the decoder chose, int64 of shape ``(batch, T_out)``; ``<end>`` after ``lengths``.
         states: Decoder states, shape ``(batch, T_out, M)``; zero after ``lengths``.
-        lengths: Number of decoder steps of each sequence up to and including ``<end>``, int64 of shape ``(batch,)``. The
-            ``<end>`` is that of the target, or that of the decoder without targets.
+        lengths: Number of decoder steps of each sequence up to and including ``<end>`` of the target, or of the decoder
+            if there is no target, int64 of shape ``(batch,)``.
         encoder_states: Encoder states, shape ``(batch, T_in, M)``; zero after ``encoder_lengths``.
         encoder_lengths: Number of encoder steps of each sequence, int64 of shape ``(batch,)``.
     """
