@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import NeuralBatch, Split, valid_steps
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
-from lightning_alrnn.errors import check_choice, check_not_negative
+from lightning_alrnn.errors import check_at_least, check_choice, check_not_negative
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
@@ -76,7 +76,8 @@ class ALRNNNeural(SequenceModule):
     - consistency: mean of ‖z − ẑ‖² over valid bins;
     - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
-    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`).
+    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`). See Brenner
+    & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     In validation, test and prediction, the network runs freely and sees no spikes. The loss is then 0.15 prediction + 6
     choice. Only ``accuracy_forced`` uses the spikes of the trial.
@@ -113,10 +114,8 @@ class ALRNNNeural(SequenceModule):
         mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
         group_names: Names of the conditions in ``NeuralBatch.group``; ``None`` for no conditions.
         optimizer: Function that makes the optimizer from the parameters.
-        encoder_lr: Learning rate of the encoder, the observation model and the readout of the choice; ``None`` for that
-            of the ``optimizer``.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        encoder_lr: Learning rate of all parameters but those of the ALRNN; ``None`` for that of the ``optimizer``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of the :class:`ALRNN`.
 
     Raises:
@@ -127,9 +126,6 @@ class ALRNNNeural(SequenceModule):
         >>> model = ALRNNNeural(input_size=8, output_size=2, num_units=29)
         >>> model(torch.randn(4, 40, 8)).rates.shape
         torch.Size([4, 40, 29])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); teacher forcing: Hess et al., ICML 2023 (arXiv:2306.04406).
     """
 
     def __init__(
@@ -158,8 +154,7 @@ class ALRNNNeural(SequenceModule):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         options = self._complete(options)
-        if output_size < 2:
-            raise ValueError(f"output_size must be at least 2 (choices), got {output_size}")
+        check_at_least(2, **{"output_size (choices)": output_size})
         check_choice("observation", observation, ObservationName)
         for name, value in (("alpha", alpha), ("alpha_end", alpha if alpha_end is None else alpha_end)):
             if not 0 <= value <= 1:
@@ -169,8 +164,7 @@ class ALRNNNeural(SequenceModule):
                 "annealing needs both alpha_end and alpha_epochs (at least 1), and a constant alpha needs neither; "
                 f"got alpha_end={alpha_end}, alpha_epochs={alpha_epochs}"
             )
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1 bin, got {interval}")
+        check_at_least(1, interval=interval)
         weights = {
             "prediction": prediction_weight,
             "encoder": encoder_weight,

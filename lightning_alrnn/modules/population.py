@@ -74,8 +74,9 @@ class _Pass(nn.Module):
     def forward(self, fields: dict[str, Tensor]) -> _Outputs:
         batch = SequenceBatch(**fields)
         prediction = self.network(batch.inputs, batch.lengths)
-        loss_and_weight = self.network.task_loss(prediction.outputs, batch)
-        return _Outputs(*prediction[:3], *loss_and_weight, self.network.regularization())
+        elements, weight = self.network.task_loss(prediction.outputs, batch)
+        regularization = self.network.regularization()
+        return _Outputs(prediction.outputs, prediction.states, prediction.lengths, elements, weight, regularization)
 
 
 class PopulationModule(LightningModule):

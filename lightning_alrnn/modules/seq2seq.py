@@ -55,8 +55,7 @@ class ALRNNSeq2Seq(SequenceModule):
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units of each network that are regularised; ``None`` for M/2.
         optimizer: Function that makes the optimizer from the parameters.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Raises:
@@ -67,9 +66,6 @@ class ALRNNSeq2Seq(SequenceModule):
         >>> model = ALRNNSeq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
         >>> model(torch.randint(0, 14, (5, 9))).states.shape[::2]
         torch.Size([5, 16])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
     """
 
     alrnns: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
@@ -136,8 +132,7 @@ class ALRNNSeq2Seq(SequenceModule):
 
         Args:
             inputs: Tokens, int64 of shape ``(batch, T_in)``.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         """
         output: Seq2SeqOutput = self.network(inputs, lengths, max_steps=self.max_steps)
         return output

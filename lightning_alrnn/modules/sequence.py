@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from inspect import signature
+from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -38,8 +38,7 @@ class SequencePrediction(NamedTuple):
             outputs)`` at every step.
         states: States z_1 … z_T, shape ``(batch, time, M)``; zero after the end of a sequence.
         lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
-        classes: Most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` for a
-            regression.
+        classes: Most likely classes, int64 of the shape of ``outputs`` without its last dimension, or ``None``.
     """
 
     outputs: Tensor
@@ -52,7 +51,8 @@ class ALRNNModule(SequenceModule):
     r"""Encoder, recurrent core and linear readout, trained on a sequence task.
 
     The loss is the cross-entropy or the mean squared error. With an :class:`ALRNN` as core, the manifold-attractor
-    regularisation τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] is added.
+    regularisation τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] is added. See Brenner & Koppe, TMLR 2026
+    (arXiv:2506.07919).
 
     The module logs ``train/loss``, ``train/task_loss`` and ``train/regularization`` as exact means over an epoch and
     all processes, and the same keys with ``val/`` and ``test/``. Validation and test also log (here with ``val/``):
@@ -79,16 +79,14 @@ class ALRNNModule(SequenceModule):
             ``lengths``, it gets them. If it changes the number of steps, it needs a method ``output_lengths(lengths)``.
         input_matrix: Input weights C of the ALRNN: "learned", or "identity" to add inputs of width M to the units.
         objective: Kind of task, "classification" or "regression".
-        target_step: Steps whose output counts: "last" (the last step of each sequence) or "every" (weighted by the mask
-            of the batch).
-        criterion: Name of the rule by which a trial of a regression is correct at its last step, one of
+        target_step: Steps whose output counts, "last" or "every" (weighted by the mask of the batch).
+        criterion: Rule by which the last step of a regression is correct, a name in
             :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy.
         group_names: Names of the groups in ``SequenceBatch.group``; ``None`` for no groups.
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
         optimizer: Function that makes the optimizer from the parameters.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of an ``ALRNN`` core, see :class:`ALRNN`.
 
     Raises:
@@ -99,9 +97,6 @@ class ALRNNModule(SequenceModule):
         >>> model = ALRNNModule(input_size=2, output_size=1, objective="regression", nonlinear_units=5)
         >>> model(torch.randn(4, 10, 2)).outputs.shape
         torch.Size([4, 1])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
     """
 
     def __init__(
@@ -125,7 +120,8 @@ class ALRNNModule(SequenceModule):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         options = self._complete(options)
-        check_at_least(2 if objective == "classification" else 1, output_size=output_size)
+        least, name = (2, "output_size (classes)") if objective == "classification" else (1, "output_size")
+        check_at_least(least, **{name: output_size})
         check_choice("objective", objective, Objective)
         check_choice("target_step", target_step, TargetStep)
         check_choice("input_matrix", input_matrix, InputMatrix)
@@ -187,8 +183,7 @@ class ALRNNModule(SequenceModule):
 
         Args:
             inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             Prediction, with the states and lengths after the encoder.
@@ -214,8 +209,7 @@ class ALRNNModule(SequenceModule):
 
         Args:
             inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             Inputs of the core, shape ``(batch, steps, width)``, and their lengths.
@@ -406,10 +400,9 @@ def build_core(core: Core, input_size: int, hidden_size: int) -> nn.Module:
         return core
     factory: Any = core
     if isinstance(core, str):
-        path, _, name = core.rpartition(".")
         try:
-            factory = getattr(importlib.import_module(path or "torch.nn"), name)
-        except (ImportError, AttributeError) as error:
+            factory = resolve_name(core if "." in core else f"torch.nn.{core}")
+        except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
                 "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', "
                 f"got {core!r}"

@@ -202,10 +202,8 @@ class ALRNN(nn.Module):
 
         Args:
             inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` is ``None``.
-            state: Initial state z_0, shape ``(batch, M)``, such as ``last`` of an earlier call; ``None`` for
-                ``initial_state``.
-            lengths: Number of valid steps of each sequence (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps
-                are valid.
+            state: Initial state z_0, shape ``(batch, M)``; ``None`` for ``initial_state``.
+            lengths: Number of valid steps (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             The states, zero after the end of a sequence, and the state at the last step of each sequence.

@@ -18,7 +18,7 @@ _KERNEL = 7
 class TextEncoder(nn.Module):
     r"""Encode each word: embedding – Linear(→128) – ReLU – Linear – ReLU – Linear(→M).
 
-    In the paper, the output is added to the units directly (``ALRNNModule(input_matrix="identity")``).
+    In Brenner & Koppe (TMLR 2026), the output is added to the units (``ALRNNModule(input_matrix="identity")``).
 
     Args:
         vocab_size: Number of different tokens, for a learned embedding; ``None`` for inputs that are vectors.
@@ -34,9 +34,6 @@ class TextEncoder(nn.Module):
         torch.Size([4, 128, 100])
         >>> TextEncoder(vocab_size=None, embedding_size=50)(torch.randn(4, 128, 50)).shape
         torch.Size([4, 128, 100])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), IMDb.
     """
 
     def __init__(
@@ -66,30 +63,28 @@ class TextEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: Tokens, int64 of shape ``(batch, time)``, or vectors of shape ``(batch, time, embedding_size)`` if
-                ``vocab_size`` is ``None``.
+            inputs: Tokens, int64 of shape ``(batch, time)``, or vectors, shape ``(batch, time, embedding_size)``.
 
         Returns:
             Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: If the shape or the dtype does not fit, or a token on the CPU is not within 0 … ``vocab_size``
-                − 1.
+            ValueError: If the shape or the dtype does not fit, or a token on the CPU is out of range.
         """
-        if self.embedding is None:
-            if inputs.ndim != 3 or inputs.shape[2] != self.embedding_size or not inputs.is_floating_point():
-                raise ValueError(
-                    f"TextEncoder with vocab_size=None takes vectors, float of shape (batch, time, "
-                    f"{self.embedding_size}), got {inputs.dtype} of shape {tuple(inputs.shape)}: set embedding_size to "
-                    "the width of the vectors, or vocab_size to the number of tokens"
-                )
-            vectors = inputs
-        else:
-            if inputs.ndim != 2 or inputs.is_floating_point():
-                raise ValueError(
-                    f"TextEncoder with vocab_size={self.vocab_size} takes tokens, int64 of shape (batch, time), got "
-                    f"{inputs.dtype} of shape {tuple(inputs.shape)}: for vectors set vocab_size=None (null in YAML)"
-                )
+        takes_tokens = self.embedding is not None
+        fits = inputs.ndim == 2 if takes_tokens else inputs.ndim == 3 and inputs.shape[2] == self.embedding_size
+        if not fits or inputs.is_floating_point() == takes_tokens:
+            expected = "tokens, int64 of shape (batch, time)"
+            advice = "for vectors set vocab_size=None (null in YAML)"
+            if not takes_tokens:
+                expected = f"vectors, float of shape (batch, time, {self.embedding_size})"
+                advice = "set embedding_size to the width of the vectors, or vocab_size to the number of tokens"
+            raise ValueError(
+                f"TextEncoder with vocab_size={self.vocab_size} takes {expected}, got {inputs.dtype} of shape "
+                f"{tuple(inputs.shape)}: {advice}"
+            )
+        vectors = inputs
+        if self.embedding is not None:
             readable = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
             if readable and bool(((inputs < 0) | (inputs >= self.embedding.num_embeddings)).any()):
                 raise ValueError(
@@ -107,7 +102,7 @@ class ImageEncoder(nn.Module):
 
     Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3). ``pools=2`` adds a MaxPool(2)
     before the last convolution. T steps become ⌈T/2⌉ at each max-pooling. With ``lengths``, padded steps do not affect
-    the valid ones.
+    the valid ones. See Brenner & Koppe (TMLR 2026).
 
     Args:
         output_size: Number M of output channels.
@@ -122,9 +117,6 @@ class ImageEncoder(nn.Module):
         torch.Size([4, 392, 100])
         >>> encoder.output_lengths(torch.tensor([784, 9]))
         tensor([392,   5])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), sequential MNIST.
     """
 
     def __init__(self, output_size: int = 100, pools: int = 1) -> None:
@@ -183,7 +175,7 @@ class ImageEncoder(nn.Module):
 class SpeechEncoder(nn.Module):
     r"""Encode speech features by two convolutions over time: Conv1d(K→64, k3) – ReLU – Conv1d(64→M, k3).
 
-    With ``lengths``, padded steps do not affect the valid ones.
+    With ``lengths``, padded steps do not affect the valid ones. See Brenner & Koppe (TMLR 2026).
 
     Args:
         output_size: Number M of output channels.
@@ -195,9 +187,6 @@ class SpeechEncoder(nn.Module):
     Example:
         >>> SpeechEncoder(output_size=100)(torch.randn(4, 101, 40)).shape
         torch.Size([4, 101, 100])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), Speech Commands.
     """
 
     def __init__(self, output_size: int = 100, input_size: int = 40) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.nn.alrnn import ALRNN, full_precision
 from lightning_alrnn.nn.scan import ScanOutput, run_recurrence
 
@@ -28,17 +29,16 @@ def generalized_teacher_forcing(
 
     F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. The function returns z, the states before they are
     moved, so z_t depends only on the targets of earlier steps. With α=0 the network runs freely; with α=1 it starts
-    from the target after every forced step.
+    from the target after every forced step. See Hess et al., ICML 2023 (arXiv:2306.04406).
 
     Args:
         rnn: AL-RNN layer.
-        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` of the layer is
-            ``None``.
+        inputs: Inputs s_1 … s_T of the layer, shape ``(batch, time, K)``.
         targets: Target states ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
         alpha: Strength α of the forcing, from 0 to 1.
         interval: Number of steps from one forced state to the next, at least 1.
         state: Initial state z_0, shape ``(batch, M)``; ``None`` uses ``initial_state`` of the layer.
-        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Returns:
         The states z_1 … z_T, zero after the end of a sequence, and z at the last step of each sequence.
@@ -52,14 +52,10 @@ def generalized_teacher_forcing(
         >>> inputs, targets = torch.randn(3, 10, 2), torch.randn(3, 10, 4)
         >>> generalized_teacher_forcing(rnn, inputs, targets, alpha=0.3, interval=5).states.shape
         torch.Size([3, 10, 4])
-
-    Reference:
-        Hess, Monfared, Brenner & Durstewitz, ICML 2023 (arXiv:2306.04406).
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie between 0 (free running) and 1, got {alpha}")
-    if interval < 1:
-        raise ValueError(f"interval must be at least 1 step, got {interval}")
+    check_at_least(1, interval=interval)
     rnn.check_inputs(inputs, state, lengths)
     batch, time = inputs.shape[:2]
     if targets.shape != (batch, time, rnn.hidden_size):

@@ -127,8 +127,7 @@ class PoissonObservation(Observation):
 
     Example:
         >>> observation = PoissonObservation(hidden_size=6, num_units=29)
-        >>> z = torch.randn(4, 10, 6)
-        >>> observation.log_prob(observation.sample(z), z).shape
+        >>> observation.sample(torch.randn(4, 10, 6)).shape
         torch.Size([4, 10, 29])
     """
 
@@ -147,7 +146,8 @@ class NegativeBinomialObservation(Observation):
 
     .. math:: p(x) = \frac{Γ(x+r)}{Γ(r)\,x!} \Big(\frac{r}{r+μ}\Big)^r \Big(\frac{μ}{r+μ}\Big)^x
 
-    r > 0 is learned for each unit and starts at 10. The distribution is Poisson in the limit of large r.
+    r > 0 is learned for each unit and starts at 10. The distribution is Poisson in the limit of large r. See Goris,
+    Movshon & Simoncelli, Nature Neuroscience 17:858 (2014).
 
     Args:
         hidden_size: Width M of the states.
@@ -157,13 +157,8 @@ class NegativeBinomialObservation(Observation):
         log_r: Logarithm ln r, shape ``(N,)``.
 
     Example:
-        >>> observation = NegativeBinomialObservation(hidden_size=6, num_units=29)
-        >>> z = torch.randn(4, 6)
-        >>> bool((observation.variance(z) > observation.mean(z)).all())
-        True
-
-    Reference:
-        Goris, Movshon & Simoncelli, "Partitioning neuronal variability", Nature Neuroscience 17:858 (2014).
+        >>> NegativeBinomialObservation(hidden_size=6, num_units=29).mean(torch.randn(4, 6)).shape
+        torch.Size([4, 29])
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:
@@ -192,7 +187,7 @@ class GeneralizedPoissonObservation(Observation):
     .. math:: p(x) = \frac{θ (θ + λx)^{x-1} e^{-θ-λx}}{x!}, \qquad θ = μ (1 - λ)
 
     λ is learned for each unit, starts at 0.05 and is 0.95 times a sigmoid. The distribution is Poisson for λ=0. In the
-    range 0 < λ < 0.95, the probabilities sum to 1.
+    range 0 < λ < 0.95, the probabilities sum to 1. See Consul & Jain, Technometrics 15:791 (1973).
 
     Args:
         hidden_size: Width M of the states.
@@ -202,12 +197,8 @@ class GeneralizedPoissonObservation(Observation):
         logit: Argument of the sigmoid, shape ``(N,)``.
 
     Example:
-        >>> observation = GeneralizedPoissonObservation(hidden_size=6, num_units=29)
-        >>> observation.spread().shape
+        >>> GeneralizedPoissonObservation(hidden_size=6, num_units=29).spread().shape
         torch.Size([29])
-
-    Reference:
-        Consul & Jain, "A Generalization of the Poisson Distribution", Technometrics 15:791 (1973).
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:

@@ -15,7 +15,7 @@ def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
     .. math:: \sum_{i<M_{reg}} \Big[(A_{ii} + W_{ii} - 1)^2 + \sum_{j \ne i} W_{ij}^2 + h_i^2\Big]
 
     The penalty is 0 if each of these units is a perfect integrator of its input. A_ii is 0 for units without an entry
-    in A.
+    in A. See Schmidt et al., ICLR 2021 (arXiv:1910.03471).
 
     Args:
         rnn: AL-RNN layer.
@@ -26,9 +26,6 @@ def manifold_attractor_penalty(rnn: ALRNN, units: int) -> Tensor:
 
     Raises:
         ValueError: If ``units`` is not within 0 … M.
-
-    Reference:
-        Schmidt, Koppe, Monfared, Beutelspacher & Durstewitz, ICLR 2021 (arXiv:1910.03471).
     """
     if not 0 <= units <= rnn.hidden_size:
         raise ValueError(f"units must lie between 0 and hidden_size (M={rnn.hidden_size}), got {units}")

@@ -23,8 +23,7 @@ class Seq2SeqOutput(NamedTuple):
         outputs: Scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
         tokens: Tokens that the decoder chose, int64 of shape ``(batch, T_out)``; ``<end>`` after ``lengths``.
         states: Decoder states, shape ``(batch, T_out, M)``; zero after ``lengths``.
-        lengths: Number of decoder steps of each sequence up to and including ``<end>`` of the target, or of the decoder
-            if there is no target, int64 of shape ``(batch,)``.
+        lengths: Number of decoder steps up to ``<end>`` of the target, or of the decoder, int64 of shape ``(batch,)``.
         encoder_states: Encoder states, shape ``(batch, T_in, M)``; zero after ``encoder_lengths``.
         encoder_lengths: Number of encoder steps of each sequence, int64 of shape ``(batch,)``.
     """
@@ -51,7 +50,8 @@ class Seq2Seq(nn.Module):
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C\, e(y_{t-1}) + h
 
-    The last output token is ``<end>``, which ends a sequence. The choice of a token has no gradient.
+    The last output token is ``<end>``, which ends a sequence. The choice of a token has no gradient. See Sutskever,
+    Vinyals & Le, NeurIPS 2014 (arXiv:1409.3215), and Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     Args:
         input_size: Number of different input tokens.
@@ -75,9 +75,6 @@ class Seq2Seq(nn.Module):
         >>> output = network(torch.randint(0, 14, (5, 9)), max_steps=20)
         >>> output.tokens.shape == output.outputs.shape[:2], int(output.lengths.max()) <= 20
         (True, True)
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); Sutskever, Vinyals & Le, NeurIPS 2014 (arXiv:1409.3215).
     """
 
     def __init__(
@@ -122,15 +119,12 @@ class Seq2Seq(nn.Module):
         Args:
             inputs: Tokens, int64 of shape ``(batch, T_in)``.
             lengths: Number of valid steps of each input, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
-            targets: Target tokens, int64 of shape ``(batch, T_out)``, which set the number of steps; ``None`` to run
-                until the decoder chooses ``<end>``.
-            teacher_forcing: Probability, at each step, that the input of the decoder is the token of the target instead
-                of the token that it chose.
+            targets: Target tokens, int64 of shape ``(batch, T_out)``; ``None`` to run until ``<end>``.
+            teacher_forcing: Probability, at each step, that the input is the target instead of the chosen token.
             max_steps: Largest number of steps without targets.
 
         Raises:
-            ValueError: If a shape does not fit, a token on the CPU is out of range, or ``teacher_forcing`` is not a
-                probability or lacks targets.
+            ValueError: If a shape, a token on the CPU or ``teacher_forcing`` does not fit.
         """
         _check_tokens("inputs", inputs, self.embedding.num_embeddings)
         encoded = self.encode(inputs, lengths)

@@ -83,8 +83,7 @@ def run_recurrence(
         recurrence: Parameters of the network.
         inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if C is ``None``.
         state: Initial state z_0, shape ``(batch, M)``.
-        lengths: Number of valid steps of each sequence (0 … time), int64 of shape ``(batch,)``; ``None`` if all steps
-            are valid.
+        lengths: Number of valid steps (0 … time), int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         backend: Name of the backend, "auto", "eager", "fused", "native", "triton" or "cudnn".
 
     Returns:

@@ -67,14 +67,12 @@ def native_backward(
         C=None if arguments.C is None else new(*stack, units, channels),
         h=new(*stack, units),
     )
-    grad_inputs, grad_state, *grad_parameters = (0 if each is None else each.data_ptr() for each in gradients)
+    inputs, state, A, W, C, h = (0 if each is None else each.data_ptr() for each in gradients)
     _kernel.backward(
         sizes,
         _worthwhile(threads, 2 * networks * batch * time * units * (units + channels)),
         level,
-        *grad_parameters,
-        grad_state,
-        grad_inputs,
+        *(A, W, C, h, state, inputs),
         _place(grad_states, 3),
         _place(grad_last, 2)[:2],
         _place(states, 3),

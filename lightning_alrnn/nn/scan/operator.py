@@ -41,7 +41,7 @@ torch.library.define(
 def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it."""
     if transforms_are_active() and not torch.compiler.is_compiling():
-        return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
+        return _Scan.apply(*arguments)  # type: ignore[no-any-return]
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
 
 
@@ -128,7 +128,7 @@ def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | Non
     needs_inputs, needs_state = ctx.needs_input_grad[:2]
     arguments = grad_states, grad_last, states, *tensors, needs_inputs, needs_state, ctx.backend
     if transforms_are_active():
-        gradients = Gradients(*_ScanBackward.apply(*arguments))  # type: ignore[no-untyped-call]
+        gradients = Gradients(*_ScanBackward.apply(*arguments))
     else:
         gradients = Gradients(*torch.ops.lightning_alrnn.scan_backward.default(*arguments))
     gradients = gradients._replace(
@@ -151,10 +151,6 @@ def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
         "backend 'fused', 'native' and 'triton' have no derivative in forward mode, nor one of their gradient "
         "(torch.func.jvp, jacfwd, hessian): use backend='eager'"
     )
-
-
-def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    pass
 
 
 def _stacked(
@@ -183,44 +179,30 @@ def _stacked(
     return outputs, (0,) * len(outputs)
 
 
-class _Scan(torch.autograd.Function):
-    """The operator for ``torch.func``, which ignores derivatives that ``torch.library`` registers."""
+def _register(name: str, place_of_P: int, setup_context: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    """Register the derivatives of an operator; return it as a function for ``torch.func``, which ignores these."""
+    operator = getattr(torch.ops.lightning_alrnn, name)
 
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_differentiate)
-    jvp = staticmethod(_differentiate_forward)
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments: Any) -> Any:
+            return operator.default(*arguments)
 
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+            return _stacked(Function.apply, place_of_P, info, in_dims, *arguments)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_Scan.apply, _PLACE_OF_P, info, in_dims, *arguments)
-
-
-class _ScanBackward(torch.autograd.Function):
-    """The derivative of the operator for ``torch.func``."""
-
-    setup_context = staticmethod(_save_nothing)
-    backward = staticmethod(_differentiate_twice)
-    jvp = staticmethod(_differentiate_forward)
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return torch.ops.lightning_alrnn.scan_backward.default(*arguments)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_ScanBackward.apply, 3 + _PLACE_OF_P, info, in_dims, *arguments)
+    Function.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    Function.backward = staticmethod(backward)  # type: ignore[method-assign]
+    Function.jvp = staticmethod(_differentiate_forward)  # type: ignore[method-assign]
+    torch.library.register_autograd(f"lightning_alrnn::{name}", backward, setup_context=setup_context)
+    torch.library.register_vmap(f"lightning_alrnn::{name}", partial(_stacked, operator, place_of_P))
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"lightning_alrnn::{name}", device, torch.float32)
+    return Function
 
 
 torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
 torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
-torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
-torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
-for _name, _place in (("scan", _PLACE_OF_P), ("scan_backward", 3 + _PLACE_OF_P)):
-    _operator = getattr(torch.ops.lightning_alrnn, _name)
-    torch.library.register_vmap(f"lightning_alrnn::{_name}", partial(_stacked, _operator, _place))
-    for _device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"lightning_alrnn::{_name}", _device, torch.float32)
+_Scan = _register("scan", _PLACE_OF_P, _save, _differentiate)
+_ScanBackward = _register("scan_backward", 3 + _PLACE_OF_P, lambda ctx, inputs, output: None, _differentiate_twice)
