@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from typing import Literal, NamedTuple, cast
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap
@@ -211,7 +212,8 @@ def _triton_starts() -> bool:
     try:
         driver.active.utils  # noqa: B018  # compiled at its first use
     except Exception as error:
-        rank_zero_warn(f"Triton does not start, so the recurrence runs without its kernels: {error}")
+        # rank_zero_warn needs Lightning, which may not be imported
+        warnings.warn(f"Triton does not start, so the recurrence runs without its kernels: {error}", stacklevel=2)
         return False
     return True
 
