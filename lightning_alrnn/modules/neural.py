@@ -76,11 +76,9 @@ class ALRNNNeural(SequenceModule):
     - consistency: mean of ‖z − ẑ‖² over valid bins;
     - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
-    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`). See Brenner
-    & Koppe, TMLR 2026 (arXiv:2506.07919).
-
-    In validation, test and prediction, the network runs freely and sees no spikes. The loss is then 0.15 prediction + 6
-    choice. Only ``accuracy_forced`` uses the spikes of the trial.
+    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`). In
+    validation, test and prediction, the network runs freely and sees no spikes, except for ``accuracy_forced``; the
+    loss is then 0.15 prediction + 6 choice. See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms ``train/prediction``,
     ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``, over an epoch and all processes.

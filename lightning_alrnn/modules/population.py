@@ -299,8 +299,6 @@ class PopulationModule(LightningModule):
         stacked = dict(zip(self._names, self.stack, strict=True))
         return {id(value): stacked[name] for name, value in self.networks[member].named_parameters()}
 
-    # ------------------------------------------------------------------------------------------------------- the step
-
     def _run(self, batch: SequenceBatch, rows: Tensor | None) -> _Outputs:
         """Run all networks, or those of some rows, on their batch."""
         if len(batch.inputs) != len(self.networks):
@@ -491,8 +489,6 @@ class PopulationModule(LightningModule):
         """Return the callbacks that resume exactly and handle signals between two steps."""
         return [ExactResume(), SignalsAtStepEnd()]
 
-    # ------------------------------------------------------------------------------------------------------- epochs
-
     def on_fit_end(self) -> None:
         self._graph = None  # frees the memory of a pass
 
@@ -616,8 +612,6 @@ class PopulationModule(LightningModule):
     def _log_medians(self, key: str) -> None:
         values = torch.tensor([scores[key] for scores in self.scores])[self._alive.cpu()]
         self.log(key, values.median() if len(values) else torch.tensor(torch.nan), prog_bar=True)
-
-    # -------------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["population"] = {

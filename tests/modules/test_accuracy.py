@@ -57,17 +57,8 @@ class Trials(SequenceDataModule):
 
 def model_for(data: SequenceDataModule, **options: Any) -> ALRNNModule:
     torch.manual_seed(0)
-    model = ALRNNModule(
-        data.input_size,
-        data.output_size,
-        8,
-        3,
-        objective=data.objective,
-        target_step=data.target_step,
-        criterion=data.criterion,
-        group_names=data.group_names,
-        **options,
-    )
+    task = {name: getattr(data, name) for name in ("objective", "target_step", "criterion", "group_names")}
+    model = ALRNNModule(data.input_size, data.output_size, 8, 3, **task, **options)
     with torch.no_grad():
         model.core.W.normal_(std=0.5)  # type: ignore[operator,union-attr]
         model.core.h.normal_()  # type: ignore[operator,union-attr]
@@ -89,13 +80,8 @@ def accuracies_by_hand(model: ALRNNModule, data: Trials) -> dict[str, float]:
         elif data.target_step == "last":
             right.append([int(outputs[-1].argmax()) == int(target)])
         else:
-            right.append(
-                [
-                    int(outputs[t].argmax()) == int(target[t])
-                    for t in range(length)
-                    if batch.mask is None or float(batch.mask[index, t]) > 0
-                ]
-            )
+            steps = [t for t in range(length) if batch.mask is None or float(batch.mask[index, t]) > 0]
+            right.append([int(outputs[t].argmax()) == int(target[t]) for t in steps])
 
     def share(of: Iterable[bool]) -> float:
         verdicts = list(of)

@@ -229,10 +229,9 @@ def test_fit_keeps_the_best_and_has_its_callbacks(tmp_path: Path) -> None:
     loaded = ALRNNNeural.load_from_checkpoint(best, weights_only=True)
     assert loaded.group_names == NAMES
     trainer.predict(made, loader(batch_of()))
-    written = np.load(folder / "predictions.npz")
-    assert {name: written[name].shape for name in ("outputs", "classes", "rates", "states", "lengths")} == {
-        "outputs": (10, 2), "classes": (10,), "rates": (10, T, N), "states": (10, T, M), "lengths": (10,),
-    }  # fmt: skip
+    shapes = {"outputs": (10, 2), "classes": (10,), "rates": (10, T, N), "states": (10, T, M), "lengths": (10,)}
+    with np.load(folder / "predictions.npz") as written:
+        assert {name: written[name].shape for name in shapes} == shapes
 
 
 def test_it_learns_rates_and_choices() -> None:

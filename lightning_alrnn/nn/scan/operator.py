@@ -113,9 +113,6 @@ def _empty(like: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
     return like.new_empty(shape)
 
 
-# ----------------------------------------------------------------------------------------------------------- autograd
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, backend = inputs
     ctx.backend = backend

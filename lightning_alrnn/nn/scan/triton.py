@@ -172,8 +172,7 @@ def triton_forward(arguments: Arguments) -> tuple[Tensor, Tensor]:
     else:
         torch.baddbmm(h.unsqueeze(1), inputs.flatten(1, 2), C.mT, out=states.view(networks, -1, A.shape[1]))
     last = torch.empty_like(state, memory_format=torch.contiguous_format)
-    tensors = (state, A, W, P, lengths)
-    _launch(forward_kernel, (states, *_contiguous(tensors), last), states, lengths)
+    _launch(forward_kernel, (states, state, A, W, P, lengths, last), states, lengths)
     return states, last
 
 
@@ -192,10 +191,9 @@ def triton_backward(
     grads, phis = torch.empty_like(states), torch.empty_like(states)
     grad_state = torch.empty_like(state, memory_format=torch.contiguous_format)
     totals = states.new_empty(2, networks, -(-batch // ROWS), units)
-    tensors = (grad_states, grad_last, states, state, A, W, P, lengths)
     _launch(
         backward_kernel,
-        (*_contiguous(tensors), grads, phis, grad_state, totals),
+        (grad_states, grad_last, states, state, A, W, P, lengths, grads, phis, grad_state, totals),
         states,
         lengths,
         FROM_STATES=grad_states is not None,
@@ -219,10 +217,6 @@ def triton_backward(
     )
 
 
-def _contiguous(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
-
-
 def _launch(
     kernel: Any, arguments: tuple[Tensor | None, ...], states: Tensor, lengths: Tensor | None, **flags: bool
 ) -> None:
@@ -234,7 +228,7 @@ def _launch(
     block = max(16, triton.next_power_of_2(units))
     with torch.cuda.device_of(states):  # type: ignore[no-untyped-call]
         kernel[(networks * tiles,)](
-            *arguments,
+            *(None if tensor is None else tensor.contiguous() for tensor in arguments),
             batch,
             time,
             tiles,
