@@ -32,6 +32,13 @@ def check_not_negative(**values: float) -> None:
             raise ValueError(f"{name} must not be negative, got {value}")
 
 
+def check_tensor(name: str, tensor: Any, kind: str, shape: tuple[int, ...], floating: bool) -> None:
+    """Raise ``ValueError`` unless a tensor has a shape and is floating or not."""
+    if tuple(tensor.shape) != shape or tensor.is_floating_point() != floating:
+        got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        raise ValueError(f"{name} must be {kind} of shape {shape}, got {got}")
+
+
 def fail(message: str) -> NoReturn:
     """End the command with exit code 2 and an error in one line."""
     sys.stderr.write(f"alrnn: error: {message}\n")

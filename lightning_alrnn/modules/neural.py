@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import NeuralBatch, Split, valid_steps
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
-from lightning_alrnn.errors import check_at_least, check_choice, check_not_negative
+from lightning_alrnn.errors import check_at_least, check_choice, check_not_negative, check_tensor
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
@@ -340,13 +340,5 @@ def _check_batch(batch: object, num_units: int) -> None:
             "one from the collate_fn of the DataLoader"
         )
     expected = (*batch.inputs.shape[:2], num_units)
-    if tuple(batch.spikes.shape) != expected or not batch.spikes.is_floating_point():
-        raise ValueError(
-            f"spikes must be float counts of shape (batch, time, N) = {expected}, got {batch.spikes.dtype} of shape "
-            f"{tuple(batch.spikes.shape)}"
-        )
-    if tuple(batch.targets.shape) != expected[:1] or batch.targets.is_floating_point():
-        raise ValueError(
-            f"targets must be int64 choices of shape (batch,) = {expected[:1]}, got {batch.targets.dtype} of shape "
-            f"{tuple(batch.targets.shape)}"
-        )
+    check_tensor("spikes", batch.spikes, "float counts", expected, floating=True)
+    check_tensor("targets", batch.targets, "int64 choices", expected[:1], floating=False)

@@ -113,9 +113,7 @@ class PopulationModule(LightningModule):
         ValueError: If there is no member, members differ in other options, or ``stop_when`` is unknown.
 
     Example:
-        >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
-        >>> members = [ALRNNModule(nonlinear_units=P, **options) for P in (0, 1, 10)]
-        >>> population = PopulationModule(members)
+        >>> population = PopulationModule([ALRNNModule(2, 3, nonlinear_units=P) for P in (0, 1, 10)])
         >>> [member.core.nonlinear_units for member in population.members()]
         [0, 1, 10]
     """

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
-from lightning_alrnn.errors import check_at_least, check_choice
+from lightning_alrnn.errors import check_at_least, check_choice, check_tensor
 from lightning_alrnn.metrics.constant import ConstantMSE, MaskedMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
@@ -452,13 +452,8 @@ def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_
 
 def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:
     check_is_batch(batch)
-    shape: tuple[int, ...] = tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
-    integers = not batch.targets.is_floating_point()
+    kind, shape = "int64 classes", tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
     if objective == "regression":
-        shape = (*shape, outputs)
-    if tuple(batch.targets.shape) != shape or integers != (objective == "classification"):
-        kind = "int64 classes" if objective == "classification" else "float values"
-        raise ValueError(
-            f"targets for {objective} at {target_step} step must be {kind} of shape {shape}, "
-            f"got {batch.targets.dtype} of shape {tuple(batch.targets.shape)}"
-        )
+        kind, shape = "float values", (*shape, outputs)
+    name = f"targets for {objective} at {target_step} step"
+    check_tensor(name, batch.targets, kind, shape, objective == "regression")

@@ -84,6 +84,7 @@ def test_wrong_sizes(kind: type[Module], name: str, value: int) -> None:
         (SpeechEncoder(4), torch.zeros(2, 40, 101), r"\(batch, time, 40\).*set input_size"),
         (SpeechEncoder(4), torch.zeros(2, 40), r"\(batch, time, 40\).*set input_size"),
         (TextEncoder(9, 4), torch.zeros(2, 3, 4), r"takes tokens, .*float32 .* \(2, 3, 4\): .*vocab_size=None"),
+        (TextEncoder(9, 4), torch.zeros(2, 3), r"takes tokens, .*got torch.float32 of shape"),
         (TextEncoder(9, 4), torch.tensor([[0, 9]]), r"vocab_size=9 takes tokens from 0 to 8, got 0 to 9: set"),
         (TextEncoder(9, 4), torch.tensor([[-1, 8]]), r"takes tokens from 0 to 8, got -1 to 8"),
         (TextEncoder(None, 4), torch.zeros(2, 3).long(), r"takes vectors, .*\(batch, time, 4\), got torch.int64"),

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.func import debug_unwrap
 from torch.utils import _pytree as pytree
 
+from lightning_alrnn.errors import check_tensor
 from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.scan import operator
 from lightning_alrnn.nn.scan.cudnn import cudnn_forward
@@ -110,11 +111,7 @@ def run_recurrence(
     elif not isinstance(P, int):
         P = P.to(W.device, torch.int64)
     if lengths is not None:
-        if lengths.shape != inputs.shape[:-2] or lengths.is_floating_point():
-            raise ValueError(
-                f"lengths must be int64 of shape {tuple(inputs.shape[:-2])}, "
-                f"got {lengths.dtype} of shape {tuple(lengths.shape)}"
-            )
+        check_tensor("lengths", lengths, "int64", tuple(inputs.shape[:-2]), floating=False)
         lengths = lengths.to(W.device, torch.int64)
     if backend not in ("eager", "cudnn"):
         return ScanOutput(*operator.scan(inputs, state, A, W, C, h, cast(Tensor, P), lengths, backend))

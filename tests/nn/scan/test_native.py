@@ -1,4 +1,4 @@
-"""The kernel against an eager loop in float64, on every instruction set that this processor has."""
+"""The kernel against tensor operations in float64, on every instruction set that this processor has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn import Recurrence, ScanOutput, run_recurrence
+from lightning_alrnn.nn import Recurrence, run_recurrence
+from lightning_alrnn.nn.scan.fused import fused_backward, fused_forward
 
 native = pytest.importorskip(
     "lightning_alrnn.nn.scan.native", reason="the kernel is not compiled here", exc_type=ImportError
@@ -50,24 +51,12 @@ def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False,
     )
 
 
-def eager(p: Any) -> ScanOutput:
-    """The loop that test_alrnn.py holds against one by hand."""
-    return run_recurrence(Recurrence(p.A, p.W, p.C, p.h, p.P), p.inputs, p.state, p.lengths, "eager")
-
-
-def eager_gradients(p: Any, outputs: list[tuple[Tensor, Tensor]], leaves: Any) -> Gradients:
-    """Gradients for (output, gradient of it) pairs."""
-    wanted = [x for x in (leaves.inputs, leaves.state, leaves.A, leaves.W, leaves.C, leaves.h) if x is not None]
-    values, grads = zip(*outputs, strict=True)
-    gradients: list[Any] = [*torch.autograd.grad(values, wanted, grads, retain_graph=True, materialize_grads=True)]
-    if p.C is None:
-        gradients.insert(4, None)
-    return Gradients(*gradients)
-
-
-def with_leaves(p: Any) -> Any:
-    leaves = (None if x is None else x.detach().clone().requires_grad_() for x in p[:6])
-    return Problem(*leaves, p.P, p.lengths)
+def exact(p: Any, *grads: Tensor | None) -> Any:
+    """What test_dispatch.py holds against an eager loop."""
+    stack = Problem(*(None if x is None else x.unsqueeze(0) for x in p))
+    states, last = fused_forward(stack)
+    gradients = fused_backward(*(None if x is None else x.double().unsqueeze(0) for x in grads), states, stack)
+    return states[0], last[0], Gradients(*(None if x is None else x[0] for x in gradients))
 
 
 def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
@@ -116,21 +105,16 @@ def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
     for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 40), sorted({0, 1, M})):
         if K == 40 and T == 40 and B == 64:
             continue  # most of the time, for nothing that the others do not cover
-        exact = problem(B, T, M, P, K, padded, seed=T)
-        leaves = with_leaves(exact)
-        states, last = eager(leaves)
+        double = problem(B, T, M, P, K, padded, seed=T)
         generator = torch.Generator().manual_seed(1)
-        grad_states = torch.randn(states.shape, generator=generator)
-        grad_last = torch.randn(last.shape, generator=generator)
-        from_states = eager_gradients(exact, [(states, grad_states.double())], leaves)
-        from_last = eager_gradients(exact, [(last, grad_last.double())], leaves)
-        both = Gradients(*(None if u is None else u + v for u, v in zip(from_states, from_last, strict=True)))
-        modes = [(grad_states, None, from_states), (None, grad_last, from_last), (grad_states, grad_last, both)]
-        p = single(exact)
+        grad_states, grad_last = (torch.randn(shape, generator=generator) for shape in ((B, T, M), (B, M)))
+        modes = [(grad_states, None), (None, grad_last), (grad_states, grad_last)]
+        cases = [(incoming, *exact(double, *incoming)) for incoming in modes]
+        p = single(double)
         for level in LEVELS:
             turn += 1
             # all of them where that is cheap, else in turn
-            for *incoming, expected in modes if B * T * M < 20_000 else [modes[turn % 3]]:
+            for incoming, states, last, expected in cases if B * T * M < 20_000 else [cases[turn % 3]]:
                 actual, actual_last, gradients = run(p, *incoming, 1 + turn % 2, level)
                 assert_near("states", actual, states)
                 assert_near("last", actual_last, last)
@@ -243,18 +227,17 @@ def test_empty() -> None:
 @pytest.mark.parametrize("K", [None, 3])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> None:
-    exact = problem(7, 12, 17, 5, K, seed=2)
-    exact.inputs[2, 4, 1] = bad
-    exact.state[5, 16] = bad
-    leaves = with_leaves(exact)
-    states, _ = eager(leaves)
-    grad = torch.randn(states.shape)
-    expected = eager_gradients(exact, [(states, grad.double())], leaves)
-    actual, _, gradients = run(single(exact), grad, None, 1, level)
+    p = problem(7, 12, 17, 5, K, seed=2)
+    p.inputs[2, 4, 1] = bad
+    p.state[5, 16] = bad
+    names, grad = ("inputs", "W", "A"), torch.randn(7, 12, 17)
+    leaves = [getattr(p, name).requires_grad_() for name in names]
+    states, _ = run_recurrence(Recurrence(p.A, p.W, p.C, p.h, p.P), p.inputs, p.state, None, "eager")
+    expected = dict(zip(names, torch.autograd.grad(states, leaves, grad.double()), strict=True))
+    actual, _, gradients = run(single(p), grad, None, 1, level)
     torch.testing.assert_close(actual.double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
-    for name in ("inputs", "W", "A"):
-        got, wanted = getattr(gradients, name).double(), getattr(expected, name)
-        torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-4, atol=1e-4)
+    actual_gradients = {name: getattr(gradients, name).double() for name in names}
+    torch.testing.assert_close(actual_gradients, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("level", LEVELS)
