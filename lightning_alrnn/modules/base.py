@@ -182,7 +182,6 @@ class SequenceModule(LightningModule):
                 if name not in self._metrics(stage):  # a subclass may have a metric of this name
                     # the value is the same on all processes; sync_dist tells each of them about the key
                     self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
-            metric.reset()
 
     def _keep_own_hyperparameters(self) -> None:
         """Drop hyperparameters that LightningCLI linked from the data and that the constructor does not take."""
