@@ -113,8 +113,8 @@ def test_training_loss_by_hand(observation: str, interval: int, tmp_path: Path) 
     stepped = made.training_step(SequenceDataset(batch).__getitems__([1, 4]), 0)
     with torch.no_grad():
         terms = trial_by_trial(made, SequenceDataset(batch).__getitems__([1, 4]), 0.4, interval)  # type: ignore[arg-type]
-    whole = regularization + sum(weight * terms[name] for name, weight in weights.items())
-    assert float(stepped["loss"].detach()) == pytest.approx(whole, rel=1e-4)
+    expected_loss = regularization + sum(weight * terms[name] for name, weight in weights.items())
+    assert float(stepped["loss"].detach()) == pytest.approx(expected_loss, rel=1e-4)
 
 
 def test_reference_weights() -> None:

@@ -207,13 +207,13 @@ def test_a_resumed_population_goes_on_bit_for_bit(tmp_path: Path) -> None:
         trainer(3, callbacks=[keep], enable_checkpointing=True).fit(population, sets, **options)
         return population
 
-    whole = run(tmp_path)
+    uninterrupted = run(tmp_path)
     for step in (36, 48):  # in the middle of an epoch of 25 steps, and shortly before its end
         resumed = run(tmp_path / str(step), ckpt_path=tmp_path / f"step={step}.ckpt")
-        for one, other in zip(whole.members(), resumed.members(), strict=True):
+        for one, other in zip(uninterrupted.members(), resumed.members(), strict=True):
             assert all(value.equal(weights(other)[name]) for name, value in weights(one).items())
-        assert whole.scores == resumed.scores
-        assert whole.best_epoch == resumed.best_epoch
+        assert uninterrupted.scores == resumed.scores
+        assert uninterrupted.best_epoch == resumed.best_epoch
 
 
 class Ends(PopulationModule):
@@ -247,7 +247,7 @@ def fit_with_ends(
 
 
 def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, all_along = fit_with_ends((9, 9, 9, 9))
+    uninterrupted, all_along = fit_with_ends((9, 9, 9, 9))
     sizes: list[int] = []
     run = PopulationModule._run
 
@@ -271,24 +271,26 @@ def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkey
                 torch.testing.assert_close(got[name], value, rtol=0, atol=1e-6)
         assert population.best_epoch[k] < trained
     for k in (0, 2):
-        assert population.scores[k] == pytest.approx(whole.scores[k], rel=1e-5)
+        assert population.scores[k] == pytest.approx(uninterrupted.scores[k], rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_training_ends_with_the_last_member_and_resumes_after_some_have_stopped(tmp_path: Path) -> None:
-    whole, snapshots = fit_with_ends((3, 1, 4, 2), tmp_path, "uniform")
-    assert whole.epochs == [3, 1, 4, 2]
+    uninterrupted, snapshots = fit_with_ends((3, 1, 4, 2), tmp_path, "uniform")
+    assert uninterrupted.epochs == [3, 1, 4, 2]
     assert len(snapshots) == 4
     for epoch in range(4):  # after the last there is nothing left to do
         path = tmp_path / f"epoch={epoch}.ckpt"
         resumed, rest = fit_with_ends((3, 1, 4, 2), tmp_path / "on", "uniform", ckpt_path=path)
         assert len(rest) == 3 - epoch
         for which in ("last", "best"):
-            for one, other in zip(resumed.members(which), whole.members(which), strict=True):
+            for one, other in zip(resumed.members(which), uninterrupted.members(which), strict=True):
                 assert equal(weights(one), weights(other))
         for name in ("epochs", "scores", "best_epoch", "best_step", "stopped"):
-            assert getattr(resumed, name) == getattr(whole, name)
-        assert [watch.state_dict() for watch in resumed.watches] == [watch.state_dict() for watch in whole.watches]
+            assert getattr(resumed, name) == getattr(uninterrupted, name)
+        assert [watch.state_dict() for watch in resumed.watches] == [
+            watch.state_dict() for watch in uninterrupted.watches
+        ]
 
 
 def test_from_options_makes_networks_one_by_one() -> None:

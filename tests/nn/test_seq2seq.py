@@ -159,9 +159,9 @@ def test_padding_of_the_inputs_is_not_read() -> None:
     for one, two in zip(a, b, strict=True):
         assert torch.equal(one, two)
     assert torch.equal(a.encoder_lengths, lengths)
-    whole = made(inputs)
-    assert whole.encoder_lengths.tolist() == [6] * 7
-    assert torch.equal(whole.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
+    unpadded = made(inputs)
+    assert unpadded.encoder_lengths.tolist() == [6] * 7
+    assert torch.equal(unpadded.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
 
 
 def test_the_start_token_is_fed_once_and_the_end_never() -> None:
