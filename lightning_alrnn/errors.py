@@ -1,37 +1,63 @@
-"""Errors that a command says in a line, and others that need their traceback."""
+"""Errors that a command prints in one line, and checks of arguments."""
 
 from __future__ import annotations
 
 import errno
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn, get_args
 
-_SURROUNDINGS = {  # of errors that are the machine's, not a program's: the disk is full, a folder may not be written to
+_OF_THE_MACHINE = {  # such as a full disk or a folder without write permission
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG),
 }
 
 
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise ``ValueError`` unless a value is one of the choices of a ``Literal``."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Raise ``ValueError`` unless all values are at least ``least``."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise ``ValueError`` if a value is negative or NaN."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_tensor(name: str, tensor: Any, kind: str, shape: tuple[int, ...], floating: bool) -> None:
+    """Raise ``ValueError`` unless a tensor has a shape and is floating or not."""
+    if tuple(tensor.shape) != shape or tensor.is_floating_point() != floating:
+        got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        raise ValueError(f"{name} must be {kind} of shape {shape}, got {got}")
+
+
 def fail(message: str) -> NoReturn:
-    """End the command with code 2 and an error in one line, which says what is wrong and what to do."""
+    """End the command with exit code 2 and an error in one line."""
     sys.stderr.write(f"alrnn: error: {message}\n")
     raise SystemExit(2)
 
 
 def message_of(error: BaseException) -> str | None:
-    """One line on an error; ``None`` where it is neither of this package nor of the machine it runs on."""
-    from lightning_fabric.utilities.exceptions import (
-        MisconfigurationException,  # not before it is needed: it takes time
-    )
+    """Return the error in one line, or ``None`` unless it comes from this package or the machine it runs on."""
+    # imported here because it takes time
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     said = (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, ImportError, MisconfigurationException)
     if not isinstance(error, said):
         return None
-    own = own_error(error)
-    if own is not None:
-        return str(own)
-    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+    package_error = own_error(error)
+    if package_error is not None:
+        return str(package_error)
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         return str(error)
     text = str(error)
     if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
@@ -57,10 +83,7 @@ def _other_network(text: str) -> str:
 
 
 def own_error(error: BaseException | None) -> BaseException | None:
-    """The error of this package behind one that was raised, or ``None``.
-
-    It says what to do, and a traceback would bury it.
-    """
+    """Return the error of this package that led to an error, or ``None``. It says what to do, unlike a traceback."""
     while error is not None:
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and results as JSON."""
+"""Files that are written whole, and results as JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
 
 
 def write_file(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
-    """Write a file so that whoever reads it, at any time, meets all of it or what was there before.
-
-    It is written under a name of its own beside it, brought to the disk where it is to be ``durable`` (whole also after
-    a power cut), and then renamed. Text is written as UTF-8, and missing folders are made.
-    """
+    """Replace a file as a whole, and wait for the disk if it must survive a power cut (``durable``)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -34,37 +30,30 @@ def write_file(path: Path, content: str | bytes | memoryview, durable: bool = Tr
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of a full disk, say, which does not tell where
+        if isinstance(error, OSError):  # the error of a full disk has no file name
             error.filename, error.filename2 = os.fspath(path), None
         raise
 
 
 def sync_files(paths: Iterable[Path]) -> None:
-    """Wait until files are on the disk: for many of them, much faster than waiting for each as it is written."""
+    """Wait until files are on the disk, which is faster for many files than waiting for each one."""
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write results as a file of JSON."""
+    """Write results as JSON."""
     write_file(path, json.dumps(to_json(value), indent=1, allow_nan=False) + "\n")
 
 
 def to_json(value: Any) -> Any:
-    """Results as JSON: tuples with names as objects, tensors as lists, λ as {"re": …, "im": …}, NaN as null.
-
-    Infinite numbers become the strings "inf" and "-inf". What is a number for each sequence, step and unit is left out,
-    and of what is longer than 1,000, such as the list of regimes, the first 1,000 are kept.
-
-    Example:
-        >>> to_json({"tau": torch.tensor([1.0, math.inf]), "p": math.nan})
-        {'tau': [1.0, 'inf'], 'p': None}
-    """
+    """Convert results to JSON: named tuples to objects, λ to {"re": …, "im": …}, NaN to null, infinity to "inf"."""
+    # large fields and entries after the first 1,000 are left out
     if isinstance(value, Tensor):
-        kept = value[(slice(_MOST_LISTED),) * value.ndim].detach()
-        plain = not kept.is_complex() and bool(torch.isfinite(kept).all())
-        return kept.tolist() if plain else to_json(kept.tolist())
+        first = value[(slice(_MOST_LISTED),) * value.ndim].detach()
+        plain = not first.is_complex() and bool(torch.isfinite(first).all())
+        return first.tolist() if plain else to_json(first.tolist())
     if hasattr(value, "_asdict"):
         return {name: to_json(field) for name, field in value._asdict().items() if name not in _LARGE}
     if isinstance(value, Mapping):

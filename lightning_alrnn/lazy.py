@@ -1,4 +1,4 @@
-"""Packages that import their modules when something in them is first used, as torch and Lightning take seconds."""
+"""Packages that import their modules at first use, because PyTorch and Lightning take seconds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from typing import Any
 def import_on_use(
     package: str, modules: Sequence[str], names: Sequence[str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the ``__getattr__`` and the ``__dir__`` of a package (PEP 562).
-
-    A module is imported when it is first used as an attribute. The first use of a name imports all modules, because
-    LightningCLI finds by their short names only the classes that have been imported. A name comes from the first module
-    that has it.
-
-    Example:
-        >>> get, names = import_on_use("xml", ["dom", "sax"], ["parseString"])
-        >>> get("dom").__name__, get("parseString").__module__, "sax" in names()
-        ('xml.dom', 'xml.sax', True)
-    """
+    """Make the ``__getattr__`` and the ``__dir__`` of a package (PEP 562)."""
+    # the first use of a name imports all modules, because LightningCLI finds only classes that have been imported
 
     def get(name: str) -> Any:
         if name in modules:

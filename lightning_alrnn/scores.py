@@ -1,6 +1,6 @@
-"""Names of the metrics that say how well a network does, without ``val/`` or ``test/``."""
+"""Names of the metrics of performance, without ``val/`` or ``test/``."""
 
 SHARES = ("sequence_accuracy", "accuracy")
 
 SCORES = (*SHARES, "mse", "task_loss")
-"""The first that a network logs is its score."""
+"""The score of a network is the first of these that it logs."""

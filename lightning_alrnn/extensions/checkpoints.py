@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole, and looked at before anything is taken from them."""
+"""Checkpoints that are always whole on the disk, and are checked before they are loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lightning_alrnn.files import write_file
 
-_NEEDED = ("state_dict", "pytorch-lightning_version")
+_REQUIRED = ("state_dict", "pytorch-lightning_version")
 
 
 def _to_cpu(storage: Any, location: str) -> Any:
@@ -22,16 +22,10 @@ def _to_cpu(storage: Any, location: str) -> Any:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint so that its file is whole at any time, whatever happens to the process or the disk.
+    """Writes checkpoints that are whole at any time and reads them with :func:`read_checkpoint`."""
 
-    Lightning writes it to the folder for temporary files and moves it from there. Where that is another disk, moving is
-    copying into place, and a process that is killed meanwhile leaves half a file where the last good one was.
-
-    What it reads is looked at first, see :func:`read_checkpoint`, unless the Trainer is told ``weights_only=False``.
-
-    The LightningModules of this package put it in the place of Lightning's own. Paths with a protocol
-    (``s3://bucket/last.ckpt``) are left to Lightning.
-    """
+    # Lightning writes to the folder for temporary files. If that is on another disk, the file is copied to its place,
+    # and a process that is killed meanwhile leaves half a file. URLs are left to Lightning.
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         if storage_options is not None or "://" in str(path):
@@ -50,23 +44,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint of Lightning, of which nothing can run code.
-
-    Args:
-        path: of a file on this machine.
-
-    Returns:
-        What it holds, on the CPU.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is no checkpoint of Lightning, is damaged, or holds more than numbers, texts, tensors
-            and their collections.
-
-    Example:
-        >>> read_checkpoint("runs/Addition/version_0/checkpoints/last.ckpt")["epoch"]  # doctest: +SKIP
-        49
-    """
+    """Read a checkpoint onto the CPU without running code from it; raise ``ValueError`` if it is broken."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
@@ -74,7 +52,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     try:
         complete = zipfile.is_zipfile(path)  # the table of contents is at its end
-    except zipfile.BadZipFile:  # that table says that there are further files
+    except zipfile.BadZipFile:  # the table lists further files
         complete = False
     if not complete:
         raise ValueError(
@@ -82,21 +60,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "such as best-….ckpt or last.ckpt of its folder"
         )
     try:
-        with zipfile.ZipFile(path) as archive:  # torch checks no sums
-            damaged = archive.testzip()
+        with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
+            damage = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        damaged = str(error)
-    if damaged is not None:
-        raise ValueError(f"{path} is damaged ({damaged}): use another checkpoint")
+        damage = str(error)
+    if damage is not None:
+        raise ValueError(f"{path} is damaged ({damage}): use another checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that holds something else may lead to
+    except Exception as error:  # a file with other contents can raise anything
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
         raise ValueError(
             f"{path} has other contents than numbers, text and tensors, or is not a checkpoint. It is not loaded, "
             f"because this could run foreign code ({reason})"
         ) from error
-    missing = [name for name in _NEEDED if name not in content] if isinstance(content, dict) else _NEEDED
+    missing = [name for name in _REQUIRED if name not in content] if isinstance(content, dict) else _REQUIRED
     if missing:
         raise ValueError(
             f"{path} is not a checkpoint of Lightning: it lacks {' and '.join(missing)}. To load weights only, use "

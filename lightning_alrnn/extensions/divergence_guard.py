@@ -1,4 +1,4 @@
-"""Training that diverges is stopped, or goes back to where it was well."""
+"""A callback that stops training that diverges, or restores earlier weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -16,12 +16,12 @@ from torch.optim import Optimizer
 
 from lightning_alrnn.analysis.fixed_point_search import eigenvalues_of_regimes
 from lightning_alrnn.analysis.regime_statistics import count_regimes
+from lightning_alrnn.errors import check_at_least, check_choice, check_not_negative
 from lightning_alrnn.nn.alrnn import ALRNN
 
 Action = Literal["stop", "restore"]
 
 _REGIMES = 16
-
 
 REMEDY = (
     "training has diverged. Usual causes: the learning rate is too high (lower the optimizer's lr), gradients explode "
@@ -31,33 +31,29 @@ REMEDY = (
 
 
 class DivergenceGuard(Callback):
-    """Stops training that diverges, with the reason, or restores the weights and halves the learning rate.
+    """Stops training that diverges, or restores the weights and halves the learning rate.
 
-    Watched are the loss and the norm of the gradient (before clipping), at every step, and the magnitude of the states.
-    Training has diverged where one of them is not finite or exceeds its limit. Where the Trainer clips gradients their
-    norm has no limit: a step along a large one is then as long as any other. On a CPU with one process that is seen
-    before the step is taken, so that no weight is ever broken. Elsewhere the values stay on the device, and all
-    processes look at them together every ``every_n_steps`` and at the end of each epoch: reading them at every step
-    would halt the device.
+    Training has diverged if the loss, the norm of the gradient (before clipping) or the largest state is not finite or
+    exceeds its limit. The norm has no limit if the Trainer clips gradients. On a CPU with one process, the guard checks
+    loss and norm before each step, so no weight is ever broken. Otherwise it checks them every ``every_n_steps`` and at
+    the end of each epoch, because reading a value halts the device.
 
-    The LightningModules of this package add a guard by themselves unless the Trainer has one.
+    The LightningModules of this package add a guard unless the Trainer has one.
 
     Args:
-        action: "stop" raises ``FloatingPointError``. "restore" goes back to the weights and the state of the optimizer
-            at the last good end of an epoch (or the start of training), halves the learning rate and goes on with the
-            next batch.
-        max_gradient_norm: limit of the gradient's norm, where the Trainer does not clip it.
-        max_state: limit of a state's absolute value.
-        every_n_steps: steps between two looks at the states, and at all values where they are on a device.
-        max_restores: after so many, training stops all the same.
+        action: Response to divergence: "stop" raises ``FloatingPointError``; "restore" restores the weights and the
+            optimizer of the start of the epoch, halves the learning rate and goes on with the next batch.
+        max_gradient_norm: Limit of the norm of the gradient if the Trainer does not clip it.
+        max_state: Limit of the absolute value of a state.
+        every_n_steps: Number of steps between two checks of the states, and of all values on a device.
+        max_restores: Number of restores after which divergence stops training.
 
     Attributes:
-        restores: how often weights have been restored.
+        restores: Number of restores so far.
 
     Raises:
-        FloatingPointError: when training has diverged. The message gives step, norm and the spectral radius of the
-            visited regimes, and what to do.
-        ValueError: if an argument is out of range.
+        FloatingPointError: If training has diverged. The message says where and what to do.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> from pytorch_lightning import Trainer
@@ -73,15 +69,12 @@ class DivergenceGuard(Callback):
         max_restores: int = 5,
     ) -> None:
         super().__init__()
-        if action not in get_args(Action):
-            raise ValueError(f"action must be one of {', '.join(map(repr, get_args(Action)))}, got {action!r}")
+        check_choice("action", action, Action)
         for name, value in (("max_gradient_norm", max_gradient_norm), ("max_state", max_state)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
-        if max_restores < 0:
-            raise ValueError(f"max_restores must not be negative, got {max_restores}")
+        check_at_least(1, every_n_steps=every_n_steps)
+        check_not_negative(max_restores=max_restores)
         self.action = action
         self.max_gradient_norm = max_gradient_norm
         self.max_state = max_state
@@ -99,22 +92,24 @@ class DivergenceGuard(Callback):
         self.restores = state_dict["restores"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._keep(trainer, pl_module)  # a run that is resumed within an epoch does not begin one
+        # a run that is resumed within an epoch does not start one
+        if self.action == "restore":
+            optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+            self._good = copy.deepcopy({"weights": pl_module.state_dict(), "optimizers": optimizers})
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._keep(trainer, pl_module)  # what this epoch starts from has been looked at
+    on_train_epoch_start = on_train_start  # the weights were checked at the end of the last epoch
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._note("train/loss", loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        # the optimizer has its parameters at hand, a module has to walk its submodules
+        # walking the submodules of the module would take longer
         parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients:
             self._note("the gradient's norm", torch.nn.utils.get_total_norm(gradients))
-        if _seen_at_once(trainer) and self._look(trainer, pl_module):
-            # nothing is left of the step: an optimizer leaves parameters without a gradient alone
+        if _reads_cost_nothing(trainer) and self._check(trainer, pl_module):
+            # an optimizer does not change parameters without a gradient
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_batch_end(
@@ -124,53 +119,46 @@ class DivergenceGuard(Callback):
         if trainer.global_step % self.every_n_steps == 0:
             for states in _tensors(self._states):
                 self._note("the largest state", states.abs().amax())
-            self._look(trainer, pl_module)
+            self._check(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._look(trainer, pl_module)
+            self._check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._look(trainer, pl_module)
+        self._check(trainer, pl_module)
         self._states = None
 
-    def _keep(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.action == "restore":
-            optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-            self._good = copy.deepcopy({"weights": pl_module.state_dict(), "optimizers": optimizers})
-
     def _note(self, name: str, value: Tensor) -> None:
-        """Keep the worst of each: NaN is worse than any number, as ``maximum`` has it."""
+        """Keep the largest value; ``maximum`` returns NaN if one of the values is NaN."""
         value = value.abs().float().squeeze()
         self._worst[name] = torch.maximum(self._worst[name], value) if name in self._worst else value
 
-    def _look(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Act where training has diverged; whether it has. All processes call it at the same step."""
+    def _check(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Return whether training has diverged, after the action. All processes call it at the same step."""
         limits = {"the largest state": self.max_state}
         if not trainer.gradient_clip_val:
             limits["the gradient's norm"] = self.max_gradient_norm
-        values = torch.stack([*self._worst.values()]).tolist() if self._worst else []  # one wait for the device
+        values = torch.stack([*self._worst.values()]).tolist() if self._worst else []  # a single wait for the device
         worst, self._worst = dict(zip(self._worst, values, strict=True)), {}
-        wrong = {
-            name: value
-            for name, value in worst.items()
-            if not math.isfinite(value) or value > limits.get(name, math.inf)
-        }
-        if not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+        exceeded = [
+            name for name, value in worst.items() if not (math.isfinite(value) and value <= limits.get(name, math.inf))
+        ]
+        if not trainer.strategy.reduce_boolean_decision(bool(exceeded), all=False):
             return False
-        message = self._message(trainer, pl_module, wrong, worst)
+        message = self._message(trainer, pl_module, exceeded[0] if exceeded else "a value of another process", worst)
         if self._good is None or self.restores >= self.max_restores:
             raise FloatingPointError(message)
         self.restores += 1
         pl_module.load_state_dict(self._good["weights"])
         rates = []
         for optimizer, state in zip(trainer.optimizers, self._good["optimizers"], strict=True):
-            # "initial_lr" is what schedulers go by
+            # schedulers use "initial_lr"
             names = ("lr", "initial_lr")
-            now = [{name: group[name] for name in names if name in group} for group in optimizer.param_groups]
+            halved = [{name: group[name] / 2 for name in names if name in group} for group in optimizer.param_groups]
             optimizer.load_state_dict(copy.deepcopy(state))
-            for group, before in zip(optimizer.param_groups, now, strict=True):
-                group.update({name: rate / 2 for name, rate in before.items()})
+            for group, group_rates in zip(optimizer.param_groups, halved, strict=True):
+                group.update(group_rates)
                 rates.append(group["lr"])
         for config in trainer.lr_scheduler_configs:
             scheduler: Any = config.scheduler
@@ -182,41 +170,34 @@ class DivergenceGuard(Callback):
         )
         return True
 
-    def _message(
-        self, trainer: Trainer, pl_module: LightningModule, wrong: dict[str, float], worst: dict[str, float]
-    ) -> str:
-        name, value = next(iter(wrong.items()), ("a value of another process", math.nan))
-        what = f"{name} is {value:.3g}" if math.isfinite(value) else f"{name} is not finite"
-        norm = worst.get("the gradient's norm", math.nan)
+    def _message(self, trainer: Trainer, pl_module: LightningModule, name: str, worst: dict[str, float]) -> str:
+        value, norm = (worst.get(key, math.nan) for key in (name, "the gradient's norm"))
+        state = f"{value:.3g}" if math.isfinite(value) else "not finite"
         return (
-            f"{what} in epoch {trainer.current_epoch}, step {trainer.global_step} (norm of the gradient {norm:.3g}, "
-            f"{self._radius(pl_module)}): {REMEDY}"
+            f"{name} is {state} in epoch {trainer.current_epoch}, step {trainer.global_step} (norm of the gradient "
+            f"{norm:.3g}, {self._radius(pl_module)}): {REMEDY}"
         )
 
     def _radius(self, pl_module: LightningModule) -> str:
-        """The spectral radius of the regimes that the last batch visited."""
-        networks = {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
-        found = []
-        for path, rnn in networks.items():
-            if not all(bool(torch.isfinite(parameter).all()) for parameter in rnn.parameters()):
-                found.append(math.inf)
+        """Return a text with the spectral radius of the regimes that the last batch visited."""
+        radii = []
+        for path, module in pl_module.named_modules():
+            if not isinstance(module, ALRNN):
                 continue
-            codes = torch.ones(1, rnn.nonlinear_units, dtype=torch.bool)
-            own = self._states
-            if isinstance(own, Mapping):
-                own = next((value for key, value in own.items() if path == key or path.endswith(f".{key}")), None)
-            if isinstance(own, Tensor) and own.shape[-1] == rnn.hidden_size:
-                codes = count_regimes(own.detach().nan_to_num().cpu(), rnn.nonlinear_units).codes[:_REGIMES]
-            found.append(float(eigenvalues_of_regimes(rnn, codes).abs().max()))
-        if not found:
-            return "no ALRNN"
-        if math.isinf(max(found)):
-            return "weights are not finite"
-        return f"spectral radius of the visited regimes {max(found):.3g}"
+            if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
+                return "weights are not finite"
+            states = self._states
+            if isinstance(states, Mapping):
+                states = next((value for key, value in states.items() if f".{path}".endswith(f".{key}")), None)
+            codes = torch.ones(1, module.nonlinear_units, dtype=torch.bool)
+            if isinstance(states, Tensor) and states.shape[-1] == module.hidden_size:
+                codes = count_regimes(states.detach().nan_to_num().cpu(), module.nonlinear_units).codes[:_REGIMES]
+            radii.append(float(eigenvalues_of_regimes(module, codes).abs().max()))
+        return f"spectral radius of the visited regimes {max(radii):.3g}" if radii else "no ALRNN"
 
 
-def _seen_at_once(trainer: Trainer) -> bool:
-    """Whether reading a value costs nothing: there is no device to halt and no process to wait for."""
+def _reads_cost_nothing(trainer: Trainer) -> bool:
+    """Whether there is no device to halt and no process to wait for."""
     return trainer.world_size == 1 and trainer.strategy.root_device.type == "cpu"
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint needs beside Lightning's own so that a resumed run is the run that never stopped."""
+"""A callback with which a resumed run equals a run that was never interrupted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ from torchmetrics import Metric
 
 
 class ExactResume(Callback):
-    """Keeps what else a run needs in the checkpoint, and TensorBoard's curves free of steps that are taken twice.
+    """Makes a resumed run end with the weights, metrics and logged steps of an uninterrupted run.
 
-    The LightningModules of this package add it by themselves. A run that was killed in mid-epoch and goes on from its
-    last checkpoint then ends with the weights, metrics and logged steps of one that never stopped, as the DataModules
-    of this package give the batches that were left of the epoch. With another loader, Lightning resumes at the epoch's
-    first batch and says so.
-
-    Saved are, of each process, the state of torch's generators (on the CPU and on its GPU) and what ``train_metrics``
-    of the LightningModule have summed up of the epoch. Python's and numpy's generators are not: nothing in this package
-    draws from them.
+    The callback saves the random state of PyTorch (on the CPU and on the GPU) and the sums of ``train_metrics`` of each
+    process, and removes steps that are taken twice from the curves of TensorBoard. The LightningModules of this package
+    add it. Resuming within an epoch needs a DataModule of this package.
     """
 
     def __init__(self) -> None:
@@ -40,11 +35,10 @@ class ExactResume(Callback):
         trainer = self._trainer
         if trainer is None or not trainer.training:
             return self._saved
-        own = {"generator": torch.get_rng_state(), "sums": _flatten(_train_metrics(trainer.lightning_module))}
+        state = {"generator": torch.get_rng_state(), "sums": _flatten(_train_metrics(trainer.lightning_module))}
         if trainer.strategy.root_device.type == "cuda":
-            own["device_generator"] = torch.cuda.get_rng_state(trainer.strategy.root_device)
-        # all processes take part: the first one writes the checkpoint
-        return {name: _gather(trainer, value) for name, value in own.items()}
+            state["device_generator"] = torch.cuda.get_rng_state(trainer.strategy.root_device)
+        return {name: _gather(trainer, value) for name, value in state.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
@@ -56,34 +50,27 @@ class ExactResume(Callback):
         if len(saved["generator"]) != trainer.world_size:
             rank_zero_warn(
                 f"the checkpoint was written by {len(saved['generator'])} processes and is resumed by "
-                f"{trainer.world_size}: random draws, such as those of uniform initial states, and the order of the "
-                "data are not those of the run that it continues"
+                f"{trainer.world_size}: random initial states and the order of the data differ from those of the run "
+                "that it continues"
             )
         else:
-            own = {name: values[trainer.global_rank].cpu() for name, values in saved.items()}
-            torch.set_rng_state(own["generator"])
-            if "device_generator" in own and trainer.strategy.root_device.type == "cuda":
-                torch.cuda.set_rng_state(own["device_generator"], trainer.strategy.root_device)
-            _unflatten(own["sums"], _train_metrics(pl_module))
+            state = {name: values[trainer.global_rank].cpu() for name, values in saved.items()}
+            torch.set_rng_state(state["generator"])
+            if "device_generator" in state and trainer.strategy.root_device.type == "cuda":
+                torch.cuda.set_rng_state(state["device_generator"], trainer.strategy.root_device)
+            _unflatten(state["sums"], _train_metrics(pl_module))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 drop_later_steps(logger, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # a checkpoint from the end of an epoch holds that epoch's sums; within an epoch this is not called on resuming
+        # a checkpoint from the end of an epoch holds its sums; a run that resumes within an epoch does not start one
         for metric in _train_metrics(pl_module):
             metric.reset()
 
 
 def resume_state(pl_module: LightningModule) -> dict[str, list[Tensor]]:
-    """The state of the callback for a LightningModule at the end of an epoch that it was trained without a Trainer.
-
-    Args:
-        pl_module: LightningModule of this package.
-
-    Returns:
-        What :meth:`ExactResume.load_state_dict` takes.
-    """
+    """Return the state of the callback at the end of an epoch for a module that was trained without a Trainer."""
     return {"generator": [torch.get_rng_state()], "sums": [_flatten(_train_metrics(pl_module))]}
 
 
@@ -92,41 +79,32 @@ def _train_metrics(pl_module: LightningModule) -> list[Metric]:
 
 
 def _flatten(metrics: list[Metric]) -> Tensor:
-    """The states of metrics, as numbers in a row: float64 on the CPU holds float32 and counts exactly."""
-    states = [
-        value.flatten() for metric in metrics for value in metric.metric_state.values() if isinstance(value, Tensor)
-    ]
-    return torch.cat([state.cpu().double() for state in states]) if states else torch.zeros(0, dtype=torch.float64)
+    """Return the states of metrics in one tensor; float64 on the CPU holds float32 and counts exactly."""
+    states = [value for metric in metrics for value in metric.metric_state.values() if isinstance(value, Tensor)]
+    return torch.cat([torch.zeros(0), *(state.flatten().cpu().double() for state in states)]).double()
 
 
 def _unflatten(numbers: Tensor, metrics: list[Metric]) -> None:
-    place = 0
     for metric in metrics:
-        metric.reset()  # which is logged again at its first update
+        metric.reset()  # it is logged again at its first update
         for name, value in metric.metric_state.items():
             if isinstance(value, Tensor):
-                part = numbers[place : place + value.numel()]
+                part, numbers = numbers[: value.numel()], numbers[value.numel() :]
                 setattr(metric, name, part.view(value.shape).to(value))
-                place += value.numel()
 
 
 def _gather(trainer: Trainer, value: Tensor) -> list[Tensor]:
-    """The value of each process, on the CPU."""
+    """Return the value of each process, on the CPU."""
     if trainer.world_size == 1:
         return [value]
-    own = value.to(trainer.strategy.root_device)  # NCCL cannot gather what lies on the CPU
-    parts = [torch.empty_like(own) for _ in range(trainer.world_size)]
-    torch.distributed.all_gather(parts, own)
+    value = value.to(trainer.strategy.root_device)  # NCCL cannot gather tensors on the CPU
+    parts = [torch.empty_like(value) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(parts, value)
     return [part.cpu() for part in parts]
 
 
 def drop_later_steps(logger: TensorBoardLogger, step: int) -> None:
-    """Tell TensorBoard that the run begins again at a step, whatever it has of later ones.
-
-    Args:
-        logger: Logger of the run.
-        step: First step that is logged anew.
-    """
-    writer: Any = logger.experiment  # TensorBoard's rule: events from this step on, written before this one, are void
+    """Make TensorBoard ignore the events from a step on that were written so far."""
+    writer: Any = logger.experiment
     event = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
     writer.file_writer.add_event(event, step)

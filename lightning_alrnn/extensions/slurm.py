@@ -1,4 +1,4 @@
-"""Where a run under SLURM logs, and what it goes on from when its job was requeued."""
+"""The log directory of a run under SLURM, and the checkpoint that a requeued job resumes from."""
 
 from __future__ import annotations
 
@@ -16,45 +16,43 @@ FOLDER_LOGGERS = ("TensorBoardLogger", "CSVLogger")
 
 @contextmanager
 def slurm_folders(config: Any, command: str | None) -> Iterator[None]:
-    """Let a run under SLURM have a folder of its own, the same one after a requeue, and go on from there.
+    """Give a run under SLURM a log directory of its own, the same one after a requeue, and let it resume there.
 
-    Lightning numbers the folders of its loggers, so that a requeued job would begin another curve. It keeps the
-    checkpoints for requeueing in the current directory, where one job would find those of another. Within the context
-    the logger's version, the Trainer's ``default_root_dir`` and ``ckpt_path`` are set where the user has not set them;
-    behind it they are as the user had them.
+    Options that the user has not set are set within this context, and restored afterwards.
     """
+    # Lightning numbers log directories, and keeps the checkpoints for requeueing in the current directory
     logger = config.trainer.get("logger")
-    known = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in FOLDER_LOGGERS
-    if "SLURM_NTASKS" not in os.environ or not known:  # that variable is what Lightning knows SLURM by
+    has_version = hasattr(logger, "class_path") and logger.class_path.rpartition(".")[2] in FOLDER_LOGGERS
+    if "SLURM_NTASKS" not in os.environ or not has_version:  # Lightning recognises SLURM by this variable
         yield
         return
-    given = (logger.init_args.get("version"), config.trainer.get("default_root_dir"), config.get("ckpt_path"))
-    version = step_name() if given[0] is None else given[0]
+    options = logger.init_args
+    user_version, user_root, user_checkpoint = options.get("version"), config.trainer.get("default_root_dir"), None
+    if command == "fit":
+        user_checkpoint = config.get("ckpt_path")
+    version = step_name() if user_version is None else user_version
     if version is not None:
-        options = logger.init_args
         options.version = version
-        log_dir = Path(options.save_dir, options.get("name") or "", str(version))
-        if not isinstance(version, str):
-            log_dir = log_dir.with_name(f"version_{version}")
-        if given[1] is None:
+        folder = version if isinstance(version, str) else f"version_{version}"
+        log_dir = Path(options.save_dir, options.get("name") or "", folder)
+        if user_root is None:
             config.trainer.default_root_dir = str(log_dir)
         requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-        if command == "fit" and requeued and given[2] is None:
+        if command == "fit" and requeued and user_checkpoint is None:
             newest = newest_checkpoint(log_dir, Path(config.trainer.default_root_dir))
             config.ckpt_path = None if newest is None else str(newest)
     try:
         yield
     finally:
-        logger.init_args.version, config.trainer.default_root_dir = given[:2]
+        options.version, config.trainer.default_root_dir = user_version, user_root
         if command == "fit":
-            config.ckpt_path = given[2]
+            config.ckpt_path = user_checkpoint
 
 
 def step_name() -> str | None:
-    """Name of the job step that this process belongs to, as a folder's: the same after a requeue.
+    """Return a directory name for the job step, such as job_17, job_17_3 (array) or job_17.1 (second ``srun``).
 
-    ``job_17``, or ``job_17_3`` in an array; ``job_17.1`` for the second ``srun`` of a batch script, and so on. ``None``
-    in an interactive job, and where the process was not started by ``srun``: one job may then do many things.
+    ``None`` in an interactive job or without ``srun``, because one job may then run several commands.
     """
     step = os.environ.get("SLURM_STEP_ID", "")
     job = SLURMEnvironment.job_id()
@@ -66,6 +64,6 @@ def step_name() -> str | None:
 
 
 def newest_checkpoint(log_dir: Path, root_dir: Path) -> Path | None:
-    """The newer of ``last.ckpt`` and what Lightning wrote before it requeued the job; ``None`` if there is neither."""
-    found = [*root_dir.glob("hpc_ckpt_*.ckpt"), *log_dir.glob("checkpoints/last.ckpt")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    """Return the newest of ``last.ckpt`` and the checkpoints that Lightning writes before a requeue, or ``None``."""
+    paths = [*root_dir.glob("hpc_ckpt_*.ckpt"), *log_dir.glob("checkpoints/last.ckpt")]
+    return max(paths, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,9 +1,9 @@
-"""The LightningModule for spike trains with behaviour."""
+"""The LightningModule for spike trains with choices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from pytorch_lightning import Callback
@@ -14,10 +14,11 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import NeuralBatch, Split, valid_steps
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
+from lightning_alrnn.errors import check_at_least, check_choice, check_not_negative, check_tensor
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
-from lightning_alrnn.modules.base import SequenceModule, check_regularization
+from lightning_alrnn.modules.base import SequenceModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import SpikeEncoder
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
@@ -29,10 +30,9 @@ from lightning_alrnn.nn.observation import (
 )
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
-from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 
 ObservationName = Literal["poisson", "negative_binomial", "generalized_poisson"]
-"""How counts scatter around their mean."""
+"""Distribution of the spike counts around their mean."""
 
 _OBSERVATIONS: dict[str, type[Observation]] = {
     "poisson": PoissonObservation,
@@ -41,6 +41,8 @@ _OBSERVATIONS: dict[str, type[Observation]] = {
 }
 _TERMS = ("prediction", "encoder", "consistency", "choice")
 _FREE_TERMS = ("prediction", "choice")
+Terms: TypeAlias = dict[str, tuple[Tensor, Tensor]]
+"""Terms of the loss by name, each with its weight in the mean."""
 
 
 class NeuralPrediction(NamedTuple):
@@ -69,26 +71,23 @@ class ALRNNNeural(SequenceModule):
 
     .. math:: 0.15\, L_{prediction} + 0.15\, L_{encoder} + 10^{-5} L_{consistency} + 6\, L_{choice}
 
-    - prediction: −log p(spikes | z) of all units together, in nats per bin, as the mean over valid bins;
-    - encoder: −log p(spikes | ẑ), likewise;
-    - consistency: ‖z − ẑ‖², as the mean over valid bins;
+    - prediction: mean of −log p(spikes | z) over valid bins, summed over units, in nats per bin;
+    - encoder: the same for ẑ instead of z;
+    - consistency: mean of ‖z − ẑ‖² over valid bins;
     - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
-    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`).
-
-    In validation, test and prediction, the network runs freely: it starts from ``initial_state``, is driven by the
-    inputs and sees no spikes. The loss of such a run is 0.15 prediction + 6 choice, so the best epoch (lowest
-    ``val/task_loss``) is the one whose free dynamics explain spikes and choices best. Only ``accuracy_forced`` uses the
-    spikes of the trial.
+    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`). In
+    validation, test and prediction, the network runs freely and sees no spikes, except for ``accuracy_forced``; the
+    loss is then 0.15 prediction + 6 choice. See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms ``train/prediction``,
     ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``, over an epoch and all processes.
-    Validation and test log these values of the freely running network (here with ``val/``):
+    Validation and test log (here with ``val/``):
 
     - ``val/loss``, ``val/task_loss``, ``val/regularization``, ``val/prediction``, ``val/choice``;
     - ``val/accuracy``: share of correct choices, and ``val/accuracy/<group>`` for each of ``group_names``; NaN for a
       group without a trial;
-    - ``val/accuracy_forced``: the same with teacher forcing with ``alpha``, as in the reference;
+    - ``val/accuracy_forced``: share of correct choices with teacher forcing;
     - ``val/rate_correlation``, ``val/tuning_correlation`` (with groups), ``val/cv_correlation``,
       ``val/fano_correlation``: Pearson's r between data and model, see :class:`SpikeAgreement`.
 
@@ -100,12 +99,10 @@ class ALRNNNeural(SequenceModule):
         num_units: Number N of recorded units.
         hidden_size: Number M of units of the network, at least 2.
         nonlinear_units: Number P of rectified units (0 ≤ P ≤ M).
-        observation: Distribution of the spike counts, "poisson", "negative_binomial" or "generalized_poisson". The last
-            two learn a dispersion for each unit.
+        observation: Distribution of the spike counts, "poisson", "negative_binomial" or "generalized_poisson".
         alpha: Strength α of teacher forcing, from 0 (none) to 1.
         alpha_end: Value of α at the end of the annealing; ``None`` keeps α constant.
-        alpha_epochs: Number of epochs in which α changes linearly from ``alpha`` to ``alpha_end``; for ``alpha_end``
-            only.
+        alpha_epochs: Number of epochs in which α changes linearly from ``alpha`` to ``alpha_end``.
         interval: Number of bins from one forced state to the next.
         prediction_weight: Weight of the prediction term.
         encoder_weight: Weight of the encoder term.
@@ -115,10 +112,8 @@ class ALRNNNeural(SequenceModule):
         mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
         group_names: Names of the conditions in ``NeuralBatch.group``; ``None`` for no conditions.
         optimizer: Function that makes the optimizer from the parameters.
-        encoder_lr: Learning rate of the encoder, the observation model and the readout of the choice; ``None`` for that
-            of the ``optimizer``.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        encoder_lr: Learning rate of all parameters but those of the ALRNN; ``None`` for that of the ``optimizer``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of the :class:`ALRNN`.
 
     Raises:
@@ -129,9 +124,6 @@ class ALRNNNeural(SequenceModule):
         >>> model = ALRNNNeural(input_size=8, output_size=2, num_units=29)
         >>> model(torch.randn(4, 40, 8)).rates.shape
         torch.Size([4, 40, 29])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); teacher forcing: Hess et al., ICML 2023 (arXiv:2306.04406).
     """
 
     def __init__(
@@ -160,11 +152,8 @@ class ALRNNNeural(SequenceModule):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         options = self._complete(options)
-        if output_size < 2:
-            raise ValueError(f"output_size must be at least 2 (choices), got {output_size}")
-        if observation not in get_args(ObservationName):
-            choices = ", ".join(map(repr, get_args(ObservationName)))
-            raise ValueError(f"observation must be one of {choices}, got {observation!r}")
+        check_at_least(2, **{"output_size (choices)": output_size})
+        check_choice("observation", observation, ObservationName)
         for name, value in (("alpha", alpha), ("alpha_end", alpha if alpha_end is None else alpha_end)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie between 0 (free running) and 1, got {value}")
@@ -173,27 +162,22 @@ class ALRNNNeural(SequenceModule):
                 "annealing needs both alpha_end and alpha_epochs (at least 1), and a constant alpha needs neither; "
                 f"got alpha_end={alpha_end}, alpha_epochs={alpha_epochs}"
             )
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1 bin, got {interval}")
+        check_at_least(1, interval=interval)
         weights = {
             "prediction": prediction_weight,
             "encoder": encoder_weight,
             "consistency": consistency_weight,
             "choice": choice_weight,
         }
-        for name, weight in weights.items():
-            if not weight >= 0:
-                raise ValueError(f"{name}_weight must not be negative, got {weight}")
-        if encoder_lr is not None and not encoder_lr >= 0:
-            raise ValueError(f"encoder_lr must not be negative, got {encoder_lr}")
-        check_regularization(mar_strength, mar_units, hidden_size)
+        check_not_negative(**{f"{name}_weight": weight for name, weight in weights.items()})
+        if encoder_lr is not None:
+            check_not_negative(encoder_lr=encoder_lr)
+        self._set_regularization(mar_strength, mar_units, hidden_size)
         self.weights = weights
         self.alpha = alpha
         self.alpha_end = alpha if alpha_end is None else alpha_end
         self.alpha_epochs = 1 if alpha_epochs is None else alpha_epochs
         self.interval = interval
-        self.mar_strength = mar_strength
-        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
         self.group_names = group_names
         self.encoder_lr = encoder_lr
 
@@ -216,7 +200,7 @@ class ALRNNNeural(SequenceModule):
         self.test_spikes = SpikeAgreement(num_units, len(names))
 
     def configure_losses(self, terms: Sequence[str] = _TERMS) -> dict[str, Metric]:
-        """Return the metrics of the loss and its parts. The loss is their sum also for trials of different lengths.
+        """Return the metrics of the loss and its parts.
 
         Args:
             terms: Names of the terms of the loss.
@@ -238,8 +222,7 @@ class ALRNNNeural(SequenceModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of :class:`SequenceModule` and :class:`NeuralFit`."""
-        has_fit = any(isinstance(callback, NeuralFit) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [*super().configure_callbacks(), *([] if has_fit else [NeuralFit()])]
+        return [*super().configure_callbacks(), *self._unless_present(NeuralFit)]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters of the AL-RNN, and all other parameters with ``encoder_lr``."""
@@ -254,7 +237,7 @@ class ALRNNNeural(SequenceModule):
 
         Args:
             inputs: Inputs, shape ``(batch, time, K)``.
-            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all bins are valid.
         """
         states, last = self.core(inputs, lengths=lengths)
         outputs = self.readout(last)
@@ -275,37 +258,23 @@ class ALRNNNeural(SequenceModule):
         """
         return self.alpha + (self.alpha_end - self.alpha) * min(epoch / self.alpha_epochs, 1.0)
 
-    def regularization(self) -> Tensor:
-        """Return τ times the manifold-attractor penalty, a scalar."""
-        if self.mar_strength == 0:
-            return torch.zeros((), device=self.device)
-        return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
-
-    def predict_step(self, batch: NeuralBatch, batch_idx: int) -> NeuralPrediction:
-        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
-
     def on_train_epoch_start(self) -> None:
         self.log("train/alpha", self.alpha_at(self.current_epoch), sync_dist=True)
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_epoch("val")
-        super().on_validation_epoch_end()
-
-    def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+    def _epoch_metrics(self, stage: Split) -> list[Metric]:
+        return [getattr(self, f"{stage}_trials"), getattr(self, f"{stage}_spikes")]
 
     def _step(self, stage: Split, batch: NeuralBatch) -> dict[str, Any]:
         _check_batch(batch, self.observation.readout.out_features)
-        terms, output = self._forced_terms(batch) if stage == "train" else self._free_terms(stage, batch)
+        terms, states = self._forced_terms(batch) if stage == "train" else self._free_terms(stage, batch)
         regularization = self.regularization()
         loss = sum((self.weights[name] * value for name, (value, _) in terms.items()), start=regularization)
         self._log(stage, batch, terms, regularization)
-        return {"loss": loss, **output, "lengths": batch.lengths, "targets": batch.targets} | (
-            {} if batch.group is None else {"group": batch.group}
-        )
+        group = {} if batch.group is None else {"group": batch.group}
+        return {"loss": loss, "states": states.detach(), "lengths": batch.lengths, "targets": batch.targets, **group}
 
-    def _forced_terms(self, batch: NeuralBatch) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
-        """The terms of the loss in training, each with its weight in the mean, and the states."""
+    def _forced_terms(self, batch: NeuralBatch) -> tuple[Terms, Tensor]:
+        """Return the terms of the loss in training and the states."""
         encoded, states, last = self._forced(batch, self.alpha_at(self.current_epoch))
         bins = valid_steps(batch.lengths, states.shape[1])
         trials = torch.full((), float(len(last)), device=last.device)
@@ -315,12 +284,10 @@ class ALRNNNeural(SequenceModule):
             "consistency": _mean((states - encoded).square(), bins),
             "choice": (functional.cross_entropy(self.readout(last), batch.targets), trials),
         }
-        return terms, {"states": states.detach()}
+        return terms, states
 
-    def _free_terms(
-        self, stage: Split, batch: NeuralBatch
-    ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
-        """The same in evaluation, of the free-running network; accuracies and rates are accumulated."""
+    def _free_terms(self, stage: Split, batch: NeuralBatch) -> tuple[Terms, Tensor]:
+        """Return the terms and the states of the freely running network, and update the metrics of an evaluation."""
         outputs, classes, rates, states, lengths = self(batch.inputs, batch.lengths)
         bins = valid_steps(lengths, states.shape[1])
         trials = torch.full((), float(len(outputs)), device=outputs.device)
@@ -335,10 +302,10 @@ class ALRNNNeural(SequenceModule):
             batch.spikes, rates, self.observation.variance(states), lengths, batch.group
         )
         self._metrics(stage)["accuracy_forced"].update((forced == batch.targets).float().mean(), trials)
-        return terms, {"states": states.detach()}
+        return terms, states
 
     def _forced(self, batch: NeuralBatch, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-        """ẑ, z and z at each trial's own last bin, under teacher forcing."""
+        """Return ẑ, z and z at the last bin of each trial under teacher forcing."""
         encoded = self.encoder(batch.spikes, batch.lengths)
         states, last = generalized_teacher_forcing(
             self.core, batch.inputs, encoded, alpha=alpha, interval=self.interval, lengths=batch.lengths
@@ -347,9 +314,7 @@ class ALRNNNeural(SequenceModule):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # Lightning inspects the hook, which a graph cannot
     @torch.no_grad()
-    def _log(
-        self, stage: Split, batch: NeuralBatch, terms: dict[str, tuple[Tensor, Tensor]], regularization: Tensor
-    ) -> None:
+    def _log(self, stage: Split, batch: NeuralBatch, terms: Terms, regularization: Tensor) -> None:
         metrics = self._metrics(stage)
         values, weights = (torch.stack(column) for column in zip(*terms.values(), strict=True))
         trials = terms["choice"][1]
@@ -360,16 +325,9 @@ class ALRNNNeural(SequenceModule):
             metrics[name].update(value, weight)
         self._log_metrics(stage, len(batch.inputs))
 
-    def _log_epoch(self, stage: Split) -> None:
-        for metric in (getattr(self, f"{stage}_trials"), getattr(self, f"{stage}_spikes")):
-            for name, value in metric.compute().items():
-                # equal on all processes already; sync_dist makes the keys known to every one of them
-                self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
-            metric.reset()
-
 
 def _mean(values: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum over the last dimension of values ``(batch, time, …)``, its mean over valid bins, and their number."""
+    """Return the mean over valid bins of the sum over the last dimension, and the number of these bins."""
     weight = bins.sum().to(values.dtype)
     return torch.where(bins, values.sum(dim=-1), 0.0).sum() / weight, weight.float()
 
@@ -382,13 +340,5 @@ def _check_batch(batch: object, num_units: int) -> None:
             "one from the collate_fn of the DataLoader"
         )
     expected = (*batch.inputs.shape[:2], num_units)
-    if tuple(batch.spikes.shape) != expected or not batch.spikes.is_floating_point():
-        raise ValueError(
-            f"spikes must be float counts of shape (batch, time, N) = {expected}, got {batch.spikes.dtype} of shape "
-            f"{tuple(batch.spikes.shape)}"
-        )
-    if tuple(batch.targets.shape) != expected[:1] or batch.targets.is_floating_point():
-        raise ValueError(
-            f"targets must be int64 choices of shape (batch,) = {expected[:1]}, got {batch.targets.dtype} of shape "
-            f"{tuple(batch.targets.shape)}"
-        )
+    check_tensor("spikes", batch.spikes, "float counts", expected, floating=True)
+    check_tensor("targets", batch.targets, "int64 choices", expected[:1], floating=False)

@@ -1,4 +1,4 @@
-"""Many networks that are trained in one step."""
+"""The LightningModule that trains several networks in one step."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ ELEMENTWISE = (
     torch.optim.RMSprop,
     torch.optim.SGD,
 )
-"""Optimizers that treat each number by itself and whose step is proportional to the learning rate."""
+"""Optimizers that act on each number separately, with steps proportional to the learning rate."""
 
 _LOSSES = ("loss", "task_loss", "regularization")
 _MAX_GRADIENT_NORM = 1e8
 _MAX_STATE = 1e8
-_LOOK_AT_STATES = 50  # steps
+_STATES_EVERY_N_STEPS = 50
+_SAVED = ("scores", "diverged", "best_epoch", "best_step", "epochs", "steps")
 
 
 class _Outputs(NamedTuple):
-    """What E networks make of a batch: every tensor has a leading dimension E."""
+    """Outputs of E networks for a batch; every tensor has a leading dimension E."""
 
     outputs: Tensor
     states: Tensor
@@ -55,7 +56,7 @@ class _Outputs(NamedTuple):
     regularization: Tensor
 
     def losses(self, strength: Tensor) -> dict[str, Tensor]:
-        """The loss of each network and its parts, shape ``(E,)``."""
+        """Return the loss of each network and its parts, shape ``(E,)``."""
         weight = self.weight.flatten(1)
         total = weight.sum(dim=1)
         task_loss = (self.elements.flatten(1) * weight).sum(dim=1) / torch.where(total > 0, total, 1.0)
@@ -64,7 +65,7 @@ class _Outputs(NamedTuple):
 
 
 class _Pass(nn.Module):
-    """A network's forward pass with its losses, as ``functional_call`` wants it."""
+    """The forward pass of a network with its losses, for ``functional_call``."""
 
     def __init__(self, network: ALRNNModule) -> None:
         super().__init__()
@@ -81,30 +82,26 @@ class _Pass(nn.Module):
 class PopulationModule(LightningModule):
     """Train several networks of one architecture in one step.
 
-    Every member is trained as if it were alone: with its own data, loss, gradient clipping
-    (``Trainer(gradient_clip_val=…)`` applies to each member), learning rate and schedule. Members may differ in P,
-    initial weights, ``mar_strength`` and learning rate. If the loss, the gradient or the states of a member are not
-    finite (or exceed the limits of :class:`DivergenceGuard`), it keeps its last weights, and no bit of the other
-    members changes.
+    Every member is trained as if it were alone, with its own data, loss, gradient clipping, learning rate and schedule.
+    Members may differ in P, initial weights, ``mar_strength`` and learning rate. A member whose loss, gradient or
+    states exceed the limits of :class:`DivergenceGuard` keeps its last weights, and the other members do not change.
 
-    All members run in one call (:func:`torch.vmap`) if that is faster. Networks with a convolution or with a core other
-    than the ALRNN, or that ``vmap`` does not support, run one after the other. A line in the log says which.
+    All members run in one call (:func:`torch.vmap`). Networks with a convolution or another core than the ALRNN, or
+    that ``vmap`` does not support, run one after the other. A line in the log says which.
 
     The module logs the medians ``train/loss`` and ``val/task_loss`` over the members that have not diverged, and their
-    number, ``population/alive``. :attr:`scores` has the values of each member. The callback
-    :class:`~lightning_alrnn.callbacks.MemberCallbacks` logs the regimes, units and fixed points of the members.
+    number, ``population/alive``. The callback :class:`~lightning_alrnn.callbacks.MemberCallbacks` logs the regimes,
+    units and fixed points of the members.
 
     Args:
         members: Networks on the CPU. They are trained in place.
         stop_when: Rule that ends the training of a member before that of the others, "solved" or "plateau", see
-            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None`` for no rule. A stopped member costs no more time.
-            Training ends once all members have stopped or diverged.
+            :class:`~lightning_alrnn.metrics.LearningWatch`; ``None`` for no rule.
         cuda_graph: Whether to replay the forward and backward pass of a training step from a CUDA graph, which saves
-            time on the host if networks are few and small. It needs a GPU; ``make gpu`` says whether it is faster.
-            Steps run without the graph if the Trainer accumulates gradients.
+            time on the host if networks are few and small. It needs a GPU.
 
     Attributes:
-        scores: Values of each member in its last epoch by key, ``train/…``, ``val/…`` and ``test/…``.
+        scores: Values of each member in its last epoch by logged key.
         diverged: Epoch in which each member diverged, or ``None``.
         best_epoch: Epoch with the lowest ``val/task_loss`` of each member, ``None`` before the first validation.
         best_step: Number of training steps of each member up to the end of its best epoch.
@@ -113,13 +110,10 @@ class PopulationModule(LightningModule):
         watches: :class:`~lightning_alrnn.metrics.LearningWatch` of each member, with its ``epochs_to_threshold``.
 
     Raises:
-        ValueError: If there is no member, members differ in other options, or ``stop_when`` is unknown. In ``setup``,
-            if there are several processes, or no GPU for ``cuda_graph``.
+        ValueError: If there is no member, members differ in other options, or ``stop_when`` is unknown.
 
     Example:
-        >>> options = {"input_size": 2, "output_size": 1, "objective": "regression", "hidden_size": 10}
-        >>> members = [ALRNNModule(nonlinear_units=P, **options) for P in (0, 1, 10)]
-        >>> population = PopulationModule(members)
+        >>> population = PopulationModule([ALRNNModule(2, 3, nonlinear_units=P) for P in (0, 1, 10)])
         >>> [member.core.nonlinear_units for member in population.members()]
         [0, 1, 10]
     """
@@ -134,7 +128,7 @@ class PopulationModule(LightningModule):
     ) -> None:
         super().__init__()
         _check_alike(members)
-        self.networks = list(members)  # no submodules: each step and epoch would go through all that they hold
+        self.networks = list(members)  # not submodules, which Lightning would walk in each step and epoch
         parameters, buffers = stack_networks(members)
         self._names = tuple(parameters)
         self._buffer_names = tuple(buffers)
@@ -146,19 +140,19 @@ class PopulationModule(LightningModule):
         for index, value in enumerate(parameters.values()):
             self.register_buffer(f"_best_{index}", value.detach().clone())
         strengths = torch.tensor([float(member.mar_strength) for member in members], dtype=torch.float64)
-        # the regularisation is proportional to its strength: that of one member tells all
+        # the regularisation is proportional to its strength, so one member computes it for all
         strongest = int(strengths.argmax())
-        self._pass = [_Pass(members[strongest])]  # in a list, as it is no part of the state
+        self._pass = [_Pass(members[strongest])]  # in a list, because it is not part of the state
         self.register_buffer("_strength", strengths / strengths[strongest].clamp(min=1e-300), persistent=False)
         self.register_buffer("_alive", torch.ones(len(members), dtype=torch.bool))
         self.register_buffer("_stopped", torch.zeros(len(members), dtype=torch.bool))
-        # of the members that go on, where some have stopped; the numbers also on the CPU, so that no step reads them
-        self._rows: Tensor | None = None
-        self._numbers = list(range(len(members)))
+        self._rows: Tensor | None = None  # indices of the members that go on if some have stopped
+        self._numbers = list(range(len(members)))  # the same on the CPU, so that no step reads the device
         for split in ("train", "val", "test"):
             self.add_module(f"{split}_metrics", nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES}))
         self.register_buffer("_best_loss", torch.full((len(members),), torch.inf))
-        self.vectorised = _pays(members[0])
+        convolutions = any(isinstance(module, nn.modules.conv._ConvNd) for module in members[0].modules())
+        self.vectorised = isinstance(members[0].core, ALRNN) and not convolutions
         self._announced = False
         self.scores: list[dict[str, float]] = [{} for _ in members]
         self.diverged: list[int | None] = [None] * len(members)
@@ -202,27 +196,20 @@ class PopulationModule(LightningModule):
             **options: Options of :class:`ALRNNModule` for all members. An ``encoder`` is copied with its weights.
 
         Returns:
-            The population.
-
-        Raises:
-            ValueError: If members differ in other options than they may.
+            Population.
 
         Example:
             >>> differences = [{"nonlinear_units": P, "seed": seed} for P in (0, 5) for seed in range(3)]
-            >>> population = PopulationModule.from_options(
-            ...     differences, input_size=2, output_size=1, objective="regression", hidden_size=10
-            ... )
-            >>> len(population.members())
+            >>> len(PopulationModule.from_options(differences, input_size=2, output_size=2).members())
             6
         """
         members = []
         with torch.random.fork_rng(devices=()):
             for difference in differences:
-                member_options = {**options, **difference}
-                torch.manual_seed(member_options.pop("seed", 0))
-                members.append(
-                    ALRNNModule(**(member_options | {"encoder": copy.deepcopy(member_options.get("encoder"))}))
-                )
+                member_options = {"seed": 0, "encoder": None, **options, **difference}
+                torch.manual_seed(member_options.pop("seed"))
+                encoder = copy.deepcopy(member_options.pop("encoder"))
+                members.append(ALRNNModule(encoder=encoder, **member_options))
         return cls(members, stop_when, cuda_graph)
 
     def members(self, weights: str = "last") -> list[ALRNNModule]:
@@ -232,53 +219,57 @@ class PopulationModule(LightningModule):
             weights: Epoch of the weights: "last", or "best" for the epoch with the lowest ``val/task_loss``.
 
         Returns:
-            The modules that the population was made from, with these weights.
+            Modules that the population was made from, with these weights.
 
         Raises:
             ValueError: If ``weights`` is neither "last" nor "best".
         """
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
-        best = weights == "best"
-        values = [getattr(self, f"_best_{i}") if best else value for i, value in enumerate(self.stack)]
+        values = dict(zip(self._names, self._best_weights() if weights == "best" else self.stack, strict=True))
         with torch.no_grad():
             for k, network in enumerate(self.networks):
-                parameters = dict(network.named_parameters())
-                for name, value in zip(self._names, values, strict=True):
-                    parameters[name].copy_(_unpadded(value[k], parameters[name]))
-                for i, name in enumerate(self._buffer_names):
-                    network.get_buffer(name).copy_(getattr(self, f"_buffer_{i}")[k])
+                for name, parameter in network.named_parameters():
+                    parameter.copy_(_unpadded(values[name][k], parameter))
+                for name, buffer in self._stacked_buffers().items():
+                    network.get_buffer(name).copy_(buffer[k])
         return list(self.networks)
 
+    def _best_weights(self) -> list[Tensor]:
+        return [getattr(self, f"_best_{i}") for i in range(len(self.stack))]
+
+    def _stacked_buffers(self) -> dict[str, Tensor]:
+        return {name: getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PopulationModule:
-        """Move the members, too: what ``to``, ``double`` and Lightning call, often where there is nothing to move."""
+        """Move the members, too, if there is something to move."""
         before = self._best_loss.device, self._best_loss.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if before != (self._best_loss.device, self._best_loss.dtype):
             for network in self.networks:
                 network._apply(fn, recurse)  # type: ignore[no-untyped-call]
-                network.to(self._best_loss.device)  # moves nothing more: a LightningModule notes its device there
+                network.to(self._best_loss.device)  # in which a LightningModule notes its device
         return self
 
     @torch.no_grad()
     def load_best(self) -> None:
         """Load the best weights of each member, for ``trainer.validate`` and ``trainer.test`` after a fit."""
-        for i, value in enumerate(self.stack):
-            value.copy_(getattr(self, f"_best_{i}"))
+        for value, best in zip(self.stack, self._best_weights(), strict=True):
+            value.copy_(best)
 
     def optimizer_of(self, member: int) -> Optimizer:
-        """Return the optimizer with the learning rates of a member, during or after a fit.
+        """Return the optimizer that has the learning rates of a member, but no state.
 
         Args:
             member: Index of the member.
 
         Returns:
-            The optimizer, which takes no steps and has no state.
+            Optimizer.
         """
         return self._optimizers[member]
 
     def optimizer_states(self, member: int) -> dict[str, list[dict[str, Any]]]:
-        """Return the states of the optimizer and the scheduler of a member, during or after a fit.
+        """Return the states of the optimizer and the scheduler of a member.
 
         Args:
             member: Index of the member.
@@ -286,38 +277,36 @@ class PopulationModule(LightningModule):
         Returns:
             ``optimizer_states`` and ``lr_schedulers``, as in the checkpoint of a single network.
         """
-        state = self.trainer.optimizers[0].state
-        network, optimizer = self.networks[member], self._optimizers[member]
-        names = {id(value): name for name, value in network.named_parameters()}
-        stacked = dict(zip(self._names, self.stack, strict=True))
+        states = self.trainer.optimizers[0].state
+        optimizer, scheduler = self._optimizers[member], self._schedulers[member]
+        stacked = self._stacked_by_parameter(member)
         member_state: dict[int, dict[str, Any]] = {}
         parameters = [value for group in optimizer.param_groups for value in group["params"]]
         for index, parameter in enumerate(parameters):
-            of_all = state.get(stacked[names[id(parameter)]], {})
             member_state[index] = {
                 key: _unpadded(value[member], parameter).clone() if isinstance(value, Tensor) and value.ndim else value
-                for key, value in of_all.items()
+                for key, value in states.get(stacked[id(parameter)], {}).items()
             }
-        scheduler = self._schedulers[member]
         return {
             "optimizer_states": [{"state": member_state, "param_groups": optimizer.state_dict()["param_groups"]}],
             "lr_schedulers": [] if scheduler is None else [scheduler.state_dict()],
         }
 
-    # ------------------------------------------------------------------------------------------------------- the step
+    def _stacked_by_parameter(self, member: int) -> dict[int, nn.Parameter]:
+        """Return the stacked parameter of each parameter of a member by its id."""
+        stacked = dict(zip(self._names, self.stack, strict=True))
+        return {id(value): stacked[name] for name, value in self.networks[member].named_parameters()}
 
     def _run(self, batch: SequenceBatch, rows: Tensor | None) -> _Outputs:
-        """All networks, or those of some rows, on a batch of theirs."""
+        """Run all networks, or those of some rows, on their batch."""
         if len(batch.inputs) != len(self.networks):
             raise ValueError(
                 f"a batch must have a leading dimension of {len(self.networks)} members, got inputs of shape "
                 f"{tuple(batch.inputs.shape)}: use a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
-        state: dict[str, Tensor] = {
-            f"network.{name}": value for name, value in zip(self._names, self.stack, strict=True)
-        }
-        state |= {f"network.{name}": getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}
+        values = {**dict(zip(self._names, self.stack, strict=True)), **self._stacked_buffers()}
+        state = {f"network.{name}": value for name, value in values.items()}
         if rows is not None:
             fields, state = ({name: value[rows] for name, value in each.items()} for each in (fields, state))
         network = self._pass[0]
@@ -327,12 +316,12 @@ class PopulationModule(LightningModule):
         def one(state: dict[str, Tensor], fields: dict[str, Tensor]) -> _Outputs:
             return functional_call(network, state, (fields,))  # type: ignore[no-any-return]
 
-        reason = "convolutions and other cores than the ALRNN are no faster together"
+        reason = "one call is no faster for convolutions and other cores than the ALRNN"
         if self.vectorised:
             try:
                 together = torch.vmap(one, randomness="different")
                 graphed = self.cuda_graph and self.training and rows is None and torch.is_grad_enabled()
-                # a graph writes each gradient where the last one is, which must not have to be added to
+                # a graph overwrites gradients, so they cannot be accumulated
                 if graphed and self.trainer.accumulate_grad_batches == 1:
                     outputs = self._replay(together, state, fields)
                 else:
@@ -341,15 +330,15 @@ class PopulationModule(LightningModule):
                 return _Outputs(*outputs)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # what vmap refuses; an error of the network itself comes again below
+            except RuntimeError as error:  # vmap refuses something; an error of the network is raised again below
                 self.vectorised = False
                 reason = str(error).partition("\n")[0]
-        single = [
-            one({name: value[k] for name, value in state.items()}, {name: value[k] for name, value in fields.items()})
+        outputs_of_members = [
+            one(*({name: value[k] for name, value in each.items()} for each in (state, fields)))
             for k in range(len(fields["inputs"]))
         ]
         self._announce(f"one after the other ({reason})")
-        return _Outputs(*map(torch.stack, zip(*single, strict=True)))
+        return _Outputs(*map(torch.stack, zip(*outputs_of_members, strict=True)))
 
     def _replay(
         self,
@@ -357,11 +346,7 @@ class PopulationModule(LightningModule):
         state: dict[str, Tensor],
         fields: dict[str, Tensor],
     ) -> _Outputs:
-        """The pass of all networks from a CUDA graph, which is captured at the first batch of a fit.
-
-        Batches of another shape, as the last of an epoch may be, run without it. Gradients reach the losses alone.
-        What cannot be captured is an error: it must not be taken for what vmap refuses.
-        """
+        """Replay the pass from a CUDA graph, which is captured at the first batch; other shapes run without it."""
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             values = iter(tensors)
@@ -372,8 +357,8 @@ class PopulationModule(LightningModule):
         tensors = (*state.values(), *fields.values())
         shapes = [value.shape for value in tensors]
         if self._graph is None:
-            # parameters and buffers stay where they are; a batch is copied to where the first one was. The parameters
-            # themselves would add up their gradients in the stream of the capture from then on
+            # the graph reads parameters and buffers in place and batches from copies. The parameters are detached
+            # because they would otherwise accumulate gradients in the stream of the capture
             shared = (value.detach().requires_grad_(value.requires_grad) for value in state.values())
             samples = (*shared, *(value.clone() for value in fields.values()))
             try:
@@ -381,7 +366,7 @@ class PopulationModule(LightningModule):
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
+                reason = str(error).partition("\n")[0]  # a RuntimeError would look like a refusal of vmap
                 raise ValueError(f"cuda_graph=True: the pass cannot be captured ({reason}): leave it out") from error
             self._graph = shapes, graphed
         captured, graphed = self._graph
@@ -398,10 +383,10 @@ class PopulationModule(LightningModule):
         losses = result.losses(_of(self._strength, rows))
         with torch.no_grad():
             self._update_losses("train", losses, result.weight, rows)
-            well = torch.isfinite(losses["loss"])
-            if batch_idx % _LOOK_AT_STATES == 0:
-                well &= result.states.detach().abs().flatten(1).amax(dim=1) <= _MAX_STATE
-            self._alive &= self._of_all(well, rows, True)
+            finite = torch.isfinite(losses["loss"])
+            if batch_idx % _STATES_EVERY_N_STEPS == 0:
+                finite &= result.states.detach().abs().flatten(1).amax(dim=1) <= _MAX_STATE
+            self._alive &= self._of_all(finite, rows, True)
         return torch.where(_of(self._alive, rows), losses["loss"], 0.0).sum()
 
     def _update_losses(self, split: Split, losses: Mapping[str, Tensor], weight: Tensor, rows: Tensor | None) -> None:
@@ -410,7 +395,7 @@ class PopulationModule(LightningModule):
             metric.update(self._of_all(losses[name], rows), totals)
 
     def _of_all(self, values: Tensor, rows: Tensor | None, fill: Any = 0) -> Tensor:
-        """Values of some members among those of all, shape ``(E,)``."""
+        """Return the values of some members among those of all, shape ``(E,)``."""
         return values if rows is None else values.new_full((len(self.networks),), fill).index_copy(0, rows, values)
 
     def configure_gradient_clipping(
@@ -436,11 +421,7 @@ class PopulationModule(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Step with the learning rate of each member, without the members that have diverged or stopped.
-
-        The optimizer steps with a rate of 1, and the step of each member is then multiplied by its rate. A member is
-        therefore independent of the rates of the others.
-        """
+        """Step with a rate of 1, and scale the step of each member by its rate, or by 0 after divergence or a stop."""
         before = {id(value): value.detach().clone() for value in self.stack}
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         moves = self._alive & ~self._stopped
@@ -452,7 +433,7 @@ class PopulationModule(LightningModule):
                     value.copy_(torch.where(_along(moves, value), old + rate * (value - old), old))
 
     def _rates_of(self, group: int) -> Tensor:
-        """The members' learning rates of a parameter group; they are copied to the device when one has changed."""
+        """Return the learning rates of a parameter group, which are copied to the device after a change."""
         rates = [float(each.param_groups[group]["lr"]) for each in self._optimizers]
         if group not in self._rates or self._rates[group][0] != rates:
             self._rates[group] = rates, self.stack[0].new_tensor(rates)
@@ -473,28 +454,24 @@ class PopulationModule(LightningModule):
         self._schedulers = []
         for network, optimizer in zip(networks, self._optimizers, strict=True):
             self._schedulers.append(None if network._lr_scheduler is None else network._lr_scheduler(optimizer))
-            optimizer.step()  # without gradients this does nothing; a scheduler warns unless there was a step
-        names_by_parameter = {id(value): name for name, value in networks[0].named_parameters()}
-        stacked = dict(zip(self._names, self.stack, strict=True))
+            optimizer.step()  # does nothing without gradients, but prevents a warning of the scheduler
+        stacked = self._stacked_by_parameter(0)
         groups = []
         for group in first.param_groups:
-            parameters = [stacked[names_by_parameter[id(value)]] for value in group["params"]]
+            parameters = [stacked[id(value)] for value in group["params"]]
             options = {**group, "params": parameters, "lr": 1.0}
-            # on a CPU torch goes from tensor to tensor where nothing is said; the other way is exact to 1e-7 alone
+            # unless told otherwise, PyTorch loops over the tensors on a CPU; the fused step is as exact in float32
             fits = all(value.dtype == torch.float32 for value in parameters)
-            if isinstance(first, torch.optim.Adagrad):  # PyTorch has no such kernel for GPUs in all versions
+            if isinstance(first, torch.optim.Adagrad):  # not all versions of PyTorch have a kernel for GPUs
                 fits &= self.device.type == "cpu"
             if fits and group.get("fused", False) is None:
                 options |= {"fused": not group["foreach"]}
             groups.append(options)
-        self._go_on()
+        self._restore()
         return networks[0]._optimizer(groups)
 
-    def _go_on(self) -> None:
-        """Take up learning rates, schedules and who has stopped where a checkpoint was loaded.
-
-        When training starts would be too late: from the checkpoint of its end it does not start.
-        """
+    def _restore(self) -> None:
+        """Restore learning rates, schedules and stopped members from a checkpoint, before a fit that may not start."""
         restored = self.__dict__.pop("_restored", None)
         if restored is None:
             return
@@ -510,10 +487,8 @@ class PopulationModule(LightningModule):
         """Return the callbacks that resume exactly and handle signals between two steps."""
         return [ExactResume(), SignalsAtStepEnd()]
 
-    # ------------------------------------------------------------------------------------------------------- epochs
-
     def on_fit_end(self) -> None:
-        self._graph = None  # which holds the memory of a pass
+        self._graph = None  # frees the memory of a pass
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
@@ -532,7 +507,7 @@ class PopulationModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         for group in range(len(self._optimizers[0].param_groups)):
-            self._rates_of(group)  # so that no step has to copy what the schedulers have changed
+            self._rates_of(group)  # so that no step has to copy rates to the device
 
     def on_train_epoch_end(self) -> None:
         self._record("train", self._numbers)
@@ -551,17 +526,13 @@ class PopulationModule(LightningModule):
                 scheduler.step()
         self._log_medians("train/loss")
         self.log("population/alive", self._alive.float().sum())
-        self._stop()
-
-    def _stop(self) -> None:
-        """Let those members end whose validations say so, and training once nobody is left."""
-        ended = [k for k in self._numbers if self._may_end.get(k, False) and self.diverged[k] is None]
-        if ended:
-            self._stopped[ended] = True
+        stopped_now = [k for k in self._numbers if self._may_end.get(k, False) and self.diverged[k] is None]
+        if stopped_now:
+            self._stopped[stopped_now] = True
         self._find_rows()
 
     def _find_rows(self) -> None:
-        """Which members go on; where none does, training ends, also that which goes on from a checkpoint."""
+        """Find the members that go on, and end training if there is none."""
         alive = self.alive
         self._numbers = [k for k, stopped in enumerate(self.stopped) if not stopped]
         everyone = len(self._numbers) == len(self.networks)
@@ -576,7 +547,7 @@ class PopulationModule(LightningModule):
         return self._evaluate("test", batch)
 
     def _evaluate(self, split: Split, batch: SequenceBatch) -> dict[str, Any]:
-        """Update the members' metrics; under "members", by number, what callbacks look at."""
+        """Update the metrics of the members; return the values for the callbacks by index under "members"."""
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         rows = self._rows if fitting else None
         result = self._run(batch, rows)
@@ -604,8 +575,7 @@ class PopulationModule(LightningModule):
         self._alive &= torch.isfinite(loss)  # the last update may have broken the weights after the last training loss
         better = (loss < self._best_loss) & self._alive
         self._best_loss = torch.where(better, loss, self._best_loss)
-        for i, value in enumerate(self.stack):
-            best = getattr(self, f"_best_{i}")
+        for value, best in zip(self.stack, self._best_weights(), strict=True):
             best.copy_(torch.where(_along(better, value), value.detach(), best))
         for k in better.nonzero().flatten().tolist():
             self.best_epoch[k], self.best_step[k] = self.current_epoch, self.global_step
@@ -619,8 +589,8 @@ class PopulationModule(LightningModule):
         return {name: cast(WeightedMean, metric) for name, metric in getattr(self, f"{split}_metrics").items()}
 
     def _record(self, split: Split, members: Sequence[int]) -> None:
-        """Note the scores of an epoch, which are read all at once, and forget its batches."""
-        # a metric of one value gives it without its dimension
+        """Record the scores of an epoch, which are read at once, and reset the metrics."""
+        # a metric of one value has no dimension
         losses = {name: metric.compute().reshape(-1) for name, metric in self._losses(split).items()}
         values = []
         for k in members:
@@ -641,34 +611,24 @@ class PopulationModule(LightningModule):
         values = torch.tensor([scores[key] for scores in self.scores])[self._alive.cpu()]
         self.log(key, values.median() if len(values) else torch.tensor(torch.nan), prog_bar=True)
 
-    # -------------------------------------------------------------------------------------------------- checkpoints
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["population"] = {
-            "scores": [dict(scores) for scores in self.scores],
-            "diverged": list(self.diverged),
-            "best_epoch": list(self.best_epoch),
-            "best_step": list(self.best_step),
-            "epochs": list(self.epochs),
-            "steps": list(self.steps),
+            **{name: copy.deepcopy(getattr(self, name)) for name in _SAVED},
             "watches": [watch.state_dict() for watch in self.watches],
             "rates": [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers],
             "schedulers": [None if each is None else each.state_dict() for each in self._schedulers],
         }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        population = checkpoint["population"]
-        self.scores = [dict(scores) for scores in population["scores"]]
-        self.diverged, self.best_epoch = list(population["diverged"]), list(population["best_epoch"])
-        self.best_step, self.epochs = list(population["best_step"]), list(population["epochs"])
-        self.steps = list(population["steps"])
-        for watch, state in zip(self.watches, population["watches"], strict=True):
+        self._restored = checkpoint["population"]
+        for name in _SAVED:
+            setattr(self, name, copy.deepcopy(self._restored[name]))
+        for watch, state in zip(self.watches, self._restored["watches"], strict=True):
             watch.load_state_dict(state)
-        self._restored = population
 
 
 def _check_alike(members: Sequence[ALRNNModule]) -> None:
-    """Raise ``ValueError`` unless members differ in nothing but P, weights, regularisation strength and rates."""
+    """Raise ``ValueError`` if members differ in more than P, weights, regularisation strength and rates."""
     if not members:
         raise ValueError("a population needs at least one member, got none")
     free = {"nonlinear_units", "mar_strength"}
@@ -686,16 +646,10 @@ def _check_alike(members: Sequence[ALRNNModule]) -> None:
             )
 
 
-def _pays(member: ALRNNModule) -> bool:
-    """Whether one call for all members is faster than one after the other."""
-    convolutions = any(isinstance(module, nn.modules.conv._ConvNd) for module in member.modules())
-    return isinstance(member.core, ALRNN) and not convolutions
-
-
 def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The options of an optimizer's groups but the learning rate."""
-    left_out = ("params", "lr", "initial_lr")
-    return [{key: value for key, value in group.items() if key not in left_out} for group in optimizer.param_groups]
+    """Return the options of the groups of an optimizer except for the learning rate."""
+    excluded = ("params", "lr", "initial_lr")
+    return [{key: value for key, value in group.items() if key not in excluded} for group in optimizer.param_groups]
 
 
 def _of(values: Tensor, rows: Tensor | None) -> Tensor:
@@ -703,10 +657,10 @@ def _of(values: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _unpadded(value: Tensor, parameter: Tensor) -> Tensor:
-    """What a stacked value holds of a member's parameter: A is as wide as that of the widest."""
+    """Return a value in the shape of a parameter; the stacked A has entries for all units."""
     return value[value.shape[0] - parameter.shape[0] :] if value.ndim else value
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:
-    """A value of each member, to be combined with a tensor ``(E, …)``."""
+    """Return values ``(E,)`` in a shape that broadcasts with a tensor ``(E, …)``."""
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -14,10 +14,11 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
+from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.metrics.mean import WeightedMean
-from lightning_alrnn.modules.base import SequenceModule, check_is_batch, check_regularization
+from lightning_alrnn.modules.base import SequenceModule, check_is_batch
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
-from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
 
 
@@ -25,8 +26,7 @@ class ALRNNSeq2Seq(SequenceModule):
     r"""Encoder AL-RNN and decoder AL-RNN that translate tokens into tokens (:class:`Seq2Seq`).
 
     The loss is the cross-entropy of the target tokens up to and including ``<end>``, plus the manifold-attractor
-    regularisation (MAR, see :class:`ALRNNModule`) of both networks. The inputs of the decoder are the tokens that it
-    chose; ``teacher_forcing`` changes this in training only.
+    regularisation (see :class:`ALRNNModule`) of both networks.
 
     The module logs ``train/loss``, ``train/task_loss`` and ``train/regularization`` as exact means over an epoch and
     all processes, and the same keys with ``val/`` and ``test/``. Validation and test also log
@@ -35,12 +35,9 @@ class ALRNNSeq2Seq(SequenceModule):
       correct after the decoder has chosen ``<end>``;
     - ``sequence_accuracy``: share of sequences in which every token is correct.
 
-    The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one. Unless the Trainer has a
-    ``ModelCheckpoint``, the weights of the best epoch (lowest ``val/task_loss``) and of the last epoch (``last.ckpt``)
-    are saved.
-
-    Batches have int64 tokens ``(batch, T_in)`` and targets ``(batch, T_out)``. A target ends with ``<end>``, which is
-    the last class. An optional mask has the shape ``(batch, T_out)``.
+    The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one, and saves checkpoints as
+    :class:`ALRNNModule` does. Batches have int64 tokens ``(batch, T_in)``, targets ``(batch, T_out)`` that end with
+    ``<end>``, the last class, and an optional mask ``(batch, T_out)``.
 
     Args:
         input_size: Number of different input tokens.
@@ -53,13 +50,12 @@ class ALRNNSeq2Seq(SequenceModule):
             instead of the token that it chose.
         teacher_forcing_epochs: Number of epochs in which this probability falls linearly to 0; ``None`` keeps it.
         truncate_to_target: Whether to cut the output to the length of the target, like the reference code: ``<end>``
-            then counts neither in the loss nor in the accuracies and does not stop the decoder.
-        max_steps: Largest number of tokens in a prediction, which has no target.
+            then does not count and does not stop the decoder.
+        max_steps: Largest number of tokens in a prediction.
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units of each network that are regularised; ``None`` for M/2.
         optimizer: Function that makes the optimizer from the parameters.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Raises:
@@ -70,9 +66,6 @@ class ALRNNSeq2Seq(SequenceModule):
         >>> model = ALRNNSeq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
         >>> model(torch.randint(0, 14, (5, 9))).states.shape[::2]
         torch.Size([5, 16])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
     """
 
     alrnns: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
@@ -105,15 +98,12 @@ class ALRNNSeq2Seq(SequenceModule):
                 f"teacher_forcing_epochs must be at least 1, or None to keep teacher_forcing constant, "
                 f"got {teacher_forcing_epochs}"
             )
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        check_regularization(mar_strength, mar_units, hidden_size)
+        check_at_least(1, max_steps=max_steps)
+        self._set_regularization(mar_strength, mar_units, hidden_size)
         self.teacher_forcing = teacher_forcing
         self.teacher_forcing_epochs = teacher_forcing_epochs
         self.truncate_to_target = truncate_to_target
         self.max_steps = max_steps
-        self.mar_strength = mar_strength
-        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
         self.network = Seq2Seq(
             input_size,
             output_size,
@@ -135,22 +125,17 @@ class ALRNNSeq2Seq(SequenceModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of :class:`SequenceModule` and :class:`LengthAccuracy`."""
-        has_lengths = any(isinstance(callback, LengthAccuracy) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [*super().configure_callbacks(), *([] if has_lengths else [LengthAccuracy()])]
+        return [*super().configure_callbacks(), *self._unless_present(LengthAccuracy)]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Seq2SeqOutput:
         """Translate a batch.
 
         Args:
             inputs: Tokens, int64 of shape ``(batch, T_in)``.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         """
         output: Seq2SeqOutput = self.network(inputs, lengths, max_steps=self.max_steps)
         return output
-
-    def predict_step(self, batch: SequenceBatch, batch_idx: int) -> Seq2SeqOutput:
-        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
 
     def teacher_forcing_at(self, epoch: int) -> float:
         """Return the probability of teacher forcing in an epoch.
@@ -159,22 +144,14 @@ class ALRNNSeq2Seq(SequenceModule):
             epoch: Number of the epoch, from 0.
 
         Returns:
-            Probability that falls from ``teacher_forcing`` in epoch 0 to 0 in epoch ``teacher_forcing_epochs``, or is
-            constant if that is ``None``.
+            Probability of teacher forcing.
         """
         if self.teacher_forcing_epochs is None:
             return self.teacher_forcing
         return self.teacher_forcing * max(0.0, 1.0 - epoch / self.teacher_forcing_epochs)
 
-    def regularization(self) -> Tensor:
-        """Return τ times the manifold-attractor penalties of both networks, a scalar."""
-        if self.mar_strength == 0:
-            return torch.zeros((), device=self.device)
-        networks = (self.network.encoder, self.network.decoder)
-        return self.mar_strength * sum(
-            (manifold_attractor_penalty(network, self.mar_units) for network in networks),
-            start=torch.zeros((), device=self.device),
-        )
+    def _alrnns(self) -> list[ALRNN]:
+        return [self.network.encoder, self.network.decoder]
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Compute the cross-entropy of each step.
@@ -184,7 +161,7 @@ class ALRNNSeq2Seq(SequenceModule):
             batch: Batch with the targets.
 
         Returns:
-            The loss of each step, and its weight in the mean, both of shape ``(batch, T_out)``.
+            Loss of each step and its weight in the mean, both of shape ``(batch, T_out)``.
         """
         targets, end = batch.targets, self.network.end
         loss = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
@@ -204,7 +181,7 @@ class ALRNNSeq2Seq(SequenceModule):
         forcing = self.teacher_forcing_at(self.current_epoch) if stage == "train" else 0.0
         output = self.network(batch.inputs, batch.lengths, batch.targets, teacher_forcing=forcing)
         elements, weight = self.task_loss(output.outputs, batch)
-        losses = self._losses(stage, elements, weight)
+        losses = self._losses(elements, weight)
         steps = output.lengths
         if not self.truncate_to_target:  # the decoder stops at its own <end>
             steps = torch.minimum(steps, steps_to_end(output.tokens, self.network.end))
@@ -228,17 +205,16 @@ class ALRNNSeq2Seq(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Update and log the metrics."""
-        metrics, whole = self._metrics(stage), weight.sum()
-        for name, value in losses.items():
-            metrics[name].update(value, whole)
+        """Log the metrics; return whether each sequence is correct and its length, −1 if it does not count."""
+        self._update_losses(stage, losses, weight)
         counted = weight > 0
         right = (tokens == batch.targets) & valid_steps(steps, tokens.shape[1])
         correct, scored = (right | ~counted).all(dim=1), counted.any(dim=1)
         if stage != "train":
-            for name, of, among in (("token", right, counted), ("sequence", correct, scored)):
-                total = among.sum()
-                metrics[f"{name}_accuracy"].update((of & among).sum() / total.clamp(min=1), total)
+            metrics = self._metrics(stage)
+            for name, hits, counts in (("token", right, counted), ("sequence", correct, scored)):
+                total = counts.sum()
+                metrics[f"{name}_accuracy"].update((hits & counts).sum() / total.clamp(min=1), total)
         self._log_metrics(stage, len(batch.inputs))
         length = (batch.targets != self.network.end).cumprod(dim=1).sum(dim=1)
         return correct, torch.where(scored, length, -1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from inspect import signature
-from typing import Any, Literal, NamedTuple, get_args
+from pkgutil import resolve_name
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,18 +14,18 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
+from lightning_alrnn.errors import check_at_least, check_choice, check_tensor
 from lightning_alrnn.metrics.constant import ConstantMSE, MaskedMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.trials import TrialAccuracy
-from lightning_alrnn.modules.base import SequenceModule, check_is_batch, check_regularization
+from lightning_alrnn.modules.base import SequenceModule, check_is_batch
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
-from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 
+Core: TypeAlias = str | Callable[[int, int], nn.Module] | nn.Module
 InputMatrix = Literal["learned", "identity"]
-
 
 _ALRNN_NAMES = ("ALRNN", "lightning_alrnn.ALRNN", "lightning_alrnn.nn.ALRNN", "lightning_alrnn.nn.alrnn.ALRNN")
 
@@ -34,12 +34,11 @@ class SequencePrediction(NamedTuple):
     """Output of :class:`ALRNNModule` for a batch.
 
     Attributes:
-        outputs: Outputs (class scores or values), shape ``(batch, outputs)`` at the last step of each sequence or
-            ``(batch, time, outputs)`` at every step.
+        outputs: Class scores or values, shape ``(batch, outputs)`` at the last step of each sequence or ``(batch, time,
+            outputs)`` at every step.
         states: States z_1 … z_T, shape ``(batch, time, M)``; zero after the end of a sequence.
         lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
-        classes: Most likely class, int64 of the shape of ``outputs`` without its last dimension; ``None`` for a
-            regression.
+        classes: Most likely classes, int64 of the shape of ``outputs`` without its last dimension, or ``None``.
     """
 
     outputs: Tensor
@@ -52,7 +51,8 @@ class ALRNNModule(SequenceModule):
     r"""Encoder, recurrent core and linear readout, trained on a sequence task.
 
     The loss is the cross-entropy or the mean squared error. With an :class:`ALRNN` as core, the manifold-attractor
-    regularisation (MAR) τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] is added.
+    regularisation τ · Σ_{i<M_reg} [(A_ii + W_ii − 1)² + Σ_{j≠i} W_ij² + h_i²] is added. See Brenner & Koppe, TMLR 2026
+    (arXiv:2506.07919).
 
     The module logs ``train/loss``, ``train/task_loss`` and ``train/regularization`` as exact means over an epoch and
     all processes, and the same keys with ``val/`` and ``test/``. Validation and test also log (here with ``val/``):
@@ -60,12 +60,8 @@ class ALRNNModule(SequenceModule):
     - ``val/accuracy``: share of correct predictions (classification), or of correct trials by the ``criterion``
       (regression);
     - ``val/accuracy/<group>``: the same for each of ``group_names``; NaN for a group without a trial;
-    - ``val/sequence_accuracy``: share of sequences that are correct at every counted step (classification at every
-      step);
+    - ``val/sequence_accuracy``: share of sequences that are correct at every step (classification at every step);
     - ``val/mse``: mean squared error (regression), and ``val/constant_mse``, the error of the best constant prediction.
-
-    For callbacks, a step returns a dict with ``"loss"``, ``"states"`` and ``"lengths"``. It also has ``"group"`` if the
-    batch has groups, and ``"targets"``, the classes, for a classification at the last step.
 
     Unless the Trainer has a ``ModelCheckpoint``, the weights of the best epoch (lowest ``val/task_loss``) and of the
     last epoch (``last.ckpt``) are saved.
@@ -75,27 +71,22 @@ class ALRNNModule(SequenceModule):
         output_size: Number of outputs or classes.
         hidden_size: Number M of units.
         nonlinear_units: Number P of rectified units (0 ≤ P ≤ M), for an ``ALRNN`` core only.
-        core: Recurrent layer: "ALRNN"; "RNN", "GRU" or "LSTM" for the layers of torch; the path of a class such as
-            "torch.nn.GRU"; a callable ``core(input_size, hidden_size)``; or a module. It must be batch-first and return
-            ``(states, …)``. A checkpoint stores names and classes only; pass other callables and modules to
-            ``load_from_checkpoint`` again.
-        encoder: Module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``. Its
-            attribute ``output_size``, ``out_features`` or ``embedding_dim`` is its width. If its ``forward`` takes
-            ``lengths``, it gets them, so that padded steps do not affect valid ones. An encoder that changes the number
-            of steps needs a method ``output_lengths(lengths)``.
-        input_matrix: Input weights C of the ALRNN: "learned", or "identity", which adds the inputs of the core directly
-            to the units; their width must then be M. Other cores have their own input weights.
+        core: Recurrent layer: "ALRNN", "RNN", "GRU" or "LSTM"; the path of a class such as "torch.nn.GRU"; a callable
+            ``core(input_size, hidden_size)``; or a module. It must be batch-first and return ``(states, …)``. Pass
+            callables and modules to ``load_from_checkpoint`` again.
+        encoder: Module between the inputs and the core, such as :class:`ImageEncoder` or ``torch.nn.Embedding``, with
+            its width as attribute ``output_size``, ``out_features`` or ``embedding_dim``. If its ``forward`` takes
+            ``lengths``, it gets them. If it changes the number of steps, it needs a method ``output_lengths(lengths)``.
+        input_matrix: Input weights C of the ALRNN: "learned", or "identity" to add inputs of width M to the units.
         objective: Kind of task, "classification" or "regression".
-        target_step: Steps whose output counts: "last" (the last step of each sequence) or "every" (weighted by the mask
-            of the batch).
-        criterion: Name of the rule by which a trial of a regression is correct at its last step, one of
-            :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy in a regression.
-        group_names: Names of the groups in ``SequenceBatch.group``, for their accuracies; ``None`` for no groups.
+        target_step: Steps whose output counts, "last" or "every" (weighted by the mask of the batch).
+        criterion: Rule by which the last step of a regression is correct, a name in
+            :data:`lightning_alrnn.metrics.CRITERIA`; ``None`` for no accuracy.
+        group_names: Names of the groups in ``SequenceBatch.group``; ``None`` for no groups.
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units that are regularised; ``None`` for M/2.
         optimizer: Function that makes the optimizer from the parameters.
-        lr_scheduler: Function that makes the scheduler from the optimizer. The scheduler steps once per epoch; a
-            ``ReduceLROnPlateau`` monitors ``val/task_loss``.
+        lr_scheduler: Function that makes the scheduler. It steps once per epoch, on plateaus of ``val/task_loss``.
         **options: Options of an ``ALRNN`` core, see :class:`ALRNN`.
 
     Raises:
@@ -106,9 +97,6 @@ class ALRNNModule(SequenceModule):
         >>> model = ALRNNModule(input_size=2, output_size=1, objective="regression", nonlinear_units=5)
         >>> model(torch.randn(4, 10, 2)).outputs.shape
         torch.Size([4, 1])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
     """
 
     def __init__(
@@ -117,7 +105,7 @@ class ALRNNModule(SequenceModule):
         output_size: int,
         hidden_size: int = 50,
         nonlinear_units: int = 5,
-        core: str | Callable[[int, int], nn.Module] | nn.Module = "ALRNN",
+        core: Core = "ALRNN",
         encoder: nn.Module | None = None,
         input_matrix: InputMatrix = "learned",
         objective: Objective = "classification",
@@ -132,18 +120,11 @@ class ALRNNModule(SequenceModule):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         options = self._complete(options)
-        if output_size < (2 if objective == "classification" else 1):
-            raise ValueError(
-                f"output_size must be at least {'2 (classes)' if objective == 'classification' else 1}, "
-                f"got {output_size}"
-            )
-        for name, value, choices in (
-            ("objective", objective, Objective),
-            ("target_step", target_step, TargetStep),
-            ("input_matrix", input_matrix, InputMatrix),
-        ):
-            if value not in get_args(choices):
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+        least, name = (2, "output_size (classes)") if objective == "classification" else (1, "output_size")
+        check_at_least(least, **{name: output_size})
+        check_choice("objective", objective, Objective)
+        check_choice("target_step", target_step, TargetStep)
+        check_choice("input_matrix", input_matrix, InputMatrix)
         if criterion is not None:
             find_criterion(criterion)
             if objective == "classification":
@@ -151,15 +132,12 @@ class ALRNNModule(SequenceModule):
                     f"criterion={criterion!r} is for regression, got objective='classification': remove criterion, "
                     "because a class is correct or wrong without one"
                 )
-        check_regularization(mar_strength, mar_units, hidden_size)
-
+        self._set_regularization(mar_strength, mar_units, hidden_size)
         self.objective = objective
         self.target_step = target_step
         self.criterion = criterion
         group_names = None if group_names is None else [str(name) for name in group_names]  # plain, for checkpoints
         self.group_names = group_names
-        self.mar_strength = mar_strength
-        self.mar_units = hidden_size // 2 if mar_units is None else mar_units
 
         core = _name_of(core)
         self.encoder = encoder
@@ -168,12 +146,8 @@ class ALRNNModule(SequenceModule):
         if input_matrix == "identity":
             _check_identity(core, encoder, width, hidden_size)
         if core == "ALRNN":
-            self.core: nn.Module = ALRNN(
-                None if input_matrix == "identity" else width,
-                hidden_size,
-                nonlinear_units,
-                **options,
-            )
+            input_width = None if input_matrix == "identity" else width
+            self.core: nn.Module = ALRNN(input_width, hidden_size, nonlinear_units, **options)
         else:
             self.core = build_core(core, width, hidden_size)
         self.readout = LinearReadout(hidden_size, output_size)
@@ -198,8 +172,7 @@ class ALRNNModule(SequenceModule):
             output_size: Number of outputs or classes.
 
         Returns:
-            Metrics by key, without the stage. They are updated with the outputs and targets that count. If there is a
-            target at every step, other metrics than those of the package make the CPU wait for the device.
+            Metrics by key, without the stage. They are updated with the outputs and targets that count.
         """
         if self.objective == "classification":
             return {}
@@ -210,15 +183,10 @@ class ALRNNModule(SequenceModule):
 
         Args:
             inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
-            Prediction, with the states and lengths after the encoder, which may have fewer steps.
-
-        Raises:
-            ValueError: If the encoder changes the number of steps and there is a target at every step, or if it lacks
-                ``output_lengths``.
+            Prediction, with the states and lengths after the encoder.
         """
         encoded, lengths = self.encode(inputs, lengths)
         if isinstance(self.core, ALRNN):
@@ -241,15 +209,14 @@ class ALRNNModule(SequenceModule):
 
         Args:
             inputs: Inputs, shape ``(batch, time, K)``, or the inputs of the encoder.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
-            Inputs of the core, shape ``(batch, steps, width)``, and their lengths. Without an encoder, these are the
-            arguments.
+            Inputs of the core, shape ``(batch, steps, width)``, and their lengths.
 
         Raises:
-            ValueError: If the encoder does not fit, see :meth:`forward`.
+            ValueError: If the encoder changes the number of steps and there is a target at every step, or if it lacks
+                ``output_lengths``.
         """
         if self.encoder is None:
             return inputs, lengths
@@ -275,7 +242,7 @@ class ALRNNModule(SequenceModule):
         """Compute the outputs from the states at the steps of ``target_step``.
 
         Args:
-            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            states: States, shape ``(batch, time, M)``.
             last: State at the last step of each sequence, shape ``(batch, M)``.
 
         Returns:
@@ -292,9 +259,7 @@ class ALRNNModule(SequenceModule):
             batch: Batch with the targets.
 
         Returns:
-            The loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same
-            shape. If the mask has a weight for each output, the loss of a step is the weighted mean over its outputs,
-            and its weight is the mean of their weights.
+            Loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean, of the same shape.
         """
         mask = batch.mask if self.target_step == "every" else None
         if self.objective == "classification":
@@ -303,6 +268,7 @@ class ALRNNModule(SequenceModule):
         else:
             loss = (outputs - batch.targets).square()
             if mask is not None and mask.ndim == 3:
+                # the weighted mean over the outputs of a step, whose weight is the mean of their weights
                 total = mask.sum(dim=-1, keepdim=True)
                 loss = (loss * mask / torch.where(total > 0, total, 1.0)).sum(dim=-1)
                 mask = mask.mean(dim=-1)
@@ -314,10 +280,7 @@ class ALRNNModule(SequenceModule):
         return loss, weight if mask is None else weight * mask
 
     def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Count the correct predictions and all counted predictions of each sequence.
-
-        In a classification, the predictions at all steps with a weight count. In a regression, only the last step
-        counts, and the criterion decides whether it is correct.
+        """Count the correct and all predictions of each sequence: those with a weight, or the last one for a criterion.
 
         Args:
             outputs: Outputs, shape ``(batch, outputs)`` or ``(batch, time, outputs)``.
@@ -325,7 +288,7 @@ class ALRNNModule(SequenceModule):
             weight: Weights that :meth:`task_loss` returns, shape ``(batch,)`` or ``(batch, time)``.
 
         Returns:
-            Numbers of correct and of counted predictions, two int64 tensors of shape ``(batch,)``.
+            Numbers of correct and of all predictions, two int64 tensors of shape ``(batch,)``.
         """
         if self.criterion is None:
             counted = (weight > 0).view(len(outputs), -1)
@@ -338,27 +301,14 @@ class ALRNNModule(SequenceModule):
         correct = find_criterion(self.criterion)(outputs, targets).long()
         return correct, torch.ones_like(correct)
 
-    def regularization(self) -> Tensor:
-        """Return τ times the manifold-attractor penalty, a scalar; 0 if the core is not an ALRNN."""
-        if isinstance(self.core, ALRNN) and self.mar_strength > 0:
-            return self.mar_strength * manifold_attractor_penalty(self.core, self.mar_units)
-        return torch.zeros((), device=self.device)
-
-    def predict_step(self, batch: SequenceBatch, batch_idx: int) -> SequencePrediction:
-        return self(batch.inputs, batch.lengths)  # type: ignore[no-any-return]
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_trials("val")
-        super().on_validation_epoch_end()
-
-    def on_test_epoch_end(self) -> None:
-        self._log_trials("test")
+    def _epoch_metrics(self, stage: Split) -> list[Metric]:
+        return [self._trials(stage)] if self.judges_trials else []
 
     def _step(self, stage: Split, batch: SequenceBatch) -> dict[str, Tensor]:
         _check_batch(batch, self.objective, self.target_step, self.readout.out_features)
         prediction = self(batch.inputs, batch.lengths)
         elements, weight = self.task_loss(prediction.outputs, batch)
-        losses = self._losses(stage, elements, weight)
+        losses = self._losses(elements, weight)
         self._log(stage, batch, prediction, losses, weight)
         return self.step_output(batch, prediction, losses["loss"])
 
@@ -371,7 +321,7 @@ class ALRNNModule(SequenceModule):
             loss: Loss of the batch, a scalar.
 
         Returns:
-            The loss and the values for the callbacks, by name.
+            Loss, states, lengths, and groups and classes if there are any, by name.
         """
         output = {"loss": loss, "states": prediction.states.detach(), "lengths": prediction.lengths}
         if batch.group is not None:
@@ -389,9 +339,7 @@ class ALRNNModule(SequenceModule):
         losses: dict[str, Tensor],
         weight: Tensor,
     ) -> None:
-        metrics, total = self._metrics(stage), weight.sum()
-        for name, value in losses.items():
-            metrics[name].update(value.detach(), total)
+        self._update_losses(stage, losses, weight)
         if stage != "train":
             self.update_scores(stage, batch, prediction, weight)
         self._log_metrics(stage, len(batch.inputs))
@@ -440,32 +388,21 @@ class ALRNNModule(SequenceModule):
         """Whether predictions are counted as correct or wrong, see :meth:`count_right`."""
         return self.objective == "classification" or self.criterion is not None
 
-    def _log_trials(self, stage: Split) -> None:
-        if not self.judges_trials:
-            return
-        accuracy = self._trials(stage)
-        for name, value in accuracy.compute().items():
-            if name not in self._metrics(stage):  # a subclass may have a metric of that name
-                # equal on all processes already; sync_dist makes the keys known to every one of them
-                self.log(f"{stage}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
-        accuracy.reset()
-
     def _trials(self, stage: Split) -> TrialAccuracy:
         return self.val_trials if stage == "val" else self.test_trials
 
 
-def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_size: int, hidden_size: int) -> nn.Module:
-    """A recurrent layer from a name (RNN, GRU, LSTM, the path of a class), a callable or a module."""
+def build_core(core: Core, input_size: int, hidden_size: int) -> nn.Module:
+    """Make a recurrent layer from a name, the path of a class, a callable or a module."""
     if isinstance(core, nn.Module):
         if isinstance(core, nn.RNNBase) and not core.batch_first:
             raise ValueError(f"core must be batch-first, got {core}: build it with batch_first=True")
         return core
     factory: Any = core
     if isinstance(core, str):
-        path, _, name = core.rpartition(".")
         try:
-            factory = getattr(importlib.import_module(path or "torch.nn"), name)
-        except (ImportError, AttributeError) as error:
+            factory = resolve_name(core if "." in core else f"torch.nn.{core}")
+        except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
                 "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', "
                 f"got {core!r}"
@@ -478,10 +415,8 @@ def build_core(core: str | Callable[[int, int], nn.Module] | nn.Module, input_si
     return built
 
 
-def _name_of(
-    core: str | Callable[[int, int], nn.Module] | nn.Module,
-) -> str | Callable[[int, int], nn.Module] | nn.Module:
-    """The name of a core that has one by which it can be found again."""
+def _name_of(core: Core) -> Core:
+    """Return the path of a class that can be imported by it, "ALRNN" for that class, and other cores as they are."""
     if isinstance(core, type) and "<locals>" not in core.__qualname__:
         core = f"{core.__module__}.{core.__qualname__}"
     if isinstance(core, str) and core in _ALRNN_NAMES:
@@ -501,7 +436,7 @@ def _output_width(encoder: nn.Module) -> int:
 
 
 def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_size: int) -> None:
-    """Raise ``ValueError`` unless the inputs of the core can be added to its units as they are."""
+    """Raise ``ValueError`` unless the inputs of the core can be added to its units directly."""
     if core != "ALRNN":
         raise ValueError(
             f"input_matrix='identity' is for core='ALRNN', got core={core!r}, which has its own input weights: set "
@@ -517,13 +452,8 @@ def _check_identity(core: object, encoder: nn.Module | None, width: int, hidden_
 
 def _check_batch(batch: SequenceBatch, objective: str, target_step: str, outputs: int) -> None:
     check_is_batch(batch)
-    shape: tuple[int, ...] = tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
-    integers = not batch.targets.is_floating_point()
+    kind, shape = "int64 classes", tuple(batch.inputs.shape[: 1 if target_step == "last" else 2])
     if objective == "regression":
-        shape = (*shape, outputs)
-    if tuple(batch.targets.shape) != shape or integers != (objective == "classification"):
-        kind = "int64 classes" if objective == "classification" else "float values"
-        raise ValueError(
-            f"targets for {objective} at {target_step} step must be {kind} of shape {shape}, "
-            f"got {batch.targets.dtype} of shape {tuple(batch.targets.shape)}"
-        )
+        kind, shape = "float values", (*shape, outputs)
+    name = f"targets for {objective} at {target_step} step"
+    check_tensor(name, batch.targets, kind, shape, objective == "regression")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import debug_unwrap
 from torch.nn import functional
 
+from lightning_alrnn.errors import check_at_least, check_choice
 from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.scan import Backend, ScanOutput, check_backend, run_recurrence
 
@@ -40,16 +41,15 @@ class ALRNN(nn.Module):
         self_connections: Units with an entry in A: "nonlinear" (the P nonlinear units) or "all" (all M units).
         init: Initialisation. "gaussian" draws A, W and h from 0.01·N(0,1). "positive_definite" sets A to the diagonal
             of a random positive definite matrix with spectral radius 1, draws W from 0.01·N(0,1) and sets h=0.
-            "near_identity" gives every unit a self-coupling a (``initial_coupling``), adds W from (1−a)·N(0,1)/√M and
-            sets h=0, so the eigenvalues are within about 1−a of a. In the last two, a unit without an entry in A has
-            the value on the diagonal of W. C is always drawn from 0.1·N(0,1).
-        initial_state: Initial state of a sequence: "zeros", "learned" (a parameter ``z0``) or "uniform" (random for
-            each sequence in training, zeros in evaluation).
+            "near_identity" gives every unit the self-coupling a (``initial_coupling``), adds W from (1−a)·N(0,1)/√M
+            and sets h=0. In the last two, a unit without an entry in A has the value on the diagonal of W. C is always
+            drawn from 0.1·N(0,1).
+        initial_state: Initial state of a sequence: "zeros", "learned" (a parameter ``z0``) or "uniform" (random in
+            training, zeros in evaluation).
         backend: Implementation of the recurrence, see :mod:`lightning_alrnn.nn.scan`.
-        initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r). ``None`` uses
-            r = 1/√batch, like the reference code.
+        initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r); ``None`` for 1/√batch.
         initial_coupling: Self-coupling a of ``init="near_identity"``, 0 ≤ a ≤ 1. A unit starts with a memory of about
-            1/(1−a) steps: 10 for 0.9, and 50 for 0.98, which suits sequences of hundreds of steps.
+            1/(1−a) steps: 10 steps for 0.9, and 50 steps for 0.98.
 
     Attributes:
         A: Diagonal of A, shape ``(P,)`` or ``(M,)``.
@@ -65,12 +65,9 @@ class ALRNN(nn.Module):
         >>> states, last = rnn(torch.randn(4, 10, 2))
         >>> states.shape, last.shape
         (torch.Size([4, 10, 8]), torch.Size([4, 8]))
-        >>> rnn.regime(states).shape
-        torch.Size([4, 10, 3])
 
     Reference:
-        Brenner & Koppe, "Uncovering the Computational Roles of Nonlinearity in Sequence Modeling Using Almost-Linear
-        RNNs", TMLR 2026 (arXiv:2506.07919); Brenner, Hemmer, Monfared & Durstewitz, NeurIPS 2024 (arXiv:2410.14240).
+        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); Brenner et al., NeurIPS 2024 (arXiv:2410.14240).
     """
 
     P: Tensor
@@ -93,17 +90,16 @@ class ALRNN(nn.Module):
         initial_coupling: float = 0.9,
     ) -> None:
         super().__init__()
-        if hidden_size < 1:
-            raise ValueError(f"hidden_size (M) must be at least 1, got {hidden_size}")
+        check_at_least(1, **{"hidden_size (M)": hidden_size})
         if input_size is not None and input_size < 1:
             raise ValueError(f"input_size (K) must be at least 1, or None to add the inputs directly, got {input_size}")
         if not 0 <= nonlinear_units <= hidden_size:
             raise ValueError(
                 f"nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), got {nonlinear_units}"
             )
-        _check_choice("self_connections", self_connections, ("nonlinear", "all"))
-        _check_choice("init", init, ("gaussian", "positive_definite", "near_identity"))
-        _check_choice("initial_state", initial_state, ("zeros", "learned", "uniform"))
+        check_choice("self_connections", self_connections, SelfConnections)
+        check_choice("init", init, Init)
+        check_choice("initial_state", initial_state, InitialState)
         if initial_radius is not None and not initial_radius > 0:
             raise ValueError(f"initial_radius must be positive, got {initial_radius}")
         if not 0 <= initial_coupling <= 1:
@@ -135,19 +131,19 @@ class ALRNN(nn.Module):
         return self._nonlinear_units
 
     def _refill(self) -> None:
-        """Make P, a tensor so that torch.func can stack networks that differ in it; it is no part of checkpoints."""
+        """Make P a tensor, so that torch.func can stack networks that differ in it. Checkpoints do not hold it."""
         self.P = torch.tensor(self._nonlinear_units, device=self.W.device)
         self._own_P = (self.P,)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ALRNN:
-        # to another device or dtype; memory without values, as of to_empty, would not hold P
+        # to_empty would leave P without a value
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._refill()
         return self
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self._refill()  # with assign=True the weights may have come to another device
+        self._refill()  # with assign=True the weights may be on another device
 
     @property
     def linear_units(self) -> int:
@@ -156,7 +152,7 @@ class ALRNN(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all parameters again, with the initialisation ``init``."""
+        """Draw all parameters again as ``init`` says."""
         size = self.hidden_size
         if self.init == "gaussian":
             nn.init.normal_(self.W, std=0.01)
@@ -173,27 +169,25 @@ class ALRNN(nn.Module):
                 factor = torch.randn(size, size)
                 matrix = factor.T @ factor / size + torch.eye(size)
                 diagonal = matrix.diagonal() / torch.linalg.eigvalsh(matrix)[-1]
-            without = size - self.A.numel()  # units whose self-coupling can only stand in W
-            self.A.copy_(diagonal[without:])
-            self.W.diagonal()[:without] += diagonal[:without].to(self.W)
+            only_in_W = size - self.A.numel()  # number of units without an entry in A
+            self.A.copy_(diagonal[only_in_W:])
+            self.W.diagonal()[:only_in_W] += diagonal[:only_in_W].to(self.W)
         if self.C is not None:
             nn.init.normal_(self.C, std=0.1)
         if self.z0 is not None:
             nn.init.zeros_(self.z0)
 
     def recurrence(self) -> Recurrence:
-        """Return the parameters as one value, in which A has an entry for every unit: 0 without a self-connection."""
-        A: Tensor = self.A
+        """Return the parameters as one value, in which A has an entry for every unit."""
         single = self.P is self._own_P[0]
-        size = self.hidden_size
-        if A.shape[-1] < size:
-            A = functional.pad(A, (size - A.shape[-1], 0))
-        P: int | Tensor = self.P
-        if single and A.device.type != "cpu":
-            P = self.nonlinear_units  # the layout for cuDNN depends on P, and to read a tensor would halt the device
+        A: Tensor = self.A
+        if A.shape[-1] < self.hidden_size:
+            A = functional.pad(A, (self.hidden_size - A.shape[-1], 0))
+        # the layout for cuDNN depends on P, and reading a tensor would halt the device
+        P = self.nonlinear_units if single and A.device.type != "cpu" else self.P
         recurrence = Recurrence(A, self.W, self.C, self.h, P)
         if not single and self.self_connections == "nonlinear":
-            # in a stack of networks that differ in P, A is as wide as of the widest: see stack_networks
+            # in a stack of networks that differ in P, A has M entries: see stack_networks
             recurrence = recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
         return recurrence
 
@@ -208,18 +202,14 @@ class ALRNN(nn.Module):
 
         Args:
             inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` is ``None``.
-            state: Initial state z_0, shape ``(batch, M)``. The ``last`` of an earlier call continues its sequences.
-                ``None`` uses ``initial_state``.
-            lengths: Number of valid steps of each sequence (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps
-                are valid.
+            state: Initial state z_0, shape ``(batch, M)``; ``None`` for ``initial_state``.
+            lengths: Number of valid steps (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
-            ``states`` of shape ``(batch, time, M)``, zero after the end of a sequence, and ``last`` of shape
-            ``(batch, M)``, the state at the last step of each sequence.
+            The states, zero after the end of a sequence, and the state at the last step of each sequence.
 
         Raises:
-            ValueError: If a shape does not fit or a length is not within 1 … T. Lengths on an accelerator are not
-                checked, because this would make it wait.
+            ValueError: If a shape does not fit, or a length on the CPU is not within 1 … T.
             TypeError: If inputs and parameters differ in dtype.
         """
         self.check_inputs(inputs, state, lengths)
@@ -229,7 +219,7 @@ class ALRNN(nn.Module):
             if state is None:
                 state = self.start(inputs.shape[0])
             if _can_look_at(lengths) and bool((debug_unwrap(lengths) == inputs.shape[1]).all()):
-                lengths = None  # nothing is padded: the plain recurrence does
+                lengths = None  # nothing is padded
             output = run_recurrence(recurrence, inputs.to(dtype), state.to(dtype), lengths, self.backend)
             return ScanOutput(output.states.to(self.W.dtype), output.last.to(self.W.dtype))
 
@@ -237,11 +227,11 @@ class ALRNN(nn.Module):
         """Compute one step of the recurrence.
 
         Args:
-            z: States z, shape ``(…, M)``.
-            s: Inputs s, shape ``(…, K)``, or ``(…, M)`` if ``input_size`` is ``None``. ``None`` for no input.
+            z: States, shape ``(…, M)``.
+            s: Inputs, shape ``(…, K)``, or ``(…, M)`` if ``input_size`` is ``None``; ``None`` for no input.
 
         Returns:
-            The next states, shape ``(…, M)``.
+            Next states, shape ``(…, M)``.
         """
         return self.recurrence().step(z, s)
 
@@ -249,7 +239,7 @@ class ALRNN(nn.Module):
         """Return the linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: States z, shape ``(…, M)``.
+            z: States, shape ``(…, M)``.
 
         Returns:
             Tensor, bool of shape ``(…, P)``; entry i belongs to unit M−P+i.
@@ -279,7 +269,7 @@ class ALRNN(nn.Module):
         """Return the Jacobian ∂z'/∂z of one step, which is the matrix of the regime of ``z``.
 
         Args:
-            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
+            z: States, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -294,7 +284,7 @@ class ALRNN(nn.Module):
         )
 
     def start(self, batch: int) -> Tensor:
-        """z_0 of a number of sequences, as ``initial_state`` says.
+        """Return initial states as ``initial_state`` says.
 
         Args:
             batch: Number of sequences.
@@ -322,18 +312,15 @@ class ALRNN(nn.Module):
             ValueError: If a shape does not fit or a length is out of range.
             TypeError: If inputs and parameters differ in dtype.
         """
-        width = self.hidden_size if self.input_size is None else self.input_size
         name = "hidden_size" if self.input_size is None else "input_size"
+        width = getattr(self, name)
         if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:
             raise ValueError(
                 f"inputs must have shape (batch, time, {name}={width}) with at least one step, "
                 f"got {tuple(inputs.shape)}"
             )
-        # float16 and bfloat16 come from autocast and are raised to float32
-        if inputs.dtype not in (self.W.dtype, torch.float16, torch.bfloat16) and self.W.dtype not in (
-            torch.float16,
-            torch.bfloat16,
-        ):
+        half = (torch.float16, torch.bfloat16)  # of autocast, or of the parameters: raised to float32
+        if inputs.dtype not in (self.W.dtype, *half) and self.W.dtype not in half:
             raise TypeError(
                 f"inputs must have the dtype of the parameters, {self.W.dtype}, got {inputs.dtype}: "
                 f"convert one of them, as in inputs.to({self.W.dtype}) or rnn.to({inputs.dtype})"
@@ -348,14 +335,14 @@ class ALRNN(nn.Module):
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast, for the recurrence; one that does nothing where there is no autocast."""
+    """Return a context without autocast, in which the recurrence runs."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
-    """Raise unless lengths are whole numbers from 1 to ``time``, shape ``(batch,)``; read on the CPU only."""
+    """Raise ``ValueError`` unless lengths are integers of shape ``(batch,)`` and, on the CPU, from 1 to ``time``."""
     if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
             f"lengths must be int64 of shape (batch,) = {(batch,)}, got {lengths.dtype} of shape {tuple(lengths.shape)}"
@@ -372,10 +359,5 @@ def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
 
 
 def _can_look_at(lengths: Tensor | None) -> TypeGuard[Tensor]:
-    """Whether the values can be looked at without halting an accelerator or breaking a graph that is compiled."""
+    """Whether values can be read without halting an accelerator or breaking a compiled graph."""
     return lengths is not None and lengths.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.errors import check_at_least
 
 _SMOOTHING = 15
 _SMOOTHING_SD = 2.0  # bins
@@ -17,17 +18,12 @@ _KERNEL = 7
 class TextEncoder(nn.Module):
     r"""Encode each word: embedding – Linear(→128) – ReLU – Linear – ReLU – Linear(→M).
 
-    Each step is encoded independently. If ``output_size`` is the number of units, the output can be added to the units
-    directly (``ALRNNModule(input_matrix="identity")``), as in the paper.
+    In Brenner & Koppe (TMLR 2026), the output is added to the units (``ALRNNModule(input_matrix="identity")``).
 
     Args:
-        vocab_size: Number of different tokens, for a learned embedding; ``None`` for inputs that are vectors, such as
-            pretrained word vectors.
+        vocab_size: Number of different tokens, for a learned embedding; ``None`` for inputs that are vectors.
         embedding_size: Width of the embedding or of the vectors.
         hidden_size: Width of both hidden layers.
-        output_size: Number M of output channels.
-
-    Attributes:
         output_size: Number M of output channels.
 
     Raises:
@@ -38,9 +34,6 @@ class TextEncoder(nn.Module):
         torch.Size([4, 128, 100])
         >>> TextEncoder(vocab_size=None, embedding_size=50)(torch.randn(4, 128, 50)).shape
         torch.Size([4, 128, 100])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), IMDb.
     """
 
     def __init__(
@@ -51,10 +44,9 @@ class TextEncoder(nn.Module):
         output_size: int = 100,
     ) -> None:
         super().__init__()
-        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "output_size": output_size}
-        for name, size in (sizes if vocab_size is None else {"vocab_size": vocab_size, **sizes}).items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        if vocab_size is not None:
+            check_at_least(1, vocab_size=vocab_size)
+        check_at_least(1, embedding_size=embedding_size, hidden_size=hidden_size, output_size=output_size)
         self.vocab_size = vocab_size
         self.embedding_size = embedding_size
         self.output_size = output_size
@@ -71,32 +63,30 @@ class TextEncoder(nn.Module):
         """Encode a batch.
 
         Args:
-            inputs: Tokens, int64 of shape ``(batch, time)``, or vectors of shape ``(batch, time, embedding_size)`` if
-                ``vocab_size`` is ``None``.
+            inputs: Tokens, int64 of shape ``(batch, time)``, or vectors, shape ``(batch, time, embedding_size)``.
 
         Returns:
             Tensor of shape ``(batch, time, M)``.
 
         Raises:
-            ValueError: If the inputs are vectors instead of tokens or vice versa, or a token is not within
-                0 … ``vocab_size`` − 1. Tokens on an accelerator are not checked, because this would make it wait.
+            ValueError: If the shape or the dtype does not fit, or a token on the CPU is out of range.
         """
-        if self.embedding is None:
-            if inputs.ndim != 3 or inputs.shape[2] != self.embedding_size or not inputs.is_floating_point():
-                raise ValueError(
-                    f"TextEncoder with vocab_size=None takes vectors, float of shape (batch, time, "
-                    f"{self.embedding_size}), got {inputs.dtype} of shape {tuple(inputs.shape)}: set embedding_size to "
-                    "the width of the vectors, or vocab_size to the number of tokens"
-                )
-            vectors = inputs
-        else:
-            if inputs.ndim != 2 or inputs.is_floating_point():
-                raise ValueError(
-                    f"TextEncoder with vocab_size={self.vocab_size} takes tokens, int64 of shape (batch, time), got "
-                    f"{inputs.dtype} of shape {tuple(inputs.shape)}: for vectors set vocab_size=None (null in YAML)"
-                )
-            looked_at = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
-            if looked_at and bool(((inputs < 0) | (inputs >= self.embedding.num_embeddings)).any()):
+        takes_tokens = self.embedding is not None
+        fits = inputs.ndim == 2 if takes_tokens else inputs.ndim == 3 and inputs.shape[2] == self.embedding_size
+        if not fits or inputs.is_floating_point() == takes_tokens:
+            expected = "tokens, int64 of shape (batch, time)"
+            advice = "for vectors set vocab_size=None (null in YAML)"
+            if not takes_tokens:
+                expected = f"vectors, float of shape (batch, time, {self.embedding_size})"
+                advice = "set embedding_size to the width of the vectors, or vocab_size to the number of tokens"
+            raise ValueError(
+                f"TextEncoder with vocab_size={self.vocab_size} takes {expected}, got {inputs.dtype} of shape "
+                f"{tuple(inputs.shape)}: {advice}"
+            )
+        vectors = inputs
+        if self.embedding is not None:
+            readable = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
+            if readable and bool(((inputs < 0) | (inputs >= self.embedding.num_embeddings)).any()):
                 raise ValueError(
                     f"TextEncoder with vocab_size={self.vocab_size} takes tokens from 0 to "
                     f"{self.embedding.num_embeddings - 1}, got {int(inputs.min())} to {int(inputs.max())}: set "
@@ -110,19 +100,13 @@ class TextEncoder(nn.Module):
 class ImageEncoder(nn.Module):
     r"""Encode the pixels of an image by convolutions over time; each max-pooling halves the number of steps.
 
-    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3). The convolutions are padded to
-    keep the number of steps. ``pools=2`` adds a MaxPool(2) before the last convolution. An odd last step is pooled
-    alone, so T steps become ⌈T/2⌉.
-
-    With ``lengths``, the padded steps do not affect the valid ones: they are set to zero before each convolution and
-    each max-pooling.
+    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3). ``pools=2`` adds a MaxPool(2)
+    before the last convolution. T steps become ⌈T/2⌉ at each max-pooling. With ``lengths``, padded steps do not affect
+    the valid ones. See Brenner & Koppe (TMLR 2026).
 
     Args:
         output_size: Number M of output channels.
         pools: Number of max-poolings, 1 (T=784 becomes 392) or 2 (196).
-
-    Attributes:
-        output_size: Number M of output channels.
 
     Raises:
         ValueError: If ``output_size`` is less than 1 or ``pools`` is neither 1 nor 2.
@@ -133,15 +117,11 @@ class ImageEncoder(nn.Module):
         torch.Size([4, 392, 100])
         >>> encoder.output_lengths(torch.tensor([784, 9]))
         tensor([392,   5])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), sequential MNIST.
     """
 
     def __init__(self, output_size: int = 100, pools: int = 1) -> None:
         super().__init__()
-        if output_size < 1:
-            raise ValueError(f"output_size must be at least 1, got {output_size}")
+        check_at_least(1, output_size=output_size)
         if pools not in (1, 2):
             raise ValueError(f"pools must be 1 or 2, got {pools}")
         self.output_size = output_size
@@ -156,8 +136,7 @@ class ImageEncoder(nn.Module):
 
         Args:
             inputs: Pixels, shape ``(batch, time, 1)``.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             Tensor of shape ``(batch, steps, M)``, with ``output_lengths`` valid steps.
@@ -171,7 +150,7 @@ class ImageEncoder(nn.Module):
                 "read the images with order='pixel' or 'permuted'"
             )
         hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
-        hidden = self.pool(_masked(hidden, lengths))  # zeros never win over what a ReLU gives
+        hidden = self.pool(_masked(hidden, lengths))  # a zero is never larger than the output of a ReLU
         lengths = None if lengths is None else _halved(lengths)
         hidden = _masked(self.second(hidden).relu(), lengths)
         if self.pools == 2:
@@ -183,7 +162,7 @@ class ImageEncoder(nn.Module):
         """Return the number of valid steps after the encoder, ⌈lengths/2⌉ or ⌈lengths/4⌉.
 
         Args:
-            lengths: Number of valid steps of each sequence before the encoder, int64 of shape ``(batch,)``.
+            lengths: Number of valid steps before the encoder, int64 of shape ``(batch,)``.
 
         Returns:
             Tensor of the same shape.
@@ -196,33 +175,23 @@ class ImageEncoder(nn.Module):
 class SpeechEncoder(nn.Module):
     r"""Encode speech features by two convolutions over time: Conv1d(K→64, k3) – ReLU – Conv1d(64→M, k3).
 
-    The convolutions are padded to keep the number of steps. With ``lengths``, the padded steps do not affect the valid
-    ones.
+    With ``lengths``, padded steps do not affect the valid ones. See Brenner & Koppe (TMLR 2026).
 
     Args:
         output_size: Number M of output channels.
         input_size: Number K of features per step.
 
-    Attributes:
-        output_size: Number M of output channels.
-
     Raises:
         ValueError: If a size is below 1.
 
     Example:
-        >>> import torch
         >>> SpeechEncoder(output_size=100)(torch.randn(4, 101, 40)).shape
         torch.Size([4, 101, 100])
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), Speech Commands.
     """
 
     def __init__(self, output_size: int = 100, input_size: int = 40) -> None:
         super().__init__()
-        for name, size in (("output_size", output_size), ("input_size", input_size)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_at_least(1, output_size=output_size, input_size=input_size)
         self.output_size = output_size
         self.first = nn.Conv1d(input_size, 64, 3, padding=1)
         self.last = nn.Conv1d(64, output_size, 3, padding=1)
@@ -232,8 +201,7 @@ class SpeechEncoder(nn.Module):
 
         Args:
             inputs: Features, shape ``(batch, time, K)``.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
         Returns:
             Tensor of shape ``(batch, time, M)``.
@@ -254,14 +222,13 @@ class SpeechEncoder(nn.Module):
 class SpikeEncoder(nn.Module):
     """Encode spike counts as states by dilated convolutions over time.
 
-    First, a kernel for each unit smooths its counts over 15 bins; the kernels start as Gaussians of 2 bins. Then follow
-    convolutions over 7 bins, each with a ReLU; layer i has the dilation 2^i. Finally, a linear map to M values per bin
-    and a layer normalisation give the states. A state depends on earlier and later bins (28 on either side with three
-    layers). The padding of a batch does not affect the states.
+    A kernel for each unit smooths its counts over 15 bins and starts as a Gaussian with a standard deviation of 2
+    bins. Convolutions over 7 bins follow, each with a ReLU; layer i has the dilation 2^i. A linear map and a layer
+    normalisation give the states. With three layers, a state depends on 28 bins on either side.
 
     Args:
         num_units: Number N of observed units.
-        output_size: Width M of the states, at least 2, because layer normalisation makes a single value constant.
+        output_size: Width M of the states, at least 2.
         channels: Number of channels of each convolution.
 
     Raises:
@@ -275,8 +242,7 @@ class SpikeEncoder(nn.Module):
 
     def __init__(self, num_units: int, output_size: int, channels: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
-        if num_units < 1:
-            raise ValueError(f"num_units (N) must be at least 1, got {num_units}")
+        check_at_least(1, **{"num_units (N)": num_units})
         if output_size < 2:
             raise ValueError(
                 f"output_size (M) must be at least 2, got {output_size}: layer normalisation makes one value constant"
@@ -304,7 +270,7 @@ class SpikeEncoder(nn.Module):
 
         Args:
             spikes: Spike counts, shape ``(batch, time, N)``.
-            lengths: Number of valid bins of each trial, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+            lengths: Number of valid bins, int64 of shape ``(batch,)``; ``None`` if all bins are valid.
 
         Returns:
             States ẑ, shape ``(batch, time, M)``, zero after the end of a trial.
@@ -326,7 +292,7 @@ def _halved(lengths: Tensor) -> Tensor:
 
 
 def _masked(channels: Tensor, lengths: Tensor | None) -> Tensor:
-    """Channels ``(batch, channels, time)`` with zeros past each sequence's length."""
+    """Set channels ``(batch, channels, time)`` to zero after the end of each sequence."""
     if lengths is None:
         return channels
     return channels.masked_fill(~valid_steps(lengths, channels.shape[2]).unsqueeze(1), 0.0)

@@ -1,4 +1,4 @@
-"""Generalised teacher forcing: a trajectory that is moved towards target states."""
+"""Generalised teacher forcing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.nn.alrnn import ALRNN, full_precision
 from lightning_alrnn.nn.scan import ScanOutput, run_recurrence
 
@@ -24,28 +25,23 @@ def generalized_teacher_forcing(
 
     .. math::
         z_t = F(\tilde z_{t-1}, s_t), \qquad
-        \tilde z_t = (1 - α) z_t + α \hat z_t \text{ where } t \text{ is a multiple of the interval, else } z_t
+        \tilde z_t = (1 - α) z_t + α \hat z_t \text{ if } t \text{ is a multiple of the interval, else } z_t
 
-    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. The function returns z, the state before it is
+    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. The function returns z, the states before they are
     moved, so z_t depends only on the targets of earlier steps. With α=0 the network runs freely; with α=1 it starts
-    from the target at every forced step.
-
-    With ``interval=1`` the forced states z̃ follow an AL-RNN with (1−α)A, (1−α)W and the drive (1−α)(C s_t + h) + α
-    ẑ_t: one scan computes z̃, and one batched step computes z. Longer intervals need one scan for each interval.
+    from the target after every forced step. See Hess et al., ICML 2023 (arXiv:2306.04406).
 
     Args:
         rnn: AL-RNN layer.
-        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` of the layer is
-            ``None``.
+        inputs: Inputs s_1 … s_T of the layer, shape ``(batch, time, K)``.
         targets: Target states ẑ_1 … ẑ_T, shape ``(batch, time, M)``.
         alpha: Strength α of the forcing, from 0 to 1.
         interval: Number of steps from one forced state to the next, at least 1.
         state: Initial state z_0, shape ``(batch, M)``; ``None`` uses ``initial_state`` of the layer.
-        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Returns:
-        ``states``, z_1 … z_T, shape ``(batch, time, M)``, zero after the end of a sequence, and ``last``, z at the last
-        step of each sequence, shape ``(batch, M)``.
+        The states z_1 … z_T, zero after the end of a sequence, and z at the last step of each sequence.
 
     Raises:
         ValueError: If α or the interval is out of range, or a shape does not fit.
@@ -54,18 +50,12 @@ def generalized_teacher_forcing(
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=4, nonlinear_units=1)
         >>> inputs, targets = torch.randn(3, 10, 2), torch.randn(3, 10, 4)
-        >>> forced = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.3, interval=5)
-        >>> torch.allclose(forced.states[:, :5], rnn(inputs).states[:, :5])  # nothing is forced before step 5
-        True
-
-    Reference:
-        Hess, Monfared, Brenner & Durstewitz, "Generalized Teacher Forcing for Learning Chaotic Dynamics", ICML 2023
-        (arXiv:2306.04406).
+        >>> generalized_teacher_forcing(rnn, inputs, targets, alpha=0.3, interval=5).states.shape
+        torch.Size([3, 10, 4])
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie between 0 (free running) and 1, got {alpha}")
-    if interval < 1:
-        raise ValueError(f"interval must be at least 1 step, got {interval}")
+    check_at_least(1, interval=interval)
     rnn.check_inputs(inputs, state, lengths)
     batch, time = inputs.shape[:2]
     if targets.shape != (batch, time, rnn.hidden_size):
@@ -73,22 +63,22 @@ def generalized_teacher_forcing(
             f"targets must have shape (batch, time, hidden_size) = {(batch, time, rnn.hidden_size)}, "
             f"got {tuple(targets.shape)}"
         )
-    if alpha == 0 or interval >= time:  # z_T itself is not read again
+    if alpha == 0 or interval >= time:  # nothing follows z_T
         return rnn(inputs, state, lengths)  # type: ignore[no-any-return]
 
-    # the recurrence runs in float32 at least, as in ALRNN.forward
+    # the recurrence runs at least in float32, as in ALRNN.forward
     with full_precision(inputs.device):
         recurrence = rnn.recurrence().to(torch.promote_types(rnn.W.dtype, torch.float32))
         dtype = recurrence.W.dtype
         inputs, targets = inputs.to(dtype), targets.to(dtype)
         drive = recurrence.drive(inputs)
         start = (rnn.start(batch) if state is None else state).to(dtype)
-        driven = recurrence._replace(C=None, h=torch.zeros_like(recurrence.h))  # its inputs are the drive
+        driven = recurrence._replace(C=None, h=torch.zeros_like(recurrence.h))  # takes the drive as inputs
         if lengths is not None:
             lengths = lengths.to(inputs.device)
         if interval == 1:
+            # z̃ follows an AL-RNN with (1−α)A, (1−α)W and the drive (1−α)(C s + h) + α ẑ
             keep = 1 - alpha
-            # the last step's target would only move a state that nothing follows
             forced = run_recurrence(
                 driven._replace(A=keep * driven.A, W=keep * driven.W),
                 torch.lerp(drive[:, :-1], targets[:, :-1], alpha),
@@ -105,7 +95,7 @@ def generalized_teacher_forcing(
                     driven,
                     drive[:, first : first + interval],
                     start,
-                    # at least 1, which every backend takes; what comes of it past a sequence's length is dropped below
+                    # at least 1, which every backend takes; states after the end of a sequence are dropped below
                     None if lengths is None else (lengths - first).clamp(1, min(interval, time - first)),
                     rnn.backend,
                 ).states

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.nn.readout import LinearReadout
 
 _LOWEST_RATE = 1e-6
@@ -16,13 +17,11 @@ _GREATEST_SPREAD = 0.95
 
 
 class Observation(nn.Module):
-    r"""Base class of the observation models: counts x_t of N units that depend only on the state z_t.
+    r"""Base class of the observation models: spike counts of N units that depend on the state z.
 
-    The mean count per bin is
+    .. math:: μ = \mathrm{softplus}(D z + b) + 10^{-6}
 
-    .. math:: μ_t = \mathrm{softplus}(D z_t + b) + 10^{-6}
-
-    A subclass defines the distribution around the mean. The small constant keeps the logarithm of a rate finite.
+    A subclass defines the distribution around the mean count μ per bin.
 
     Args:
         hidden_size: Width M of the states.
@@ -37,16 +36,14 @@ class Observation(nn.Module):
 
     def __init__(self, hidden_size: int, num_units: int) -> None:
         super().__init__()
-        for name, value in (("hidden_size (M)", hidden_size), ("num_units (N)", num_units)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_at_least(1, **{"hidden_size (M)": hidden_size, "num_units (N)": num_units})
         self.readout = LinearReadout(hidden_size, num_units)
 
     def mean(self, z: Tensor) -> Tensor:
         """Return the mean count of each unit in a bin.
 
         Args:
-            z: States z, shape ``(…, M)``.
+            z: States, shape ``(…, M)``.
 
         Returns:
             Spikes per bin, shape ``(…, N)``.
@@ -54,22 +51,22 @@ class Observation(nn.Module):
         return functional.softplus(self.readout(z)) + _LOWEST_RATE
 
     def log_prob(self, counts: Tensor, z: Tensor) -> Tensor:
-        """Return the logarithm of the probability of counts.
+        """Return the log-probability of counts.
 
         Args:
-            counts: Whole numbers from 0, shape ``(…, N)``.
-            z: States z, shape ``(…, M)``.
+            counts: Spike counts, shape ``(…, N)``.
+            z: States, shape ``(…, M)``.
 
         Returns:
-            Values log p(x_n | z) of each unit, shape ``(…, N)``.
+            Log-probability of the count of each unit, shape ``(…, N)``.
         """
         return self.log_prob_of(counts, self.mean(z))
 
     def variance(self, z: Tensor) -> Tensor:
-        """Return the variance of the count of each unit in a bin for a state.
+        """Return the variance of the count of each unit in a bin.
 
         Args:
-            z: States z, shape ``(…, M)``.
+            z: States, shape ``(…, M)``.
 
         Returns:
             Spikes², shape ``(…, N)``.
@@ -81,29 +78,29 @@ class Observation(nn.Module):
         """Draw counts.
 
         Args:
-            z: States z, shape ``(…, M)``.
-            generator: Generator of the random numbers, on the device of ``z``; ``None`` for the default generator.
+            z: States, shape ``(…, M)``.
+            generator: Generator of random numbers on the device of ``z``; ``None`` for the default one.
 
         Returns:
-            Whole numbers as floats, shape ``(…, N)``.
+            Counts as floats, shape ``(…, N)``.
         """
         return self.sample_of(self.mean(z), generator)
 
     @abstractmethod
     def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
-        """Return the logarithm of the probability of counts from their means, see :meth:`log_prob`.
+        """Return the log-probability of counts from their means.
 
         Args:
-            counts: Whole numbers from 0, shape ``(…, N)``.
+            counts: Spike counts, shape ``(…, N)``.
             mean: Mean counts, shape ``(…, N)``.
 
         Returns:
-            Values log p(x_n | mean) of each unit, shape ``(…, N)``.
+            Log-probability of the count of each unit, shape ``(…, N)``.
         """
 
     @abstractmethod
     def variance_of(self, mean: Tensor) -> Tensor:
-        """Return the variance of counts from their means, see :meth:`variance`.
+        """Return the variance of counts from their means.
 
         Args:
             mean: Mean counts, shape ``(…, N)``.
@@ -114,28 +111,23 @@ class Observation(nn.Module):
 
     @abstractmethod
     def sample_of(self, mean: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw counts from their means, see :meth:`sample`.
+        """Draw counts from their means.
 
         Args:
             mean: Mean counts, shape ``(…, N)``.
-            generator: Generator of the random numbers, on the device of ``mean``; ``None`` for the default generator.
+            generator: Generator of random numbers on the device of ``mean``; ``None`` for the default one.
 
         Returns:
-            Whole numbers as floats, of the same shape.
+            Counts as floats, of the same shape.
         """
 
 
 class PoissonObservation(Observation):
     r"""Poisson counts: p(x) = μ^x e^{−μ} / x!, variance μ.
 
-    Args:
-        hidden_size: Width M of the states.
-        num_units: Number N of observed units.
-
     Example:
         >>> observation = PoissonObservation(hidden_size=6, num_units=29)
-        >>> z = torch.randn(4, 10, 6)
-        >>> observation.log_prob(observation.sample(z), z).shape
+        >>> observation.sample(torch.randn(4, 10, 6)).shape
         torch.Size([4, 10, 29])
     """
 
@@ -154,7 +146,8 @@ class NegativeBinomialObservation(Observation):
 
     .. math:: p(x) = \frac{Γ(x+r)}{Γ(r)\,x!} \Big(\frac{r}{r+μ}\Big)^r \Big(\frac{μ}{r+μ}\Big)^x
 
-    r > 0 is learned for each unit and starts at 10. The larger r is, the closer the distribution is to Poisson.
+    r > 0 is learned for each unit and starts at 10. The distribution is Poisson in the limit of large r. See Goris,
+    Movshon & Simoncelli, Nature Neuroscience 17:858 (2014).
 
     Args:
         hidden_size: Width M of the states.
@@ -164,13 +157,8 @@ class NegativeBinomialObservation(Observation):
         log_r: Logarithm ln r, shape ``(N,)``.
 
     Example:
-        >>> observation = NegativeBinomialObservation(hidden_size=6, num_units=29)
-        >>> z = torch.randn(4, 6)
-        >>> bool((observation.variance(z) > observation.mean(z)).all())
-        True
-
-    Reference:
-        Goris, Movshon & Simoncelli, "Partitioning neuronal variability", Nature Neuroscience 17:858 (2014).
+        >>> NegativeBinomialObservation(hidden_size=6, num_units=29).mean(torch.randn(4, 6)).shape
+        torch.Size([4, 29])
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:
@@ -180,7 +168,7 @@ class NegativeBinomialObservation(Observation):
     def log_prob_of(self, counts: Tensor, mean: Tensor) -> Tensor:
         r = self.log_r.exp()
         binomial = torch.lgamma(counts + r) - torch.lgamma(r) - torch.lgamma(counts + 1)
-        # r ln(r/(r+μ)) and x ln(μ/(r+μ)), without differences of large numbers where r ≫ μ
+        # r ln(r/(r+μ)) and x ln(μ/(r+μ)), without differences of large numbers if r ≫ μ
         return binomial - r * torch.log1p(mean / r) + counts * (mean.log() - torch.log(r + mean))
 
     def variance_of(self, mean: Tensor) -> Tensor:
@@ -198,10 +186,8 @@ class GeneralizedPoissonObservation(Observation):
 
     .. math:: p(x) = \frac{θ (θ + λx)^{x-1} e^{-θ-λx}}{x!}, \qquad θ = μ (1 - λ)
 
-    λ is learned for each unit and starts at 0.05. It is 0.95 times a sigmoid, so 0 < λ < 0.95: in this range the
-    probabilities sum to 1 and the variance is at most 400 μ. λ=0 is Poisson. Negative λ, for counts that vary less than
-    Poisson, are excluded, because the formula must then be cut off at a count that depends on the rate, and its sum is
-    not 1.
+    λ is learned for each unit, starts at 0.05 and is 0.95 times a sigmoid. The distribution is Poisson for λ=0. In the
+    range 0 < λ < 0.95, the probabilities sum to 1. See Consul & Jain, Technometrics 15:791 (1973).
 
     Args:
         hidden_size: Width M of the states.
@@ -211,12 +197,8 @@ class GeneralizedPoissonObservation(Observation):
         logit: Argument of the sigmoid, shape ``(N,)``.
 
     Example:
-        >>> observation = GeneralizedPoissonObservation(hidden_size=6, num_units=29)
-        >>> observation.spread().shape
+        >>> GeneralizedPoissonObservation(hidden_size=6, num_units=29).spread().shape
         torch.Size([29])
-
-    Reference:
-        Consul & Jain, "A Generalization of the Poisson Distribution", Technometrics 15:791 (1973).
     """
 
     def __init__(self, hidden_size: int, num_units: int) -> None:

@@ -1,4 +1,4 @@
-"""The options of an ALRNN, for networks that hand them on to it."""
+"""Options of an ALRNN, for networks that contain one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ from lightning_alrnn.nn.scan import Backend
 if TYPE_CHECKING:
     from typing import Unpack as Unpack
 else:
-    # jsonargparse takes names and types from an Unpack, but neither defaults nor help texts. It reads all four from
-    # the call of ALRNN that the options end in, if the annotation is no Unpack.
+    # jsonargparse reads defaults and help texts from the call of ALRNN unless the annotation is an Unpack
     Unpack = Optional
 
 
 class ALRNNOptions(TypedDict, total=False):
-    """Types of what :class:`ALRNN` takes beyond the sizes, for type checkers; ALRNN says what each option means.
-
-    Example:
-        >>> def twins(size: int, **options: Unpack[ALRNNOptions]) -> list[ALRNN]:
-        ...     return [ALRNN(2, size, 1, **options), ALRNN(3, size, 1, **options)]
-        >>> [rnn.init for rnn in twins(8, init="near_identity")]
-        ['near_identity', 'near_identity']
-    """
+    """Types of the options of :class:`ALRNN`."""
 
     self_connections: SelfConnections
     init: Init

@@ -1,4 +1,4 @@
-"""From states to predictions."""
+"""Readout of states."""
 
 from __future__ import annotations
 

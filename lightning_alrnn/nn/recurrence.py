@@ -1,9 +1,4 @@
-"""The AL-RNN recurrence as one value: its parameters, and everything that follows from them.
-
-.. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C s_t + h
-
-No other module writes this equation, except the backends of :mod:`lightning_alrnn.nn.scan`, which run it over time.
-"""
+"""The parameters of the AL-RNN recurrence as one value, and the functions that follow from them."""
 
 from __future__ import annotations
 
@@ -24,10 +19,7 @@ class Recurrence(NamedTuple):
 
     .. math:: z' = A z + W φ^*(z) + C s + h
 
-    φ* is the identity on the first M−P units and a ReLU on the last P.
-
-    :func:`~lightning_alrnn.nn.run_recurrence` also takes a stack of E networks, in which every field has a leading
-    dimension E. The methods are for one network; ``torch.vmap`` applies them to several.
+    φ* is the identity on the first M−P units and a ReLU on the last P. The methods are for one network.
 
     Attributes:
         A: Diagonal of A over all units, shape ``(M,)``; 0 for units without a self-connection.
@@ -70,7 +62,7 @@ class Recurrence(NamedTuple):
         """Return the drive C s + h of the states.
 
         Args:
-            s: Inputs s, shape ``(…, K)``.
+            s: Inputs, shape ``(…, K)``.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -81,11 +73,11 @@ class Recurrence(NamedTuple):
         """Compute one step of the recurrence.
 
         Args:
-            z: States z, shape ``(…, M)``.
-            s: Inputs s, shape ``(…, K)``; ``None`` for no input.
+            z: States, shape ``(…, M)``.
+            s: Inputs, shape ``(…, K)``; ``None`` for no input.
 
         Returns:
-            The next states, shape ``(…, M)``.
+            Next states, shape ``(…, M)``.
         """
         return self.advance(z, self.h if s is None else self.drive(s))
 
@@ -93,32 +85,28 @@ class Recurrence(NamedTuple):
         """Compute one step for a known drive, A z + W φ*(z) + drive.
 
         Args:
-            z: States z, shape ``(…, M)``.
+            z: States, shape ``(…, M)``.
             drive: Drive C s + h, broadcastable to the shape of ``z``.
-            slopes: Diagonal of D, shape ``(…, M)``, to use W D z instead of W φ*(z); ``None`` uses W φ*(z).
+            slopes: Diagonal of D, shape ``(…, M)``. If given, the step uses W D z instead of W φ*(z).
 
         Returns:
-            The next states, shape ``(…, M)``.
+            Next states, shape ``(…, M)``.
         """
         if slopes is None:
             return self.stepper()(z, drive)
         return self.A * z + functional.linear(slopes * z, self.W) + drive
 
     def stepper(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a function that computes a step like :meth:`advance`, but faster when it is called many times.
-
-        Returns:
-            Function from states and drive to the next states.
-        """
+        """Return :meth:`advance` as a function of states and drive that is faster if it is called many times."""
         A, W, nonlinear = self.A, self.W, self.nonlinear
         return lambda z, drive: A * z + functional.linear(torch.where(nonlinear, z.relu(), z), W) + drive
 
     def jvp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
-        """Multiply vectors by the Jacobian of one step, (A + W D) v, which maps small changes of a state forward.
+        """Multiply vectors by the Jacobian of one step, (A + W D) v.
 
         Args:
             vectors: Vectors v, shape ``(…, M)``.
-            slopes: Diagonal of D, broadcastable to that shape.
+            slopes: Diagonal of D, broadcastable to the shape of ``vectors``.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -126,11 +114,11 @@ class Recurrence(NamedTuple):
         return jvp(self.A, self.W, vectors, slopes)
 
     def vjp(self, vectors: Tensor, slopes: Tensor) -> Tensor:
-        """Multiply vectors by the transposed Jacobian of one step, (A + W D)ᵀ v, which maps gradients back.
+        """Multiply vectors by the transposed Jacobian of one step, (A + W D)ᵀ v.
 
         Args:
             vectors: Vectors v, shape ``(…, M)``.
-            slopes: Diagonal of D, broadcastable to that shape.
+            slopes: Diagonal of D, broadcastable to the shape of ``vectors``.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -141,7 +129,7 @@ class Recurrence(NamedTuple):
         """Return the linear regime of each state: which nonlinear units are on, z > 0.
 
         Args:
-            z: States z, shape ``(…, M)``.
+            z: States, shape ``(…, M)``.
 
         Returns:
             Tensor, bool of shape ``(…, P)``; entry i belongs to unit M−P+i.
@@ -152,7 +140,7 @@ class Recurrence(NamedTuple):
         """Return the diagonal of D, the slope of φ* at each unit: 1 for linear units, 1 or 0 for the others.
 
         Args:
-            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
+            z: States, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -163,8 +151,7 @@ class Recurrence(NamedTuple):
         """Return the diagonal of D in one linear regime, (1, …, 1, code).
 
         Args:
-            code: Bits of the regime, bool or 0/1, shape ``(…, P)``. For a mean over regimes, the share of time in which
-                each unit is on.
+            code: Bits of the regime, bool or 0/1, shape ``(…, P)``; or the share of time that each unit is on.
 
         Returns:
             Tensor of shape ``(…, M)``.
@@ -186,9 +173,6 @@ class Recurrence(NamedTuple):
 
         Returns:
             Tensor of shape ``(…, M, M)``.
-
-        Raises:
-            ValueError: If ``code`` does not have P entries.
         """
         return step_matrix(torch.diag(self.A), self.W, self.regime_slopes(code))
 
@@ -196,7 +180,7 @@ class Recurrence(NamedTuple):
         """Return the Jacobian ∂z'/∂z of one step, which is the matrix of the regime of ``z``.
 
         Args:
-            z: States z, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
+            z: States, shape ``(…, M)``. A unit on a switching boundary (z=0) counts as off.
 
         Returns:
             Tensor of shape ``(…, M, M)``.
@@ -204,15 +188,15 @@ class Recurrence(NamedTuple):
         return step_matrix(torch.diag(self.A), self.W, self.slopes(z))
 
     def permuted(self, order: Sequence[int] | Tensor) -> Recurrence:
-        """Return the network with its units in another order, or with some of its units only.
+        """Return the network with its units in another order, or with only some of its units.
 
-        The inputs keep their order. The result has the same P, so the caller must keep the rectified units last.
+        P does not change, so the rectified units must stay last.
 
         Args:
-            order: Indices of units, each at most once, shape ``(M,)`` or shorter: unit ``order[i]`` becomes unit i.
+            order: Indices of units, each at most once, shape ``(M,)`` or shorter. Unit ``order[i]`` becomes unit i.
 
         Returns:
-            The parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
+            Parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
         """
         index = torch.as_tensor(order, device=self.W.device)
         C = self.input_weights[index]
@@ -225,31 +209,28 @@ class Recurrence(NamedTuple):
             units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            The parameters with the units in the order of :meth:`linearised_order`, because linear units come first.
-
-        Raises:
-            ValueError: If a unit is not one of 0 … P−1.
+            Parameters with the units in the order of :meth:`linearised_order`.
         """
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
     def linearised_order(self, units: Sequence[int]) -> Tensor:
-        """Return the order of the units after :meth:`linearised`: linear ones, ``units``, the other nonlinear ones.
+        """Return the order of the units after :meth:`linearised`: linear units, ``units``, other nonlinear units.
 
         Args:
             units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            Tensor, int64 of shape ``(M,)``, on the device of the parameters; entry i is the unit that becomes unit i.
+            Tensor, int64 of shape ``(M,)``. Entry i is the unit that becomes unit i.
 
         Raises:
             ValueError: If a unit is not one of 0 … P−1.
         """
-        chosen = self._places(units)
-        # in the order of keys that are written on the device: a list of indices would be copied to it
-        key = torch.full(self.h.shape, len(chosen) + 1, dtype=torch.int64, device=self.h.device)
+        indices = self._indices(units)
+        # sorting by keys that are written on the device avoids copying a list of indices to it
+        key = torch.full(self.h.shape, len(indices) + 1, dtype=torch.int64, device=self.h.device)
         key[: self.linear_units] = 0
-        for number, place in enumerate(chosen):
-            key[place] = number + 1
+        for rank, index in enumerate(indices, start=1):
+            key[index] = rank
         return key.argsort(stable=True)
 
     def silenced(self, units: Sequence[int]) -> Recurrence:
@@ -259,21 +240,17 @@ class Recurrence(NamedTuple):
             units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
-            The parameters with zeros in the rows of these units. The units are zero from the first step on. Set an
-            initial state that is not zero there to zero.
-
-        Raises:
-            ValueError: If a unit is not one of 0 … P−1.
+            Parameters with zeros in the rows of these units. The units are zero if they are zero in the initial state.
         """
         active = self.active(units)
         rows = active.unsqueeze(-1)
         return Recurrence(self.A * active, self.W * rows, self.input_weights * rows, self.h * active, self.P)
 
     def active(self, units: Sequence[int]) -> Tensor:
-        """Return a mask of the units that remain if some nonlinear units are silenced.
+        """Return a mask of the units that are not silenced.
 
         Args:
-            units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
+            units: Silenced nonlinear units, 0 to P−1, where 0 is unit M−P.
 
         Returns:
             Mask with 0 for ``units`` and 1 for all other units, shape ``(M,)``.
@@ -282,36 +259,33 @@ class Recurrence(NamedTuple):
             ValueError: If a unit is not one of 0 … P−1.
         """
         active = torch.ones_like(self.h)
-        for place in self._places(units):
-            active[place] = 0.0
+        for index in self._indices(units):
+            active[index] = 0.0
         return active
 
     def clamped(self, code: Tensor) -> Recurrence:
-        """Return the linear network that stays in one regime for any signs of its units.
+        """Return the linear network that stays in one regime whatever the signs of its units.
 
         Args:
             code: Bits of the regime, bool or 0/1, shape ``(P,)``.
 
         Returns:
-            The parameters with W D instead of W and P=0.
-
-        Raises:
-            ValueError: If ``code`` does not have P entries.
+            Parameters with W D instead of W and P=0.
         """
         return self._replace(W=self.W * self.regime_slopes(code), P=0)
 
     def absolute(self) -> Recurrence:
-        """Return the absolute values of the parameters, which bound the terms of the sums of the network."""
+        """Return the absolute values of the parameters, which bound the terms of each sum."""
         return Recurrence(self.A.abs(), self.W.abs(), None if self.C is None else self.C.abs(), self.h.abs(), self.P)
 
     def scaled(self, scale: Tensor) -> Recurrence:
-        """Return the network with its states in other units of measurement, z = scale · z'.
+        """Return the network whose states are z / scale.
 
         Args:
             scale: Positive factors, shape ``(M,)``.
 
         Returns:
-            The parameters of the network whose states are z / scale.
+            Parameters of the rescaled network.
         """
         rows = scale.unsqueeze(-1)
         return Recurrence(self.A, self.W / rows * scale, self.input_weights / rows, self.h / scale, self.P)
@@ -323,7 +297,7 @@ class Recurrence(NamedTuple):
             target: Dtype or device.
 
         Returns:
-            The converted parameters; P keeps its dtype.
+            Converted parameters; P keeps its dtype.
         """
         A, W, h = self.A.to(target), self.W.to(target), self.h.to(target)
         P = self.P if isinstance(self.P, int) or isinstance(target, torch.dtype) else self.P.to(target)
@@ -333,8 +307,8 @@ class Recurrence(NamedTuple):
         """Convert the parameters to float64."""
         return self.to(torch.float64)
 
-    def _places(self, units: Sequence[int]) -> list[int]:
-        """Indices among all units of some nonlinear ones, each once."""
+    def _indices(self, units: Sequence[int]) -> list[int]:
+        """Return the indices of nonlinear units among all units, each once."""
         count = int(self.P)
         wrong = [unit for unit in units if not 0 <= unit < count]
         if wrong:
@@ -343,14 +317,10 @@ class Recurrence(NamedTuple):
 
 
 def jvp(A: _Values, W: _Values, vectors: _Values, slopes: _Values) -> _Values:
-    """(A + W D) v, shape ``(…, M)``, for tensors and arrays alike: numpy loops several times faster over small states.
-
-    A is the diagonal, ``vectors`` are v and ``slopes`` the diagonal of D, broadcastable to v. A state times the
-    Jacobian in its own regime is the next state without the drive.
-    """
+    """Return (A + W D) v for tensors or arrays, shape ``(…, M)``; ``A`` and ``slopes`` are diagonals."""
     return A * vectors + (slopes * vectors) @ W.T
 
 
 def step_matrix(A: _Values, W: _Values, slopes: _Values) -> _Values:
-    """A + W D, shape ``(…, M, M)``, for tensors and arrays alike; A is a matrix, ``slopes`` the diagonal of D."""
+    """Return A + W D for tensors or arrays, shape ``(…, M, M)``; A is a matrix, ``slopes`` the diagonal of D."""
     return A + W * slopes[..., None, :]

@@ -1,4 +1,4 @@
-"""Sequence to sequence: the last state of an encoder AL-RNN is the initial state of a decoder AL-RNN."""
+"""Sequence-to-sequence network: a decoder AL-RNN starts from the last state of an encoder AL-RNN."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.nn.alrnn import ALRNN, full_precision
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
@@ -22,8 +23,7 @@ class Seq2SeqOutput(NamedTuple):
         outputs: Scores of the tokens at each decoder step, shape ``(batch, T_out, outputs)``.
         tokens: Tokens that the decoder chose, int64 of shape ``(batch, T_out)``; ``<end>`` after ``lengths``.
         states: Decoder states, shape ``(batch, T_out, M)``; zero after ``lengths``.
-        lengths: Number of decoder steps of each sequence, up to and including ``<end>``, int64 of shape ``(batch,)``.
-            This is the ``<end>`` of the target if there are targets, and otherwise that of the decoder.
+        lengths: Number of decoder steps up to ``<end>`` of the target, or of the decoder, int64 of shape ``(batch,)``.
         encoder_states: Encoder states, shape ``(batch, T_in, M)``; zero after ``encoder_lengths``.
         encoder_lengths: Number of encoder steps of each sequence, int64 of shape ``(batch,)``.
     """
@@ -37,12 +37,7 @@ class Seq2SeqOutput(NamedTuple):
 
 
 def steps_to_end(tokens: Tensor, end: int) -> Tensor:
-    """Steps of each sequence of tokens up to its first ``<end>``, that one included; ``time`` where there is none.
-
-    Example:
-        >>> steps_to_end(torch.tensor([[0, 2, 2], [2, 0, 1], [0, 1, 0]]), end=2)
-        tensor([2, 1, 3])
-    """
+    """Return the number of tokens up to and including the first ``<end>``, or all if there is none."""
     before = (tokens == end).cumsum(dim=1) == 0
     return (before.sum(dim=1) + 1).clamp(max=tokens.shape[1])
 
@@ -51,15 +46,12 @@ class Seq2Seq(nn.Module):
     r"""Encoder AL-RNN → decoder AL-RNN, from tokens to tokens.
 
     The decoder starts from the state of the encoder at the last step of each sequence. At step t its input is the
-    embedding of the previous token (a start token at t=1), and it scores the next one, y_t = argmax (D z_t + b):
+    embedding of the previous token (a start token at t=1), and it chooses the next one, y_t = argmax (D z_t + b):
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C\, e(y_{t-1}) + h
 
-    The last output token is ``<end>``, which ends a sequence.
-
-    The choice of a token has no gradient. The decoder therefore chooses the tokens in a loop without gradients first,
-    and then runs once over time with these tokens as inputs. Values and gradients are the same as with backpropagation
-    through the loop.
+    The last output token is ``<end>``, which ends a sequence. The choice of a token has no gradient. See Sutskever,
+    Vinyals & Le, NeurIPS 2014 (arXiv:1409.3215), and Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     Args:
         input_size: Number of different input tokens.
@@ -71,8 +63,8 @@ class Seq2Seq(nn.Module):
         **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Attributes:
-        encoder: Encoder, an :class:`ALRNN`.
-        decoder: Decoder, an :class:`ALRNN`.
+        encoder: Encoder AL-RNN.
+        decoder: Decoder AL-RNN.
         end: Index of the token ``<end>``, ``output_size`` − 1.
 
     Raises:
@@ -83,10 +75,6 @@ class Seq2Seq(nn.Module):
         >>> output = network(torch.randint(0, 14, (5, 9)), max_steps=20)
         >>> output.tokens.shape == output.outputs.shape[:2], int(output.lengths.max()) <= 20
         (True, True)
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919), SCAN; encoder and decoder: Sutskever, Vinyals & Le, NeurIPS 2014
-        (arXiv:1409.3215).
     """
 
     def __init__(
@@ -101,10 +89,8 @@ class Seq2Seq(nn.Module):
         **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__()
-        sizes = {"input_size": (input_size, 1), "output_size": (output_size, 2), "embedding_size": (embedding_size, 1)}
-        for name, (size, least) in sizes.items():
-            if size < least:
-                raise ValueError(f"{name} must be at least {least}, got {size}")
+        check_at_least(1, input_size=input_size, embedding_size=embedding_size)
+        check_at_least(2, output_size=output_size)
         if not 0 <= decoder_nonlinear_units <= hidden_size:
             raise ValueError(
                 f"decoder_nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), "
@@ -115,8 +101,8 @@ class Seq2Seq(nn.Module):
         self.embedding = nn.Embedding(input_size, embedding_size)
         self.encoder = ALRNN(embedding_size, hidden_size, nonlinear_units, **options)
         self.decoder_embedding = nn.Embedding(output_size + 1, embedding_size)
-        fed_options: ALRNNOptions = {**options, "initial_state": "zeros"}  # it starts from the encoder's state
-        self.decoder = ALRNN(embedding_size, hidden_size, decoder_nonlinear_units, **fed_options)
+        decoder_options: ALRNNOptions = {**options, "initial_state": "zeros"}  # it starts from the encoder's state
+        self.decoder = ALRNN(embedding_size, hidden_size, decoder_nonlinear_units, **decoder_options)
         self.readout = LinearReadout(hidden_size, output_size)
 
     def forward(
@@ -133,15 +119,12 @@ class Seq2Seq(nn.Module):
         Args:
             inputs: Tokens, int64 of shape ``(batch, T_in)``.
             lengths: Number of valid steps of each input, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
-            targets: Target tokens, int64 of shape ``(batch, T_out)``; each sequence then runs as long as its target.
-                ``None`` runs each sequence until the decoder chooses ``<end>``.
-            teacher_forcing: Probability, at each step of each sequence, that the input of the decoder is the token of
-                the target instead of the token that it chose. It needs ``targets``.
+            targets: Target tokens, int64 of shape ``(batch, T_out)``; ``None`` to run until ``<end>``.
+            teacher_forcing: Probability, at each step, that the input is the target instead of the chosen token.
             max_steps: Largest number of steps without targets.
 
         Raises:
-            ValueError: If a shape does not fit, a token is out of range (checked on the CPU only) or
-                ``teacher_forcing`` is not a probability.
+            ValueError: If a shape, a token on the CPU or ``teacher_forcing`` does not fit.
         """
         _check_tokens("inputs", inputs, self.embedding.num_embeddings)
         encoded = self.encode(inputs, lengths)
@@ -176,8 +159,7 @@ class Seq2Seq(nn.Module):
 
         Args:
             inputs: Tokens, int64 of shape ``(batch, T_in)``.
-            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are
-                valid.
+            lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         """
         output: ScanOutput = self.encoder(self.embedding(inputs), lengths=lengths)
         return output
@@ -187,7 +169,7 @@ class Seq2Seq(nn.Module):
 
         Args:
             state: Initial state z_0, shape ``(batch, M)``.
-            tokens: Tokens, int64 of shape ``(batch, T_out)``; token t is the input of step t+1, the last one of none.
+            tokens: Tokens, int64 of shape ``(batch, T_out)``. Token t is the input of step t+1.
             lengths: Number of steps of each sequence, int64 of shape ``(batch,)``.
 
         Returns:
@@ -199,17 +181,16 @@ class Seq2Seq(nn.Module):
 
     @torch.no_grad()
     def choose(self, state: Tensor, steps: int, forced: Tensor | None = None, *, until_end: bool = False) -> Tensor:
-        """Choose tokens greedily, with the chosen tokens as the next inputs and without gradients.
+        """Choose tokens greedily, without gradients.
 
         Args:
             state: Initial state z_0, shape ``(batch, M)``.
             steps: Number of steps.
-            forced: Tokens that replace the chosen ones as inputs, int64 of shape ``(batch, steps)``; −1 keeps the
-                chosen one.
+            forced: Tokens that replace the chosen ones as inputs, int64 of shape ``(batch, steps)``; −1 for none.
             until_end: Whether to stop once every sequence has chosen ``<end>``.
 
         Returns:
-            Chosen tokens, int64 of shape ``(batch, steps)``, or with fewer steps if all sequences end earlier.
+            Chosen tokens, int64 of shape ``(batch, steps)``, with fewer steps if all sequences end earlier.
 
         Raises:
             ValueError: If ``steps`` is less than 1.

@@ -1,4 +1,4 @@
-"""Many networks as one set of tensors, for ``torch.func``."""
+"""Several networks as one set of tensors, for ``torch.func``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from lightning_alrnn.nn.alrnn import ALRNN
 def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Stack the parameters and buffers of networks of one architecture, whose AL-RNNs may differ in P.
 
-    This function extends :func:`torch.func.stack_module_state`: if the linear units have no self-connection, A has P
-    entries and is widened to M entries. The entries of the linear units have no effect and no gradient.
+    This function extends :func:`torch.func.stack_module_state`: A is widened to M entries, and the entries of units
+    without a self-connection have no effect and no gradient.
 
     Args:
-        networks: E modules with the same class, sizes and options. They are not changed. The first one decides which
-            parameters are trained.
+        networks: E modules with the same class, sizes and options. The first one decides which parameters are trained.
 
     Returns:
-        The parameters and the buffers by name, each with a leading dimension E. The parameters are new leaves. Under
-        ``torch.vmap``, ``torch.func.functional_call(networks[0], (parameters, buffers), …)`` runs all networks in one
-        call of the recurrence.
+        Parameters, which are new leaves, and buffers by name, each with a leading dimension E.
 
     Raises:
         ValueError: If there is no network, or the networks differ in their names, shapes or options.
@@ -72,5 +69,5 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
 
 
 def _layers(network: nn.Module) -> dict[str, ALRNN]:
-    """The AL-RNNs of a network by their paths."""
+    """Return the AL-RNNs of a network by path."""
     return {path: module for path, module in network.named_modules() if isinstance(module, ALRNN)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from disks import mounted_disk
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tiny_runs import Sequences, build
 
@@ -37,11 +38,12 @@ def data() -> Sequences:
     return Sequences("sequence", (16, 7, 5), 4)
 
 
-def fit(folder: Path, epochs: int = 1, callbacks: list[Callback] | None = None, **options: Any) -> Trainer:
-    trainer = Trainer(
-        max_epochs=epochs, default_root_dir=folder, logger=False, callbacks=callbacks or [], **QUIET, **options
-    )
-    trainer.fit(build("sequence"), data())
+def fit(
+    folder: Path, epochs: int = 1, callbacks: Any = None, checkpoint: Path | None = None, **options: Any
+) -> Trainer:
+    options |= {"max_epochs": epochs, "default_root_dir": folder, "callbacks": callbacks, "logger": False}
+    trainer = Trainer(**QUIET, **options)
+    trainer.fit(build("sequence"), data(), ckpt_path=checkpoint)
     return trainer
 
 
@@ -54,25 +56,18 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spoiled(good: Path, path: Path, how: str) -> Path:
     """A file beside a good one that is none."""
-    whole, content = good.read_bytes(), torch.load(good, weights_only=True)
-    if how == "cut":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif how == "empty":
-        path.touch()
-    elif how == "text":
-        path.write_text("accuracy 0.98\n")
-    elif how == "folder":
+    bytes_of_good, content = good.read_bytes(), torch.load(good, weights_only=True)
+    without_weights = {key: value for key, value in content.items() if key != "state_dict"}
+    contents = {"cut": bytes_of_good[: len(bytes_of_good) // 2], "empty": b"", "text": b"accuracy 0.98\n"}
+    contents["a pickle"] = pickle.dumps(Payload())
+    values = {"with code": {**content, "callbacks": Payload()}, "weights alone": content["state_dict"]}
+    values |= {"a list": [1, 2], "without weights": without_weights}
+    if how == "folder":
         path.mkdir()
-    elif how == "a pickle":
-        path.write_bytes(pickle.dumps(Payload()))
-    elif how == "with code":
-        torch.save({**content, "callbacks": Payload()}, path)
-    elif how == "weights alone":
-        torch.save(content["state_dict"], path)
-    elif how == "a list":
-        torch.save([1, 2], path)
-    elif how == "without weights":
-        torch.save({key: value for key, value in content.items() if key != "state_dict"}, path)
+    elif how in contents:
+        path.write_bytes(contents[how])
+    elif how in values:
+        torch.save(values[how], path)
     return path
 
 
@@ -97,7 +92,7 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_in_it_runs(how: str, good:
         read_checkpoint(path)
     if how not in ("folder", "absent"):  # Lightning speaks of these itself
         with pytest.raises(ValueError, match=SPOILED[how]):
-            Trainer(max_epochs=2, logger=False, **QUIET).fit(build("sequence"), data(), ckpt_path=path)
+            fit(tmp_path, 2, checkpoint=path)
     assert not RAN.exists()
 
 
@@ -115,12 +110,12 @@ def test_a_file_that_was_cut_or_changed_anywhere(where: float, bit: int | None, 
     path = tmp_path / "changed.ckpt"
     path.write_bytes(content)
     try:
-        found = read_checkpoint(path)
+        content_read = read_checkpoint(path)
     except ValueError:
         return
     assert bit is not None
     for name, value in torch.load(good, weights_only=True)["state_dict"].items():
-        assert torch.equal(found["state_dict"][name], value), name
+        assert torch.equal(content_read["state_dict"][name], value), name
 
 
 def test_of_another_size_or_class(good: Path) -> None:
@@ -131,57 +126,41 @@ def test_of_another_size_or_class(good: Path) -> None:
         trainer.test(build("seq2seq"), Sequences("seq2seq", (16, 7, 5), 4), ckpt_path=good, verbose=False)
 
 
-class Fill(Callback):
-    """Makes the disk full after the first epoch."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch = monkeypatch
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        def full(handle: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        if trainer.current_epoch == 1:
-            self.monkeypatch.setattr(os, "fsync", full)
+def after_first_epoch(action: Callable[[], Any]) -> Callback:
+    """Do something once the first epoch is over."""
+    return LambdaCallback(on_train_epoch_start=lambda trainer, _: trainer.current_epoch == 1 and action())
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with pytest.raises(OSError, match=r"No space left on device: .*\.ckpt"):
-        fit(tmp_path, 3, [Fill(monkeypatch)])
+        fit(tmp_path, 3, [after_first_epoch(lambda: monkeypatch.setattr(os, "fsync", full))])
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 4
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.suffix != ".ckpt"]
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, of 1 MB."""
     with mounted_disk(tmp_path / "disk", "size=1m") as folder:
         yield folder
-
-
-class FillDisk(Callback):
-    """Leaves 20 kB, less than a checkpoint, on the disk after the first epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch == 1:
-            free = os.statvfs(self.folder)
-            (self.folder / "filler").write_bytes(b"0" * (free.f_bavail * free.f_frsize - 20_000))
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     """And one other than that of temporary files."""
+
+    def fill() -> None:  # all but 20 kB, which is less than a checkpoint
+        free = os.statvfs(small_disk)
+        (small_disk / "filler").write_bytes(b"0" * (free.f_bavail * free.f_frsize - 20_000))
+
     with pytest.raises(OSError, match=r"No space left on device: .*\.ckpt"):
-        fit(small_disk, 3, [FillDisk(small_disk)])
+        fit(small_disk, 3, [after_first_epoch(fill)])
     last = small_disk / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["global_step"] == 4
     (small_disk / "filler").unlink()
-    trainer = Trainer(max_epochs=2, default_root_dir=small_disk, logger=False, **QUIET)
-    trainer.fit(build("sequence"), data(), ckpt_path=last)
-    assert trainer.global_step == 8
+    assert fit(small_disk, 2, checkpoint=last).global_step == 8
 
 
 def test_ones_own_way_of_writing_checkpoints_stays(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from tiny_runs import QUIET
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
@@ -18,13 +19,10 @@ from lightning_alrnn.callbacks import DivergenceGuard
 from lightning_alrnn.datamodules import Addition
 from lightning_alrnn.extensions import divergence_guard
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-}
+
+def trainer(*callbacks: Callback, epochs: int = 1, **options: Any) -> Trainer:
+    defaults = {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0, "devices": 1}
+    return Trainer(max_epochs=epochs, callbacks=list(callbacks), **(QUIET | defaults | options))
 
 
 def data(steps: int = 10) -> Addition:
@@ -63,10 +61,10 @@ class Break(Callback):
 def test_an_unstable_network_stops_at_once_and_says_why(tmp_path: Path) -> None:
     made = unstable()
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    trainer = Trainer(max_epochs=1, logger=CSVLogger(tmp_path), gradient_clip_val=1.0, **QUIET)
+    fit = trainer(logger=CSVLogger(tmp_path), enable_checkpointing=True, gradient_clip_val=1.0).fit
     message = r"epoch 0, step 0 \(norm of the gradient .*, spectral radius .* 1\.5\).*lr.*gradient_clip_val.*init="
     with pytest.raises(FloatingPointError, match=message):
-        trainer.fit(made, data(1000))
+        fit(made, data(1000))
     for name, value in made.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -75,21 +73,20 @@ def test_an_unstable_network_stops_at_once_and_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_large_gradient_that_is_clipped_does_no_harm(clip: float | None) -> None:
     guard = DivergenceGuard(max_gradient_norm=1e-6)
-    trainer = Trainer(max_epochs=1, logger=False, callbacks=[guard], gradient_clip_val=clip, **QUIET)
+    run = trainer(guard, gradient_clip_val=clip)
     if clip is None:
         with pytest.raises(FloatingPointError, match="gradient's norm is"):
-            trainer.fit(model(), data())
+            run.fit(model(), data())
     else:
-        trainer.fit(model(), data())
-        assert trainer.global_step == 4
+        run.fit(model(), data())
+        assert run.global_step == 4
 
 
 def test_states_beyond_the_limit_stop_training() -> None:
     made = unstable()
     guard = DivergenceGuard(max_state=10.0, max_gradient_norm=math.inf, every_n_steps=2)
-    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=[guard], **QUIET)
     with pytest.raises(FloatingPointError, match=r"the largest state is \d+.* in epoch 0, step 2"):
-        trainer.fit(made, data(12))
+        trainer(guard).fit(made, data(12))
 
 
 def test_restore_goes_back_and_halves_the_rate() -> None:
@@ -98,11 +95,11 @@ def test_restore_goes_back_and_halves_the_rate() -> None:
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 1.0),
     )
     guard = DivergenceGuard("restore")
-    trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False, callbacks=[guard, Break(step=6)], **QUIET)
+    run = trainer(guard, Break(step=6), epochs=3)
     with pytest.warns(UserWarning, match=r"gradient's norm is not finite.*rate is now 0\.005 \(restore 1 of 5\)"):
-        trainer.fit(made, data())
+        run.fit(made, data())
     assert guard.restores == 1
-    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.005
+    assert run.optimizers[0].param_groups[0]["lr"] == 0.005
     assert all(bool(torch.isfinite(value).all()) for value in made.state_dict().values())
 
 
@@ -113,12 +110,11 @@ def test_each_restore_halves_the_rates_once() -> None:
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0),
     )
     guard = DivergenceGuard("restore")
-    callbacks = [guard, Break(step=2), Break(step=9)]  # 4 steps an epoch
-    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    run = trainer(guard, Break(step=2), Break(step=9), epochs=5)  # 4 steps an epoch
     with pytest.warns(UserWarning, match=r"restore [12] of 5"):
-        trainer.fit(made, data())
+        run.fit(made, data())
     assert guard.restores == 2
-    group = trainer.optimizers[0].param_groups[0]
+    group = run.optimizers[0].param_groups[0]
     assert (group["lr"], group["initial_lr"]) == (0.0025, 0.0025)
 
 
@@ -126,43 +122,35 @@ def test_each_restore_halves_the_rates_once() -> None:
 def test_restore_where_a_run_is_resumed_within_an_epoch(tmp_path: Path) -> None:
     """Lightning begins no epoch there."""
     checkpoint = ModelCheckpoint(tmp_path, "step", every_n_train_steps=2)
-    stop = Trainer(max_steps=2, logger=False, callbacks=[checkpoint], **QUIET)
-    stop.fit(model(), data())
+    trainer(checkpoint, max_steps=2, enable_checkpointing=True).fit(model(), data())
     guard = DivergenceGuard("restore")
-    callbacks = [guard, Break(step=3)]
-    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
     with pytest.warns(UserWarning, match="restore 1 of 5"):
-        trainer.fit(model(), data(), ckpt_path=str(tmp_path / "step.ckpt"), weights_only=True)
+        trainer(guard, Break(step=3)).fit(model(), data(), ckpt_path=tmp_path / "step.ckpt", weights_only=True)
     assert guard.restores == 1
 
 
 def test_restore_gives_up_in_the_end() -> None:
     guard = DivergenceGuard("restore", max_restores=2)
-    callbacks = [guard, Break(step=2, times=10)]
-    trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
     with (
         pytest.warns(UserWarning, match=r"restore [12] of 2"),
         pytest.raises(FloatingPointError, match="the gradient's norm is not finite"),
     ):
-        trainer.fit(model(), data())
+        trainer(guard, Break(step=2, times=10), epochs=3).fit(model(), data())
     assert guard.restores == 2
 
 
 def test_on_a_device_values_are_read_every_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(divergence_guard, "_seen_at_once", lambda trainer: False)
-    guard = DivergenceGuard(every_n_steps=3)
-    callbacks = [guard, Break(step=0, times=1)]
-    trainer = Trainer(max_epochs=2, logger=False, enable_checkpointing=False, callbacks=callbacks, **QUIET)
+    monkeypatch.setattr(divergence_guard, "_reads_cost_nothing", lambda trainer: False)
     with pytest.raises(FloatingPointError, match="is not finite in epoch 0, step 3"):
-        trainer.fit(model(), data())
+        trainer(DivergenceGuard(every_n_steps=3), Break(step=0), epochs=2).fit(model(), data())
 
 
 def test_modules_add_a_guard_unless_there_is_one() -> None:
-    for given in ([], [DivergenceGuard("restore")]):
-        trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, callbacks=given, **QUIET)
-        trainer.fit(model(), data())
-        guards = [callback for callback in trainer.callbacks if isinstance(callback, DivergenceGuard)]  # type: ignore[attr-defined]
-        assert [guard.action for guard in guards] == ["restore" if given else "stop"]
+    for callbacks in ([], [DivergenceGuard("restore")]):
+        run = trainer(*callbacks)
+        run.fit(model(), data())
+        guards = [callback for callback in run.callbacks if isinstance(callback, DivergenceGuard)]  # type: ignore[attr-defined]
+        assert [guard.action for guard in guards] == ["restore" if callbacks else "stop"]
 
 
 @pytest.mark.parametrize(

@@ -82,23 +82,21 @@ def test_a_requeued_job_goes_on_from_its_newest_checkpoint(monkeypatch: pytest.M
     pretend(monkeypatch, JOB_ID="18")
     assert fit().trainer.ckpt_path is None
     pretend(monkeypatch, JOB_ID="18", RESTART_COUNT="1")
-    own = "runs/Addition/job_17/checkpoints/last.ckpt"
-    assert fit(f"--ckpt_path={own}").trainer.ckpt_path == own
+    path = "runs/Addition/job_17/checkpoints/last.ckpt"
+    assert fit(f"--ckpt_path={path}").trainer.ckpt_path == path
 
 
-def config(
-    version: Any = None, root: str | None = None, checkpoint: str | None = None, logger: str = "CSV"
-) -> Namespace:
+def config(version: Any = None, root: str | None = None, logger: str = "CSV") -> Namespace:
     options = Namespace(save_dir="runs", name="Addition", version=version)
     trainer = Namespace(
         logger=Namespace(class_path=f"pytorch_lightning.loggers.{logger}Logger", init_args=options),
         default_root_dir=root,
     )
-    return Namespace(trainer=trainer, ckpt_path=checkpoint)
+    return Namespace(trainer=trainer, ckpt_path=None)
 
 
 @pytest.mark.parametrize(
-    ("given", "version", "root"),
+    ("options", "version", "root"),
     [
         (config(), "job_17", "runs/Addition/job_17"),
         (config(version="mine"), "mine", "runs/Addition/mine"),
@@ -108,15 +106,15 @@ def config(
     ],
 )
 def test_what_the_user_says_stays(
-    given: Namespace, version: str | None, root: str | None, monkeypatch: pytest.MonkeyPatch
+    options: Namespace, version: str | None, root: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch)
-    before = given.clone()
-    with slurm_folders(given, "fit"):
-        assert given.trainer.logger.init_args.version == version
-        assert given.trainer.default_root_dir == root
-        assert given.ckpt_path is None
-    assert given == before
+    before = options.clone()
+    with slurm_folders(options, "fit"):
+        assert options.trainer.logger.init_args.version == version
+        assert options.trainer.default_root_dir == root
+        assert options.ckpt_path is None
+    assert options == before
 
 
 def test_without_slurm_folders_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.strategies import DDPStrategy
-from tiny_runs import MODULES, Sequences, build
+from tiny_runs import MODULES, QUIET, Sequences, build
 
 from lightning_alrnn.callbacks import (
     ActiveUnits,
@@ -42,41 +42,17 @@ class Count(Callback):
         self.calls: Counter[str] = Counter()
         self.sequences: Counter[str] = Counter()
 
-    def _batch(self, stage: str, batch: Any) -> None:
+    def count_batch(self, stage: str, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.calls[f"{stage}_batch"] += 1
         self.sequences[stage] += len(batch.inputs)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._batch("train", batch)
+    def count_epoch(self, stage: str, *_: Any) -> None:
+        self.calls[f"{stage}_epoch"] += 1
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._batch("val", batch)
 
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._batch("test", batch)
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._batch("predict", batch)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.calls["train_epoch"] += 1
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.calls["val_epoch"] += 1
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.calls["test_epoch"] += 1
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.calls["predict_epoch"] += 1
+for _name, _stage in {"train": "train", "validation": "val", "test": "test", "predict": "predict"}.items():
+    setattr(Count, f"on_{_name}_batch_end", lambda self, *args, stage=_stage: self.count_batch(stage, *args))
+    setattr(Count, f"on_{_name}_epoch_end", lambda self, *args, stage=_stage: self.count_epoch(stage))
 
 
 class Fail(Callback):
@@ -97,32 +73,27 @@ class Fail(Callback):
 def watching(kind: str) -> list[Callback]:
     """All callbacks that fit a module."""
     networks: tuple[str | None, ...] = ("encoder", "decoder") if kind == "seq2seq" else (None,)
-    found: list[Callback] = [look(figure_every_n_epochs=0, module=network) for network in networks for look in LOOK]
+    callbacks: list[Callback] = [look(figure_every_n_epochs=0, module=network) for network in networks for look in LOOK]
     if kind == "neural":
-        found.append(NeuralFit(figure_every_n_epochs=0))
-    if kind == "seq2seq":
-        found.append(LengthAccuracy(figure_every_n_epochs=0))
-    return [
-        *found,
-        *([UnitAblation(every_n_epochs=1, figure_every_n_epochs=0)] if kind == "sequence" else []),
-        PredictionWriter(),
-    ]
+        callbacks.append(NeuralFit(figure_every_n_epochs=0))
+    elif kind == "seq2seq":
+        callbacks.append(LengthAccuracy(figure_every_n_epochs=0))
+    else:
+        callbacks.append(UnitAblation(every_n_epochs=1, figure_every_n_epochs=0))
+    return [*callbacks, PredictionWriter()]
 
 
 def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callback]) -> Trainer:
     # a collective that nobody joins ends after this time, not after gloo's half hour
     several = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
     return Trainer(
-        accelerator="cpu",
         devices=processes,
         strategy=several if processes > 1 else "auto",
         max_epochs=2,
         num_sanity_val_steps=0,
         logger=CSVLogger(folder, name, 0),
-        log_every_n_steps=1,
         callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
     )
 
 
@@ -134,19 +105,19 @@ def run(folder: Path, processes: int) -> None:
         count = Count()
         trainer = trainer_for(folder, kind, processes, [*watching(kind), count])
         module, data = build(kind), Sequences(kind, (16, 7, 5), 4 // processes)
-        own = seen[kind] = {"metrics": {}}
+        report = seen[kind] = {"metrics": {}}
         for stage in ("fit", "validate", "test"):
             getattr(trainer, stage)(module, data, **({} if stage == "fit" else {"verbose": False}))
-            own["metrics"][stage] = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            own.setdefault("steps", trainer.global_step)
+            report["metrics"][stage] = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            report.setdefault("steps", trainer.global_step)
         trainer.predict(module, data)
         rank = trainer.global_rank
-        own |= {"calls": dict(count.calls), "sequences": dict(count.sequences)}
-        own["weights"] = torch.cat([value.flatten() for value in module.state_dict().values()]).tolist()
+        report |= {"calls": dict(count.calls), "sequences": dict(count.sequences)}
+        report["weights"] = torch.cat([value.flatten() for value in module.state_dict().values()]).tolist()
         # 17 sequences do not divide by two
         odd = trainer_for(folder, f"{kind}-odd", processes, [])
         odd.fit(build(kind), Sequences(kind, (17, 7, 5), 4 // processes))
-        own["odd_steps"] = odd.global_step
+        report["odd_steps"] = odd.global_step
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 
 

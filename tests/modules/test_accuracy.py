@@ -57,17 +57,8 @@ class Trials(SequenceDataModule):
 
 def model_for(data: SequenceDataModule, **options: Any) -> ALRNNModule:
     torch.manual_seed(0)
-    model = ALRNNModule(
-        data.input_size,
-        data.output_size,
-        8,
-        3,
-        objective=data.objective,
-        target_step=data.target_step,
-        criterion=data.criterion,
-        group_names=data.group_names,
-        **options,
-    )
+    task = {name: getattr(data, name) for name in ("objective", "target_step", "criterion", "group_names")}
+    model = ALRNNModule(data.input_size, data.output_size, 8, 3, **task, **options)
     with torch.no_grad():
         model.core.W.normal_(std=0.5)  # type: ignore[operator,union-attr]
         model.core.h.normal_()  # type: ignore[operator,union-attr]
@@ -89,17 +80,12 @@ def accuracies_by_hand(model: ALRNNModule, data: Trials) -> dict[str, float]:
         elif data.target_step == "last":
             right.append([int(outputs[-1].argmax()) == int(target)])
         else:
-            right.append(
-                [
-                    int(outputs[t].argmax()) == int(target[t])
-                    for t in range(length)
-                    if batch.mask is None or float(batch.mask[index, t]) > 0
-                ]
-            )
+            steps = [t for t in range(length) if batch.mask is None or float(batch.mask[index, t]) > 0]
+            right.append([int(outputs[t].argmax()) == int(target[t]) for t in steps])
 
     def share(of: Iterable[bool]) -> float:
-        found = list(of)
-        return sum(found) / len(found) if found else math.nan
+        verdicts = list(of)
+        return sum(verdicts) / len(verdicts) if verdicts else math.nan
 
     owners = batch.group.tolist()
     values = {"accuracy": share(chain.from_iterable(right))}
@@ -152,10 +138,13 @@ def test_every_epoch_counts_by_itself_and_the_sanity_check_not_at_all() -> None:
         assert [float(row[column]) for row in rows if row[column]] == pytest.approx([value] * 3, nan_ok=True), name
 
 
+def validated(model: ALRNNModule, data: Any) -> Any:
+    return Trainer(logger=False, **QUIET).validate(model, data, verbose=False)[0]
+
+
 def test_regression_without_a_criterion_has_no_accuracy() -> None:
     data = Trials("regression", "last")
-    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
-    assert not [name for name in logged if "accuracy" in name]
+    assert not [name for name in validated(model_for(data), data) if "accuracy" in name]
 
 
 def test_names_without_groups_and_groups_without_names() -> None:
@@ -163,13 +152,12 @@ def test_names_without_groups_and_groups_without_names() -> None:
         def build(self, split: str) -> SequenceBatch:
             return super().build(split)._replace(group=None)
 
-    data = NoGroups("classification", "last")
-    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
+    data: Trials = NoGroups("classification", "last")
+    logged = validated(model_for(data), data)
     assert all(math.isnan(logged[f"val/accuracy/{name}"]) for name in GROUPS)
     data = Trials("classification", "last")
     data.group_names = None
-    (logged,) = Trainer(logger=False, **QUIET).validate(model_for(data), data, verbose=False)
-    assert [name for name in logged if "accuracy" in name] == ["val/accuracy"]
+    assert [name for name in validated(model_for(data), data) if "accuracy" in name] == ["val/accuracy"]
 
 
 def test_the_step_hands_on_the_groups() -> None:
@@ -189,7 +177,7 @@ def test_a_metric_of_ones_own_under_the_same_name_is_the_one_logged() -> None:
     torch.manual_seed(0)
     model = Mine(2, 3, objective="regression", criterion="direction")
     batch = data.build("val")
-    (logged,) = Trainer(logger=False, **QUIET).validate(model, data, verbose=False)
+    logged = validated(model, data)
     outputs: Tensor = model(batch.inputs, batch.lengths).outputs.detach()
     assert logged["val/accuracy"] == pytest.approx(float((outputs - batch.targets).abs().mean()), rel=1e-5)
 

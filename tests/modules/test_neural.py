@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import CSVLogger
 from tiny_runs import QUIET, loader
 from torch.nn import functional
@@ -83,8 +85,8 @@ def trial_by_trial(made: ALRNNNeural, batch: NeuralBatch, alpha: float, interval
         right.append(bool(scores.argmax() == batch.targets[b]))
         last.append(state)
     bins = int(batch.lengths.sum())
-    found: dict[str, Any] = {name: value / bins for name, value in sums.items() if name != "choice"}
-    return found | {"choice": sums["choice"] / len(right), "right": right, "last": torch.stack(last)}
+    means: dict[str, Any] = {name: value / bins for name, value in sums.items() if name != "choice"}
+    return means | {"choice": sums["choice"] / len(right), "right": right, "last": torch.stack(last)}
 
 
 @pytest.mark.parametrize("interval", [1, 3])
@@ -111,8 +113,8 @@ def test_training_loss_by_hand(observation: str, interval: int, tmp_path: Path) 
     stepped = made.training_step(SequenceDataset(batch).__getitems__([1, 4]), 0)
     with torch.no_grad():
         terms = trial_by_trial(made, SequenceDataset(batch).__getitems__([1, 4]), 0.4, interval)  # type: ignore[arg-type]
-    whole = regularization + sum(weight * terms[name] for name, weight in weights.items())
-    assert float(stepped["loss"].detach()) == pytest.approx(whole, rel=1e-4)
+    expected_loss = regularization + sum(weight * terms[name] for name, weight in weights.items())
+    assert float(stepped["loss"].detach()) == pytest.approx(expected_loss, rel=1e-4)
 
 
 def test_reference_weights() -> None:
@@ -187,19 +189,17 @@ def test_every_part_learns(alpha: float) -> None:
         assert float(parameter.grad.abs().sum()) > 0, name
 
 
-def test_alpha_is_annealed_and_logged(tmp_path: Path) -> None:
+def test_alpha_is_annealed_and_logged() -> None:
     made = model(alpha=0.8, alpha_end=0.2, alpha_epochs=3)
     assert [made.alpha_at(epoch) for epoch in range(5)] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.2])
     assert [model(alpha=0.3).alpha_at(epoch) for epoch in (0, 100)] == [0.3, 0.3]
-    seen = []
-
-    class Watch(Callback):
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-            seen.append(float(trainer.callback_metrics["train/alpha"]))
-
-    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False, callbacks=[Watch()], **QUIET)
+    logged: list[float] = []
+    watch = LambdaCallback(
+        on_train_epoch_end=lambda trainer, _: logged.append(float(trainer.callback_metrics["train/alpha"]))
+    )
+    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False, callbacks=[watch], **QUIET)
     trainer.fit(made, loader(batch_of()))
-    assert seen == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.2])
+    assert logged == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.2])
 
 
 def test_two_learning_rates() -> None:
@@ -215,23 +215,23 @@ def test_two_learning_rates() -> None:
 
 def test_fit_keeps_the_best_and_has_its_callbacks(tmp_path: Path) -> None:
     made = model(group_names=NAMES, alpha=0.2)
-    given: list[Callback] = [RegimeOccupancy(), ActiveUnits(), FixedPoints(), PredictionWriter()]
-    trainer = Trainer(max_epochs=2, logger=CSVLogger(tmp_path), callbacks=given, **QUIET)
+    callbacks: list[Callback] = [RegimeOccupancy(), ActiveUnits(), FixedPoints(), PredictionWriter()]
+    trainer = Trainer(max_epochs=2, logger=CSVLogger(tmp_path), callbacks=callbacks, **QUIET)
     trainer.fit(made, loader(batch_of()), loader(batch_of(6)))
     assert sum(isinstance(callback, NeuralFit) for callback in trainer.callbacks) == 1  # type: ignore[attr-defined]
     keys = set(trainer.callback_metrics)
     assert {f"val/{name}" for name in GROUPED} <= keys
     assert {"neural/psth_correlation", "regime/visited", "regime/sharing_js", "units/active", "train/alpha"} <= keys
     folder = Path(trainer.log_dir or "")
-    assert {"neural_fit-epoch=001.png", "neural_agreement-epoch=001.png"} <= {p.name for p in (folder / "figures").iterdir()}  # fmt: skip  # noqa: E501
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {"neural_fit-epoch=001.png", "neural_agreement-epoch=001.png"} <= figures
     best = next((folder / "checkpoints").glob("best-epoch=*.ckpt"))
     loaded = ALRNNNeural.load_from_checkpoint(best, weights_only=True)
     assert loaded.group_names == NAMES
     trainer.predict(made, loader(batch_of()))
-    written = np.load(folder / "predictions.npz")
-    assert {name: written[name].shape for name in ("outputs", "classes", "rates", "states", "lengths")} == {
-        "outputs": (10, 2), "classes": (10,), "rates": (10, T, N), "states": (10, T, M), "lengths": (10,),
-    }  # fmt: skip
+    shapes = {"outputs": (10, 2), "classes": (10,), "rates": (10, T, N), "states": (10, T, M), "lengths": (10,)}
+    with np.load(folder / "predictions.npz") as written:
+        assert {name: written[name].shape for name in shapes} == shapes
 
 
 def test_it_learns_rates_and_choices() -> None:
@@ -239,16 +239,8 @@ def test_it_learns_rates_and_choices() -> None:
     torch.manual_seed(2)
     train, held_out = batch_of(256, grouped=False), batch_of(512, grouped=False)
     held_out = NeuralBatch(*(None if field is None else field[256:] for field in held_out))  # type: ignore[arg-type]
-    made = ALRNNNeural(
-        K,
-        2,
-        N,
-        init="near_identity",
-        alpha=0.3,
-        alpha_end=0.0,
-        alpha_epochs=5,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
-    )
+    options: dict[str, Any] = {"init": "near_identity", "alpha": 0.3, "alpha_end": 0.0, "alpha_epochs": 5}
+    made = ALRNNNeural(K, 2, N, optimizer=partial(torch.optim.Adam, lr=0.01), **options)
     trainer = Trainer(max_epochs=15, logger=False, enable_checkpointing=False, gradient_clip_val=1.0, **QUIET)
     trainer.fit(made, loader(train, 32))
     (logged,) = trainer.test(made, loader(held_out, 64), verbose=False)
@@ -281,16 +273,15 @@ def test_wrong_batches(batch: Any, error: type[Exception], message: str) -> None
         ({"alpha_end": 0.1}, "annealing needs both"),
         ({"alpha_epochs": 3}, "annealing needs both"),
         ({"alpha_end": 0.1, "alpha_epochs": 0}, "annealing needs both"),
-        ({"interval": 0}, "interval must be at least 1 bin"),
+        ({"interval": 0}, "interval must be at least 1, got 0"),
         ({"choice_weight": -1.0}, "choice_weight must not be negative"),
         ({"encoder_lr": -1.0}, "encoder_lr must not be negative"),
         ({"observation": "gaussian"}, "observation must be one of 'poisson'"),
         ({"mar_strength": -1.0}, "mar_strength"),
         ({"hidden_size": 1}, "at least 2"),
+        ({"output_size": 1}, r"output_size \(choices\) must be at least 2, got 1"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model(**options)
-    with pytest.raises(ValueError, match="output_size must be at least 2"):
-        ALRNNNeural(K, 1, N)
+        ALRNNNeural(**({"input_size": K, "output_size": 2, "num_units": N} | options))

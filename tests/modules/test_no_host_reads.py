@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -36,9 +36,8 @@ from lightning_alrnn.callbacks import (
     UnitAblation,
 )
 from lightning_alrnn.modules import ALRNNModule, ALRNNNeural, ALRNNSeq2Seq, PopulationModule
-from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import ImageEncoder, SpeechEncoder, TextEncoder
-from lightning_alrnn.nn.scan.fused import fused_backward, fused_forward
+from lightning_alrnn.nn.scan.fused import Arguments, fused_backward, fused_forward
 
 # Lightning asks a value that is made up here whether the loaders are empty
 pytestmark = pytest.mark.filterwarnings("ignore:Total length of ")
@@ -56,13 +55,7 @@ class HostReadError(Exception):
 
 
 class Device(TorchDispatchMode):
-    """Takes the ``meta`` device for a GPU: refuses operators of a step, and makes up values for those outside of steps.
-
-    Attributes:
-        in_step: whether a step is watched.
-        steps: number of steps that were watched.
-        from_the_host: the mode that has to be active beside this one.
-    """
+    """Takes the ``meta`` device for a GPU: refuses operators of a step, and makes up values outside of steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,36 +220,17 @@ def test_a_step_that_does_not_wait_is_not_refused() -> None:
         X * torch.tensor(2.0).item() + torch.tensor(2.0)
 
 
-class Waits(LightningModule):
-    def __init__(self, hook: str) -> None:
-        super().__init__()
-        self.rnn, self.weight, self.hook = ALRNN(1, K, 1), nn.Parameter(torch.ones(K)), hook
+def reads_in(hook: str) -> ALRNNModule:
+    """A module that reads a value from the device in a hook."""
+    model = ALRNNModule(K, 3, M, P)
+    original = getattr(model, hook)
 
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        return (batch.inputs @ self.weight).mean()
+    def reading(*args: Any) -> Any:
+        float(model.readout.weight.sum())
+        return original(*args)
 
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
-        self.read("validation_step")
-        return {"states": batch.inputs}
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        self.read("on_before_optimizer_step")
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.read("on_train_batch_end")
-
-    def on_validation_batch_end(self, *_: Any) -> None:
-        self.read("on_validation_batch_end")
-
-    def on_validation_epoch_end(self) -> None:
-        self.read("on_validation_epoch_end")
-
-    def read(self, hook: str) -> None:
-        if self.hook == hook:
-            float(self.weight.sum())
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+    setattr(model, hook, reading)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -264,11 +238,11 @@ class Waits(LightningModule):
 )
 def test_each_hook_of_a_step_is_watched(hook: str) -> None:
     with pytest.raises(HostReadError):
-        fit(Waits(hook), [sequences("last")])
+        fit(reads_in(hook), [sequences("last")])
 
 
 def test_the_end_of_an_epoch_may_read() -> None:
-    assert fit(Waits("on_validation_epoch_end"), [sequences("last")], *states_callbacks()).steps == 2
+    assert fit(reads_in("on_validation_epoch_end"), [sequences("last")], *states_callbacks()).steps == 2
 
 
 # ------------------------------------------------------------------------------------------------------- the modules
@@ -367,11 +341,12 @@ def test_populations(vectorised: bool, stopped: bool, monkeypatch: pytest.Monkey
 
 
 def test_the_fused_backend() -> None:
-    recurrence = torch.randn(2, M), torch.randn(2, M, M), torch.randn(2, M, K), torch.randn(2, M)
-    A, W, C, h = (value.to(META) for value in recurrence)
-    inputs, state = torch.randn(2, B, T, K, device=META), torch.randn(2, B, M, device=META)
-    units, steps = torch.ones(2, dtype=torch.int64, device=META), torch.ones(2, B, dtype=torch.int64, device=META)
-    device = Device()
+    shapes = {"inputs": (2, B, T, K), "state": (2, B, M), "A": (2, M), "W": (2, M, M), "C": (2, M, K), "h": (2, M)}
+    floats = {name: torch.empty(shape, device=META) for name, shape in shapes.items()}
+    integers = {
+        name: torch.empty(shape, dtype=torch.int64, device=META) for name, shape in (("P", 2), ("lengths", (2, B)))
+    }
+    arguments, device = Arguments(**floats, **integers), Device()
     with device, device.from_the_host, device.step():
-        states, last = fused_forward(inputs, state, A, W, C, h, units, steps)
-        fused_backward(states, last, states, inputs, state, A, W, C, units, steps)
+        states, last = fused_forward(arguments)
+        fused_backward(states, last, states, arguments)

@@ -63,9 +63,9 @@ def test_steps_metrics_and_weights_are_those_of_one_process(jobs: dict[int, Path
         assert (rank["steps"], rank["odd_steps"]) == (alone["steps"], alone["odd_steps"]) == (2 * 4, 2 * 5)
         np.testing.assert_allclose(rank["weights"], alone["weights"], rtol=0, atol=1e-5)
         for stage, expected in alone["metrics"].items():
-            found = rank["metrics"][stage]
-            assert list(found) == list(expected)
-            assert found == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True), stage
+            metrics = rank["metrics"][stage]
+            assert list(metrics) == list(expected)
+            assert metrics == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True), stage
     keys = {key for stage in alone["metrics"].values() for key in stage}
     prefix = "encoder/" if module == "seq2seq" else ""
     assert {"train/loss", "val/task_loss", "test/task_loss", f"{prefix}regime/visited"} <= keys
@@ -98,10 +98,8 @@ def test_predictions_together_are_those_of_one_process(jobs: dict[int, Path], mo
     for name, expected in alone.items():
         steps = max(share[name].shape[1] if share[name].ndim > 1 else 0 for share in shares)
         padded = [
-            np.pad(share[name], [(0, 0), (0, steps - share[name].shape[1]), *[(0, 0)] * (share[name].ndim - 2)])
-            if share[name].ndim > 1
-            else share[name]
-            for share in shares
+            np.pad(value, [(0, 0), (0, steps - value.shape[1]), *[(0, 0)] * (value.ndim - 2)] if value.ndim > 1 else 0)
+            for value in (share[name] for share in shares)
         ]
         np.testing.assert_allclose(np.concatenate(padded)[order], expected, rtol=0, atol=1e-5, err_msg=name)
 
@@ -117,11 +115,11 @@ def test_an_error_of_one_process_ends_them_all(rank: int, where: str, tmp_path: 
     assert f"only process {rank} fails" in said
     # the process that the first one started ends, too, if a moment later
     for _ in range(300):
-        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
-        if not left:
+        running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+        if not running:
             break
         time.sleep(0.1)
-    assert not left
+    assert not running
 
 
 def _read(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_alrnn.nn import ALRNN
 
+INPUTS = torch.zeros(2, 5, 3)
 SIZES = [(6, 0), (6, 1), (6, 3), (6, 6), (1, 0), (1, 1)]
 
 
@@ -24,7 +25,7 @@ def make(hidden: int, nonlinear: int, inputs: int | None = 3, **options: object)
 def by_hand(rnn: ALRNN, inputs: Tensor, state: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     """z' = A z + W φ*(z) + C s + h, number by number."""
     size, first = rnn.hidden_size, rnn.hidden_size - rnn.nonlinear_units
-    own = [0.0] * (size - len(rnn.A)) + rnn.A.tolist()
+    A = [0.0] * (size - len(rnn.A)) + rnn.A.tolist()
     W, h = rnn.W.tolist(), rnn.h.tolist()
     C = torch.eye(size).tolist() if rnn.C is None else rnn.C.tolist()
     batch, time, width = inputs.shape
@@ -36,7 +37,7 @@ def by_hand(rnn: ALRNN, inputs: Tensor, state: Tensor, lengths: list[int]) -> tu
             phi = [max(value, 0.0) if unit >= first else value for unit, value in enumerate(z)]
             s = inputs[b, t].tolist()
             z = [
-                own[i] * z[i]
+                A[i] * z[i]
                 + sum(W[i][j] * phi[j] for j in range(size))
                 + sum(C[i][k] * s[k] for k in range(width))
                 + h[i]
@@ -50,17 +51,15 @@ def by_hand(rnn: ALRNN, inputs: Tensor, state: Tensor, lengths: list[int]) -> tu
 @pytest.mark.parametrize("backend", ["eager", "fused", "auto"])
 @pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
 @pytest.mark.parametrize(("hidden", "nonlinear"), SIZES)
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(("padded", "width"), [(False, 3), (True, 3), (True, None)])
 def test_forward_equals_hand_written_loop(
-    hidden: int, nonlinear: int, self_connections: str, backend: str, padded: bool
+    hidden: int, nonlinear: int, self_connections: str, backend: str, padded: bool, width: int | None
 ) -> None:
-    rnn = make(hidden, nonlinear, self_connections=self_connections, backend=backend)
-    inputs, state = torch.randn(4, 9, 3).double(), torch.randn(4, hidden).double()
+    rnn = make(hidden, nonlinear, width, self_connections=self_connections, backend=backend)
+    inputs, state = torch.randn(4, 9, width or hidden).double(), torch.randn(4, hidden).double()
     lengths = [9, 1, 4, 8] if padded else [9] * 4
     states, last = rnn(inputs, state, torch.tensor(lengths) if padded else None)
-    expected_states, expected_last = by_hand(rnn, inputs, state, lengths)
-    torch.testing.assert_close(states, expected_states, rtol=0, atol=1e-12)
-    torch.testing.assert_close(last, expected_last, rtol=0, atol=1e-12)
+    torch.testing.assert_close((states, last), by_hand(rnn, inputs, state, lengths), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("nonlinear", [0, 1, 6])
@@ -68,11 +67,12 @@ def test_forward_equals_hand_written_loop(
 def test_chunks_equal_the_whole_bit_for_bit(nonlinear: int, self_connections: str) -> None:
     rnn = make(6, nonlinear, backend="eager", self_connections=self_connections)
     inputs = torch.randn(3, 11, 3).double()
-    whole, last = rnn(inputs)
-    first, state = rnn(inputs[:, :4])
-    second, state = rnn(inputs[:, 4:5], state)
-    third, state = rnn(inputs[:, 5:], state)
-    assert torch.equal(torch.cat((first, second, third), dim=1), whole)
+    states, last = rnn(inputs)
+    chunks, state = [], None
+    for chunk in inputs.split([4, 1, 6], dim=1):
+        chunk_states, state = rnn(chunk, state)
+        chunks.append(chunk_states)
+    assert torch.equal(torch.cat(chunks, dim=1), states)
     assert torch.equal(state, last)
 
 
@@ -115,10 +115,8 @@ def test_gaussian_init() -> None:
 def test_positive_definite_init(self_connections: str) -> None:
     torch.manual_seed(0)
     rnn = ALRNN(2, 50, 10, init="positive_definite", self_connections=self_connections)  # type: ignore[arg-type]
-    # A of the whole layer, wherever it is kept: between the smallest eigenvalue's share and 1, of random positive
-    # definite form, with W at 0.01 around it
-    own = (rnn.diagonal() + rnn.W.diagonal()).detach()
-    assert 0.1 < float(own.min()) <= float(own.max()) < 1.05
+    diagonal = (rnn.diagonal() + rnn.W.diagonal()).detach()
+    assert 0.1 < float(diagonal.min()) <= float(diagonal.max()) < 1.05
     off_diagonal = rnn.W.detach() - torch.diag(rnn.W.detach().diagonal())
     assert float(off_diagonal.std()) == pytest.approx(0.01, rel=0.1)
     assert torch.equal(rnn.h, torch.zeros(50))
@@ -176,22 +174,21 @@ def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
         ALRNN(**{"input_size": 3, "hidden_size": 8, "nonlinear_units": 2, **arguments})  # type: ignore[arg-type]
 
 
-def test_wrong_inputs() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((torch.randn(2, 5, 4),), ValueError, r"inputs must .* \(batch, time, input_size=3\).*got \(2, 5, 4\)"),
+        ((torch.randn(2, 0, 3),), ValueError, r"inputs must have shape .* at least one step, got \(2, 0, 3\)"),
+        ((INPUTS.double(),), TypeError, r"float32, got torch\.float64"),
+        ((INPUTS, torch.zeros(1, 8)), ValueError, r"state must .* hidden_size\) = \(2, 8\), got \(1, 8\)"),
+        ((INPUTS, None, torch.tensor([5, 6])), ValueError, r"lengths\[1\] is 6"),
+        ((INPUTS, None, torch.tensor([0, 5])), ValueError, r"lengths\[0\] is 0"),
+        ((INPUTS, None, torch.tensor([5.0, 5.0])), ValueError, r"int64 of shape \(batch,\) = \(2,\)"),
+    ],
+)
+def test_wrong_inputs(arguments: tuple[Tensor, ...], error: type[Exception], message: str) -> None:
     rnn = ALRNN(3, 8, 2)
-    inputs = torch.randn(2, 5, 3)
-    with pytest.raises(ValueError, match=r"inputs must have shape \(batch, time, input_size=3\).*got \(2, 5, 4\)"):
-        rnn(torch.randn(2, 5, 4))
-    with pytest.raises(ValueError, match=r"inputs must have shape .* at least one step, got \(2, 0, 3\)"):
-        rnn(torch.randn(2, 0, 3))
-    with pytest.raises(TypeError, match=r"float32, got torch\.float64"):
-        rnn(inputs.double())
-    with pytest.raises(ValueError, match=r"state must have shape \(batch, hidden_size\) = \(2, 8\), got \(1, 8\)"):
-        rnn(inputs, torch.zeros(1, 8))
-    with pytest.raises(ValueError, match=r"lengths\[1\] is 6"):
-        rnn(inputs, lengths=torch.tensor([5, 6]))
-    with pytest.raises(ValueError, match=r"lengths\[0\] is 0"):
-        rnn(inputs, lengths=torch.tensor([0, 5]))
-    with pytest.raises(ValueError, match=r"lengths must be int64 of shape \(batch,\) = \(2,\)"):
-        rnn(inputs, lengths=torch.tensor([5.0, 5.0]))
+    with pytest.raises(error, match=message):
+        rnn(*arguments)
     with pytest.raises(ValueError, match="code must have P=2 entries"):
         rnn.regime_matrix(torch.ones(3))

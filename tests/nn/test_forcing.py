@@ -61,15 +61,15 @@ def test_equals_the_loop(nonlinear: int, padded: bool) -> None:
     leaves = [tensor.requires_grad_() for tensor in (inputs, targets, state)]
     for alpha, interval in product((0.0, 0.3, 1.0), (1, 2, 3, 10, 11, 40)):
         how: dict[str, Any] = {"alpha": alpha, "interval": interval, "lengths": lengths if padded else None}
-        found, expected = [], []
-        for into, (states, last) in (
-            (found, generalized_teacher_forcing(rnn, inputs, targets, state=state, **how)),
-            (expected, loop(rnn, inputs, targets, alpha, interval, state, lengths)),
+        results = []
+        for states, last in (
+            generalized_teacher_forcing(rnn, inputs, targets, state=state, **how),
+            loop(rnn, inputs, targets, alpha, interval, state, lengths),
         ):
             loss = (states * weights).sum() + last.square().sum()
             grads = torch.autograd.grad(loss, [*leaves, *rnn.parameters()], materialize_grads=True)
-            into += [states, last, *grads]
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+            results.append([states, last, *grads])
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -77,12 +77,11 @@ def test_equals_the_loop(nonlinear: int, padded: bool) -> None:
 def test_every_backend(backend: str, interval: int) -> None:
     rnn = made(2, torch.float32, backend=backend)
     inputs, targets, state, lengths = drawn(torch.float32)
-    found = generalized_teacher_forcing(
+    output = generalized_teacher_forcing(
         rnn, inputs, targets, alpha=0.4, interval=interval, state=state, lengths=lengths
     )
     expected = loop(rnn, inputs, targets, 0.4, interval, state, lengths)
-    torch.testing.assert_close(found.states, expected[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.last, expected[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tuple(output), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("interval", [1, 3])
@@ -91,10 +90,10 @@ def test_inputs_that_are_added_directly_and_a_learned_start(interval: int) -> No
     with torch.no_grad():
         rnn.z0.normal_()
     inputs, targets, _, lengths = drawn(width=M)
-    found = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, lengths=lengths)
+    output = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, lengths=lengths)
     expected = loop(rnn, inputs, targets, 0.4, interval, rnn.z0.expand(B, -1), lengths)
-    torch.testing.assert_close(found.states, expected[0], rtol=1e-12, atol=1e-12)
-    found.last.sum().backward()
+    torch.testing.assert_close(output.states, expected[0], rtol=1e-12, atol=1e-12)
+    output.last.sum().backward()
     assert float(rnn.z0.grad.abs().sum()) > 0
 
 
@@ -105,7 +104,7 @@ def test_what_stands_in_the_padding_does_not_matter(interval: int) -> None:
         rnn.W.mul_(50)  # states that are run on would overflow
     inputs, targets, state, lengths = drawn(time=300)
     lengths = lengths.clamp(max=3)
-    found = []
+    results = []
     for filling in (0.0, 1e3):
         filled = torch.where(torch.arange(300) < lengths[:, None], 0.0, filling)[..., None]
         rnn.zero_grad()
@@ -113,35 +112,33 @@ def test_what_stands_in_the_padding_does_not_matter(interval: int) -> None:
             rnn, inputs + filled, targets + filled, alpha=0.1, interval=interval, state=state, lengths=lengths
         )
         output.states.square().sum().backward()
-        found.append((output.states.detach(), rnn.W.grad))
-    for one, other in zip(*found, strict=True):
-        assert bool(torch.isfinite(one).all())
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        results.append((output.states.detach(), rnn.W.grad))
+    assert all(bool(torch.isfinite(value).all()) for value in results[0])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
 def test_half_precision_runs_the_recurrence_in_float32() -> None:
     rnn = made(2, torch.float32)
     inputs, targets, state, _ = drawn(torch.float32)
     for interval in (1, 3):
-        expected = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, state=state)
+        how: dict[str, Any] = {"alpha": 0.4, "interval": interval, "state": state}
+        expected = generalized_teacher_forcing(rnn, inputs, targets, **how)
         with torch.autocast("cpu", torch.bfloat16):
-            found = generalized_teacher_forcing(rnn, inputs, targets, alpha=0.4, interval=interval, state=state)
-        assert torch.equal(found.states, expected.states)
+            assert generalized_teacher_forcing(rnn, inputs, targets, **how).states.equal(expected.states)
 
 
-def test_wrong_arguments() -> None:
-    rnn = made(2)
-    inputs, targets, state, lengths = drawn()
-    for alpha in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="alpha must lie between 0"):
-            generalized_teacher_forcing(rnn, inputs, targets, alpha=alpha)
-    with pytest.raises(ValueError, match="interval must be at least 1 step, got 0"):
-        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, interval=0)
-    with pytest.raises(ValueError, match=r"targets must have shape .* = \(5, 11, 6\), got \(5, 10, 6\)"):
-        generalized_teacher_forcing(rnn, inputs, targets[:, 1:], alpha=0.5)
-    with pytest.raises(ValueError, match="lengths must lie between 1"):
-        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, lengths=lengths - 1)
-    with pytest.raises(ValueError, match="state must have shape"):
-        generalized_teacher_forcing(rnn, inputs, targets, alpha=0.5, state=state[1:])
-    with pytest.raises(TypeError, match="inputs must have the dtype"):
-        generalized_teacher_forcing(rnn, inputs.float(), targets, alpha=0.5)
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        *(({"alpha": alpha}, ValueError, "alpha must lie between 0") for alpha in (-0.1, 1.1, float("nan"))),
+        ({"interval": 0}, ValueError, "interval must be at least 1, got 0"),
+        ({"targets": torch.zeros(B, T - 1, M)}, ValueError, r"targets .* = \(5, 11, 6\), got \(5, 10, 6\)"),
+        ({"lengths": torch.zeros(B).long()}, ValueError, "lengths must lie between 1"),
+        ({"state": torch.zeros(1, M)}, ValueError, "state must have shape"),
+        ({"inputs": torch.zeros(B, T, K)}, TypeError, "inputs must have the dtype"),
+    ],
+)
+def test_wrong_arguments(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+    inputs, targets, _, _ = drawn()
+    with pytest.raises(error, match=message):
+        generalized_teacher_forcing(made(2), **({"inputs": inputs, "targets": targets, "alpha": 0.5} | wrong))

@@ -32,6 +32,14 @@ def network(**options: Any) -> Seq2Seq:
     return made
 
 
+def always_choosing(token: int) -> Seq2Seq:
+    made = network()
+    with torch.no_grad():
+        made.readout.weight.zero_()
+        made.readout.bias.copy_(functional.one_hot(torch.tensor(token), OUTPUTS))
+    return made
+
+
 def example(batch: int = 7, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, their lengths, and targets that end at all kinds of steps."""
     generator = torch.Generator().manual_seed(3)
@@ -45,11 +53,9 @@ def example(batch: int = 7, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
 
 def one_step(rnn: ALRNN, z: Tensor, token: Tensor) -> Tensor:
     """The equation, unit by unit."""
-    phi = torch.stack(
-        [z[i].relu() if i >= rnn.hidden_size - rnn.nonlinear_units else z[i] for i in range(len(z))],
-    )
-    own = torch.cat((torch.zeros(rnn.hidden_size - len(rnn.A), dtype=z.dtype), rnn.A))
-    return own * z + rnn.W @ phi + rnn.C @ token + rnn.h
+    phi = torch.stack([z[i].relu() if i >= rnn.linear_units else z[i] for i in range(len(z))])
+    A = torch.cat((torch.zeros(rnn.hidden_size - len(rnn.A), dtype=z.dtype), rnn.A))
+    return A * z + rnn.W @ phi + rnn.C @ token + rnn.h
 
 
 def plain_loop(
@@ -61,15 +67,15 @@ def plain_loop(
         z = torch.zeros(made.encoder.hidden_size, dtype=made.readout.weight.dtype)
         for word in inputs[row, :length]:
             z = one_step(made.encoder, z, made.embedding.weight[word])
-        fed, own, chosen = START, [], []
+        fed, own_scores, chosen = START, [], []
         for t, target in enumerate(targets[row].tolist()):
             z = one_step(made.decoder, z, made.decoder_embedding.weight[fed])
-            own.append(made.readout.weight @ z + made.readout.bias)
-            chosen.append(int(own[-1].argmax()))
+            own_scores.append(made.readout.weight @ z + made.readout.bias)
+            chosen.append(int(own_scores[-1].argmax()))
             fed = target if forced[row, t] else chosen[-1]
             if target == END:
                 break
-        scores.append(torch.stack(own))
+        scores.append(torch.stack(own_scores))
         tokens.append(chosen)
     return scores, tokens
 
@@ -98,18 +104,14 @@ def test_values_and_gradients_are_those_of_a_differentiable_loop(
         assert output.tokens[row].tolist() == chosen + [END] * (targets.shape[1] - len(chosen))
         assert not output.states[row, len(chosen) :].any()
 
-    def loss(rows: Any) -> Tensor:
-        return sum(
-            (functional.cross_entropy(own, targets[row, : len(own)], reduction="sum") for row, own in enumerate(rows)),
-            start=torch.zeros((), dtype=torch.float64),
-        )
-
+    wanted = torch.cat([targets[row, : len(chosen)] for row, chosen in enumerate(tokens)])
+    outputs = [output.outputs[row, : len(chosen)] for row, chosen in enumerate(tokens)]
     names, parameters = zip(*made.named_parameters(), strict=True)
-    found = torch.autograd.grad(
-        loss([output.outputs[row, : len(chosen)] for row, chosen in enumerate(tokens)]), parameters
+    gradients, expected = (
+        torch.autograd.grad(functional.cross_entropy(torch.cat(rows), wanted, reduction="sum"), parameters)
+        for rows in (outputs, scores)
     )
-    expected = torch.autograd.grad(loss(scores), parameters)
-    for name, a, b in zip(names, found, expected, strict=True):
+    for name, a, b in zip(names, gradients, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=name)
         if a.numel():
             assert b.any(), name
@@ -128,31 +130,22 @@ def test_the_kernel_gives_the_same() -> None:
 def test_without_targets_each_sequence_runs_to_its_own_end(seed: int) -> None:
     made = network(seed=seed).double()
     inputs, lengths, _ = example(batch=30)
-    found = made(inputs, lengths, max_steps=12)
+    output = made(inputs, lengths, max_steps=12)
     never = torch.zeros(30, 12, dtype=torch.int64)
     _, tokens = plain_loop(made, inputs, lengths, never, torch.zeros_like(never, dtype=torch.bool))
     cut = [row[: row.index(END) + 1] if END in row else row for row in tokens]
-    assert found.lengths.tolist() == [len(row) for row in cut]
+    assert output.lengths.tolist() == [len(row) for row in cut]
     steps = max(map(len, cut))
-    assert found.tokens.tolist() == [row + [END] * (steps - len(row)) for row in cut]
-    assert found.outputs.shape == (30, steps, OUTPUTS)
-    assert found.states.shape == (30, steps, 8)
+    assert output.tokens.tolist() == [row + [END] * (steps - len(row)) for row in cut]
+    assert (output.outputs.shape, output.states.shape) == ((30, steps, OUTPUTS), (30, steps, 8))
 
 
-def test_decoding_stops_with_the_last_sequence() -> None:
-    made = network()
-    inputs = example()[0]
-    with torch.no_grad():
-        made.readout.weight.zero_()
-        made.readout.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
-    at_once = made(inputs, max_steps=20)
-    assert at_once.tokens.tolist() == [[END]] * 7
-    assert at_once.lengths.tolist() == [1] * 7
-    with torch.no_grad():
-        made.readout.bias.copy_(torch.tensor([0.0, 2.0, 0.0, 1.0]))
-    never = made(inputs, max_steps=20)
-    assert never.tokens.tolist() == [[1] * 20] * 7
-    assert never.lengths.tolist() == [20] * 7
+@pytest.mark.parametrize(("token", "steps"), [(END, 1), (1, 20)], ids=["at once", "never"])
+def test_decoding_stops_with_the_last_sequence(token: int, steps: int) -> None:
+    made = always_choosing(token)
+    output = made(example()[0], max_steps=20)
+    assert output.tokens.tolist() == [[token] * steps] * 7
+    assert output.lengths.tolist() == [steps] * 7
 
 
 def test_padding_of_the_inputs_is_not_read() -> None:
@@ -166,9 +159,9 @@ def test_padding_of_the_inputs_is_not_read() -> None:
     for one, two in zip(a, b, strict=True):
         assert torch.equal(one, two)
     assert torch.equal(a.encoder_lengths, lengths)
-    whole = made(inputs)
-    assert whole.encoder_lengths.tolist() == [6] * 7
-    assert torch.equal(whole.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
+    unpadded = made(inputs)
+    assert unpadded.encoder_lengths.tolist() == [6] * 7
+    assert torch.equal(unpadded.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
 
 
 def test_the_start_token_is_fed_once_and_the_end_never() -> None:
@@ -185,13 +178,10 @@ def test_the_start_token_is_fed_once_and_the_end_never() -> None:
 
 
 def test_steps_are_shared_out_by_the_probability() -> None:
-    made = network()
+    made = always_choosing(0)
     inputs, _, _ = example()
     torch.manual_seed(0)
     targets = torch.full((7, 400), 2)
-    with torch.no_grad():
-        made.readout.weight.zero_()
-        made.readout.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))  # always chooses 0
     seen: list[Tensor] = []
     made.decoder_embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     made(inputs, targets=targets, teacher_forcing=0.3)

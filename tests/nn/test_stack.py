@@ -87,21 +87,23 @@ def test_networks_do_not_touch_each_other(backend: str) -> None:
     inputs[3, 2, 5] = torch.nan
     spoilt = run(networks, inputs, None)
     others = [k for k in range(len(UNITS)) if k != 3]
-    assert spoilt[0][3].isnan().any()
-    for before, after in ((plain[0], spoilt[0]), (plain[1], spoilt[1])):
+    for before, after in zip((*plain[:2], *plain[2].values()), (*spoilt[:2], *spoilt[2].values()), strict=True):
+        assert after[3].isnan().any()
         assert before[others].equal(after[others])
-    for name in plain[2]:
-        assert spoilt[2][name][3].isnan().any()
-        assert plain[2][name][others].equal(spoilt[2][name][others]), name
 
 
-def test_networks_that_cannot_be_stacked() -> None:
-    with pytest.raises(ValueError, match="at least one module, got none"):
-        stack_networks([])
-    with pytest.raises(ValueError, match=r"W has the shapes \[\(3, 3\), \(4, 4\)\]"):
-        stack_networks([ALRNN(1, 3, 1), ALRNN(1, 4, 1)])
-    with pytest.raises(ValueError, match="their names differ"):
-        stack_networks([ALRNN(1, 3, 1), ALRNN(None, 3, 1)])
-    for options in ({"initial_state": "learned"}, {"self_connections": "all"}, {"backend": "eager"}):
-        with pytest.raises(ValueError, match=f"the same options, but {next(iter(options))} of ALRNN is "):
-            stack_networks([ALRNN(1, 3, 1), ALRNN(1, 3, 1, **options)])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ([], "at least one module, got none"),
+        ([ALRNN(1, 3, 1), ALRNN(1, 4, 1)], r"W has the shapes \[\(3, 3\), \(4, 4\)\]"),
+        ([ALRNN(1, 3, 1), ALRNN(None, 3, 1)], "their names differ"),
+        *(
+            ([ALRNN(1, 3, 1), ALRNN(1, 3, 1, **{name: value})], f"the same options, but {name} of ALRNN is ")  # type: ignore[arg-type]
+            for name, value in {"initial_state": "learned", "self_connections": "all", "backend": "eager"}.items()
+        ),
+    ],
+)
+def test_networks_that_cannot_be_stacked(networks: list[ALRNN], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        stack_networks(networks)

@@ -1,20 +1,17 @@
-r"""The recurrence as torch's own ReLU RNN, which cuDNN computes on CUDA devices in fused kernels.
+r"""The recurrence as PyTorch's ReLU RNN, which cuDNN computes on CUDA devices in fused kernels.
 
 A ReLU RNN has no linear units, but z = p − n + κ with p = relu(z − κ), n = relu(κ − z) for any κ. So 2M units carry
-the states and P more, r = relu(z_N), the rectified ones of the nonlinear units N. With B = A + W with the columns of N
-set to zero,
+the states, and P units carry r = relu(z_N) of the nonlinear units N. With B = A + W with the columns of N set to zero,
 
 .. math:: z' = B (p - n) + W_N r + C s + h + B κ
 
-and r, p and n follow from z' in the same step: their weights are those of z', once for N, once as they are and once
-with the sign changed.
+and r, p and n follow from z' in the same step.
 
-κ is not zero because a ReLU passes no gradient at its kink: with κ = 0 a unit that is exactly zero (all are, where
-sequences start from zero and h is zero) would lose the gradient of its linear part. No state is κ for a reason,
-but one that comes within rounding of it by chance does lose that step's gradient.
+κ is not zero because a ReLU passes no gradient at its kink: with κ = 0 a unit that is exactly zero, such as in a zero
+initial state, would lose the gradient of its linear part. A state within rounding of κ loses the gradient of its step.
 
-Sequences of several lengths run padded: packed ones would leave cuDNN's fastest kernels. One more input channel is 1 on
-padded steps and holds every unit at zero there, so that padding neither overflows nor passes a gradient.
+Sequences of several lengths are padded because packed ones would not run on cuDNN's fastest kernels. One more input
+channel is 1 on padded steps and holds every unit at zero, so padding neither overflows nor passes a gradient.
 """
 
 from __future__ import annotations
@@ -23,19 +20,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.recurrence import Recurrence
 
 KINK = 0.0123456789
-"""κ: of the size of small states, so that z − κ rounds no worse than z, and no number that data come to exactly."""
+"""κ: as small as small states, so that z − κ rounds no worse than z, and no value that data have exactly."""
 
 _SHUT = -1e30
-"""Weight of the channel that marks padding: no state is as large and finite."""
+"""Weight of the channel that marks padding, larger than any finite state."""
 
 
 def cudnn_forward(
     recurrence: Recurrence, inputs: Tensor, state: Tensor, lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run one network, with shapes as :func:`eager_forward`; autograd differentiates it, once."""
+    """Run one network with the shapes of :func:`eager_forward`; autograd differentiates it once."""
     A, W, _, h, _ = recurrence
     P = int(recurrence.P)
     hidden, linear = len(h), len(h) - P
@@ -49,8 +47,7 @@ def cudnn_forward(
     kinks[:P] = 0.0
     input_weights = threefold(recurrence.input_weights)
     if lengths is not None:
-        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(-1)
-        valid = valid.unsqueeze(-1)
+        valid = valid_steps(lengths, inputs.shape[1]).unsqueeze(-1)
         inputs = torch.cat((torch.where(valid, inputs, 0.0), (~valid).to(inputs)), dim=-1)
         input_weights = functional.pad(input_weights, (0, 1), value=_SHUT)
     weights = (

@@ -1,33 +1,25 @@
-"""The recurrence as a plain loop in PyTorch: any device and floating dtype, differentiable twice and in forward mode.
-
-The other backends are tested against it.
-"""
+"""The recurrence as a loop in PyTorch, against which the other backends are tested."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.recurrence import Recurrence
 
 
 def eager_forward(
     recurrence: Recurrence, inputs: Tensor, state: Tensor, lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run one network.
-
-    ``inputs`` s_1 … s_T have shape ``(B, T, K)``, or ``(B, T, M)`` where C is ``None``; ``state`` z_0 has ``(B, M)``.
-    Returned are z_1 … z_T, shape ``(B, T, M)``, zero past a sequence's length, and the state at each sequence's own
-    last step, shape ``(B, M)``.
-    """
+    """Run one network on ``inputs`` ``(B, T, K)`` from ``state`` ``(B, M)``; return states and last states."""
     valid = None
     if lengths is not None:
-        valid = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(-1)
+        valid = valid_steps(lengths, inputs.shape[1])
         inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)  # padding may hold anything, NaN too
     step, states, z = recurrence.stepper(), [], state
     for t, s in enumerate(inputs.unbind(1)):
-        # the input term is computed step by step (not in one product before the loop) so that a sequence run in
-        # chunks gives the same bits as the sequence run whole
+        # the drive is computed step by step, so that a sequence in chunks gives the same bits as the whole sequence
         following = step(z, recurrence.drive(s.contiguous()))
         if valid is None:
             z = following

@@ -1,8 +1,7 @@
-"""The recurrence in a few tensor operations a step, with its gradients by hand: any device, any floating dtype.
+"""The recurrence of E networks in a few tensor operations per step, with hand-written gradients.
 
-Every argument has a leading dimension of E networks. The buffers are time-major, so that a step works on contiguous
-memory. Past its length a sequence *holds* its state, z_t = z_{t-1}: the last step then has every sequence's own last
-state, and padding cannot blow up.
+The buffers are time-major, so that a step works on contiguous memory. After its end a sequence holds its state: the
+last step then has the last state of every sequence, and padding cannot overflow.
 """
 
 from __future__ import annotations
@@ -13,35 +12,49 @@ import torch
 from torch import Tensor
 
 
-class Gradients(NamedTuple):
-    """Gradients of one call; ``None`` where there is no such argument or it was not asked for."""
+class Arguments(NamedTuple):
+    """Arguments of the recurrence of E networks. The C kernel also takes one network without the dimension E."""
 
-    inputs: Tensor | None  # shape ``(E, B, T, K)``; ``(E, B, T, M)`` where ``C`` is ``None``
-    state: Tensor | None  # shape ``(E, B, M)``
-    A: Tensor  # shape ``(E, M)``
+    inputs: Tensor  # shape ``(E, B, T, K)``; ``(E, B, T, M)`` if ``C`` is ``None``
+    state: Tensor  # shape ``(E, B, M)``
+    A: Tensor  # diagonals, shape ``(E, M)``
     W: Tensor  # shape ``(E, M, M)``
     C: Tensor | None  # shape ``(E, M, K)``
     h: Tensor  # shape ``(E, M)``
+    P: Tensor  # number of rectified units, int64 of shape ``(E,)``
+    lengths: Tensor | None  # int64 of shape ``(E, B)``; ``None`` if all sequences have T steps
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each tensor must have for the shapes of ``inputs``, ``A`` and ``C``."""
+        if self.inputs.ndim not in (3, 4):
+            raise ValueError(f"inputs must have shape (…, batch, time, channels), got {tuple(self.inputs.shape)}")
+        *stack, batch, time, channels = self.inputs.shape
+        units = self.A.shape[-1] if self.A.ndim else 0
+        expected = {
+            "state": (*stack, batch, units),
+            "A": (*stack, units),
+            "W": (*stack, units, units),
+            "h": (*stack, units),
+            "P": tuple(stack),
+            "inputs": (*stack, batch, time, units if self.C is None else channels),
+        }
+        return expected if self.C is None else {**expected, "C": (*stack, units, channels)}
 
 
-def fused_forward(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run the recurrence of E networks.
+class Gradients(NamedTuple):
+    """Gradients of one call; ``None`` if there is no such argument or its gradient is not needed."""
 
-    Shapes: ``inputs`` ``(E, B, T, K)``, or ``(E, B, T, M)`` where ``C`` is ``None`` (the identity); ``state`` ``(E, B,
-    M)``; ``A`` (a diagonal) and ``h`` ``(E, M)``; ``W`` ``(E, M, M)``; ``C`` ``(E, M, K)``; ``P``, the number of
-    rectified units, int64 of ``(E,)``; ``lengths`` int64 of ``(E, B)``, ``None`` where all have T. Returned are z_1 …
-    z_T, shape ``(E, B, T, M)``, zero past a sequence's length and time-major in memory, and the state at each
-    sequence's own last step, shape ``(E, B, M)``.
-    """
+    inputs: Tensor | None
+    state: Tensor | None
+    A: Tensor
+    W: Tensor
+    C: Tensor | None
+    h: Tensor
+
+
+def fused_forward(arguments: Arguments) -> tuple[Tensor, Tensor]:
+    """Return the states ``(E, B, T, M)``, zero after the end of a sequence, and the last states ``(E, B, M)``."""
+    inputs, state, A, W, C, h, P, lengths = arguments
     networks, batch, time, _ = inputs.shape
     floor = _floor(A, P)
     transposed, diagonal = W.mT.contiguous(), A.unsqueeze(1)
@@ -69,21 +82,12 @@ def fused_backward(
     grad_states: Tensor | None,
     grad_last: Tensor | None,
     states: Tensor,
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    P: Tensor,
-    lengths: Tensor | None = None,
+    arguments: Arguments,
     needs_inputs: bool = True,
     needs_state: bool = True,
 ) -> Gradients:
-    """Gradients of what :func:`fused_forward` computed; that of ``inputs`` is time-major in memory.
-
-    ``grad_states`` and ``grad_last`` have the shapes of its results, ``states`` is the first of them. ``None`` is a
-    gradient of zero. What ``grad_states`` holds past a sequence's length does not count.
-    """
+    """Return the gradients of :func:`fused_forward`, whose first result is ``states``."""
+    inputs, state, A, W, C, _, P, lengths = arguments
     time = states.shape[2]
     floor, diagonal, W = _floor(A, P), A.unsqueeze(1), W.contiguous()
     valid = _valid(lengths, time)
@@ -123,18 +127,11 @@ def fused_backward(
         if valid is not None:
             inputs = torch.where(valid.movedim(0, 2), inputs, 0.0)  # padding may hold anything, NaN too
         grad_C = by_network.mT @ inputs.movedim(2, 1).flatten(1, 2)
-    return Gradients(
-        inputs=grad_inputs,
-        state=carry if needs_state else None,
-        A=grad_A,
-        W=grad_W,
-        C=grad_C,
-        h=by_network.sum(1),
-    )
+    return Gradients(grad_inputs, carry if needs_state else None, grad_A, grad_W, grad_C, by_network.sum(1))
 
 
 def _add_product(total: Tensor, states: Tensor, matrices: Tensor) -> None:
-    """Add states · matrices to ``total`` in place. One network is no batch, as that is slower."""
+    """Add states · matrices to ``total`` in place. One network is not a batch, because that is slower."""
     if len(states) == 1:
         total[0].addmm_(states[0], matrices[0])
     else:
@@ -150,14 +147,14 @@ def _write_product(product: Tensor, states: Tensor, matrices: Tensor) -> None:
 
 
 def _floor(A: Tensor, P: Tensor) -> Tensor:
-    """φ*(z) = max(z, floor): 0 for rectified units, −∞ for the others, shape ``(E, 1, M)``."""
+    """Return the floor of φ*(z) = max(z, floor): 0 for rectified units, −∞ for others, shape ``(E, 1, M)``."""
     size = A.shape[1]
     linear = torch.arange(size, device=A.device) < size - P.unsqueeze(1)
     return torch.zeros_like(A).masked_fill_(linear, -torch.inf).unsqueeze(1)
 
 
 def _valid(lengths: Tensor | None, time: int) -> Tensor | None:
-    """Which steps are valid, shape ``(T, E, B, 1)``."""
+    """Return a mask of the valid steps, shape ``(T, E, B, 1)``."""
     if lengths is None:
         return None
     steps = torch.arange(time, device=lengths.device)

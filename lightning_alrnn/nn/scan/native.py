@@ -1,7 +1,4 @@
-"""The recurrence in C (``_kernel.c``) on torch tensors, as pure functions: CPU, float32, no autograd.
-
-They take a stack of E networks, or one network without the leading dimension E, which saves making views of it.
-"""
+"""The recurrence in C (``_kernel.c``) for float32 on the CPU, without autograd."""
 
 from __future__ import annotations
 
@@ -9,44 +6,20 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.nn.scan import _kernel
-from lightning_alrnn.nn.scan.fused import Gradients
+from lightning_alrnn.nn.scan._kernel import simd_level as simd_level
+from lightning_alrnn.nn.scan._kernel import simd_levels as simd_levels
+from lightning_alrnn.nn.scan.fused import Arguments, Gradients
 
 WORK_PER_THREAD = 2_000_000
-"""Multiply-adds that make a thread worth starting (20 to 50 µs)."""
+"""Number of multiply-adds that make a thread worth starting (20 to 50 µs)."""
 
 
-def simd_level() -> str:
-    """Name of the instruction set that the kernel uses on this processor."""
-    return _kernel.simd_level()
-
-
-def simd_levels() -> list[str]:
-    """Names of all instruction sets that ``level`` can ask for on this processor."""
-    return _kernel.simd_levels()
-
-
-def native_forward(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None = None,
-    threads: int = 1,
-    level: str = "",
-) -> tuple[Tensor, Tensor]:
-    """Run the recurrence; arguments and results as for :func:`fused_forward`, but contiguous and float32 on the CPU.
-
-    ``threads`` is the most to use, ``level`` one of :func:`simd_levels`, or "" for the best. Types, shapes and ranges
-    are checked by the kernel.
-    """
-    sizes, stack = _check(inputs, state, A, W, C, P, lengths)
+def native_forward(arguments: Arguments, threads: int | None = None, level: str = "") -> tuple[Tensor, Tensor]:
+    """Return contiguous states and last states; ``level`` is one of :func:`simd_levels`, or "" for the best."""
+    # an address is valid only as long as a name is bound to its tensor
+    arguments, sizes = _checked(arguments)
     networks, batch, time, units, channels = sizes
-    _expect("h", h, (*stack, units))
-    # bound to names until the call is over: an address outlives neither its tensor nor a temporary copy of it
-    inputs, state, A, h, lengths = _rows(inputs), _rows(state), _rows(A), _rows(h), _optional_rows(lengths)
+    stack = arguments.A.shape[:-1]
     states = torch.empty((*stack, batch, time, units), dtype=torch.float32)
     last = torch.empty((*stack, batch, units), dtype=torch.float32)
     _kernel.forward(
@@ -55,7 +28,7 @@ def native_forward(
         level,
         states.data_ptr(),
         last.data_ptr(),
-        *_places(inputs, state, A, W, C, h, P, lengths),
+        *_places(arguments),
     )
     return states, last
 
@@ -64,85 +37,64 @@ def native_backward(
     grad_states: Tensor | None,
     grad_last: Tensor | None,
     states: Tensor,
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    P: Tensor,
-    lengths: Tensor | None = None,
+    arguments: Arguments,
     needs_inputs: bool = True,
     needs_state: bool = True,
-    threads: int = 1,
+    threads: int | None = None,
     level: str = "",
 ) -> Gradients:
-    """Gradients of what :func:`native_forward` computed; arguments as for :func:`fused_backward`.
-
-    They are contiguous, and the same bits for the same number of networks and threads.
-    """
-    sizes, stack = _check(inputs, state, A, W, C, P, lengths)
+    """Return the gradients of :func:`native_forward`; the same bits for the same number of networks and threads."""
+    arguments, sizes = _checked(arguments)
     networks, batch, time, units, channels = sizes
+    stack = arguments.A.shape[:-1]
     _expect("states", states, (*stack, batch, time, units))
+    states = _rows(states)
     if grad_states is not None:
         _expect("grad_states", grad_states, (*stack, batch, time, units))
         grad_states = _rows(grad_states)
     if grad_last is not None:
         _expect("grad_last", grad_last, (*stack, batch, units))
         grad_last = grad_last.contiguous()
-    states, inputs, state, A, lengths = _rows(states), _rows(inputs), _rows(state), _rows(A), _optional_rows(lengths)
 
     def new(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32)
 
     gradients = Gradients(
-        inputs=new(*inputs.shape) if needs_inputs else None,
+        inputs=new(*arguments.inputs.shape) if needs_inputs else None,
         state=new(*stack, batch, units) if needs_state else None,
         A=new(*stack, units),
         W=new(*stack, units, units),
-        C=None if C is None else new(*stack, units, channels),
+        C=None if arguments.C is None else new(*stack, units, channels),
         h=new(*stack, units),
     )
+    inputs, state, A, W, C, h = (0 if each is None else each.data_ptr() for each in gradients)
     _kernel.backward(
         sizes,
         _worthwhile(threads, 2 * networks * batch * time * units * (units + channels)),
         level,
-        gradients.A.data_ptr(),
-        gradients.W.data_ptr(),
-        _address(gradients.C),
-        gradients.h.data_ptr(),
-        _address(gradients.state),
-        _address(gradients.inputs),
-        (0, 0, 0, 0) if grad_states is None else (grad_states.data_ptr(), *(0, *grad_states.stride())[-4:-1]),
-        (0, 0) if grad_last is None else (grad_last.data_ptr(), (0, *grad_last.stride())[-3]),
-        (states.data_ptr(), *(0, *states.stride())[-4:-1]),
-        *_places(inputs, state, A, W, C, None, P, lengths),
+        *(A, W, C, h, state, inputs),
+        _place(grad_states, 3),
+        _place(grad_last, 2)[:2],
+        _place(states, 3),
+        *_places(arguments),
     )
     return gradients
 
 
-def _check(
-    inputs: Tensor, state: Tensor, A: Tensor, W: Tensor, C: Tensor | None, P: Tensor, lengths: Tensor | None
-) -> tuple[tuple[int, int, int, int, int], tuple[int, ...]]:
-    """E, B, T, M and K as the kernel wants them (K=0 without C), and the leading shape; raise unless all shapes fit."""
-    if inputs.ndim not in (3, 4):
-        raise ValueError(f"inputs must have shape (…, batch, time, channels), got {tuple(inputs.shape)}")
-    *leading, batch, time, channels = inputs.shape
-    stack, units = tuple(leading), A.shape[-1] if A.ndim else 0
-    _expect("state", state, (*stack, batch, units))
-    _expect("A", A, (*stack, units))
-    _expect("W", W, (*stack, units, units))
-    _expect("P", P, stack, torch.int64)
-    if C is None:
-        _expect("inputs", inputs, (*stack, batch, time, units))
-        channels = 0
-    else:
-        _expect("C", C, (*stack, units, channels))
-        _expect("inputs", inputs, (*stack, batch, time, channels))
-        if channels == 0:
-            raise ValueError("inputs must have at least one channel")
+def _checked(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int, int]]:
+    """Check all shapes; return the arguments as the kernel takes them and its sizes E, B, T, M and K."""
+    shapes = arguments.shapes()
+    *stack, batch, time, channels = shapes["inputs"]
+    for name, shape in shapes.items():
+        _expect(name, getattr(arguments, name), shape, torch.int64 if name == "P" else torch.float32)
+    inputs, state, A, W, C, h, P, lengths = arguments
     if lengths is not None:
         _expect("lengths", lengths, (*stack, batch), torch.int64)
-    return (stack[0] if stack else 1, batch, time, units, channels), stack
+        lengths = _rows(lengths)
+    if C is not None and channels == 0:
+        raise ValueError("inputs must have at least one channel")
+    sizes = (stack[0] if stack else 1, batch, time, A.shape[-1], 0 if C is None else channels)
+    return Arguments(_rows(inputs), _rows(state), _rows(A), W, C, _rows(h), P, lengths), sizes
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
@@ -152,41 +104,34 @@ def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtyp
         raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
 
 
-def _worthwhile(threads: int, work: int) -> int:
+def _worthwhile(threads: int | None, work: int) -> int:
+    threads = torch.get_num_threads() if threads is None else threads
     return min(threads, max(1, work // max(1, WORK_PER_THREAD)))
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """The tensor, copied if its rows are not contiguous; the kernel takes any stride of the other dimensions."""
+    """Return the tensor, copied if its rows are not contiguous. The kernel takes any stride of other dimensions."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _optional_rows(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else _rows(tensor)
-
-
-def _places(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor | None,
-    P: Tensor,
-    lengths: Tensor | None,
-) -> tuple[tuple[int, ...], ...]:
-    """Address and strides of each, first that from one network to the next: 0 for a single one, which has none."""
+def _places(arguments: Arguments) -> tuple[tuple[int, ...], ...]:
+    """Return address and strides of each argument; the stride from one network to the next is 0 for one network."""
+    inputs, state, A, W, C, h, P, lengths = arguments
     return (
-        (inputs.data_ptr(), *(0, *inputs.stride())[-4:-1]),
-        (state.data_ptr(), *(0, *state.stride())[-3:-1]),
-        (A.data_ptr(), (0, *A.stride())[-2]),
-        (W.data_ptr(), *(0, *W.stride())[-3:]),
-        (0, 0, 0, 0) if C is None else (C.data_ptr(), *(0, *C.stride())[-3:]),
-        (0, 0) if h is None else (h.data_ptr(), (0, *h.stride())[-2]),
-        (P.data_ptr(), (0, *P.stride())[-1]),
-        (0, 0) if lengths is None else (lengths.data_ptr(), (0, *lengths.stride())[-2]),
+        _place(inputs, 3),
+        _place(state, 2),
+        _place(A, 1),
+        _place(W, 3, rows=False),
+        _place(C, 3, rows=False),
+        _place(h, 1),
+        _place(P, 1, rows=False),
+        _place(lengths, 1),
     )
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+def _place(tensor: Tensor | None, count: int, rows: bool = True) -> tuple[int, ...]:
+    """Return the address and the last ``count`` strides, without that of the elements of a row if ``rows``."""
+    if tensor is None:
+        return (0,) * (count + 1)
+    strides = (0, *tensor.stride())
+    return (tensor.data_ptr(), *(strides[-count - 1 : -1] if rows else strides[-count:]))

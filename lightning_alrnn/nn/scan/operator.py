@@ -1,7 +1,7 @@
 """The recurrence as one operator of PyTorch, ``torch.ops.lightning_alrnn.scan``, with its derivative.
 
-The operator takes one network, or a stack of E networks whose tensors all have a leading dimension E. ``torch.library``
-wants a flat list of tensors, which only this file spells out. :func:`scan` is what others call.
+The operator takes one network, or a stack of E networks whose tensors all have a leading dimension E. Callers use
+:func:`scan`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn.scan.fused import Gradients, fused_backward, fused_forward
+from lightning_alrnn.nn.scan.fused import Arguments, Gradients, fused_backward, fused_forward
 
 kernel: Any
-"""The backend ``native``, ``None`` where it was not compiled."""
+"""The backend ``native``; ``None`` if it is not compiled."""
 try:
     from lightning_alrnn.nn.scan import native as kernel
 except ImportError:
     kernel = None
 
 triton_is_installed = find_spec("triton") is not None
-"""Whether there is the backend ``triton``; it is imported at its first use, as that takes a second."""
+"""Whether the backend ``triton`` is available. Its import takes a second and waits for the first use."""
 
 _ARGUMENTS = "Tensor inputs, Tensor state, Tensor A, Tensor W, Tensor? C, Tensor h, Tensor P, Tensor? lengths"
-_PLACE_OF_P = 6  # among these; scan_backward has three before them
+_PLACE_OF_P = Arguments._fields.index("P")  # scan_backward has three tensors before the arguments
 
 torch.library.define("lightning_alrnn::scan", f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)")
-# what is not needed comes back empty: an operator returns no None
+# a gradient that is not needed is empty because an operator cannot return None
 torch.library.define(
     "lightning_alrnn::scan_backward",
     f"(Tensor? grad_states, Tensor? grad_last, Tensor states, {_ARGUMENTS}, bool needs_inputs, bool needs_state, "
@@ -39,63 +39,47 @@ torch.library.define(
 
 
 def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Run ``torch.ops.lightning_alrnn.scan`` so that autograd, ``torch.func`` and ``torch.compile`` differentiate it.
-
-    The states have shape ``(…, batch, time, M)``, the last ones ``(…, batch, M)``.
-    """
+    """Run the operator so that autograd, ``torch.func`` and ``torch.compile`` can differentiate it."""
     if transforms_are_active() and not torch.compiler.is_compiling():
-        return _Scan.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
+        return _Scan.apply(*arguments)  # type: ignore[no-any-return]
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
 
 
 def transforms_are_active() -> bool:
-    """Whether a transform of ``torch.func`` runs. ``torch.autograd.Function`` asks the same; there is no public way."""
+    """Whether a transform of ``torch.func`` is active, for which PyTorch has no public function."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active
 
 
 @torch.library.impl("lightning_alrnn::scan", "default")
-def _forward(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    if backend == "native":
-        return kernel.native_forward(  # type: ignore[no-any-return]
-            inputs, state, A, W, C, h, P, lengths, torch.get_num_threads()
-        )
+def _forward(*values: Any) -> tuple[Tensor, Tensor]:
+    *tensors, backend = values
     forward, _ = _functions(backend)
-    if inputs.ndim == 4:
-        return forward(inputs, state, A, W, C, h, P, lengths)
-    states, last = forward(*_stack_of_one(inputs, state, A, W, C, h, P, lengths))
+    arguments = Arguments(*tensors)
+    if backend == "native" or arguments.inputs.ndim == 4:
+        return forward(arguments)
+    states, last = forward(Arguments(*_stack_of_one(arguments)))
     return states[0], last[0]
 
 
 @torch.library.impl("lightning_alrnn::scan_backward", "default")
-def _backward(*arguments: Any) -> tuple[Tensor, ...]:
-    *tensors, h, P, lengths, needs_inputs, needs_state, backend = arguments
-    needs = needs_inputs, needs_state
-    gradients: Sequence[Tensor | None]
-    if backend == "native":
-        gradients = kernel.native_backward(*tensors, P, lengths, *needs, torch.get_num_threads())
-    else:
-        _, backward = _functions(backend)
-        single = h.ndim == 1
-        stack: Any = _stack_of_one(*tensors, P, lengths) if single else (*tensors, P, lengths)
-        gradients = backward(*stack, *needs)
-        if single:
-            gradients = [None if gradient is None else gradient[0] for gradient in gradients]
+def _backward(*values: Any) -> tuple[Tensor, ...]:
+    *tensors, needs_inputs, needs_state, backend = values
+    _, backward = _functions(backend)
+    h = tensors[3 + Arguments._fields.index("h")]
+    single = backend != "native" and h.ndim == 1
+    if single:
+        tensors = _stack_of_one(tensors)
+    gradients: Any = backward(*tensors[:3], Arguments(*tensors[3:]), needs_inputs, needs_state)
+    if single:
+        gradients = [None if gradient is None else gradient[0] for gradient in gradients]
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
 def _functions(backend: str) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Gradients]]:
-    """Forward and backward of a backend that takes stacks only."""
+    """Return the forward and the backward pass of a backend. Only those of ``native`` take a single network."""
+    if backend == "native":
+        return kernel.native_forward, kernel.native_backward
     if backend == "triton":
         from lightning_alrnn.nn.scan.triton import triton_backward, triton_forward
 
@@ -105,8 +89,8 @@ def _functions(backend: str) -> tuple[Callable[..., tuple[Tensor, Tensor]], Call
     return fused_forward, fused_backward
 
 
-def _stack_of_one(*tensors: Tensor | None) -> Any:
-    return tuple(None if tensor is None else tensor.unsqueeze(0) for tensor in tensors)
+def _stack_of_one(tensors: Sequence[Tensor | None]) -> list[Any]:
+    return [None if tensor is None else tensor.unsqueeze(0) for tensor in tensors]
 
 
 def _forward_shapes(inputs: Tensor, state: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -129,9 +113,6 @@ def _empty(like: Tensor, shape: tuple[int, ...], backend: str) -> Tensor:
     return like.new_empty(shape)
 
 
-# ----------------------------------------------------------------------------------------------------------- autograd
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, backend = inputs
     ctx.backend = backend
@@ -144,7 +125,7 @@ def _differentiate(ctx: Any, grad_states: Tensor | None, grad_last: Tensor | Non
     needs_inputs, needs_state = ctx.needs_input_grad[:2]
     arguments = grad_states, grad_last, states, *tensors, needs_inputs, needs_state, ctx.backend
     if transforms_are_active():
-        gradients = Gradients(*_ScanBackward.apply(*arguments))  # type: ignore[no-untyped-call]
+        gradients = Gradients(*_ScanBackward.apply(*arguments))
     else:
         gradients = Gradients(*torch.ops.lightning_alrnn.scan_backward.default(*arguments))
     gradients = gradients._replace(
@@ -169,76 +150,56 @@ def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
     )
 
 
-def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    pass
-
-
 def _stacked(
     operator: Callable[..., tuple[Tensor, ...]], place_of_P: int, info: Any, in_dims: tuple[Any, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """What ``vmap`` over an operator does: one call for a stack of networks."""
+    """Run an operator under ``vmap`` as one call for a stack of networks."""
     size = info.batch_size
-    tensors: list[Any] = []
-    for value, dim in zip(arguments, in_dims, strict=True):
+
+    def stack(value: Any, dim: int | None) -> Any:
         if not isinstance(value, Tensor):
-            tensors.append(value)
-        elif dim is None:
-            tensors.append(value.expand(size, *value.shape))
-        else:
-            tensors.append(value.movedim(dim, 0))
-    nested = tensors[place_of_P].ndim == 2  # P is one number for each network: a stack of stacks, which is run as one
-    inner = tensors[place_of_P].shape[-1]
+            return value
+        return value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+
+    stacked = [stack(value, dim) for value, dim in zip(arguments, in_dims, strict=True)]
+    P = stacked[place_of_P]
+    nested = P.ndim == 2  # a stack of stacks, which runs as one stack
     if nested:
-        tensors = [value.flatten(0, 1) if isinstance(value, Tensor) else value for value in tensors]
-    outputs = tuple(
-        output.new_empty(size, 0)
-        if output.ndim == 1
-        else output.view(size, inner, *output.shape[1:])
-        if nested
-        else output
-        for output in operator(*tensors)
-    )
+        stacked = [value.flatten(0, 1) if isinstance(value, Tensor) else value for value in stacked]
+
+    def unstack(output: Tensor) -> Tensor:
+        if output.ndim == 1:
+            return output.new_empty(size, 0)
+        return output.view(*P.shape, *output.shape[1:]) if nested else output
+
+    outputs = tuple(unstack(output) for output in operator(*stacked))
     return outputs, (0,) * len(outputs)
 
 
-class _Scan(torch.autograd.Function):
-    """The operator for ``torch.func``, which does not take the derivative that ``torch.library`` registers."""
+def _register(name: str, place_of_P: int, setup_context: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    """Register the derivatives of an operator; return it as a function for ``torch.func``, which ignores these."""
+    operator = getattr(torch.ops.lightning_alrnn, name)
 
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_differentiate)
-    jvp = staticmethod(_differentiate_forward)
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(*arguments: Any) -> Any:
+            return operator.default(*arguments)
 
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+            return _stacked(Function.apply, place_of_P, info, in_dims, *arguments)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_Scan.apply, _PLACE_OF_P, info, in_dims, *arguments)
-
-
-class _ScanBackward(torch.autograd.Function):
-    """The same for its derivative."""
-
-    setup_context = staticmethod(_save_nothing)
-    backward = staticmethod(_differentiate_twice)
-    jvp = staticmethod(_differentiate_forward)
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return torch.ops.lightning_alrnn.scan_backward.default(*arguments)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _stacked(_ScanBackward.apply, 3 + _PLACE_OF_P, info, in_dims, *arguments)
+    Function.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    Function.backward = staticmethod(backward)  # type: ignore[method-assign]
+    Function.jvp = staticmethod(_differentiate_forward)  # type: ignore[method-assign]
+    torch.library.register_autograd(f"lightning_alrnn::{name}", backward, setup_context=setup_context)
+    torch.library.register_vmap(f"lightning_alrnn::{name}", partial(_stacked, operator, place_of_P))
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"lightning_alrnn::{name}", device, torch.float32)
+    return Function
 
 
 torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
 torch.library.register_fake("lightning_alrnn::scan_backward", _backward_shapes)
-torch.library.register_autograd("lightning_alrnn::scan", _differentiate, setup_context=_save)
-torch.library.register_autograd("lightning_alrnn::scan_backward", _differentiate_twice)
-for _name, _place in (("scan", _PLACE_OF_P), ("scan_backward", 3 + _PLACE_OF_P)):
-    _operator = getattr(torch.ops.lightning_alrnn, _name)
-    torch.library.register_vmap(f"lightning_alrnn::{_name}", partial(_stacked, _operator, _place))
-    for _device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"lightning_alrnn::{_name}", _device, torch.float32)
+_Scan = _register("scan", _PLACE_OF_P, _save, _differentiate)
+_ScanBackward = _register("scan_backward", 3 + _PLACE_OF_P, lambda ctx, inputs, output: None, _differentiate_twice)

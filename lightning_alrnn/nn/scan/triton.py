@@ -1,10 +1,9 @@
-"""The recurrence as two persistent GPU kernels, forward and backward, written in Triton: CUDA, float32, no autograd.
+"""The recurrence as two persistent GPU kernels in Triton, forward and backward, for float32 without autograd.
 
-A program runs all steps of 16 sequences of one network, so that E networks with batches of B are E·⌈B/16⌉ programs of
-one launch. W stays on the chip, as do the states of the 16 sequences. What has no order in time is left to large matrix
-products before and after: the drive C s + h, which the forward kernel reads from the memory where it then writes the
-states, and the gradients of W, C and the inputs, for which the backward kernel writes the gradient of each step's sum
-and φ*(z). Products are those of float32, not of TF32. Nothing is added atomically: the same launch gives the same bits.
+A program runs all steps of 16 sequences of one network, so E networks with batches of B are E·⌈B/16⌉ programs of one
+launch. W and the states of the 16 sequences stay on the chip. Large matrix products before and after the kernels
+compute the drive C s + h and the gradients of W, C and the inputs. Products are those of float32, not of TF32, and
+nothing is added atomically: the same launch gives the same bits.
 
 In Triton's interpreter (``TRITON_INTERPRET=1`` before the first import of Triton) the same code runs on a CPU, slowly.
 """
@@ -18,13 +17,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lightning_alrnn.nn.scan.fused import Gradients
+from lightning_alrnn.batch import valid_steps
+from lightning_alrnn.nn.scan.fused import Arguments, Gradients
 
 ROWS = 16
-"""Sequences of a program: the fewest that Triton's matrix product takes."""
+"""Number of sequences of a program, the fewest that Triton's matrix product takes."""
 
 WARPS = {16: 4, 32: 4, 64: 4, 128: 8}
-"""Warps of a program by the width of its block, M rounded up to one of these: next to no register is spilled."""
+"""Number of warps of a program by the width of its block, chosen so that almost no register is spilled."""
 
 
 @triton.jit(do_not_specialize=["batch", "time", "tiles"])
@@ -160,20 +160,9 @@ def backward_kernel(
     tl.store(totals + (tl.num_programs(0) + program) * UNITS + unit, tl.sum(total_h, axis=0), mask=inside)
 
 
-def triton_forward(
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    h: Tensor,
-    P: Tensor,
-    lengths: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run the recurrence; arguments and results as for :func:`fused_forward`, but contiguous and M at most 128.
-
-    Nothing is stored but what is returned.
-    """
+def triton_forward(arguments: Arguments) -> tuple[Tensor, Tensor]:
+    """Return states and last states as :func:`fused_forward` does, but contiguous and for at most 128 units."""
+    inputs, state, A, W, C, h, P, lengths = arguments
     networks, batch, time, _ = inputs.shape
     states = inputs.new_empty(networks, batch, time, A.shape[1])
     if C is None:
@@ -183,8 +172,7 @@ def triton_forward(
     else:
         torch.baddbmm(h.unsqueeze(1), inputs.flatten(1, 2), C.mT, out=states.view(networks, -1, A.shape[1]))
     last = torch.empty_like(state, memory_format=torch.contiguous_format)
-    tensors = (state, A, W, P, lengths)
-    _launch(forward_kernel, (states, *_contiguous(tensors), last), states, lengths)
+    _launch(forward_kernel, (states, state, A, W, P, lengths, last), states, lengths)
     return states, last
 
 
@@ -192,29 +180,20 @@ def triton_backward(
     grad_states: Tensor | None,
     grad_last: Tensor | None,
     states: Tensor,
-    inputs: Tensor,
-    state: Tensor,
-    A: Tensor,
-    W: Tensor,
-    C: Tensor | None,
-    P: Tensor,
-    lengths: Tensor | None = None,
+    arguments: Arguments,
     needs_inputs: bool = True,
     needs_state: bool = True,
 ) -> Gradients:
-    """Gradients of what :func:`triton_forward` computed; arguments as for :func:`fused_backward`.
-
-    They are the same bits for the same launch on the same device.
-    """
+    """Return the gradients of :func:`triton_forward`; the same launch on the same device gives the same bits."""
+    inputs, state, A, W, C, _, P, lengths = arguments
     networks, batch, time, units = states.shape
     states = states.contiguous()
     grads, phis = torch.empty_like(states), torch.empty_like(states)
     grad_state = torch.empty_like(state, memory_format=torch.contiguous_format)
     totals = states.new_empty(2, networks, -(-batch // ROWS), units)
-    tensors = (grad_states, grad_last, states, state, A, W, P, lengths)
     _launch(
         backward_kernel,
-        (*_contiguous(tensors), grads, phis, grad_state, totals),
+        (grad_states, grad_last, states, state, A, W, P, lengths, grads, phis, grad_state, totals),
         states,
         lengths,
         FROM_STATES=grad_states is not None,
@@ -226,8 +205,7 @@ def triton_backward(
         grad_inputs = grads if C is None else (flat @ C).view(inputs.shape)
     if C is not None:
         if lengths is not None:  # padding may hold anything, NaN too
-            valid = torch.arange(time, device=lengths.device) < lengths.unsqueeze(-1)
-            inputs = torch.where(valid.unsqueeze(-1), inputs, 0.0)
+            inputs = torch.where(valid_steps(lengths, time).unsqueeze(-1), inputs, 0.0)
         grad_C = flat.mT @ inputs.flatten(1, 2)
     return Gradients(
         inputs=grad_inputs,
@@ -239,14 +217,10 @@ def triton_backward(
     )
 
 
-def _contiguous(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
-
-
 def _launch(
     kernel: Any, arguments: tuple[Tensor | None, ...], states: Tensor, lengths: Tensor | None, **flags: bool
 ) -> None:
-    """Run a kernel on the device of the states, one program for 16 sequences of a network."""
+    """Run a kernel on the device of the states with one program for 16 sequences of a network."""
     networks, batch, time, units = states.shape
     tiles = -(-batch // ROWS)
     if networks * tiles == 0:
@@ -254,7 +228,7 @@ def _launch(
     block = max(16, triton.next_power_of_2(units))
     with torch.cuda.device_of(states):  # type: ignore[no-untyped-call]
         kernel[(networks * tiles,)](
-            *arguments,
+            *(None if tensor is None else tensor.contiguous() for tensor in arguments),
             batch,
             time,
             tiles,

@@ -1,4 +1,4 @@
-"""The kernel against an eager loop in float64, on every instruction set that this processor has."""
+"""The kernel against tensor operations in float64, on every instruction set that this processor has."""
 
 from __future__ import annotations
 
@@ -7,39 +7,31 @@ import os
 import signal
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn import Recurrence, ScanOutput, run_recurrence
+from lightning_alrnn.nn import Recurrence, run_recurrence
+from lightning_alrnn.nn.scan.fused import fused_backward, fused_forward
 
 native = pytest.importorskip(
     "lightning_alrnn.nn.scan.native", reason="the kernel is not compiled here", exc_type=ImportError
 )
-Gradients, native_backward, native_forward = native.Gradients, native.native_backward, native.native_forward
+Problem, Gradients = native.Arguments, native.Gradients
+native_backward, native_forward = native.native_backward, native.native_forward
 LEVELS = native.simd_levels()
 TOLERANCE = 1e-5  # of the largest entry of the reference
 TINY = 1e-30  # far below, the flushing of denormal numbers shows in gradients that have decayed
 
 
-class Problem(NamedTuple):
-    inputs: Tensor
-    state: Tensor
-    A: Tensor
-    W: Tensor
-    C: Tensor | None
-    h: Tensor
-    P: Tensor
-    lengths: Tensor | None
-
-    def single(self) -> Problem:
-        return Problem(*(None if x is None else x.float() for x in self[:6]), self.P, self.lengths)  # type: ignore[arg-type]
+def single(p: Any) -> Any:
+    return Problem(*(None if x is None else x.float() for x in p[:6]), p.P, p.lengths)
 
 
-def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False, seed: int = 0) -> Problem:
+def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False, seed: int = 0) -> Any:
     """A random one in float64, a contraction (as errors would grow in any other), with values that float32 holds."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -59,24 +51,12 @@ def problem(B: int, T: int, M: int, P: int, K: int | None, padded: bool = False,
     )
 
 
-def eager(p: Problem) -> ScanOutput:
-    """The loop that test_alrnn.py holds against one by hand."""
-    return run_recurrence(Recurrence(p.A, p.W, p.C, p.h, p.P), p.inputs, p.state, p.lengths, "eager")
-
-
-def eager_gradients(p: Problem, outputs: list[tuple[Tensor, Tensor]], leaves: Problem) -> Gradients:
-    """Gradients for (output, gradient of it) pairs."""
-    wanted = [x for x in (leaves.inputs, leaves.state, leaves.A, leaves.W, leaves.C, leaves.h) if x is not None]
-    values, grads = zip(*outputs, strict=True)
-    found: list[Any] = [*torch.autograd.grad(values, wanted, grads, retain_graph=True, materialize_grads=True)]
-    if p.C is None:
-        found.insert(4, None)
-    return Gradients(*found)
-
-
-def with_leaves(p: Problem) -> Problem:
-    leaves = (None if x is None else x.detach().clone().requires_grad_() for x in p[:6])
-    return Problem(*leaves, p.P, p.lengths)  # type: ignore[arg-type]
+def exact(p: Any, *grads: Tensor | None) -> Any:
+    """What test_dispatch.py holds against an eager loop."""
+    stack = Problem(*(None if x is None else x.unsqueeze(0) for x in p))
+    states, last = fused_forward(stack)
+    gradients = fused_backward(*(None if x is None else x.double().unsqueeze(0) for x in grads), states, stack)
+    return states[0], last[0], Gradients(*(None if x is None else x[0] for x in gradients))
 
 
 def assert_near(name: str, actual: Tensor, expected: Tensor, scale: float | None = None) -> None:
@@ -100,18 +80,15 @@ def assert_gradients_near(actual: Gradients, expected: Gradients) -> None:
 
 
 def run(
-    p: Problem, grad_states: Tensor | None, grad_last: Tensor | None, threads: int = 1, level: str = ""
+    p: Any, grad_states: Tensor | None, grad_last: Tensor | None, threads: int = 1, level: str = ""
 ) -> tuple[Tensor, Tensor, Gradients]:
-    states, last = native_forward(*p, threads, level)
-    gradients = native_backward(
-        grad_states, grad_last, states, p.inputs, p.state, p.A, p.W, p.C, p.P, p.lengths, True, True, threads, level
-    )
-    return states, last, gradients
+    states, last = native_forward(p, threads, level)
+    return states, last, native_backward(grad_states, grad_last, states, p, True, True, threads, level)
 
 
-def add(x: Gradients, y: Gradients) -> Gradients:
-    sums = (None if u is None or v is None else u + v for u, v in zip(x, y, strict=True))
-    return Gradients(*sums)  # type: ignore[arg-type]
+def assert_same(one: tuple[Tensor, Tensor, Any], other: tuple[Tensor, Tensor, Any]) -> None:
+    for x, y in zip((*one[:2], *one[2]), (*other[:2], *other[2]), strict=True):
+        assert torch.equal(x, y)
 
 
 @pytest.fixture(autouse=True)
@@ -128,22 +105,17 @@ def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
     for B, T, P in itertools.product((1, 5, 6, 7, 64), (1, 2, 40), sorted({0, 1, M})):
         if K == 40 and T == 40 and B == 64:
             continue  # most of the time, for nothing that the others do not cover
-        exact = problem(B, T, M, P, K, padded, seed=T)
-        leaves = with_leaves(exact)
-        states, last = eager(leaves)
+        double = problem(B, T, M, P, K, padded, seed=T)
         generator = torch.Generator().manual_seed(1)
-        grad_states = torch.randn(states.shape, generator=generator)
-        grad_last = torch.randn(last.shape, generator=generator)
-        from_states = eager_gradients(exact, [(states, grad_states.double())], leaves)
-        from_last = eager_gradients(exact, [(last, grad_last.double())], leaves)
-        both = add(from_states, from_last)
-        modes = [(grad_states, None, from_states), (None, grad_last, from_last), (grad_states, grad_last, both)]
-        p = exact.single()
+        grad_states, grad_last = (torch.randn(shape, generator=generator) for shape in ((B, T, M), (B, M)))
+        modes = [(grad_states, None), (None, grad_last), (grad_states, grad_last)]
+        cases = [(incoming, *exact(double, *incoming)) for incoming in modes]
+        p = single(double)
         for level in LEVELS:
             turn += 1
             # all of them where that is cheap, else in turn
-            for given, given_last, expected in modes if B * T * M < 20_000 else [modes[turn % 3]]:
-                actual, actual_last, gradients = run(p, given, given_last, 1 + turn % 2, level)
+            for incoming, states, last, expected in cases if B * T * M < 20_000 else [cases[turn % 3]]:
+                actual, actual_last, gradients = run(p, *incoming, 1 + turn % 2, level)
                 assert_near("states", actual, states)
                 assert_near("last", actual_last, last)
                 if padded:
@@ -160,16 +132,14 @@ def test_values_and_gradients(M: int, K: int | None, padded: bool) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("K", [None, 3])
 def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None) -> None:
-    p = problem(13, 20, 50, 5, K, seed=3).single()
-    states, last = native_forward(*p, 1, level)
+    p = single(problem(13, 20, 50, 5, K, seed=3))
+    states, last = native_forward(p, 1, level)
     for threads in (2, 3):
-        again, last_again = native_forward(*p, threads, level)
-        assert torch.equal(states, again)
-        assert torch.equal(last, last_again)
-    alone, _ = native_forward(*p._replace(inputs=p.inputs[4:5], state=p.state[4:5]), 1, level)
+        assert all(map(torch.equal, (states, last), native_forward(p, threads, level)))
+    alone, _ = native_forward(p._replace(inputs=p.inputs[4:5], state=p.state[4:5]), 1, level)
     assert torch.equal(alone, states[4:5])
-    _, middle = native_forward(*p._replace(inputs=p.inputs[:, :7]), 1, level)
-    rest, _ = native_forward(*p._replace(inputs=p.inputs[:, 7:], state=middle), 1, level)
+    _, middle = native_forward(p._replace(inputs=p.inputs[:, :7]), 1, level)
+    rest, _ = native_forward(p._replace(inputs=p.inputs[:, 7:], state=middle), 1, level)
     assert torch.equal(rest, states[:, 7:])
 
 
@@ -178,7 +148,7 @@ def test_threads_tiles_and_chunks_do_not_change_a_bit(level: str, K: int | None)
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_a_stack_is_its_networks_one_by_one(level: str, K: int | None, shared: bool) -> None:
     """With 1 to 7 threads: whole networks to each, and networks that the threads share."""
-    networks = [problem(5, 12, 17, P, K, True, seed).single() for seed, P in enumerate((0, 3, 17, 1, 2))]
+    networks = [single(problem(5, 12, 17, P, K, True, seed)) for seed, P in enumerate((0, 3, 17, 1, 2))]
     if shared:  # one tensor for all, of stride 0
         networks = [one._replace(inputs=networks[0].inputs, W=networks[0].W) for one in networks]
     stack = Problem(*(None if field[0] is None else torch.stack(field) for field in zip(*networks, strict=True)))
@@ -202,19 +172,18 @@ def test_a_stack_is_its_networks_one_by_one(level: str, K: int | None, shared: b
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_gradients_are_deterministic(threads: int) -> None:
-    p = problem(64, 50, 50, 5, 3, padded=True).single()
+    p = single(problem(64, 50, 50, 5, 3, padded=True))
     grad = torch.randn(64, 50, 50)
-    _, _, first = run(p, grad, None, threads)
+    first = run(p, grad, None, threads)
     for _ in range(5):
-        _, _, again = run(p, grad, None, threads)
-        assert all(map(torch.equal, first, again))
+        assert_same(run(p, grad, None, threads), first)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_strides(level: str) -> None:
-    p = problem(7, 9, 17, 5, 4, padded=True).single()
+    p = single(problem(7, 9, 17, 5, 4, padded=True))
     grad, grad_last = torch.randn(7, 9, 17), torch.randn(7, 17)
-    states, last, gradients = run(p, grad, grad_last, 1, level)
+    expected = run(p, grad, grad_last, 1, level)
     every_second = torch.stack((p.lengths, p.lengths), dim=1)[:, 0]
     wide = torch.randn(7, 9, 8)
     wide[..., ::2] = p.inputs
@@ -223,44 +192,31 @@ def test_strides(level: str) -> None:
         A, h = (torch.stack((x, x), dim=1)[:, 0] for x in (p.A, p.h))
         strided = Problem(inputs, state, A, W, C, h, p.P, every_second)
         assert not any(x.is_contiguous() for x in strided if x is not None and x.ndim)
-        again, last_again, gradients_again = run(
-            strided, grad.transpose(0, 1).contiguous().transpose(0, 1), grad_last.t().contiguous().t(), 1, level
-        )
-        assert torch.equal(states, again)
-        assert torch.equal(last, last_again)
-        assert all(map(torch.equal, gradients, gradients_again))
-
-
-def test_expanded() -> None:
-    p = problem(7, 9, 17, 5, 4).single()
-    p = p._replace(state=p.state[:1].expand(7, 17), inputs=p.inputs[:1].expand(7, 9, 4))
+        turned = grad.transpose(0, 1).contiguous().transpose(0, 1), grad_last.t().contiguous().t()
+        assert_same(run(strided, *turned, 1, level), expected)
+    expanded = p._replace(state=p.state[:1].expand(7, 17), inputs=p.inputs[:1].expand(7, 9, 4))
+    dense = p._replace(state=expanded.state.contiguous(), inputs=expanded.inputs.contiguous())
     one = torch.ones(()).expand(7, 9, 17)
-    states, _, gradients = run(p, one, None)
-    dense = p._replace(state=p.state.contiguous(), inputs=p.inputs.contiguous())
-    states_dense, _, gradients_dense = run(dense, one.contiguous(), None)
-    assert torch.equal(states, states_dense)
-    assert torch.equal(gradients.W, gradients_dense.W)
+    assert_same(run(expanded, one, None, 1, level), run(dense, one.contiguous(), None, 1, level))
 
 
 def test_what_is_not_needed_is_not_made() -> None:
-    p = problem(7, 9, 17, 5, 4).single()
+    p = single(problem(7, 9, 17, 5, 4))
     grad = torch.randn(7, 9, 17)
     states, _, everything = run(p, grad, None)
-    some = native_backward(grad, None, states, p.inputs, p.state, p.A, p.W, p.C, p.P, None, False, False)
-    assert some.inputs is None
-    assert some.state is None
+    some = native_backward(grad, None, states, p, False, False)
+    assert some.inputs is some.state is None
     assert torch.equal(some.W, everything.W)
     _, _, none = run(p, None, None)
     assert not any(x.any() for x in none if x is not None)
 
 
 def test_empty() -> None:
-    p = problem(0, 9, 17, 5, 4).single()
+    p = single(problem(0, 9, 17, 5, 4))
     states, last, gradients = run(p, torch.randn(0, 9, 17), None)
-    assert states.shape == (0, 9, 17)
-    assert last.shape == (0, 17)
+    assert (states.shape, last.shape) == ((0, 9, 17), (0, 17))
     assert not gradients.W.any()
-    p = problem(3, 0, 17, 5, 4).single()
+    p = single(problem(3, 0, 17, 5, 4))
     grad_last = torch.randn(3, 17)
     _, last, gradients = run(p, None, grad_last)
     assert torch.equal(last, p.state)
@@ -271,31 +227,27 @@ def test_empty() -> None:
 @pytest.mark.parametrize("K", [None, 3])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_propagate(bad: float, K: int | None, level: str) -> None:
-    exact = problem(7, 12, 17, 5, K, seed=2)
-    exact.inputs[2, 4, 1] = bad
-    exact.state[5, 16] = bad
-    leaves = with_leaves(exact)
-    states, _ = eager(leaves)
-    grad = torch.randn(states.shape)
-    expected = eager_gradients(exact, [(states, grad.double())], leaves)
-    actual, _, gradients = run(exact.single(), grad, None, 1, level)
+    p = problem(7, 12, 17, 5, K, seed=2)
+    p.inputs[2, 4, 1] = bad
+    p.state[5, 16] = bad
+    names, grad = ("inputs", "W", "A"), torch.randn(7, 12, 17)
+    leaves = [getattr(p, name).requires_grad_() for name in names]
+    states, _ = run_recurrence(Recurrence(p.A, p.W, p.C, p.h, p.P), p.inputs, p.state, None, "eager")
+    expected = dict(zip(names, torch.autograd.grad(states, leaves, grad.double()), strict=True))
+    actual, _, gradients = run(single(p), grad, None, 1, level)
     torch.testing.assert_close(actual.double(), states, equal_nan=True, rtol=1e-4, atol=1e-4)
-    for name in ("inputs", "W", "A"):
-        got, wanted = getattr(gradients, name).double(), getattr(expected, name)
-        torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-4, atol=1e-4)
+    actual_gradients = {name: getattr(gradients, name).double() for name in names}
+    torch.testing.assert_close(actual_gradients, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_nan_in_padding_stays_there(level: str) -> None:
-    p = problem(7, 12, 17, 5, 3, padded=True).single()
+    p = single(problem(7, 12, 17, 5, 3, padded=True))
     grad = torch.randn(7, 12, 17)
-    states, last, gradients = run(p, grad, None, 1, level)
+    expected = run(p, grad, None, 1, level)
     past = torch.arange(12) >= p.lengths[:, None]
     p.inputs[past], grad[past] = float("nan"), float("nan")
-    again, last_again, gradients_again = run(p, grad, None, 1, level)
-    assert torch.equal(states, again)
-    assert torch.equal(last, last_again)
-    assert all(map(torch.equal, gradients, gradients_again))
+    assert_same(run(p, grad, None, 1, level), expected)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -329,7 +281,7 @@ def test_denormals_are_flushed_inside_only(flush: bool, level: str) -> None:
 
 
 def test_concurrent_callers() -> None:
-    problems = [problem(32, 40, 50, 5, 3, padded=True, seed=i).single() for i in range(2)]
+    problems = [single(problem(32, 40, 50, 5, 3, padded=True, seed=i)) for i in range(2)]
     grad = torch.randn(32, 40, 50)
     expected = [run(p, grad, None, 2) for p in problems]
     wrong: list[int] = []
@@ -351,7 +303,7 @@ def test_concurrent_callers() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_after_fork() -> None:
-    p = problem(32, 40, 50, 5, 3).single()
+    p = single(problem(32, 40, 50, 5, 3))
     grad = torch.randn(32, 40, 50)
     states, _, gradients = run(p, grad, None, 2)
     expected = states.numpy().tobytes(), gradients.W.numpy().tobytes()
@@ -373,7 +325,7 @@ def test_after_fork() -> None:
 
 
 def test_errors() -> None:
-    p = problem(3, 5, 4, 1, 2).single()
+    p = single(problem(3, 5, 4, 1, 2))
     for error, name, changes in (
         (TypeError, "W", {"W": p.W.double()}),
         (TypeError, "lengths", {"lengths": torch.ones(3, dtype=torch.int32)}),
@@ -384,12 +336,8 @@ def test_errors() -> None:
         (ValueError, "lengths", {"lengths": torch.tensor([1, 6, 2])}),
     ):
         with pytest.raises(error, match=name):
-            native_forward(*p._replace(**changes))
+            native_forward(p._replace(**changes))
     with pytest.raises(ValueError, match="instruction set"):
-        native_forward(*p, 1, "no such level")
+        native_forward(p, 1, "no such level")
     with pytest.raises(ValueError, match="range"):
-        native_forward(*p, 0)
-
-
-def test_levels() -> None:
-    assert native.simd_level() in LEVELS
+        native_forward(p, 0)

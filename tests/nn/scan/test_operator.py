@@ -64,11 +64,9 @@ TRANSFORMS: dict[str, Callable[[ALRNN, dict[str, Tensor]], object]] = {
     "hessian": lambda rnn, p: hessian(lambda h: loss(rnn, {**p, "h": h}, INPUTS))(p["h"]),
     "second derivative": lambda rnn, p: jacrev(jacrev(lambda h: loss(rnn, {**p, "h": h}, INPUTS)))(p["h"]),
 }
+FORWARD = ("jvp", "jvp of vmap", "jacfwd", "forward AD")
 REFUSALS = {
-    "jvp": "no derivative in forward mode",
-    "jvp of vmap": "no derivative in forward mode",
-    "jacfwd": "no derivative in forward mode",
-    "forward AD": "no derivative in forward mode",
+    **dict.fromkeys(FORWARD, "no derivative in forward mode"),
     "hessian": "no derivative in forward mode, nor one of their gradient",
     "second derivative": "can be differentiated once, not twice",
 }
@@ -81,16 +79,10 @@ def test_a_transform_is_right_or_refused(backend: str, transform: str) -> None:
     reference, rnn = layer("eager"), layer(backend)
     run = TRANSFORMS[transform]
     refusal = REFUSALS.get(transform)
-    if backend == "auto" and transform in ("jvp", "jvp of vmap", "jacfwd", "forward AD"):
+    if backend == "auto" and transform in FORWARD:
         refusal = None  # takes eager
-    elif backend == "cudnn":
-        refusal = {
-            "batched gradients": None,
-            "jvp": "forward mode",
-            "jvp of vmap": "forward mode",
-            "jacfwd": "forward mode",
-            "forward AD": "forward mode",
-        }.get(transform, "does not run under transforms of torch.func")
+    elif backend == "cudnn" and transform not in FORWARD:
+        refusal = None if transform == "batched gradients" else "does not run under transforms of torch.func"
     if refusal is not None:
         with pytest.raises((NotImplementedError, RuntimeError), match=refusal):
             run(rnn, dict(rnn.named_parameters()))
@@ -152,14 +144,14 @@ def test_one_number_for_a_stack() -> None:
 
 
 def test_a_network_that_gets_its_weights_later() -> None:
-    whole = layer("auto")
+    complete = layer("auto")
     for empty in (False, True):
         with torch.device("meta"):
             rnn = ALRNN(3, 6, 3)
         if empty:
             rnn.to_empty(device="cpu")
-        rnn.load_state_dict(whole.state_dict(), assign=not empty)
-        assert rnn(INPUTS).states.equal(whole(INPUTS).states)
+        rnn.load_state_dict(complete.state_dict(), assign=not empty)
+        assert rnn(INPUTS).states.equal(complete(INPUTS).states)
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -169,17 +161,9 @@ def test_a_network_in_place_of_another(backend: str) -> None:
     for k, network in enumerate(networks):
         state = {name: value[k] for name, value in (parameters | buffers).items()}
         torch.testing.assert_close(functional_call(networks[0], state, (INPUTS,)), network(INPUTS))
+    networks[0].forward = networks[0].regime  # type: ignore[assignment]
     with pytest.raises(ValueError, match="networks that differ in P have regimes of different widths"):
-        functional_call(_Regimes(networks[0]), {f"rnn.{name}": value for name, value in state.items()}, (INPUTS,))
-
-
-class _Regimes(torch.nn.Module):
-    def __init__(self, rnn: ALRNN) -> None:
-        super().__init__()
-        self.rnn = rnn
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.rnn.regime(self.rnn(inputs).states)
+        functional_call(networks[0], state, (torch.zeros(1, 6),))
 
 
 def test_a_network_without_memory() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from lightning_alrnn.nn.scan.fused import Gradients, fused_backward, fused_forward
+from lightning_alrnn.nn.scan.fused import Arguments, Gradients, fused_backward, fused_forward
 from lightning_alrnn.nn.scan.triton import triton_backward, triton_forward
 
-Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None]
+Results = tuple[Tensor, Tensor, Gradients]
 
 
 def networks(E: int, B: int, T: int, M: int, K: int | None, padded: bool = False) -> Arguments:
@@ -27,7 +28,7 @@ def networks(E: int, B: int, T: int, M: int, K: int | None, padded: bool = False
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    return (
+    return Arguments(
         normal(E, B, T, M if K is None else K),
         normal(E, B, M),
         0.5 * normal(E, M),
@@ -39,26 +40,21 @@ def networks(E: int, B: int, T: int, M: int, K: int | None, padded: bool = False
     )
 
 
-def double(arguments: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    return tuple(value.double() if value is not None and value.is_floating_point() else value for value in arguments)
+def run(arguments: Arguments, grad_states: Tensor | None, grad_last: Tensor | None) -> Results:
+    states, last = triton_forward(arguments)
+    return states, last, triton_backward(grad_states, grad_last, states, arguments)
 
 
-def run(arguments: Arguments, grad_states: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor, Tensor, Gradients]:
-    states, last = triton_forward(*arguments)
-    inputs, state, A, W, C, _, P, lengths = arguments
-    return states, last, triton_backward(grad_states, grad_last, states, inputs, state, A, W, C, P, lengths)
+def exact(arguments: Arguments, *grads: Tensor | None) -> Results:
+    def double(value: Tensor | None) -> Any:
+        return value.double() if value is not None and value.is_floating_point() else value
+
+    arguments = Arguments(*map(double, arguments))
+    states, last = fused_forward(arguments)
+    return states, last, fused_backward(*map(double, grads), states, arguments)
 
 
-def exact(
-    arguments: Arguments, grad_states: Tensor | None, grad_last: Tensor | None
-) -> tuple[Tensor, Tensor, Gradients]:
-    inputs, state, A, W, C, h, P, lengths = double(arguments)
-    states, last = fused_forward(inputs, state, A, W, C, h, P, lengths)  # type: ignore[arg-type]
-    first = double((grad_states, grad_last))
-    return states, last, fused_backward(*first, states, inputs, state, A, W, C, P, lengths)  # type: ignore[arg-type]
-
-
-def assert_near(got: tuple[Tensor, Tensor, Gradients], expected: tuple[Tensor, Tensor, Gradients]) -> None:
+def assert_near(got: Results, expected: Results) -> None:
     for name, one, other in zip(
         ("states", "last", *Gradients._fields), (*got[:2], *got[2]), (*expected[:2], *expected[2]), strict=True
     ):
@@ -83,41 +79,35 @@ def test_stacks_in_which_networks_differ_in_nonlinear_units(
 
 def test_what_is_not_contiguous() -> None:
     arguments = networks(3, 5, 4, 17, 2, padded=True)
-    inputs, state, A, W, C, h, P, lengths = arguments
     grad_states, grad_last = torch.randn(3, 5, 4, 17), torch.randn(3, 5, 17)
-    turned: Arguments = (
-        *(value.mT.contiguous().mT for value in (inputs, state)),
-        A.T.contiguous().T,
-        W.mT.contiguous().mT,
-        C.mT.contiguous().mT,
-        h.T.contiguous().T,
-        torch.stack((P, P), dim=1)[:, 0],
-        lengths.T.contiguous().T,
-    )
+
+    def turn(value: Any) -> Any:
+        return torch.stack((value, value), dim=1)[:, 0] if value.ndim == 1 else value.mT.contiguous().mT
+
+    turned = Arguments(*map(turn, arguments))
     assert not any(value.is_contiguous() for value in turned if value is not None)
     expected = run(arguments, grad_states, grad_last)
-    assert_near(run(turned, grad_states.mT.contiguous().mT, grad_last.mT.contiguous().mT), expected)
+    assert_near(run(turned, turn(grad_states), turn(grad_last)), expected)
     # one tensor for all networks, and a gradient that is one number, as of a sum
-    one_for_all = inputs[:1].expand(3, -1, -1, -1), W[:1].expand(3, -1, -1)
-    shared: Arguments = (one_for_all[0], state, A, one_for_all[1], C, h, P[:1].expand(3), None)
+    first = {name: getattr(arguments, name)[:1] for name in ("inputs", "W", "P")}
+    shared = arguments._replace(**{name: value.expand(3, *value.shape[1:]) for name, value in first.items()})
+    shared = shared._replace(lengths=None)
     one = torch.ones(()).expand(3, 5, 4, 17)
     assert_near(run(shared, one, None), exact(shared, one, None))
 
 
 def test_nan_stays_in_its_sequence_and_padding_may_hold_anything() -> None:
     arguments = networks(1, 4, 5, 6, 2)
-    inputs, state, A, W, C, h, P, _ = arguments
-    inputs[0, 2, 3] = torch.nan
-    states, last = triton_forward(*arguments)
+    arguments.inputs[0, 2, 3] = torch.nan
+    states, last = triton_forward(arguments)
     assert states[0, 2, 3:].isnan().all()
     assert last[0, 2].isnan().all()
     assert not states[0, [0, 1, 3]].isnan().any()
-    lengths = torch.tensor([[5, 5, 3, 0]])
-    inputs[0, 3] = torch.inf
-    padded: Arguments = (inputs, state, A, W, C, h, P, lengths)
+    arguments.inputs[0, 3] = torch.inf
+    padded = arguments._replace(lengths=torch.tensor([[5, 5, 3, 0]]))
     states, last, gradients = run(padded, torch.full((1, 4, 5, 6), torch.nan).where(states.isnan(), 1.0), None)
     assert all(value is None or not value.isnan().any() for value in (states, last, *gradients))
-    assert torch.equal(last[0, 3], state[0, 3])
+    assert torch.equal(last[0, 3], arguments.state[0, 3])
 
 
 def test_no_sequence_and_no_step() -> None:
@@ -128,7 +118,7 @@ def test_no_sequence_and_no_step() -> None:
     grad_last = torch.randn(2, 3, 5)
     states, last, gradients = run(arguments, None, grad_last)
     assert states.shape == (2, 3, 0, 5)
-    assert torch.equal(last, arguments[1])
+    assert torch.equal(last, arguments.state)
     assert torch.equal(gradients.state, grad_last)
     assert not any(value.any() for value in (gradients.A, gradients.W, gradients.h))
 
