@@ -13,6 +13,7 @@ from lightning_alrnn.datamodules.base import (
     SequenceDataModule,
     check_choice,
     check_size,
+    check_sizes,
     draw_trials,
     full_lengths,
 )
@@ -75,9 +76,7 @@ class Addition(SequenceDataModule):
         check_choice("markers", markers, Markers)
         check_choice("operation", operation, Operation)
         check_size("sequence_length", sequence_length, 4 if markers == "first_half" else 2)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.sequence_length = sequence_length
         self.markers = markers
         self.operation = operation
@@ -105,6 +104,5 @@ class Addition(SequenceDataModule):
         inputs[:, :, 0] = rng.random((size, self.sequence_length), dtype=np.float32)
         trial = np.arange(size)
         inputs[trial, first, 1] = inputs[trial, second, 1] = 1.0
-        marked = inputs[trial, first, 0], inputs[trial, second, 0]
-        targets = marked[0] + marked[1] if self.operation == "sum" else marked[0] * marked[1]
-        return inputs, targets[:, None]
+        combine = np.add if self.operation == "sum" else np.multiply
+        return inputs, combine(inputs[trial, first, 0], inputs[trial, second, 0])[:, None]

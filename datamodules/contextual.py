@@ -13,6 +13,7 @@ from lightning_alrnn.datamodules.base import (
     SequenceDataModule,
     check_choice,
     check_size,
+    check_sizes,
     draw_trials,
     full_lengths,
 )
@@ -101,9 +102,7 @@ class ContextualIntegration(SequenceDataModule):
             "noise": noise,
         }
         options = variant_options(variant, _DEFAULTS, chosen)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.variant = variant
         self.noise: float = options.pop("noise")
         if not 0 <= self.noise < np.inf:
@@ -121,7 +120,7 @@ class ContextualIntegration(SequenceDataModule):
         if self.variant == "mante":
             mask = torch.zeros(inputs.shape[:2])
             mask[:, -self.period_steps["decision"] :] = 1.0
-        phase = self._phase.repeat(len(inputs), 1)  # the same in each trial
+        phase = self._phase.repeat(len(inputs), 1)
         return SequenceBatch(inputs, targets, full_lengths(inputs), mask, group, phase)
 
     def _set_reference(self, sequence_length: int, invert_prob: float) -> None:
@@ -134,7 +133,7 @@ class ContextualIntegration(SequenceDataModule):
         self.class_names = ["negative", "positive"]
         self.group_names = ["normal", "inverted"]
         self.phase_names = ["context", "evidence", "response"]
-        self._phase = torch.tensor([0, *(1 for _ in range(sequence_length - 2)), 2])
+        self._phase = torch.tensor([0] + [1] * (sequence_length - 2) + [2])
         self.steps = sequence_length
         self.invert_prob = invert_prob
 
@@ -171,8 +170,7 @@ class ContextualIntegration(SequenceDataModule):
         return inputs, (positive ^ (context == 1)).astype(np.int64), context
 
     def _draw_mante(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        first = np.cumsum([0, *self.period_steps.values()])  # where each period starts
-        start = dict(zip(_PERIODS, first, strict=False))
+        start = dict(zip(_PERIODS, np.cumsum([0, *self.period_steps.values()]), strict=False))
         context = rng.integers(0, 2, size)
         strengths = np.array(self.coherences, dtype=np.float32)
         coherence = rng.choice(np.concatenate([-strengths, strengths]), (size, 2))
@@ -187,11 +185,8 @@ class ContextualIntegration(SequenceDataModule):
 
 
 def draw_evidence(rng: np.random.Generator, size: int, steps: int, noise: float) -> NDArray[np.float32]:
-    """Evidence ±1 + σ·N(0,1), shape ``(size, steps)``, whose sum over the steps is not zero.
-
-    Trials that sum to exactly zero are drawn again, all at once, up to 64 times. After that, which no trial in 10^19
-    needs, the first step of those left changes its sign.
-    """
+    """Evidence ±1 + σ·N(0,1), shape ``(size, steps)``, whose sum over the steps is not zero."""
+    # trials with the sum 0 are drawn again; after 64 times, which no trial in 10^19 needs, a sign is changed
     evidence = _signs_with_noise(rng, size, steps, noise)
     for _ in range(_REDRAWS):
         tied = _sum(evidence) == 0

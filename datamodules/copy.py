@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
-from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, draw_trials
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, check_sizes, draw_trials
 from lightning_alrnn.datamodules.variants import variant_options
 
 Variant = Literal["reference", "variable_delay", "arjovsky", "delayed_recall"]
@@ -104,9 +104,7 @@ class Copy(SequenceDataModule):
         for name, value in options.items():
             check_size(name, value, 1 if (variant, name) == ("arjovsky", "delay") else _SMALLEST[name])
         check_size("time_code", time_code, 0)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.variant = variant
         self.phase_names = _PHASES[variant]
         self.sequence_length: int = options["sequence_length"]
@@ -115,11 +113,11 @@ class Copy(SequenceDataModule):
         self.max_extra_delay: int = options.get("max_extra_delay", 0)
         self.lag: int = options.get("lag", 0)
         self.time_code = time_code
-        if self.variant == "delayed_recall" and self.lag >= self.sequence_length:
+        if self.lag >= self.sequence_length:
             raise ValueError(
                 f"lag must be less than sequence_length, {self.sequence_length}, got {self.lag}: no step would count"
             )
-        marks = {"arjovsky": 2, "delayed_recall": 0}.get(variant, 1)  # channels that are no symbols
+        marks = {"arjovsky": 2, "delayed_recall": 0}.get(variant, 1)  # channels other than symbols
         self.input_size = marks + self.alphabet_size + time_code
         self.output_size = self.alphabet_size + (variant == "arjovsky")
         self.steps = self._recall_start + self.max_extra_delay + self._recalled
@@ -166,7 +164,7 @@ class Copy(SequenceDataModule):
 
     @property
     def _recall_start(self) -> int:
-        """The first recall step where there is no extra delay."""
+        """The first step of the recall without extra delay."""
         if self.variant == "delayed_recall":
             return self.lag
         return self.sequence_length + self.delay + (self.variant == "reference")  # the cue takes a step
@@ -181,7 +179,7 @@ class Copy(SequenceDataModule):
 
 
 def sinusoidal_code(steps: int, width: int) -> Tensor:
-    """Code of time, shape ``(T, w)``: sin(t / 10000^(2i/w)) in channel 2i and cos(t / 10000^(2i/w)) in channel 2i+1."""
+    """Code of time, shape ``(T, w)``: sin(t / 10000^(2i/w)) in channel 2i, and the cosine in channel 2i + 1."""
     channel = torch.arange(width)
     even = channel - channel % 2
     angle = torch.arange(steps, dtype=torch.float64).unsqueeze(-1) * 10_000.0 ** (-even.double() / width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -76,25 +78,19 @@ class SequentialDigits(SequenceDataModule):
 
     @property
     def permutation(self) -> NDArray[np.int64]:
-        """The order in which "permuted" reads the 64 pixels, shape ``(64,)``."""
+        """Order of the pixels for "permuted", shape ``(64,)``."""
         return pixel_permutation(64, self.permutation_seed)
 
     def build(self, split: Split) -> SequenceBatch:
         digits = load_digits()
-        rest, test = train_test_split(
-            np.arange(len(digits.target)),
-            test_size=self.test_fraction,
-            stratify=digits.target,
-            random_state=self.seed,
-        )
-        train, val = train_test_split(
-            rest,
-            test_size=self.val_fraction / (1 - self.test_fraction),
-            stratify=digits.target[rest],
-            random_state=self.seed,
-        )
+        index = np.arange(len(digits.target))
+        rest, test = self._divide(index, digits.target, self.test_fraction)
+        train, val = self._divide(rest, digits.target[rest], self.val_fraction / (1 - self.test_fraction))
         index = {"train": train, "val": val, "test": test}[split]
         images = digits.images[index].astype(np.float32) / 16
         inputs = read_images(images, self.order, self.permutation)
         sequences = torch.from_numpy(np.ascontiguousarray(inputs))
         return SequenceBatch(sequences, torch.from_numpy(digits.target[index]).long(), full_lengths(sequences))
+
+    def _divide(self, index: NDArray[Any], classes: NDArray[Any], share: float) -> list[NDArray[Any]]:
+        return train_test_split(index, test_size=share, stratify=classes, random_state=self.seed)  # type: ignore[no-any-return]

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
-from tqdm import tqdm
+
+from lightning_alrnn.datamodules.files import progress
 
 _LONGEST_LINE = 1 << 20  # bytes
 
 
 def vector_size(path: Path) -> int:
-    """How many numbers a line holds behind its word, from the first line of a file."""
+    """The number of dimensions of the vectors, from the first line of a file."""
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file of word vectors {path.absolute()}: put one there, such as glove.6B.100d.txt (from "
@@ -34,26 +34,21 @@ def vector_size(path: Path) -> int:
 
 
 def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors of some words, shape ``(words, size)``, zero for those not in the file, and which are, ``(words,)``.
-
-    The file is read line by line: what is not asked for takes no memory. Of a word that occurs twice the first counts.
-    """
+    """The vectors of words, shape ``(words, size)``, zero for words not in the file, and which words are in it."""
     size = vector_size(path)
     rows = {word.encode(): row for row, word in enumerate(words)}
     vectors = np.zeros((len(rows), size), np.float32)
     has_vector = np.zeros(len(rows), np.bool_)
-    disable = True if getattr(rank_zero_only, "rank", 0) else None
     with path.open("rb") as file:
-        lines = tqdm(file, desc=f"reading {path.name}", unit="line", leave=False, disable=disable)
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(progress(file, f"reading {path.name}", unit="line"), start=1):
             if line.count(b" ") < size:
                 raise _malformed(path, number, size, line)
             row = rows.get(line.partition(b" ")[0])
-            if row is None or has_vector[row]:
+            if row is None or has_vector[row]:  # the first of equal words counts
                 continue
             fields = line.split()
             if len(fields) > size + 1 and not _is_number(fields[1]):
-                continue  # a word with spaces in it, of which only the beginning is in the vocabulary
+                continue  # a word with spaces, and only its beginning is in the vocabulary
             if len(fields) != size + 1 or not all(map(_is_number, fields[1:])):
                 raise _malformed(path, number, size, line)
             vectors[row] = [float(field) for field in fields[1:]]

@@ -8,22 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Order = Literal["row", "pixel", "permuted"]
-"""How an image is read: row by row, pixel by pixel, or its pixels in one fixed random order."""
+"""Order of the pixels: row by row, pixel by pixel, or in one fixed random order."""
 
 
 def pixel_permutation(pixels: int, seed: int) -> NDArray[np.int64]:
-    """The order in which "permuted" reads the pixels of an image: entry t is the pixel of step t."""
+    """The pixel of each step in "permuted"."""
     return np.random.default_rng(seed).permutation(pixels)
 
 
 def read_images(images: NDArray[Any], order: Order, permutation: NDArray[np.int64]) -> NDArray[Any]:
-    """Images as sequences: shape ``(images, height, width)`` by row, ``(images, height · width, 1)`` by pixel.
-
-    Example:
-        >>> image = np.array([[[1, 2], [3, 4]]])
-        >>> read_images(image, "permuted", np.array([3, 0, 1, 2]))[0, :, 0]
-        array([4, 1, 2, 3])
-    """
+    """Images as sequences, shape ``(images, height, width)`` by row, ``(images, height · width, 1)`` by pixel."""
     if order == "row":
         return images
     pixels = images.reshape(len(images), images.shape[1] * images.shape[2])

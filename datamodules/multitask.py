@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import multitask_eleven, multitask_yang19
-from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, draw_trials
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_sizes, draw_trials
 from lightning_alrnn.datamodules.multitask_eleven import Durations
 
 Suite = Literal["eleven", "yang19"]
@@ -81,28 +81,22 @@ class MultiTask(SequenceDataModule):
         check_choice("suite", suite, Suite)
         check_choice("durations", durations, Durations)
         check_choice("loss", loss, LossStep)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
-        if suite == "yang19":
-            for name, value, default in (
-                ("durations", durations, "simple"),
-                ("loss", loss, "last"),
-                ("lenient_nogo", lenient_nogo, False),
-            ):
-                if value != default:
-                    raise ValueError(
-                        f"{name} is an option of suite 'eleven', got {name}={value!r} with suite 'yang19', "
-                        "whose trials and loss are fixed: leave it out"
-                    )
+        self.sizes = check_sizes(train_size, val_size, test_size)
+        options = {"durations": (durations, "simple"), "loss": (loss, "last"), "lenient_nogo": (lenient_nogo, False)}
+        for name, (value, default) in options.items():
+            if suite == "yang19" and value != default:
+                raise ValueError(
+                    f"{name} is an option of suite 'eleven', got {name}={value!r} with suite 'yang19', whose trials "
+                    "and loss are fixed: leave it out"
+                )
         self._chosen = _indices(tasks, suite)
         self.suite = suite
         self.durations: Durations = durations
         self.loss = loss
-        self.group_names = [_SUITES[suite].TASKS[index] for index in self._chosen]
-        self.phase_names = list(_SUITES[suite].PERIODS)
-        self.input_size = _SUITES[suite].INPUTS
-        self.output_size = _SUITES[suite].OUTPUTS
+        of_suite = _SUITES[suite]
+        self.group_names = [of_suite.TASKS[index] for index in self._chosen]
+        self.phase_names = list(of_suite.PERIODS)
+        self.input_size, self.output_size = of_suite.INPUTS, of_suite.OUTPUTS
         self.target_step = "every" if suite == "yang19" or loss == "response" else "last"
         self.criterion = "ring" if suite == "yang19" else "direction_lenient" if lenient_nogo else "direction"
         self.save_hyperparameters()
@@ -133,7 +127,7 @@ class MultiTask(SequenceDataModule):
 
 
 def _indices(tasks: list[str] | None, suite: Suite) -> NDArray[np.int64]:
-    """The chosen tasks' indices in their suite, in its order."""
+    """The indices of the chosen tasks in the suite, in increasing order."""
     suite_tasks = _SUITES[suite].TASKS
     if tasks is None:
         return np.arange(len(suite_tasks))

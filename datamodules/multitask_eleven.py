@@ -16,23 +16,13 @@ from lightning_alrnn.datamodules.multitask_periods import (
     draw_tasks,
     label_steps,
     lay_out,
-    pad,
 )
 
 Durations = Literal["simple", "hard"]
 
 TASKS = (
-    "DelayPro",
-    "DelayAnti",
-    "ReactPro",
-    "ReactAnti",
-    "CatPro",
-    "CatAnti",
-    "Match2Sample",
-    "NonMatch2Sample",
-    "CtxIntMod1",
-    "CtxIntMod2",
-    "GoNogo",
+    *("DelayPro", "DelayAnti", "ReactPro", "ReactAnti", "CatPro", "CatAnti"),
+    *("Match2Sample", "NonMatch2Sample", "CtxIntMod1", "CtxIntMod2", "GoNogo"),
 )
 PERIODS = ("context", "stimulus", "delay", "second stimulus", "second delay", "response")
 INPUTS = 7 + len(TASKS)
@@ -48,7 +38,7 @@ _GO = TASKS.index("GoNogo")
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
-    """The steps of each task's periods, uniform on low … high − 1: shape ``(11, 6, 2)``, where (0, 1) is no period."""
+    """The range low … high − 1 of the steps of each period of each task, shape ``(11, 6, 2)``."""
     if durations == "simple":
         context, stimulus, delay, response = (5, 10), (10, 15), (10, 15), (5, 10)
     else:
@@ -62,7 +52,7 @@ def period_ranges(durations: Durations) -> NDArray[np.int64]:
 
 
 def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> Trials:
-    """Draw trials of the chosen tasks, indices into ``TASKS``."""
+    """Draw trials of the chosen tasks, which are indices into TASKS."""
     group, coin = draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)
@@ -90,10 +80,12 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     inputs[trial, :, 7 + task] = 1.0
 
     swapped = _RULE[task] == 4  # anti and non-match: the other side
-    side = np.where(np.isin(task, _CATEGORY), np.where(angle < np.pi, 0, np.pi), angle)
-    side = np.where(matching, np.where(coin, 0, np.pi), side)
-    side = np.where(task == _CONTEXT_2, other, side)
-    side = np.where(task == _GO, 0, side) + np.where(swapped, np.pi, 0)
+    side = np.select(
+        [task == _GO, task == _CONTEXT_2, np.isin(task, _CATEGORY), matching],
+        [0, other, np.where(angle < np.pi, 0, np.pi), np.where(coin, 0, np.pi)],
+        angle,
+    )
+    side += np.where(swapped, np.pi, 0)
     answers = np.zeros((size, OUTPUTS), dtype=np.float32)
     answers[:, 1:] = _direction(side)
     answers[(task == _GO) & (strength <= 0.5)] = (1.0, 0.0, 0.0)
@@ -107,9 +99,9 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     mask = np.zeros((size, 2), dtype=np.float32)
     mask[:, 1] = 1.0
     return Trials(
-        inputs=pad(lay_out(steps, inputs), lengths, time),
-        targets=pad(lay_out(before_after, targets), lengths, time),
-        mask=pad(lay_out(before_after, mask), lengths, time),
+        inputs=lay_out(steps, inputs, time),
+        targets=lay_out(before_after, targets, time),
+        mask=lay_out(before_after, mask, time),
         lengths=lengths,
         answers=answers,
         group=group,

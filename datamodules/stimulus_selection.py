@@ -18,6 +18,7 @@ from lightning_alrnn.datamodules.base import (
     check_choice,
     check_fractions,
     check_size,
+    check_sizes,
     draw_trials,
 )
 from lightning_alrnn.datamodules.stimulus_archive import read_archive
@@ -45,15 +46,9 @@ Context = Literal["explicit", "inferred"]
 
 _PHASES = ("hold", "sounds", "response")
 _FRACTIONS = {"val_fraction": 0.15, "test_fraction": 0.15}
+_SIZES = {"train_size": 1_000, "val_size": 200, "test_size": 200}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "simulated": {
-        "context": "explicit",
-        "units": 29,
-        "bin_ms": 50,
-        "train_size": 1_000,
-        "val_size": 200,
-        "test_size": 200,
-    },
+    "simulated": {"context": "explicit", "units": 29, "bin_ms": 50, **_SIZES},
     "a session": {"bin_ms": 50, **_FRACTIONS},
     "an archive": _FRACTIONS,
 }
@@ -142,7 +137,7 @@ class StimulusSelection(SequenceDataModule):
             "test_fraction": test_fraction,
         }
         kind = _kind(source)
-        options = variant_options(kind, _DEFAULTS, chosen, what="source")
+        options = variant_options(kind, _DEFAULTS, chosen, noun="source")
         if units is not None and not neural:
             raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
         if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
@@ -167,16 +162,12 @@ class StimulusSelection(SequenceDataModule):
             return self._pick(self._recorded, self._rows[split])
         size = self.sizes[split]
         if self.context == "inferred":
-            drawn = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
-            inputs, targets, mask, rule, lengths = drawn
+            inputs, targets, mask, rule, lengths = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
             longest = int(lengths.max())
             inputs = inputs[:, :longest]
             return SequenceBatch(inputs, targets[:, :longest], lengths, mask[:, :longest], rule, _phases_shown(inputs))
         if self.neural:
-            inputs, spikes, choice, lengths, stimulus = draw_trials(
-                size, self._draw_recorded, seed=self.seed, split=split
-            )
-            return NeuralBatch(inputs, spikes, choice, lengths, stimulus)
+            return NeuralBatch(*draw_trials(size, self._draw_recorded, seed=self.seed, split=split))
         inputs, answer, lengths, stimulus = draw_trials(size, self._draw_behaviour, seed=self.seed, split=split)
         return SequenceBatch(inputs, answer, lengths, None, stimulus, _phases_shown(inputs))
 
@@ -190,9 +181,7 @@ class StimulusSelection(SequenceDataModule):
                 "either context or neural"
             )
         check_size("units", units)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.context = context
         self.bin_ms = bin_ms
         self.class_names = list(CHOICES)
@@ -244,7 +233,7 @@ class StimulusSelection(SequenceDataModule):
 
 
 def _phases_shown(inputs: Tensor) -> Tensor:
-    """The phase of each step, which the channels of sounds, hold and response tell; −1 where all of them are off."""
+    """The phase of each step, from the channels of sounds, hold and response; −1 if all of them are off."""
     hold, sounds, response = inputs[..., 4], inputs[..., :4].amax(dim=-1), inputs[..., 5]
     return (hold + 2 * sounds + 3 * response).long() - 1
 
@@ -252,19 +241,9 @@ def _phases_shown(inputs: Tensor) -> Tensor:
 def split_blocks(
     block: NDArray[np.int64], kind: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int
 ) -> dict[Split, NDArray[np.int64]]:
-    """Divide trials into splits by whole blocks.
-
-    The blocks of each kind are put into random order; the first are for testing, until they hold the fraction of that
-    kind's trials, the next for validation, and the rest for training.
-
-    Example:
-        >>> block, kind = np.arange(12) // 2, np.arange(12) // 6
-        >>> rows = split_blocks(block, kind, 0.2, 0.2, seed=0)
-        >>> {split: block[rows[split]].tolist() for split in rows}
-        {'train': [0, 0, 5, 5], 'val': [1, 1, 3, 3], 'test': [2, 2, 4, 4]}
-    """
+    """The trials of each split: whole blocks, with at least the fractions of the trials of each kind."""
     rng = np.random.default_rng((seed, len(SPLITS) + 1))
-    chosen: dict[Split, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    blocks_of: dict[Split, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
     for each in np.unique(kind):
         blocks, sizes = np.unique(block[kind == each], return_counts=True)
         order = rng.permutation(len(blocks))
@@ -272,17 +251,17 @@ def split_blocks(
         val = _count_until(sizes[order[test:]], val_fraction * sizes.sum())
         if test + val >= len(blocks):
             raise ValueError(
-                f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind {test} are for testing and {val} for "
+                f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind, {test} are for testing and {val} for "
                 "validation, and none remains for training. Use at least 3 blocks of each kind (rule), and fractions "
                 "that leave some for training"
             )
         for split, part in zip(reversed(SPLITS), np.split(order, [test, test + val]), strict=True):
-            chosen[split].append(blocks[part])
-    return {split: np.flatnonzero(np.isin(block, np.concatenate(chosen[split]))) for split in SPLITS}
+            blocks_of[split].append(blocks[part])
+    return {split: np.flatnonzero(np.isin(block, np.concatenate(blocks_of[split]))) for split in SPLITS}
 
 
 def _count_until(sizes: NDArray[np.int64], amount: float) -> int:
-    """How many of the first blocks it takes to hold so many trials."""
+    """The smallest number of first blocks with at least this amount of trials."""
     return int(np.searchsorted(np.cumsum(sizes), amount - 1e-9)) + 1  # 0.07 · 100 is 7.000000000000001
 
 

@@ -20,7 +20,7 @@ from lightning_alrnn.datamodules.stimulus_trials import (
 )
 
 CUE_TRIALS, MIXED_TRIALS = 20, 60
-"""Trials with one sound, and then with two, of a block; two blocks, one of each rule, are the cycle of 160 trials."""
+"""Number of trials with one sound, and then with two, in a block."""
 
 LAPSES = 0.1
 """Share of the trials in which the simulated animal takes one of the wrong choices."""
@@ -39,40 +39,32 @@ _MAX_RATE = 200.0
 
 
 class Layout(NamedTuple):
-    """How long the parts of a trial last, in steps; ranges include both ends."""
+    """The steps of the parts of a trial: the range of the hold, the sounds, and the range of the response."""
 
-    hold: tuple[int, int]  # shortest and longest hold before the sounds
+    hold: tuple[int, int]
     sound: int
-    response: tuple[int, int]  # shortest and longest response window
+    response: tuple[int, int]
 
     @classmethod
     def of(cls, bin_ms: int) -> Layout:
-        """The layout in bins of ``bin_ms`` milliseconds."""
         hold, response = ((steps_of(low, bin_ms), steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS))
         return cls(hold, steps_of(SOUND_MS, bin_ms), response)
 
     @property
     def longest(self) -> int:
-        """Steps of the longest trial."""
         return self.hold[1] + self.sound + self.response[1]
 
 
 class Population(NamedTuple):
-    """Simulated Poisson units: rate = baseline · exp(Σ weight · signal), at most 200 Hz.
+    """Poisson units: rate = baseline · exp(Σ weight · signal) Hz, with signals of the rule (±1), sounds and choices."""
 
-    The signals are the rule (−1 localisation, 1 pitch), the four sounds and the three choices.
-    """
-
-    baseline: NDArray[np.float64]  # in Hz, shape ``(N,)``
-    weights: NDArray[np.float64]  # shape ``(8, N)``
+    baseline: NDArray[np.float64]  # (N,)
+    weights: NDArray[np.float64]  # (8, N)
 
 
 def draw_population(units: int, seed: int) -> Population:
-    """Draw units of log-normal baselines (median 4 Hz), each tuned to a mixture of rule, sounds and choices.
-
-    Unit i is the same whatever the number of units.
-    """
-    # a stream of its own, beside those of the trials and of the order of training
+    """Draw units with log-normal baselines and random weights; unit i is the same for any number of units."""
+    # not the streams of the trials and of the order of training
     drawn = np.random.default_rng((seed, len(SPLITS) + 1)).standard_normal((units, 1 + len(_TUNING)))
     return Population(_MEDIAN_RATE * np.exp(_RATE_SPREAD * drawn[:, 0]), (drawn[:, 1:] * _TUNING).T)
 
@@ -80,33 +72,25 @@ def draw_population(units: int, seed: int) -> Population:
 def draw_single_trials(
     rng: np.random.Generator, size: int, layout: Layout
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Draw trials with the odds of the 160-trial cycle: either rule, a quarter cue trials, each sound as likely.
-
-    Returned are inputs ``(size, T, 8)``, stimulus, hold and lengths, each ``(size,)``.
-    """
+    """Draw inputs ``(size, T, 8)``, stimulus, hold and lengths with the odds of the 160-trial cycle."""
     rule = rng.integers(0, 2, size)
     stimulus = _draw_stimuli(rng, rule, rng.random(size) < CUE_TRIALS / (CUE_TRIALS + MIXED_TRIALS))
-    hold, lengths = _draw_lengths(rng, (size,), layout)
+    hold, lengths = _draw_lengths(rng, size, layout)
     return show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
 
 
 def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[NDArray[Any], ...]:
-    """Draw whole blocks as one sequence each: 20 cue trials and 60 mixed ones, back to back, of one rule.
-
-    Returned are inputs ``(size, T, 6)`` without the channels of the rule; targets ``(size, T)``, the right choice at
-    each step of the response windows and 0 elsewhere; a mask ``(size, T)`` of these steps; and rule and lengths, each
-    ``(size,)``.
-    """
+    """Draw blocks of one rule: inputs without the rule ``(size, T, 6)``, targets, mask of responses, rule, lengths."""
     trials = CUE_TRIALS + MIXED_TRIALS
     rule = rng.integers(0, 2, size)
     cued = np.broadcast_to(np.arange(trials) < CUE_TRIALS, (size, trials))
     stimulus = _draw_stimuli(rng, np.repeat(rule[:, None], trials, axis=1), cued).ravel()
-    hold, lengths = _draw_lengths(rng, (size * trials,), layout)
+    hold, lengths = _draw_lengths(rng, size * trials, layout)
     shown = show_trials(stimulus, hold, lengths, layout.longest, layout.sound)[..., :6]
     steps = layout.longest * trials
     total = lengths.reshape(size, trials).sum(axis=1)
     valid = np.arange(steps) < total[:, None]
-    # both selections run through the steps of a block in the same order, trial after trial
+    # both selections have the steps of a block in the same order, one trial after the other
     inputs = np.zeros((size, steps, shown.shape[-1]), dtype=np.float32)
     inputs[valid] = shown[np.arange(layout.longest) < lengths[:, None]]
     mask = inputs[..., 5].copy()
@@ -116,7 +100,7 @@ def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[ND
 
 
 def draw_choices(rng: np.random.Generator, stimulus: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The simulated animal's choices, indices into ``CHOICES``: the right one but for lapses."""
+    """The choices of the simulated animal, indices into CHOICES: the correct ones, except for lapses."""
     lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(CHOICES), len(stimulus))
     return np.asarray((ANSWERS[stimulus] + lapse) % len(CHOICES))
 
@@ -131,12 +115,7 @@ def draw_spikes(
     layout: Layout,
     bin_ms: int,
 ) -> NDArray[np.uint8]:
-    """Draw spike counts of the population in each bin, shape ``(size, T, N)``, zero past a trial's length.
-
-    The signal of the rule is on throughout a trial. That of a sound follows it with a time constant of 100 ms. That of
-    the choice ramps up from the start of the sounds with 200 ms, and each of the three choices has noise of its own
-    (Ornstein–Uhlenbeck, 200 ms, σ=0.3), which the units share.
-    """
+    """Draw spike counts ``(size, T, N)``, zero after the end of a trial; docs/tasks has the signals."""
     step = np.arange(layout.longest)
     hold = hold[:, None]
     sound = (step >= hold) & (step < hold + layout.sound)
@@ -152,16 +131,14 @@ def draw_spikes(
 
 
 def _draw_stimuli(rng: np.random.Generator, rule: NDArray[np.int64], cued: NDArray[np.bool_]) -> NDArray[np.int64]:
-    which = rng.integers(0, _MIXED.shape[1], rule.shape)
-    return np.where(cued, _CUES[rule, which % _CUES.shape[1]], _MIXED[rule, which])
+    number = rng.integers(0, _MIXED.shape[1], rule.shape)
+    return np.where(cued, _CUES[rule, number % _CUES.shape[1]], _MIXED[rule, number])
 
 
-def _draw_lengths(
-    rng: np.random.Generator, shape: tuple[int, ...], layout: Layout
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _draw_lengths(rng: np.random.Generator, count: int, layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps of the hold and of the whole trial."""
-    hold = rng.integers(*layout.hold, shape, endpoint=True)
-    return hold, hold + layout.sound + rng.integers(*layout.response, shape, endpoint=True)
+    hold = rng.integers(*layout.hold, count, endpoint=True)
+    return hold, hold + layout.sound + rng.integers(*layout.response, count, endpoint=True)
 
 
 def _follow(signal: NDArray[Any], tau_ms: float, bin_ms: int) -> NDArray[np.float64]:
@@ -173,7 +150,7 @@ def _follow(signal: NDArray[Any], tau_ms: float, bin_ms: int) -> NDArray[np.floa
 def _ornstein_uhlenbeck(
     rng: np.random.Generator, shape: tuple[int, ...], tau_ms: float, bin_ms: int
 ) -> NDArray[np.float64]:
-    """Noise of variance 1 along time, from its stationary distribution on."""
+    """Noise along time with the stationary variance 1."""
     keep = np.exp(-bin_ms / tau_ms)
     white = rng.standard_normal(shape)
     white[:, 1:] *= np.sqrt(1 - keep**2)
