@@ -46,14 +46,12 @@ class Arrays(SequenceDataModule):
             or one recording ``(T, N)`` of floats without targets.
         targets: Classes or values, ``(N,)``, ``(N, T)``, ``(N, O)`` or ``(N, T, O)``; for sequences of different
             lengths also a list of N arrays ``(T_i,)`` or ``(T_i, O)``. ``None`` for a recording.
-        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T. The default is T, or the T_i of
-            a list.
+        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T (default T, or T_i of a list).
         mask: Weight of each step in the loss, ``(N, T)`` numbers or bool, for targets at every step.
         group: Condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
         phase: Phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
             a list of N arrays ``(T_i,)``. Steps with a negative number or an empty text belong to no phase.
-        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it (for
-            example for counts).
+        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it.
         target_step: Steps with targets, "last" or "every", if the shape does not decide it: floats ``(N, T)`` are
             either one output at every step or T outputs at the last step.
         num_classes: Number of classes. The default is the highest target + 1.
@@ -84,13 +82,8 @@ class Arrays(SequenceDataModule):
         >>> data = Arrays([rng.normal(size=(steps, 3)) for steps in (5, 9, 7, 4)], targets=["left", "right"] * 2)
         >>> data.input_size, data.objective, data.target_step, data.class_names
         (3, 'classification', 'last', ['left', 'right'])
-        >>> data.build("train").inputs.shape
-        torch.Size([2, 9, 3])
-
-        >>> recording = Arrays(rng.normal(size=(1000, 20)), window=50)
-        >>> batch = recording.build("train")
-        >>> batch.inputs.shape, bool((batch.targets[:, :-1] == batch.inputs[:, 1:])[:-1].all())
-        (torch.Size([14, 50, 20]), True)
+        >>> Arrays(rng.normal(size=(1000, 20)), window=50).build("train").inputs.shape  # one recording
+        torch.Size([14, 50, 20])
     """
 
     def __init__(
@@ -131,17 +124,9 @@ class Arrays(SequenceDataModule):
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self._asked = _Asked(objective, target_step, num_classes)
-        self._sources: dict[str, Source] = {
-            "inputs": inputs,
-            "targets": targets,
-            "lengths": lengths,
-            "mask": mask,
-            "group": group,
-            "phase": phase,
-            "train_index": train_index,
-            "val_index": val_index,
-            "test_index": test_index,
-        }
+        self._sources: dict[str, Source] = {"inputs": inputs, "targets": targets, "lengths": lengths, "mask": mask}
+        self._sources |= {"group": group, "phase": phase}
+        self._sources |= {"train_index": train_index, "val_index": val_index, "test_index": test_index}
         # A checkpoint keeps the paths, never arrays. Loggers get nothing: `objective` and `target_step` as passed here
         # (None, mostly) would clash with those of the model.
         self.save_hyperparameters(ignore=list(self._sources), logger=False)
@@ -151,10 +136,7 @@ class Arrays(SequenceDataModule):
         self._loaded: _Sequences | _Recording | None = None
         meaning = self._data.meaning
         if criterion is not None and meaning.objective == "classification":
-            raise ValueError(
-                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or set "
-                "objective='regression'"
-            )
+            raise ValueError(f"criterion={criterion!r} is for regression, but targets are classes: leave it out")
         self.criterion = criterion
         for name, value in meaning._asdict().items():
             setattr(self, name, value)
@@ -173,7 +155,7 @@ class Arrays(SequenceDataModule):
         return {**self.__dict__, "_loaded": None}
 
     def _load(self) -> _Sequences | _Recording:
-        sources = {name: source for name, source in self._sources.items() if source is not None}
+        sources: dict[str, Any] = {name: source for name, source in self._sources.items() if source is not None}
         if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
             path = _existing("inputs", Path(sources.pop("inputs")))
             sources = {**read_npz(path, ("inputs",), tuple(self._sources)[1:], _SAVE), **sources}
@@ -194,10 +176,7 @@ class Arrays(SequenceDataModule):
                     "predicted by regression at every step: leave objective and target_step out, or pass targets"
                 )
             if self._asked.num_classes is not None:
-                raise ValueError(
-                    "num_classes is for classification, but the next step of a recording is predicted by regression: "
-                    "leave it out"
-                )
+                raise ValueError("num_classes is for classification, but a recording is for regression: leave it out")
             return _Recording(inputs, self.window, self.val_fraction, self.test_fraction)
         _check_inputs(inputs)
         indices = {split: sources.pop(name) for split, name in _INDEX.items() if name in sources}
@@ -396,15 +375,11 @@ def _stack_steps(name: str, source: Source, lengths: NDArray[np.int64], steps: i
     if list_lengths is None or (list_lengths == list_lengths[0]).all():
         return values, False
     if len(list_lengths) != len(lengths):
-        raise ValueError(
-            f"{name} must have one array for each of the {len(lengths)} sequences, got {len(list_lengths)}"
-        )
+        raise ValueError(f"{name} must have one array for each of {len(lengths)} sequences, got {len(list_lengths)}")
     if (list_lengths != lengths).any():
         index = int((list_lengths != lengths).argmax())
-        raise ValueError(
-            f"{name} must have as many steps as the inputs, got {list_lengths[index]} instead of {lengths[index]} at "
-            f"index {index}"
-        )
+        got = f"{list_lengths[index]} instead of {lengths[index]} at index {index}"
+        raise ValueError(f"{name} must have as many steps as the inputs, got {got}")
     return values, True
 
 
@@ -451,10 +426,8 @@ def _check_inputs(inputs: Array) -> None:
             2: "; add the axis of channels with inputs[..., None], or cut a recording into sequences. Floats without "
             "targets are one recording (T, N)",
         }
-        raise ValueError(
-            f"inputs must be (N, T, K) numbers or (N, T) integer tokens, got {_describe(inputs)}"
-            f"{advice.get(inputs.ndim, '')}"
-        )
+        got = f"{_describe(inputs)}{advice.get(inputs.ndim, '')}"
+        raise ValueError(f"inputs must be (N, T, K) numbers or (N, T) integer tokens, got {got}")
     for size, axis in zip(inputs.shape, ("sequence", "step", "channel"), strict=False):
         if size == 0:
             raise ValueError(f"inputs must hold at least one {axis}, got {_describe(inputs)}")
@@ -487,10 +460,7 @@ def _read_mask(source: Source, lengths: NDArray[np.int64], valid: NDArray[np.boo
     check_values("mask", mask >= 0, mask, "not be negative")
     empty = ~mask.any(axis=1)
     if empty.any():
-        raise ValueError(
-            f"mask must leave at least one step of each sequence, got only zeros at index {int(empty.argmax())}: leave "
-            "that sequence out"
-        )
+        raise ValueError(f"mask must not be 0 at all steps, as in sequence {int(empty.argmax())}: leave it out")
     return mask
 
 
@@ -557,23 +527,19 @@ def _read_targets(
 def _infer_step(values: Array, objective: Objective, step: TargetStep | None, expected: tuple[int, ...]) -> TargetStep:
     """The steps with targets, from the shape of the targets and (N, T)."""
     count, steps = expected
-    shapes: dict[TargetStep, list[tuple[int | str, ...]]] = {"last": [(count,)], "every": [(count, steps)]}
+    shapes = {"last": f"({count},)", "every": f"({count}, {steps})"}
+    fitting = {"last": values.shape == (count,), "every": values.shape == expected}
     advice = "; integers are classes, pass objective='regression' if they are quantities"
     if objective == "regression":
-        shapes["last"].append((count, "O"))
-        shapes["every"].append((count, steps, "O"))
+        shapes = {"last": f"({count},) or ({count}, O)", "every": f"({count}, {steps}) or ({count}, {steps}, O)"}
+        fitting["last"] |= values.ndim == 2 and len(values) == count and values.size > 0
+        fitting["every"] |= values.ndim == 3 and values.shape[:2] == expected and values.size > 0
         advice = ""
-
-    def fits(shape: tuple[int | str, ...]) -> bool:
-        return len(shape) == values.ndim and all(
-            size > 0 if wanted == "O" else size == wanted for size, wanted in zip(values.shape, shape, strict=True)
-        )
-
-    wanted = {name: options for name, options in shapes.items() if step in (None, name)}
-    matching = [name for name, options in wanted.items() if any(map(fits, options))]
+    allowed: list[TargetStep] = ["last", "every"] if step is None else [step]
+    matching = [name for name in allowed if fitting[name]]
     if not matching:
         where = "" if step is None else " at the last step" if step == "last" else " at every step"
-        listed = " or ".join(str(shape).replace("'", "") for options in wanted.values() for shape in options)
+        listed = " or ".join(shapes[name] for name in allowed)
         raise ValueError(
             f"targets for {objective}{where} must have shape {listed} ({count} sequences of {steps} steps), got "
             f"{_describe(values)}{advice}"
@@ -611,17 +577,12 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
         if index.size == 0:
             raise ValueError(f"{name} is empty: the {split} split needs at least one sequence")
         if index.ndim != 1 or index.dtype.kind == "b":
-            raise ValueError(
-                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero converts a mask "
-                "to positions"
-            )
+            raise ValueError(f"{name} must be 1-D positions, got {_describe(index)}; np.flatnonzero converts a mask")
         rows[split] = _whole(name, index)
         in_range = (rows[split] >= 0) & (rows[split] < count)
         check_values(name, in_range, rows[split], f"lie between 0 and {count - 1} ({count} sequences)")
         for row in rows[split].tolist():
             if row in owner:
-                raise ValueError(
-                    f"{name} has sequence {row}, which is also in {owner[row]}: remove it from one of them"
-                )
+                raise ValueError(f"{name} has sequence {row}, which is also in {owner[row]}: remove one of them")
             owner[row] = name
     return rows

@@ -70,10 +70,8 @@ class EpochDataset(Dataset[AnyBatch]):
         epoch = indices[0] // self._size
         rows = [index - epoch * self._size for index in indices]
         if min(rows) < 0 or max(rows) >= self._size:
-            raise ValueError(
-                f"the indices of a batch must belong to one epoch of {self._size} sequences, got {min(indices)} and "
-                f"{max(indices)}: sample them with an EpochSampler"
-            )
+            got = f"{min(indices)} and {max(indices)}"
+            raise ValueError(f"indices must be of one epoch of {self._size} sequences, got {got}: use an EpochSampler")
         return self._at(epoch).__getitems__(rows)
 
     def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
@@ -85,10 +83,8 @@ class EpochDataset(Dataset[AnyBatch]):
             self._held = None  # before the next is built, or there would be two in memory
             dataset = SequenceDataset(self._build(epoch))
             if len(dataset) != self._size:
-                raise ValueError(
-                    f"build_epoch must return the same number of sequences in each epoch, got {len(dataset)} for epoch "
-                    f"{epoch} and {self._size} for epoch 0"
-                )
+                got = f"{len(dataset)} for epoch {epoch} and {self._size} for epoch 0"
+                raise ValueError(f"build_epoch must return the same number of sequences in each epoch, got {got}")
             self._held, self._epoch = dataset, epoch
         return self._held
 
@@ -206,9 +202,8 @@ class SequenceDataModule(SplitDataModule):
         output_size: Number of outputs or classes.
         objective: Kind of task, "classification" or "regression".
         target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
-        criterion: Name of the rule by which a trial of a regression is correct, one of
-            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. The rule is applied at the last step of each
-            sequence.
+        criterion: Name of the rule by which the last step of a regression is correct, one of
+            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``.
         class_names: Names of the classes, or ``None``.
         group_names: Names of the groups in the ``group`` of a batch, or ``None``.
         phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.
@@ -252,8 +247,7 @@ class SequenceDataModule(SplitDataModule):
     def build_epoch(self, epoch: int) -> AnyBatch:
         """Build the training data of an epoch. Override this method to train on new data in each epoch.
 
-        The data must have the same size in every epoch and depend only on the arguments of the constructor and on
-        ``epoch``.
+        The size must be the same in every epoch, and the data must depend only on the DataModule and ``epoch``.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -430,6 +424,4 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
     check_fraction("val_fraction", val_fraction)
     check_fraction("test_fraction", test_fraction)
     if val_fraction + test_fraction >= 1:
-        raise ValueError(
-            f"val_fraction + test_fraction must leave data for training, got {val_fraction} + {test_fraction}"
-        )
+        raise ValueError(f"val_fraction + test_fraction must be less than 1, got {val_fraction} + {test_fraction}")

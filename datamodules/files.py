@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
@@ -119,10 +119,7 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
                 arrays[name] = archive[name]
             except _BAD_ARRAYS as error:
                 if "allow_pickle" in str(error):
-                    raise TypeError(
-                        f"{name} in {path} has Python objects, a pickle, which could run any code and is never loaded. "
-                        f"Save sequences of different lengths as one array with lengths: {advice}"
-                    ) from error
+                    raise TypeError(f"{name} in {path} is a pickle, which is never loaded: {advice}") from error
                 raise ValueError(f"{name} in {path} cannot be read ({error}): {advice}") from error
     return arrays
 
@@ -188,39 +185,29 @@ def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 
-class _Answer(NamedTuple):
-    """The answer of a server: a stream, the number of its first byte, and the size of the file if it is known."""
-
-    stream: IO[bytes]
-    start: int
-    total: int | None
-
-
 def _download(url: str, part: Path, path: Path) -> None:
     """Fetch the bytes that are missing in ``part``."""
     advice = f"Run it again to resume, or fetch the file by hand and put it at {path}"
     try:
-        answer = _request(url, part.stat().st_size if part.is_file() else 0)
+        stream, start, total = _request(url, part.stat().st_size if part.is_file() else 0)
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(f"{path.name} cannot be fetched from {url} ({error}). {advice}") from error
-    with answer.stream, part.open("ab") as file, _progress_of_bytes(f"fetching {path.name}", answer.total) as bar:
+    with stream, part.open("ab") as file, _progress_of_bytes(f"fetching {path.name}", total) as bar:
         rank_zero_info(f"fetching {url} to {path}")
-        file.truncate(answer.start)
-        bar.update(answer.start)
-        while chunk := _read(answer.stream, url, path, advice):
+        file.truncate(start)
+        bar.update(start)
+        while chunk := _read(stream, url, path, advice):
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())  # else a power failure may leave a name without its bytes
         size = file.tell()
-    if answer.total is not None and size != answer.total:
-        raise ConnectionError(
-            f"the transfer of {path.name} from {url} stopped after {size} of {answer.total} bytes. {advice}"
-        )
+    if total is not None and size != total:
+        raise ConnectionError(f"the transfer of {path.name} from {url} stopped after {size} of {total} bytes. {advice}")
 
 
-def _request(url: str, start: int) -> _Answer:
-    """Request a file from byte ``start`` on, or all of it if the server does not send parts."""
+def _request(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
+    """A file from byte ``start`` on, or all of it if the server does not send parts; the start; the size if known."""
     request = urllib.request.Request(url, headers={"User-Agent": "lightning-alrnn"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -231,15 +218,15 @@ def _request(url: str, start: int) -> _Answer:
             raise
         error.close()
         if error.headers.get("Content-Range", "").strip() == f"bytes */{start}":
-            return _Answer(io.BytesIO(), start, start)  # nothing is missing
+            return io.BytesIO(), start, start  # nothing is missing
         return _request(url, 0)
     length = response.headers.get("Content-Length")
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return _Answer(response, 0, None if length is None else int(length))
+        return response, 0, None if length is None else int(length)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         response.close()
         return _request(url, 0)
-    return _Answer(response, start, None if length is None else start + int(length))
+    return response, start, None if length is None else start + int(length)
 
 
 def _read(stream: IO[bytes], url: str, path: Path, advice: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,8 @@ def vector_size(path: Path) -> int:
     return size
 
 
-def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors of words, shape ``(words, size)``, zero for words not in the file, and which words are in it."""
+def read_vectors(path: Path, words: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """``vectors`` of words, shape ``(words, size)``, zero for words that are not in the file, and ``found``, a mask."""
     size = vector_size(path)
     rows = {word.encode(): row for row, word in enumerate(words)}
     vectors = np.zeros((len(rows), size), np.float32)
@@ -54,11 +55,8 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32],
             vectors[row] = [float(field) for field in fields[1:]]
             has_vector[row] = True
     if not has_vector.any():
-        raise ValueError(
-            f"{path} has none of the {len(rows):,} words of the vocabulary: expected lower-case English words, as in "
-            "glove.6B.100d.txt"
-        )
-    return vectors, has_vector
+        raise ValueError(f"{path} has none of the {len(rows):,} words of the vocabulary, which are in lower case")
+    return {"vectors": vectors, "found": has_vector}
 
 
 def _is_number(field: bytes) -> bool:

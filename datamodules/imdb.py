@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +48,8 @@ _MEMBER = re.compile(rf"{FOLDER}/({'|'.join(_PARTS)})/({'|'.join(CLASSES)})/([^/
 class IMDb(ArchiveDataModule):
     """50,000 film reviews, read word by word and classified as negative or positive.
 
-    The data are the official archive ``aclImdb_v1.tar.gz`` or the folder ``aclImdb`` that it unpacks to. See
-    docs/tasks/imdb.md for the vocabulary and the literature. With ``glove_path`` the inputs are word vectors, and the
-    encoder of the model must be ``TextEncoder(vocab_size=None)``.
+    The data are the official archive ``aclImdb_v1.tar.gz`` or the folder ``aclImdb`` that it unpacks to; see
+    docs/tasks/imdb.md. With ``glove_path`` the encoder of the model must be ``TextEncoder(vocab_size=None)``.
 
     Args:
         data_dir: Folder with the archive or the unpacked folder.
@@ -79,7 +78,6 @@ class IMDb(ArchiveDataModule):
         >>> data = IMDb(sequence_length=200)
         >>> data.input_size, data.output_size, data.class_names
         (20000, 2, ['negative', 'positive'])
-        >>> data.prepare_data()  # doctest: +SKIP
     """
 
     archive = "aclImdb_v1.tar.gz"
@@ -180,13 +178,9 @@ class IMDb(ArchiveDataModule):
         """The vector of each token, shape ``(vocab_size, K)``, or ``None`` without ``glove_path``."""
         if self.glove_path is not None and self._vectors is None:
             words = self._load()["words"]
-            stored = cached(
-                self.cache_dir,
-                "imdb-vectors",
-                {"words": hashlib.sha256(b" ".join(words.tolist())).hexdigest()},
-                [self.glove_path],
-                partial(_read_vectors, self.glove_path, words.astype(str).tolist()),
-            )
+            settings = {"words": hashlib.sha256(b" ".join(words.tolist())).hexdigest()}
+            build = partial(read_vectors, self.glove_path, words.astype(str).tolist())
+            stored = cached(self.cache_dir, "imdb-vectors", settings, [self.glove_path], build)
             # not the streams of the split and of the order of training
             rng = np.random.default_rng((self.seed, len(SPLITS) + 1))
             vectors = rng.normal(0, _UNKNOWN_STD, (self._size, self.input_size)).astype(np.float32)
@@ -211,15 +205,6 @@ class ReviewDataset(SequenceDataset):
         return batch._replace(inputs=tokens if self.vectors is None else self.vectors[tokens])
 
 
-class _Review(NamedTuple):
-    """The text of a review, with its part, the folder of its class and its file name."""
-
-    part: str
-    folder: str
-    name: str
-    content: bytes
-
-
 def split_words(text: str) -> list[str]:
     """The words of a text: lower case, a–z and 0–9."""
     return _REMOVED.sub("", text.lower()).split()
@@ -233,16 +218,15 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
     parts: dict[str, list[tuple[int, str, NDArray[np.int32]]]] = {part: [] for part in _PARTS}
-    for review in _read_archive(source) if source.is_file() else _read_folder(source):
+    for part, folder, name, content in _read_archive(source) if source.is_file() else _read_folder(source):
         try:
-            words = split_words(review.content.decode("utf-8"))
+            words = split_words(content.decode("utf-8"))
         except UnicodeDecodeError as error:
-            where = f"{review.part}/{review.folder}/{review.name}"
-            raise ValueError(f"{where} in {source} is not UTF-8 text ({error}): it is damaged; {advice}") from None
-        if review.part == "train":
+            raise ValueError(f"{part}/{folder}/{name} in {source} is not UTF-8 text ({error}): {advice}") from None
+        if part == "train":
             counts.update(words)
         first = np.fromiter(map(numbers.__getitem__, words[:sequence_length]), np.int32)
-        parts[review.part].append((CLASSES.index(review.folder), review.name, first))
+        parts[part].append((CLASSES.index(folder), name, first))
 
     for part in _PARTS:
         labels = {label for label, *_ in parts[part]}
@@ -267,19 +251,14 @@ def encode_reviews(source: Path, sequence_length: int, vocab_size: int) -> dict[
     return arrays
 
 
-def _read_archive(archive: Path) -> Iterator[_Review]:
+def _read_archive(archive: Path) -> Iterator[tuple[str, str, str, bytes]]:
     for name, content in read_members(archive, lambda name: _MEMBER.fullmatch(name) is not None):
         _, part, folder, file = name.split("/")
-        yield _Review(part, folder, file, content)
+        yield part, folder, file, content
 
 
-def _read_folder(source: Path) -> Iterator[_Review]:
+def _read_folder(source: Path) -> Iterator[tuple[str, str, str, bytes]]:
     folders = [source / part / name for part in _PARTS for name in CLASSES]
     paths = [path for folder in folders for path in folder.glob("*.txt") if path.name[0] != "."]
     for path in progress(paths, f"reading {source.name}", unit="review"):
-        yield _Review(path.parent.parent.name, path.parent.name, path.name, path.read_bytes())
-
-
-def _read_vectors(path: Path, words: Sequence[str]) -> dict[str, NDArray[Any]]:
-    vectors, has_vector = read_vectors(path, words)
-    return {"vectors": vectors, "found": has_vector}
+        yield path.parent.parent.name, path.parent.name, path.name, path.read_bytes()

@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
-    SequenceDataModule,
     SequenceDataset,
-    check_choice,
     check_fraction,
-    check_size,
     check_values,
     full_lengths,
     random_parts,
 )
 from lightning_alrnn.datamodules.files import fetch, warn_if_fewer
-from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
+from lightning_alrnn.datamodules.images import DigitsDataModule, Order
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -41,20 +38,17 @@ FILES = {
 """The official files and the md5 of their decompressed bytes."""
 
 _OFFICIAL = {"train": 60_000, "t10k": 10_000}
-_SIDE = 28
 _MAGIC = 0x0800  # unsigned bytes; the number of dimensions is added
 
 
-class SequentialMNIST(SequenceDataModule):
+class SequentialMNIST(DigitsDataModule):
     """The 70,000 handwritten digits of MNIST, 28×28 pixels, read pixel by pixel or row by row.
 
-    The four official files are read from ``<data_dir>/MNIST/raw``, where torchvision also stores them, with or without
-    ``.gz``. See docs/tasks/smnist.md for the files, the splits and the literature.
+    The four official files are read from ``<data_dir>/MNIST/raw``, with or without ``.gz``; see docs/tasks/smnist.md.
 
     Args:
         data_dir: Folder that contains ``MNIST/raw``.
-        order: Order of the pixels: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (pixels in one fixed random
-            order).
+        order: Order of the pixels: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (one fixed random order).
         permutation_seed: Seed of the order of pixels for "permuted".
         download: Whether to fetch missing files (11 MB).
         val_fraction: Share of the training images that is held out for validation.
@@ -71,15 +65,11 @@ class SequentialMNIST(SequenceDataModule):
         inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
 
     Example:
-        >>> data = SequentialMNIST(order="permuted")
-        >>> data.input_size, data.permutation[:4]
-        (1, array([318,   2, 606, 446]))
-        >>> data.build("train")  # doctest: +SKIP
+        >>> SequentialMNIST(order="permuted").permutation[:4]
+        array([318,   2, 606, 446])
     """
 
-    output_size = 10
-    objective = "classification"
-    target_step = "last"
+    side = 28
 
     def __init__(
         self,
@@ -92,24 +82,13 @@ class SequentialMNIST(SequenceDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        check_choice("order", order, Order)
+        super().__init__(order, permutation_seed, batch_size, num_workers, seed)
         check_fraction("val_fraction", val_fraction)
-        check_size("permutation_seed", permutation_seed, 0)
         data_dir = os.fspath(data_dir)
         self.folder = Path(data_dir) / "MNIST" / "raw"
-        self.order = order
-        self.permutation_seed = permutation_seed
         self.download = download
         self.val_fraction = val_fraction
-        self.input_size = _SIDE if order == "row" else 1
-        self.class_names = [str(digit) for digit in range(10)]
         self.save_hyperparameters()
-
-    @property
-    def permutation(self) -> NDArray[np.int64]:
-        """Order of the pixels for "permuted", shape ``(784,)``."""
-        return pixel_permutation(_SIDE**2, self.permutation_seed)
 
     def prepare_data(self) -> None:
         if self.download:
@@ -133,7 +112,7 @@ class SequentialMNIST(SequenceDataModule):
             val, train = random_parts(size, len(images), seed=self.seed, split="val")
             index = val if split == "val" else train
             images, labels = images[index], labels[index]
-        inputs = torch.from_numpy(read_images(images, self.order, self.permutation))
+        inputs = torch.from_numpy(self._as_sequences(images))
         return SequenceBatch(inputs, torch.from_numpy(labels).long(), full_lengths(inputs))
 
 
@@ -149,18 +128,12 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
     """Images of a part ("train" or "t10k"), shape ``(images, 28, 28)``, and labels, shape ``(images,)``."""
     paths = [_find(folder, name) for name in FILES if name.startswith(part)]
     images, labels = (read_idx(path, dimensions) for path, dimensions in zip(paths, (3, 1), strict=True))
-    if images.shape[1:] != (_SIDE, _SIDE):
-        raise ValueError(
-            f"{paths[0]} must hold images of 28×28 pixels, got {images.shape[1]}×{images.shape[2]}: put the official "
-            "file there"
-        )
+    if images.shape[1:] != (28, 28):
+        raise ValueError(f"{paths[0]} must hold images of 28×28 pixels, got {images.shape[1:]}: fetch it again")
     if len(images) == 0:
         raise ValueError(f"{paths[0]} has no images: fetch the file again")
     if len(images) != len(labels):
-        raise ValueError(
-            f"{paths[0]} has {len(images)} images, but {paths[1]} has {len(labels)} labels: they do not belong "
-            "together, fetch both again"
-        )
+        raise ValueError(f"{paths[0]} has {len(images)} images, but there are {len(labels)} labels: fetch both again")
     check_values(str(paths[1]), labels <= 9, labels, "hold labels from 0 to 9", "fetch the file again")
     warn_if_fewer(paths[0], len(images), _OFFICIAL[part], "images")
     return images, labels
@@ -184,10 +157,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     expected = start + int(np.prod(shape, dtype=object))
     if len(content) != expected:
-        raise ValueError(
-            f"{path} must have {expected} bytes (decompressed) for values of shape {tuple(shape)}, got {len(content)}: "
-            f"{advice}"
-        )
+        raise ValueError(f"{path} of shape {tuple(shape)} must have {expected} bytes, got {len(content)}: {advice}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 

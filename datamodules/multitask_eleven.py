@@ -7,16 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.multitask_periods import (
-    CONTEXT,
-    RESPONSE,
-    SECOND_STIMULUS,
-    STIMULUS,
-    Trials,
-    draw_tasks,
-    label_steps,
-    lay_out,
-)
+from lightning_alrnn.datamodules import multitask_periods as periods
 
 Durations = Literal["simple", "hard"]
 
@@ -51,9 +42,9 @@ def period_ranges(durations: Durations) -> NDArray[np.int64]:
     return ranges
 
 
-def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> Trials:
+def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> periods.Trials:
     """Draw trials of the chosen tasks, which are indices into TASKS."""
-    group, coin = draw_tasks(rng, size, len(chosen))
+    group, coin = periods.draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)
     ranges = period_ranges(durations)
@@ -69,13 +60,13 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     second = np.where(task == _CONTEXT_2, 0.8, np.where(task == _CONTEXT_1, 0.3, 0.0))
 
     inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
-    inputs[:, CONTEXT:RESPONSE, 0] = 1.0
-    inputs[:, STIMULUS, 1:3] = first[:, None] * _direction(angle)
-    inputs[:, STIMULUS, 3:5] = second[:, None] * _direction(other)
+    inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
+    inputs[:, periods.STIMULUS, 1:3] = first[:, None] * _direction(angle)
+    inputs[:, periods.STIMULUS, 3:5] = second[:, None] * _direction(other)
     react, matching = np.isin(task, _REACT), np.isin(task, _MATCH)
-    inputs[react, RESPONSE, 1:3] = inputs[react, STIMULUS, 1:3]
-    inputs[contextual, SECOND_STIMULUS, 1:5] = inputs[contextual, STIMULUS, 1:5]
-    inputs[matching, SECOND_STIMULUS, 1:3] = _direction((angle + offset)[matching])
+    inputs[react, periods.RESPONSE, 1:3] = inputs[react, periods.STIMULUS, 1:3]
+    inputs[contextual, periods.SECOND_STIMULUS, 1:5] = inputs[contextual, periods.STIMULUS, 1:5]
+    inputs[matching, periods.SECOND_STIMULUS, 1:3] = _direction((angle + offset)[matching])
     inputs[trial, :, _RULE[task]] = 1.0
     inputs[trial, :, 7 + task] = 1.0
 
@@ -92,20 +83,20 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
 
     lengths = steps.sum(axis=1)
     time = int((ranges[chosen, :, 1] - 1).sum(axis=1).max())
-    before_after = np.stack([lengths - steps[:, RESPONSE], steps[:, RESPONSE]], axis=1)
+    before_after = np.stack([lengths - steps[:, periods.RESPONSE], steps[:, periods.RESPONSE]], axis=1)
     targets = np.zeros((size, 2, OUTPUTS), dtype=np.float32)
     targets[:, 0, 0] = 1.0
     targets[:, 1] = answers
     mask = np.zeros((size, 2), dtype=np.float32)
     mask[:, 1] = 1.0
-    return Trials(
-        inputs=lay_out(steps, inputs, time),
-        targets=lay_out(before_after, targets, time),
-        mask=lay_out(before_after, mask, time),
+    return periods.Trials(
+        inputs=periods.lay_out(steps, inputs, time),
+        targets=periods.lay_out(before_after, targets, time),
+        mask=periods.lay_out(before_after, mask, time),
         lengths=lengths,
         answers=answers,
         group=group,
-        period=label_steps(steps, time),
+        period=periods.label_steps(steps, time),
     )
 
 

@@ -7,16 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.multitask_periods import (
-    CONTEXT,
-    RESPONSE,
-    SECOND_STIMULUS,
-    STIMULUS,
-    Trials,
-    draw_tasks,
-    label_steps,
-    lay_out,
-)
+from lightning_alrnn.datamodules import multitask_periods as periods
 
 TASKS = (
     *("Go", "RTGo", "DlyGo", "Anti", "RTAnti", "DlyAnti"),
@@ -59,9 +50,9 @@ def ring_bump(angle: NDArray[np.float64]) -> NDArray[np.float32]:
     return (_HIGH * np.exp(-0.5 * (distance / (np.pi / 8)) ** 2)).astype(np.float32)
 
 
-def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Trials:
+def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> periods.Trials:
     """Draw trials of the chosen tasks, which are indices into TASKS."""
-    group, coin = draw_tasks(rng, size, len(chosen))
+    group, coin = periods.draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)
 
@@ -74,10 +65,10 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Tria
     category = of("DMC", "DNMC")
 
     steps = np.zeros((size, 6), dtype=np.int64)
-    steps[:, RESPONSE] = _RESPONSE
-    for names, periods in _PERIODS.items():
+    steps[:, periods.RESPONSE] = _RESPONSE
+    for names, options_by_period in _PERIODS.items():
         family = of(*names)
-        for period, options in enumerate(periods):
+        for period, options in enumerate(options_by_period):
             steps[family, period] = rng.choice(np.array(options) // DT, int(family.sum()))
 
     location = rng.uniform(0, 2 * np.pi, (2, size))
@@ -97,13 +88,13 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Tria
 
     inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
     ring = inputs[:, :, 1 : 1 + 2 * RING]
-    inputs[:, CONTEXT:RESPONSE, 0] = 1.0
-    inputs[of("RTGo", "RTAnti"), RESPONSE, 0] = 1.0
-    ring[:, STIMULUS] = rings[0] + np.where((decision & ~delayed)[:, None], rings[1], 0)
-    ring[delayed, SECOND_STIMULUS] = rings[1, delayed]
-    ring[comparison, RESPONSE] = rings[1, comparison]
+    inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
+    inputs[of("RTGo", "RTAnti"), periods.RESPONSE, 0] = 1.0
+    ring[:, periods.STIMULUS] = rings[0] + np.where((decision & ~delayed)[:, None], rings[1], 0)
+    ring[delayed, periods.SECOND_STIMULUS] = rings[1, delayed]
+    ring[comparison, periods.RESPONSE] = rings[1, comparison]
     lasting = of("Go", "Anti", "RTGo", "RTAnti")
-    ring[lasting, RESPONSE] = rings[0, lasting]
+    ring[lasting, periods.RESPONSE] = rings[0, lasting]
     inputs[trial, :, 1 + 2 * RING + task] = 1.0
 
     # the modality to attend to; both where the task integrates them
@@ -126,14 +117,14 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> Tria
 
     longest = {name: sum(max(options) // DT for options in each) for names, each in _PERIODS.items() for name in names}
     time = max(longest[TASKS[index]] for index in chosen) + _RESPONSE
-    return Trials(
-        inputs=lay_out(steps, inputs, time, noise=(rng, NOISE)),
-        targets=lay_out(np.stack([go, lengths - go], axis=1), targets, time),
-        mask=lay_out(np.stack([margin, go - margin, margin, lengths - go - margin], axis=1), weights, time),
+    return periods.Trials(
+        inputs=periods.lay_out(steps, inputs, time, noise=(rng, NOISE)),
+        targets=periods.lay_out(np.stack([go, lengths - go], axis=1), targets, time),
+        mask=periods.lay_out(np.stack([margin, go - margin, margin, lengths - go - margin], axis=1), weights, time),
         lengths=lengths,
         answers=targets[:, 1],
         group=group,
-        period=label_steps(steps, time),
+        period=periods.label_steps(steps, time),
     )
 
 

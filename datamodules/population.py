@@ -99,41 +99,31 @@ class _PopulationDataset(Dataset[SequenceBatch]):
 
 
 class _PopulationSampler(Sampler[_Rows]):
-    """The orders of several samplers side by side."""
+    """The orders of several samplers side by side. The next pass leaves out ``skip`` rows."""
 
     def __init__(self, samplers: Sequence[EpochSampler]) -> None:
         self._samplers = list(samplers)
+        self.skip = 0
 
     def __len__(self) -> int:
         return len(self._samplers[0])
 
     def __iter__(self) -> Iterator[_Rows]:
-        yield from np.stack([sampler.draw() for sampler in self._samplers], axis=1)
+        skip, self.skip = self.skip, 0
+        yield from np.stack([sampler.draw() for sampler in self._samplers], axis=1)[skip:]
 
     def set_epoch(self, epoch: int) -> None:
         for sampler in self._samplers:
             sampler.set_epoch(epoch)
 
-    @property
-    def skip(self) -> int:
-        """Number of rows that the next pass leaves out."""
-        return self._samplers[0].skip
-
-    @skip.setter
-    def skip(self, count: int) -> None:
-        for sampler in self._samplers:
-            sampler.skip = count
-
 
 class PopulationDataModule(SplitDataModule):
     """Data of a :class:`~lightning_alrnn.modules.PopulationModule`: batches with a leading dimension of its E members.
 
-    Each member gets the same data, and in training the same order, as from its own DataModule. Data that several
-    members share are stored once.
+    Each member gets the same data, in the same order, as from its own DataModule. Equal data are stored once.
 
     Args:
-        members: DataModule of each member. All must have splits of the same sizes and the same batch size. The same
-            object may occur several times.
+        members: DataModule of each member, with the same sizes of splits and batches. An object may occur repeatedly.
 
     Raises:
         ValueError: If there is no member, or batch sizes differ. In ``setup``, if splits differ in size or shape.
@@ -222,10 +212,8 @@ def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[_AnyDat
         dataset = member.dataset(split)
         first = result[0] if result else dataset
         if len(dataset) != len(first) or type(dataset) is not type(first):
-            raise ValueError(
-                f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
-                f"for {k}: train them in separate populations"
-            )
+            sizes = f"{len(first)} for member 0 and {len(dataset)} for {k}"
+            raise ValueError(f"members must have the same number of sequences, got {sizes}")
         same = next((other for other in distinct if _equal(_contents(other), _contents(dataset))), None)
         if same is None:
             distinct.append(dataset)

@@ -51,9 +51,7 @@ class Commands(NamedTuple):
 class SCAN(SequenceDataModule):
     """Translate a command such as "jump left twice" into actions.
 
-    The 20,910 commands of the grammar are generated. The splits "simple", "length", "addprim_jump" and
-    "addprim_turn_left" differ in the commands of the test; other splits are read from files. See docs/tasks/scan.md for
-    the splits and the literature.
+    "simple", "length", "addprim_jump" and "addprim_turn_left" are generated; see docs/tasks/scan.md for other splits.
 
     Args:
         split: Name of the split.
@@ -77,8 +75,6 @@ class SCAN(SequenceDataModule):
         >>> batch = SCAN(split="length").build("test")
         >>> batch.inputs.shape, batch.targets.shape
         (torch.Size([3920, 9]), torch.Size([3920, 49]))
-        >>> " ".join(WORDS[word] for word in batch.inputs[0, : batch.lengths[0]])
-        'walk around left thrice'
     """
 
     input_size = len(WORDS)

@@ -56,16 +56,14 @@ _BATCH = 64  # clips whose features are computed at once
 class SpeechCommands(ArchiveDataModule):
     """Spoken words of one second: Google's Speech Commands, version 0.02.
 
-    The data are the official archive ``speech_commands_v0.02.tar.gz`` or the folder that it unpacks to. Each clip
-    becomes MFCC features or a waveform, which are standardised over the training clips and cached on disk. See
-    docs/tasks/speech_commands.md for the files, the splits, the features and the literature.
+    The data are the official archive ``speech_commands_v0.02.tar.gz`` or the folder that it unpacks to. The features
+    are standardised over the training clips and cached on disk; see docs/tasks/speech_commands.md.
 
     Args:
         words: Words that are the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
         data_dir: Folder with the archive or the unpacked folder.
         download: Whether to fetch the archive (2.3 GB) if ``data_dir`` has neither the archive nor the folder.
-        features: Features of a clip: "mfcc" (see :func:`~lightning_alrnn.datamodules.speech_features.mfcc`) or "raw",
-            the waveform.
+        features: Features of a clip: "mfcc" or "raw", the waveform.
         hop_length: Number of samples (of 16,000 per second) from one step of the MFCC to the next.
         n_fft: Number of samples in a frame of the MFCC.
         n_mels: Number of mel filters.
@@ -89,7 +87,6 @@ class SpeechCommands(ArchiveDataModule):
         >>> data = SpeechCommands(hop_length=160)
         >>> data.input_size, data.output_size
         (40, 10)
-        >>> data.prepare_data()  # doctest: +SKIP
     """
 
     archive = "speech_commands_v0.02.tar.gz"
@@ -256,10 +253,8 @@ def _class_names(words: Sequence[str] | str) -> list[str]:
     names = presets.get(words, []) if isinstance(words, str) else sorted(words)
     unknown = [name for name in names if name not in OFFICIAL_CLIPS]
     if unknown or len(set(names)) < max(2, len(names)):
-        raise ValueError(
-            f"words must be 'ten', 'all' or a list of two or more different words out of {', '.join(OFFICIAL_CLIPS)}; "
-            f"got {words!r}"
-        )
+        options = f"'ten', 'all' or two or more different words out of {', '.join(OFFICIAL_CLIPS)}"
+        raise ValueError(f"words must be {options}; got {words!r}")
     return names
 
 
@@ -345,7 +340,5 @@ def assign_splits(
     trained = {name.partition("/")[0] for name, part in split.items() if SPLITS[part] == "train"}
     for word in words:
         if word not in trained:
-            raise ValueError(
-                f"{source} has no clips of the word {word!r} for training, because all are in its lists: {again}"
-            )
+            raise ValueError(f"{source} has no clips of the word {word!r} for training: all are in its lists")
     return np.fromiter(split.values(), np.int64)

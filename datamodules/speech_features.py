@@ -29,10 +29,7 @@ def mfcc(
         raise ValueError(f"n_mfcc must not exceed n_mels ({n_mels}), got {n_mfcc}")
     *batch, samples = waveform.shape
     if samples <= n_fft // 2:
-        raise ValueError(
-            f"waveform must have more samples than half a frame (n_fft // 2 = {n_fft // 2}), got {samples}: pad it, or "
-            "lower n_fft"
-        )
+        raise ValueError(f"waveform must have more than n_fft // 2 samples, got {samples}: pad it, or lower n_fft")
     spectrum = torch.stft(
         waveform.reshape(-1, samples),
         n_fft,
@@ -64,8 +61,5 @@ def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     filters = torch.minimum(rising, falling).clamp(min=0)
     empty = ~(filters > 0).any(dim=0)
     if bool(empty.any()):
-        raise ValueError(
-            f"every mel filter must contain a frequency of the spectrum, but {int(empty.sum())} of {n_mels} filters "
-            f"contain none at n_fft={n_fft}: lower n_mels or raise n_fft"
-        )
+        raise ValueError(f"{int(empty.sum())} of the n_mels filters have no frequency: lower n_mels or raise n_fft")
     return filters

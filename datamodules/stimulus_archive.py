@@ -55,10 +55,8 @@ def save_trials(
     """
     lengths, input_lengths = ([len(np.asarray(trial)) for trial in trials] for trials in (spikes, inputs))
     if lengths != input_lengths:
-        raise ValueError(
-            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and "
-            f"{input_lengths[:5]} …"
-        )
+        got = f"{lengths[:5]} … and {input_lengths[:5]} …"
+        raise ValueError(f"spikes and inputs of each trial must have the same number of bins, got {got}")
     optional = {name: array for name, array in (("group", group), ("block", block)) if array is not None}
     np.savez_compressed(
         path,
@@ -80,10 +78,8 @@ def read_archive(path: Path) -> RecordedTrials:
         raise ValueError(f"{path}: lengths is empty, expected one number of bins for each trial")
     for name, channels in (("spikes", "N units"), ("inputs", "K channels")):
         if arrays[name].ndim != 2 or len(arrays[name]) != total or arrays[name].shape[1] == 0:
-            raise ValueError(
-                f"{path}: {name} must be ({total}, {channels}), the bins of all trials one after the other, got "
-                f"{arrays[name].shape}; save_trials writes this form"
-            )
+            got = f"got {arrays[name].shape}; save_trials writes this form"
+            raise ValueError(f"{path}: {name} must be ({total}, {channels}), with the bins of all trials, {got}")
         if arrays[name].dtype.kind not in "biuf":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}")
     for name in ("labels", *_OPTIONAL):

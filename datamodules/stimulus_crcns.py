@@ -12,16 +12,7 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.stimulus_trials import (
-    CHOICES,
-    RULE_OF,
-    SOUND_MS,
-    STIMULI,
-    RecordedTrials,
-    compact_counts,
-    show_trials,
-    steps_of,
-)
+from lightning_alrnn.datamodules import stimulus_trials as task
 
 SAMPLE_RATE = 30_000
 """Sampling rate of the spike times, in Hz."""
@@ -41,7 +32,7 @@ _Value = TypeVar("_Value")
 class Session(NamedTuple):
     """The trials and units of a session."""
 
-    trials: RecordedTrials
+    trials: task.RecordedTrials
     trial: NDArray[np.int64]  # number of each trial in the files
     units: list[int]  # id of each unit, 100 · electrode group + cluster
     dropped: dict[str, int]  # number of trials that were left out, by reason
@@ -97,18 +88,18 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 
     present, labels = np.unique(choice, return_inverse=True)
     if len(present) < 2:
-        raise ValueError(f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session")
-    trials = RecordedTrials(
-        spikes=compact_counts(counts),
-        inputs=show_trials(stimulus, hold, lengths, steps, steps_of(SOUND_MS, bin_ms)),
+        raise ValueError(f"{folder}: all trials have the choice {task.CHOICES[present[0]]!r}: choose another session")
+    trials = task.RecordedTrials(
+        spikes=task.compact_counts(counts),
+        inputs=task.show_trials(stimulus, hold, lengths, steps, task.steps_of(task.SOUND_MS, bin_ms)),
         lengths=lengths,
         labels=labels,
         classes=len(present),
-        class_names=[CHOICES[number] for number in present],
+        class_names=[task.CHOICES[number] for number in present],
         group=stimulus,
-        group_names=list(STIMULI),
+        group_names=list(task.STIMULI),
         block=np.array([blocks[number] for number in trial]),
-        kind=RULE_OF[stimulus],
+        kind=task.RULE_OF[stimulus],
     )
     rank_zero_info(
         f"{folder}: {len(valid_trials)} of {len(info)} trials and {len(spike_times)} units; left out: "
@@ -146,21 +137,16 @@ def _join(
             valid_trials.append(
                 _Trial(index, _stimulus(where, row), _choice(where, row), *_times(timed, timings[index]))
             )
-            rule = int(RULE_OF[valid_trials[-1].stimulus])
+            rule = int(task.RULE_OF[valid_trials[-1].stimulus])
             if rules.setdefault(block, rule) != rule:
-                raise ValueError(
-                    f"{where}: stim_name {row['stim_name']!r} belongs to another rule than the trials before it in "
-                    f"block {number}"
-                )
+                raise ValueError(f"{where}: stim_name {row['stim_name']!r} is not of the rule of block {number}")
     return valid_trials, blocks, dict(dropped)
 
 
 def _stimulus(where: str, row: dict[str, str]) -> int:
-    number = _parse(where, "stim_number", row, _integer, range(1, len(STIMULI) + 1))
-    if row["stim_name"].strip() != STIMULI[number - 1]:
-        raise ValueError(
-            f"{where}: stim_number {number} is {STIMULI[number - 1]!r}, got the stim_name {row['stim_name']!r}"
-        )
+    number = _parse(where, "stim_number", row, _integer, range(1, len(task.STIMULI) + 1))
+    if row["stim_name"].strip() != task.STIMULI[number - 1]:
+        raise ValueError(f"{where}: stim_number {number} is not the one of stim_name {row['stim_name']!r}")
     return number - 1
 
 
@@ -169,8 +155,8 @@ def _choice(where: str, row: dict[str, str]) -> int:
     go = _parse(where, "go_or_nogo", row, str, ("go", "nogo")) == "go"
     outcome = row["outcome"].strip().lower()
     if outcome == "wrong_port":
-        return CHOICES.index("right" if side == "left" else "left")
-    return CHOICES.index(side if (outcome == "hit") == go else "no-go")
+        return task.CHOICES.index("right" if side == "left" else "left")
+    return task.CHOICES.index(side if (outcome == "hit") == go else "no-go")
 
 
 def _times(where: str, row: dict[str, str]) -> tuple[float, float, float]:
@@ -223,34 +209,22 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
         samples_path = path.with_name(path.name.removesuffix(f".clu{path.suffix}") + f".res{path.suffix}")
         if not samples_path.is_file():
             raise FileNotFoundError(f"{path} needs the spike times in {samples_path}, which is not there")
-        count, clusters = read_clusters(path)
-        samples = read_numbers(samples_path)
+        numbers, samples = read_numbers(path), read_numbers(samples_path)
+        if len(numbers) == 0:
+            raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
+        clusters = numbers[1:]
         if len(samples) != len(clusters):
-            raise ValueError(
-                f"{samples_path} has {len(samples)} spikes but {path} has the clusters of {len(clusters)}: one of the "
-                "files is incomplete"
-            )
+            raise ValueError(f"{samples_path} and {path} have {len(samples)} and {len(clusters)} spikes, one is cut")
         present = np.unique(clusters)
-        if len(present) > count:
-            raise ValueError(f"{path}: the first line says {count} clusters, but there are {len(present)}")
+        if len(present) > numbers[0]:
+            raise ValueError(f"{path}: the first line says {numbers[0]} clusters, but there are {len(present)}")
         for cluster in present[~np.isin(present, (ARTEFACT, NOISE))].tolist():
             if cluster >= 100:
                 raise ValueError(f"{path}: clusters must be below 100, or ids would not be unique, got {cluster}")
             units[100 * group + cluster] = np.sort(samples[clusters == cluster]) / SAMPLE_RATE
     if not units:
-        raise FileNotFoundError(
-            f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 is for artefacts "
-            "and 1 for noise)"
-        )
+        raise FileNotFoundError(f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on")
     return units
-
-
-def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
-    """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike."""
-    numbers = read_numbers(path)
-    if len(numbers) == 0:
-        raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
-    return int(numbers[0]), numbers[1:]
 
 
 def read_numbers(path: Path) -> NDArray[np.int64]:

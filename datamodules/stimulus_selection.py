@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.batch import NeuralBatch, Objective, SequenceBatch, Split, TargetStep
+from lightning_alrnn.datamodules import stimulus_simulator as simulator
+from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
@@ -23,23 +25,6 @@ from lightning_alrnn.datamodules.base import (
 )
 from lightning_alrnn.datamodules.stimulus_archive import read_archive
 from lightning_alrnn.datamodules.stimulus_crcns import find_session, read_session
-from lightning_alrnn.datamodules.stimulus_simulator import (
-    Layout,
-    draw_blocks,
-    draw_choices,
-    draw_population,
-    draw_single_trials,
-    draw_spikes,
-)
-from lightning_alrnn.datamodules.stimulus_trials import (
-    ANSWERS,
-    CHANNELS,
-    CHOICES,
-    RULES,
-    SOUND_MS,
-    STIMULI,
-    RecordedTrials,
-)
 from lightning_alrnn.datamodules.variants import variant_options
 
 Context = Literal["explicit", "inferred"]
@@ -58,12 +43,10 @@ class StimulusSelection(SequenceDataModule):
     """Two sounds at the same time, and a rule that says which of them counts.
 
     The trials and the spikes of a population are simulated, or read from a session of the CRCNS data set pfc-1 or from
-    your own archive. See docs/tasks/stimulus_selection.md for the task, the simulation, the data and the literature. An
-    option that is ``None`` takes the default of the source.
+    your own archive; see docs/tasks/stimulus_selection.md. An option that is ``None`` takes the default of the source.
 
     Args:
-        source: Source of the trials: "simulated", or the path of a session folder or of an archive that
-            :func:`save_trials` wrote.
+        source: Source of the trials: "simulated", or the path of a session or an archive of :func:`save_trials`.
         neural: Whether batches have spikes, as :class:`NeuralBatch`.
         context: Presentation of the rule in simulated trials: "explicit" (default) shows it as an input, and "inferred"
             makes one sequence of each block of 80 trials, in which cue trials reveal it.
@@ -86,8 +69,7 @@ class StimulusSelection(SequenceDataModule):
     Raises:
         FileNotFoundError: If the source or a file of a session does not exist.
         TypeError: If an archive has Python objects.
-        ValueError: If an option is out of range or does not belong to the source, or a file does not have the expected
-            form.
+        ValueError: If an option is out of range or does not belong to the source, or a file has another form.
 
     Shapes:
         inputs ``(batch, T, K)`` with K=8 ("inferred": 6); targets ``(batch,)``, classification at the last step
@@ -95,14 +77,9 @@ class StimulusSelection(SequenceDataModule):
         spikes ``(batch, T, N)`` for ``neural=True``; phase ``(batch, T)`` without spikes and except for an archive.
 
     Example:
-        >>> batch = StimulusSelection(train_size=6).build("train")
-        >>> batch.inputs.shape[2], batch.targets.shape
-        (8, torch.Size([6]))
-        >>> data = StimulusSelection(neural=True, units=12, train_size=6)
-        >>> data.simulated, data.num_units, data.class_names
-        (True, 12, ['left', 'right', 'no-go'])
-        >>> data.build("train").spikes.shape[2]
-        12
+        >>> batch = StimulusSelection(neural=True, units=12, train_size=6).build("train")
+        >>> batch.inputs.shape[2], batch.spikes.shape[2], batch.targets.shape
+        (8, 12, torch.Size([6]))
     """
 
     objective: Objective = "classification"
@@ -126,29 +103,22 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         source = os.fspath(source)
-        chosen = {
-            "context": context,
-            "units": units,
-            "bin_ms": bin_ms,
-            "train_size": train_size,
-            "val_size": val_size,
-            "test_size": test_size,
-            "val_fraction": val_fraction,
-            "test_fraction": test_fraction,
-        }
+        chosen: dict[str, Any] = {"context": context, "units": units, "bin_ms": bin_ms}
+        chosen |= {"train_size": train_size, "val_size": val_size, "test_size": test_size}
+        chosen |= {"val_fraction": val_fraction, "test_fraction": test_fraction}
         kind = _kind(source)
         options = variant_options(kind, _DEFAULTS, chosen, noun="source")
         if units is not None and not neural:
             raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
-        if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
-            raise ValueError(f"bin_ms must lie between 1 and {SOUND_MS}, the length of the sounds, got {bin_ms}")
+        if not 1 <= options.get("bin_ms", 1) <= task.SOUND_MS:
+            raise ValueError(f"bin_ms must lie between 1 and {task.SOUND_MS}, the length of the sounds, got {bin_ms}")
         self.source = source
         self.neural = neural
         self.simulated = kind == "simulated"
         self.target_step: TargetStep = "last"
-        self.channel_names: list[str] | None = None if kind == "an archive" else list(CHANNELS)
+        self.channel_names: list[str] | None = None if kind == "an archive" else list(task.CHANNELS)
         self.num_units: int | None = None
-        self._recorded: RecordedTrials | None = None
+        self._recorded: task.RecordedTrials | None = None
         if self.simulated:
             self._set_simulated(**options)
         else:
@@ -176,26 +146,23 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         check_choice("context", context, Context)
         if self.neural and context == "inferred":
-            raise ValueError(
-                "context='inferred' makes one sequence of each block, but spikes are of single trials: leave out "
-                "either context or neural"
-            )
+            raise ValueError("spikes are of single trials, not of blocks: leave out context='inferred' or neural")
         check_size("units", units)
         self.sizes = check_sizes(train_size, val_size, test_size)
         self.context = context
         self.bin_ms = bin_ms
-        self.class_names = list(CHOICES)
-        self.output_size = len(CHOICES)
-        self.group_names = list(STIMULI)
-        self._layout = Layout.of(bin_ms)
+        self.class_names = list(task.CHOICES)
+        self.output_size = len(task.CHOICES)
+        self.group_names = list(task.STIMULI)
+        self._layout = simulator.Layout.of(bin_ms)
         if context == "inferred":
             self.target_step = "every"
-            self.channel_names = list(CHANNELS[:6])
-            self.group_names = list(RULES)
-        self.input_size = 6 if context == "inferred" else len(CHANNELS)
+            self.channel_names = list(task.CHANNELS[:6])
+            self.group_names = list(task.RULES)
+        self.input_size = 6 if context == "inferred" else len(task.CHANNELS)
         if self.neural:
             self.num_units = units
-            self._population = draw_population(units, self.seed)
+            self._population = simulator.draw_population(units, self.seed)
 
     def _set_recorded(self, val_fraction: float, test_fraction: float, bin_ms: int | None = None) -> None:
         check_fractions(val_fraction, test_fraction)
@@ -210,7 +177,7 @@ class StimulusSelection(SequenceDataModule):
         if self.neural:
             self.num_units = trials.spikes.shape[2]
 
-    def _pick(self, trials: RecordedTrials, rows: NDArray[np.int64]) -> SequenceBatch | NeuralBatch:
+    def _pick(self, trials: task.RecordedTrials, rows: NDArray[np.int64]) -> SequenceBatch | NeuralBatch:
         inputs, labels, lengths = (torch.from_numpy(a[rows]) for a in (trials.inputs, trials.labels, trials.lengths))
         group = None if trials.group is None else torch.from_numpy(trials.group[rows])
         if self.neural:
@@ -219,16 +186,18 @@ class StimulusSelection(SequenceDataModule):
         return SequenceBatch(inputs, labels, lengths, None, group, phase)
 
     def _draw_behaviour(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, _, lengths = draw_single_trials(rng, size, self._layout)
-        return inputs, ANSWERS[stimulus], lengths, stimulus
+        inputs, stimulus, _, lengths = simulator.draw_single_trials(rng, size, self._layout)
+        return inputs, task.ANSWERS[stimulus], lengths, stimulus
 
     def _draw_blocks(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        return draw_blocks(rng, size, self._layout)
+        return simulator.draw_blocks(rng, size, self._layout)
 
     def _draw_recorded(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, hold, lengths = draw_single_trials(rng, size, self._layout)
-        choice = draw_choices(rng, stimulus)
-        spikes = draw_spikes(rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms)
+        inputs, stimulus, hold, lengths = simulator.draw_single_trials(rng, size, self._layout)
+        choice = simulator.draw_choices(rng, stimulus)
+        spikes = simulator.draw_spikes(
+            rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms
+        )
         return inputs, spikes, choice, lengths, stimulus
 
 

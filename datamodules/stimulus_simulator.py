@@ -8,16 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.stimulus_trials import (
-    ANSWERS,
-    CHOICES,
-    RULE_OF,
-    SOUND_MS,
-    SOUNDS,
-    show_trials,
-    steps_of,
-)
 
 CUE_TRIALS, MIXED_TRIALS = 20, 60
 """Number of trials with one sound, and then with two, in a block."""
@@ -28,8 +20,8 @@ LAPSES = 0.1
 _HOLD_MS = 250, 350
 _RESPONSE_MS = 200, 600
 
-_CUES = np.array([[i for i in range(4) if RULE_OF[i] == rule] for rule in range(2)])
-_MIXED = np.array([[i for i in range(4, 12) if RULE_OF[i] == rule] for rule in range(2)])
+_CUES = np.array([[i for i in range(4) if task.RULE_OF[i] == rule] for rule in range(2)])
+_MIXED = np.array([[i for i in range(4, 12) if task.RULE_OF[i] == rule] for rule in range(2)])
 
 _MEDIAN_RATE, _RATE_SPREAD = 4.0, 0.7  # of the baseline, in Hz and in natural-log units
 _TUNING = (0.3,) + (0.5,) * 4 + (0.8,) * 3  # standard deviation of the weights of rule, sounds and choices
@@ -47,8 +39,10 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, bin_ms: int) -> Layout:
-        hold, response = ((steps_of(low, bin_ms), steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS))
-        return cls(hold, steps_of(SOUND_MS, bin_ms), response)
+        hold, response = (
+            (task.steps_of(low, bin_ms), task.steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS)
+        )
+        return cls(hold, task.steps_of(task.SOUND_MS, bin_ms), response)
 
     @property
     def longest(self) -> int:
@@ -76,7 +70,7 @@ def draw_single_trials(
     rule = rng.integers(0, 2, size)
     stimulus = _draw_stimuli(rng, rule, rng.random(size) < CUE_TRIALS / (CUE_TRIALS + MIXED_TRIALS))
     hold, lengths = _draw_lengths(rng, size, layout)
-    return show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
+    return task.show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
 
 
 def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[NDArray[Any], ...]:
@@ -86,7 +80,7 @@ def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[ND
     cued = np.broadcast_to(np.arange(trials) < CUE_TRIALS, (size, trials))
     stimulus = _draw_stimuli(rng, np.repeat(rule[:, None], trials, axis=1), cued).ravel()
     hold, lengths = _draw_lengths(rng, size * trials, layout)
-    shown = show_trials(stimulus, hold, lengths, layout.longest, layout.sound)[..., :6]
+    shown = task.show_trials(stimulus, hold, lengths, layout.longest, layout.sound)[..., :6]
     steps = layout.longest * trials
     total = lengths.reshape(size, trials).sum(axis=1)
     valid = np.arange(steps) < total[:, None]
@@ -95,14 +89,14 @@ def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[ND
     inputs[valid] = shown[np.arange(layout.longest) < lengths[:, None]]
     mask = inputs[..., 5].copy()
     answers = np.zeros((size, steps), dtype=np.int64)
-    answers[valid] = np.repeat(ANSWERS[stimulus], lengths)
+    answers[valid] = np.repeat(task.ANSWERS[stimulus], lengths)
     return inputs, np.where(mask > 0, answers, 0), mask, rule, total
 
 
 def draw_choices(rng: np.random.Generator, stimulus: NDArray[np.int64]) -> NDArray[np.int64]:
     """The choices of the simulated animal, indices into CHOICES: the correct ones, except for lapses."""
-    lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(CHOICES), len(stimulus))
-    return np.asarray((ANSWERS[stimulus] + lapse) % len(CHOICES))
+    lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(task.CHOICES), len(stimulus))
+    return np.asarray((task.ANSWERS[stimulus] + lapse) % len(task.CHOICES))
 
 
 def draw_spikes(
@@ -119,11 +113,11 @@ def draw_spikes(
     step = np.arange(layout.longest)
     hold = hold[:, None]
     sound = (step >= hold) & (step < hold + layout.sound)
-    sounds = _follow(sound[..., None] * SOUNDS[stimulus][:, None], _SOUND_TAU_MS, bin_ms)
-    chosen = (step >= hold)[..., None] & (choice[:, None, None] == np.arange(len(CHOICES)))
-    noise = _ornstein_uhlenbeck(rng, (len(stimulus), len(step), len(CHOICES)), _CHOICE_TAU_MS, bin_ms)
+    sounds = _follow(sound[..., None] * task.SOUNDS[stimulus][:, None], _SOUND_TAU_MS, bin_ms)
+    chosen = (step >= hold)[..., None] & (choice[:, None, None] == np.arange(len(task.CHOICES)))
+    noise = _ornstein_uhlenbeck(rng, (len(stimulus), len(step), len(task.CHOICES)), _CHOICE_TAU_MS, bin_ms)
     choices = _follow(chosen, _CHOICE_TAU_MS, bin_ms) + _CHOICE_NOISE * noise
-    rule = np.broadcast_to(2.0 * RULE_OF[stimulus][:, None, None] - 1.0, (len(stimulus), len(step), 1))
+    rule = np.broadcast_to(2.0 * task.RULE_OF[stimulus][:, None, None] - 1.0, (len(stimulus), len(step), 1))
     signals = np.concatenate([rule, sounds, choices], axis=-1)
     rates = np.minimum(population.baseline * np.exp(signals @ population.weights), _MAX_RATE)
     counts = rng.poisson(rates * (bin_ms / 1000))

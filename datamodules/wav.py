@@ -22,28 +22,21 @@ def read_wav(content: bytes, name: str) -> Recording:
     """Decode a WAV file of 8, 16, 24 or 32-bit PCM with any number of channels."""
     expected = f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM"
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise ValueError(f"{expected}, but has another beginning: replace it by the original")
+        raise ValueError(f"{expected}, but has another beginning: get the original")
     header = _find_chunk(content, b"fmt ")
     data = _find_chunk(content, b"data")
     if header is None or len(header.content) < 16 or data is None:
-        raise ValueError(
-            f"{expected}, but has no {'samples' if data is None else 'header'}: replace it by the original"
-        )
+        raise ValueError(f"{expected}, but has no {'samples' if data is None else 'header'}: get the original")
     kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header.content)
     if kind == _EXTENSIBLE and len(header.content) >= 26:
         (kind,) = struct.unpack_from("<H", header.content, 24)
     width = (bits + 7) // 8
     if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1 or rate < 1:
-        raise ValueError(
-            f"{expected}, got format {kind} with {bits} bits a sample, {channels} channels and {rate} Hz: convert it "
-            "to 16-bit PCM"
-        )
+        header_text = f"format {kind}, {bits} bits, {channels} channels, {rate} Hz"
+        raise ValueError(f"{expected}, got {header_text}: convert it to 16-bit PCM")
     frames = data.size // (channels * width)
     if frames == 0 or len(data.content) < data.size:
-        raise ValueError(
-            f"{expected} with {data.size or 'some'} bytes of samples, got {len(data.content)}: the file is empty or "
-            "incomplete, replace it by the original"
-        )
+        raise ValueError(f"{expected}, but only has {len(data.content)} of {data.size} bytes: get the original")
     samples = _decode(data.content[: frames * channels * width], width).reshape(frames, channels)
     return Recording(samples.mean(axis=1).astype(np.float32), rate)
 

@@ -83,17 +83,3 @@ def test_constant_predictor(operation, constant: float, error: float) -> None:
     targets = Addition(sequence_length=4, operation=operation, train_size=40_000).build("train").targets
     assert float(targets.mean()) == pytest.approx(constant, abs=0.01)
     assert float((targets - constant).square().mean()) == pytest.approx(error, rel=0.03)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"markers": "both"}, "markers must be one of 'first_half', 'halves', 'uniform', got 'both'"),
-        ({"operation": "mean"}, "operation must be one of 'sum', 'product', got 'mean'"),
-        ({"sequence_length": 3}, "sequence_length must be at least 4, got 3"),
-        ({"sequence_length": 1, "markers": "halves"}, "sequence_length must be at least 2, got 1"),
-    ],
-)
-def test_bad_arguments(arguments, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Addition(**arguments)

@@ -73,22 +73,6 @@ def test_the_seed_decides_the_split() -> None:
     assert first != other
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"order": "column"}, "order must be one of 'row', 'pixel', 'permuted', got 'column'"),
-        ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
-        ({"test_fraction": 1.5}, "test_fraction must lie between 0 and 1, got 1.5"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data for training"),
-        ({"val_fraction": 0.001}, "val_fraction must be at least 0.01, for each split to hold all ten digits"),
-        ({"val_fraction": 0.5, "test_fraction": 0.495}, "1 - val_fraction - test_fraction must be at least 0.01"),
-    ],
-)
-def test_bad_arguments(arguments, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SequentialDigits(**arguments)
-
-
 @pytest.mark.parametrize("fractions", [(0.01, 0.01), (0.49, 0.499)])
 def test_smallest_splits(fractions: tuple[float, float]) -> None:
     data = SequentialDigits(val_fraction=fractions[0], test_fraction=fractions[1])

@@ -25,7 +25,6 @@ from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, 
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,12 +82,24 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+FORK = multiprocessing.get_context("fork")
+
+
+def run_four(target: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    jobs = [FORK.Process(target=target, args=args, kwargs=kwargs) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+
+
 def test_fetch(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "new" / "folders" / "file"
-    fetch(server.url, path, md5=MD5.upper(), sha256=SHA256)
+    fetch(server.url, path, md5=MD5.upper())
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == {"file"}
-    fetch("http://127.0.0.1:9/nobody", path)  # it is there
+    fetch("http://127.0.0.1:9/nobody", path, md5=MD5)  # it is there
     assert len(server.asked) == 1
 
 
@@ -111,19 +122,17 @@ def test_an_interrupted_transfer_is_no_file_and_goes_on(server: Server, tmp_path
 @pytest.mark.parametrize("surplus", [0, 10])
 def test_a_part_that_is_complete_or_too_long(server: Server, tmp_path: Path, surplus: int) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT + bytes(surplus))  # killed before the renaming; another file's
-    fetch(server.url, tmp_path / "file", sha256=SHA256)
+    fetch(server.url, tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert len(server.asked) == (2 if surplus else 1)
 
 
 def test_a_wrong_checksum_names_file_and_source(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for wrong in ({"md5": "0" * 32}, {"sha256": "0" * 64}, {"md5": MD5, "decompressed": True}):
-        with pytest.raises(ValueError, match="is not the expected file") as error:
+    for wrong in ({"md5": "0" * 32}, {"md5": MD5, "decompressed": True}):
+        with pytest.raises(ValueError, match=f"from {server.url} is not .*: its md5 must be .* put it at {path}"):
             fetch(server.url, path, **wrong)  # type: ignore[arg-type]
         assert {"file.part", "file"}.isdisjoint(names(tmp_path))
-        for part in (str(path), server.url, next(iter(wrong))):
-            assert part in str(error.value)
     (tmp_path / "file.part").write_bytes(b"something else")
     with pytest.raises(ValueError, match=f"its md5 must be {MD5}, got "):
         fetch(server.url, path, md5=MD5)
@@ -135,34 +144,23 @@ def test_checksum_of_what_a_gzip_file_holds(server: Server, tmp_path: Path) -> N
     fetch(server.url, tmp_path / "file.gz", md5=MD5, decompressed=True)
     assert gzip.decompress((tmp_path / "file.gz").read_bytes()) == CONTENT
     server.content = server.content[:-5]
-    with pytest.raises(ValueError, match="no gzip file"):
+    with pytest.raises(ValueError, match="a file that is not gzip"):
         fetch(server.url, tmp_path / "again.gz", md5=MD5, decompressed=True)
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_server_that_refuses(server: Server, tmp_path: Path, status: int) -> None:
-    server.status = status
-    with pytest.raises(ConnectionError, match=f"{status}.*by hand and put it at {tmp_path}/file"):
-        fetch(server.url, tmp_path / "file")
-
-
-def test_no_network(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError, match=f"file cannot be fetched from http.*put it at {tmp_path}/file"):
-        fetch("http://127.0.0.1:9/file", tmp_path / "file")
+@pytest.mark.parametrize("status", [404, 500, None])
+def test_a_server_that_refuses_or_does_not_answer(server: Server, tmp_path: Path, status: int | None) -> None:
+    server.status = status or 200
+    url = server.url if status else "http://127.0.0.1:9/file"
+    with pytest.raises(ConnectionError, match=f"file cannot be fetched from {url} .*by hand and put it at {tmp_path}"):
+        fetch(url, tmp_path / "file", md5=MD5)
 
 
 @pytest.mark.parametrize("locks", [True, False])
 def test_many_fetch_at_once(server: Server, tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not locks:  # as on Windows
         monkeypatch.setattr(files, "fcntl", None)
-    context = multiprocessing.get_context("fork")
-    arguments = (server.url, tmp_path / "file")
-    jobs = [context.Process(target=fetch, args=arguments, kwargs={"md5": MD5}) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0] * 4
+    run_four(fetch, server.url, tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert names(tmp_path) == {"file"}
     if locks:
@@ -181,7 +179,7 @@ def test_a_file_that_comes_before_the_lock_leaves_no_lock(tmp_path: Path, monkey
 
     locked = files._locked
     monkeypatch.setattr(files, "_locked", late)
-    fetch("http://127.0.0.1:9/file", path)
+    fetch("http://127.0.0.1:9/file", path, md5=MD5)
     assert names(tmp_path) == {"file"}
 
 
@@ -431,14 +429,7 @@ def _build_and_cache(folder: Path, source: Path, barrier: Any) -> None:
 
 
 def test_many_cache_at_once(tmp_path: Path, source: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    jobs = [context.Process(target=_build_and_cache, args=(tmp_path / "c", source, barrier)) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0] * 4
+    run_four(_build_and_cache, tmp_path / "c", source, FORK.Barrier(4))
     assert len(names(tmp_path / "c")) == 1
 
 

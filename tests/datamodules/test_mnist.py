@@ -136,9 +136,9 @@ def test_files_elsewhere(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default:.*of the official:UserWarning")
 @pytest.mark.usefixtures("raw")
 def test_fewer_images_than_there_should_be_give_a_warning() -> None:
-    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz has 50 of the official 60000 images"):
+    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz has 50 of the official 60,000 images"):
         SequentialMNIST().build("train")
-    with pytest.warns(UserWarning, match="t10k-images-idx3-ubyte.gz has 20 of the official 10000 images"):
+    with pytest.warns(UserWarning, match="t10k-images-idx3-ubyte.gz has 20 of the official 10,000 images"):
         SequentialMNIST().build("test")
 
 
@@ -152,21 +152,21 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx_bytes(DIGITS[LABELS]), "begins with 00000803, but begins with 00000801"),
         (IMAGES, b"<html>", "begins with 00000803, but begins with 3c68746d"),
         (IMAGES, idx_bytes(DIGITS[IMAGES])[:9], r"must have \d+ bytes"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"must have 39216 bytes .* of shape \(50, 28, 28\), got 39215"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes .* got 39217"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), "must hold images of 28×28 pixels, got 8×28"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"of shape \(50, 28, 28\) must have 39216 bytes, got 39215"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes, got 39217"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), r"must hold images of 28×28 pixels, got \(8, 28\)"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "has no images"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"has 49 images, but .*{LABELS} has 50 labels"),
-        (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"must have 58 bytes .* of shape \(50,\), got 55"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), "has 49 images, but there are 50 labels"),
+        (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"of shape \(50,\) must have 58 bytes, got 55"),
         (LABELS, idx_bytes(DIGITS[LABELS] + 1), "must hold labels from 0 to 9, got 10 at index 9"),
     ],
 )
 def test_damaged_files(raw: Path, name: str, content: bytes, message: str) -> None:
-    path = write(raw, name, content)
+    write(raw, name, content)
     with pytest.raises(ValueError, match=message) as error:
         SequentialMNIST().build("train")
-    assert str(path) in str(error.value)
-    assert "fetch" in str(error.value) or "put the official file there" in str(error.value)
+    assert name in str(error.value)
+    assert "fetch" in str(error.value)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "no gzip"])
@@ -251,23 +251,3 @@ def test_a_download_that_fails_says_what_to_do(web: Web, tmp_path: Path) -> None
     for part in (*MIRRORS, f"put it at data/MNIST/raw/{IMAGES}.gz", "its md5 must be"):
         assert part in str(error.value)
     assert not [path for path in Path("data/MNIST/raw").iterdir() if path.suffix in (".gz", ".part")]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"order": "column"}, "order must be one of 'row', 'pixel', 'permuted', got 'column'"),
-        ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
-        ({"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
-        ({"permutation_seed": -1}, "permutation_seed must not be negative, got -1"),
-    ],
-)
-def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SequentialMNIST(**arguments)
-
-
-@pytest.mark.usefixtures("raw")
-def test_a_share_too_small_for_one_image() -> None:
-    with pytest.raises(ValueError, match="the val split of SequentialMNIST is empty"):
-        SequentialMNIST(val_fraction=0.001).setup("fit")

@@ -14,7 +14,7 @@ import torch
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import (
     Addition,
-    ContextualIntegration,
+    MultiTask,
     PopulationDataModule,
     SequenceDataModule,
     SequentialDigits,
@@ -102,9 +102,10 @@ def test_a_batch_needs_no_value_of_a_device(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("held")
 def test_new_data_in_each_epoch() -> None:
     # two of them have the same seed: their epochs are built once
-    members = [ContextualIntegration(variant="reference", train_size=40, batch_size=16, seed=k) for k in (1, 2, 1)]
+    members = [MultiTask(train_size=40, val_size=8, test_size=8, batch_size=16, seed=k) for k in (1, 2, 1)]
     population = assert_batches_are_the_members_own(members, epochs=3)
     first, second, third = population._datasets["train"]
+    assert isinstance(first, EpochDataset)
     assert first is third
     assert first is not second
 

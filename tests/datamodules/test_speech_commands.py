@@ -16,11 +16,12 @@ from official_files import wav_bytes, write_tar
 from lightning_alrnn.batch import Split
 from lightning_alrnn.datamodules import SpeechCommands, speech_commands
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.speech_commands import ARCHIVE, OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
+from lightning_alrnn.datamodules.speech_commands import OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
 from lightning_alrnn.datamodules.speech_features import mfcc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 
+ARCHIVE = SpeechCommands.archive
 SPEAKERS: dict[str, Split] = {"0a": "train", "1b": "val", "2c": "test", "3d": "train"}
 WORDS = (*TEN_WORDS, "bed", "zero")
 SETTINGS: dict[str, Any] = {"hop_length": 2_000, "n_mfcc": 5, "n_mels": 8, "cache_dir": "cache"}
@@ -152,7 +153,7 @@ def tone(frequency: float, rate: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
 def test_other_rates_are_converted_with_one_warning(rate: int) -> None:
-    message = f"1 clips in .*{ARCHIVE} were converted to 16000 Hz, the first of them go/0a_nohash_0.wav .{rate} Hz"
+    message = f"1 clips in .*{ARCHIVE} were converted to 16000 Hz, the first is go/0a_nohash_0.wav .{rate} Hz"
     with pytest.warns(UserWarning, match=message) as warned:
         converted = one_clip(tone(440, rate), rate, features="raw", decimation=1)[:, 0]
     assert sum("converted" in str(warning.message) for warning in warned) == 1
@@ -226,7 +227,10 @@ def test_without_a_cache(files: dict[str, bytes]) -> None:
     write_archive(files)
     Path("cache").write_text("a file where the folder should be")
     data = SpeechCommands(**SETTINGS)
-    with pytest.warns(UserWarning, match="speech_commands could not be cached in cache"):
+    with (
+        pytest.warns(UserWarning, match="speech_commands could not be cached in cache"),
+        pytest.warns(UserWarning, match="has 40 of the official 38,546 clips of these words"),
+    ):
         data.prepare_data()
     for split in SPLITS:
         assert torch.isfinite(data.build(split).inputs).all()
@@ -238,18 +242,13 @@ def test_silence() -> None:
     assert (SpeechCommands(**SETTINGS).build("test").inputs == 0).all()
 
 
-def test_a_part_of_the_official_clips_is_taken_with_a_warning(files: dict[str, bytes]) -> None:
-    write_archive(files)
-    data = SpeechCommands(**SETTINGS)
-    with pytest.warns(UserWarning, match="has 40 of the official 38,546 clips of these words"):
-        data.prepare_data()
-
-
 def test_the_words() -> None:
     assert SpeechCommands().class_names == list(TEN_WORDS)
     assert SpeechCommands(words="all").class_names == sorted(OFFICIAL_CLIPS)
     # Warden 2018, table 1
     assert (len(OFFICIAL_CLIPS), sum(OFFICIAL_CLIPS.values())) == (35, 105_829)
+    assert SpeechCommands.url == "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+    assert SpeechCommands.md5 == "6b74f3901214cb2c2934e98196829835"
 
 
 def test_what_a_checkpoint_keeps_is_plain() -> None:
@@ -260,49 +259,14 @@ def test_what_a_checkpoint_keeps_is_plain() -> None:
         assert isinstance(value, (str, int, list, bool, type(None)))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"words": "yes"}, r"words must be 'ten', 'all' or a list of two or more .*got 'yes'"),
-        ({"words": ["yes"]}, r"got \['yes'\]"),
-        ({"words": ["yes", "yes"]}, r"got \['yes', 'yes'\]"),
-        ({"words": ["yes", "maybe"]}, r"backward, bed, .*got \['yes', 'maybe'\]"),
-        ({"features": "mel"}, "features must be one of 'mfcc', 'raw', got 'mel'"),
-        ({"hop_length": 0}, "hop_length must be at least 1, got 0"),
-        ({"n_mfcc": 65}, "n_mfcc must not exceed n_mels"),
-        ({"n_mels": 200}, "lower n_mels or raise n_fft"),
-        ({"n_fft": 40_000}, "must have more samples than half a frame"),
-        ({"features": "raw", "decimation": 0}, "decimation must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SpeechCommands(**arguments)
-
-
 def test_without_the_data_it_says_where_they_are_expected(tmp_path: Path) -> None:
     Path("elsewhere/go.wav").parent.mkdir()
     for data_dir in ("data", "elsewhere"):
         with pytest.raises(FileNotFoundError) as error:
             SpeechCommands(data_dir=data_dir, **SETTINGS).prepare_data()
-        for part in (f"{tmp_path}/{data_dir}:", ARCHIVE, "testing_list.txt", "<word>/<speaker>", "download=True"):
+        for part in (f"{tmp_path}/{data_dir} has", ARCHIVE, "testing_list.txt", "<word>/<speaker>", "download=True"):
             assert part in str(error.value)
     assert not Path("cache").exists()
-
-
-def test_download(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def fetch(url: str, path: Path, *, md5: str) -> None:
-        asked.append((url, path, md5))
-        write_archive(files, path.parent)
-
-    monkeypatch.setattr(speech_commands, "fetch", fetch)
-    for _ in range(2):
-        SpeechCommands(download=True, **SETTINGS).prepare_data()
-    url = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
-    assert asked == [(url, Path("data") / ARCHIVE, "6b74f3901214cb2c2934e98196829835")]
 
 
 def edit_list(files: dict[str, bytes], name: str, edit: str) -> dict[str, bytes]:
@@ -320,11 +284,11 @@ DAMAGE = {
     "a word has no clips": (lambda f: without(f, "go/"), "has no clips of the word 'go', expected go/<speaker>"),
     "a word has none to train on": (
         lambda f: without(f, "go/(0a|3d)"),
-        "has no clips of the word 'go' for training, because all are in its lists",
+        "has no clips of the word 'go' for training: all are in its lists",
     ),
     "a list names what is not there": (
         lambda f: edit_list(f, TEST, "go/5f_nohash_1.wav\nno/5f_nohash_1.wav\n"),
-        f"{TEST} names 2 clips that are not in .*, the first of them go/5f_nohash_1.wav: .*remove these lines",
+        f"{TEST} names 2 clips that are not in .*, the first is go/5f_nohash_1.wav: .*remove these lines",
     ),
     "a clip is in both lists": (
         lambda f: edit_list(f, TEST, "go/1b_nohash_0.wav\n"),
@@ -334,7 +298,7 @@ DAMAGE = {
     "a list is something else": (lambda f: {**f, VAL: b"<html>\xff</html>"}, f"{VAL} in .* names no clip"),
     "a clip is cut off": (
         lambda f: {**f, "no/3d_nohash_0.wav": f["no/3d_nohash_0.wav"][:-9]},
-        "no/3d_nohash_0.wav in .* must be a WAV file .*incomplete",
+        "no/3d_nohash_0.wav in .* must be a WAV file .*only has 31991 of 32000 bytes",
     ),
     "a clip is something else": (
         lambda f: {**f, "no/1b_nohash_0.wav": b"hello"},
@@ -355,14 +319,6 @@ def test_what_is_wrong_is_named(files: dict[str, bytes], damage: str, archive: b
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         SpeechCommands(**SETTINGS).prepare_data()
     assert f"data/{ARCHIVE}" in str(error.value) if archive else "data" in str(error.value)
-    assert listing(Path("cache")) == set()
-
-
-def test_a_truncated_archive(files: dict[str, bytes]) -> None:
-    path = write_archive(files)
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match=f"data/{ARCHIVE} is not a complete tar .*remove it and fetch it again"):
-        SpeechCommands(**SETTINGS).prepare_data()
     assert listing(Path("cache")) == set()
 
 

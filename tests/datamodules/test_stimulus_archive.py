@@ -115,7 +115,7 @@ class Harmful:
 @pytest.mark.parametrize("name", ["spikes", "labels"])
 def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays(**{name: array}))
-    with pytest.raises(TypeError, match=rf"a\.npz: {name} has Python objects, a pickle, .* never loaded.*save_trials"):
+    with pytest.raises(TypeError, match=rf"{name} in .*a\.npz is a pickle, which is never loaded: .*save_trials"):
         StimulusSelection(tmp_path / "a.npz")
     assert not Path("touched").exists()
 
@@ -123,7 +123,7 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, r"must have spikes, .*, labels and may have group and block, got spikes, inputs"),
+        ({"labels": None}, r"must have spikes, .*, labels and may have group, block, got spikes, inputs"),
         ({"choices": np.zeros(COUNT)}, r"must have spikes"),
         ({"spikes": np.zeros((29, N))}, r"spikes must be \(30, N units\), .* got \(29, 3\)"),
         ({"inputs": np.zeros((30, 0))}, r"inputs must be \(30, K channels\), .* got \(30, 0\)"),
@@ -133,14 +133,14 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
         ({"spikes": np.full((30, N), -1)}, r"spikes must be whole numbers from 0, got -1 at index \[0, 0\]"),
         ({"spikes": np.full((30, N), np.nan)}, r"spikes must be whole numbers from 0, got nan"),
         ({"spikes": np.full((30, N), 2.0**40)}, r"spikes must be whole numbers from 0"),
-        ({"lengths": np.arange(COUNT) % 4}, r"lengths must be whole numbers from 1, got 0 at index \[0\]"),
+        ({"lengths": np.arange(COUNT) % 4}, r"lengths must be whole numbers from 1, got 0 at index 0"),
         ({"lengths": np.array(["1"])}, r"lengths must be whole numbers, got <U1"),
         ({"lengths": np.zeros(0, int), "spikes": np.zeros((0, N))}, r"lengths is empty"),
         ({"labels": np.arange(5)}, r"labels must have shape \(12,\), one for each trial, got \(5,\)"),
         ({"labels": np.zeros(COUNT, int)}, r"labels have only one choice"),
         ({"labels": np.full(COUNT, "left")}, r"a\.npz"),
         ({"group": np.zeros((COUNT, 1))}, r"group must have shape \(12,\)"),
-        ({"group": -np.ones(COUNT)}, r"group must be whole numbers from 0, got -1\.0 at index \[0\]"),
+        ({"group": -np.ones(COUNT)}, r"group must be whole numbers from 0, got -1\.0 at index 0"),
     ],
 )
 def test_an_error_names_file_and_array(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -173,7 +173,7 @@ def test_a_single_array_and_a_damaged_one(tmp_path: Path) -> None:
     start = content.index(b"NUMPY")
     content[start + 200] ^= 0xFF  # within the first array: its checksum fails
     (tmp_path / "b.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"b\.npz: spikes cannot be read"):
+    with pytest.raises(ValueError, match=r"spikes in .*b\.npz cannot be read"):
         StimulusSelection(tmp_path / "b.npz")
 
 
