@@ -12,12 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules import Addition, SequenceDataModule, SequenceDataset
+from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
@@ -362,18 +361,6 @@ def test_phases_below_zero_and_after_the_end_need_no_name() -> None:
             return super().build(split)._replace(phase=phase, lengths=torch.tensor([3]))
 
     Phased().setup("fit")
-
-
-def test_phases_go_where_the_batch_goes() -> None:
-    data = Addition(sequence_length=5, train_size=8, val_size=8, num_workers=1, batch_size=3)
-    whole = data.build("train")
-    for batch in (*data.train_dataloader(), *Addition(sequence_length=5, train_size=8).train_dataloader()):
-        for inputs, phase in zip(batch.inputs, batch.phase, strict=True):
-            (row,) = (whole.inputs == inputs).all(dim=2).all(dim=1).nonzero()[:, 0].tolist()
-            assert torch.equal(phase, whole.phase[row])
-    moved = move_data_to_device(whole, torch.device("meta"))
-    assert (moved.phase.device.type, moved.phase.shape, moved.mask) == ("meta", whole.phase.shape, None)
-    assert torch.equal(pickle.loads(pickle.dumps(data.dataset("val"))).data.phase, data.build("val").phase)
 
 
 class TestDrawTrials:

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from official_files import idx_bytes
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules import SequentialMNIST, files, mnist
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.mnist import FILES, MIRRORS, read_idx
+from lightning_alrnn.datamodules.mnist import FILES, MIRRORS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 
@@ -99,17 +97,6 @@ def test_splits_hold_each_image_once_with_its_label() -> None:
 
 
 @pytest.mark.usefixtures("raw")
-def test_pixel_and_permuted_are_row_read_out() -> None:
-    row, pixel = (SequentialMNIST(order=order).build("val").inputs for order in ("row", "pixel"))
-    assert torch.equal(row.reshape(-1, 784, 1), pixel)
-    data = SequentialMNIST(order="permuted", permutation_seed=3)
-    assert sorted(data.permutation) == list(range(784))
-    assert torch.equal(data.build("val").inputs, pixel[:, data.permutation])
-    assert not np.array_equal(data.permutation, SequentialMNIST(order="permuted").permutation)
-    assert np.array_equal(data.permutation, SequentialMNIST(permutation_seed=3, seed=5).permutation)
-
-
-@pytest.mark.usefixtures("raw")
 def test_images_are_held_as_bytes() -> None:
     data = SequentialMNIST()
     data.setup("fit")
@@ -178,20 +165,6 @@ def test_damaged_gzip_files(raw: Path, damage: str) -> None:
     path.write_bytes({"truncated": content[:-100], "no gzip": b"something", "changed": content}[damage])
     with pytest.raises(ValueError, match=f"{path} is not a complete gzip file .*: remove {path} and fetch it again"):
         SequentialMNIST().build("train")
-
-
-@given(content=st.binary(max_size=60), genuine=st.booleans(), suffix=st.sampled_from(["", ".gz"]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_noise_is_no_idx_file(tmp_path: Path, content: bytes, genuine: bool, suffix: str) -> None:
-    path = tmp_path / f"file{suffix}"
-    content = b"\0\0\x08\x03" + content if genuine else b"\x01" + content
-    path.write_bytes(gzip.compress(content) if suffix and genuine else content)
-    sizes = [int.from_bytes(content[at : at + 4], "big") for at in (4, 8, 12)]
-    if genuine and len(content) >= 16 and len(content) == 16 + sizes[0] * sizes[1] * sizes[2]:
-        assert list(read_idx(path, 3).shape) == sizes
-    else:
-        with pytest.raises(ValueError, match=str(path)):
-            read_idx(path, 3)
 
 
 class Web:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.datamodules import MultiTask, multitask_yang19
 from lightning_alrnn.datamodules.base import SPLITS
 
@@ -61,14 +61,38 @@ def apart(a: float, b: float) -> float:
 
 
 RANGES = {
-    "simple": {"context": range(5, 10), "stimulus": range(10, 15), "delay": range(10, 15), "response": range(5, 10)},
-    "hard": {"context": range(10, 20), "stimulus": range(10, 40), "delay": range(20, 50), "response": range(10, 20)},
+    "simple": (range(5, 10), range(10, 15), range(10, 15), range(5, 10)),
+    "hard": (range(10, 20), range(10, 40), range(20, 50), range(10, 20)),
 }
+
+
+def eleven_periods(name: str, durations: str) -> list[range]:
+    context, stimulus, delay, response = RANGES[durations]
+    none = range(1)
+    if name.startswith("React"):
+        return [context, none, none, none, none, stimulus]
+    if name.endswith("2Sample"):
+        return [context, stimulus, delay, stimulus, range(5, 15), response]
+    if name.startswith("CtxInt"):
+        return [context, stimulus, range(10, 20), stimulus, none, response]
+    return [context, stimulus, delay, none, none, response]
 
 
 @cache
 def eleven(durations: str) -> SequenceBatch:
     return MultiTask(durations=durations, loss="response", train_size=3000).build("train")  # type: ignore[arg-type]
+
+
+def rows_of(batch: SequenceBatch, task: int) -> SequenceBatch:
+    return SequenceBatch(*(field[batch.group == task] for field in batch))  # type: ignore[index]
+
+
+def check_order(batch: SequenceBatch) -> None:
+    """Phases follow each other in their order, up to the end of each trial."""
+    valid = batch.phase >= 0
+    assert torch.equal(valid, valid_steps(batch.lengths, valid.shape[1]))
+    assert (batch.phase.diff(dim=1)[valid[:, 1:]] >= 0).all()
+    assert batch.phase.dtype == torch.int64
 
 
 def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -87,56 +111,27 @@ def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("name", ELEVEN)
 class TestEleven:
     def test_layout(self, name: str, durations: str) -> None:
-        """Periods, fixation, rule and identity channels, and where the loss counts."""
-        ranges = RANGES[durations]
-        seen: dict[str, list[int]] = defaultdict(list)
+        """Periods, the channels of fixation, stimulus, rule and identity, and the steps of the loss."""
+        batch = rows_of(eleven(durations), ELEVEN.index(name))
+        inputs, phase, valid, go = batch.inputs, batch.phase, batch.phase >= 0, batch.phase == 5
+        check_order(batch)
+        for period, allowed in enumerate(eleven_periods(name, durations)):
+            steps = (phase == period).sum(dim=1)
+            assert set(steps.tolist()) <= set(allowed)
+            if durations == "simple":  # else there are too few trials for each duration
+                assert len(steps.unique()) == len(allowed)
+            assert steps.min() < allowed[0] + 4
+            assert steps.max() > allowed[-1] - 4
+        assert (inputs[..., 7:] == valid[..., None] * torch.eye(11)[ELEVEN.index(name)]).all()
         contextual = name.startswith("CtxInt")
-        for inputs, _, mask in trials_of(eleven(durations), ELEVEN.index(name)):
-            assert inputs.shape[1] == 18
-            identity = np.zeros(11)
-            identity[ELEVEN.index(name)] = 1
-            assert (inputs[:, 7:] == identity).all()
-
-            rules = inputs[:, 5:7] if contextual else inputs[:, 3:5]
-            second = name in ("DelayAnti", "ReactAnti", "CatAnti", "NonMatch2Sample", "CtxIntMod2")
-            assert (rules == ([0, 1] if second else [1, 0])).all()
-            assert contextual or not inputs[:, 5:7].any()
-
-            go = int(inputs[:, 0].sum())  # the steps with fixation are the first ones
-            assert (inputs[:, 0] == (np.arange(len(inputs)) < go)).all()
-            assert (mask == (np.arange(len(inputs)) >= go)).all()
-            assert 0 < go < len(inputs)
-
-            stimulus = inputs[:, 1:5] if contextual else inputs[:, 1:3]
-            shown = [period for period in periods(stimulus) if period.values.any()]
-            assert all(before.stop < after.start for before, after in pairwise(shown))
-            seen["context"].append(shown[0].start)
-            seen["stimulus"] += [period.steps for period in shown]
-            if name.startswith("React"):
-                assert len(shown) == 1
-                assert (shown[0].start, shown[0].stop) == (go, len(inputs))
-                continue
-            seen["response"].append(len(inputs) - go)
-            if name.endswith("2Sample"):
-                seen["delay"].append(shown[1].start - shown[0].stop)
-                seen["short delay"].append(go - shown[1].stop)
-                assert len(shown) == 2
-            elif contextual:
-                seen["contextual delay"].append(shown[1].start - shown[0].stop)
-                assert len(shown) == 2
-                assert shown[1].stop == go
-                assert (shown[0].values == shown[1].values).all()
-            else:
-                seen["delay"].append(go - shown[0].stop)
-                assert len(shown) == 1
-        allowed = {**ranges, "short delay": range(5, 15), "contextual delay": range(10, 20)}
-        for period, steps in seen.items():
-            if durations == "simple":
-                assert set(steps) == set(allowed[period])
-            else:  # too few trials for each of 30 durations
-                assert set(steps) <= set(allowed[period])
-                assert min(steps) < allowed[period][0] + 4
-                assert max(steps) > allowed[period][-1] - 4
+        second = name in ("DelayAnti", "ReactAnti", "CatAnti", "NonMatch2Sample", "CtxIntMod2")
+        rules = inputs[..., 5:7] if contextual else inputs[..., 3:5]
+        assert (rules == valid[..., None] * torch.tensor([not second, second])).all()
+        assert contextual or not inputs[..., 5:7].any()
+        assert torch.equal(inputs[..., 0], (valid & ~go).float())
+        assert torch.equal(batch.mask, go.float())
+        stimulus = inputs[..., 1:5] if contextual else inputs[..., 1:3]
+        assert torch.equal(stimulus.any(dim=2), (phase == 1) | (phase == 3) | (go & name.startswith("React")))
 
     def test_answer(self, name: str, durations: str) -> None:
         """The target is the answer to what was shown, during the whole response, and fixation before it."""
@@ -144,6 +139,7 @@ class TestEleven:
         for inputs, targets, mask in trials_of(eleven(durations), ELEVEN.index(name)):
             contextual = name.startswith("CtxInt")
             shown = [p.values for p in periods(inputs[:, 1:5] if contextual else inputs[:, 1:3]) if p.values.any()]
+            assert len(shown) == (2 if contextual or name.endswith("2Sample") else 1)
             size, theta = float(np.hypot(*shown[0][:2])), angle_of(shown[0])
             if name == "GoNogo":
                 assert 0.2 <= size <= 1
@@ -166,6 +162,7 @@ class TestEleven:
                 expected = 0.0 if (outcome == "match") == (name == "Match2Sample") else math.pi
             elif contextual:
                 other = shown[0][2:]
+                assert (shown[0] == shown[1]).all()
                 assert np.hypot(*other) == pytest.approx(0.3 if name == "CtxIntMod1" else 0.8, abs=1e-6)
                 expected = theta if name == "CtxIntMod1" else angle_of(other)
             else:
@@ -183,38 +180,32 @@ class TestEleven:
             assert outcomes["go" if name == "GoNogo" else "first"] / total == pytest.approx(share, abs=0.1)
 
 
+QUARTILES = (0, 0.25, 0.5, 0.75, 1)
+
+
 class TestElevenDistributions:
     def test_angles_are_uniform_and_independent(self) -> None:
-        batch = MultiTask(tasks=["CtxIntMod1", "DelayPro"], train_size=20_000).build("train")
-        first = batch.inputs.gather(1, _first_stimulus(batch)[:, None, None].expand(-1, 1, 18))[:, 0]
-        pairs = first[batch.group == batch.group.max()]
-        assert len(pairs) == pytest.approx(10_000, abs=20)
-        angles = torch.atan2(pairs[:, [2, 4]], pairs[:, [1, 3]])
+        batch = MultiTask(tasks=["CtxIntMod1"], train_size=10_000).build("train")
+        first = batch.inputs[:, 10]  # at step 10 the first stimulus is on, whatever the durations
+        angles = torch.atan2(first[:, [2, 4]], first[:, [1, 3]])
         for quantity in (angles[:, 0], angles[:, 1], angles[:, 0] - angles[:, 1]):
             for harmonic in (1, 2, 3):
                 assert float(torch.exp(1j * harmonic * quantity).mean().abs()) < 0.05
 
     def test_amplitudes_of_gonogo_are_uniform(self) -> None:
-        batch = MultiTask(tasks=["GoNogo"], train_size=20_000).build("train")
-        size = batch.inputs[:, :, 1:3].norm(dim=-1).amax(1)
-        assert np.quantile(size, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.02)
+        size = MultiTask(tasks=["GoNogo"], train_size=20_000).build("train").inputs[:, 10, 1:3].norm(dim=-1)
+        assert np.quantile(size, QUARTILES) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.02)
 
     @pytest.mark.parametrize(("match", "low", "high"), [(True, -math.pi / 8, math.pi / 8), (False, 0.785, 5.498)])
     def test_offsets_are_uniform(self, match: bool, low: float, high: float) -> None:
         batch = MultiTask(tasks=["Match2Sample"], train_size=8_000).build("train")
-        of_kind = (batch.targets[:, 1] > 0) == match
         offsets = []
-        for inputs in batch.inputs[of_kind].numpy():
+        for inputs in batch.inputs[(batch.targets[:, 1] > 0) == match].numpy():
             first, second = (p.values for p in periods(inputs[:, 1:3]) if p.values.any())
-            offset = angle_of(second) - angle_of(first)
-            offsets.append((offset + math.pi) % (2 * math.pi) - math.pi if match else offset % (2 * math.pi))
+            offsets.append((angle_of(second) - angle_of(first) - low) % (2 * math.pi) + low)
         assert len(offsets) == pytest.approx(4000, abs=8)
-        expected = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
-        assert np.quantile(offsets, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx(expected, abs=0.05 * (high - low))
-
-
-def _first_stimulus(batch: SequenceBatch) -> torch.Tensor:
-    return (batch.inputs[:, :, 1:3] != 0).any(-1).int().argmax(1)
+        expected = [low + share * (high - low) for share in QUARTILES]
+        assert np.quantile(offsets, QUARTILES) == pytest.approx(expected, abs=0.05 * (high - low))
 
 
 class TestLoss:
@@ -269,6 +260,14 @@ def steps_of(*options: int) -> set[int]:
 
 
 SHORT, DELAY = steps_of(200, 400, 600), steps_of(200, 400, 800, 1600)
+YANG19_PERIODS = {
+    "Go Anti": [steps_between(300, 700), steps_between(500, 1500)],
+    "RTGo RTAnti": [steps_between(500, 2500)],
+    "DlyGo DlyAnti": [steps_of(300, 500, 700), SHORT, DELAY],
+    "DM1 DM2 CtxDM1 CtxDM2 MultiDM": [steps_between(100, 400), steps_of(400, 800, 1600)],
+    "DlyDM1 DlyDM2 CtxDlyDM1 CtxDlyDM2 MultiDlyDM": [SHORT, SHORT, DELAY, SHORT, steps_between(100, 300)],
+    "DMS DNMS DMC DNMC": [SHORT, SHORT, DELAY],
+}
 MARKS = np.arange(32) * 2 * math.pi / 32
 
 
@@ -334,64 +333,26 @@ def only(shown: Shown) -> tuple[int, Bump]:
 @pytest.mark.parametrize("name", YANG19)
 class TestYang19:
     def test_layout(self, name: str, yang: SequenceBatch) -> None:
-        """Rules, fixation, periods and the weights of the loss."""
-        seen: dict[str, set[int]] = defaultdict(set)
-        for inputs, targets, mask in trials_of(yang, YANG19.index(name)):
-            rule = np.zeros(20)
-            rule[YANG19.index(name)] = 1
-            assert inputs.shape[1] == 85
-            assert (inputs[:, 65:] == rule).all()
-            shown = [part.period for part in shown_in(inputs)]
-            end, go = len(inputs), len(inputs) - 25
-            cue = np.arange(end) < (end if name.startswith("RT") else go)
-            assert (inputs[:, 0] == cue).all()
-            seen["fixation"].add(shown[0].start)
-            if name in ("Go", "Anti"):
-                assert [part.stop for part in shown] == [end]
-                seen["stimulus"].add(go - shown[0].start)
-            elif name in ("RTGo", "RTAnti"):
-                assert [(part.start, part.stop) for part in shown] == [(go, end)]
-            elif name in ("DlyGo", "DlyAnti"):
-                assert len(shown) == 1
-                seen["stimulus"].add(shown[0].steps)
-                seen["delay"].add(go - shown[0].stop)
-            elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
-                assert [part.stop for part in shown] == [go]
-                seen["stimulus"].add(shown[0].steps)
-            else:
-                assert len(shown) == 2
-                seen["stimulus"].add(shown[0].steps)
-                seen["delay"].add(shown[1].start - shown[0].stop)
-                if name in ("DMS", "DNMS", "DMC", "DNMC"):
-                    assert (shown[1].start, shown[1].stop) == (go, end)
-                else:
-                    seen["stimulus"].add(shown[1].steps)
-                    seen["gap"].add(go - shown[1].stop)
-
-            for step in range(end):
-                weight = 0 if step < 5 or go <= step < go + 5 else 1 if step < go else 5
-                assert mask[step].tolist() == [2 * weight] + [weight] * 32
-            assert (targets[:go, 0] == np.float32(0.8)).all()
-            assert (targets[:go, 1:] == np.float32(0.05)).all()
-            assert (targets[go:] == targets[-1]).all()
-
-        if name in ("Go", "Anti"):
-            expected = {"fixation": steps_between(300, 700), "stimulus": steps_between(500, 1500)}
-        elif name in ("RTGo", "RTAnti"):
-            expected = {"fixation": steps_between(500, 2500)}
-        elif name in ("DlyGo", "DlyAnti"):
-            expected = {"fixation": steps_of(300, 500, 700), "stimulus": SHORT, "delay": DELAY}
-        elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
-            expected = {"fixation": steps_between(100, 400), "stimulus": steps_of(400, 800, 1600)}
-        else:
-            expected = {"fixation": SHORT, "stimulus": SHORT, "delay": DELAY}
-            if "Dly" in name:
-                expected["gap"] = steps_between(100, 300)
-        assert seen.keys() == expected.keys()
-        for period, steps in seen.items():
-            assert steps <= expected[period]
-            if len(expected[period]) < 16:  # else too few trials for each
-                assert steps == expected[period]
+        """Periods, the channels of fixation, stimulus and rule, targets, and the weights of the loss."""
+        batch = rows_of(yang, YANG19.index(name))
+        phase, valid, go = batch.phase, batch.phase >= 0, batch.phase == 5
+        check_order(batch)
+        (allowed,) = [periods for names, periods in YANG19_PERIODS.items() if name in names.split()]
+        allowed = [*allowed, *[{0}] * (5 - len(allowed)), {25}]
+        for period, options in enumerate(allowed):
+            steps = set((phase == period).sum(dim=1).tolist())
+            assert steps <= options
+            assert steps == options or len(options) >= 16  # too few trials for each
+        assert (batch.inputs[..., 65:] == valid[..., None] * torch.eye(20)[YANG19.index(name)]).all()
+        assert torch.equal(batch.inputs[..., 0], (valid & (~go | name.startswith("RT"))).float())
+        lasting = name in ("Go", "Anti", "RTGo", "RTAnti", "DMS", "DNMS", "DMC", "DNMC")
+        assert torch.equal(batch.inputs[..., 1:65].any(dim=2), (phase == 1) | (phase == 3) | (go & lasting))
+        step, start = torch.arange(phase.shape[1]), batch.lengths[:, None] - 25
+        weight = torch.where(step < start, 1.0 * (step >= 5), 5.0 * (step >= start + 5)) * valid
+        assert torch.equal(batch.mask, weight[..., None] * torch.tensor([2.0] + [1.0] * 32))
+        assert (batch.targets[valid & ~go] == torch.tensor([0.8] + [0.05] * 32)).all()
+        last = batch.targets[torch.arange(len(start)), batch.lengths - 1]
+        assert (batch.targets == last[:, None])[go].all()
 
     def test_answer(self, name: str, yang: SequenceBatch) -> None:
         """Places and strengths are as said, and the target is the answer to them."""
@@ -510,29 +471,6 @@ def test_attributes(options: dict[str, Any], step: str, sizes: tuple[int, int], 
         assert batch.mask.shape == batch.targets.shape[: 3 if data.suite == "yang19" else 2]
     if data.loss == "padded_last":
         assert ((batch.phase >= 0) == (batch.inputs != 0).any(dim=2)).all()
-
-
-@pytest.mark.parametrize("suite", SUITES)
-def test_phases_are_the_periods_that_inputs_and_loss_show(suite: str, yang: SequenceBatch) -> None:
-    batch = eleven("hard") if suite == "eleven" else yang
-    names = MultiTask(suite=suite).phase_names  # type: ignore[arg-type]
-    assert batch.phase.dtype == torch.int64
-    stimulus = batch.inputs[..., 1:3] if suite == "eleven" else batch.inputs[..., 1:65]
-    counted = batch.mask if suite == "eleven" else batch.mask[..., 1]
-    seen = set()
-    for shown, mask, phase, length in zip(
-        stimulus.any(dim=2).tolist(), counted.tolist(), batch.phase.tolist(), batch.lengths.tolist(), strict=True
-    ):
-        go = mask.index(1.0) if suite == "eleven" else length - 25
-        stimuli, expected = 0, []
-        for step in range(go):
-            stimuli += shown[step] and not shown[step - 1]
-            on = ["", "stimulus", "second stimulus"][stimuli]
-            off = ["context" if suite == "eleven" else "fixation", "delay", "second delay"][stimuli]
-            expected.append(names.index(on if shown[step] else off))
-        assert phase == expected + [names.index("response")] * (length - go) + [-1] * (len(phase) - length)
-        seen.update(phase)
-    assert seen == set(range(-1, 6))
 
 
 @settings(max_examples=12, deadline=None)

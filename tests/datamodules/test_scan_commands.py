@@ -9,11 +9,8 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import SCAN
@@ -105,14 +102,6 @@ def test_generated_in_less_than_a_second() -> None:
     start = time.process_time()
     all_commands()
     assert time.process_time() - start < 1
-
-
-def test_attributes() -> None:
-    data = SCAN()
-    assert (data.input_size, data.vocab_size, data.output_size) == (14, 14, 7)
-    assert (data.objective, data.target_step) == ("classification", "every")
-    assert data.class_names == [*ACTIONS]
-    assert data.class_names[-1] == "<end>"
 
 
 @pytest.mark.parametrize("split", GENERATED)
@@ -235,30 +224,6 @@ def test_repeated_lines_stay_in_training() -> None:
 def test_lines_may_end_as_on_windows() -> None:
     commands = read_commands(write(Path("tasks.txt"), LINES, newline="\r\n"))
     assert commands.actions.tolist() == [[3, 6], [0, 0], [1, 6], [4, 2]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.lists(st.sampled_from(WORDS[1:]), min_size=1, max_size=12),
-            st.lists(st.sampled_from(ACTIONS[:-1]), min_size=1, max_size=60),
-        ),
-        min_size=1,
-        max_size=8,
-    )
-)
-def test_files_are_read_as_they_are_written(examples: list[tuple[list[str], list[str]]]) -> None:
-    path = write(Path("any.txt"), [f"IN: {' '.join(words)} OUT: {' '.join(actions)}" for words, actions in examples])
-    commands = read_commands(path)
-    assert commands.words.shape == (len(examples), max(len(words) for words, _ in examples))
-    assert commands.actions.shape == (len(examples), max(len(actions) for _, actions in examples))
-    for row, (words, _) in zip(commands.words, examples, strict=True):
-        assert [WORDS[word] for word in row[: len(words)]] == words
-        assert not row[len(words) :].any()
-    for row, (_, actions) in zip(commands.actions, examples, strict=True):
-        assert [ACTIONS[action] for action in row[: len(actions)]] == actions
-        assert np.all(row[len(actions) :] == 6)
 
 
 FORM = r'expected "IN: <words> OUT: <actions>"'

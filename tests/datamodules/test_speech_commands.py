@@ -126,10 +126,10 @@ def test_archive_and_folder_are_the_same(files: dict[str, bytes], below: str) ->
             assert torch.equal(one, other)  # type: ignore[arg-type]
 
 
-def one_clip(samples: NDArray[Any], rate: int = 16_000, channels: int = 1, **settings: Any) -> torch.Tensor:
+def one_clip(samples: NDArray[Any], rate: int = 16_000, **settings: Any) -> torch.Tensor:
     """The features, as stored, of a clip beside others."""
     files = make_files({name: np.zeros(16_000, np.int16) for name in make_clips()})
-    files["go/0a_nohash_0.wav"] = wav_bytes(samples, rate=rate, channels=channels)
+    files["go/0a_nohash_0.wav"] = wav_bytes(samples, rate=rate)
     write_archive(files)
     data = SpeechCommands(**({**settings, "cache_dir": "cache"} if settings else SETTINGS))
     dataset = data.dataset("train")
@@ -159,12 +159,6 @@ def test_other_rates_are_converted_with_one_warning(rate: int) -> None:
     assert sum("converted" in str(warning.message) for warning in warned) == 1
     inside = slice(200, -200)  # a tone does not end smoothly
     assert np.allclose(converted[inside] * 32_768, tone(440, 16_000)[inside], atol=100)
-
-
-def test_channels_are_averaged() -> None:
-    stereo = np.stack((tone(440, 16_000), np.zeros(16_000)), axis=1)
-    waveform = one_clip(stereo, channels=2, features="raw", decimation=1)[:, 0]
-    assert np.allclose(waveform * 32_768, tone(440, 16_000) / 2, atol=5)
 
 
 @pytest.mark.parametrize(("decimation", "steps"), [(1, 16_000), (4, 4_000), (7, 2_286)])
@@ -257,16 +251,6 @@ def test_what_a_checkpoint_keeps_is_plain() -> None:
     assert data.hparams["cache_dir"] == "else"
     for value in data.hparams.values():
         assert isinstance(value, (str, int, list, bool, type(None)))
-
-
-def test_without_the_data_it_says_where_they_are_expected(tmp_path: Path) -> None:
-    Path("elsewhere/go.wav").parent.mkdir()
-    for data_dir in ("data", "elsewhere"):
-        with pytest.raises(FileNotFoundError) as error:
-            SpeechCommands(data_dir=data_dir, **SETTINGS).prepare_data()
-        for part in (f"{tmp_path}/{data_dir} has", ARCHIVE, "testing_list.txt", "<word>/<speaker>", "download=True"):
-            assert part in str(error.value)
-    assert not Path("cache").exists()
 
 
 def edit_list(files: dict[str, bytes], name: str, edit: str) -> dict[str, bytes]:

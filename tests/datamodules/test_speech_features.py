@@ -59,25 +59,10 @@ def test_against_a_loop(rate: int, n_mfcc: int, n_mels: int, n_fft: int, hop: in
     np.testing.assert_allclose(single, mfcc_by_hand(loud, rate, n_mfcc, n_mels, n_fft, hop), atol=1e-2)
 
 
-def test_silence_and_an_impulse() -> None:
+def test_silence() -> None:
     silence = mfcc(torch.zeros(1_000, dtype=torch.float64), hop_length=100)
     assert torch.allclose(silence[:, 0], torch.tensor(-100.0 * 8, dtype=torch.float64))  # −100 dB · √64
     assert silence[:, 1:].abs().max() < 1e-9
-
-    impulse = torch.zeros(1_001, dtype=torch.float64)
-    impulse[500] = 0.1
-    # in the frame around it every frequency has the power 0.1², and the window is 1 at its middle
-    decibels = 10 * torch.log10(0.01 * mel_filters(64, 400, 16_000).sum(dim=0))
-    expected = scipy.fft.dct(decibels.numpy(), norm="ortho")
-    np.testing.assert_allclose(mfcc(impulse, n_mfcc=64, hop_length=100)[5], expected, atol=1e-9)
-
-
-def test_loudness_moves_the_first_coefficient_alone() -> None:
-    waveform = torch.randn(3, 2, 4_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    difference = mfcc(10 * waveform) - mfcc(waveform)
-    assert difference.shape == (3, 2, 101, 40)
-    assert torch.allclose(difference[..., 0], torch.tensor(20.0 * 8, dtype=torch.float64))  # 20 dB · √64
-    assert difference[..., 1:].abs().max() < 1e-9
 
 
 def test_a_clip_has_the_same_features_in_any_batch() -> None:

@@ -134,12 +134,6 @@ class TestChoice:
         assert (trials.classes, trials.class_names) == (2, ["right", "no-go"])
         assert trials.labels.tolist() == [0, 1]
 
-    def test_one_choice_is_nothing_to_learn(self, tmp_path: Path) -> None:
-        made = Session(spikes={1: {2: [1]}})
-        made.add(1, "lo_pc_go")
-        with pytest.raises(ValueError, match="all trials have the choice 'right': choose another session"):
-            read_session(made.write(tmp_path), 50)
-
 
 class TestTrials:
     def test_which_are_kept(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,12 +157,6 @@ class TestTrials:
         made.timings = dict(reversed(made.timings.items()))
         turned = read_session(made.write(tmp_path / "b", suffix=".csv", index_name="trial_number"), 50)
         assert all(np.array_equal(a, b) for a, b in zip(straight.trials, turned.trials, strict=True))
-
-    def test_none_is_left(self, tmp_path: Path) -> None:
-        made = Session(spikes={1: {2: [1]}})
-        made.add(1, "le_hi_lc", is_munged=True)
-        with pytest.raises(ValueError, match=r"no trial is left \(1 munged\): choose another session"):
-            read_session(made.write(tmp_path), 50)
 
     @pytest.mark.parametrize("bin_ms", [50, 20, 250])
     def test_inputs_and_spikes_bin_by_bin(self, tmp_path: Path, bin_ms: int) -> None:
@@ -297,88 +285,67 @@ class TestDataModule:
         ({"stim_onset": 29.0}, r"expected cpoke_start ≤ stim_onset ≤ choice_made"),
         ({"choice_made": 30.1}, r"expected cpoke_start ≤ stim_onset ≤ choice_made"),
         ({"choice_made": 61.0}, r"within 30 s, got 30\.0, 30\.3 and 61\.0; set is_munged to True to leave"),
+        ({"name": "ri_hi_pc"}, r"trial 3: stim_name 'ri_hi_pc' is not of the rule of block 1"),
     ],
 )
 def test_an_error_names_file_and_trial(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     made = session(cycles=1)
-    made.add(3, "le_lc_go", **changes)
+    made.add(3, **{"name": "le_lc_go", "block": 1, **changes})
     with pytest.raises(ValueError, match=message):
         read_session(made.write(tmp_path), 50)
 
 
-def test_a_block_of_two_rules(tmp_path: Path) -> None:
-    made = session(cycles=1)
-    made.add(15, "le_hi_lc", block=4)
-    with pytest.raises(ValueError, match=r"trial 15: stim_name 'le_hi_lc' is not of the rule of block 4"):
+@pytest.mark.parametrize(
+    ("munged", "message"),
+    [
+        (False, "all trials have the choice 'right': choose another session"),
+        (True, r"no trial is left \(1 munged\): choose another session"),
+    ],
+)
+def test_a_session_with_nothing_to_learn(tmp_path: Path, munged: bool, message: str) -> None:
+    made = Session(spikes={1: {2: [1]}})
+    made.add(1, "lo_pc_go", is_munged=munged)
+    with pytest.raises(ValueError, match=message):
         read_session(made.write(tmp_path), 50)
 
 
+TABLE = ",cpoke_start,stim_onset,choice_made,is_munged\n1,10,10.3,11,False\n"
+RES, CLU = "klusters/session.res.1", "klusters/session.clu.1"
+FORMS: list[tuple[dict[str, str | None], str]] = [
+    ({"trial_timings": None}, "there is no trial_timings"),
+    ({"trial_timings": ""}, r"missing columns cpoke_start, .* got the header of an empty file"),
+    (
+        {"trial_timings": ",cpoke_start,stim_onset,choice_made\n1,1,2,3\n"},
+        "missing columns is_munged; expected a",
+    ),
+    ({"trial_timings": TABLE + "1,1,2,3,False"}, r"line 3: trial 1 occurs twice"),
+    ({"trial_timings": TABLE + "x,1,2,3,False"}, r"line 3: the first column must be a whole number, got 'x'"),
+    ({"trial_timings": TABLE + "2,1,2,3,False,9"}, r"line 3: more fields than the 5 of the header"),
+    ({"trial_timings": TABLE + "2,1"}, r"trial 2: is_munged must be True or False, got ''"),
+    ({RES: "", CLU: ""}, r"session\.clu\.1 is empty: expected the number of clusters"),
+    ({RES: "7\n8\n", CLU: "2\n2\n"}, r"session\.res\.1 and .*session\.clu\.1 have 2 and 1 spikes, one is cut"),
+    ({RES: "7\n", CLU: "x\n2\n"}, r"clu\.1, line 1: expected a whole number that is not negative, got 'x'"),
+    ({RES: "12.5\n", CLU: "1\n2\n"}, r"session\.res\.1, line 1: expected a whole number"),
+    ({RES: "5\n-7\n", CLU: "1\n2\n2\n"}, r"session\.res\.1, line 2: expected a whole number .* got '-7'"),
+    ({RES: "7\n8\n", CLU: "1\n2\n3\n"}, r"the first line says 1 clusters, but there are 2"),
+    ({RES: "7\n", CLU: "1\n100\n"}, r"clusters must be below 100, or ids would not be unique, got 100"),
+    ({"klusters/session.res.14": None}, r"clu\.14 needs the spike times in .*session\.res\.14"),
+    ({CLU: None, "klusters/session.clu.14": None}, r"has no unit: expected klusters\*/\*\.res\.N and \*\.clu\.N"),
+    ({"klusters_2/session.clu.1": "0\n"}, r"electrode group 1 is in both .*klusters/.* and .*klusters_2/"),
+]
+
+
 class TestFiles:
-    def test_a_table_is_missing_or_lacks_a_column(self, tmp_path: Path) -> None:
-        folder = session(cycles=1).write(tmp_path)
-        (folder / "trial_timings").unlink()
-        with pytest.raises(FileNotFoundError, match="there is no trial_timings"):
-            read_session(folder, 50)
-        (folder / "trial_timings").write_text("")
-        with pytest.raises(ValueError, match=r"missing columns cpoke_start, .* got the header of an empty file"):
-            read_session(folder, 50)
-        (folder / "trial_timings").write_text(",cpoke_start,stim_onset,choice_made\n1,1,2,3\n")
-        with pytest.raises(
-            ValueError, match=r"trial_timings: missing columns is_munged; expected a table separated by"
-        ):
-            read_session(folder, 50)
-
-    @pytest.mark.parametrize(
-        ("line", "message"),
-        [
-            ("1,1,2,3,False", r"line 3: trial 1 occurs twice"),
-            ("x,1,2,3,False", r"line 3: the first column must be a whole number, got 'x'"),
-            ("2,1,2,3,False,9", r"line 3: more fields than the 5 of the header"),
-            ("2,1", r"trial 2: is_munged must be True or False, got ''"),
-        ],
-    )
-    def test_a_row_of_another_form(self, tmp_path: Path, line: str, message: str) -> None:
-        folder = session(cycles=1).write(tmp_path)
-        (folder / "trial_timings").write_text(
-            f",cpoke_start,stim_onset,choice_made,is_munged\n1,10,10.3,11,False\n{line}\n"
-        )
-        with pytest.raises(ValueError, match=message):
-            read_session(folder, 50)
-
-    @pytest.mark.parametrize(
-        ("samples", "clusters", "message"),
-        [
-            ("", "", r"session\.clu\.1 is empty: expected the number of clusters"),
-            ("7\n8\n", "2\n2\n", r"session\.res\.1 and .*session\.clu\.1 have 2 and 1 spikes, one is cut"),
-            ("7\n", "x\n2\n", r"session\.clu\.1, line 1: expected a whole number that is not negative, got 'x'"),
-            ("12.5\n", "1\n2\n", r"session\.res\.1, line 1: expected a whole number"),
-            ("5\n-7\n", "1\n2\n2\n", r"session\.res\.1, line 2: expected a whole number .* got '-7'"),
-            ("7\n8\n", "1\n2\n3\n", r"the first line says 1 clusters, but there are 2"),
-            ("7\n", "1\n100\n", r"clusters must be below 100, or ids would not be unique, got 100"),
-        ],
-    )
-    def test_spike_files_of_another_form(self, tmp_path: Path, samples: str, clusters: str, message: str) -> None:
-        folder = session(cycles=1).write(tmp_path)
-        (folder / "klusters" / "session.res.1").write_text(samples)
-        (folder / "klusters" / "session.clu.1").write_text(clusters)
-        with pytest.raises(ValueError, match=message):
-            read_session(folder, 50)
-
-    def test_spike_files_that_are_missing(self, tmp_path: Path) -> None:
-        folder = session(cycles=1).write(tmp_path)
-        (folder / "klusters" / "session.res.14").unlink()
-        with pytest.raises(FileNotFoundError, match=r"clu\.14 needs the spike times in .*session\.res\.14"):
-            read_session(folder, 50)
-        for path in (folder / "klusters").iterdir():
-            path.unlink()
-        with pytest.raises(FileNotFoundError, match=r"has no unit: expected klusters\*/\*\.res\.N and \*\.clu\.N"):
-            read_session(folder, 50)
-
-    def test_a_group_in_two_folders(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("changes", "message"), FORMS)
+    def test_files_of_another_form(self, tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
         folder = session(cycles=1).write(tmp_path)
         (folder / "klusters_2").mkdir()
-        (folder / "klusters_2" / "session.clu.1").write_text("0\n")
-        with pytest.raises(ValueError, match=r"electrode group 1 is in both .*klusters/.* and .*klusters_2/"):
+        for name, content in changes.items():
+            if content is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_text(content)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
             read_session(folder, 50)
 
     def test_other_files_are_left_alone(self, tmp_path: Path) -> None:

@@ -164,14 +164,6 @@ class TestInferred:
             assert not np.any(targets[length:])
             assert set(phase[length:]) <= {-1}
 
-    def test_mixed_trials_do_not_tell_the_rule(self) -> None:
-        batch = StimulusSelection(context="inferred", train_size=200).build("train")
-        sounding = batch.inputs[..., :4]
-        mixed = (sounding.sum(-1) == 2)[..., None] * sounding
-        of_rules = [mixed[batch.group == rule] for rule in (0, 1)]
-        share = torch.stack([sounds.sum((0, 1)) / sounds.sum() for sounds in of_rules])
-        assert (share - 0.25).abs().max() < five_sigma(0.25, 60 * 80)
-
 
 class TestPopulation:
     def test_batches(self) -> None:
