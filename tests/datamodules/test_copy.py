@@ -99,10 +99,6 @@ def test_defaults(variant, steps: int, channels: int, classes: int, counted: int
     assert batch.inputs.shape == (200, steps, channels)
     assert (batch.mask.sum(1) == counted).all()
     assert int(batch.targets.max()) == classes - 1
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_each_sequence_step_by_step(variant) -> None:
     check_every_sequence(Copy(variant=variant, train_size=40))
 
 

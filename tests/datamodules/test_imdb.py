@@ -173,14 +173,20 @@ def test_validation_has_a_seeded_share_of_the_training_reviews() -> None:
     assert torch.equal(imdb(val_fraction=0.25, seed=1).build("test").inputs, data.build("test").inputs)
 
 
+def spy_on(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> list[tuple[Any, ...]]:
+    """The arguments of each call of a function of the module."""
+    calls: list[tuple[Any, ...]] = []
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        calls.append((*arguments, options))
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, function.__name__, spy)
+    return calls
+
+
 def test_a_second_start_reads_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Path, dict[str, int]]] = []
-
-    def spy(source: Path, **options: int) -> Any:
-        calls.append((source, options))
-        return encode_reviews(source, **options)
-
-    monkeypatch.setattr(module, "encode_reviews", spy)
+    calls = spy_on(monkeypatch, encode_reviews)
     path = write_archive(draw_reviews())
     first = imdb()
     first.prepare_data()
@@ -211,11 +217,9 @@ def nothing_left() -> bool:
     return not list(Path("cache").glob("*")) and left <= {ARCHIVE, FOLDER}
 
 
-def replace(reviews: Reviews, place: tuple[str, str], texts: list[bytes]) -> Reviews:
-    return {**reviews, place: texts}
-
-
 def test_where_files_are_expected() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file of word vectors /.*/none.txt: put one there, such as glove"):
+        imdb(glove_path="none.txt")
     for data in (imdb(), imdb(data_dir="elsewhere")):
         with pytest.raises(FileNotFoundError, match=r"/.* has neither aclImdb_v1.tar.gz nor the folder .*\(aclImdb\)"):
             data.prepare_data()
@@ -229,20 +233,20 @@ def test_where_files_are_expected() -> None:
 
 
 @pytest.mark.parametrize("write", [write_archive, write_folder])
-@pytest.mark.parametrize("place", PLACES)
-def test_a_class_without_reviews(write: Callable[[Reviews], Path], place: tuple[str, str]) -> None:
-    source = write(replace(draw_reviews(), place, []))
+@pytest.mark.parametrize(
+    ("place", "texts", "message"),
+    [
+        *((place, [], rf"data/aclImdb.* has no reviews {place[0]}/{place[1]}/.*: remove it and") for place in PLACES),
+        (PLACES[3], [b"fine", b"caf\xe9"], r"test/pos/1_9.txt in data/aclImdb.* is not UTF-8 text .*0xe9.*: remove it"),
+    ],
+)
+def test_reviews_that_cannot_be_used(
+    write: Callable[[Reviews], Path], place: tuple[str, str], texts: list[bytes], message: str
+) -> None:
+    source = write({**draw_reviews(), place: texts})
     if write is write_folder:
         (source / place[0] / place[1]).mkdir(exist_ok=True)
-    with pytest.raises(ValueError, match=rf"data/aclImdb.* has no reviews {place[0]}/{place[1]}/.*: remove it and"):
-        imdb().prepare_data()
-    assert nothing_left()
-
-
-@pytest.mark.parametrize("write", [write_archive, write_folder])
-def test_a_review_that_is_not_utf8(write: Callable[[Reviews], Path]) -> None:
-    write(replace(draw_reviews(), ("test", "pos"), [b"fine", b"caf\xe9"]))
-    with pytest.raises(ValueError, match=r"test/pos/1_9.txt in data/aclImdb.* is not UTF-8 text .*0xe9.*: remove it"):
+    with pytest.raises(ValueError, match=message):
         imdb().prepare_data()
     assert nothing_left()
 
@@ -255,10 +259,8 @@ def test_download(monkeypatch: pytest.MonkeyPatch) -> None:
         write_archive(draw_reviews())
 
     monkeypatch.setattr(files, "fetch", fake)
-    with pytest.raises(FileNotFoundError, match="download=True to fetch the archive"):
-        imdb().prepare_data()
-    imdb(download=True).prepare_data()
-    imdb(download=True).prepare_data()
+    for _ in range(2):
+        imdb(download=True).prepare_data()
     assert calls == [(IMDb.url, Path("data") / ARCHIVE, IMDb.md5)]
     (Path("data") / ARCHIVE).unlink()
     write_folder(draw_reviews())
@@ -303,11 +305,6 @@ def test_a_file_that_holds_something_else(text: str, message: str) -> None:
         read_vectors(path, ["the"])
 
 
-def test_no_file_of_vectors() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no file of word vectors /.*/none.txt: put one there, such as glove"):
-        IMDb(glove_path="none.txt")
-
-
 def test_vectors_of_a_batch() -> None:
     write_archive(draw_reviews())
     known = {"good": [1.0, 0.0, 0.0], "aa": [0.0, 2.0, 0.0], "zz": [9.0, 9.0, 9.0]}
@@ -343,13 +340,7 @@ def test_vectors_of_unknown_words_have_the_spread_of_the_reference() -> None:
 
 
 def test_vectors_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Path] = []
-
-    def spy(path: Path, words: Any) -> Any:
-        calls.append(path)
-        return read_vectors(path, words)
-
-    monkeypatch.setattr(module, "read_vectors", spy)
+    calls = spy_on(monkeypatch, read_vectors)
     write_archive(draw_reviews())
     options = {"glove_path": write_vectors({"good": [1.0, 2.0]})}
     for _ in range(2):

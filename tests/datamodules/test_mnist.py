@@ -71,9 +71,7 @@ def of_files(part: str) -> Counter[tuple[bytes, int]]:
 @pytest.mark.usefixtures("raw")
 def test_shapes(order: Any, shape: tuple[int, int]) -> None:
     data = SequentialMNIST(order=order, batch_size=8)
-    assert (data.input_size, data.output_size) == (shape[1], 10)
-    assert (data.objective, data.target_step) == ("classification", "last")
-    assert data.class_names == list("0123456789")
+    assert data.input_size == shape[1]
     for batch in (data.build("val"), next(iter(data.train_dataloader())), next(iter(data.test_dataloader()))):
         assert batch.inputs.shape[1:] == shape
         assert batch.inputs.dtype == torch.float32

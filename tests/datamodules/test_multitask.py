@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import cache
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,26 +28,10 @@ YANG19 = [
 SUITES = {"eleven": ELEVEN, "yang19": YANG19}
 
 
-class Period(NamedTuple):
-    """A run of steps with the same inputs."""
-
-    start: int
-    stop: int
-    values: np.ndarray
-
-    @property
-    def steps(self) -> int:
-        return self.stop - self.start
-
-
-def periods(inputs: np.ndarray) -> list[Period]:
-    """The runs of equal rows of ``(time, K)``."""
-    found, start = [], 0
-    for _, rows in groupby(row.tobytes() for row in inputs):
-        steps = len(list(rows))
-        found.append(Period(start, start + steps, inputs[start]))
-        start += steps
-    return found
+def runs(inputs: np.ndarray) -> list[np.ndarray]:
+    """The values of the runs of equal rows of ``(time, K)``, without those that are zero."""
+    starts = [0, *(np.flatnonzero((inputs[1:] != inputs[:-1]).any(axis=1)) + 1)]
+    return [inputs[start] for start in starts if inputs[start].any()]
 
 
 def angle_of(vector: np.ndarray) -> float:
@@ -138,7 +121,7 @@ class TestEleven:
         outcomes = Counter()
         for inputs, targets, mask in trials_of(eleven(durations), ELEVEN.index(name)):
             contextual = name.startswith("CtxInt")
-            shown = [p.values for p in periods(inputs[:, 1:5] if contextual else inputs[:, 1:3]) if p.values.any()]
+            shown = runs(inputs[:, 1:5] if contextual else inputs[:, 1:3])
             assert len(shown) == (2 if contextual or name.endswith("2Sample") else 1)
             size, theta = float(np.hypot(*shown[0][:2])), angle_of(shown[0])
             if name == "GoNogo":
@@ -201,7 +184,7 @@ class TestElevenDistributions:
         batch = MultiTask(tasks=["Match2Sample"], train_size=8_000).build("train")
         offsets = []
         for inputs in batch.inputs[(batch.targets[:, 1] > 0) == match].numpy():
-            first, second = (p.values for p in periods(inputs[:, 1:3]) if p.values.any())
+            first, second = runs(inputs[:, 1:3])
             offsets.append((angle_of(second) - angle_of(first) - low) % (2 * math.pi) + low)
         assert len(offsets) == pytest.approx(4000, abs=8)
         expected = [low + share * (high - low) for share in QUARTILES]
@@ -301,31 +284,20 @@ def nearest(choices: list[Bump], angle: float) -> Bump:
     return min(choices, key=lambda bump: apart(bump.angle, angle))
 
 
-class Shown(NamedTuple):
-    """A period with stimuli: the bumps in each of the two modalities."""
-
-    period: Period
-    rings: tuple[list[Bump], list[Bump]]
-
-
-def shown_in(inputs: np.ndarray) -> list[Shown]:
-    return [
-        Shown(period, (bumps(period.values[:32]), bumps(period.values[32:])))
-        for period in periods(inputs[:, 1:65])
-        if period.values.any()
-    ]
+Shown = tuple[list[Bump], list[Bump]]
+"""The bumps of a period with stimuli, in each of the two modalities."""
 
 
 def pair(shown: list[Shown], modality: int) -> tuple[Bump, Bump]:
     """The two stimuli of a decision task in a modality, shown together or one after the other."""
-    rings = [part.rings[modality] for part in shown]
+    rings = [part[modality] for part in shown]
     first, second = rings[0] if len(rings) == 1 else (rings[0][0], rings[1][0])
     return first, second
 
 
 def only(shown: Shown) -> tuple[int, Bump]:
     """The modality and the bump of a stimulus in one modality."""
-    ((modality, ring),) = ((m, ring) for m, ring in enumerate(shown.rings) if ring)
+    ((modality, ring),) = ((m, ring) for m, ring in enumerate(shown) if ring)
     (bump,) = ring
     return modality, bump
 
@@ -360,7 +332,7 @@ class TestYang19:
         coherences = {0.08, 0.16, 0.32} if "Dly" in name else {0.01, 0.02, 0.04, 0.08}
         used = set()
         for inputs, targets, _ in trials_of(yang, YANG19.index(name)):
-            shown = shown_in(inputs)
+            shown = [(bumps(values[:32]), bumps(values[32:])) for values in runs(inputs[:, 1:65])]
             respond: float | None
             if name.endswith(("Go", "Anti")):
                 modality, bump = only(shown[0])
@@ -386,7 +358,7 @@ class TestYang19:
                 means = []
                 for modality in (0, 1):
                     if "Ctx" not in name and "Multi" not in name and not name.endswith(str(modality + 1)):
-                        assert not any(part.rings[modality] for part in shown)
+                        assert not any(part[modality] for part in shown)
                         continue
                     stimuli = pair(shown, modality)
                     assert apart(stimuli[0].angle, stimuli[1].angle) > math.pi / 2 - 1e-2

@@ -100,31 +100,17 @@ def count_by_hand(samples: list[int], onset: float, hold: int, length: int, bin_
 
 
 class TestChoice:
-    @pytest.mark.parametrize(
-        ("name", "outcome", "choice"),
-        [
-            ("le_hi_lc", "hit", LEFT),
-            ("le_hi_lc", "error", NOGO),
-            ("le_hi_lc", "wrong_port", RIGHT),
-            ("ri_lo_pc", "hit", RIGHT),
-            ("ri_lo_pc", "error", NOGO),
-            ("ri_lo_pc", "wrong_port", LEFT),
-            ("ri_hi_lc", "hit", NOGO),
-            ("ri_hi_lc", "error", LEFT),
-            ("ri_hi_lc", "wrong_port", RIGHT),
-            ("le_hi_pc", "hit", NOGO),
-            ("le_hi_pc", "error", RIGHT),
-            ("le_hi_pc", "wrong_port", LEFT),
-        ],
-    )
-    def test_follows_from_the_outcome(self, tmp_path: Path, name: str, outcome: str, choice: int) -> None:
-        made = session(cycles=1)
-        made.add(99, name, outcome)
-        read = read_session(made.write(tmp_path), 50)
-        assert read.trial[-1] == 99
-        assert read.trials.class_names == CHOICES
-        assert read.trials.labels[-1] == choice
-        assert STIMULI[read.trials.group[-1]] == name
+    def test_follows_from_the_outcome(self, tmp_path: Path) -> None:
+        choices = {"le_hi_lc": (LEFT, NOGO, RIGHT), "ri_hi_lc": (NOGO, LEFT, RIGHT)}
+        choices |= {"ri_lo_pc": (RIGHT, NOGO, LEFT), "le_hi_pc": (NOGO, RIGHT, LEFT)}
+        made = Session(spikes={1: {2: [1]}})
+        for name in choices:
+            for outcome in ("hit", "error", "wrong_port"):
+                made.add(len(made.info) + 1, name, outcome)
+        read = read_session(made.write(tmp_path), 50).trials
+        assert read.class_names == CHOICES
+        assert read.labels.tolist() == [choice for each in choices.values() for choice in each]
+        assert [STIMULI[group] for group in read.group] == [name for name in choices for _ in range(3)]
 
     def test_classes_are_the_choices_that_were_made(self, tmp_path: Path) -> None:
         made = Session(spikes={1: {2: [1]}})
