@@ -17,6 +17,7 @@ from lightning_alrnn.datamodules import (
     SequentialDigits,
     SequentialMNIST,
     SpeechCommands,
+    StimulusSelection,
 )
 
 CASES: dict[type[SequenceDataModule], list[tuple[dict[str, Any], str]]] = {
@@ -114,6 +115,15 @@ CASES: dict[type[SequenceDataModule], list[tuple[dict[str, Any], str]]] = {
         ({"n_mels": 200}, "lower n_mels or raise n_fft"),
         ({"n_fft": 40_000}, "must have more than n_fft // 2 samples"),
         ({"features": "raw", "decimation": 0}, "decimation must be at least 1, got 0"),
+    ],
+    StimulusSelection: [
+        ({"context": "hidden"}, "context must be one of 'explicit', 'inferred', got 'hidden'"),
+        ({"context": "inferred", "neural": True}, "leave out context='inferred' or neural"),
+        ({"units": 5}, "units=5 needs neural=True"),
+        ({"units": 0, "neural": True}, "units must be at least 1, got 0"),
+        ({"bin_ms": 0}, "bin_ms must lie between 1 and 250, the length of the sounds, got 0"),
+        ({"bin_ms": 251}, "bin_ms must lie between 1 and 250"),
+        ({"val_fraction": 0.2}, r"val_fraction is an option of source 'a session', .* source='simulated'"),
     ],
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from official_files import write_tar
 
@@ -96,26 +96,6 @@ def naive_tokens(reviews: Reviews, length: int, size: int) -> tuple[list[str], d
 @given(st.text(max_size=60))
 def test_words_are_what_white_space_separates(text: str) -> None:
     assert split_words(text) == naive_words(text)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    texts=st.lists(
-        st.lists(st.text("aB1c -.\n\u00e9\u2003", max_size=12), min_size=1, max_size=12), min_size=4, max_size=4
-    ),
-    length=st.integers(1, 5),
-    size=st.integers(3, 9),
-)
-def test_tokens_equal_a_naive_reading(tmp_path_factory: Any, texts: list[list[str]], length: int, size: int) -> None:
-    reviews = {place: [text.encode() for text in some] for place, some in zip(PLACES, texts, strict=True)}
-    path = write_archive(reviews, tmp_path_factory.mktemp("archive"))
-    found = encode_reviews(path, length, size)
-    vocabulary, tokens = naive_tokens(reviews, length, size)
-    assert found["words"].astype(str).tolist() == vocabulary
-    for part in ("train", "test"):
-        assert found[f"{part}_tokens"].tolist() == tokens[part]
-        targets = [label for label, name in enumerate(("neg", "pos")) for _ in reviews[part, name]]
-        assert found[f"{part}_targets"].tolist() == targets
 
 
 def test_archive_and_folder_give_the_same() -> None:

@@ -118,49 +118,48 @@ class TestEleven:
 
     def test_answer(self, name: str, durations: str) -> None:
         """The target is the answer to what was shown, during the whole response, and fixation before it."""
-        outcomes = Counter()
-        for inputs, targets, mask in trials_of(eleven(durations), ELEVEN.index(name)):
-            contextual = name.startswith("CtxInt")
-            shown = runs(inputs[:, 1:5] if contextual else inputs[:, 1:3])
-            assert len(shown) == (2 if contextual or name.endswith("2Sample") else 1)
-            size, theta = float(np.hypot(*shown[0][:2])), angle_of(shown[0])
-            if name == "GoNogo":
-                assert 0.2 <= size <= 1
-            else:
-                assert size == pytest.approx({"CtxIntMod1": 0.8, "CtxIntMod2": 0.3}.get(name, 1.0), abs=1e-6)
-
-            outcome = ""
-            if name in ("DelayPro", "ReactPro"):
-                expected = theta
-            elif name in ("DelayAnti", "ReactAnti"):
-                expected = theta + math.pi
-            elif name.startswith("Cat"):
-                outcome = "first" if theta < math.pi else "second"
-                expected = {"CatPro": (0.0, math.pi), "CatAnti": (math.pi, 0.0)}[name][theta >= math.pi]
-            elif name.endswith("2Sample"):
-                assert np.hypot(*shown[1]) == pytest.approx(1, abs=1e-6)
-                distance = apart(theta, angle_of(shown[1]))
-                assert distance <= math.pi / 8 + 1e-6 or distance >= math.pi / 4 - 1e-6
-                outcome = "match" if distance < 0.6 else "non-match"
-                expected = 0.0 if (outcome == "match") == (name == "Match2Sample") else math.pi
-            elif contextual:
-                other = shown[0][2:]
-                assert (shown[0] == shown[1]).all()
-                assert np.hypot(*other) == pytest.approx(0.3 if name == "CtxIntMod1" else 0.8, abs=1e-6)
-                expected = theta if name == "CtxIntMod1" else angle_of(other)
-            else:
-                outcome = "go" if size > 0.5 else "no-go"
-                expected = 0.0
-            answer = [0.0, math.cos(expected), math.sin(expected)] if outcome != "no-go" else [1.0, 0.0, 0.0]
-            np.testing.assert_allclose(targets[mask == 1], np.broadcast_to(answer, (int(mask.sum()), 3)), atol=1e-6)
-            assert (targets[mask == 0] == [1, 0, 0]).all()
-            outcomes[outcome] += 1
-        total = sum(outcomes.values())
-        if name.endswith("2Sample"):
-            assert abs(outcomes["match"] - outcomes["non-match"]) <= 3  # in each of three chunks, one at most
-        elif outcomes.keys() != {""}:
-            share = 0.625 if name == "GoNogo" else 0.5
-            assert outcomes["go" if name == "GoNogo" else "first"] / total == pytest.approx(share, abs=0.1)
+        batch = rows_of(eleven(durations), ELEVEN.index(name))
+        trial, phase, go = torch.arange(len(batch.inputs)), batch.phase, batch.phase == 5
+        first, second = (batch.inputs[trial, (phase == period).int().argmax(dim=1), 1:5].double() for period in (1, 3))
+        if name.startswith("React"):
+            first = batch.inputs[trial, go.int().argmax(dim=1), 1:5].double()
+        contextual = name.startswith("CtxInt")
+        shown = batch.inputs[..., 1 : 5 if contextual else 3]
+        for period, stimulus in ((1, first), (3, first if contextual else second)):  # constant in each period
+            on = phase == period
+            assert torch.equal(shown[on], stimulus.float()[:, None, : shown.shape[2]].expand_as(shown)[on])
+        size, other_size = first[:, :2].norm(dim=1), first[:, 2:].norm(dim=1)
+        theta, other, again = (torch.atan2(v[:, 1], v[:, 0]) for v in (first, first[:, 2:], second))
+        sizes = {"CtxIntMod1": (0.8, 0.3), "CtxIntMod2": (0.3, 0.8)}.get(name, (1.0, 0.0))
+        if name != "GoNogo":
+            assert size.numpy() == pytest.approx(sizes[0], abs=1e-6)
+        if contextual:
+            assert other_size.numpy() == pytest.approx(sizes[1], abs=1e-6)
+        expected, one, share = theta, None, 0.5
+        if name in ("DelayAnti", "ReactAnti"):
+            expected = theta + math.pi
+        elif name.startswith("Cat"):
+            one = (theta % (2 * math.pi) < math.pi) == (name == "CatPro")
+        elif name.endswith("2Sample"):
+            assert second[:, :2].norm(dim=1).numpy() == pytest.approx(1, abs=1e-6)
+            apart = ((again - theta + math.pi) % (2 * math.pi) - math.pi).abs()
+            assert ((apart <= math.pi / 8 + 1e-6) | (apart >= math.pi / 4 - 1e-6)).all()
+            one = (apart < 0.6) == (name == "Match2Sample")
+            assert abs(int(one.sum()) - int((~one).sum())) <= 3  # in each of three chunks, one at most
+        elif name == "CtxIntMod2":
+            expected = other
+        elif name == "GoNogo":
+            assert size.min() >= 0.2
+            assert size.max() <= 1
+            one, share = size > 0.5, 0.625
+        if one is not None:
+            expected = torch.where(one, 0.0, math.pi)
+            assert float(one.float().mean()) == pytest.approx(share, abs=0.1)
+        answer = torch.stack([torch.zeros(len(trial)), expected.cos(), expected.sin()], dim=1).double()
+        if name == "GoNogo":
+            answer[~one] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+        targets = torch.where(go[..., None], answer[:, None], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+        torch.testing.assert_close(batch.targets, (targets * (phase >= 0)[..., None]).float(), atol=1e-6, rtol=0)
 
 
 QUARTILES = (0, 0.25, 0.5, 0.75, 1)
@@ -204,31 +203,21 @@ class TestLoss:
         assert last.mask is None
         assert len(end.unique()) > 20
 
-    @pytest.mark.parametrize(("durations", "longest"), [("simple", 74), ("hard", 179)])
-    def test_padded_last_differs_in_the_lengths_alone(self, durations: str, longest: int) -> None:
-        last, padded = (
-            MultiTask(durations=durations, loss=loss, val_size=40).build("val")  # type: ignore[arg-type]
-            for loss in ("last", "padded_last")
-        )
-        assert torch.equal(last.inputs, padded.inputs)
-        assert torch.equal(last.targets, padded.targets)
-        assert padded.lengths.tolist() == [longest] * 40
-        assert padded.inputs.shape[1] == longest
-
     @pytest.mark.parametrize(
-        ("suite", "tasks", "longest"),
+        ("options", "longest"),
         [
-            ("eleven", ["ReactPro"], 23),
-            ("eleven", ["GoNogo", "CatPro"], 46),
-            ("eleven", ["CtxIntMod1"], 65),
-            ("yang19", None, 209),
-            ("yang19", ["RTGo"], 124 + 25),  # fixation 2480 ms at most, and the response
+            ({"tasks": ["ReactPro"]}, 23),
+            ({"tasks": ["GoNogo", "CatPro"]}, 46),
+            ({"tasks": ["CtxIntMod1"]}, 65),
+            ({"durations": "hard", "tasks": ["Match2Sample"]}, 179),
+            ({"suite": "yang19"}, 209),
+            ({"suite": "yang19", "tasks": ["RTGo"]}, 124 + 25),  # fixation 2480 ms at most, and the response
         ],
     )
-    def test_time_is_that_of_the_longest_possible_trial(self, suite: Any, tasks: Any, longest: int) -> None:
-        batch = MultiTask(suite=suite, tasks=tasks, train_size=2_000).build("train")
+    def test_time_is_that_of_the_longest_possible_trial(self, options: dict[str, Any], longest: int) -> None:
+        batch = MultiTask(**options, train_size=2_000).build("train")
         assert batch.inputs.shape[1] == longest
-        assert longest - 10 <= int(batch.lengths.max()) <= longest
+        assert 0.9 * longest <= int(batch.lengths.max()) <= longest
 
 
 # yang19, 20 ms a step
@@ -442,6 +431,7 @@ def test_attributes(options: dict[str, Any], step: str, sizes: tuple[int, int], 
         assert batch.mask.dtype == torch.float32
         assert batch.mask.shape == batch.targets.shape[: 3 if data.suite == "yang19" else 2]
     if data.loss == "padded_last":
+        assert (batch.lengths == batch.inputs.shape[1]).all()
         assert ((batch.phase >= 0) == (batch.inputs != 0).any(dim=2)).all()
 
 

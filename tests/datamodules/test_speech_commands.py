@@ -286,7 +286,7 @@ DAMAGE = {
     ),
     "a clip is something else": (
         lambda f: {**f, "no/1b_nohash_0.wav": b"hello"},
-        "no/1b_nohash_0.wav in .* must be a WAV file",
+        "no/1b_nohash_0.wav in .* must be a WAV",
     ),
 }
 

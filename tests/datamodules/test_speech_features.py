@@ -76,11 +76,6 @@ def test_a_clip_has_the_same_features_in_any_batch() -> None:
 def test_filters() -> None:
     filters = mel_filters(64, 400, 16_000)
     np.testing.assert_allclose(filters, filters_by_hand(64, 400, 16_000), atol=1e-12)
-    # the filters add up to 1 between the centres of the first and the last
-    total = filters.sum(dim=1)
-    inside = torch.arange(201) * 40.0
-    first, last = (700 * (10 ** (2840.0230 * position / 65 / 2595) - 1) for position in (1, 64))
-    assert torch.allclose(total[(inside > first) & (inside < last)], torch.tensor(1.0, dtype=torch.float64))
     # of 5 filters, 473.34 mel apart, 1000 Hz lies between the centres of the second, 946.67 mel = 921.3 Hz, and the
     # third, 1420.01 mel = 1767.9 Hz
     assert mel_filters(5, 400, 16_000)[25].tolist() == pytest.approx([0, 767.9 / 846.6, 78.7 / 846.6, 0, 0], abs=5e-4)

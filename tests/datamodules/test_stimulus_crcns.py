@@ -351,20 +351,6 @@ class TestFiles:
         path.write_bytes((end.join(map(str, numbers)) + end * last).encode())
         assert read_numbers(path).tolist() == numbers
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(content=st.binary(max_size=40))
-    def test_anything_else_is_an_error_that_names_the_file(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "s.res.1"
-        path.write_bytes(content)
-        try:
-            numbers = read_numbers(path)
-        except ValueError as error:
-            message = str(error)
-        else:
-            assert numbers.tolist() == [int(word) for word in content.split()]
-            return
-        assert message.startswith(f"{path}, line ")
-
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         trial=st.integers(1, 20),
