@@ -355,10 +355,8 @@ def _stack(name: str, source: Source, steps: int = 0) -> tuple[Array, NDArray[np
     first = arrays[0]
     for index, array in enumerate(arrays):
         if array.shape[1:] != first.shape[1:] or array.ndim != first.ndim:
-            raise ValueError(
-                f"{name}: the arrays of a list may differ in their first axis (time) only, got {_describe(first)} at "
-                f"index 0 and {_describe(array)} at index {index}"
-            )
+            got = f"{_describe(first)} at index 0 and {_describe(array)} at index {index}"
+            raise ValueError(f"{name}: the arrays of a list may differ in their first axis (time) only, got {got}")
     lengths = np.array([len(array) for array in arrays])
     longest = int(lengths.max())
     if (lengths != longest).any():
@@ -493,10 +491,8 @@ def _read_targets(
     step = _infer_step(values, objective, asked.target_step, weighed.shape)
     if objective == "regression":
         if asked.num_classes is not None:
-            raise ValueError(
-                f"num_classes={asked.num_classes} is for classification, but targets are for regression "
-                f"({values.dtype}): leave it out, or pass objective='classification'"
-            )
+            wrong = f"num_classes={asked.num_classes} is for classification"
+            raise ValueError(f"{wrong}, but targets are for regression ({values.dtype}): leave it out")
         if values.ndim == 1 or (values.ndim == 2 and step == "every"):
             values = values[..., None]
         quantities = _float32(values).copy()
@@ -545,10 +541,8 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
             f"{_describe(values)}{advice}"
         )
     if len(matching) > 1 and steps > 1:
-        raise ValueError(
-            f"targets {_describe(values)} are either one output at every step or {steps} outputs at the last step: "
-            "set target_step='every' or 'last'"
-        )
+        got = _describe(values)
+        raise ValueError(f"targets {got} are 1 output at every step or {steps} at the last step: set target_step")
     return matching[0]
 
 
@@ -556,10 +550,8 @@ def _draw_split(count: int, val_fraction: float, test_fraction: float, seed: int
     """A random split into three parts that keep the order of the sequences."""
     val, test = max(1, round(count * val_fraction)), max(1, round(count * test_fraction))
     if val + test >= count:
-        raise ValueError(
-            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. Pass "
-            "at least 3 sequences, and fractions that leave some for training"
-        )
+        held_out = f"{val} are for validation and {test} for testing"
+        raise ValueError(f"the train split is empty: of {count} sequences {held_out}")
     order = np.random.default_rng(seed).permutation(count)
     parts = np.split(order, [count - val - test, count - test])
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
@@ -425,3 +425,21 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
     check_fraction("test_fraction", test_fraction)
     if val_fraction + test_fraction >= 1:
         raise ValueError(f"val_fraction + test_fraction must be less than 1, got {val_fraction} + {test_fraction}")
+
+
+def variant_options(
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], noun: str = "variant"
+) -> dict[str, Any]:
+    """The options of a variant: the chosen values, and defaults for those that are ``None``."""
+    options = dict(defaults[variant])
+    for name, value in chosen.items():
+        if value is None:
+            continue
+        if name not in options:
+            owners = ", ".join(repr(other) for other in defaults if name in defaults[other])
+            raise ValueError(
+                f"{name} is an option of {noun} {owners}, got {name}={value!r} with {noun}={variant!r}: "
+                f"leave it out, or change the {noun}; {variant!r} has {', '.join(options)}"
+            )
+        options[name] = value
+    return options

@@ -16,8 +16,8 @@ from lightning_alrnn.datamodules.base import (
     check_sizes,
     draw_trials,
     full_lengths,
+    variant_options,
 )
-from lightning_alrnn.datamodules.variants import variant_options
 
 Variant = Literal["reference", "mante"]
 
@@ -137,9 +137,7 @@ class ContextualIntegration(SequenceDataModule):
         if len(durations) != len(_PERIODS):
             raise ValueError(f"durations must be five numbers, for {', '.join(_PERIODS)} in ms, got {list(durations)}")
         for period, duration in zip(_PERIODS, durations, strict=True):
-            if duration < (dt if period in ("stimulus", "decision") else 0):
-                least = f"at least dt, {dt} ms" if period in ("stimulus", "decision") else "not negative"
-                raise ValueError(f"durations: {period} must be {least}, got {duration} ms")
+            check_size(f"durations: {period}", duration, dt if period in ("stimulus", "decision") else 0)
         if not coherences or not all(0 < coherence < np.inf for coherence in coherences):
             raise ValueError(f"coherences must be one or more positive numbers, got {list(coherences)}")
         self.objective = "regression"

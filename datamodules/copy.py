@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
-from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, check_sizes, draw_trials
-from lightning_alrnn.datamodules.variants import variant_options
+from lightning_alrnn.datamodules.base import (
+    SequenceDataModule,
+    check_choice,
+    check_size,
+    check_sizes,
+    draw_trials,
+    variant_options,
+)
 
 Variant = Literal["reference", "variable_delay", "arjovsky", "delayed_recall"]
 

@@ -57,13 +57,9 @@ class SequentialDigits(DigitsDataModule):
     ) -> None:
         super().__init__(order, permutation_seed, batch_size, num_workers, seed)
         check_fractions(val_fraction, test_fraction)
-        shares = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-        shares["1 - val_fraction - test_fraction"] = 1 - val_fraction - test_fraction
-        for name, share in shares.items():
-            if share < _SMALLEST_SHARE:
-                raise ValueError(
-                    f"{name} must be at least {_SMALLEST_SHARE}, for each split to hold all ten digits, got {share:.3g}"
-                )
+        smallest = min(val_fraction, test_fraction, 1 - val_fraction - test_fraction)
+        if smallest < _SMALLEST_SHARE:
+            raise ValueError(f"each split must have at least {_SMALLEST_SHARE} of the images, got {smallest:.3g}")
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.save_hyperparameters()

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size
 
-Order = Literal["row", "pixel", "permuted"]
-"""Order of the pixels: row by row, pixel by pixel, or in one fixed random order."""
+Order = Literal["row", "pixel", "permuted"]  # row by row, pixel by pixel, or in one fixed random order
 
 
 class DigitsDataModule(SequenceDataModule):

@@ -31,12 +31,8 @@ from lightning_alrnn.datamodules.glove import read_vectors, vector_size
 
 FOLDER = "aclImdb"
 
-SPECIAL = ("<pad>", "<unknown>")
-"""Tokens 0 and 1. The words of the vocabulary follow."""
-
-CLASSES = ("neg", "pos")
-"""Folders of the classes, in the order of their numbers."""
-
+SPECIAL = ("<pad>", "<unknown>")  # tokens 0 and 1; the words of the vocabulary follow
+CLASSES = ("neg", "pos")  # folders of the classes, in the order of their numbers
 _PAD, _UNKNOWN = range(len(SPECIAL))
 _PARTS = ("train", "test")
 _OFFICIAL = 50_000

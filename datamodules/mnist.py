@@ -13,13 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules.base import (
-    SequenceDataset,
-    check_fraction,
-    check_values,
-    full_lengths,
-    random_parts,
-)
+from lightning_alrnn.datamodules.base import SequenceDataset, check_fraction, check_values, full_lengths, random_parts
 from lightning_alrnn.datamodules.files import fetch, warn_if_fewer
 from lightning_alrnn.datamodules.images import DigitsDataModule, Order
 

@@ -19,12 +19,8 @@ PERIODS = ("fixation", "stimulus", "delay", "second stimulus", "second delay", "
 RING = 32
 INPUTS = 1 + 2 * RING + len(TASKS)
 OUTPUTS = 1 + RING
-DT = 20
-"""Milliseconds a step."""
-
-NOISE = 0.01 * np.sqrt(2 / 0.2)
-"""Standard deviation of the input noise, 0.01 √(2/α) with α = dt/τ = 0.2."""
-
+DT = 20  # ms of a step
+NOISE = 0.01 * np.sqrt(2 / 0.2)  # of the inputs: 0.01 √(2/α) with α = dt/τ = 0.2
 _BASELINE, _HIGH = 0.05, 0.8
 _MARGIN = 100 // DT  # steps without a loss at the start and after go
 _RESPONSE = 500 // DT

@@ -21,9 +21,7 @@ from lightning_alrnn.datamodules.base import (
     make_loader,
 )
 
-SHARE_OF_GPU = 0.25
-"""The largest part of the memory of a GPU that a copy of the data may take."""
-
+SHARE_OF_GPU = 0.25  # of the memory of a GPU that a copy of the data may take
 _AnyDataset: TypeAlias = SequenceDataset | EpochDataset
 _Rows = NDArray[np.int64]
 
@@ -60,21 +58,12 @@ class _PopulationDataset(Dataset[SequenceBatch]):
             batches = [
                 source.__getitems__(indices) for source, indices in zip(self._sources, index.tolist(), strict=True)
             ]
-            stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
-            return SequenceBatch(
-                *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
-            )
-        fields: list[Tensor | None] = []
-        sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
-        index %= len(self)
-        for values in zip(*sources, strict=True):
-            if values[0] is None:
-                fields.append(None)
-                continue
-            field = values[0].new_empty(*index.shape, *values[0].shape[1:])
-            for k, value in enumerate(values):
-                torch.index_select(value, 0, index[k], out=field[k])
-            fields.append(field if self._distinct else field.index_select(0, self._source_of))
+            fields = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
+        else:
+            sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
+            fields = (_gather(values, index % len(self)) for values in zip(*sources, strict=True))
+        if not self._distinct:
+            fields = (field if field is None else field.index_select(0, self._source_of) for field in fields)
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 
     def _on_device(self, index: Tensor, device: torch.device) -> SequenceBatch:
@@ -191,6 +180,16 @@ def _are_plain(sources: Sequence[_AnyDataset]) -> bool:
 def _sequences(dataset: _AnyDataset, indices: Tensor) -> AnyBatch:
     """All sequences of a dataset in the epoch of the indices."""
     return dataset.epoch_of(indices) if isinstance(dataset, EpochDataset) else dataset.data
+
+
+def _gather(values: Sequence[Tensor | None], index: Tensor) -> Tensor | None:
+    """Rows of each tensor, written into one tensor."""
+    if values[0] is None:
+        return None
+    field = values[0].new_empty(*index.shape, *values[0].shape[1:])
+    for k, value in enumerate(values):
+        torch.index_select(value, 0, index[k], out=field[k])  # type: ignore[arg-type]
+    return field
 
 
 def _joined(values: Sequence[Tensor | None], device: torch.device) -> Tensor | None:

@@ -22,12 +22,8 @@ WORDS = (
 )
 """Input tokens by number."""
 
-ACTIONS = ("I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT", "<end>")
-"""Output tokens, the classes, by number."""
-
-GENERATED = ("simple", "length", "addprim_jump", "addprim_turn_left")
-"""Splits that are generated; all others are read from files."""
-
+ACTIONS = ("I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT", "<end>")  # the classes, by number
+GENERATED = ("simple", "length", "addprim_jump", "addprim_turn_left")  # all other splits are read from files
 _PAD = WORDS.index("<pad>")
 _END = ACTIONS.index("<end>")
 _WORD_NUMBERS = {word: number for number, word in enumerate(WORDS) if number != _PAD}
@@ -270,10 +266,8 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
         )
     for first, *others in (paths["train"][split], paths["test"][split]):
         if others:
-            raise ValueError(
-                f"data_dir must have the files of a split only once, but {first.name} is in {first.parent} and in "
-                f"{others[0].parent}: choose one of the two as data_dir"
-            )
+            folders = f"{first.parent} and {others[0].parent}"
+            raise ValueError(f"{first.name} is in {folders}: choose one of the two as data_dir")
     return paths["train"][split][0], paths["test"][split][0]
 
 

@@ -153,14 +153,10 @@ class SpeechCommands(ArchiveDataModule):
     def _read(self, source: Path) -> dict[str, NDArray[Any]]:
         # the times of the folders of the words change with their files
         parts = [source] if source.is_file() else [source / name for name in (*_LISTS, *self.class_names)]
-        arrays = cached(
-            self.cache_dir,
-            "speech_commands",
-            {"words": self.class_names, "features": self.features, **self._settings},
-            [part for part in parts if part.exists()],
-            partial(self._compute, source),
-            mapped=["features"],
-        )
+        parts = [part for part in parts if part.exists()]
+        settings = {"words": self.class_names, "features": self.features, **self._settings}
+        build = partial(self._compute, source)
+        arrays = cached(self.cache_dir, "speech_commands", settings, parts, build, mapped=["features"])
         official = sum(OFFICIAL_CLIPS[word] for word in self.class_names)
         warn_if_fewer(source, len(arrays["row"]), official, "clips of these words")
         return arrays
@@ -272,7 +268,9 @@ def _read_clips(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and waveform ``(CLIP,)`` of each clip; the contents of the two lists go into ``lists``."""
     resampled: list[str] = []
-    for name, content in _read_archive(source, words) if source.is_file() else _read_folder(source, words):
+    clip = re.compile(rf"({'|'.join(words)})/[^./][^/]*\.wav")
+    members = read_members(source, lambda name: name in _LISTS or clip.fullmatch(name) is not None)
+    for name, content in members if source.is_file() else _read_folder(source, words):
         if name in _LISTS:
             lists[name] = content
             continue
@@ -288,11 +286,6 @@ def _read_clips(
         rank_zero_warn(
             f"{len(resampled)} clips in {source} were converted to {SAMPLE_RATE} Hz, the first is {resampled[0]}"
         )
-
-
-def _read_archive(archive: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    clip = re.compile(rf"({'|'.join(words)})/[^./][^/]*\.wav")
-    return read_members(archive, lambda name: name in _LISTS or clip.fullmatch(name) is not None)
 
 
 def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -316,10 +309,8 @@ def assign_splits(
         raise ValueError(f"{source} has a clip twice: {again}")
     for word in words:
         if not any(name.startswith(f"{word}/") for name in split):
-            raise FileNotFoundError(
-                f"{source} has no clips of the word {word!r}, expected {word}/<speaker>_nohash_<n>.wav: {again}, or "
-                "leave the word out of `words`"
-            )
+            expected = f"{word}/<speaker>_nohash_<n>.wav"
+            raise FileNotFoundError(f"{source} has no clips of the word {word!r}, expected {expected}: {again}")
     for name, part in _LISTS.items():
         if name not in lists:
             raise FileNotFoundError(f"{source} has no {name}, which names the clips of the {part} split: {again}")
@@ -327,10 +318,8 @@ def assign_splits(
         named = [line for line in dict.fromkeys(lines) if line.partition("/")[0] in words]
         missing = [line for line in named if line not in split]
         if missing:
-            raise FileNotFoundError(
-                f"{name} names {len(missing)} clips that are not in {source}, the first is {missing[0]}: {again}, or "
-                "remove these lines from the list"
-            )
+            absent = f"{len(missing)} clips that are not in {source}, the first is {missing[0]}"
+            raise FileNotFoundError(f"{name} names {absent}: {again}, or remove these lines")
         if not named:
             raise ValueError(f"{name} in {source} names no clip of these words, so the {part} split is empty: {again}")
         for line in named:

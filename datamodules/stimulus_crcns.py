@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.datamodules import stimulus_trials as task
 
-SAMPLE_RATE = 30_000
-"""Sampling rate of the spike times, in Hz."""
-
-ARTEFACT, NOISE = 0, 1
-"""Clusters that are not units, by the convention of Klusters."""
-
+SAMPLE_RATE = 30_000  # of the spike times, in Hz
+ARTEFACT, NOISE = 0, 1  # clusters that are not units, by the convention of Klusters
 _INFO = ("stim_number", "stim_name", "correct_side", "nonrandom", "outcome", "go_or_nogo", "block")
 _TIMINGS = ("cpoke_start", "stim_onset", "choice_made", "is_munged")
 _CHOSEN = ("hit", "error", "wrong_port")  # the outcomes of a finished trial
@@ -179,10 +175,8 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
         header = list(reader.fieldnames or [])
         missing = [column for column in columns if column not in header]
         if missing:
-            raise ValueError(
-                f"{path}: missing columns {', '.join(missing)}; expected a table separated by commas, got the header "
-                f"{', '.join(header) or 'of an empty file'}"
-            )
+            got = ", ".join(header) or "of an empty file"
+            raise ValueError(f"{path}: missing columns {', '.join(missing)}; got the header {got}")
         rows: dict[int, dict[str, str]] = {}
         for row in reader:
             where = f"{path}, line {reader.line_num}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,10 @@ from lightning_alrnn.datamodules.base import (
     check_size,
     check_sizes,
     draw_trials,
+    variant_options,
 )
 from lightning_alrnn.datamodules.stimulus_archive import read_archive
 from lightning_alrnn.datamodules.stimulus_crcns import find_session, read_session
-from lightning_alrnn.datamodules.variants import variant_options
 
 Context = Literal["explicit", "inferred"]
 
@@ -132,7 +133,8 @@ class StimulusSelection(SequenceDataModule):
             return self._pick(self._recorded, self._rows[split])
         size = self.sizes[split]
         if self.context == "inferred":
-            inputs, targets, mask, rule, lengths = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
+            draw = partial(simulator.draw_blocks, layout=self._layout)
+            inputs, targets, mask, rule, lengths = draw_trials(size, draw, seed=self.seed, split=split)
             longest = int(lengths.max())
             inputs = inputs[:, :longest]
             return SequenceBatch(inputs, targets[:, :longest], lengths, mask[:, :longest], rule, _phases_shown(inputs))
@@ -189,9 +191,6 @@ class StimulusSelection(SequenceDataModule):
         inputs, stimulus, _, lengths = simulator.draw_single_trials(rng, size, self._layout)
         return inputs, task.ANSWERS[stimulus], lengths, stimulus
 
-    def _draw_blocks(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        return simulator.draw_blocks(rng, size, self._layout)
-
     def _draw_recorded(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
         inputs, stimulus, hold, lengths = simulator.draw_single_trials(rng, size, self._layout)
         choice = simulator.draw_choices(rng, stimulus)
@@ -242,7 +241,5 @@ def _kind(source: str) -> str:
         return "a session"
     if path.suffix == ".npz" and path.is_file():
         return "an archive"
-    raise FileNotFoundError(
-        f"source must be 'simulated', the folder of a session or a .npz archive; there is no such source at {path} "
-        f"(looked in {Path.cwd()})"
-    )
+    choices = "'simulated', the folder of a session or a .npz archive"
+    raise FileNotFoundError(f"source must be {choices}; there is no {path} (looked in {Path.cwd()})")

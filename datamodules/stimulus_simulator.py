@@ -11,12 +11,8 @@ from scipy.signal import lfilter
 from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import SPLITS
 
-CUE_TRIALS, MIXED_TRIALS = 20, 60
-"""Number of trials with one sound, and then with two, in a block."""
-
-LAPSES = 0.1
-"""Share of the trials in which the simulated animal takes one of the wrong choices."""
-
+CUE_TRIALS, MIXED_TRIALS = 20, 60  # number of trials with one sound, and then with two, in a block
+LAPSES = 0.1  # share of the trials in which the animal makes a wrong choice
 _HOLD_MS = 250, 350
 _RESPONSE_MS = 200, 600
 

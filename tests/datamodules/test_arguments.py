@@ -44,14 +44,14 @@ CASES: dict[type[SequenceDataModule], list[tuple[dict[str, Any], str]]] = {
         ),
         ({"variant": "mante", "dt": 0}, "dt must be at least 1, got 0"),
         ({"variant": "mante", "durations": [100, 800, 20]}, r"durations must be five numbers, .* got \[100, 800, 20\]"),
-        ({"variant": "mante", "durations": [-1, 0, 800, 0, 20]}, "durations: fixation must be not negative, got -1 ms"),
+        ({"variant": "mante", "durations": [-1, 0, 800, 0, 20]}, "durations: fixation must be at least 0, got -1"),
         (
             {"variant": "mante", "durations": [0, 0, 10, 0, 20]},
-            "durations: stimulus must be at least dt, 20 ms, got 10",
+            "durations: stimulus must be at least 20, got 10",
         ),
         (
             {"variant": "mante", "durations": [0, 0, 20, 0, 0]},
-            "durations: decision must be at least dt, 20 ms, got 0",
+            "durations: decision must be at least 20, got 0",
         ),
         ({"variant": "mante", "coherences": []}, r"coherences must be one or more positive numbers, got \[\]"),
         (
@@ -78,8 +78,8 @@ CASES: dict[type[SequenceDataModule], list[tuple[dict[str, Any], str]]] = {
         ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
         ({"test_fraction": 1.5}, "test_fraction must lie between 0 and 1, got 1.5"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "must be less than 1"),
-        ({"val_fraction": 0.001}, "val_fraction must be at least 0.01, for each split to hold all ten digits"),
-        ({"val_fraction": 0.5, "test_fraction": 0.495}, "1 - val_fraction - test_fraction must be at least 0.01"),
+        ({"val_fraction": 0.001}, "each split must have at least 0.01 of the images, got 0.001"),
+        ({"val_fraction": 0.5, "test_fraction": 0.495}, "each split must have at least 0.01 of the images, got 0.005"),
     ],
     IMDb: [
         ({"sequence_length": 0}, "sequence_length must be at least 1, got 0"),

@@ -464,7 +464,7 @@ class TestErrors:
         ("targets", "arguments", "message"),
         [
             (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
-            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: set target_step"),
+            (np.zeros((N, T)), {}, "1 output at every step or 5 at the last step: set target_step"),
             (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
             (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
             (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),

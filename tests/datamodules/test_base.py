@@ -17,13 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
-from lightning_alrnn.datamodules.base import (
-    SPLITS,
-    EpochDataset,
-    EpochSampler,
-    draw_trials,
-    full_lengths,
-)
+from lightning_alrnn.datamodules.base import SPLITS, EpochDataset, EpochSampler, draw_trials, full_lengths
 
 
 class Numbered(SequenceDataModule):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from official_files import write_tar
+from official_files import write_files, write_tar
 
 import lightning_alrnn.datamodules.imdb as module
 from lightning_alrnn.datamodules import IMDb, files
@@ -58,10 +58,7 @@ def write_archive(reviews: Reviews, folder: Path = Path("data")) -> Path:
 
 
 def write_folder(reviews: Reviews, folder: Path = Path("data")) -> Path:
-    for name, content in members(reviews).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    write_files(folder, members(reviews))
     return folder / FOLDER
 
 

@@ -12,13 +12,7 @@ import pytest
 import torch
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules import (
-    Addition,
-    MultiTask,
-    PopulationDataModule,
-    SequenceDataModule,
-    SequentialDigits,
-)
+from lightning_alrnn.datamodules import Addition, MultiTask, PopulationDataModule, SequenceDataModule, SequentialDigits
 from lightning_alrnn.datamodules.base import EpochDataset, SequenceDataset
 from lightning_alrnn.datamodules.population import data_bytes
 from lightning_alrnn.datamodules.speech_commands import ClipDataset

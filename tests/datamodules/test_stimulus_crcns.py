@@ -302,7 +302,7 @@ FORMS: list[tuple[dict[str, str | None], str]] = [
     ({"trial_timings": ""}, r"missing columns cpoke_start, .* got the header of an empty file"),
     (
         {"trial_timings": ",cpoke_start,stim_onset,choice_made\n1,1,2,3\n"},
-        "missing columns is_munged; expected a",
+        "missing columns is_munged; got",
     ),
     ({"trial_timings": TABLE + "1,1,2,3,False"}, r"line 3: trial 1 occurs twice"),
     ({"trial_timings": TABLE + "x,1,2,3,False"}, r"line 3: the first column must be a whole number, got 'x'"),

@@ -299,5 +299,5 @@ class TestSplit:
 @pytest.mark.parametrize("source", ["nowhere", "trials.npz", "trials.txt"])
 def test_sources_that_do_not_exist(source: str) -> None:
     Path("trials.txt").write_text("no archive")
-    with pytest.raises(FileNotFoundError, match=rf"a \.npz archive; there is no such source at {source} \(looked in"):
+    with pytest.raises(FileNotFoundError, match=rf"a \.npz archive; there is no {source} \(looked in"):
         StimulusSelection(source)
