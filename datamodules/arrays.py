@@ -166,14 +166,12 @@ class Arrays(SequenceDataModule):
         inputs, list_lengths = _stack("inputs", sources.pop("inputs"))
         if inputs.dtype.kind == "f" and inputs.ndim == 2 and list_lengths is None and "targets" not in sources:
             if sources:
-                raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which has no "
-                    f"{', '.join(sources)}: for N sequences, pass inputs (N, T, K) and targets"
-                )
+                names = ", ".join(sources)
+                raise ValueError(f"inputs {inputs.shape} without targets are one recording, which has no {names}")
             if self._asked.objective == "classification" or self._asked.target_step == "last":
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N). Its next step is "
-                    "predicted by regression at every step: leave objective and target_step out, or pass targets"
+                    f"inputs {inputs.shape} without targets are one recording (T, N), which is predicted by regression "
+                    "at every step: leave objective and target_step out, or pass targets"
                 )
             if self._asked.num_classes is not None:
                 raise ValueError("num_classes is for classification, but a recording is for regression: leave it out")
@@ -421,8 +419,7 @@ def _check_inputs(inputs: Array) -> None:
     if not tokens and inputs.ndim != 3:
         advice = {
             1: "; a list of arrays needs one array (T_i, K) for each sequence",
-            2: "; add the axis of channels with inputs[..., None], or cut a recording into sequences. Floats without "
-            "targets are one recording (T, N)",
+            2: "; add the axis of channels with inputs[..., None], or leave out the targets of a recording",
         }
         got = f"{_describe(inputs)}{advice.get(inputs.ndim, '')}"
         raise ValueError(f"inputs must be (N, T, K) numbers or (N, T) integer tokens, got {got}")

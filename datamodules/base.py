@@ -190,8 +190,6 @@ class SequenceDataModule(SplitDataModule):
     A subclass implements :meth:`build`, which returns one split, and sets the attributes below in its constructor (or
     in :meth:`setup`, if they depend on the data). To train on new data in each epoch, override :meth:`build_epoch`.
 
-    The order of the training data depends only on ``seed`` and the epoch.
-
     Args:
         batch_size: Number of sequences in a step of one process.
         num_workers: Number of worker processes of each DataLoader; data in memory are fastest with 0.
@@ -202,8 +200,7 @@ class SequenceDataModule(SplitDataModule):
         output_size: Number of outputs or classes.
         objective: Kind of task, "classification" or "regression".
         target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
-        criterion: Name of the rule by which the last step of a regression is correct, one of
-            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``.
+        criterion: Rule by which a trial of a regression is correct, in :data:`lightning_alrnn.metrics.CRITERIA`.
         class_names: Names of the classes, or ``None``.
         group_names: Names of the groups in the ``group`` of a batch, or ``None``.
         phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.

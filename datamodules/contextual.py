@@ -60,8 +60,7 @@ class ContextualIntegration(SequenceDataModule):
 
     Shapes:
         inputs ``(batch, T, 4)``, group ``(batch,)``, phase ``(batch, T)``. "reference": targets ``(batch,)``,
-        classification at the last step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every
-        step.
+        classification at the last step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression.
 
     Example:
         >>> batch = ContextualIntegration(sequence_length=20, train_size=6).build("train")

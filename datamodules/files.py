@@ -34,6 +34,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True}
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _CACHE_FORMAT = 1  # with another number, all earlier caches are built again
@@ -72,7 +73,8 @@ def fetch(url: str, path: Path, *, md5: str, decompressed: bool = False) -> None
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the wanted files of a ``.tar`` or ``.tar.gz``, without unpacking it."""
     # The archive is read to its end: if it is damaged after the last file, this fails after all files were yielded.
-    with archive.open("rb") as raw, _progress_of_bytes(f"reading {archive.name}", archive.stat().st_size) as bar:
+    size = archive.stat().st_size
+    with archive.open("rb") as raw, progress(None, f"reading {archive.name}", total=size, **_BYTES) as bar:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = gzip.GzipFile(fileobj=raw) if zipped else raw
@@ -192,7 +194,7 @@ def _download(url: str, part: Path, path: Path) -> None:
         stream, start, total = _request(url, part.stat().st_size if part.is_file() else 0)
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(f"{path.name} cannot be fetched from {url} ({error}). {advice}") from error
-    with stream, part.open("ab") as file, _progress_of_bytes(f"fetching {path.name}", total) as bar:
+    with stream, part.open("ab") as file, progress(None, f"fetching {path.name}", total=total, **_BYTES) as bar:
         rank_zero_info(f"fetching {url} to {path}")
         file.truncate(start)
         bar.update(start)
@@ -268,10 +270,6 @@ def progress(items: Iterable[Any] | None, text: str, **options: Any) -> tqdm[Any
     """A progress bar on the first process, in a terminal."""
     disable = True if getattr(rank_zero_only, "rank", 0) else None
     return tqdm(items, desc=text, leave=False, disable=disable, **options)
-
-
-def _progress_of_bytes(text: str, total: int | None) -> tqdm[Any]:
-    return progress(None, text, total=total, unit="B", unit_scale=True)
 
 
 def warn_if_fewer(source: Path, count: int, official: int, noun: str) -> None:

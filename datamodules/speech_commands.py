@@ -33,8 +33,7 @@ from lightning_alrnn.datamodules.wav import read_wav
 
 Features = Literal["mfcc", "raw"]
 
-TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-"""The ten commands that are the classes by default."""
+TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")  # the default
 
 OFFICIAL_CLIPS = {
     "backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787,
@@ -207,12 +206,7 @@ class ClipDataset(SequenceDataset):
     """Some rows of float16 features ``(clips, T, K)`` that are mapped from a file; batches are standardised."""
 
     def __init__(
-        self,
-        features: NDArray[np.float16],
-        rows: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
+        self, features: NDArray[Any], rows: NDArray[Any], targets: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]
     ) -> None:
         self._features = features
         self._rows = rows

@@ -46,12 +46,8 @@ def save_trials(
         ValueError: If the spikes and the inputs of a trial differ in length.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> steps = rng.integers(5, 9, 12)
-        >>> save_trials(
-        ...     "trials.npz", [rng.poisson(0.3, (t, 4)) for t in steps], [rng.random((t, 2)) for t in steps],
-        ...     labels=["left", "right", "no-go"] * 4, block=np.arange(12) // 2,
-        ... )  # doctest: +SKIP
+        >>> spikes, inputs = [np.ones((5, 4)), np.ones((8, 4))], [np.ones((5, 2)), np.ones((8, 2))]
+        >>> save_trials("trials.npz", spikes, inputs, labels=["left", "right"])  # doctest: +SKIP
     """
     lengths, input_lengths = ([len(np.asarray(trial)) for trial in trials] for trials in (spikes, inputs))
     if lengths != input_lengths:

@@ -52,12 +52,8 @@ def find_session(folder: Path) -> Path:
             "as CRCNS distributes pfc-1 (http://crcns.org/data-sets/pfc/pfc-1, after registration)"
         )
     if len(sessions) > 1:
-        listed = ", ".join(str(path.relative_to(folder)) for path in sessions[:20])
-        more = "" if len(sessions) <= 20 else f" and {len(sessions) - 20} more"
-        raise ValueError(
-            f"{folder} has {len(sessions)} sessions with different units: set source to the folder of one session, "
-            f"such as {sessions[0]}; there are {listed}{more}"
-        )
+        listed = ", ".join(str(path.relative_to(folder)) for path in sessions)
+        raise ValueError(f"{folder} has {len(sessions)} sessions with different units: set source to one of {listed}")
     return sessions[0]
 
 

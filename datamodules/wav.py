@@ -23,39 +23,33 @@ def read_wav(content: bytes, name: str) -> Recording:
     expected = f"{name} must be a WAV file of 8, 16, 24 or 32-bit PCM"
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise ValueError(f"{expected}, but has another beginning: get the original")
-    header = _find_chunk(content, b"fmt ")
-    data = _find_chunk(content, b"data")
-    if header is None or len(header.content) < 16 or data is None:
-        raise ValueError(f"{expected}, but has no {'samples' if data is None else 'header'}: get the original")
-    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header.content)
-    if kind == _EXTENSIBLE and len(header.content) >= 26:
-        (kind,) = struct.unpack_from("<H", header.content, 24)
+    header, _ = _find_chunk(content, b"fmt ")
+    data, size = _find_chunk(content, b"data")
+    if len(header) < 16 or size < 0:
+        raise ValueError(f"{expected}, but has no {'samples' if size < 0 else 'header'}: get the original")
+    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header)
+    if kind == _EXTENSIBLE and len(header) >= 26:
+        (kind,) = struct.unpack_from("<H", header, 24)
     width = (bits + 7) // 8
     if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1 or rate < 1:
         header_text = f"format {kind}, {bits} bits, {channels} channels, {rate} Hz"
         raise ValueError(f"{expected}, got {header_text}: convert it to 16-bit PCM")
-    frames = data.size // (channels * width)
-    if frames == 0 or len(data.content) < data.size:
-        raise ValueError(f"{expected}, but only has {len(data.content)} of {data.size} bytes: get the original")
-    samples = _decode(data.content[: frames * channels * width], width).reshape(frames, channels)
+    frames = size // (channels * width)
+    if frames == 0 or len(data) < size:
+        raise ValueError(f"{expected}, but only has {len(data)} of {size} bytes: get the original")
+    samples = _decode(data[: frames * channels * width], width).reshape(frames, channels)
     return Recording(samples.mean(axis=1).astype(np.float32), rate)
 
 
-class _Chunk(NamedTuple):
-    """The content of a part of a file, and the size in its header."""
-
-    content: bytes
-    size: int
-
-
-def _find_chunk(content: bytes, name: bytes) -> _Chunk | None:
+def _find_chunk(content: bytes, name: bytes) -> tuple[bytes, int]:
+    """The content of a part of a file, and the size in its header; empty and −1 if there is none."""
     at = 12
     while at + 8 <= len(content):
         chunk_name, size = struct.unpack_from("<4sI", content, at)
         if chunk_name == name:
-            return _Chunk(content[at + 8 : at + 8 + size], size)
+            return content[at + 8 : at + 8 + size], size
         at += 8 + size + size % 2  # chunks begin at even places
-    return None
+    return b"", -1
 
 
 def _decode(data: bytes, width: int) -> NDArray[np.float64]:

@@ -16,8 +16,7 @@ from official_files import write_files, write_tar
 
 import lightning_alrnn.datamodules.imdb as module
 from lightning_alrnn.datamodules import IMDb, files
-from lightning_alrnn.datamodules.glove import read_vectors
-from lightning_alrnn.datamodules.imdb import FOLDER, encode_reviews, split_words
+from lightning_alrnn.datamodules.imdb import FOLDER, encode_reviews, read_vectors, split_words
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official 50,000 reviews:UserWarning")
 
