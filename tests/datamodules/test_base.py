@@ -12,8 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.demos.boring_classes import BoringModel
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
@@ -59,7 +60,7 @@ class Recorded(Numbered):
         return NeuralBatch(batch.inputs, spikes, batch.group, batch.lengths, batch.group)
 
 
-class Seen(LightningModule):
+class Seen(BoringModel):
     """Notes the training sequences of each epoch."""
 
     def __init__(self) -> None:
@@ -74,9 +75,6 @@ class Seen(LightningModule):
 
     def validation_step(self, batch: SequenceBatch) -> None:
         self.layer(batch.inputs)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def train(data: SequenceDataModule, epochs: int = 4, resume: Path | None = None, **options) -> dict[int, list[int]]:

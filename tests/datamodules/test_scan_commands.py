@@ -249,16 +249,12 @@ def test_files_without_enough() -> None:
         SCAN(split="mine", data_dir=".").build("train")
     for lines, once in ((LINES[:1], 1), (LINES[:1] * 2, 0)):
         write(Path("tasks_train_mine.txt"), lines)
-        with pytest.raises(
-            ValueError, match=rf"must have commands that occur once.*{once} of its {len(lines)} commands occur once"
-        ):
+        with pytest.raises(ValueError, match=rf"must have .*; {once} of its {len(lines)} commands occur once"):
             SCAN(split="mine", data_dir=".").build("train")
 
 
 def test_unknown_splits_list_the_choices() -> None:
-    with pytest.raises(
-        ValueError, match=r"one of 'simple', 'length', 'addprim_jump', 'addprim_turn_left'.*got 'mcd1': set data_dir"
-    ):
+    with pytest.raises(ValueError, match=r"one of 'simple', .* 'addprim_turn_left'.*got 'mcd1': set data_dir"):
         SCAN(split="mcd1")
     with pytest.raises(ValueError, match=r"those in data_dir, which has none, got 'length'"):
         SCAN(split="length", data_dir=".")

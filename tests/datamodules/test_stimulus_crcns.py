@@ -38,22 +38,12 @@ class Session:
         pitch = "pc" in name
         cue = name.endswith(("go", "no"))
         start = 10.0 * trial
-        self.info[trial] = {
-            "correct_side": "right" if pitch else "left",
-            "stim_number": STIMULI.index(name) + 1,
-            "nonrandom": 0,
-            "outcome": outcome,
-            "go_or_nogo": "go" if name in GO else "nogo",
-            "block": block or 2 * pitch + (1 if cue else 2),
-            "stim_name": name,
-        }
-        self.timings[trial] = {
-            "cpoke_start": start,
-            "stim_onset": start + 0.3,
-            "cpoke_stop": start + 0.52,
-            "choice_made": start + 1.0,
-            "is_munged": False,
-        }
+        block = block or 2 * pitch + (1 if cue else 2)
+        self.info[trial] = {"correct_side": "right" if pitch else "left", "stim_number": STIMULI.index(name) + 1}
+        self.info[trial] |= {"nonrandom": 0, "outcome": outcome, "go_or_nogo": "go" if name in GO else "nogo"}
+        self.info[trial] |= {"block": block, "stim_name": name}
+        self.timings[trial] = {"cpoke_start": start, "stim_onset": start + 0.3, "cpoke_stop": start + 0.52}
+        self.timings[trial] |= {"choice_made": start + 1.0, "is_munged": False}
         for table in (self.info, self.timings):
             table[trial].update({name: value for name, value in changes.items() if name in table[trial]})
 
@@ -300,10 +290,7 @@ RES, CLU = "klusters/session.res.1", "klusters/session.clu.1"
 FORMS: list[tuple[dict[str, str | None], str]] = [
     ({"trial_timings": None}, "there is no trial_timings"),
     ({"trial_timings": ""}, r"missing columns cpoke_start, .* got the header of an empty file"),
-    (
-        {"trial_timings": ",cpoke_start,stim_onset,choice_made\n1,1,2,3\n"},
-        "missing columns is_munged; got",
-    ),
+    ({"trial_timings": ",cpoke_start,stim_onset,choice_made\n1,1,2,3\n"}, "missing columns is_munged; got"),
     ({"trial_timings": TABLE + "1,1,2,3,False"}, r"line 3: trial 1 occurs twice"),
     ({"trial_timings": TABLE + "x,1,2,3,False"}, r"line 3: the first column must be a whole number, got 'x'"),
     ({"trial_timings": TABLE + "2,1,2,3,False,9"}, r"line 3: more fields than the 5 of the header"),
