@@ -121,10 +121,7 @@ class TestMante:
         assert data.steps == 68
         assert data.group_names == ["first stream", "second stream"]
         assert data.phase_names == ["fixation", "context", "stimulus", "delay", "decision"]
-        assert data.class_names is None
         batch = data.build("train")
-        assert batch.inputs.shape == (1000, 68, 4)
-        assert batch.targets.shape == (1000, 68, 1)
         assert batch.inputs.dtype == batch.targets.dtype == torch.float32
         assert (batch.lengths == 68).all()
 

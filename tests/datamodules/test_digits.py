@@ -40,12 +40,12 @@ def test_splits_are_disjoint_exhaustive_and_stratified(seed: int, fractions: tup
     data = SequentialDigits(val_fraction=val, test_fraction=test, seed=seed)
     batches = {split: data.build(split) for split in SPLITS}
     digits = load_digits()
-    whole = [
+    images = [
         ((image / 16).astype(np.float32).tobytes(), int(label))
         for image, label in zip(digits.images, digits.target, strict=True)
     ]
     # as multisets: each image with its own class, in exactly one split
-    assert sum((Counter(labelled(batch)) for batch in batches.values()), Counter()) == Counter(whole)
+    assert sum((Counter(labelled(batch)) for batch in batches.values()), Counter()) == Counter(images)
     for split, share in (("train", 1 - val - test), ("val", val), ("test", test)):
         assert len(batches[split].targets) == pytest.approx(1797 * share, abs=2)
         counts = np.bincount(batches[split].targets, minlength=10)

@@ -43,13 +43,13 @@ def draw_reviews(size: int = 10, seed: int = 0) -> Reviews:
 
 def members(reviews: Reviews) -> dict[str, bytes]:
     """All that an archive holds, by name; in an order that is none."""
-    found = {
+    files = {
         f"{FOLDER}/{part}/{name}/{index}_{9 if name == 'pos' else 2}.txt": content
         for (part, name), texts in reviews.items()
         for index, content in reversed(list(enumerate(texts)))
     }
     extra = {"README": b"about", "train/unsup/0_0.txt": b"nobody knows", "train/pos/._0_9.txt": b"\xff\x00 a Mac's"}
-    return found | {f"{FOLDER}/{name}": content for name, content in extra.items()}
+    return files | {f"{FOLDER}/{name}": content for name, content in extra.items()}
 
 
 def write_archive(reviews: Reviews, folder: Path = Path("data")) -> Path:
@@ -66,8 +66,8 @@ def imdb(**options: Any) -> IMDb:
 
 
 def naive_words(text: str) -> list[str]:
-    kept = "".join(c if c in "abcdefghijklmnopqrstuvwxyz0123456789" or c.isspace() else "" for c in text.lower())
-    return kept.split()
+    cleaned = "".join(c if c in "abcdefghijklmnopqrstuvwxyz0123456789" or c.isspace() else "" for c in text.lower())
+    return cleaned.split()
 
 
 def naive_tokens(reviews: Reviews, length: int, size: int) -> tuple[list[str], dict[str, list[list[int]]]]:
@@ -108,6 +108,12 @@ def test_archive_and_folder_give_the_same() -> None:
     with pytest.warns(UserWarning, match=r"aclImdb has 48 of the official 50,000 reviews"):
         data.prepare_data()
     assert data.vocabulary == ["<pad>", "<unknown>", *vocabulary]
+
+
+def test_words_of_equal_frequency_are_in_alphabetical_order() -> None:
+    arrays = encode_reviews(write_archive({place: [b"b a d c"] for place in PLACES}), 3, 5)
+    assert arrays["words"].astype(str).tolist() == ["a", "b", "c"]
+    assert arrays["train_tokens"].tolist() == [[3, 2, 1]] * 2
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(100, np.int8), (20_000, np.int16), (40_000, np.int32)])
@@ -189,8 +195,8 @@ def test_a_second_start_reads_the_cache(monkeypatch: pytest.MonkeyPatch) -> None
 
 def nothing_left() -> bool:
     """No cache, and in the data's folder nothing but the data."""
-    left = {path.name for path in Path("data").iterdir()} if Path("data").exists() else set()
-    return not list(Path("cache").glob("*")) and left <= {ARCHIVE, FOLDER}
+    files_in_data = {path.name for path in Path("data").iterdir()} if Path("data").exists() else set()
+    return not list(Path("cache").glob("*")) and files_in_data <= {ARCHIVE, FOLDER}
 
 
 def test_where_files_are_expected() -> None:
@@ -283,8 +289,8 @@ def test_a_file_that_holds_something_else(text: str, message: str) -> None:
 
 def test_vectors_of_a_batch() -> None:
     write_archive(draw_reviews())
-    known = {"good": [1.0, 0.0, 0.0], "aa": [0.0, 2.0, 0.0], "zz": [9.0, 9.0, 9.0]}
-    options = {"glove_path": write_vectors(known), "vocab_size": 200}
+    word_vectors = {"good": [1.0, 0.0, 0.0], "aa": [0.0, 2.0, 0.0], "zz": [9.0, 9.0, 9.0]}
+    options = {"glove_path": write_vectors(word_vectors), "vocab_size": 200}
     data, tokens = imdb(**options), imdb(vocab_size=200)
     assert (data.input_size, data.vocab_size) == (3, None)
     batch, plain = data.build("test"), tokens.build("test")
@@ -294,8 +300,8 @@ def test_vectors_of_a_batch() -> None:
     drawn: dict[str, Any] = {}
     for vector, token in zip(batch.inputs.flatten(0, 1).tolist(), plain.inputs.flatten().tolist(), strict=True):
         word = tokens.vocabulary[token]
-        if word in known:
-            assert vector == known[word]
+        if word in word_vectors:
+            assert vector == word_vectors[word]
         elif word == "<pad>":
             assert vector == [0.0] * 3
         else:

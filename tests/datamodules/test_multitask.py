@@ -78,16 +78,12 @@ def check_order(batch: SequenceBatch) -> None:
     assert batch.phase.dtype == torch.int64
 
 
-def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Inputs, targets and mask of each trial of a task up to its own end; what comes after is zero."""
-    found = []
-    for index in (batch.group == task).nonzero()[:, 0].tolist():
-        length = int(batch.lengths[index])
-        fields = [field[index].numpy() for field in (batch.inputs, batch.targets, batch.mask)]
-        assert not any(field[length:].any() for field in fields)
-        found.append(tuple(field[:length] for field in fields))
-    assert len(found) > 20
-    return found
+def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Inputs and targets of each trial of a task, up to its end."""
+    rows = rows_of(batch, task)
+    assert len(rows.inputs) > 20
+    fields = zip(rows.inputs.numpy(), rows.targets.numpy(), rows.lengths.tolist(), strict=True)
+    return [(inputs[:length], targets[:length]) for inputs, targets, length in fields]
 
 
 @pytest.mark.parametrize("durations", ["simple", "hard"])
@@ -258,15 +254,15 @@ class Bump(NamedTuple):
 
 def bumps(ring: np.ndarray) -> list[Bump]:
     """The bumps on a ring, from the three units around each peak: the logarithm of a Gaussian is a parabola."""
-    found = []
+    peaks = []
     for unit in range(32):
         left, here, right = (math.log(max(float(ring[(unit + step) % 32]), 1e-30)) for step in (-1, 0, 1))
         if ring[unit] > 0.1 and left < here >= right:
             curvature, slope = left - 2 * here + right, (right - left) / 2
             shift = -slope / curvature
             height = here - slope**2 / (2 * curvature)
-            found.append(Bump((unit + shift) * 2 * math.pi / 32 % (2 * math.pi), math.exp(height) / 0.8))
-    return found
+            peaks.append(Bump((unit + shift) * 2 * math.pi / 32 % (2 * math.pi), math.exp(height) / 0.8))
+    return peaks
 
 
 def nearest(choices: list[Bump], angle: float) -> Bump:
@@ -312,6 +308,7 @@ class TestYang19:
         weight = torch.where(step < start, 1.0 * (step >= 5), 5.0 * (step >= start + 5)) * valid
         assert torch.equal(batch.mask, weight[..., None] * torch.tensor([2.0] + [1.0] * 32))
         assert (batch.targets[valid & ~go] == torch.tensor([0.8] + [0.05] * 32)).all()
+        assert not batch.targets[~valid].any()
         last = batch.targets[torch.arange(len(start)), batch.lengths - 1]
         assert (batch.targets == last[:, None])[go].all()
 
@@ -320,7 +317,7 @@ class TestYang19:
         outcomes: Counter[Any] = Counter()
         coherences = {0.08, 0.16, 0.32} if "Dly" in name else {0.01, 0.02, 0.04, 0.08}
         used = set()
-        for inputs, targets, _ in trials_of(yang, YANG19.index(name)):
+        for inputs, targets in trials_of(yang, YANG19.index(name)):
             shown = [(bumps(values[:32]), bumps(values[32:])) for values in runs(inputs[:, 1:65])]
             respond: float | None
             if name.endswith(("Go", "Anti")):

@@ -28,9 +28,9 @@ def assert_batches_are_the_members_own(members: Sequence[SequenceDataModule], ep
         for epoch in range(epochs if split == "train" else 1):
             for loader in loaders if split == "train" else []:
                 loader.sampler.set_epoch(epoch)
-            for batch, *own in zip(*loaders, strict=True):
+            for batch, *batches in zip(*loaders, strict=True):
                 assert isinstance(batch, SequenceBatch)
-                for field, *expected in zip(batch, *own, strict=True):
+                for field, *expected in zip(batch, *batches, strict=True):
                     if field is None:
                         assert expected == [None] * len(members)
                     else:

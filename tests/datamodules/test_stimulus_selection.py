@@ -262,10 +262,10 @@ class TestSplit:
         )
         for which, each in enumerate(sizes):
             for split, fraction in zip(("val", "test"), fractions, strict=True):
-                own = rows[split][kind[rows[split]] == which]
-                assert len(own) >= fraction * sum(each) - 1e-6
+                selected = rows[split][kind[rows[split]] == which]
+                assert len(selected) >= fraction * sum(each) - 1e-6
                 # the last block was needed
-                assert len(own) - max(np.bincount(block[own])) < fraction * sum(each)
+                assert len(selected) - max(np.bincount(block[selected])) < fraction * sum(each)
             assert (kind[rows["train"]] == which).any()
 
     @pytest.mark.parametrize("sizes", [[5], [5, 5]])
