@@ -88,7 +88,6 @@ CASES: dict[type[SequenceDataModule], list[tuple[dict[str, Any], str]]] = {
     ],
     SequentialMNIST: [
         ({"order": "column"}, "order must be one of 'row', 'pixel', 'permuted', got 'column'"),
-        ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
         ({"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
         ({"permutation_seed": -1}, "permutation_seed must be at least 0, got -1"),
     ],

@@ -21,8 +21,6 @@ from lightning_alrnn.datamodules.base import SPLITS
 
 N, T, K = 6, 5, 3
 INDEX = {"train_index": [0, 1, 2, 3], "val_index": [4], "test_index": [5]}
-
-
 EVERY = (("regression", "every", 1), (N, T, 1))
 
 

@@ -255,11 +255,6 @@ class TestEpochDataset:
         assert dataset[7 * 3 + 1].targets.tolist() == [[301]]
         assert data.trainer is not None
 
-    def test_other_splits_and_datamodules_stay(self) -> None:
-        assert isinstance(Renewed().dataset("val"), SequenceDataset)
-        assert isinstance(Numbered().dataset("train"), SequenceDataset)
-        assert Numbered().build_epoch(5).targets.tolist() == Numbered().build("train").targets.tolist()
-
 
 class TestTraining:
     @pytest.mark.parametrize("workers", [0, 2])

@@ -21,8 +21,8 @@ def labelled(batch: SequenceBatch) -> list[tuple[bytes, int]]:
 @pytest.mark.parametrize(("order", "shape"), [("row", (8, 8)), ("pixel", (64, 1)), ("permuted", (64, 1))])
 def test_shapes(order, shape: tuple[int, int]) -> None:
     data = SequentialDigits(order=order)
-    assert data.input_size == shape[1]
-    assert (data.output_size, data.objective, data.target_step) == (10, "classification", "last")
+    assert (data.input_size, data.output_size) == (shape[1], 10)
+    assert (data.objective, data.target_step) == ("classification", "last")
     assert data.class_names == list("0123456789")
     batch = data.build("val")
     assert batch.inputs.shape[1:] == shape

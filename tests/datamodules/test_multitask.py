@@ -216,9 +216,6 @@ class TestLoss:
         assert 0.9 * longest <= int(batch.lengths.max()) <= longest
 
 
-# yang19, 20 ms a step
-
-
 def steps_between(low: int, high: int) -> set[int]:
     return {int(ms / 20) for ms in np.arange(low, high, 0.5)}
 
@@ -401,9 +398,6 @@ def test_noise_is_on_all_inputs_of_valid_steps(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(noise.std(0), torch.full((85,), deviation), rtol=0.03, atol=0)
     correlation = torch.corrcoef(torch.cat([noise[:-1, :5], noise[1:, :5]], dim=1).T) - torch.eye(10)
     assert float(correlation.abs().max()) < 0.03
-
-
-# both suites
 
 
 @pytest.mark.parametrize(

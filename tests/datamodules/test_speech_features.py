@@ -22,11 +22,8 @@ def filters_by_hand(n_mels: int, n_fft: int, rate: int) -> NDArray[np.float64]:
         return 700 * (10 ** (mels / 2595) - 1)
 
     points = [frequency(mel(rate / 2) * number / (n_mels + 1)) for number in range(n_mels + 2)]
-    filters = np.zeros((n_fft // 2 + 1, n_mels))
-    for row in range(n_fft // 2 + 1):
-        for column in range(n_mels):
-            filters[row, column] = np.interp(row * rate / n_fft, points[column : column + 3], [0, 1, 0])
-    return filters
+    frequencies = np.arange(n_fft // 2 + 1) * rate / n_fft
+    return np.stack([np.interp(frequencies, points[i : i + 3], [0, 1, 0]) for i in range(n_mels)], axis=1)
 
 
 def mfcc_by_hand(waveform: NDArray[np.float64], rate: int, n_mfcc: int, n_mels: int, n_fft: int, hop: int) -> object:

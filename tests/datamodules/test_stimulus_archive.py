@@ -68,10 +68,9 @@ def test_what_is_saved_is_what_is_read(
             trial = int(data._rows[split][row])
             length = int(batch.lengths[row])
             assert length == lengths[trial]
-            assert np.array_equal(batch.spikes[row, :length], spikes[trial])
-            assert np.array_equal(batch.inputs[row, :length], inputs[trial])
-            assert not batch.spikes[row, length:].any()
-            assert not batch.inputs[row, length:].any()
+            for field, expected in ((batch.spikes, spikes), (batch.inputs, inputs)):
+                assert np.array_equal(field[row, :length], expected[trial])
+                assert not field[row, length:].any()
             assert batch.targets[row] == labels[trial]
             assert batch.group[row] == labels[trial] + 1
             seen.append(trial)

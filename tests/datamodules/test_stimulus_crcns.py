@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
 from lightning_alrnn.datamodules import StimulusSelection
@@ -327,13 +325,6 @@ class TestFiles:
             (folder / "klusters" / name).write_text("junk")
         assert read_session(folder, 50).units == [102, 103, 1405]
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(
-        numbers=st.lists(st.integers(0, 10**18 - 1), max_size=30),
-        end=st.sampled_from(["\n", "\r\n", " \n\n"]),
-        last=st.booleans(),
-    )
-    def test_numbers_come_back(self, tmp_path: Path, numbers: list[int], end: str, last: bool) -> None:
-        path = tmp_path / "s.clu.1"
-        path.write_bytes((end.join(map(str, numbers)) + end * last).encode())
-        assert read_numbers(path).tolist() == numbers
+    def test_numbers_come_back(self, tmp_path: Path) -> None:
+        (tmp_path / "s.clu.1").write_bytes(b"12\r\n\n999999999999999999 \n0")
+        assert read_numbers(tmp_path / "s.clu.1").tolist() == [12, 10**18 - 1, 0]

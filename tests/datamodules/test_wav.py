@@ -63,6 +63,8 @@ GOOD = wav_bytes(bytes(200))
         (b"<html>not found</html>", "has another beginning"),
         (GOOD[:30], "has no samples: get the original"),
         (GOOD.replace(b"fmt ", b"fact"), "has no header: get the original"),
+        (GOOD[:16] + struct.pack("<I", 10) + GOOD[20:30] + GOOD[36:], "has no header"),
+        (GOOD[:22] + bytes(2) + GOOD[24:], ", 0 channels"),
         (GOOD[:-50], "only has 150 of 200 bytes: get the original"),
         (wav_bytes(b""), "only has 0 of 0 bytes"),
         (FLOATS.getvalue(), "got format 3, 32 bits, 1 channels, 16000 Hz: convert it to 16-bit PCM"),
@@ -73,17 +75,3 @@ GOOD = wav_bytes(bytes(200))
 def test_what_cannot_be_read_is_named(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=f"^go/one.wav must be a WAV file of 8, 16, 24 or 32-bit PCM.*{message}"):
         read_wav(content, "go/one.wav")
-
-
-@given(st.integers(0, len(GOOD)), st.binary(max_size=20), st.integers(0, 60))
-def test_damage_is_either_harmless_or_named(cut: int, other: bytes, at: int) -> None:
-    content = (GOOD[:at] + other + GOOD[at + len(other) :])[:cut]
-    try:
-        recording = read_wav(content, "go/one.wav")
-    except ValueError as error:
-        message = str(error)
-    else:
-        message = "go/one.wav must be a WAV file"
-        assert np.isfinite(recording.samples).all()
-        assert recording.rate > 0
-    assert message.startswith("go/one.wav must be a WAV file")
