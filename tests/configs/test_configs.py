@@ -77,11 +77,14 @@ def test_config_opens_with_its_description(name: str) -> None:
     assert len(first) > 20
 
 
+ENCODER = "{class_path: TextEncoder, init_args: {vocab_size: null, embedding_size: 2}}"
+
+
 @pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 @pytest.mark.parametrize(
     "options",
     [
-        ["--data.glove_path=vectors.txt", "--model.encoder.vocab_size=null", "--model.encoder.embedding_size=2"],
+        ["--data.glove_path=vectors.txt", f"--model.encoder={ENCODER}"],
         ["--model.core=torch.nn.GRU", "--model.input_matrix=learned"],
     ],
 )
