@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,12 +16,13 @@ from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
     check_choice,
-    check_classes,
     check_finite,
     check_fractions,
     check_size,
+    check_values,
     full_lengths,
 )
+from lightning_alrnn.datamodules.files import read_npz
 from lightning_alrnn.metrics.criteria import find_criterion
 
 # arrays and tensors hide behind Any: spelled out, the command line would offer their classes for construction
@@ -31,6 +30,7 @@ Source: TypeAlias = str | list[Any] | Any
 Array: TypeAlias = NDArray[Any]
 
 _INDEX: dict[Split, str] = {"train": "train_index", "val": "val_index", "test": "test_index"}
+_SAVE = "save the arrays with np.savez(path, inputs=…, targets=…); a single array goes into a .npy file"
 
 
 class Arrays(SequenceDataModule):
@@ -46,14 +46,12 @@ class Arrays(SequenceDataModule):
             or one recording ``(T, N)`` of floats without targets.
         targets: Classes or values, ``(N,)``, ``(N, T)``, ``(N, O)`` or ``(N, T, O)``; for sequences of different
             lengths also a list of N arrays ``(T_i,)`` or ``(T_i, O)``. ``None`` for a recording.
-        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T. The default is T, or the T_i of
-            a list.
+        lengths: Number of valid steps of each sequence, ``(N,)`` integers from 1 to T (default T, or T_i of a list).
         mask: Weight of each step in the loss, ``(N, T)`` numbers or bool, for targets at every step.
         group: Condition or task of each sequence, ``(N,)`` integers from 0, bool or text.
         phase: Phase of the trial at each step, such as stimulus or delay, ``(N, T)`` integers from 0, bool or text, or
             a list of N arrays ``(T_i,)``. Steps with a negative number or an empty text belong to no phase.
-        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it (for
-            example for counts).
+        objective: Kind of task, "classification" or "regression", if the type of the targets does not decide it.
         target_step: Steps with targets, "last" or "every", if the shape does not decide it: floats ``(N, T)`` are
             either one output at every step or T outputs at the last step.
         num_classes: Number of classes. The default is the highest target + 1.
@@ -84,13 +82,8 @@ class Arrays(SequenceDataModule):
         >>> data = Arrays([rng.normal(size=(steps, 3)) for steps in (5, 9, 7, 4)], targets=["left", "right"] * 2)
         >>> data.input_size, data.objective, data.target_step, data.class_names
         (3, 'classification', 'last', ['left', 'right'])
-        >>> data.build("train").inputs.shape
-        torch.Size([2, 9, 3])
-
-        >>> recording = Arrays(rng.normal(size=(1000, 20)), window=50)
-        >>> batch = recording.build("train")
-        >>> batch.inputs.shape, bool((batch.targets[:, :-1] == batch.inputs[:, 1:])[:-1].all())
-        (torch.Size([14, 50, 20]), True)
+        >>> Arrays(rng.normal(size=(1000, 20)), window=50).build("train").inputs.shape  # one recording
+        torch.Size([14, 50, 20])
     """
 
     def __init__(
@@ -131,41 +124,22 @@ class Arrays(SequenceDataModule):
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self._asked = _Asked(objective, target_step, num_classes)
-        self._given: dict[str, Source] = {
-            "inputs": inputs,
-            "targets": targets,
-            "lengths": lengths,
-            "mask": mask,
-            "group": group,
-            "phase": phase,
-            "train_index": train_index,
-            "val_index": val_index,
-            "test_index": test_index,
-        }
-        # A checkpoint keeps the paths, never arrays. Loggers get none of it: `objective` and `target_step` as asked for
-        # (None, mostly) would clash with the model's.
-        self.save_hyperparameters(ignore=list(self._given), logger=False)
-        paths = {
-            name: os.fspath(source) for name, source in self._given.items() if isinstance(source, (str, os.PathLike))
-        }
-        self.hparams.update(paths)
+        self._sources: dict[str, Source] = {"inputs": inputs, "targets": targets, "lengths": lengths, "mask": mask}
+        self._sources |= {"group": group, "phase": phase}
+        self._sources |= {"train_index": train_index, "val_index": val_index, "test_index": test_index}
+        # A checkpoint keeps the paths, never arrays. Loggers get nothing: `objective` and `target_step` as passed here
+        # (None, mostly) would clash with those of the model.
+        self.save_hyperparameters(ignore=list(self._sources), logger=False)
+        paths = (str, os.PathLike)
+        self.hparams.update({name: os.fspath(s) for name, s in self._sources.items() if isinstance(s, paths)})
 
         self._loaded: _Sequences | _Recording | None = None
-        data = self._data
-        if criterion is not None and data.targets.objective == "classification":
-            raise ValueError(
-                f"criterion={criterion!r} is for regression, but targets are classes: leave it out, or set "
-                "objective='regression'"
-            )
-        self.input_size = data.input_size
-        self.output_size = data.targets.output_size
-        self.objective = data.targets.objective
-        self.target_step = data.targets.target_step
+        meaning = self._data.meaning
+        if criterion is not None and meaning.objective == "classification":
+            raise ValueError(f"criterion={criterion!r} is for regression, but targets are classes: leave it out")
         self.criterion = criterion
-        self.class_names = data.targets.class_names
-        self.group_names = data.group_names
-        self.phase_names = data.phase_names
-        self.vocab_size = data.vocab_size
+        for name, value in meaning._asdict().items():
+            setattr(self, name, value)
 
     def build(self, split: Split) -> SequenceBatch:
         return self._data.build(split)
@@ -181,10 +155,10 @@ class Arrays(SequenceDataModule):
         return {**self.__dict__, "_loaded": None}
 
     def _load(self) -> _Sequences | _Recording:
-        sources = {name: source for name, source in self._given.items() if source is not None}
+        sources: dict[str, Any] = {name: source for name, source in self._sources.items() if source is not None}
         if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
-            sources = {**_open_archive(Path(sources["inputs"]), names=tuple(self._given)), **sources}
-            sources["inputs"] = sources.pop("archive")
+            path = _existing("inputs", Path(sources.pop("inputs")))
+            sources = {**read_npz(path, ("inputs",), tuple(self._sources)[1:], _SAVE), **sources}
         sources = {
             name: _open_array(name, Path(source)) if isinstance(source, (str, os.PathLike)) else source
             for name, source in sources.items()
@@ -192,117 +166,61 @@ class Arrays(SequenceDataModule):
         inputs, list_lengths = _stack("inputs", sources.pop("inputs"))
         if inputs.dtype.kind == "f" and inputs.ndim == 2 and list_lengths is None and "targets" not in sources:
             if sources:
-                raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N), which has no "
-                    f"{', '.join(sources)}: for N sequences, pass inputs (N, T, K) and targets"
-                )
+                names = ", ".join(sources)
+                raise ValueError(f"inputs {inputs.shape} without targets are one recording, which has no {names}")
             if self._asked.objective == "classification" or self._asked.target_step == "last":
                 raise ValueError(
-                    f"inputs of shape {inputs.shape} without targets are one recording (T, N). Its next step is "
-                    "predicted by regression at every step: leave objective and target_step out, or pass targets"
+                    f"inputs {inputs.shape} without targets are one recording (T, N), which is predicted by regression "
+                    "at every step: leave objective and target_step out, or pass targets"
                 )
-            return _Recording.of(inputs, self.window, self.val_fraction, self.test_fraction, self._asked)
+            if self._asked.num_classes is not None:
+                raise ValueError("num_classes is for classification, but a recording is for regression: leave it out")
+            return _Recording(inputs, self.window, self.val_fraction, self.test_fraction)
         _check_inputs(inputs)
         indices = {split: sources.pop(name) for split, name in _INDEX.items() if name in sources}
         if indices:
             rows = _check_indices(indices, len(inputs))
         else:
             rows = _draw_split(len(inputs), self.val_fraction, self.test_fraction, self.seed)
-        return _Sequences.of(inputs, list_lengths, sources, rows, self._asked)
+        return _Sequences(inputs, list_lengths, sources, rows, self._asked)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the user said about the targets, ``None`` where it is to be inferred."""
+class _Asked(NamedTuple):
+    """The user's choices about the targets; ``None`` means that the data decide."""
 
     objective: Objective | None
     target_step: TargetStep | None
     num_classes: int | None
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """What the targets are."""
+class _Meaning(NamedTuple):
+    """The attributes of the DataModule that the arrays decide."""
 
+    input_size: int
+    output_size: int
     objective: Objective
     target_step: TargetStep
-    output_size: int
     class_names: list[str] | None = None
+    group_names: list[str] | None = None
+    phase_names: list[str] | None = None
+    vocab_size: int | None = None
 
 
-def _read_targets(
-    values: Array, ragged: bool, asked: _Asked, counted: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64] | NDArray[np.float32], _Targets]:
-    """Infer objective and step from type and shape; ``counted`` (N, T) are the steps that may count."""
-    objective = asked.objective or ("regression" if values.dtype.kind == "f" else "classification")
-    if values.dtype.kind == "U" and (objective == "regression" or values.ndim != 1):
-        raise ValueError(
-            f"text targets must be one class for each sequence (N,), got {_describe(values)}: use class numbers instead"
-        )
-    step = _infer_step(values, objective, asked.target_step or ("every" if ragged else None), counted.shape)
-    if objective == "regression":
-        if asked.num_classes is not None:
-            raise ValueError(
-                f"num_classes={asked.num_classes} is for classification, but targets are for regression "
-                f"({values.dtype}): leave it out, or give objective='classification'"
-            )
-        if values.ndim == 1 or (values.ndim == 2 and step == "every"):
-            values = values[..., None]
-        quantities = _float32(values).copy()
-        if step == "every":
-            quantities[~counted] = 0
-        check_finite("targets", torch.from_numpy(quantities))
-        return quantities, _Targets(objective, step, quantities.shape[-1])
-
-    if step == "every":
-        values = np.where(counted, values, np.zeros((), values.dtype))
-    names = None
-    least = 2 if values.dtype.kind == "b" else 1
-    if values.dtype.kind == "U":
-        values, names = _encode(values)
-        least = len(names)
-        if asked.num_classes not in (None, least):
-            raise ValueError(f"num_classes={asked.num_classes}, but targets have {least} different texts: {names}")
-    labels = _whole("targets", values)
-    classes = asked.num_classes or max(int(labels.max()) + 1, least)
-    # what does not count is 0 by now, so that every step can be checked
-    check_classes("targets", torch.from_numpy(labels), classes, torch.full((len(labels),), counted.shape[1]))
-    if classes < 2:
-        raise ValueError("targets have only one class: set num_classes if there are more, or use other targets")
-    return labels, _Targets(objective, step, classes, names)
-
-
-@dataclass(frozen=True)
 class _Sequences:
-    """Checked sequences; the inputs stay as they came, in memory or mapped from a file, until a split is built."""
+    """Checked sequences. The inputs stay as they are, in memory or mapped from a file, until a split is built."""
 
-    inputs: Array
-    values: NDArray[np.int64] | NDArray[np.float32]
-    targets: _Targets
-    lengths: NDArray[np.int64]
-    mask: Array | None
-    group: Array | None
-    group_names: list[str] | None
-    phase: NDArray[np.int64] | None
-    phase_names: list[str] | None
-    input_size: int
-    vocab_size: int | None
-    rows: dict[Split, NDArray[np.int64]]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         inputs: Array,
         list_lengths: NDArray[np.int64] | None,
         sources: dict[str, Source],
         rows: dict[Split, NDArray[np.int64]],
         asked: _Asked,
-    ) -> _Sequences:
-        """Check the arrays against each other; ``own_lengths`` are those of a list of sequences."""
+    ) -> None:
         if "targets" not in sources:
             raise ValueError(
-                f"targets are missing: inputs {_describe(inputs)} need them. To predict the next step of each sequence "
-                "give inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is one recording"
+                f"targets are missing: inputs {_describe(inputs)} need them. To predict the next step of a sequence, "
+                "pass inputs[:, :-1] and inputs[:, 1:]; only a 2-D array of floats (T, N) is one recording"
             )
         count, steps = inputs.shape[:2]
         lengths = _read_lengths(sources.get("lengths"), list_lengths, count, steps)
@@ -310,118 +228,66 @@ class _Sequences:
         vocab_size = None
         if inputs.ndim == 2:
             inputs = np.where(valid, inputs, 0).astype(np.int64)
-            if inputs.min() < 0:
-                index = np.argwhere(inputs < 0)[0].tolist()
-                raise ValueError(
-                    f"inputs of tokens must not be negative, got {inputs[tuple(index)]} at index {index}: number the "
-                    "tokens from 0, or shorten that sequence's length"
-                )
+            advice = "number the tokens from 0, or shorten that sequence's length"
+            check_values("inputs of tokens", inputs >= 0, inputs, "not be negative", advice)
             vocab_size = int(inputs.max()) + 1
-
-        counted, mask = valid, None
+        fields: dict[str, Array] = {"lengths": lengths}
         if "mask" in sources:
-            mask = _read_mask(sources["mask"], lengths, valid)
-            counted = mask > 0
-        values, target_lengths = _stack("targets", sources["targets"], steps)
-        ragged = target_lengths is not None and len(set(target_lengths.tolist())) > 1
-        if target_lengths is not None and ragged:
-            _check_lengths_agree("targets", target_lengths, lengths)
-        values, targets = _read_targets(values, ragged, asked, counted)
-        if mask is not None and targets.target_step == "last":
+            fields["mask"] = _read_mask(sources["mask"], lengths, valid)
+        weighed = fields["mask"] > 0 if "mask" in fields else valid
+        values, ragged = _stack_steps("targets", sources["targets"], lengths, steps)
+        if ragged and asked.target_step is None:
+            asked = asked._replace(target_step="every")
+        fields["targets"], meaning = _read_targets(values, asked, weighed)
+        if "mask" in fields and meaning.target_step == "last":
             raise ValueError("mask weighs targets at every step, but these are at the last step: leave mask out")
-
-        group, group_names = None, None
+        names: dict[str, Any] = {}
         if "group" in sources:
-            group, _ = _stack("group", sources["group"])
-            if group.shape != (count,):
-                raise ValueError(f"group must have shape ({count},), one for each sequence, got {_describe(group)}")
-            if group.dtype.kind == "U":
-                group, group_names = _encode(group)
-            group = _whole("group", group)
-            if group.min() < 0:
-                raise ValueError(
-                    f"group must not be negative, got {group.min()} at index {int(group.argmin())}: number the groups "
-                    "from 0"
-                )
-        phase, phase_names = None, None
+            fields["group"], names["group_names"] = _read_group(sources["group"], count)
         if "phase" in sources:
-            phase, phase_names = _read_phase(sources["phase"], lengths, valid)
-        input_size = inputs.shape[2] if vocab_size is None else vocab_size
-        return cls(
-            inputs,
-            values,
-            targets,
-            lengths,
-            mask,
-            group,
-            group_names,
-            phase,
-            phase_names,
-            input_size,
-            vocab_size,
-            rows,
-        )
+            fields["phase"], names["phase_names"] = _read_phase(sources["phase"], lengths, valid)
+        self.inputs = inputs
+        self.rows = rows
+        self.meaning = meaning._replace(input_size=vocab_size or inputs.shape[2], vocab_size=vocab_size, **names)
+        self._fields = fields
 
     def build(self, split: Split) -> SequenceBatch:
         rows = self.rows[split]
-        lengths = torch.from_numpy(self.lengths[rows])
-        picked = self.inputs[rows]  # a copy, of these rows alone
-        if self.vocab_size is None:
-            picked = _float32(picked)
-            picked[np.arange(picked.shape[1]) >= self.lengths[rows, None]] = 0
-        inputs = torch.from_numpy(picked)
-        check_finite("inputs", inputs, rows)
-        return SequenceBatch(
-            inputs,
-            torch.from_numpy(self.values[rows]),
-            lengths,
-            None if self.mask is None else torch.from_numpy(self.mask[rows]),
-            None if self.group is None else torch.from_numpy(self.group[rows]),
-            None if self.phase is None else torch.from_numpy(self.phase[rows]),
-        )
+        fields = {name: torch.from_numpy(values[rows]) for name, values in self._fields.items()}
+        inputs = self.inputs[rows]  # a copy of these rows only
+        if self.meaning.vocab_size is None:
+            inputs = _float32(inputs)
+            inputs[np.arange(inputs.shape[1]) >= self._fields["lengths"][rows, None]] = 0
+        check_finite("inputs", torch.from_numpy(inputs), rows)
+        return SequenceBatch(torch.from_numpy(inputs), **fields)
 
 
-@dataclass(frozen=True)
 class _Recording:
-    """One recording (T, N) and where in time each split lies."""
+    """One recording (T, N), divided in time into training, validation and test."""
 
-    values: Array
-    window: int
-    parts: dict[Split, range]
-    targets: _Targets
-    input_size: int
-    group_names: None = None
-    phase_names: None = None
-    vocab_size: None = None
-
-    @classmethod
-    def of(cls, values: Array, window: int, val_fraction: float, test_fraction: float, asked: _Asked) -> _Recording:
-        """Cut the time into training, validation and test."""
+    def __init__(self, values: Array, window: int, val_fraction: float, test_fraction: float) -> None:
         steps, channels = values.shape
         if channels == 0:
             raise ValueError(f"inputs of a recording must be (T, N) with at least one channel, got {_describe(values)}")
-        if asked.num_classes is not None:
-            raise ValueError(
-                "num_classes is for classification, but the next step of a recording is predicted by regression: "
-                "leave it out"
-            )
         val, test = round(steps * val_fraction), round(steps * test_fraction)
         ends = steps - val - test, steps - test, steps
-        parts = dict(zip(SPLITS, map(range, (0, *ends), ends), strict=False))
-        for split, part in parts.items():
-            if len(part) < 2:
+        self._parts = dict(zip(SPLITS, map(slice, (0, *ends), ends), strict=False))
+        for split, part in self._parts.items():
+            if part.stop - part.start < 2:
                 raise ValueError(
                     f"the {split} split of a recording needs at least 2 steps, one to predict from and one to predict, "
-                    f"got {len(part)} of {steps}: record more, or change val_fraction and test_fraction"
+                    f"got {part.stop - part.start} of {steps}: record more, or change val_fraction and test_fraction"
                 )
-        return cls(values, window, parts, _Targets("regression", "every", channels), channels)
+        self.meaning = _Meaning(channels, channels, "regression", "every")
+        self._values = values
+        self._window = window
 
     def build(self, split: Split) -> SequenceBatch:
-        part = self.parts[split]
-        values = torch.from_numpy(_float32(self.values[part.start : part.stop].copy()))
+        part = self._parts[split]
+        values = torch.from_numpy(_float32(self._values[part].copy()))
         check_finite("inputs", values, np.arange(part.start, part.stop))
         transitions = len(values) - 1
-        window = min(self.window, transitions)
+        window = min(self._window, transitions)
         count = -(-transitions // window)
         lengths = full_lengths(torch.empty(count, window))
         lengths[-1] = transitions - (count - 1) * window
@@ -429,34 +295,8 @@ class _Recording:
         padded = values.new_zeros(count * window + 1, values.shape[1])
         padded[: len(values)] = values
         inputs = padded[:-1].reshape(count, window, -1).clone()
-        inputs[-1, lengths[-1] :] = 0  # the last value is only ever a target
+        inputs[-1, lengths[-1] :] = 0  # the last value is only a target
         return SequenceBatch(inputs, padded[1:].reshape(count, window, -1), lengths)
-
-
-def _open_archive(path: Path, names: tuple[str, ...]) -> dict[str, Source]:
-    """The arrays of a ``.npz``, its inputs under "archive"."""
-    _check_file("inputs", path)
-    arrays: dict[str, Source] = {}
-    with path.open("rb") as file:  # np.load would leave a broken archive open
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"inputs: {path} is not a .npz archive of arrays ({error}): save the arrays with np.savez"
-            ) from error
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"inputs: {path} is a single array, not an archive: rename the file to .npy")
-        if "inputs" not in archive.files or not set(archive.files) <= set(names):
-            raise ValueError(
-                f"inputs: {path} must have the key 'inputs' and may have {', '.join(names[1:])}; got "
-                f"{', '.join(archive.files) or 'none'}. Save it with np.savez(path, inputs=…, targets=…)"
-            )
-        for name in archive.files:
-            try:
-                arrays["archive" if name == "inputs" else name] = archive[name]
-            except ValueError as error:
-                raise _no_objects(f"{name} in {path}", error) from error
-    return arrays
 
 
 def _open_array(name: str, path: Path) -> Array:
@@ -464,10 +304,9 @@ def _open_array(name: str, path: Path) -> Array:
     if path.suffix != ".npy":
         expected = ".npz or .npy" if name == "inputs" else ".npy"
         raise ValueError(f"{name} must be a {expected} file, got {path}: load the file yourself and pass the array")
-    _check_file(name, path)
     try:
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except (ValueError, OSError, EOFError) as error:
+        return np.asarray(np.lib.format.open_memmap(_existing(name, path), mode="r"))
+    except (ValueError, EOFError) as error:
         if "objects" in str(error):
             raise _no_objects(f"{name} in {path}", error) from error
         raise ValueError(
@@ -476,9 +315,10 @@ def _open_array(name: str, path: Path) -> Array:
         ) from error
 
 
-def _check_file(name: str, path: Path) -> None:
+def _existing(name: str, path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{name}: there is no file {path} (looked in {Path.cwd()})")
+    return path
 
 
 def _no_objects(name: str, cause: object) -> TypeError:
@@ -503,8 +343,8 @@ def _array(name: str, source: Source) -> Array:
     return array
 
 
-def _stack(name: str, source: Source, steps: int | None = None) -> tuple[Array, NDArray[np.int64] | None]:
-    """One array, and the lengths of its rows where it came as a list of arrays: they are padded to ``steps``."""
+def _stack(name: str, source: Source, steps: int = 0) -> tuple[Array, NDArray[np.int64] | None]:
+    """One array, and the lengths of the arrays if the source is a list; uneven ones are padded to ``steps``."""
     if not isinstance(source, (list, tuple)):
         return _array(name, source), None
     arrays = [_array(name, item) for item in source]
@@ -513,18 +353,38 @@ def _stack(name: str, source: Source, steps: int | None = None) -> tuple[Array, 
     first = arrays[0]
     for index, array in enumerate(arrays):
         if array.shape[1:] != first.shape[1:] or array.ndim != first.ndim:
-            raise ValueError(
-                f"{name}: the arrays of a list may differ in their first axis (time) only, got {_describe(first)} at "
-                f"index 0 and {_describe(array)} at index {index}"
-            )
+            got = f"{_describe(first)} at index 0 and {_describe(array)} at index {index}"
+            raise ValueError(f"{name}: the arrays of a list may differ in their first axis (time) only, got {got}")
     lengths = np.array([len(array) for array in arrays])
     longest = int(lengths.max())
-    if len(set(lengths.tolist())) > 1:
-        longest = max(longest, steps or 0)
+    if (lengths != longest).any():
+        longest = max(longest, steps)
     stacked = np.zeros((len(arrays), longest, *first.shape[1:]), np.result_type(*{array.dtype for array in arrays}))
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked, lengths
+
+
+def _stack_steps(name: str, source: Source, lengths: NDArray[np.int64], steps: int) -> tuple[Array, bool]:
+    """One array, and whether the source is a list of arrays of different lengths, which must be those of the inputs."""
+    values, list_lengths = _stack(name, source, steps)
+    if list_lengths is None or (list_lengths == list_lengths[0]).all():
+        return values, False
+    if len(list_lengths) != len(lengths):
+        raise ValueError(f"{name} must have one array for each of {len(lengths)} sequences, got {len(list_lengths)}")
+    if (list_lengths != lengths).any():
+        index = int((list_lengths != lengths).argmax())
+        got = f"{list_lengths[index]} instead of {lengths[index]} at index {index}"
+        raise ValueError(f"{name} must have as many steps as the inputs, got {got}")
+    return values, True
+
+
+def _read_steps(name: str, source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> Array:
+    """Values (N, T), zero or empty after the end of a sequence."""
+    values, _ = _stack_steps(name, source, lengths, valid.shape[1])
+    if values.shape != valid.shape:
+        raise ValueError(f"{name} must have shape {valid.shape}, one value for each step, got {_describe(values)}")
+    return np.where(valid, values, np.zeros((), values.dtype))
 
 
 def _describe(array: Array) -> str:
@@ -532,26 +392,26 @@ def _describe(array: Array) -> str:
 
 
 def _float32(array: Array) -> NDArray[np.float32]:
-    """In float32, copied only where it must be; what is too large becomes infinite, for check_finite to find."""
+    """In float32, copied only if necessary. Numbers that are too large become infinite, which check_finite reports."""
     with np.errstate(over="ignore"):
         return np.asarray(array, dtype=np.float32, order="C")
 
 
 def _whole(name: str, array: Array) -> NDArray[np.int64]:
-    """A copy in int64; floats are accepted where they are whole, as MATLAB and pandas write them."""
+    """A copy in int64. Floats must be whole, as MATLAB and pandas write them."""
     if array.dtype.kind == "f":
         check_finite(name, torch.from_numpy(array.astype(np.float64)))
-        wrong = (array != np.floor(array)) | (np.abs(array) >= 2**53)  # from there on floats skip whole numbers
-        if wrong.any():
-            index = np.argwhere(wrong)[0].tolist()
-            raise ValueError(f"{name} must be whole numbers, got {array[tuple(index)]} at index {index}")
+        # from 2^53 on, floats skip whole numbers
+        check_values(name, (array == np.floor(array)) & (np.abs(array) < 2**53), array, "be whole numbers")
     return np.array(array, dtype=np.int64, order="C")
 
 
-def _encode(texts: Array) -> tuple[NDArray[np.int64], list[str]]:
-    """Numbers for texts, and the texts they stand for."""
-    names, codes = np.unique(texts, return_inverse=True)
-    return codes, [str(name) for name in names]
+def _encode(name: str, values: Array) -> tuple[NDArray[np.int64], list[str] | None]:
+    """Whole numbers, and the texts they stand for if the values are texts."""
+    if values.dtype.kind != "U":
+        return _whole(name, values), None
+    names, codes = np.unique(values, return_inverse=True)
+    return codes.reshape(values.shape), [str(each) for each in names]
 
 
 def _check_inputs(inputs: Array) -> None:
@@ -559,16 +419,13 @@ def _check_inputs(inputs: Array) -> None:
     if not tokens and inputs.ndim != 3:
         advice = {
             1: "; a list of arrays needs one array (T_i, K) for each sequence",
-            2: "; add the axis of channels with inputs[..., None], or cut a recording into sequences. Floats without "
-            "targets are one recording (T, N)",
+            2: "; add the axis of channels with inputs[..., None], or leave out the targets of a recording",
         }
-        raise ValueError(
-            f"inputs must be (N, T, K) numbers or (N, T) integer tokens, got {_describe(inputs)}"
-            f"{advice.get(inputs.ndim, '')}"
-        )
-    for size, what in zip(inputs.shape, ("sequence", "step", "channel"), strict=False):
+        got = f"{_describe(inputs)}{advice.get(inputs.ndim, '')}"
+        raise ValueError(f"inputs must be (N, T, K) numbers or (N, T) integer tokens, got {got}")
+    for size, axis in zip(inputs.shape, ("sequence", "step", "channel"), strict=False):
         if size == 0:
-            raise ValueError(f"inputs must hold at least one {what}, got {_describe(inputs)}")
+            raise ValueError(f"inputs must hold at least one {axis}, got {_describe(inputs)}")
 
 
 def _read_lengths(
@@ -580,104 +437,109 @@ def _read_lengths(
     elif list_lengths is not None:
         raise ValueError("the list of inputs already gives the lengths: leave lengths out, or cut the arrays")
     else:
-        lengths = _array("lengths", source)
-        if lengths.shape != (count,):
-            raise ValueError(f"lengths must have shape ({count},), one for each sequence, got {_describe(lengths)}")
-        lengths = _whole("lengths", lengths)
-    wrong = (lengths < 1) | (lengths > steps)
-    if wrong.any():
-        index = int(wrong.argmax())
-        raise ValueError(
-            f"lengths must lie between 1 and T={steps}, got {lengths[index]} at index {index}: leave "
-            "empty sequences out"
-        )
+        lengths = _whole("lengths", _of_sequences("lengths", _array("lengths", source), count))
+    must = f"lie between 1 and T={steps}"
+    check_values("lengths", (lengths >= 1) & (lengths <= steps), lengths, must, "leave empty sequences out")
     return lengths
 
 
-def _check_lengths_agree(name: str, list_lengths: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-    if len(list_lengths) != len(lengths):
-        raise ValueError(
-            f"{name} must have one array for each of the {len(lengths)} sequences, got {len(list_lengths)}"
-        )
-    if (list_lengths != lengths).any():
-        index = int((list_lengths != lengths).argmax())
-        raise ValueError(
-            f"{name} must have as many steps as the inputs, got {list_lengths[index]} instead of {lengths[index]} at "
-            f"index {index}"
-        )
+def _of_sequences(name: str, values: Array, count: int) -> Array:
+    if values.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), one for each sequence, got {_describe(values)}")
+    return values
 
 
 def _read_mask(source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Weights (N, T), 0 past each sequence's length."""
-    values, list_lengths = _stack("mask", source, valid.shape[1])
-    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
-        _check_lengths_agree("mask", list_lengths, lengths)
-    if values.shape != valid.shape:
-        raise ValueError(f"mask must have shape {valid.shape}, one weight for each step, got {_describe(values)}")
-    mask = _float32(values).copy()
-    mask[~valid] = 0
+    mask = _float32(_read_steps("mask", source, lengths, valid))
     check_finite("mask", torch.from_numpy(mask))
-    if mask.min() < 0:
-        index = np.argwhere(mask < 0)[0].tolist()
-        raise ValueError(f"mask must not be negative, got {mask[tuple(index)]} at index {index}")
+    check_values("mask", mask >= 0, mask, "not be negative")
     empty = ~mask.any(axis=1)
     if empty.any():
-        raise ValueError(
-            f"mask must leave at least one step of each sequence, got only zeros at index {int(empty.argmax())}: leave "
-            "that sequence out"
-        )
+        raise ValueError(f"mask must not be 0 at all steps, as in sequence {int(empty.argmax())}: leave it out")
     return mask
+
+
+def _read_group(source: Source, count: int) -> tuple[NDArray[np.int64], list[str] | None]:
+    group, names = _encode("group", _of_sequences("group", _stack("group", source)[0], count))
+    check_values("group", group >= 0, group, "not be negative", "number the groups from 0")
+    return group, names
 
 
 def _read_phase(
     source: Source, lengths: NDArray[np.int64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], list[str] | None]:
-    """Phases (N, T), −1 past each sequence's length, and their names where they are text."""
-    values, list_lengths = _stack("phase", source, valid.shape[1])
-    if list_lengths is not None and len(set(list_lengths.tolist())) > 1:
-        _check_lengths_agree("phase", list_lengths, lengths)
-    if values.shape != valid.shape:
-        raise ValueError(f"phase must have shape {valid.shape}, one for each step, got {_describe(values)}")
-    values = np.where(valid, values, np.zeros((), values.dtype))
-    names = None
-    if values.dtype.kind == "U":
-        values, names = _encode(values)
-        if names[0] == "":  # no phase; the first in the alphabet
-            values, names = values - 1, names[1:]
-    phase = _whole("phase", values).reshape(valid.shape)  # np.unique may have made it flat
+    """Phases (N, T), −1 after the end of a sequence, and their names if they are texts."""
+    phase, names = _encode("phase", _read_steps("phase", source, lengths, valid))
+    if names is not None and names[0] == "":  # no phase; the first in the alphabet
+        phase, names = phase - 1, names[1:]
     phase[~valid] = -1
     return phase, names
 
 
-def _infer_step(values: Array, objective: Objective, step: TargetStep | None, expected: tuple[int, ...]) -> TargetStep:
-    """At which steps the targets are, from their shape; ``expected`` is (N, T)."""
-    count, steps = expected
-    shapes: dict[TargetStep, list[tuple[int | str, ...]]] = {"last": [(count,)], "every": [(count, steps)]}
-    advice = "; integers are classes, give objective='regression' if they are quantities"
-    if objective == "regression":
-        shapes["last"].append((count, "O"))
-        shapes["every"].append((count, steps, "O"))
-        advice = ""
-
-    def fits(shape: tuple[int | str, ...]) -> bool:
-        return len(shape) == values.ndim and all(
-            size > 0 if wanted == "O" else size == wanted for size, wanted in zip(values.shape, shape, strict=True)
+def _read_targets(
+    values: Array, asked: _Asked, weighed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64] | NDArray[np.float32], _Meaning]:
+    """The targets and their meaning; ``weighed`` (N, T) are the steps that the loss may weigh."""
+    objective = asked.objective or ("regression" if values.dtype.kind == "f" else "classification")
+    if values.dtype.kind == "U" and (objective == "regression" or values.ndim != 1):
+        raise ValueError(
+            f"text targets must be one class for each sequence (N,), got {_describe(values)}: use class numbers instead"
         )
+    step = _infer_step(values, objective, asked.target_step, weighed.shape)
+    if objective == "regression":
+        if asked.num_classes is not None:
+            wrong = f"num_classes={asked.num_classes} is for classification"
+            raise ValueError(f"{wrong}, but targets are for regression ({values.dtype}): leave it out")
+        if values.ndim == 1 or (values.ndim == 2 and step == "every"):
+            values = values[..., None]
+        quantities = _float32(values).copy()
+        if step == "every":
+            quantities[~weighed] = 0
+        check_finite("targets", torch.from_numpy(quantities))
+        return quantities, _Meaning(0, quantities.shape[-1], objective, step)
 
-    wanted = {name: options for name, options in shapes.items() if step in (None, name)}
-    matching = [name for name, options in wanted.items() if any(map(fits, options))]
+    if step == "every":
+        values = np.where(weighed, values, np.zeros((), values.dtype))
+    least = 2 if values.dtype.kind == "b" else 1
+    labels, names = _encode("targets", values)
+    if names is not None:
+        least = len(names)
+        if asked.num_classes not in (None, least):
+            raise ValueError(f"num_classes={asked.num_classes}, but targets have {least} different texts: {names}")
+    classes = asked.num_classes or max(int(labels.max()) + 1, least)
+    advice = "number the classes from 0"
+    if labels.ndim == 2:
+        advice += ", and set the mask to 0 at steps that have none"
+    must = f"be class indices from 0 to {classes - 1} ({classes} classes)"
+    check_values("targets", (labels >= 0) & (labels < classes), labels, must, advice)
+    if classes < 2:
+        raise ValueError("targets have only one class: set num_classes if there are more, or use other targets")
+    return labels, _Meaning(0, classes, objective, step, names)
+
+
+def _infer_step(values: Array, objective: Objective, step: TargetStep | None, expected: tuple[int, ...]) -> TargetStep:
+    """The steps with targets, from the shape of the targets and (N, T)."""
+    count, steps = expected
+    shapes = {"last": f"({count},)", "every": f"({count}, {steps})"}
+    fitting = {"last": values.shape == (count,), "every": values.shape == expected}
+    advice = "; integers are classes, pass objective='regression' if they are quantities"
+    if objective == "regression":
+        shapes = {"last": f"({count},) or ({count}, O)", "every": f"({count}, {steps}) or ({count}, {steps}, O)"}
+        fitting["last"] |= values.ndim == 2 and len(values) == count and values.size > 0
+        fitting["every"] |= values.ndim == 3 and values.shape[:2] == expected and values.size > 0
+        advice = ""
+    allowed: list[TargetStep] = ["last", "every"] if step is None else [step]
+    matching = [name for name in allowed if fitting[name]]
     if not matching:
         where = "" if step is None else " at the last step" if step == "last" else " at every step"
-        listed = " or ".join(str(shape).replace("'", "") for options in wanted.values() for shape in options)
+        listed = " or ".join(shapes[name] for name in allowed)
         raise ValueError(
             f"targets for {objective}{where} must have shape {listed} ({count} sequences of {steps} steps), got "
             f"{_describe(values)}{advice}"
         )
     if len(matching) > 1 and steps > 1:
-        raise ValueError(
-            f"targets {_describe(values)} are either one output at every step or {steps} outputs at the last step: "
-            "set target_step='every' or 'last'"
-        )
+        got = _describe(values)
+        raise ValueError(f"targets {got} are 1 output at every step or {steps} at the last step: set target_step")
     return matching[0]
 
 
@@ -685,10 +547,8 @@ def _draw_split(count: int, val_fraction: float, test_fraction: float, seed: int
     """A random split into three parts that keep the order of the sequences."""
     val, test = max(1, round(count * val_fraction)), max(1, round(count * test_fraction))
     if val + test >= count:
-        raise ValueError(
-            f"the train split is empty: of {count} sequences {val} are for validation and {test} for testing. Pass "
-            "at least 3 sequences, and fractions that leave some for training"
-        )
+        held_out = f"{val} are for validation and {test} for testing"
+        raise ValueError(f"the train split is empty: of {count} sequences {held_out}")
     order = np.random.default_rng(seed).permutation(count)
     parts = np.split(order, [count - val - test, count - test])
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
@@ -706,17 +566,12 @@ def _check_indices(indices: dict[Split, Source], count: int) -> dict[Split, NDAr
         if index.size == 0:
             raise ValueError(f"{name} is empty: the {split} split needs at least one sequence")
         if index.ndim != 1 or index.dtype.kind == "b":
-            raise ValueError(
-                f"{name} must be a 1-D array of positions, got {_describe(index)}; np.flatnonzero converts a mask "
-                "to positions"
-            )
+            raise ValueError(f"{name} must be 1-D positions, got {_describe(index)}; np.flatnonzero converts a mask")
         rows[split] = _whole(name, index)
+        in_range = (rows[split] >= 0) & (rows[split] < count)
+        check_values(name, in_range, rows[split], f"lie between 0 and {count - 1} ({count} sequences)")
         for row in rows[split].tolist():
-            if not 0 <= row < count:
-                raise ValueError(f"{name} must lie between 0 and {count - 1} ({count} sequences), got {row}")
             if row in owner:
-                raise ValueError(
-                    f"{name} has sequence {row}, which is also in {owner[row]}: remove it from one of them"
-                )
+                raise ValueError(f"{name} has sequence {row}, which is also in {owner[row]}: remove one of them")
             owner[row] = name
     return rows

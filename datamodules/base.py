@@ -1,9 +1,9 @@
-"""What all DataModules share: whole-batch indexing, checks, seeds and loaders."""
+"""What all DataModules share: indexing by batches, checks, seeds and loaders."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from lightning_alrnn.batch import AnyBatch, NeuralBatch, Objective, SequenceBatch, Split, TargetStep, valid_steps
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, Objective, Split, TargetStep, valid_steps
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -24,10 +24,7 @@ _CHUNK = 1024
 
 
 class SequenceDataset(Dataset[AnyBatch]):
-    """A dataset of sequences that is indexed a whole batch at a time.
-
-    ``__getitems__`` takes the list of indices of a batch, because the default collation of single samples would cost
-    more than the recurrence itself.
+    """A dataset of sequences that is indexed by batches: collating single samples would cost more than the recurrence.
 
     Args:
         data: All sequences, as one large batch.
@@ -54,12 +51,9 @@ class SequenceDataset(Dataset[AnyBatch]):
 
 
 class EpochDataset(Dataset[AnyBatch]):
-    """Sequences drawn anew each epoch: index epoch · size + i is sequence i of an epoch of ``size`` sequences.
+    """Sequences drawn anew in each epoch: index epoch · size + i is sequence i of an epoch of ``size`` sequences."""
 
-    Only the epoch that was asked for last is held, and it is built by whoever asks: a worker process, or a run resumed
-    at any epoch, needs nothing but the index. ``build`` gives all sequences of an epoch as one batch.
-    """
-
+    # Only the last epoch is held. It follows from the index, so worker processes and resumed runs need nothing else.
     def __init__(self, build: Callable[[int], AnyBatch]) -> None:
         self._build = build
         self._epoch = 0
@@ -67,52 +61,40 @@ class EpochDataset(Dataset[AnyBatch]):
         self._size = len(self._held)
 
     def __len__(self) -> int:
-        """Sequences an epoch."""
         return self._size
 
     def __getitem__(self, index: int) -> AnyBatch:
-        """The sequence at ``index``, as a batch of one."""
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
-        """The sequences at ``indices``, all of one epoch, as one batch."""
         epoch = indices[0] // self._size
         rows = [index - epoch * self._size for index in indices]
         if min(rows) < 0 or max(rows) >= self._size:
-            raise ValueError(
-                f"the indices of a batch must belong to one epoch of {self._size} sequences, got {min(indices)} and "
-                f"{max(indices)}: sample them with an EpochSampler"
-            )
+            got = f"{min(indices)} and {max(indices)}"
+            raise ValueError(f"indices must be of one epoch of {self._size} sequences, got {got}: use an EpochSampler")
         return self._at(epoch).__getitems__(rows)
 
     def epoch_of(self, indices: Sequence[int] | Tensor) -> AnyBatch:
-        """All sequences of the one epoch that indices of shape ``(batch,)`` belong to."""
+        """All sequences of the epoch that the indices belong to."""
         return self._at(int(indices[0]) // self._size).data
 
     def _at(self, epoch: int) -> SequenceDataset:
         if self._held is None or epoch != self._epoch:
             self._held = None  # before the next is built, or there would be two in memory
-            held = SequenceDataset(self._build(epoch))
-            if len(held) != self._size:
-                raise ValueError(
-                    f"build_epoch must return the same number of sequences in each epoch, got {len(held)} for epoch "
-                    f"{epoch} and {self._size} for epoch 0"
-                )
-            self._held, self._epoch = held, epoch
+            dataset = SequenceDataset(self._build(epoch))
+            if len(dataset) != self._size:
+                got = f"{len(dataset)} for epoch {epoch} and {self._size} for epoch 0"
+                raise ValueError(f"build_epoch must return the same number of sequences in each epoch, got {got}")
+            self._held, self._epoch = dataset, epoch
         return self._held
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Shuffles the training data by (seed, epoch) alone and deals them out to the processes.
+    """Shuffles the training data by (seed, epoch) only, and divides each step of one process between the processes."""
 
-    Step k of n processes with batch size b takes the same sequences together as step k of one process with batch size
-    n·b. Where the sequences do not divide by n, the first of the epoch's order are given twice. The next pass leaves
-    out ``skip`` sequences of this process, as a resumed epoch does.
-
-    Lightning leaves a ``DistributedSampler`` alone and calls ``set_epoch`` on it before each epoch, also after a
-    resume. Without that call every pass is the next epoch.
-    """
-
+    # If n processes do not divide the sequences, the first of the order are used twice. The next pass leaves out `skip`
+    # sequences of this process, as a resumed epoch does. Lightning leaves a DistributedSampler alone and calls
+    # `set_epoch` before each epoch, also after a resume; without that call, every pass is the next epoch.
     dataset: SequenceDataset | EpochDataset
 
     def __init__(self, dataset: SequenceDataset | EpochDataset, num_replicas: int, rank: int, seed: int) -> None:
@@ -123,7 +105,7 @@ class EpochSampler(DistributedSampler[int]):
         yield from self.draw().tolist()
 
     def draw(self) -> NDArray[np.int64]:
-        """All indices of the next pass, which counts as begun, in order: shape ``(sequences,)``."""
+        """Begin the next pass and return all its indices in order."""
         epoch, size, skip = self.epoch, len(self.dataset), self.skip
         self.epoch += 1
         self.skip = 0
@@ -135,43 +117,78 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class _TrainLoader(DataLoader[AnyBatch]):
-    """Asks the sampler at the first batch, not before, and goes on within an epoch.
+    """Asks the sampler at the first batch and can resume within an epoch: its state is the number of batches so far."""
 
-    Lightning makes the first epoch's iterator before it sets the epoch, and worker processes fetch ahead as soon as
-    there is one: a resumed run would train on the wrong epoch. The state, which Lightning puts into checkpoints, is the
-    number of batches given in this epoch.
-    """
-
+    # Lightning makes the iterator of the first epoch before it sets the epoch, and worker processes fetch ahead as soon
+    # as there is one, so a resumed run would train on the wrong epoch.
     sampler: EpochSampler
-    _given = 0
+    _done = 0
     _resume_at = 0
 
     def __iter__(self) -> Iterator[AnyBatch]:  # type: ignore[override]
-        self._given, self._resume_at = self._resume_at, 0
-        self.sampler.skip = self._given * cast(int, self.batch_size)
+        self._done, self._resume_at = self._resume_at, 0
+        self.sampler.skip = self._done * cast(int, self.batch_size)
         for batch in super().__iter__():
-            self._given += 1
+            self._done += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"batches": self._given}
+        return {"batches": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._resume_at = state["batches"] if state["batches"] < len(self) else 0
 
 
 def collate(batch: _Batch) -> _Batch:
-    """Pass a batch through that ``SequenceDataset.__getitems__`` has already put together."""
+    """Return the batch, which ``SequenceDataset.__getitems__`` has already put together."""
     return batch
 
 
-class SequenceDataModule(LightningDataModule):
+class SplitDataModule(LightningDataModule):
+    """The stages and loaders of a DataModule, from ``_prepare(split)`` and ``_loader(split)``."""
+
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs."""
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            self._prepare(split)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test")
+
+    def _prepare(self, split: Split) -> None:
+        raise NotImplementedError
+
+    def _loader(self, split: Split) -> DataLoader[Any]:
+        raise NotImplementedError
+
+
+def make_loader(dataset: Dataset[Any], split: Split, sampler: Any, batch_size: int, workers: int) -> DataLoader[Any]:
+    """The loader of a dataset that is indexed by batches."""
+    loader: type[DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
+    return loader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        # torch's own generator is for the training: what is drawn from it must not depend on how often loaders start
+        generator=torch.Generator(),
+    )
+
+
+class SequenceDataModule(SplitDataModule):
     """Base class of the DataModules.
 
     A subclass implements :meth:`build`, which returns one split, and sets the attributes below in its constructor (or
     in :meth:`setup`, if they depend on the data). To train on new data in each epoch, override :meth:`build_epoch`.
-
-    The order of the training data depends only on ``seed`` and the epoch.
 
     Args:
         batch_size: Number of sequences in a step of one process.
@@ -183,9 +200,7 @@ class SequenceDataModule(LightningDataModule):
         output_size: Number of outputs or classes.
         objective: Kind of task, "classification" or "regression".
         target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
-        criterion: Name of the rule by which a trial of a regression is correct, one of
-            :data:`lightning_alrnn.metrics.CRITERIA`, or ``None``. The rule is applied at the last step of each
-            sequence.
+        criterion: Rule by which a trial of a regression is correct, in :data:`lightning_alrnn.metrics.CRITERIA`.
         class_names: Names of the classes, or ``None``.
         group_names: Names of the groups in the ``group`` of a batch, or ``None``.
         phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.
@@ -207,12 +222,9 @@ class SequenceDataModule(LightningDataModule):
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {num_workers}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, got {seed}")
+        check_size("batch_size", batch_size)
+        check_size("num_workers", num_workers, 0)
+        check_size("seed", seed, 0)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -232,8 +244,7 @@ class SequenceDataModule(LightningDataModule):
     def build_epoch(self, epoch: int) -> AnyBatch:
         """Build the training data of an epoch. Override this method to train on new data in each epoch.
 
-        The data must have the same size in every epoch and depend only on the arguments of the constructor and on
-        ``epoch``.
+        The size must be the same in every epoch, and the data must depend only on the DataModule and ``epoch``.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -259,12 +270,15 @@ class SequenceDataModule(LightningDataModule):
         if split not in self._datasets:
             if split == "train" and type(self).build_epoch is not SequenceDataModule.build_epoch:
                 # worker processes may need to pickle it, which a Trainer does not survive
-                alone = copy.copy(self)
-                alone.trainer, alone._datasets = None, {}
-                self._datasets[split] = EpochDataset(alone._checked_epoch)
+                without_trainer = copy.copy(self)
+                without_trainer.trainer, without_trainer._datasets = None, {}
+                self._datasets[split] = EpochDataset(without_trainer._checked_epoch)
             else:
                 self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
+
+    def _prepare(self, split: Split) -> None:
+        self.dataset(split)
 
     def __str__(self) -> str:
         """Return the class and the sizes of the splits that are built; Lightning's method would build all of them."""
@@ -281,26 +295,25 @@ class SequenceDataModule(LightningDataModule):
         check_finite(f"{split} targets", data.targets)
         if isinstance(data, NeuralBatch):
             check_finite(f"{split} spikes", data.spikes)
-        if data.group is not None and self.group_names is not None:
-            check_groups(f"{split} groups", data.group, self.group_names)
-        if isinstance(data, SequenceBatch) and data.phase is not None:
-            check_phases(f"{split} phases", data.phase, data.inputs, data.lengths, self.phase_names)
+        groups, names = data.group, self.group_names
+        if groups is not None and names is not None:
+            must = f"be indices from 0 to {len(names) - 1} ({len(names)} group_names)"
+            check_values(f"{split} groups", (groups >= 0) & (groups < len(names)), groups, must, "name every group")
+        if not isinstance(data, NeuralBatch) and data.phase is not None:
+            self._check_phases(f"{split} phases", data.phase, data.lengths, data.inputs.shape[:2])
         return data
 
-    def setup(self, stage: str) -> None:
-        """Build the splits that the stage needs."""
-        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        for split in needed.get(stage, ("test",)):
-            self.dataset(split)
-
-    def train_dataloader(self) -> DataLoader[AnyBatch]:
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[AnyBatch]:
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[AnyBatch]:
-        return self._loader("test")
+    def _check_phases(self, name: str, phases: Tensor, lengths: Tensor, shape: tuple[int, ...]) -> None:
+        if phases.dtype != torch.int64 or phases.shape != shape:
+            raise ValueError(
+                f"{name} must be int64 of shape {tuple(shape)}, one for each step of the inputs, got "
+                f"{str(phases.dtype).removeprefix('torch.')} of shape {tuple(phases.shape)}: use -1 for no phase"
+            )
+        if self.phase_names is not None:
+            count = len(self.phase_names)
+            named = (phases < count) | ~valid_steps(lengths, phases.shape[1])
+            must = f"be indices from 0 to {count - 1} ({count} phase_names), or negative for no phase"
+            check_values(name, named, phases, must, "name every phase")
 
     def predict_dataloader(self) -> DataLoader[AnyBatch]:
         """Return the test split, in order."""
@@ -316,17 +329,7 @@ class SequenceDataModule(LightningDataModule):
         elif 1 < world_size <= len(dataset):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
-        loader: type[DataLoader[AnyBatch]] = _TrainLoader if split == "train" else DataLoader
-        return loader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=collate,
-            # torch's own generator is the training's: what is drawn from it must not depend on how often loaders start
-            generator=torch.Generator(),
-        )
+        return make_loader(dataset, split, sampler, self.batch_size, self.num_workers)
 
 
 def draw_trials(
@@ -337,22 +340,19 @@ def draw_trials(
     split: Split,
     epoch: int = 0,
 ) -> tuple[Tensor, ...]:
-    """Draw synthetic trials in chunks, each from a generator of its own: tensors of shape ``(size, …)``.
-
-    Chunk c of a split is drawn from the seed (seed, split, c, epoch) and always in full, so trial i is the same
-    whatever the size of the split, the number of processes and of workers.
-    """
-    whole: tuple[NDArray[Any], ...] = ()
+    """Draw trials as tensors of shape ``(size, …)``. Trial i is the same for any size of the split."""
+    # each chunk has its own generator and is always drawn in full
+    trials: tuple[NDArray[Any], ...] = ()
     for chunk, start in enumerate(range(0, max(size, 1), _CHUNK)):
         entropy = (seed, SPLITS.index(split), chunk)
         arrays = draw(
             np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(epoch,) if epoch else ())), _CHUNK
         )
         # filled chunk by chunk: to join them at the end would take the memory twice
-        whole = whole or tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in arrays)
-        for all_, some in zip(whole, arrays, strict=True):
-            all_[start : start + _CHUNK] = some[: size - start]
-    return tuple(map(torch.from_numpy, whole))
+        trials = trials or tuple(np.empty((size, *array.shape[1:]), array.dtype) for array in arrays)
+        for field, chunk_of_field in zip(trials, arrays, strict=True):
+            field[start : start + _CHUNK] = chunk_of_field[: size - start]
+    return tuple(map(torch.from_numpy, trials))
 
 
 def full_lengths(inputs: Tensor) -> Tensor:
@@ -360,8 +360,14 @@ def full_lengths(inputs: Tensor) -> Tensor:
     return torch.full((len(inputs),), inputs.shape[1], dtype=torch.int64)
 
 
+def random_parts(size: int, count: int, *, seed: int, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A random part of ``size`` of ``count`` indices, held out for a split, and the others, each in order."""
+    order = np.random.default_rng((seed, SPLITS.index(split))).permutation(count)
+    return np.sort(order[:size]), np.sort(order[size:])
+
+
 def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
-    """Raise where values hold NaN or infinity; ``rows`` numbers their rows in the array that the user knows."""
+    """Raise if there are NaN or infinite values; ``rows`` are the numbers of the rows in the user's array."""
     if values.is_floating_point():
         wrong = ~torch.isfinite(values)
         if bool(wrong.any()):
@@ -375,69 +381,62 @@ def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = Non
             )
 
 
-def check_classes(name: str, targets: Tensor, classes: int, lengths: Tensor) -> None:
-    """Raise where a valid target, of shape ``(batch,)`` or ``(batch, time)``, is not one of 0 … classes−1."""
-    wrong = (targets < 0) | (targets >= classes)
-    advice = "number the classes from 0"
-    if targets.ndim == 2:
-        wrong &= valid_steps(lengths, targets.shape[1])
-        advice += ", and set the mask to 0 at steps that have none"
-    if bool(wrong.any()):
-        index = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must be class indices from 0 to {classes - 1} ({classes} classes), "
-            f"got {int(targets[tuple(index)])} at index {index}: {advice}"
-        )
-
-
-def check_groups(name: str, group: Tensor, group_names: Sequence[str]) -> None:
-    """Raise where a group, an index of shape ``(batch,)``, has no name."""
-    wrong = (group < 0) | (group >= len(group_names))
-    if bool(wrong.any()):
-        index = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"{name} must be indices from 0 to {len(group_names) - 1} ({len(group_names)} group_names), "
-            f"got {int(group[index])} at index {index}: name every group"
-        )
-
-
-def check_phases(
-    name: str, phase: Tensor, inputs: Tensor, lengths: Tensor, phase_names: Sequence[str] | None = None
-) -> None:
-    """Raise unless each step has a phase, shape ``(batch, time)``, below 0 for none, and each phase a name."""
-    if phase.dtype != torch.int64 or phase.shape != inputs.shape[:2]:
-        raise ValueError(
-            f"{name} must be int64 of shape {tuple(inputs.shape[:2])}, one for each step of the inputs, got "
-            f"{str(phase.dtype).removeprefix('torch.')} of shape {tuple(phase.shape)}: give -1 to steps without a phase"
-        )
-    if phase_names is not None:
-        wrong = (phase >= len(phase_names)) & valid_steps(lengths, phase.shape[1])
-        if bool(wrong.any()):
-            index = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"{name} must be indices from 0 to {len(phase_names) - 1} ({len(phase_names)} phase_names), or below 0 "
-                f"for none, got {int(phase[tuple(index)])} at index {index}: name every phase"
-            )
+def check_values(name: str, correct: Any, values: Any, must: str, advice: str = "") -> None:
+    """Raise if not all values, a tensor or an array, are correct, with the first that is not and its index."""
+    if not correct.all():
+        index = np.argwhere(~np.asarray(correct))[0].tolist()
+        place = index[0] if len(index) == 1 else index
+        ending = f": {advice}" if advice else ""
+        raise ValueError(f"{name} must {must}, got {values[tuple(index)]} at index {place}{ending}")
 
 
 def check_size(name: str, value: int, minimum: int = 1) -> None:
-    """Raise where a whole number is too small."""
+    """Raise if a whole number is too small."""
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
+def check_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split, int]:
+    """The sizes by split; raise if one is less than 1."""
+    sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+    for split, size in sizes.items():
+        check_size(f"{split}_size", size)
+    return sizes
+
+
 def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise unless a value is one of those that a ``Literal`` lists."""
+    """Raise if a value is none of those of a ``Literal``."""
     if value not in get_args(choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
 
 
+def check_fraction(name: str, value: float) -> None:
+    """Raise if a number is not between 0 and 1."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+
+
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Raise unless validation and testing each get a share and leave one to train on."""
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+    """Raise if validation, testing or training would get no data."""
+    check_fraction("val_fraction", val_fraction)
+    check_fraction("test_fraction", test_fraction)
     if val_fraction + test_fraction >= 1:
-        raise ValueError(
-            f"val_fraction + test_fraction must leave data for training, got {val_fraction} + {test_fraction}"
-        )
+        raise ValueError(f"val_fraction + test_fraction must be less than 1, got {val_fraction} + {test_fraction}")
+
+
+def variant_options(
+    variant: str, defaults: Mapping[str, Mapping[str, Any]], chosen: Mapping[str, Any], noun: str = "variant"
+) -> dict[str, Any]:
+    """The options of a variant: the chosen values, and defaults for those that are ``None``."""
+    options = dict(defaults[variant])
+    for name, value in chosen.items():
+        if value is None:
+            continue
+        if name not in options:
+            owners = ", ".join(repr(other) for other in defaults if name in defaults[other])
+            raise ValueError(
+                f"{name} is an option of {noun} {owners}, got {name}={value!r} with {noun}={variant!r}: "
+                f"leave it out, or change the {noun}; {variant!r} has {', '.join(options)}"
+            )
+        options[name] = value
+    return options

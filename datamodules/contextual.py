@@ -13,10 +13,11 @@ from lightning_alrnn.datamodules.base import (
     SequenceDataModule,
     check_choice,
     check_size,
+    check_sizes,
     draw_trials,
     full_lengths,
+    variant_options,
 )
-from lightning_alrnn.datamodules.variants import variant_options
 
 Variant = Literal["reference", "mante"]
 
@@ -31,15 +32,15 @@ _REDRAWS = 64
 class ContextualIntegration(SequenceDataModule):
     """Sum evidence over time and report its sign, or the opposite, as a context says.
 
-    In the variant "mante", the context selects one of two streams of evidence. See docs/tasks/contextual.md for the
-    variants, their channels and the literature. An option that is ``None`` takes the default of the variant.
+    In the variant "mante", the context selects one of two streams of evidence; see docs/tasks/contextual.md. An option
+    that is ``None`` takes the default of the variant.
 
     Args:
         variant: Variant of the task, "reference" or "mante".
         sequence_length: Number of steps T (default 100), at least 3; for "reference" only.
         invert_prob: Probability of the inverting context 1 (default 0.5), from 0 to 1; for "reference" only.
-        durations: Durations of the five periods fixation, context, stimulus, delay and decision in ms (default 100,
-            350, 800, 100 and 20); for "mante" only. Stimulus and decision take at least one step.
+        durations: Durations of fixation, context, stimulus, delay and decision in ms (default 100, 350, 800, 100 and
+            20); for "mante" only. Stimulus and decision take at least one step.
         dt: Duration of a step in ms (default 20), for "mante" only.
         coherences: Strengths of the evidence (default 0.1, 0.2 and 0.4), each positive; for "mante" only.
         noise: Standard deviation σ of the noise at each step (default 0.01; 0.1 for "mante").
@@ -59,16 +60,12 @@ class ContextualIntegration(SequenceDataModule):
 
     Shapes:
         inputs ``(batch, T, 4)``, group ``(batch,)``, phase ``(batch, T)``. "reference": targets ``(batch,)``,
-        classification at the last step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression at every
-        step.
+        classification at the last step. "mante": targets ``(batch, T, 1)``, mask ``(batch, T)``, regression.
 
     Example:
         >>> batch = ContextualIntegration(sequence_length=20, train_size=6).build("train")
         >>> batch.inputs.shape, batch.targets.shape
         (torch.Size([6, 20, 4]), torch.Size([6]))
-        >>> positive = batch.inputs[:, 1:-1, 2].sum(1) > 0
-        >>> bool(((positive ^ (batch.group == 1)) == batch.targets.bool()).all())
-        True
     """
 
     input_size = 4
@@ -92,18 +89,14 @@ class ContextualIntegration(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         check_choice("variant", variant, Variant)
-        chosen = {
+        chosen: dict[str, Any] = {
             "sequence_length": sequence_length,
             "invert_prob": invert_prob,
             "durations": durations,
-            "dt": dt,
-            "coherences": coherences,
-            "noise": noise,
         }
+        chosen |= {"durations": durations, "dt": dt, "coherences": coherences, "noise": noise}
         options = variant_options(variant, _DEFAULTS, chosen)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.variant = variant
         self.noise: float = options.pop("noise")
         if not 0 <= self.noise < np.inf:
@@ -121,7 +114,7 @@ class ContextualIntegration(SequenceDataModule):
         if self.variant == "mante":
             mask = torch.zeros(inputs.shape[:2])
             mask[:, -self.period_steps["decision"] :] = 1.0
-        phase = self._phase.repeat(len(inputs), 1)  # the same in each trial
+        phase = self._phase.repeat(len(inputs), 1)
         return SequenceBatch(inputs, targets, full_lengths(inputs), mask, group, phase)
 
     def _set_reference(self, sequence_length: int, invert_prob: float) -> None:
@@ -134,7 +127,7 @@ class ContextualIntegration(SequenceDataModule):
         self.class_names = ["negative", "positive"]
         self.group_names = ["normal", "inverted"]
         self.phase_names = ["context", "evidence", "response"]
-        self._phase = torch.tensor([0, *(1 for _ in range(sequence_length - 2)), 2])
+        self._phase = torch.tensor([0] + [1] * (sequence_length - 2) + [2])
         self.steps = sequence_length
         self.invert_prob = invert_prob
 
@@ -143,9 +136,7 @@ class ContextualIntegration(SequenceDataModule):
         if len(durations) != len(_PERIODS):
             raise ValueError(f"durations must be five numbers, for {', '.join(_PERIODS)} in ms, got {list(durations)}")
         for period, duration in zip(_PERIODS, durations, strict=True):
-            if duration < (dt if period in ("stimulus", "decision") else 0):
-                least = f"at least dt, {dt} ms" if period in ("stimulus", "decision") else "not negative"
-                raise ValueError(f"durations: {period} must be {least}, got {duration} ms")
+            check_size(f"durations: {period}", duration, dt if period in ("stimulus", "decision") else 0)
         if not coherences or not all(0 < coherence < np.inf for coherence in coherences):
             raise ValueError(f"coherences must be one or more positive numbers, got {list(coherences)}")
         self.objective = "regression"
@@ -171,8 +162,7 @@ class ContextualIntegration(SequenceDataModule):
         return inputs, (positive ^ (context == 1)).astype(np.int64), context
 
     def _draw_mante(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        first = np.cumsum([0, *self.period_steps.values()])  # where each period starts
-        start = dict(zip(_PERIODS, first, strict=False))
+        start = dict(zip(_PERIODS, np.cumsum([0, *self.period_steps.values()]), strict=False))
         context = rng.integers(0, 2, size)
         strengths = np.array(self.coherences, dtype=np.float32)
         coherence = rng.choice(np.concatenate([-strengths, strengths]), (size, 2))
@@ -187,11 +177,8 @@ class ContextualIntegration(SequenceDataModule):
 
 
 def draw_evidence(rng: np.random.Generator, size: int, steps: int, noise: float) -> NDArray[np.float32]:
-    """Evidence ±1 + σ·N(0,1), shape ``(size, steps)``, whose sum over the steps is not zero.
-
-    Trials that sum to exactly zero are drawn again, all at once, up to 64 times. After that, which no trial in 10^19
-    needs, the first step of those left changes its sign.
-    """
+    """Evidence ±1 + σ·N(0,1), shape ``(size, steps)``, whose sum over the steps is not zero."""
+    # trials with the sum 0 are drawn again; after 64 times, which no trial in 10^19 needs, a sign is changed
     evidence = _signs_with_noise(rng, size, steps, noise)
     for _ in range(_REDRAWS):
         tied = _sum(evidence) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,20 +11,19 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from lightning_alrnn.batch import SequenceBatch, Split
-from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_fractions, full_lengths
-from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
+from lightning_alrnn.datamodules.base import check_fractions, full_lengths
+from lightning_alrnn.datamodules.images import DigitsDataModule, Order
 
 _SMALLEST_SHARE = 0.01  # 18 of the 1,797 images
 
 
-class SequentialDigits(SequenceDataModule):
+class SequentialDigits(DigitsDataModule):
     """The 1,797 handwritten digits of scikit-learn, 8×8 pixels, read row by row or pixel by pixel.
 
     The images come with scikit-learn, so there is no download. See docs/tasks/digits.md.
 
     Args:
-        order: Order of the pixels: "row" (T=8, K=8), "pixel" (T=64, K=1) or "permuted" (pixels in one fixed random
-            order).
+        order: Order of the pixels: "row" (T=8, K=8), "pixel" (T=64, K=1) or "permuted" (one fixed random order).
         permutation_seed: Seed of the order of pixels for "permuted".
         val_fraction: Share of the images for validation.
         test_fraction: Share of the images for testing.
@@ -42,9 +43,7 @@ class SequentialDigits(SequenceDataModule):
         (torch.Size([270, 8, 8]), 9)
     """
 
-    output_size = 10
-    objective = "classification"
-    target_step = "last"
+    side = 8
 
     def __init__(
         self,
@@ -56,45 +55,24 @@ class SequentialDigits(SequenceDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        check_choice("order", order, Order)
+        super().__init__(order, permutation_seed, batch_size, num_workers, seed)
         check_fractions(val_fraction, test_fraction)
-        shares = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-        shares["1 - val_fraction - test_fraction"] = 1 - val_fraction - test_fraction
-        for name, share in shares.items():
-            if share < _SMALLEST_SHARE:
-                raise ValueError(
-                    f"{name} must be at least {_SMALLEST_SHARE}, for each split to hold all ten digits, got {share:.3g}"
-                )
-        self.order = order
-        self.permutation_seed = permutation_seed
+        smallest = min(val_fraction, test_fraction, 1 - val_fraction - test_fraction)
+        if smallest < _SMALLEST_SHARE:
+            raise ValueError(f"each split must have at least {_SMALLEST_SHARE} of the images, got {smallest:.3g}")
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-        self.input_size = 8 if order == "row" else 1
-        self.class_names = [str(digit) for digit in range(10)]
         self.save_hyperparameters()
-
-    @property
-    def permutation(self) -> NDArray[np.int64]:
-        """The order in which "permuted" reads the 64 pixels, shape ``(64,)``."""
-        return pixel_permutation(64, self.permutation_seed)
 
     def build(self, split: Split) -> SequenceBatch:
         digits = load_digits()
-        rest, test = train_test_split(
-            np.arange(len(digits.target)),
-            test_size=self.test_fraction,
-            stratify=digits.target,
-            random_state=self.seed,
-        )
-        train, val = train_test_split(
-            rest,
-            test_size=self.val_fraction / (1 - self.test_fraction),
-            stratify=digits.target[rest],
-            random_state=self.seed,
-        )
+        index = np.arange(len(digits.target))
+        rest, test = self._divide(index, digits.target, self.test_fraction)
+        train, val = self._divide(rest, digits.target[rest], self.val_fraction / (1 - self.test_fraction))
         index = {"train": train, "val": val, "test": test}[split]
         images = digits.images[index].astype(np.float32) / 16
-        inputs = read_images(images, self.order, self.permutation)
-        sequences = torch.from_numpy(np.ascontiguousarray(inputs))
-        return SequenceBatch(sequences, torch.from_numpy(digits.target[index]).long(), full_lengths(sequences))
+        inputs = torch.from_numpy(np.ascontiguousarray(self._as_sequences(images)))
+        return SequenceBatch(inputs, torch.from_numpy(digits.target[index]).long(), full_lengths(inputs))
+
+    def _divide(self, index: NDArray[Any], classes: NDArray[Any], share: float) -> list[NDArray[Any]]:
+        return train_test_split(index, test_size=share, stratify=classes, random_state=self.seed)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Real data on disk: download, archives read as streams, and a cache of what was made of them."""
+"""Real data on disk: download, archives, and a cache of the arrays that are made from them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
@@ -26,78 +26,66 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, r
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lightning_alrnn.batch import AnyBatch, Split
+from lightning_alrnn.datamodules.base import SequenceDataModule
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True}
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
-_CACHE_FORMAT = 1  # another number makes all that was cached before be built again
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_CACHE_FORMAT = 1  # with another number, all earlier caches are built again
+_BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+_BAD_ARRAYS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def default_cache_dir() -> Path:
-    """Where arrays are cached unless told otherwise: ``$XDG_CACHE_HOME/lightning_alrnn`` or ``~/.cache/…``."""
+    """The default folder of the cache: ``$XDG_CACHE_HOME/lightning_alrnn`` or ``~/.cache/lightning_alrnn``."""
     folder = os.environ.get("XDG_CACHE_HOME")
     return (Path(folder) if folder else Path.home() / ".cache") / "lightning_alrnn"
 
 
-def fetch(
-    url: str,
-    path: Path,
-    *,
-    md5: str | None = None,
-    sha256: str | None = None,
-    decompressed: bool = False,
-) -> None:
-    """Download a file, unless it is there already.
-
-    The bytes go to ``<path>.part``, from where a later call takes the transfer up again, and get their own name once
-    they are complete and their checksum is right, which is that of what the gzip file holds where ``decompressed``.
-    Processes that fetch the same file at once wait for one another.
-    """
+def fetch(url: str, path: Path, *, md5: str, decompressed: bool = False) -> None:
+    """Download a file unless it exists; the checksum may be that of the decompressed bytes."""
+    # The bytes go to <path>.part, from which a later call resumes. Processes with the same file wait for each other.
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
     with _locked(lock) as locked:
         if not path.is_file():  # no other process was first
-            # without a lock nobody else may write to the same file; what is lost is the resumption
+            # without a lock each process writes to its own file, which cannot be resumed
             part = path.with_name(f"{path.name}.part" if locked else f"{path.name}.{uuid4().hex}.part")
             try:
                 _download(url, part, path)
-                _verify(url, part, path, {"md5": md5, "sha256": sha256}, decompressed)
+                _verify(url, part, path, md5, decompressed)
                 part.replace(path)
             finally:
                 if not locked:
                     part.unlink(missing_ok=True)
-    # whoever waits for the lock, or makes a new one, finds the file
+    # processes that wait for the lock, or make a new one, find the file
     lock.unlink(missing_ok=True)
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of files in a ``.tar`` or ``.tar.gz`` in their order, without unpacking it.
-
-    Nothing is written, so it does not matter where a member's name points. Links and devices are passed over. Names
-    come without a leading ``./``. The archive is read to its end: what was yielded is to be dropped where it turns out
-    to be damaged behind the last member that is wanted.
-    """
-    advice = "remove it and fetch it again"
-    with archive.open("rb") as raw, _progress(f"reading {archive.name}", archive.stat().st_size) as bar:
+    """Yield name and content of the wanted files of a ``.tar`` or ``.tar.gz``, without unpacking it."""
+    # The archive is read to its end: if it is damaged after the last file, this fails after all files were yielded.
+    size = archive.stat().st_size
+    with archive.open("rb") as raw, progress(None, f"reading {archive.name}", total=size, **_BYTES) as bar:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = gzip.GzipFile(fileobj=raw) if zipped else raw
         try:
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # or it would grow by every member
+                    tar.members.clear()  # type: ignore[attr-defined]  # else the list grows with every member
                     bar.update(raw.tell() - bar.n)
                     name = posixpath.normpath(member.name)
-                    if member.isreg() and wanted(name):
-                        content = tar.extractfile(member)
-                        if content is not None:
-                            yield name, content.read()
+                    if member.isreg() and wanted(name) and (content := tar.extractfile(member)) is not None:
+                        yield name, content.read()
                 # a damaged header ends an archive without an error; an archive ends with a block of zeros
                 end = tar.offset
                 for block in iter(lambda: tar.fileobj.read(_CHUNK), b""):
@@ -106,10 +94,36 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                 if tar.fileobj.tell() < end + tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("unexpected end of data")
                 bar.update(raw.tell() - bar.n)
-        except _DAMAGED as error:
+        except (tarfile.TarError, *_BAD_GZIP) as error:
             raise ValueError(
-                f"{archive} is not a complete tar archive ({error}): it may be truncated; {advice}"
+                f"{archive} is not a complete tar archive ({error}): it may be truncated; remove it and fetch it again"
             ) from error
+
+
+def read_npz(path: Path, needed: Collection[str], optional: Collection[str], advice: str) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a ``.npz`` archive, which must have the needed names and may have the optional ones."""
+    with path.open("rb") as file:  # np.load would leave a broken archive open
+        try:
+            archive = np.load(file, allow_pickle=False)
+        except _BAD_ARRAYS as error:
+            raise ValueError(f"{path} is not a .npz archive of arrays ({error}): {advice}") from error
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"{path} is a single array, not an archive: {advice}")
+        names = archive.files
+        if not set(needed) <= set(names) <= {*needed, *optional}:
+            raise ValueError(
+                f"{path} must have {', '.join(needed)} and may have {', '.join(optional)}, got "
+                f"{', '.join(names) or 'no array'}: {advice}"
+            )
+        arrays = {}
+        for name in names:
+            try:
+                arrays[name] = archive[name]
+            except _BAD_ARRAYS as error:
+                if "allow_pickle" in str(error):
+                    raise TypeError(f"{name} in {path} is a pickle, which is never loaded: {advice}") from error
+                raise ValueError(f"{name} in {path} cannot be read ({error}): {advice}") from error
+    return arrays
 
 
 def cached(
@@ -121,28 +135,15 @@ def cached(
     *,
     mapped: Collection[str] = (),
 ) -> dict[str, NDArray[Any]]:
-    """Arrays that take long to build, from a file if they were built before with the same settings and sources.
-
-    The file is ``<folder>/<name>-<hash>.npz``. The hash is taken over the settings and over the names, sizes and times
-    of the sources, so a change of any of them builds anew. Several runs may build at once: each writes a file of its
-    own, and the last one stays. A folder that cannot be written to costs a warning, not the run. Arrays that are
-    ``mapped`` into memory and not read take time and memory only where they are used, and processes share them; they
-    cannot be written to.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     for _ in range(2):
-        ...         arrays = cached(Path(folder), "squares", {"count": 4}, [], lambda: {"x": np.arange(4) ** 2})
-        >>> arrays["x"]
-        array([0, 1, 4, 9])
-    """
+    """Build arrays, or read them from a file if they were built before with the same settings and sources."""
+    # The name has a hash of the settings and of the names, sizes and times of the sources. Several runs may build at
+    # once: each writes its own file, and the last one stays. Mapped arrays are read only where they are used.
     path = folder / f"{name}-{_digest(settings, sources)}.npz"
     try:
         return _read_arrays(path, mapped)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_BAD_ARRAYS, KeyError) as error:
         rank_zero_warn(f"the cache {path} cannot be read ({error}) and is built again")
     arrays = build()
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
@@ -173,9 +174,9 @@ def _read_arrays(path: Path, mapped: Collection[str]) -> dict[str, NDArray[Any]]
 
 
 def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Map an array that is stored in an archive without compression, as NumPy's ``savez`` does."""
+    """Map an array of an archive without compression, as ``np.savez`` writes it."""
     with path.open("rb") as file:
-        file.seek(member.header_offset + 26)  # where the zip format has the lengths of two fields before the content
+        file.seek(member.header_offset + 26)  # the zip format has the lengths of two fields here, then the content
         name, extra = struct.unpack("<HH", file.read(4))
         file.seek(name + extra, os.SEEK_CUR)
         if member.compress_type != zipfile.ZIP_STORED or np.lib.format.read_magic(file) != (1, 0):
@@ -186,88 +187,75 @@ def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 
-class _Answer(NamedTuple):
-    """What a server gives: a stream that starts at byte ``start`` of ``total`` (``None`` if it does not say)."""
-
-    stream: IO[bytes]
-    start: int
-    total: int | None
-
-
 def _download(url: str, part: Path, path: Path) -> None:
-    """Bring ``part`` to its full size."""
-    advice = f"Run it again to go on, or fetch the file by hand and put it at {path}"
-    held = part.stat().st_size if part.is_file() else 0
+    """Fetch the bytes that are missing in ``part``."""
+    advice = f"Run it again to resume, or fetch the file by hand and put it at {path}"
     try:
-        answer = _request(url, held)
+        stream, start, total = _request(url, part.stat().st_size if part.is_file() else 0)
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(f"{path.name} cannot be fetched from {url} ({error}). {advice}") from error
-    with answer.stream, part.open("ab") as file, _progress(f"fetching {path.name}", answer.total) as bar:
+    with stream, part.open("ab") as file, progress(None, f"fetching {path.name}", total=total, **_BYTES) as bar:
         rank_zero_info(f"fetching {url} to {path}")
-        file.truncate(answer.start)
-        bar.update(answer.start)
-        while chunk := _read(answer.stream, url, path, advice):
+        file.truncate(start)
+        bar.update(start)
+        while chunk := _read(stream, url, path, advice):
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
-        os.fsync(file.fileno())  # or a power failure may leave a name without its bytes
+        os.fsync(file.fileno())  # else a power failure may leave a name without its bytes
         size = file.tell()
-    if answer.total is not None and size != answer.total:
-        raise ConnectionError(f"{path.name} stopped after {size} of {answer.total} bytes from {url}. {advice}")
+    if total is not None and size != total:
+        raise ConnectionError(f"the transfer of {path.name} from {url} stopped after {size} of {total} bytes. {advice}")
 
 
-def _request(url: str, held: int) -> _Answer:
-    """Ask for what is missing behind the first ``held`` bytes, or for all where a server does not give parts."""
+def _request(url: str, start: int) -> tuple[IO[bytes], int, int | None]:
+    """A file from byte ``start`` on, or all of it if the server does not send parts; the start; the size if known."""
     request = urllib.request.Request(url, headers={"User-Agent": "lightning-alrnn"})
-    if held:
-        request.add_header("Range", f"bytes={held}-")
+    if start:
+        request.add_header("Range", f"bytes={start}-")
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if held == 0 or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if start == 0 or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        if error.headers.get("Content-Range", "").strip() == f"bytes */{held}":
-            error.close()
-            return _Answer(io.BytesIO(), held, held)  # nothing is missing
         error.close()
+        if error.headers.get("Content-Range", "").strip() == f"bytes */{start}":
+            return io.BytesIO(), start, start  # nothing is missing
         return _request(url, 0)
     length = response.headers.get("Content-Length")
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return _Answer(response, 0, None if length is None else int(length))
-    if not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
+        return response, 0, None if length is None else int(length)
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         response.close()
         return _request(url, 0)
-    return _Answer(response, held, None if length is None else held + int(length))
+    return response, start, None if length is None else start + int(length)
 
 
 def _read(stream: IO[bytes], url: str, path: Path, advice: str) -> bytes:
-    """The next bytes of a transfer; apart from the writing, whose errors are not the network's."""
+    """The next bytes of a transfer. Errors while writing are not errors of the network, so they are not caught."""
     try:
         return stream.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"{path.name} stopped while it was fetched from {url} ({error}). {advice}") from error
+        raise ConnectionError(f"the transfer of {path.name} from {url} stopped ({error}). {advice}") from error
 
 
-def _verify(url: str, part: Path, path: Path, expected: dict[str, str | None], decompressed: bool) -> None:
-    for algorithm, checksum in expected.items():
-        if checksum is None:
-            continue
-        try:
-            with gzip.open(part) if decompressed else part.open("rb") as file:
-                digest = hashlib.file_digest(file, algorithm).hexdigest()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            digest = f"no gzip file, {error}"
-        if digest != checksum.lower():
-            part.unlink()
-            raise ValueError(
-                f"{path.name} from {url} is not the expected file: its {algorithm} must be {checksum}, got {digest}. "
-                f"It was removed: run it again, or fetch the file elsewhere and put it at {path}"
-            )
+def _verify(url: str, part: Path, path: Path, md5: str, decompressed: bool) -> None:
+    try:
+        with gzip.open(part) if decompressed else part.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+    except _BAD_GZIP as error:
+        digest = f"a file that is not gzip ({error})"
+    if digest != md5.lower():
+        part.unlink()
+        raise ValueError(
+            f"{path.name} from {url} is not the expected file: its md5 must be {md5}, got {digest}. The file was "
+            f"removed: run it again, or fetch the file elsewhere and put it at {path}"
+        )
 
 
 @contextmanager
 def _locked(lock: Path) -> Iterator[bool]:
-    """Keep other processes out; gives whether that was possible."""
+    """Lock out other processes; yield whether that was possible."""
     with lock.open("ab") as file:
         locked = fcntl is not None
         if locked:
@@ -278,10 +266,70 @@ def _locked(lock: Path) -> Iterator[bool]:
         yield locked
 
 
-def _progress(what: str, total: int | None) -> tqdm[Any]:
-    """A bar of bytes on the first process, in a terminal."""
+def progress(items: Iterable[Any] | None, text: str, **options: Any) -> tqdm[Any]:
+    """A progress bar on the first process, in a terminal."""
     disable = True if getattr(rank_zero_only, "rank", 0) else None
-    return tqdm(desc=what, total=total, unit="B", unit_scale=True, leave=False, disable=disable)
+    return tqdm(items, desc=text, leave=False, disable=disable, **options)
+
+
+def warn_if_fewer(source: Path, count: int, official: int, noun: str) -> None:
+    """Warn about a file or folder that has only a part of the official data."""
+    if count < official:
+        rank_zero_warn(
+            f"{source} has {count:,} of the official {official:,} {noun}: the results are not comparable with those on "
+            "all of them"
+        )
+
+
+class ArchiveDataModule(SequenceDataModule):
+    """Data from an official archive, or the folder that it unpacks to, which are read once and then cached."""
+
+    archive: str
+    url: str
+    md5: str
+    archive_size: str
+    contents: str
+
+    def __init__(
+        self, data_dir: str, download: bool, cache_dir: str | None, batch_size: int, num_workers: int, seed: int
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        self.data_dir = Path(data_dir)
+        self.download = download
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self._loaded: dict[str, NDArray[Any]] | None = None
+
+    def prepare_data(self) -> None:
+        """Fetch the archive if necessary and allowed, and fill the cache."""
+        if self.download and self._find() is None:
+            fetch(self.url, self.data_dir / self.archive, md5=self.md5)
+        self._load()
+
+    def build(self, split: Split) -> AnyBatch:
+        dataset = self.dataset(split)
+        return dataset.__getitems__(range(len(dataset)))
+
+    def _load(self) -> dict[str, NDArray[Any]]:
+        if self._loaded is None:
+            source = self._find()
+            if source is None:
+                raise FileNotFoundError(
+                    f"{self.data_dir.absolute()} has neither {self.archive} nor the folder that it unpacks to "
+                    f"({self.contents}): set data_dir to the folder with one of them, or download=True to fetch the "
+                    f"archive ({self.archive_size}) from {self.url}"
+                )
+            self._loaded = self._read(source)
+        return self._loaded
+
+    def _find(self) -> Path | None:
+        archive = self.data_dir / self.archive
+        return self._find_folder() or (archive if archive.is_file() else None)
+
+    def _find_folder(self) -> Path | None:
+        raise NotImplementedError
+
+    def _read(self, source: Path) -> dict[str, NDArray[Any]]:
+        raise NotImplementedError
 
 
 def _digest(settings: Mapping[str, Any], sources: Sequence[Path]) -> str:

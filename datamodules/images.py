@@ -1,4 +1,4 @@
-"""Images read as sequences."""
+"""Images of digits read as sequences."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Order = Literal["row", "pixel", "permuted"]
-"""How an image is read: row by row, pixel by pixel, or its pixels in one fixed random order."""
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size
+
+Order = Literal["row", "pixel", "permuted"]  # row by row, pixel by pixel, or in one fixed random order
 
 
-def pixel_permutation(pixels: int, seed: int) -> NDArray[np.int64]:
-    """The order in which "permuted" reads the pixels of an image: entry t is the pixel of step t."""
-    return np.random.default_rng(seed).permutation(pixels)
+class DigitsDataModule(SequenceDataModule):
+    """Images of the ten digits, ``side`` pixels wide and high, read as sequences."""
 
+    side: int
+    output_size = 10
+    objective = "classification"
+    target_step = "last"
 
-def read_images(images: NDArray[Any], order: Order, permutation: NDArray[np.int64]) -> NDArray[Any]:
-    """Images as sequences: shape ``(images, height, width)`` by row, ``(images, height · width, 1)`` by pixel.
+    def __init__(self, order: Order, permutation_seed: int, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        check_choice("order", order, Order)
+        check_size("permutation_seed", permutation_seed, 0)
+        self.order = order
+        self.permutation_seed = permutation_seed
+        self.input_size = self.side if order == "row" else 1
+        self.class_names = [str(digit) for digit in range(10)]
 
-    Example:
-        >>> image = np.array([[[1, 2], [3, 4]]])
-        >>> read_images(image, "permuted", np.array([3, 0, 1, 2]))[0, :, 0]
-        array([4, 1, 2, 3])
-    """
-    if order == "row":
-        return images
-    pixels = images.reshape(len(images), images.shape[1] * images.shape[2])
-    return (pixels[:, permutation] if order == "permuted" else pixels)[..., None]
+    @property
+    def permutation(self) -> NDArray[np.int64]:
+        """Order of the pixels for "permuted", shape ``(pixels,)``."""
+        return np.random.default_rng(self.permutation_seed).permutation(self.side**2)
+
+    def _as_sequences(self, images: NDArray[Any]) -> NDArray[Any]:
+        if self.order == "row":
+            return images
+        pixels = images.reshape(len(images), self.side**2)
+        return (pixels[:, self.permutation] if self.order == "permuted" else pixels)[..., None]

@@ -10,25 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules.base import (
-    SPLITS,
-    SequenceDataModule,
-    SequenceDataset,
-    check_choice,
-    full_lengths,
-)
-from lightning_alrnn.datamodules.files import fetch
-from lightning_alrnn.datamodules.images import Order, pixel_permutation, read_images
+from lightning_alrnn.datamodules.base import SequenceDataset, check_fraction, check_values, full_lengths, random_parts
+from lightning_alrnn.datamodules.files import fetch, warn_if_fewer
+from lightning_alrnn.datamodules.images import DigitsDataModule, Order
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-"""Where the files are fetched from, in this order."""
+"""Sources of the files, in the order in which they are tried."""
 
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -39,20 +32,17 @@ FILES = {
 """The official files and the md5 of their decompressed bytes."""
 
 _OFFICIAL = {"train": 60_000, "t10k": 10_000}
-_SIDE = 28
 _MAGIC = 0x0800  # unsigned bytes; the number of dimensions is added
 
 
-class SequentialMNIST(SequenceDataModule):
+class SequentialMNIST(DigitsDataModule):
     """The 70,000 handwritten digits of MNIST, 28×28 pixels, read pixel by pixel or row by row.
 
-    The four official files are read from ``<data_dir>/MNIST/raw``, where torchvision also stores them, with or without
-    ``.gz``. See docs/tasks/smnist.md for the files, the splits and the literature.
+    The four official files are read from ``<data_dir>/MNIST/raw``, with or without ``.gz``; see docs/tasks/smnist.md.
 
     Args:
         data_dir: Folder that contains ``MNIST/raw``.
-        order: Order of the pixels: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (pixels in one fixed random
-            order).
+        order: Order of the pixels: "pixel" (T=784, K=1), "row" (T=28, K=28) or "permuted" (one fixed random order).
         permutation_seed: Seed of the order of pixels for "permuted".
         download: Whether to fetch missing files (11 MB).
         val_fraction: Share of the training images that is held out for validation.
@@ -69,15 +59,11 @@ class SequentialMNIST(SequenceDataModule):
         inputs ``(batch, T, K)``, targets ``(batch,)`` from 0 to 9; classification at the last step.
 
     Example:
-        >>> data = SequentialMNIST(order="permuted")
-        >>> data.input_size, data.permutation[:4]
-        (1, array([318,   2, 606, 446]))
-        >>> data.build("train")  # doctest: +SKIP
+        >>> SequentialMNIST(order="permuted").permutation[:4]
+        array([318,   2, 606, 446])
     """
 
-    output_size = 10
-    objective = "classification"
-    target_step = "last"
+    side = 28
 
     def __init__(
         self,
@@ -90,26 +76,13 @@ class SequentialMNIST(SequenceDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        check_choice("order", order, Order)
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
-        if permutation_seed < 0:
-            raise ValueError(f"permutation_seed must not be negative, got {permutation_seed}")
+        super().__init__(order, permutation_seed, batch_size, num_workers, seed)
+        check_fraction("val_fraction", val_fraction)
         data_dir = os.fspath(data_dir)
         self.folder = Path(data_dir) / "MNIST" / "raw"
-        self.order = order
-        self.permutation_seed = permutation_seed
         self.download = download
         self.val_fraction = val_fraction
-        self.input_size = _SIDE if order == "row" else 1
-        self.class_names = [str(digit) for digit in range(10)]
         self.save_hyperparameters()
-
-    @property
-    def permutation(self) -> NDArray[np.int64]:
-        """The order in which "permuted" reads the 784 pixels, shape ``(784,)``."""
-        return pixel_permutation(_SIDE**2, self.permutation_seed)
 
     def prepare_data(self) -> None:
         if self.download:
@@ -127,19 +100,18 @@ class SequentialMNIST(SequenceDataModule):
         return self._datasets[split]  # type: ignore[return-value]
 
     def _bytes(self, split: Split) -> SequenceBatch:
-        """A split as it is held: 47 MB for all training images, where floats would take four times that."""
         images, labels = read_digits(self.folder, "t10k" if split == "test" else "train")
-        index = np.arange(len(images))
         if split != "test":
-            order = np.random.default_rng((self.seed, SPLITS.index("val"))).permutation(len(images))
             size = round(len(images) * self.val_fraction)
-            index = np.sort(order[:size] if split == "val" else order[size:])
-        inputs = torch.from_numpy(read_images(images[index], self.order, self.permutation))
-        return SequenceBatch(inputs, torch.from_numpy(labels[index]).long(), full_lengths(inputs))
+            val, train = random_parts(size, len(images), seed=self.seed, split="val")
+            index = val if split == "val" else train
+            images, labels = images[index], labels[index]
+        inputs = torch.from_numpy(self._as_sequences(images))
+        return SequenceBatch(inputs, torch.from_numpy(labels).long(), full_lengths(inputs))
 
 
 class _ImageDataset(SequenceDataset):
-    """Sequences of bytes, given as floats from 0 to 1."""
+    """Images stored as bytes, a quarter of the memory of floats; batches have floats from 0 to 1."""
 
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         batch = super().__getitems__(indices)
@@ -147,39 +119,22 @@ class _ImageDataset(SequenceDataset):
 
 
 def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images of a part ("train" or "t10k"), uint8 of shape ``(images, 28, 28)``, and labels, ``(images,)``."""
+    """Images of a part ("train" or "t10k"), shape ``(images, 28, 28)``, and labels, shape ``(images,)``."""
     paths = [_find(folder, name) for name in FILES if name.startswith(part)]
     images, labels = (read_idx(path, dimensions) for path, dimensions in zip(paths, (3, 1), strict=True))
-    if images.shape[1:] != (_SIDE, _SIDE):
-        raise ValueError(
-            f"{paths[0]} must hold images of 28×28 pixels, got {images.shape[1]}×{images.shape[2]}: put the official "
-            "file there"
-        )
+    if images.shape[1:] != (28, 28):
+        raise ValueError(f"{paths[0]} must hold images of 28×28 pixels, got {images.shape[1:]}: fetch it again")
     if len(images) == 0:
         raise ValueError(f"{paths[0]} has no images: fetch the file again")
     if len(images) != len(labels):
-        raise ValueError(
-            f"{paths[0]} has {len(images)} images, but {paths[1]} has {len(labels)} labels: they do not belong "
-            "together, fetch both again"
-        )
-    if labels.size and labels.max() > 9:
-        index = int((labels > 9).argmax())
-        raise ValueError(
-            f"{paths[1]} must hold labels from 0 to 9, got {labels[index]} at index {index}: fetch the file again"
-        )
-    if len(images) < _OFFICIAL[part]:
-        rank_zero_warn(
-            f"{paths[0]} has {len(images)} of the official {_OFFICIAL[part]} images: the results are not those of the "
-            "whole of MNIST"
-        )
+        raise ValueError(f"{paths[0]} has {len(images)} images, but there are {len(labels)} labels: fetch both again")
+    check_values(str(paths[1]), labels <= 9, labels, "hold labels from 0 to 9", "fetch the file again")
+    warn_if_fewer(paths[0], len(images), _OFFICIAL[part], "images")
     return images, labels
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes: a magic number, the size of each dimension (big-endian, 4 bytes each), the values.
-
-    A file that ends in ``.gz`` is decompressed.
-    """
+    """Read an IDX file of bytes, compressed or not: a magic number, the sizes of the dimensions, the values."""
     advice = f"remove {path} and fetch it again"
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -196,11 +151,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     expected = start + int(np.prod(shape, dtype=object))
     if len(content) != expected:
-        raise ValueError(
-            f"{path} must have {expected} bytes (decompressed) for values of shape {tuple(shape)}, got {len(content)}: "
-            f"{advice}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        raise ValueError(f"{path} of shape {tuple(shape)} must have {expected} bytes, got {len(content)}: {advice}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
 def _candidates(folder: Path, name: str) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import multitask_eleven, multitask_yang19
-from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_size, draw_trials
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_choice, check_sizes, draw_trials
 from lightning_alrnn.datamodules.multitask_eleven import Durations
 
 Suite = Literal["eleven", "yang19"]
@@ -21,18 +21,16 @@ _SUITES = {"eleven": multitask_eleven, "yang19": multitask_yang19}
 class MultiTask(SequenceDataModule):
     """Many cognitive tasks for one network: a suite of eleven tasks, or the twenty of Yang et al. 2019.
 
-    Every batch has trials of all tasks in equal numbers. Training trials are drawn anew in each epoch; validation and
-    test trials are fixed. See docs/tasks/multitask.md for the tasks, their channels and periods, and the literature.
+    Training trials are drawn anew in each epoch; validation and test trials are fixed. See docs/tasks/multitask.md.
 
     Args:
         suite: Suite of tasks, "eleven" or "yang19".
-        tasks: Names of the tasks to draw; ``None`` for all. The inputs have a channel for every task of the suite in
-            any case, so a network trained on all tasks can be tested on some.
+        tasks: Names of the tasks to draw; ``None`` for all. The inputs always have a channel for every task.
         durations: Durations of the periods, "simple" or "hard"; for "eleven" only.
         loss: Steps that are learned: "last" (the last step of each trial), "padded_last" (step T, after the zeros that
             follow a shorter trial) or "response" (all steps of the response); for "eleven" only.
-        lenient_nogo: Whether a no-go is correct if the output points to within 30° of 0, as in the code of the AL-RNN
-            paper, instead of if the fixation output is over 0.5; for "eleven" only.
+        lenient_nogo: Whether a no-go is correct if the output points to within 30° of 0, instead of if the fixation
+            output is over 0.5; for "eleven" only.
         train_size: Number of training trials in an epoch.
         val_size: Number of validation trials.
         test_size: Number of test trials.
@@ -53,12 +51,9 @@ class MultiTask(SequenceDataModule):
         task; phase ``(batch, T)``.
 
     Example:
-        >>> data = MultiTask(val_size=6)
-        >>> batch = data.build("val")
+        >>> batch = MultiTask(val_size=6).build("val")
         >>> batch.inputs.shape, batch.targets.shape
         (torch.Size([6, 74, 18]), torch.Size([6, 3]))
-        >>> MultiTask(suite="yang19", tasks=["Go", "DMS"]).group_names
-        ['Go', 'DMS']
     """
 
     objective = "regression"
@@ -81,28 +76,19 @@ class MultiTask(SequenceDataModule):
         check_choice("suite", suite, Suite)
         check_choice("durations", durations, Durations)
         check_choice("loss", loss, LossStep)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
-        if suite == "yang19":
-            for name, value, default in (
-                ("durations", durations, "simple"),
-                ("loss", loss, "last"),
-                ("lenient_nogo", lenient_nogo, False),
-            ):
-                if value != default:
-                    raise ValueError(
-                        f"{name} is an option of suite 'eleven', got {name}={value!r} with suite 'yang19', "
-                        "whose trials and loss are fixed: leave it out"
-                    )
+        self.sizes = check_sizes(train_size, val_size, test_size)
+        options = {"durations": (durations, "simple"), "loss": (loss, "last"), "lenient_nogo": (lenient_nogo, False)}
+        for name, (value, default) in options.items():
+            if suite == "yang19" and value != default:
+                raise ValueError(f"{name} is an option of suite 'eleven', but suite is {suite!r}: leave it out")
         self._chosen = _indices(tasks, suite)
         self.suite = suite
         self.durations: Durations = durations
         self.loss = loss
-        self.group_names = [_SUITES[suite].TASKS[index] for index in self._chosen]
-        self.phase_names = list(_SUITES[suite].PERIODS)
-        self.input_size = _SUITES[suite].INPUTS
-        self.output_size = _SUITES[suite].OUTPUTS
+        of_suite = _SUITES[suite]
+        self.group_names = [of_suite.TASKS[index] for index in self._chosen]
+        self.phase_names = list(of_suite.PERIODS)
+        self.input_size, self.output_size = of_suite.INPUTS, of_suite.OUTPUTS
         self.target_step = "every" if suite == "yang19" or loss == "response" else "last"
         self.criterion = "ring" if suite == "yang19" else "direction_lenient" if lenient_nogo else "direction"
         self.save_hyperparameters()
@@ -133,13 +119,11 @@ class MultiTask(SequenceDataModule):
 
 
 def _indices(tasks: list[str] | None, suite: Suite) -> NDArray[np.int64]:
-    """The chosen tasks' indices in their suite, in its order."""
+    """The indices of the chosen tasks in the suite, in increasing order."""
     suite_tasks = _SUITES[suite].TASKS
     if tasks is None:
         return np.arange(len(suite_tasks))
     if not tasks or not set(tasks) <= set(suite_tasks) or len(set(tasks)) < len(tasks):
-        raise ValueError(
-            f"tasks of suite {suite!r} must be one or more of {', '.join(map(repr, suite_tasks))}, each once, got "
-            f"{tasks}"
-        )
+        names = ", ".join(map(repr, suite_tasks))
+        raise ValueError(f"tasks of suite {suite!r} must be one or more of {names}, each once, got {tasks}")
     return np.array(sorted(suite_tasks.index(name) for name in tasks))

@@ -7,32 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.multitask_periods import (
-    CONTEXT,
-    RESPONSE,
-    SECOND_STIMULUS,
-    STIMULUS,
-    Trials,
-    draw_tasks,
-    label_steps,
-    lay_out,
-    pad,
-)
+from lightning_alrnn.datamodules import multitask_periods as periods
 
 Durations = Literal["simple", "hard"]
 
 TASKS = (
-    "DelayPro",
-    "DelayAnti",
-    "ReactPro",
-    "ReactAnti",
-    "CatPro",
-    "CatAnti",
-    "Match2Sample",
-    "NonMatch2Sample",
-    "CtxIntMod1",
-    "CtxIntMod2",
-    "GoNogo",
+    *("DelayPro", "DelayAnti", "ReactPro", "ReactAnti", "CatPro", "CatAnti"),
+    *("Match2Sample", "NonMatch2Sample", "CtxIntMod1", "CtxIntMod2", "GoNogo"),
 )
 PERIODS = ("context", "stimulus", "delay", "second stimulus", "second delay", "response")
 INPUTS = 7 + len(TASKS)
@@ -48,7 +29,7 @@ _GO = TASKS.index("GoNogo")
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
-    """The steps of each task's periods, uniform on low … high − 1: shape ``(11, 6, 2)``, where (0, 1) is no period."""
+    """The range low … high − 1 of the steps of each period of each task, shape ``(11, 6, 2)``."""
     if durations == "simple":
         context, stimulus, delay, response = (5, 10), (10, 15), (10, 15), (5, 10)
     else:
@@ -61,9 +42,9 @@ def period_ranges(durations: Durations) -> NDArray[np.int64]:
     return ranges
 
 
-def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> Trials:
-    """Draw trials of the chosen tasks, indices into ``TASKS``."""
-    group, coin = draw_tasks(rng, size, len(chosen))
+def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> periods.Trials:
+    """Draw trials of the chosen tasks, which are indices into TASKS."""
+    group, coin = periods.draw_tasks(rng, size, len(chosen))
     task = chosen[group]
     trial = np.arange(size)
     ranges = period_ranges(durations)
@@ -79,41 +60,43 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     second = np.where(task == _CONTEXT_2, 0.8, np.where(task == _CONTEXT_1, 0.3, 0.0))
 
     inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
-    inputs[:, CONTEXT:RESPONSE, 0] = 1.0
-    inputs[:, STIMULUS, 1:3] = first[:, None] * _direction(angle)
-    inputs[:, STIMULUS, 3:5] = second[:, None] * _direction(other)
+    inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
+    inputs[:, periods.STIMULUS, 1:3] = first[:, None] * _direction(angle)
+    inputs[:, periods.STIMULUS, 3:5] = second[:, None] * _direction(other)
     react, matching = np.isin(task, _REACT), np.isin(task, _MATCH)
-    inputs[react, RESPONSE, 1:3] = inputs[react, STIMULUS, 1:3]
-    inputs[contextual, SECOND_STIMULUS, 1:5] = inputs[contextual, STIMULUS, 1:5]
-    inputs[matching, SECOND_STIMULUS, 1:3] = _direction((angle + offset)[matching])
+    inputs[react, periods.RESPONSE, 1:3] = inputs[react, periods.STIMULUS, 1:3]
+    inputs[contextual, periods.SECOND_STIMULUS, 1:5] = inputs[contextual, periods.STIMULUS, 1:5]
+    inputs[matching, periods.SECOND_STIMULUS, 1:3] = _direction((angle + offset)[matching])
     inputs[trial, :, _RULE[task]] = 1.0
     inputs[trial, :, 7 + task] = 1.0
 
     swapped = _RULE[task] == 4  # anti and non-match: the other side
-    side = np.where(np.isin(task, _CATEGORY), np.where(angle < np.pi, 0, np.pi), angle)
-    side = np.where(matching, np.where(coin, 0, np.pi), side)
-    side = np.where(task == _CONTEXT_2, other, side)
-    side = np.where(task == _GO, 0, side) + np.where(swapped, np.pi, 0)
+    side = np.select(
+        [task == _GO, task == _CONTEXT_2, np.isin(task, _CATEGORY), matching],
+        [0, other, np.where(angle < np.pi, 0, np.pi), np.where(coin, 0, np.pi)],
+        angle,
+    )
+    side += np.where(swapped, np.pi, 0)
     answers = np.zeros((size, OUTPUTS), dtype=np.float32)
     answers[:, 1:] = _direction(side)
     answers[(task == _GO) & (strength <= 0.5)] = (1.0, 0.0, 0.0)
 
     lengths = steps.sum(axis=1)
     time = int((ranges[chosen, :, 1] - 1).sum(axis=1).max())
-    before_after = np.stack([lengths - steps[:, RESPONSE], steps[:, RESPONSE]], axis=1)
+    before_after = np.stack([lengths - steps[:, periods.RESPONSE], steps[:, periods.RESPONSE]], axis=1)
     targets = np.zeros((size, 2, OUTPUTS), dtype=np.float32)
     targets[:, 0, 0] = 1.0
     targets[:, 1] = answers
     mask = np.zeros((size, 2), dtype=np.float32)
     mask[:, 1] = 1.0
-    return Trials(
-        inputs=pad(lay_out(steps, inputs), lengths, time),
-        targets=pad(lay_out(before_after, targets), lengths, time),
-        mask=pad(lay_out(before_after, mask), lengths, time),
+    return periods.Trials(
+        inputs=periods.lay_out(steps, inputs, time),
+        targets=periods.lay_out(before_after, targets, time),
+        mask=periods.lay_out(before_after, mask, time),
         lengths=lengths,
         answers=answers,
         group=group,
-        period=label_steps(steps, time),
+        period=periods.label_steps(steps, time),
     )
 
 

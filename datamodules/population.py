@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -18,38 +17,31 @@ from lightning_alrnn.datamodules.base import (
     EpochSampler,
     SequenceDataModule,
     SequenceDataset,
-    _TrainLoader,
-    collate,
+    SplitDataModule,
+    make_loader,
 )
 
-SHARE_OF_GPU = 0.25
-"""The part of a GPU's memory that data may take to be held there."""
-
+SHARE_OF_GPU = 0.25  # of the memory of a GPU that a copy of the data may take
+_AnyDataset: TypeAlias = SequenceDataset | EpochDataset
 _Rows = NDArray[np.int64]
 
 
 class _PopulationDataset(Dataset[SequenceBatch]):
-    """Batches ``(E, batch, …)`` of E datasets of one size; a row of indices has one for each source.
+    """Batches ``(E, batch, …)`` of E members. A row of indices has one index for each source."""
 
-    A source is a dataset with an order, which several members may have in common: it is read once for all of them. With
-    a ``device``, a copy of the data is held there and batches are put together there, for sources that hold sequences
-    as they are in a batch.
-    """
-
+    # A source is a dataset with an order. It is read once for all members that share it. With a `device`, a copy of the
+    # data is there, and batches are put together there.
     def __init__(
-        self,
-        sources: Sequence[SequenceDataset | EpochDataset],
-        source_of: Sequence[int],
-        device: torch.device | None = None,
+        self, sources: Sequence[_AnyDataset], source_of: Sequence[int], device: torch.device | None = None
     ) -> None:
         self._sources = list(sources)
         self._source_of = torch.tensor(source_of)
         self._distinct = len(sources) == len(source_of)
         self._plain = _are_plain(sources)
         self._device = device
-        self._datasets = list(dict.fromkeys(sources))  # of which a copy is held once, in whatever orders it is read
+        self._datasets = list(dict.fromkeys(sources))  # a dataset is copied once, even if it has several orders
         self._dataset_of = torch.tensor([self._datasets.index(sources[number]) for number in source_of])
-        self._copy: tuple[Tensor | None, ...] = ()  # fields of all sequences, dataset after dataset
+        self._copy: tuple[Tensor | None, ...] = ()  # fields of all sequences, one dataset after the other
         self._epoch = -1  # of the copy
 
     def __len__(self) -> int:
@@ -66,35 +58,26 @@ class _PopulationDataset(Dataset[SequenceBatch]):
             batches = [
                 source.__getitems__(indices) for source, indices in zip(self._sources, index.tolist(), strict=True)
             ]
-            stacked = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
-            return SequenceBatch(
-                *(field if field is None or self._distinct else field[self._source_of] for field in stacked)  # type: ignore[arg-type]
-            )
-        fields: list[Tensor | None] = []
-        sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
-        index %= len(self)
-        for values in zip(*sources, strict=True):
-            if values[0] is None:
-                fields.append(None)
-                continue
-            field = values[0].new_empty(*index.shape, *values[0].shape[1:])
-            for k, value in enumerate(values):
-                torch.index_select(value, 0, index[k], out=field[k])
-            fields.append(field if self._distinct else field.index_select(0, self._source_of))
+            fields = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
+        else:
+            sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
+            fields = (_gather(values, index % len(self)) for values in zip(*sources, strict=True))
+        if not self._distinct:
+            fields = (field if field is None else field.index_select(0, self._source_of) for field in fields)
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 
     def _on_device(self, index: Tensor, device: torch.device) -> SequenceBatch:
-        """A batch of the copy on the device: nothing but the indices goes there, and nobody waits for that."""
+        """A batch of the copy on the device, which only gets the indices."""
         size = len(self)
         epoch = int(index[0, 0]) // size
         if epoch != self._epoch:
-            self._copy = ()  # before the next, or there would be two
+            self._copy = ()  # before the next is made, or there would be two in memory
             data = [_sequences(dataset, index[0]) for dataset in self._datasets]
             self._copy = tuple(_joined(values, device) for values in zip(*data, strict=True))
             self._epoch = epoch
         rows = (index[self._source_of] % size + size * self._dataset_of.unsqueeze(1)).flatten()
         if device.type == "cuda":
-            rows = rows.pin_memory()  # the copy from other memory waits for the GPU
+            rows = rows.pin_memory()  # a copy from other memory would wait for the GPU
         rows = rows.to(device, non_blocking=True)
         shape = len(self._source_of), index.shape[1]
         fields = (
@@ -105,41 +88,31 @@ class _PopulationDataset(Dataset[SequenceBatch]):
 
 
 class _PopulationSampler(Sampler[_Rows]):
-    """The orders of several samplers side by side."""
+    """The orders of several samplers side by side. The next pass leaves out ``skip`` rows."""
 
     def __init__(self, samplers: Sequence[EpochSampler]) -> None:
         self._samplers = list(samplers)
+        self.skip = 0
 
     def __len__(self) -> int:
         return len(self._samplers[0])
 
     def __iter__(self) -> Iterator[_Rows]:
-        yield from np.stack([sampler.draw() for sampler in self._samplers], axis=1)
+        skip, self.skip = self.skip, 0
+        yield from np.stack([sampler.draw() for sampler in self._samplers], axis=1)[skip:]
 
     def set_epoch(self, epoch: int) -> None:
         for sampler in self._samplers:
             sampler.set_epoch(epoch)
 
-    @property
-    def skip(self) -> int:
-        """How many rows the next pass leaves out, as a resumed epoch does."""
-        return self._samplers[0].skip
 
-    @skip.setter
-    def skip(self, count: int) -> None:
-        for sampler in self._samplers:
-            sampler.skip = count
-
-
-class PopulationDataModule(LightningDataModule):
+class PopulationDataModule(SplitDataModule):
     """Data of a :class:`~lightning_alrnn.modules.PopulationModule`: batches with a leading dimension of its E members.
 
-    Each member gets the same data, and in training the same order, as from its own DataModule. Data that several
-    members share are stored once.
+    Each member gets the same data, in the same order, as from its own DataModule. Equal data are stored once.
 
     Args:
-        members: DataModule of each member. All must have splits of the same sizes and the same batch size. The same
-            object may occur several times.
+        members: DataModule of each member, with the same sizes of splits and batches. An object may occur repeatedly.
 
     Raises:
         ValueError: If there is no member, or batch sizes differ. In ``setup``, if splits differ in size or shape.
@@ -160,7 +133,7 @@ class PopulationDataModule(LightningDataModule):
         if len(sizes) > 1:
             raise ValueError(f"members must have the same batch_size, got {sorted(sizes)}")
         self.members = list(members)
-        self._datasets: dict[Split, list[SequenceDataset | EpochDataset]] = {}
+        self._datasets: dict[Split, list[_AnyDataset]] = {}
         self._sizes: dict[Split, int] = {}
 
     def prepare_data(self) -> None:
@@ -168,122 +141,108 @@ class PopulationDataModule(LightningDataModule):
         for member in dict.fromkeys(self.members):
             member.prepare_data()
 
-    def setup(self, stage: str) -> None:
-        """Build the splits that the stage needs."""
-        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        for split in needed.get(stage, ("test",)):
-            if split not in self._datasets:
-                datasets = self._datasets[split] = _shared(self.members, split)
-                self._sizes[split] = sum(_bytes(_held(dataset)) for dataset in dict.fromkeys(datasets))
+    def _prepare(self, split: Split) -> None:
+        if split not in self._datasets:
+            datasets = self._datasets[split] = _shared(self.members, split)
+            self._sizes[split] = sum(_bytes(_contents(dataset)) for dataset in dict.fromkeys(datasets))
 
-    def train_dataloader(self) -> DataLoader[SequenceBatch]:
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[SequenceBatch]:
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[SequenceBatch]:
-        return self._loader("test")
-
-    def _loader(self, split: Split) -> DataLoader[SequenceBatch]:
+    def _loader(self, split: Split) -> DataLoader[Any]:
         datasets, first = self._datasets[split], self.members[0]
         seeds = [member.seed if split == "train" else 0 for member in self.members]
         keys = [(id(dataset), seed) for dataset, seed in zip(datasets, seeds, strict=True)]
-        distinct = {key: (dataset, key[1]) for key, dataset in zip(keys, datasets, strict=True)}
-        sources = [dataset for dataset, _ in distinct.values()]
+        distinct = dict(zip(keys, datasets, strict=True))
+        sources = list(distinct.values())
         sampler: Any = np.arange(len(datasets[0]))[:, None].repeat(len(sources), axis=1)
         if split == "train":
-            sampler = _PopulationSampler([EpochSampler(dataset, 1, 0, seed) for dataset, seed in distinct.values()])
-        loader: Callable[..., DataLoader[Any]] = _TrainLoader if split == "train" else DataLoader
-        return loader(
-            _PopulationDataset(sources, [[*distinct].index(key) for key in keys], self._device(sources)),
-            batch_size=first.batch_size,
-            sampler=sampler,
-            num_workers=first.num_workers,
-            persistent_workers=first.num_workers > 0,
-            collate_fn=collate,
-            generator=torch.Generator(),
-        )
+            sampler = _PopulationSampler([EpochSampler(source, 1, 0, seed) for (_, seed), source in distinct.items()])
+        dataset = _PopulationDataset(sources, [[*distinct].index(key) for key in keys], self._device(sources))
+        return make_loader(dataset, split, sampler, first.batch_size, first.num_workers)
 
-    def _device(self, sources: Sequence[SequenceDataset | EpochDataset]) -> torch.device | None:
-        """The GPU that holds a copy of the data; ``None`` where there is none or it should not."""
+    def _device(self, sources: Sequence[_AnyDataset]) -> torch.device | None:
+        """The GPU that gets a copy of the data, or ``None``."""
         device: Any = None if self.trainer is None else self.trainer.strategy.root_device
         if device is None or device.type != "cuda" or self.members[0].num_workers > 0 or not _are_plain(sources):
             return None
-        most = SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
-        return device if sum(self._sizes.values()) <= most else None
+        limit = SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
+        return device if sum(self._sizes.values()) <= limit else None
 
 
 def data_bytes(member: SequenceDataModule) -> int:
-    """Bytes that the training and validation data of a network take, of one epoch where each has data of its own."""
-    return sum(_bytes(value) for split in ("train", "val") for value in _held(member.dataset(split)))
+    """Bytes of the training and validation data of a network, of one epoch if each epoch has new data."""
+    return sum(_bytes(value) for split in ("train", "val") for value in _contents(member.dataset(split)))
 
 
-def _are_plain(sources: Sequence[SequenceDataset | EpochDataset]) -> bool:
-    """Whether datasets hold sequences as they are in a batch; others hold what it is made from, such as bytes."""
+def _are_plain(sources: Sequence[_AnyDataset]) -> bool:
+    """Whether datasets store sequences as they are in a batch, unlike, for example, images stored as bytes."""
     return all(type(source) in (SequenceDataset, EpochDataset) for source in sources)
 
 
-def _sequences(dataset: SequenceDataset | EpochDataset, indices: Tensor) -> AnyBatch:
-    """All sequences of a dataset, of the epoch that indices belong to."""
+def _sequences(dataset: _AnyDataset, indices: Tensor) -> AnyBatch:
+    """All sequences of a dataset in the epoch of the indices."""
     return dataset.epoch_of(indices) if isinstance(dataset, EpochDataset) else dataset.data
 
 
-def _joined(values: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
-    """Tensors of the same shape one behind the other on a device, without all of them on the CPU a second time."""
+def _gather(values: Sequence[Tensor | None], index: Tensor) -> Tensor | None:
+    """Rows of each tensor, written into one tensor."""
     if values[0] is None:
         return None
-    whole = values[0].new_empty(len(values), *values[0].shape, device=device)
-    for part, value in zip(whole, values, strict=True):
+    field = values[0].new_empty(*index.shape, *values[0].shape[1:])
+    for k, value in enumerate(values):
+        torch.index_select(value, 0, index[k], out=field[k])  # type: ignore[arg-type]
+    return field
+
+
+def _joined(values: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
+    """Tensors of the same shape joined on a device, without a second copy of all of them on the CPU."""
+    if values[0] is None:
+        return None
+    joined = values[0].new_empty(len(values), *values[0].shape, device=device)
+    for part, value in zip(joined, values, strict=True):
         part.copy_(value)
-    return whole.flatten(0, 1)
+    return joined.flatten(0, 1)
 
 
-def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[SequenceDataset | EpochDataset]:
-    """The datasets, with one object for all that hold the same tensors; raise unless they fit together.
-
-    One is built after the other, and given up where an earlier member has the same: never are all of them in memory.
-    """
-    distinct: list[SequenceDataset | EpochDataset] = []
-    result: list[SequenceDataset | EpochDataset] = []
+def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[_AnyDataset]:
+    """The dataset of each member, with one object for equal datasets."""
+    # a dataset is dropped as soon as it equals an earlier one, so that not all of them are in memory
+    distinct: list[_AnyDataset] = []
+    result: list[_AnyDataset] = []
     for k, member in enumerate(members):
         dataset = member.dataset(split)
         first = result[0] if result else dataset
         if len(dataset) != len(first) or type(dataset) is not type(first):
-            raise ValueError(
-                f"members must have the same number of sequences, got {len(first)} for member 0 and {len(dataset)} "
-                f"for {k}: train them in separate populations"
-            )
-        same = next((other for other in distinct if _equal(_held(other), _held(dataset))), None)
+            sizes = f"{len(first)} for member 0 and {len(dataset)} for {k}"
+            raise ValueError(f"members must have the same number of sequences, got {sizes}")
+        same = next((other for other in distinct if _equal(_contents(other), _contents(dataset))), None)
         if same is None:
             distinct.append(dataset)
         else:
-            member._datasets[split] = dataset = same  # else the module would go on holding a copy
+            member._datasets[split] = dataset = same  # else the module would keep its copy
         result.append(dataset)
     return result
 
 
-def _held(dataset: SequenceDataset | EpochDataset) -> tuple[Any, ...]:
-    """What a dataset holds, such as all sequences; those of the first epoch where each epoch has its own."""
+def _contents(dataset: _AnyDataset) -> tuple[Any, ...]:
+    """The contents of a dataset, such as all sequences, or those of the first epoch if each epoch has new ones."""
     return dataset.epoch_of([0]) if isinstance(dataset, EpochDataset) else tuple(vars(dataset).values())
 
 
 def _bytes(value: Any) -> int:
-    """Memory that a value takes; what is mapped from a file takes none."""
+    """Memory of a value; a file that is mapped takes none."""
     if isinstance(value, tuple):
         return sum(map(_bytes, value))
     return 0 if isinstance(value, np.memmap) else getattr(value, "nbytes", 0)
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same, as far as tensors and arrays within them go."""
+    """Whether two values, which may contain tensors and arrays, are equal."""
     if one is other:
         return True
     if type(one) is not type(other):
         return False
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, np.memmap):  # it may be larger than the memory
+    if isinstance(one, np.memmap):  # may be larger than the memory
         return (one.filename, one.offset, one.shape) == (other.filename, other.offset, other.shape)
     if isinstance(one, Tensor):
         return torch.equal(one, other)

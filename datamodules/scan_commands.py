@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
-from lightning_alrnn.datamodules.base import SPLITS, SequenceDataModule
+from lightning_alrnn.datamodules.base import SequenceDataModule, check_fraction, random_parts
 
 Tokens: TypeAlias = NDArray[np.int64]
 
@@ -22,36 +22,32 @@ WORDS = (
 )
 """Input tokens by number."""
 
-ACTIONS = ("I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT", "<end>")
-"""Output tokens, the classes, by number."""
-
-GENERATED = ("simple", "length", "addprim_jump", "addprim_turn_left")
-"""Splits that follow from the grammar; all others are read from files."""
-
+ACTIONS = ("I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT", "<end>")  # the classes, by number
+GENERATED = ("simple", "length", "addprim_jump", "addprim_turn_left")  # all other splits are read from files
 _PAD = WORDS.index("<pad>")
 _END = ACTIONS.index("<end>")
-_LONGEST_TRAINED = 22  # actions, in the length split
-_JUMPS, _TURNS = 1_467, 2_189  # a tenth of what is trained on, in the two splits named after a primitive
-_TEST_SHARE = 0.2  # of the simple split
+_WORD_NUMBERS = {word: number for number, word in enumerate(WORDS) if number != _PAD}
+_ACTION_NUMBERS = {action: number for number, action in enumerate(ACTIONS) if number != _END}
+_LONGEST_TRAINED = 22  # number of actions, in the length split
+# the words and the number of copies of the primitive, a tenth of the training commands
+_PRIMITIVES = {"addprim_jump": (("jump",), 1_467), "addprim_turn_left": (("turn", "left"), 2_189)}
+_TEST_SHARE = 0.2  # in the simple split
 
 
 class Commands(NamedTuple):
-    """Commands and what they mean."""
+    """Words and actions, each of shape ``(commands, …)``, padded with ``<pad>`` and ``<end>``."""
 
-    words: Tokens  # indices into :data:`WORDS`, int64 of shape ``(commands, words)``, padded with ``<pad>``
-    actions: Tokens  # indices into :data:`ACTIONS`, int64 of shape ``(commands, actions)``, padded with ``<end>``
+    words: Tokens
+    actions: Tokens
 
     def at(self, index: Tokens | NDArray[np.bool_]) -> Commands:
-        """Some of the commands, by their numbers or a mask over all."""
         return Commands(self.words[index], self.actions[index])
 
 
 class SCAN(SequenceDataModule):
     """Translate a command such as "jump left twice" into actions.
 
-    The 20,910 commands of the grammar are generated. The splits "simple", "length", "addprim_jump" and
-    "addprim_turn_left" differ in the commands of the test; other splits are read from files. See docs/tasks/scan.md for
-    the splits and the literature.
+    "simple", "length", "addprim_jump" and "addprim_turn_left" are generated; see docs/tasks/scan.md for other splits.
 
     Args:
         split: Name of the split.
@@ -75,8 +71,6 @@ class SCAN(SequenceDataModule):
         >>> batch = SCAN(split="length").build("test")
         >>> batch.inputs.shape, batch.targets.shape
         (torch.Size([3920, 9]), torch.Size([3920, 49]))
-        >>> " ".join(WORDS[word] for word in batch.inputs[0, : batch.lengths[0]])
-        'walk around left thrice'
     """
 
     input_size = len(WORDS)
@@ -95,8 +89,7 @@ class SCAN(SequenceDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
+        check_fraction("val_fraction", val_fraction)
         data_dir = None if data_dir is None else os.fspath(data_dir)
         self.split = split
         self.val_fraction = val_fraction
@@ -129,13 +122,7 @@ class SCAN(SequenceDataModule):
 
 
 def all_commands() -> Commands:
-    """The 20,910 commands of the grammar: the 102 phrases, then those joined by "and", then by "after".
-
-    Example:
-        >>> commands = all_commands()
-        >>> commands.words.shape, commands.actions.shape
-        ((20910, 9), (20910, 48))
-    """
+    """The 20,910 commands of the grammar: the 102 phrases, then the pairs with "and", then those with "after"."""
     phrases = _phrases()
     x, y = map(phrases.at, np.divmod(np.arange(len(phrases.words) ** 2), len(phrases.words)))
     parts = [phrases]
@@ -143,33 +130,20 @@ def all_commands() -> Commands:
         middle = np.full((len(x.words), 1), WORDS.index(joint))
         words = _pack(np.concatenate((x.words, middle, y.words), axis=1), _PAD)
         parts.append(Commands(words, _pack(np.concatenate((first.actions, second.actions), axis=1), _END)))
-    widths = [max(part[field].shape[1] for part in parts) for field in (0, 1)]
-    return Commands(
-        *(
-            np.concatenate([_widen(part[field], widths[field], filler) for part in parts])
-            for field, filler in ((0, _PAD), (1, _END))
-        )
-    )
+    return Commands(_join([part.words for part in parts], _PAD), _join([part.actions for part in parts], _END))
 
 
 def split_commands(commands: Commands, split: str, seed: int) -> tuple[Commands, Commands]:
-    """Divide all commands into those for training and those for testing, as one of :data:`GENERATED` says.
-
-    Example:
-        >>> train, test = split_commands(all_commands(), "addprim_jump", seed=0)
-        >>> len(train.words), len(test.words)
-        (14670, 7706)
-    """
+    """The training and the test commands of a generated split."""
     count = len(commands.words)
     index = np.arange(count)
     if split == "simple":
-        order = np.random.default_rng((seed, SPLITS.index("test"))).permutation(count)
-        cut = round(count * _TEST_SHARE)
-        return commands.at(np.sort(order[cut:])), commands.at(np.sort(order[:cut]))
+        test, train = random_parts(round(count * _TEST_SHARE), count, seed=seed, split="test")
+        return commands.at(train), commands.at(test)
     if split == "length":
         longer = (commands.actions != _END).sum(axis=1) > _LONGEST_TRAINED
         return commands.at(~longer), commands.at(longer)
-    primitive, copies = (("jump",), _JUMPS) if split == "addprim_jump" else (("turn", "left"), _TURNS)
+    primitive, copies = _PRIMITIVES[split]
     tokens = [WORDS.index(word) for word in primitive]
     spans = np.lib.stride_tricks.sliding_window_view(commands.words, len(tokens), axis=1)
     holds = (spans == tokens).all(axis=2).any(axis=1)
@@ -192,10 +166,6 @@ def read_commands(path: Path) -> Commands:
     return Commands(_stack(words, _PAD), _stack(actions, _END))
 
 
-_WORD_NUMBERS = {word: number for number, word in enumerate(WORDS) if number != _PAD}
-_ACTION_NUMBERS = {action: number for number, action in enumerate(ACTIONS) if number != _END}
-
-
 def _numbers(text: str, kind: str, numbers: dict[str, int], path: Path, line: int) -> list[int]:
     try:
         return [numbers[token] for token in text.split()]
@@ -206,7 +176,7 @@ def _numbers(text: str, kind: str, numbers: dict[str, int], path: Path, line: in
 
 
 def _phrases() -> Commands:
-    """The 34 verb phrases, each alone, twice and thrice."""
+    """The 34 phrases of a verb, each once, twice and thrice."""
     phrases: list[tuple[list[str], list[str]]] = []
     turns = {"left": ["I_TURN_LEFT"], "right": ["I_TURN_RIGHT"]}
     verbs = {"walk": ["I_WALK"], "look": ["I_LOOK"], "run": ["I_RUN"], "jump": ["I_JUMP"], "turn": []}
@@ -229,25 +199,28 @@ def _phrases() -> Commands:
 
 
 def _stack(rows: Sequence[Sequence[int]], filler: int) -> Tokens:
-    """Rows of different lengths as one array, padded behind."""
-    counts = np.array([len(row) for row in rows])
-    stacked = np.full((len(rows), counts.max()), filler, dtype=np.int64)
-    stacked[np.arange(counts.max()) < counts[:, None]] = np.concatenate([np.asarray(row) for row in rows])
-    return stacked
+    """Rows of different lengths as one array, padded at the end."""
+    return _join([np.array([row], dtype=np.int64) for row in rows], filler)
 
 
 def _pack(rows: Tokens, filler: int) -> Tokens:
-    """Move the filler within each row behind all else, and cut off what no row needs."""
+    """Move the filler to the end of each row, and remove the columns with only filler."""
     order = np.argsort(rows == filler, axis=1, kind="stable")
     return np.take_along_axis(rows, order, axis=1)[:, : (rows != filler).sum(axis=1).max()]
 
 
-def _widen(rows: Tokens, width: int, filler: int) -> Tokens:
-    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=filler)
+def _join(parts: Sequence[Tokens], filler: int) -> Tokens:
+    """The rows of all parts, padded to the width of the widest part."""
+    joined = np.full((sum(map(len, parts)), max(part.shape[1] for part in parts)), filler, dtype=np.int64)
+    start = 0
+    for part in parts:
+        joined[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return joined
 
 
 def _hold_out(train: Commands, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which training commands are for validation: a share of those that occur once."""
+    """A mask of the training commands for validation, a share of those that occur once."""
     _, inverse, counts = np.unique(train.words, axis=0, return_inverse=True, return_counts=True)
     once = np.flatnonzero(counts[inverse.reshape(-1)] == 1)
     size = max(1, round(len(once) * fraction))
@@ -256,16 +229,17 @@ def _hold_out(train: Commands, fraction: float, seed: int) -> NDArray[np.bool_]:
             f"the training file must have commands that occur once, to use {fraction:.0%} of them for validation "
             f"and the rest for training; {len(once)} of its {len(train.words)} commands occur once"
         )
+    val, _ = random_parts(size, len(once), seed=seed, split="val")
     held_out = np.zeros(len(train.words), dtype=bool)
-    held_out[np.random.default_rng((seed, SPLITS.index("val"))).permutation(once)[:size]] = True
+    held_out[once[val]] = True
     return held_out
 
 
 def _batch(commands: Commands) -> SequenceBatch:
     lengths = (commands.words != _PAD).sum(axis=1)
-    steps = (commands.actions != _END).sum(axis=1) + 1  # <end> is one more
+    steps = (commands.actions != _END).sum(axis=1) + 1  # with <end>
     inputs = commands.words[:, : lengths.max()]
-    targets = _widen(commands.actions, commands.actions.shape[1] + 1, _END)[:, : steps.max()]
+    targets = np.pad(commands.actions, ((0, 0), (0, 1)), constant_values=_END)[:, : steps.max()]
     return SequenceBatch(
         torch.from_numpy(np.ascontiguousarray(inputs)),
         torch.from_numpy(np.ascontiguousarray(targets)),
@@ -278,26 +252,23 @@ def _find_files(data_dir: Path, split: str) -> tuple[Path, Path]:
     """The training and the test file of a split."""
     if not data_dir.is_dir():
         raise FileNotFoundError(f"data_dir must be a folder with the official files of SCAN, there is no {data_dir}")
-    paths_by_part: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    for part, paths in paths_by_part.items():
+    paths: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+    for part, by_split in paths.items():
         prefix = f"tasks_{part}_"
         for path in sorted(data_dir.rglob(f"{prefix}*.txt")):
-            paths.setdefault(path.stem.removeprefix(prefix), []).append(path)
-    names = sorted(paths_by_part["train"].keys() & paths_by_part["test"].keys())
+            by_split.setdefault(path.stem.removeprefix(prefix), []).append(path)
+    names = sorted(paths["train"].keys() & paths["test"].keys())
     if split not in names:
         raise ValueError(
             f"split must be one of those in data_dir, {_listed(names) or 'which has none'}, got {split!r}: there "
             f"is no tasks_train_{split}.txt with a tasks_test_{split}.txt in {data_dir}. Without data_dir, "
             f"{_listed(GENERATED)} are generated"
         )
-    train, test = paths_by_part["train"][split], paths_by_part["test"][split]
-    for first, *others in (train, test):
+    for first, *others in (paths["train"][split], paths["test"][split]):
         if others:
-            raise ValueError(
-                f"data_dir must have the files of a split only once, but {first.name} is in {first.parent} and in "
-                f"{others[0].parent}: choose one of the two as data_dir"
-            )
-    return train[0], test[0]
+            folders = f"{first.parent} and {others[0].parent}"
+            raise ValueError(f"{first.name} is in {folders}: choose one of the two as data_dir")
+    return paths["train"][split][0], paths["test"][split][0]
 
 
 def _listed(names: Sequence[str]) -> str:

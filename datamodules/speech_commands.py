@@ -14,29 +14,26 @@ from typing import IO, Any, Literal
 
 import numpy as np
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
-from tqdm import tqdm
 
-from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
+from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     EpochDataset,
-    SequenceDataModule,
     SequenceDataset,
     check_choice,
     check_size,
     full_lengths,
 )
-from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
+from lightning_alrnn.datamodules.files import ArchiveDataModule, cached, progress, read_members, warn_if_fewer
 from lightning_alrnn.datamodules.speech_features import mfcc
 from lightning_alrnn.datamodules.wav import read_wav
 
 Features = Literal["mfcc", "raw"]
 
-TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-"""The ten commands that are the classes by default."""
+TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")  # the default
 
 OFFICIAL_CLIPS = {
     "backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787,
@@ -45,11 +42,7 @@ OFFICIAL_CLIPS = {
     "one": 3890, "right": 3778, "seven": 3998, "sheila": 2022, "six": 3860, "stop": 3872, "three": 3727,
     "tree": 1759, "two": 3880, "up": 3723, "visual": 1592, "wow": 2123, "yes": 4044, "zero": 4052,
 }  # fmt: skip
-"""All 35 words, with the number of clips that version 0.02 holds of each."""
-
-ARCHIVE = "speech_commands_v0.02.tar.gz"
-URL = f"http://download.tensorflow.org/data/{ARCHIVE}"
-MD5 = "6b74f3901214cb2c2934e98196829835"
+"""All 35 words, with the number of clips of each in version 0.02."""
 
 SAMPLE_RATE = 16_000  # Hz
 CLIP = SAMPLE_RATE  # samples; all but a few clips last one second
@@ -59,19 +52,17 @@ _FOLDERS = ("", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02")
 _BATCH = 64  # clips whose features are computed at once
 
 
-class SpeechCommands(SequenceDataModule):
+class SpeechCommands(ArchiveDataModule):
     """Spoken words of one second: Google's Speech Commands, version 0.02.
 
-    The data are the official archive ``speech_commands_v0.02.tar.gz`` or the folder that it unpacks to. Each clip
-    becomes MFCC features or a waveform, which are standardised over the training clips and cached on disk. See
-    docs/tasks/speech_commands.md for the files, the splits, the features and the literature.
+    The data are the official archive ``speech_commands_v0.02.tar.gz`` or the folder that it unpacks to. The features
+    are standardised over the training clips and cached on disk; see docs/tasks/speech_commands.md.
 
     Args:
         words: Words that are the classes: "ten" (see :data:`TEN_WORDS`), "all" (35), or a list of some of the 35.
         data_dir: Folder with the archive or the unpacked folder.
         download: Whether to fetch the archive (2.3 GB) if ``data_dir`` has neither the archive nor the folder.
-        features: Features of a clip: "mfcc" (see :func:`~lightning_alrnn.datamodules.speech_features.mfcc`) or "raw",
-            the waveform.
+        features: Features of a clip: "mfcc" or "raw", the waveform.
         hop_length: Number of samples (of 16,000 per second) from one step of the MFCC to the next.
         n_fft: Number of samples in a frame of the MFCC.
         n_mels: Number of mel filters.
@@ -95,9 +86,13 @@ class SpeechCommands(SequenceDataModule):
         >>> data = SpeechCommands(hop_length=160)
         >>> data.input_size, data.output_size
         (40, 10)
-        >>> data.prepare_data()  # doctest: +SKIP
     """
 
+    archive = "speech_commands_v0.02.tar.gz"
+    url = f"http://download.tensorflow.org/data/{archive}"
+    md5 = "6b74f3901214cb2c2934e98196829835"
+    archive_size = "2.3 GB"
+    contents = f"{', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav, also in {_FOLDERS[1]} below data_dir"
     class_names: list[str]
     objective = "classification"
     target_step = "last"
@@ -118,16 +113,13 @@ class SpeechCommands(SequenceDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        check_choice("features", features, Features)
         data_dir, cache_dir = os.fspath(data_dir), None if cache_dir is None else os.fspath(cache_dir)
+        super().__init__(data_dir, download, cache_dir, batch_size, num_workers, seed)
+        check_choice("features", features, Features)
         self.class_names = _class_names(words)
         self.input_size = n_mfcc if features == "mfcc" else 1
         self.output_size = len(self.class_names)
         self.features = features
-        self.download = download
-        self.data_dir = Path(data_dir)
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         if features == "mfcc":
             self._settings = {"hop_length": hop_length, "n_fft": n_fft, "n_mels": n_mels, "n_mfcc": n_mfcc}
         else:
@@ -135,14 +127,7 @@ class SpeechCommands(SequenceDataModule):
             self._settings = {"decimation": decimation}
         # a setting out of range shows now, not after the download
         self._shape = self._transform(np.zeros((1, CLIP), np.float32)).shape[1:]
-        self._loaded: dict[str, NDArray[Any]] | None = None
         self.save_hyperparameters()
-
-    def prepare_data(self) -> None:
-        """Fetch the archive if necessary and allowed, and compute the features."""
-        if self.download and _find(self.data_dir) is None:
-            fetch(URL, self.data_dir / ARCHIVE, md5=MD5)
-        self._load()
 
     def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
         """Return the clips of a split, which are read on first use.
@@ -158,33 +143,22 @@ class SpeechCommands(SequenceDataModule):
             )
         return self._datasets[split]
 
-    def build(self, split: Split) -> AnyBatch:
-        dataset = self.dataset(split)
-        return dataset.__getitems__(range(len(dataset)))
+    def _find_folder(self) -> Path | None:
+        for folder in map(self.data_dir.joinpath, _FOLDERS):
+            if any((folder / name).exists() for name in (*_LISTS, *OFFICIAL_CLIPS)):
+                return folder
+        return None
 
-    def _load(self) -> dict[str, NDArray[Any]]:
-        """What :meth:`_compute` gives, computed on first use or taken from the cache."""
-        if self._loaded is None:
-            source = _find(self.data_dir)
-            if source is None:
-                raise FileNotFoundError(_missing_message(self.data_dir))
-            # of a folder, the lists and the words' own folders, whose times tell of files that come and go
-            parts = [source] if source.is_file() else [source / name for name in (*_LISTS, *self.class_names)]
-            self._loaded = cached(
-                self.cache_dir,
-                "speech_commands",
-                {"words": self.class_names, "features": self.features, **self._settings},
-                [part for part in parts if part.exists()],
-                partial(self._compute, source),
-                mapped=["features"],
-            )
-            clips, official = len(self._loaded["row"]), sum(OFFICIAL_CLIPS[word] for word in self.class_names)
-            if clips < official:
-                rank_zero_warn(
-                    f"{source} has {clips:,} of the official {official:,} clips of these words: "
-                    "results are not comparable with those on all of them"
-                )
-        return self._loaded
+    def _read(self, source: Path) -> dict[str, NDArray[Any]]:
+        # the times of the folders of the words change with their files
+        parts = [source] if source.is_file() else [source / name for name in (*_LISTS, *self.class_names)]
+        parts = [part for part in parts if part.exists()]
+        settings = {"words": self.class_names, "features": self.features, **self._settings}
+        build = partial(self._compute, source)
+        arrays = cached(self.cache_dir, "speech_commands", settings, parts, build, mapped=["features"])
+        official = sum(OFFICIAL_CLIPS[word] for word in self.class_names)
+        warn_if_fewer(source, len(arrays["row"]), official, "clips of these words")
+        return arrays
 
     def _transform(self, waveforms: NDArray[np.float32]) -> NDArray[np.float16]:
         """Features ``(batch, T, K)`` of clips ``(batch, samples)``."""
@@ -195,21 +169,15 @@ class SpeechCommands(SequenceDataModule):
         return features.astype(np.float16)
 
     def _compute(self, source: Path) -> dict[str, NDArray[Any]]:
-        """Features of all clips, and what belongs to them.
-
-        Returns:
-            ``features`` float16 ``(clips, T, K)`` as read; in the order of the clips' names, so that archive and
-            folder give the same data, ``row`` (where its features are), ``split`` (index into :data:`SPLITS`) and
-            ``targets`` of each clip; ``mean`` ``(K,)`` and ``std`` ``()`` of the training clips.
-        """
+        # the features are in the order of reading; all other arrays are in the order of the names
         names: list[str] = []
-        moments: list[NDArray[np.float64]] = []  # of each clip: which of them are for training may be known only later
+        moments: list[NDArray[np.float64]] = []  # of each clip: the lists of the splits may come last
         lists: dict[str, bytes] = {}
         with _scratch_file(self.cache_dir) as file:
             clips = _read_clips(source, self.class_names, lists)
-            while some := list(islice(clips, _BATCH)):
-                names.extend(name for name, _ in some)
-                features = self._transform(np.stack([waveform for _, waveform in some]))
+            while batch := list(islice(clips, _BATCH)):
+                names.extend(name for name, _ in batch)
+                features = self._transform(np.stack([waveform for _, waveform in batch]))
                 features.tofile(file)
                 wide = features.astype(np.float64)
                 moments.extend(np.stack((wide, np.square(wide)), axis=1).mean(axis=2))
@@ -235,19 +203,10 @@ class SpeechCommands(SequenceDataModule):
 
 
 class ClipDataset(SequenceDataset):
-    """Clips of one length whose features are held as float16, mapped from a file, and standardised batch by batch.
-
-    ``features`` have shape ``(clips, T, K)``; the dataset holds ``rows`` of them, less ``mean``, shape ``(K,)``,
-    divided by ``std``.
-    """
+    """Some rows of float16 features ``(clips, T, K)`` that are mapped from a file; batches are standardised."""
 
     def __init__(
-        self,
-        features: NDArray[np.float16],
-        rows: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
+        self, features: NDArray[Any], rows: NDArray[Any], targets: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]
     ) -> None:
         self._features = features
         self._rows = rows
@@ -259,18 +218,17 @@ class ClipDataset(SequenceDataset):
         return len(self._rows)
 
     def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
-        """The clips at ``indices``, as one batch."""
         index = np.asarray(indices)
         features = torch.from_numpy(self._features[self._rows[index]])
         inputs = (features.float() - self._mean) / self._std
         return SequenceBatch(inputs, self._targets[index], full_lengths(inputs))
 
     def __getstate__(self) -> dict[str, Any]:
-        # a worker process that is spawned maps the file again: a pickled memory map would send all that it maps
-        held = self._features
-        if not isinstance(held, np.memmap) or held.filename is None:
+        # a spawned process maps the file again: a pickled memory map would send all that it maps
+        features = self._features
+        if not isinstance(features, np.memmap) or features.filename is None:
             return self.__dict__
-        mapping = (held.filename, held.dtype, "r", held.offset, held.shape)
+        mapping = (features.filename, features.dtype, "r", features.offset, features.shape)
         return {**self.__dict__, "_features": None, "_mapping": mapping}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -285,32 +243,13 @@ def _class_names(words: Sequence[str] | str) -> list[str]:
     names = presets.get(words, []) if isinstance(words, str) else sorted(words)
     unknown = [name for name in names if name not in OFFICIAL_CLIPS]
     if unknown or len(set(names)) < max(2, len(names)):
-        raise ValueError(
-            f"words must be 'ten', 'all' or a list of two or more different words out of {', '.join(OFFICIAL_CLIPS)}; "
-            f"got {words!r}"
-        )
+        options = f"'ten', 'all' or two or more different words out of {', '.join(OFFICIAL_CLIPS)}"
+        raise ValueError(f"words must be {options}; got {words!r}")
     return names
 
 
-def _find(data_dir: Path) -> Path | None:
-    """The folder of the data, or the archive, or nothing."""
-    for folder in map(data_dir.joinpath, _FOLDERS):
-        if any((folder / name).exists() for name in (*_LISTS, *OFFICIAL_CLIPS)):
-            return folder
-    archive = data_dir / ARCHIVE
-    return archive if archive.is_file() else None
-
-
-def _missing_message(data_dir: Path) -> str:
-    return (
-        f"there are no Speech Commands in {data_dir.absolute()}: expected {ARCHIVE} there, or the folder that it "
-        f"unpacks to ({', '.join(_LISTS)} and <word>/<speaker>_nohash_<n>.wav), there or in {_FOLDERS[1]} below it. "
-        f"Set data_dir to their folder, or download=True to fetch the archive (2.3 GB) from {URL}"
-    )
-
-
 def _scratch_file(folder: Path) -> IO[bytes]:
-    """A file without a name, on the disk where the cache will need the space, if that can be written to."""
+    """A temporary file, on the disk of the cache if that can be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return TemporaryFile(dir=folder)
@@ -321,9 +260,11 @@ def _scratch_file(folder: Path) -> IO[bytes]:
 def _read_clips(
     source: Path, words: Sequence[str], lists: dict[str, bytes]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Name, ``<word>/<file>``, and waveform ``(CLIP,)`` of each clip; what the two lists hold goes into ``lists``."""
+    """Name and waveform ``(CLIP,)`` of each clip; the contents of the two lists go into ``lists``."""
     resampled: list[str] = []
-    for name, content in _read_archive(source, words) if source.is_file() else _read_folder(source, words):
+    clip = re.compile(rf"({'|'.join(words)})/[^./][^/]*\.wav")
+    members = read_members(source, lambda name: name in _LISTS or clip.fullmatch(name) is not None)
+    for name, content in members if source.is_file() else _read_folder(source, words):
         if name in _LISTS:
             lists[name] = content
             continue
@@ -337,13 +278,8 @@ def _read_clips(
         yield name, waveform
     if resampled:
         rank_zero_warn(
-            f"{len(resampled)} clips in {source} were converted to {SAMPLE_RATE} Hz, the first of them {resampled[0]}"
+            f"{len(resampled)} clips in {source} were converted to {SAMPLE_RATE} Hz, the first is {resampled[0]}"
         )
-
-
-def _read_archive(archive: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    clip = re.compile(rf"({'|'.join(words)})/[^./][^/]*\.wav")
-    return read_members(archive, lambda name: name in _LISTS or clip.fullmatch(name) is not None)
 
 
 def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -351,30 +287,24 @@ def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, byte
     clips = [
         f"{word}/{path.name}" for word in words for path in sorted((folder / word).glob("*.wav")) if path.name[0] != "."
     ]
-    assign_splits(clips, lists, folder, words)  # here what is missing shows before the work
+    assign_splits(clips, lists, folder, words)  # reports missing files before the work
     yield from lists.items()
-    disable = True if getattr(rank_zero_only, "rank", 0) else None
-    for name in tqdm(clips, desc=f"reading {folder.name}", unit="clip", leave=False, disable=disable):
+    for name in progress(clips, f"reading {folder.name}", unit="clip"):
         yield name, (folder / name).read_bytes()
 
 
 def assign_splits(
     clips: Sequence[str], lists: Mapping[str, bytes], source: Path, words: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The split of each clip, an index into :data:`SPLITS`: that of the list that names it, or else training.
-
-    Clips are called ``<word>/<file>``. Names of other words in a list are passed over.
-    """
+    """The split of each clip, an index into SPLITS: that of the list with its name, or else training."""
     again = "fetch the archive again" if source.is_file() else "unpack the archive again"
     split = dict.fromkeys(clips, SPLITS.index("train"))
     if len(split) < len(clips):
         raise ValueError(f"{source} has a clip twice: {again}")
     for word in words:
         if not any(name.startswith(f"{word}/") for name in split):
-            raise FileNotFoundError(
-                f"{source} has no clips of the word {word!r}, expected {word}/<speaker>_nohash_<n>.wav: {again}, or "
-                "leave the word out of `words`"
-            )
+            expected = f"{word}/<speaker>_nohash_<n>.wav"
+            raise FileNotFoundError(f"{source} has no clips of the word {word!r}, expected {expected}: {again}")
     for name, part in _LISTS.items():
         if name not in lists:
             raise FileNotFoundError(f"{source} has no {name}, which names the clips of the {part} split: {again}")
@@ -382,10 +312,8 @@ def assign_splits(
         named = [line for line in dict.fromkeys(lines) if line.partition("/")[0] in words]
         missing = [line for line in named if line not in split]
         if missing:
-            raise FileNotFoundError(
-                f"{name} names {len(missing)} clips that are not in {source}, the first of them {missing[0]}: {again}, "
-                "or remove these lines from the list"
-            )
+            absent = f"{len(missing)} clips that are not in {source}, the first is {missing[0]}"
+            raise FileNotFoundError(f"{name} names {absent}: {again}, or remove these lines")
         if not named:
             raise ValueError(f"{name} in {source} names no clip of these words, so the {part} split is empty: {again}")
         for line in named:
@@ -395,7 +323,5 @@ def assign_splits(
     trained = {name.partition("/")[0] for name, part in split.items() if SPLITS[part] == "train"}
     for word in words:
         if word not in trained:
-            raise ValueError(
-                f"{source} has no clips of the word {word!r} for training, because all are in its lists: {again}"
-            )
+            raise ValueError(f"{source} has no clips of the word {word!r} for training: all are in its lists")
     return np.fromiter(split.values(), np.int64)

@@ -1,9 +1,8 @@
-"""Recorded trials of one's own as a ``.npz`` archive of plain arrays."""
+"""The user's own recorded trials as a ``.npz`` archive of plain arrays."""
 
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightning_alrnn.datamodules.base import check_values
+from lightning_alrnn.datamodules.files import read_npz
 from lightning_alrnn.datamodules.stimulus_trials import RecordedTrials, compact_counts
 
 Array: TypeAlias = NDArray[Any]
@@ -29,9 +30,8 @@ def save_trials(
 ) -> None:
     """Save recorded trials as a ``.npz`` archive that :class:`StimulusSelection` reads.
 
-    The archive has the trials in a row, because an array of arrays of different lengths would be a pickle: ``spikes``
-    (ΣT, N), ``inputs`` (ΣT, K) and ``lengths`` (trials,) with the sum ΣT, and ``labels``, ``group`` and ``block``
-    (trials,).
+    The archive has the trials one after the other: ``spikes`` (ΣT, N), ``inputs`` (ΣT, K), and ``lengths``, ``labels``,
+    ``group`` and ``block`` (trials,).
 
     Args:
         path: Path of the archive.
@@ -46,20 +46,13 @@ def save_trials(
         ValueError: If the spikes and the inputs of a trial differ in length.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> steps = rng.integers(5, 9, 12)
-        >>> save_trials(
-        ...     "trials.npz", [rng.poisson(0.3, (t, 4)) for t in steps], [rng.random((t, 2)) for t in steps],
-        ...     labels=["left", "right", "no-go"] * 4, block=np.arange(12) // 2,
-        ... )  # doctest: +SKIP
+        >>> spikes, inputs = [np.ones((5, 4)), np.ones((8, 4))], [np.ones((5, 2)), np.ones((8, 2))]
+        >>> save_trials("trials.npz", spikes, inputs, labels=["left", "right"])  # doctest: +SKIP
     """
-    lengths = [len(np.asarray(trial)) for trial in spikes]
-    input_lengths = [len(np.asarray(trial)) for trial in inputs]
+    lengths, input_lengths = ([len(np.asarray(trial)) for trial in trials] for trials in (spikes, inputs))
     if lengths != input_lengths:
-        raise ValueError(
-            f"spikes and inputs of each trial must have the same number of bins, got {lengths[:5]} … and "
-            f"{input_lengths[:5]} …"
-        )
+        got = f"{lengths[:5]} … and {input_lengths[:5]} …"
+        raise ValueError(f"spikes and inputs of each trial must have the same number of bins, got {got}")
     optional = {name: array for name, array in (("group", group), ("block", block)) if array is not None}
     np.savez_compressed(
         path,
@@ -74,94 +67,55 @@ def save_trials(
 
 def read_archive(path: Path) -> RecordedTrials:
     """Read and check what :func:`save_trials` writes."""
-    arrays = _load(path)
+    arrays = read_npz(path, _NEEDED, _OPTIONAL, "lightning_alrnn.datamodules.save_trials writes such archives")
     lengths = _whole(path, "lengths", arrays["lengths"], minimum=1)
     count, total = len(lengths), int(lengths.sum())
     if count == 0:
         raise ValueError(f"{path}: lengths is empty, expected one number of bins for each trial")
-    for name in ("spikes", "inputs"):
+    for name, channels in (("spikes", "N units"), ("inputs", "K channels")):
         if arrays[name].ndim != 2 or len(arrays[name]) != total or arrays[name].shape[1] == 0:
-            channels = "N units" if name == "spikes" else "K channels"
-            raise ValueError(
-                f"{path}: {name} must be ({total}, {channels}), the bins of all trials in a row with the given "
-                f"lengths, got {arrays[name].shape}; save_trials writes this form"
-            )
+            got = f"got {arrays[name].shape}; save_trials writes this form"
+            raise ValueError(f"{path}: {name} must be ({total}, {channels}), with the bins of all trials, {got}")
         if arrays[name].dtype.kind not in "biuf":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}")
-    per_trial = {name: arrays[name] for name in ("labels", *_OPTIONAL) if name in arrays}
-    for name, array in per_trial.items():
-        if array.shape != (count,):
-            raise ValueError(f"{path}: {name} must have shape ({count},), one for each trial, got {array.shape}")
-    labels, class_names = _codes(path, "labels", per_trial["labels"])
-    group, group_names = _codes(path, "group", per_trial["group"]) if "group" in per_trial else (None, None)
-    block = np.unique(per_trial.get("block", np.arange(count)), return_inverse=True)[1]
+    for name in ("labels", *_OPTIONAL):
+        if name in arrays and arrays[name].shape != (count,):
+            raise ValueError(f"{path}: {name} must have shape ({count},), one for each trial, got {arrays[name].shape}")
+    labels, class_names = _codes(path, "labels", arrays["labels"])
+    group, group_names = _codes(path, "group", arrays["group"]) if "group" in arrays else (None, None)
     classes = len(class_names) if class_names is not None else int(labels.max()) + 1
     if classes < 2:
         raise ValueError(f"{path}: labels have only one choice, expected at least two")
     valid = np.arange(lengths.max()) < lengths[:, None]
-    spikes = compact_counts(_whole(path, "spikes", arrays["spikes"], minimum=0))
     return RecordedTrials(
-        _pad(spikes, valid),
-        _pad(arrays["inputs"].astype(np.float32), valid),
-        lengths,
-        labels,
-        classes,
-        class_names,
-        group,
-        group_names,
-        block.astype(np.int64),
-        np.zeros(count, dtype=np.int64),
+        spikes=_pad(compact_counts(_whole(path, "spikes", arrays["spikes"])), valid),
+        inputs=_pad(arrays["inputs"].astype(np.float32), valid),
+        lengths=lengths,
+        labels=labels,
+        classes=classes,
+        class_names=class_names,
+        group=group,
+        group_names=group_names,
+        block=np.unique(arrays.get("block", np.arange(count)), return_inverse=True)[1],
+        kind=np.zeros(count, dtype=np.int64),
     )
 
 
-def _load(path: Path) -> dict[str, Array]:
-    advice = "lightning_alrnn.datamodules.save_trials writes it"
-    with path.open("rb") as file:  # np.load would leave a broken archive open
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a .npz archive of arrays ({error}); {advice}") from error
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path} is a single array, expected an archive; {advice}")
-        names = (*_NEEDED, *_OPTIONAL)
-        if not set(_NEEDED) <= set(archive.files) <= set(names):
-            raise ValueError(
-                f"{path} must have {', '.join(_NEEDED)} and may have {' and '.join(_OPTIONAL)}, got "
-                f"{', '.join(archive.files) or 'nothing'}; {advice}"
-            )
-        arrays = {}
-        for name in archive.files:
-            try:
-                arrays[name] = archive[name]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                if "allow_pickle" in str(error):
-                    raise TypeError(
-                        f"{path}: {name} has Python objects, a pickle, which could run any code and is never loaded. "
-                        "Save trials of different lengths as one array with lengths; " + advice
-                    ) from error
-                raise ValueError(f"{path}: {name} cannot be read ({error}); {advice}") from error
-    return arrays
-
-
-def _whole(path: Path, name: str, array: Array, minimum: int) -> NDArray[np.int64]:
-    """Whole numbers, which floats may hold too."""
+def _whole(path: Path, name: str, array: Array, minimum: int = 0) -> NDArray[np.int64]:
+    """Whole numbers, which may be stored as floats."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: {name} must be whole numbers, got {array.dtype}")
-    wrong = ~np.isfinite(array) | (array != np.floor(array)) | (array < minimum) | (array >= 2**31)
-    if wrong.any():
-        index = np.argwhere(wrong)[0].tolist()
-        raise ValueError(
-            f"{path}: {name} must be whole numbers from {minimum}, got {array[tuple(index)]} at index {index}"
-        )
+    correct = (array == np.floor(array)) & (array >= minimum) & (array < 2**31)  # NaN is not
+    check_values(f"{path}: {name}", correct, array, f"be whole numbers from {minimum}")
     return np.asarray(array, dtype=np.int64)
 
 
 def _codes(path: Path, name: str, values: Array) -> tuple[NDArray[np.int64], list[str] | None]:
-    """Numbers from 0, and their names where they are text."""
+    """Numbers from 0, and their names if they are texts."""
     if values.dtype.kind == "U":
         names, codes = np.unique(values, return_inverse=True)
-        return codes.astype(np.int64), [str(each) for each in names]
-    return _whole(path, name, values, minimum=0), None
+        return codes, [str(each) for each in names]
+    return _whole(path, name, values), None
 
 
 def _pad(rows: Array, valid: NDArray[np.bool_]) -> Array:

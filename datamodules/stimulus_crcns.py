@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,43 +12,29 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
 from numpy.typing import NDArray
 
-from lightning_alrnn.datamodules.stimulus_trials import (
-    CHOICES,
-    RULE_OF,
-    SOUND_MS,
-    STIMULI,
-    RecordedTrials,
-    compact_counts,
-    show_trials,
-    steps_of,
-)
+from lightning_alrnn.datamodules import stimulus_trials as task
 
-SAMPLE_RATE = 30_000
-"""Samples a second of the spike times."""
-
-ARTEFACT, NOISE = 0, 1
-"""Clusters that are no units, by the convention of Klusters."""
-
+SAMPLE_RATE = 30_000  # of the spike times, in Hz
+ARTEFACT, NOISE = 0, 1  # clusters that are not units, by the convention of Klusters
 _INFO = ("stim_number", "stim_name", "correct_side", "nonrandom", "outcome", "go_or_nogo", "block")
 _TIMINGS = ("cpoke_start", "stim_onset", "choice_made", "is_munged")
 _CHOSEN = ("hit", "error", "wrong_port")  # the outcomes of a finished trial
 _LONGEST_S = 30.0
 _ROUNDING = 1e-6  # of a bin: times are decimals, and 0.3 s are 6 bins of 50 ms
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _Value = TypeVar("_Value")
 
 
 class Session(NamedTuple):
-    """A session's trials and units."""
+    """The trials and units of a session."""
 
-    trials: RecordedTrials
-    trial: NDArray[np.int64]  # index of each of them in the files, in their order
+    trials: task.RecordedTrials
+    trial: NDArray[np.int64]  # number of each trial in the files
     units: list[int]  # id of each unit, 100 · electrode group + cluster
-    dropped: dict[str, int]  # how many trials were left out, by reason
+    dropped: dict[str, int]  # number of trials that were left out, by reason
 
 
 class _Trial(NamedTuple):
-    """One row of both tables."""
-
     trial: int
     stimulus: int
     choice: int
@@ -58,7 +44,7 @@ class _Trial(NamedTuple):
 
 
 def find_session(folder: Path) -> Path:
-    """The one session in a folder, or below."""
+    """The only session in a folder or below it."""
     sessions = sorted({path.parent for path in folder.rglob("*") if path.name in ("trials_info", "trials_info.csv")})
     if not sessions:
         raise FileNotFoundError(
@@ -66,30 +52,13 @@ def find_session(folder: Path) -> Path:
             "as CRCNS distributes pfc-1 (http://crcns.org/data-sets/pfc/pfc-1, after registration)"
         )
     if len(sessions) > 1:
-        listed = ", ".join(str(path.relative_to(folder)) for path in sessions[:20])
-        more = "" if len(sessions) <= 20 else f" and {len(sessions) - 20} more"
-        raise ValueError(
-            f"{folder} has {len(sessions)} sessions with different units: set source to the folder of one session, "
-            f"such as {sessions[0]}; there are {listed}{more}"
-        )
+        listed = ", ".join(str(path.relative_to(folder)) for path in sessions)
+        raise ValueError(f"{folder} has {len(sessions)} sessions with different units: set source to one of {listed}")
     return sessions[0]
 
 
 def read_session(folder: Path, bin_ms: int) -> Session:
-    """Read one session and bin its spikes, in bins of ``bin_ms``.
-
-    The tables ``trials_info`` and ``trial_timings`` are joined on their first column. Kept are trials that are not
-    munged, whose stimulus was drawn at random (``nonrandom`` is 0) and that ended in a choice (outcome hit, error or
-    wrong_port): in a go trial, hit is the correct side and error is no-go; in a no-go trial, hit is no-go and error the
-    correct side; wrong_port is the other side.
-
-    Bins are aligned to the onset of the sounds and cover a trial from ``cpoke_start`` to ``choice_made``. Times are in
-    seconds and spikes at 30 kHz on the same clock. Units are the clusters of ``klusters*/*.clu.N``, other than 0
-    (artefacts) and 1 (noise).
-
-    A block is a run of trials, cue trials and mixed ones, under one rule (block 1 and 2, or 3 and 4); the kind of a
-    block is its rule.
-    """
+    """Read a session in bins of ``bin_ms``; docs/tasks/stimulus_selection.md says which trials and units are used."""
     info_path, info = _read_table(folder, "trials_info", _INFO)
     timings_path, timings = _read_table(folder, "trial_timings", _TIMINGS)
     valid_trials, blocks, dropped = _join(info_path, info, timings_path, timings)
@@ -97,7 +66,7 @@ def read_session(folder: Path, bin_ms: int) -> Session:
         raise ValueError(f"{folder}: no trial is left ({_listed(dropped)}): choose another session")
     trial, stimulus, choice = (np.array([each[i] for each in valid_trials]) for i in range(3))
     start, onset, end = (np.array([each[i] for each in valid_trials]) for i in range(3, 6))
-    bin_s = bin_ms / 1000
+    bin_s = bin_ms / 1000  # bins start at the onset of the sounds
     hold = np.maximum(np.ceil((onset - start) / bin_s - _ROUNDING), 0).astype(np.int64)
     lengths = hold + np.maximum(np.ceil((end - onset) / bin_s - _ROUNDING), 1).astype(np.int64)
     steps = int(lengths.max())
@@ -111,18 +80,18 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 
     present, labels = np.unique(choice, return_inverse=True)
     if len(present) < 2:
-        raise ValueError(f"{folder}: every valid trial has the choice {CHOICES[present[0]]!r}: choose another session")
-    trials = RecordedTrials(
-        compact_counts(counts),
-        show_trials(stimulus, hold, lengths, steps, steps_of(SOUND_MS, bin_ms)),
-        lengths,
-        labels.astype(np.int64),
-        len(present),
-        [CHOICES[number] for number in present],
-        stimulus,
-        list(STIMULI),
-        np.array([blocks[number] for number in trial], dtype=np.int64),
-        RULE_OF[stimulus],
+        raise ValueError(f"{folder}: all trials have the choice {task.CHOICES[present[0]]!r}: choose another session")
+    trials = task.RecordedTrials(
+        spikes=task.compact_counts(counts),
+        inputs=task.show_trials(stimulus, hold, lengths, steps, task.steps_of(task.SOUND_MS, bin_ms)),
+        lengths=lengths,
+        labels=labels,
+        classes=len(present),
+        class_names=[task.CHOICES[number] for number in present],
+        group=stimulus,
+        group_names=list(task.STIMULI),
+        block=np.array([blocks[number] for number in trial]),
+        kind=task.RULE_OF[stimulus],
     )
     rank_zero_info(
         f"{folder}: {len(valid_trials)} of {len(info)} trials and {len(spike_times)} units; left out: "
@@ -134,7 +103,7 @@ def read_session(folder: Path, bin_ms: int) -> Session:
 def _join(
     info_path: Path, info: dict[int, dict[str, str]], timings_path: Path, timings: dict[int, dict[str, str]]
 ) -> tuple[list[_Trial], dict[int, int], dict[str, int]]:
-    """The trials to keep, the block of every trial, and how many were dropped for what."""
+    """The trials that are used, the block of every trial, and the number of dropped trials by reason."""
     valid_trials: list[_Trial] = []
     blocks: dict[int, int] = {}
     dropped: Counter[str] = Counter()
@@ -150,7 +119,7 @@ def _join(
             dropped["without timings"] += 1
             continue
         timed = f"{timings_path}, trial {index}"
-        if _parse(timed, "is_munged", timings[index], _truth):
+        if _parse(timed, "is_munged", timings[index], _TRUTH.__getitem__):
             dropped["munged"] += 1
         elif _parse(where, "nonrandom", row, _integer) != 0:
             dropped["not random"] += 1
@@ -160,31 +129,26 @@ def _join(
             valid_trials.append(
                 _Trial(index, _stimulus(where, row), _choice(where, row), *_times(timed, timings[index]))
             )
-            rule = int(RULE_OF[valid_trials[-1].stimulus])
+            rule = int(task.RULE_OF[valid_trials[-1].stimulus])
             if rules.setdefault(block, rule) != rule:
-                raise ValueError(
-                    f"{where}: stim_name {row['stim_name']!r} is of another rule than the trials before it in block "
-                    f"{number}"
-                )
+                raise ValueError(f"{where}: stim_name {row['stim_name']!r} is not of the rule of block {number}")
     return valid_trials, blocks, dict(dropped)
 
 
 def _stimulus(where: str, row: dict[str, str]) -> int:
-    number = _parse(where, "stim_number", row, _integer, range(1, len(STIMULI) + 1))
-    if row["stim_name"].strip() != STIMULI[number - 1]:
-        raise ValueError(
-            f"{where}: stim_number {number} is {STIMULI[number - 1]!r}, got the stim_name {row['stim_name']!r}"
-        )
+    number = _parse(where, "stim_number", row, _integer, range(1, len(task.STIMULI) + 1))
+    if row["stim_name"].strip() != task.STIMULI[number - 1]:
+        raise ValueError(f"{where}: stim_number {number} is not the one of stim_name {row['stim_name']!r}")
     return number - 1
 
 
 def _choice(where: str, row: dict[str, str]) -> int:
-    side = _parse(where, "correct_side", row, _lower, ("left", "right"))
-    go = _parse(where, "go_or_nogo", row, _lower, ("go", "nogo")) == "go"
+    side = _parse(where, "correct_side", row, str, ("left", "right"))
+    go = _parse(where, "go_or_nogo", row, str, ("go", "nogo")) == "go"
     outcome = row["outcome"].strip().lower()
     if outcome == "wrong_port":
-        return CHOICES.index("right" if side == "left" else "left")
-    return CHOICES.index(side if (outcome == "hit") == go else "no-go")
+        return task.CHOICES.index("right" if side == "left" else "left")
+    return task.CHOICES.index(side if (outcome == "hit") == go else "no-go")
 
 
 def _times(where: str, row: dict[str, str]) -> tuple[float, float, float]:
@@ -198,7 +162,7 @@ def _times(where: str, row: dict[str, str]) -> tuple[float, float, float]:
 
 
 def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, dict[int, dict[str, str]]]:
-    """Rows of a table by what stands in its first column."""
+    """Rows of a table by the number in its first column."""
     path = next((folder / file for file in (name, f"{name}.csv") if (folder / file).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{folder}: there is no {name}, which is part of every session of CRCNS pfc-1")
@@ -207,10 +171,8 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
         header = list(reader.fieldnames or [])
         missing = [column for column in columns if column not in header]
         if missing:
-            raise ValueError(
-                f"{path}: missing columns {', '.join(missing)}; expected a table separated by commas, got the header "
-                f"{', '.join(header) or 'of an empty file'}"
-            )
+            got = ", ".join(header) or "of an empty file"
+            raise ValueError(f"{path}: missing columns {', '.join(missing)}; got the header {got}")
         rows: dict[int, dict[str, str]] = {}
         for row in reader:
             where = f"{path}, line {reader.line_num}"
@@ -225,50 +187,38 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> tuple[Path
 
 def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
     """Sorted spike times, in seconds, of each unit."""
-    found: dict[int, Path] = {}
+    paths: dict[int, Path] = {}
     for path in sorted(folder.glob("klusters*/*.clu.*")):
         if path.suffix[1:].isdecimal():
             group = int(path.suffix[1:])
-            if group in found:
-                raise ValueError(f"electrode group {group} is in both {found[group]} and {path}: remove one of them")
-            found[group] = path
+            if group in paths:
+                raise ValueError(f"electrode group {group} is in both {paths[group]} and {path}: remove one of them")
+            paths[group] = path
     units: dict[int, NDArray[np.float64]] = {}
-    for group, path in sorted(found.items()):
+    for group, path in sorted(paths.items()):
         samples_path = path.with_name(path.name.removesuffix(f".clu{path.suffix}") + f".res{path.suffix}")
         if not samples_path.is_file():
             raise FileNotFoundError(f"{path} needs the spike times in {samples_path}, which is not there")
-        count, clusters = read_clusters(path)
-        samples = read_numbers(samples_path)
+        numbers, samples = read_numbers(path), read_numbers(samples_path)
+        if len(numbers) == 0:
+            raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
+        clusters = numbers[1:]
         if len(samples) != len(clusters):
-            raise ValueError(
-                f"{samples_path} has {len(samples)} spikes but {path} has the clusters of {len(clusters)}: one of them "
-                "is cut short"
-            )
+            raise ValueError(f"{samples_path} and {path} have {len(samples)} and {len(clusters)} spikes, one is cut")
         present = np.unique(clusters)
-        if len(present) > count:
-            raise ValueError(f"{path}: the first line says {count} clusters, but there are {len(present)}")
+        if len(present) > numbers[0]:
+            raise ValueError(f"{path}: the first line says {numbers[0]} clusters, but there are {len(present)}")
         for cluster in present[~np.isin(present, (ARTEFACT, NOISE))].tolist():
             if cluster >= 100:
                 raise ValueError(f"{path}: clusters must be below 100, or ids would not be unique, got {cluster}")
             units[100 * group + cluster] = np.sort(samples[clusters == cluster]) / SAMPLE_RATE
     if not units:
-        raise FileNotFoundError(
-            f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on (0 are artefacts "
-            "and 1 is noise)"
-        )
+        raise FileNotFoundError(f"{folder} has no unit: expected klusters*/*.res.N and *.clu.N with clusters from 2 on")
     return units
 
 
-def read_clusters(path: Path) -> tuple[int, NDArray[np.int64]]:
-    """A ``.clu`` file: the number of clusters in its first line, then the cluster of each spike."""
-    numbers = read_numbers(path)
-    if len(numbers) == 0:
-        raise ValueError(f"{path} is empty: expected the number of clusters in its first line")
-    return int(numbers[0]), numbers[1:]
-
-
 def read_numbers(path: Path) -> NDArray[np.int64]:
-    """A file of whole numbers that are not negative, one a line, such as a ``.res`` file."""
+    """A file with a whole number from 0 in each line, such as a ``.res`` file."""
     words = [line.strip() for line in path.read_bytes().split(b"\n")]
     for number, word in enumerate(words, start=1):
         if word and not (word.isdigit() and len(word) <= 18):
@@ -278,36 +228,24 @@ def read_numbers(path: Path) -> NDArray[np.int64]:
 
 
 def _parse(
-    where: str,
-    name: str,
-    row: dict[str, str],
-    convert: Callable[[str], _Value],
-    allowed: Iterable[Any] | None = None,
+    where: str, name: str, row: dict[str, str], convert: Callable[[str], _Value], allowed: Sequence[Any] = ()
 ) -> _Value:
     text = row[name].strip()
     try:
-        value = convert(text)
+        value = convert(text.lower())
     except (ValueError, OverflowError, KeyError):
-        kind = "True or False" if convert is _truth else "a whole number" if convert is _integer else "a number"
+        kind = "a number" if convert is float else "a whole number" if convert is _integer else "True or False"
         raise ValueError(f"{where}: {name} must be {kind}, got {text!r}") from None
-    if allowed is not None and value not in (options := tuple(allowed)):
-        raise ValueError(f"{where}: {name} must be one of {', '.join(map(str, options))}, got {text!r}")
+    if allowed and value not in allowed:
+        raise ValueError(f"{where}: {name} must be one of {', '.join(map(str, allowed))}, got {text!r}")
     return value
 
 
 def _integer(text: str) -> int:
-    number = float(text)  # pandas writes whole numbers as 1.0 where one is missing
+    number = float(text)  # pandas writes whole numbers as 1.0 if one is missing
     if number != int(number):
         raise ValueError(text)
     return int(number)
-
-
-def _truth(text: str) -> bool:
-    return {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}[text.lower()]
-
-
-def _lower(text: str) -> str:
-    return text.lower()
 
 
 def _listed(dropped: dict[str, int]) -> str:

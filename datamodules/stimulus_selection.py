@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,48 +13,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.batch import NeuralBatch, Objective, SequenceBatch, Split, TargetStep
+from lightning_alrnn.datamodules import stimulus_simulator as simulator
+from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
     check_choice,
     check_fractions,
     check_size,
+    check_sizes,
     draw_trials,
+    variant_options,
 )
 from lightning_alrnn.datamodules.stimulus_archive import read_archive
 from lightning_alrnn.datamodules.stimulus_crcns import find_session, read_session
-from lightning_alrnn.datamodules.stimulus_simulator import (
-    Layout,
-    draw_blocks,
-    draw_choices,
-    draw_population,
-    draw_single_trials,
-    draw_spikes,
-)
-from lightning_alrnn.datamodules.stimulus_trials import (
-    ANSWERS,
-    CHANNELS,
-    CHOICES,
-    RULES,
-    SOUND_MS,
-    STIMULI,
-    RecordedTrials,
-)
-from lightning_alrnn.datamodules.variants import variant_options
 
 Context = Literal["explicit", "inferred"]
 
 _PHASES = ("hold", "sounds", "response")
 _FRACTIONS = {"val_fraction": 0.15, "test_fraction": 0.15}
+_SIZES = {"train_size": 1_000, "val_size": 200, "test_size": 200}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "simulated": {
-        "context": "explicit",
-        "units": 29,
-        "bin_ms": 50,
-        "train_size": 1_000,
-        "val_size": 200,
-        "test_size": 200,
-    },
+    "simulated": {"context": "explicit", "units": 29, "bin_ms": 50, **_SIZES},
     "a session": {"bin_ms": 50, **_FRACTIONS},
     "an archive": _FRACTIONS,
 }
@@ -63,12 +44,10 @@ class StimulusSelection(SequenceDataModule):
     """Two sounds at the same time, and a rule that says which of them counts.
 
     The trials and the spikes of a population are simulated, or read from a session of the CRCNS data set pfc-1 or from
-    your own archive. See docs/tasks/stimulus_selection.md for the task, the simulation, the data and the literature. An
-    option that is ``None`` takes the default of the source.
+    your own archive; see docs/tasks/stimulus_selection.md. An option that is ``None`` takes the default of the source.
 
     Args:
-        source: Source of the trials: "simulated", or the path of a session folder or of an archive that
-            :func:`save_trials` wrote.
+        source: Source of the trials: "simulated", or the path of a session or an archive of :func:`save_trials`.
         neural: Whether batches have spikes, as :class:`NeuralBatch`.
         context: Presentation of the rule in simulated trials: "explicit" (default) shows it as an input, and "inferred"
             makes one sequence of each block of 80 trials, in which cue trials reveal it.
@@ -91,8 +70,7 @@ class StimulusSelection(SequenceDataModule):
     Raises:
         FileNotFoundError: If the source or a file of a session does not exist.
         TypeError: If an archive has Python objects.
-        ValueError: If an option is out of range or does not belong to the source, or a file does not have the expected
-            form.
+        ValueError: If an option is out of range or does not belong to the source, or a file has another form.
 
     Shapes:
         inputs ``(batch, T, K)`` with K=8 ("inferred": 6); targets ``(batch,)``, classification at the last step
@@ -100,14 +78,9 @@ class StimulusSelection(SequenceDataModule):
         spikes ``(batch, T, N)`` for ``neural=True``; phase ``(batch, T)`` without spikes and except for an archive.
 
     Example:
-        >>> batch = StimulusSelection(train_size=6).build("train")
-        >>> batch.inputs.shape[2], batch.targets.shape
-        (8, torch.Size([6]))
-        >>> data = StimulusSelection(neural=True, units=12, train_size=6)
-        >>> data.simulated, data.num_units, data.class_names
-        (True, 12, ['left', 'right', 'no-go'])
-        >>> data.build("train").spikes.shape[2]
-        12
+        >>> batch = StimulusSelection(neural=True, units=12, train_size=6).build("train")
+        >>> batch.inputs.shape[2], batch.spikes.shape[2], batch.targets.shape
+        (8, 12, torch.Size([6]))
     """
 
     objective: Objective = "classification"
@@ -131,29 +104,22 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         source = os.fspath(source)
-        chosen = {
-            "context": context,
-            "units": units,
-            "bin_ms": bin_ms,
-            "train_size": train_size,
-            "val_size": val_size,
-            "test_size": test_size,
-            "val_fraction": val_fraction,
-            "test_fraction": test_fraction,
-        }
+        chosen: dict[str, Any] = {"context": context, "units": units, "bin_ms": bin_ms}
+        chosen |= {"train_size": train_size, "val_size": val_size, "test_size": test_size}
+        chosen |= {"val_fraction": val_fraction, "test_fraction": test_fraction}
         kind = _kind(source)
-        options = variant_options(kind, _DEFAULTS, chosen, what="source")
+        options = variant_options(kind, _DEFAULTS, chosen, noun="source")
         if units is not None and not neural:
             raise ValueError(f"units={units} needs neural=True: without it batches have no spikes")
-        if not 1 <= options.get("bin_ms", 1) <= SOUND_MS:
-            raise ValueError(f"bin_ms must lie between 1 and {SOUND_MS}, the length of the sounds, got {bin_ms}")
+        if not 1 <= options.get("bin_ms", 1) <= task.SOUND_MS:
+            raise ValueError(f"bin_ms must lie between 1 and {task.SOUND_MS}, the length of the sounds, got {bin_ms}")
         self.source = source
         self.neural = neural
         self.simulated = kind == "simulated"
         self.target_step: TargetStep = "last"
-        self.channel_names: list[str] | None = None if kind == "an archive" else list(CHANNELS)
+        self.channel_names: list[str] | None = None if kind == "an archive" else list(task.CHANNELS)
         self.num_units: int | None = None
-        self._recorded: RecordedTrials | None = None
+        self._recorded: task.RecordedTrials | None = None
         if self.simulated:
             self._set_simulated(**options)
         else:
@@ -167,16 +133,13 @@ class StimulusSelection(SequenceDataModule):
             return self._pick(self._recorded, self._rows[split])
         size = self.sizes[split]
         if self.context == "inferred":
-            drawn = draw_trials(size, self._draw_blocks, seed=self.seed, split=split)
-            inputs, targets, mask, rule, lengths = drawn
+            draw = partial(simulator.draw_blocks, layout=self._layout)
+            inputs, targets, mask, rule, lengths = draw_trials(size, draw, seed=self.seed, split=split)
             longest = int(lengths.max())
             inputs = inputs[:, :longest]
             return SequenceBatch(inputs, targets[:, :longest], lengths, mask[:, :longest], rule, _phases_shown(inputs))
         if self.neural:
-            inputs, spikes, choice, lengths, stimulus = draw_trials(
-                size, self._draw_recorded, seed=self.seed, split=split
-            )
-            return NeuralBatch(inputs, spikes, choice, lengths, stimulus)
+            return NeuralBatch(*draw_trials(size, self._draw_recorded, seed=self.seed, split=split))
         inputs, answer, lengths, stimulus = draw_trials(size, self._draw_behaviour, seed=self.seed, split=split)
         return SequenceBatch(inputs, answer, lengths, None, stimulus, _phases_shown(inputs))
 
@@ -185,28 +148,23 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         check_choice("context", context, Context)
         if self.neural and context == "inferred":
-            raise ValueError(
-                "context='inferred' makes one sequence of each block, but spikes are of single trials: leave out "
-                "either context or neural"
-            )
+            raise ValueError("spikes are of single trials, not of blocks: leave out context='inferred' or neural")
         check_size("units", units)
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            check_size(f"{split}_size", size)
+        self.sizes = check_sizes(train_size, val_size, test_size)
         self.context = context
         self.bin_ms = bin_ms
-        self.class_names = list(CHOICES)
-        self.output_size = len(CHOICES)
-        self.group_names = list(STIMULI)
-        self._layout = Layout.of(bin_ms)
+        self.class_names = list(task.CHOICES)
+        self.output_size = len(task.CHOICES)
+        self.group_names = list(task.STIMULI)
+        self._layout = simulator.Layout.of(bin_ms)
         if context == "inferred":
             self.target_step = "every"
-            self.channel_names = list(CHANNELS[:6])
-            self.group_names = list(RULES)
-        self.input_size = 6 if context == "inferred" else len(CHANNELS)
+            self.channel_names = list(task.CHANNELS[:6])
+            self.group_names = list(task.RULES)
+        self.input_size = 6 if context == "inferred" else len(task.CHANNELS)
         if self.neural:
             self.num_units = units
-            self._population = draw_population(units, self.seed)
+            self._population = simulator.draw_population(units, self.seed)
 
     def _set_recorded(self, val_fraction: float, test_fraction: float, bin_ms: int | None = None) -> None:
         check_fractions(val_fraction, test_fraction)
@@ -221,7 +179,7 @@ class StimulusSelection(SequenceDataModule):
         if self.neural:
             self.num_units = trials.spikes.shape[2]
 
-    def _pick(self, trials: RecordedTrials, rows: NDArray[np.int64]) -> SequenceBatch | NeuralBatch:
+    def _pick(self, trials: task.RecordedTrials, rows: NDArray[np.int64]) -> SequenceBatch | NeuralBatch:
         inputs, labels, lengths = (torch.from_numpy(a[rows]) for a in (trials.inputs, trials.labels, trials.lengths))
         group = None if trials.group is None else torch.from_numpy(trials.group[rows])
         if self.neural:
@@ -230,21 +188,20 @@ class StimulusSelection(SequenceDataModule):
         return SequenceBatch(inputs, labels, lengths, None, group, phase)
 
     def _draw_behaviour(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, _, lengths = draw_single_trials(rng, size, self._layout)
-        return inputs, ANSWERS[stimulus], lengths, stimulus
-
-    def _draw_blocks(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        return draw_blocks(rng, size, self._layout)
+        inputs, stimulus, _, lengths = simulator.draw_single_trials(rng, size, self._layout)
+        return inputs, task.ANSWERS[stimulus], lengths, stimulus
 
     def _draw_recorded(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, hold, lengths = draw_single_trials(rng, size, self._layout)
-        choice = draw_choices(rng, stimulus)
-        spikes = draw_spikes(rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms)
+        inputs, stimulus, hold, lengths = simulator.draw_single_trials(rng, size, self._layout)
+        choice = simulator.draw_choices(rng, stimulus)
+        spikes = simulator.draw_spikes(
+            rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms
+        )
         return inputs, spikes, choice, lengths, stimulus
 
 
 def _phases_shown(inputs: Tensor) -> Tensor:
-    """The phase of each step, which the channels of sounds, hold and response tell; −1 where all of them are off."""
+    """The phase of each step, from the channels of sounds, hold and response; −1 if all of them are off."""
     hold, sounds, response = inputs[..., 4], inputs[..., :4].amax(dim=-1), inputs[..., 5]
     return (hold + 2 * sounds + 3 * response).long() - 1
 
@@ -252,19 +209,9 @@ def _phases_shown(inputs: Tensor) -> Tensor:
 def split_blocks(
     block: NDArray[np.int64], kind: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int
 ) -> dict[Split, NDArray[np.int64]]:
-    """Divide trials into splits by whole blocks.
-
-    The blocks of each kind are put into random order; the first are for testing, until they hold the fraction of that
-    kind's trials, the next for validation, and the rest for training.
-
-    Example:
-        >>> block, kind = np.arange(12) // 2, np.arange(12) // 6
-        >>> rows = split_blocks(block, kind, 0.2, 0.2, seed=0)
-        >>> {split: block[rows[split]].tolist() for split in rows}
-        {'train': [0, 0, 5, 5], 'val': [1, 1, 3, 3], 'test': [2, 2, 4, 4]}
-    """
+    """The trials of each split: whole blocks, with at least the fractions of the trials of each kind."""
     rng = np.random.default_rng((seed, len(SPLITS) + 1))
-    chosen: dict[Split, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    blocks_of: dict[Split, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
     for each in np.unique(kind):
         blocks, sizes = np.unique(block[kind == each], return_counts=True)
         order = rng.permutation(len(blocks))
@@ -272,17 +219,17 @@ def split_blocks(
         val = _count_until(sizes[order[test:]], val_fraction * sizes.sum())
         if test + val >= len(blocks):
             raise ValueError(
-                f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind {test} are for testing and {val} for "
+                f"of {len(blocks)} blocks ({sizes.sum()} trials) of one kind, {test} are for testing and {val} for "
                 "validation, and none remains for training. Use at least 3 blocks of each kind (rule), and fractions "
                 "that leave some for training"
             )
         for split, part in zip(reversed(SPLITS), np.split(order, [test, test + val]), strict=True):
-            chosen[split].append(blocks[part])
-    return {split: np.flatnonzero(np.isin(block, np.concatenate(chosen[split]))) for split in SPLITS}
+            blocks_of[split].append(blocks[part])
+    return {split: np.flatnonzero(np.isin(block, np.concatenate(blocks_of[split]))) for split in SPLITS}
 
 
 def _count_until(sizes: NDArray[np.int64], amount: float) -> int:
-    """How many of the first blocks it takes to hold so many trials."""
+    """The smallest number of first blocks with at least this amount of trials."""
     return int(np.searchsorted(np.cumsum(sizes), amount - 1e-9)) + 1  # 0.07 · 100 is 7.000000000000001
 
 
@@ -294,7 +241,5 @@ def _kind(source: str) -> str:
         return "a session"
     if path.suffix == ".npz" and path.is_file():
         return "an archive"
-    raise FileNotFoundError(
-        f"source must be 'simulated', the folder of a session or a .npz archive; there is no such source at {path} "
-        f"(looked in {Path.cwd()})"
-    )
+    choices = "'simulated', the folder of a session or a .npz archive"
+    raise FileNotFoundError(f"source must be {choices}; there is no {path} (looked in {Path.cwd()})")

@@ -8,28 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.stimulus_trials import (
-    ANSWERS,
-    CHOICES,
-    RULE_OF,
-    SOUND_MS,
-    SOUNDS,
-    show_trials,
-    steps_of,
-)
 
-CUE_TRIALS, MIXED_TRIALS = 20, 60
-"""Trials with one sound, and then with two, of a block; two blocks, one of each rule, are the cycle of 160 trials."""
-
-LAPSES = 0.1
-"""Share of the trials in which the simulated animal takes one of the wrong choices."""
-
+CUE_TRIALS, MIXED_TRIALS = 20, 60  # number of trials with one sound, and then with two, in a block
+LAPSES = 0.1  # share of the trials in which the animal makes a wrong choice
 _HOLD_MS = 250, 350
 _RESPONSE_MS = 200, 600
 
-_CUES = np.array([[i for i in range(4) if RULE_OF[i] == rule] for rule in range(2)])
-_MIXED = np.array([[i for i in range(4, 12) if RULE_OF[i] == rule] for rule in range(2)])
+_CUES = np.array([[i for i in range(4) if task.RULE_OF[i] == rule] for rule in range(2)])
+_MIXED = np.array([[i for i in range(4, 12) if task.RULE_OF[i] == rule] for rule in range(2)])
 
 _MEDIAN_RATE, _RATE_SPREAD = 4.0, 0.7  # of the baseline, in Hz and in natural-log units
 _TUNING = (0.3,) + (0.5,) * 4 + (0.8,) * 3  # standard deviation of the weights of rule, sounds and choices
@@ -39,40 +27,34 @@ _MAX_RATE = 200.0
 
 
 class Layout(NamedTuple):
-    """How long the parts of a trial last, in steps; ranges include both ends."""
+    """The steps of the parts of a trial: the range of the hold, the sounds, and the range of the response."""
 
-    hold: tuple[int, int]  # shortest and longest hold before the sounds
+    hold: tuple[int, int]
     sound: int
-    response: tuple[int, int]  # shortest and longest response window
+    response: tuple[int, int]
 
     @classmethod
     def of(cls, bin_ms: int) -> Layout:
-        """The layout in bins of ``bin_ms`` milliseconds."""
-        hold, response = ((steps_of(low, bin_ms), steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS))
-        return cls(hold, steps_of(SOUND_MS, bin_ms), response)
+        hold, response = (
+            (task.steps_of(low, bin_ms), task.steps_of(high, bin_ms)) for low, high in (_HOLD_MS, _RESPONSE_MS)
+        )
+        return cls(hold, task.steps_of(task.SOUND_MS, bin_ms), response)
 
     @property
     def longest(self) -> int:
-        """Steps of the longest trial."""
         return self.hold[1] + self.sound + self.response[1]
 
 
 class Population(NamedTuple):
-    """Simulated Poisson units: rate = baseline · exp(Σ weight · signal), at most 200 Hz.
+    """Poisson units: rate = baseline · exp(Σ weight · signal) Hz, with signals of the rule (±1), sounds and choices."""
 
-    The signals are the rule (−1 localisation, 1 pitch), the four sounds and the three choices.
-    """
-
-    baseline: NDArray[np.float64]  # in Hz, shape ``(N,)``
-    weights: NDArray[np.float64]  # shape ``(8, N)``
+    baseline: NDArray[np.float64]  # (N,)
+    weights: NDArray[np.float64]  # (8, N)
 
 
 def draw_population(units: int, seed: int) -> Population:
-    """Draw units of log-normal baselines (median 4 Hz), each tuned to a mixture of rule, sounds and choices.
-
-    Unit i is the same whatever the number of units.
-    """
-    # a stream of its own, beside those of the trials and of the order of training
+    """Draw units with log-normal baselines and random weights; unit i is the same for any number of units."""
+    # not the streams of the trials and of the order of training
     drawn = np.random.default_rng((seed, len(SPLITS) + 1)).standard_normal((units, 1 + len(_TUNING)))
     return Population(_MEDIAN_RATE * np.exp(_RATE_SPREAD * drawn[:, 0]), (drawn[:, 1:] * _TUNING).T)
 
@@ -80,45 +62,37 @@ def draw_population(units: int, seed: int) -> Population:
 def draw_single_trials(
     rng: np.random.Generator, size: int, layout: Layout
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Draw trials with the odds of the 160-trial cycle: either rule, a quarter cue trials, each sound as likely.
-
-    Returned are inputs ``(size, T, 8)``, stimulus, hold and lengths, each ``(size,)``.
-    """
+    """Draw inputs ``(size, T, 8)``, stimulus, hold and lengths with the odds of the 160-trial cycle."""
     rule = rng.integers(0, 2, size)
     stimulus = _draw_stimuli(rng, rule, rng.random(size) < CUE_TRIALS / (CUE_TRIALS + MIXED_TRIALS))
-    hold, lengths = _draw_lengths(rng, (size,), layout)
-    return show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
+    hold, lengths = _draw_lengths(rng, size, layout)
+    return task.show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
 
 
 def draw_blocks(rng: np.random.Generator, size: int, layout: Layout) -> tuple[NDArray[Any], ...]:
-    """Draw whole blocks as one sequence each: 20 cue trials and 60 mixed ones, back to back, of one rule.
-
-    Returned are inputs ``(size, T, 6)`` without the channels of the rule; targets ``(size, T)``, the right choice at
-    each step of the response windows and 0 elsewhere; a mask ``(size, T)`` of these steps; and rule and lengths, each
-    ``(size,)``.
-    """
+    """Draw blocks of one rule: inputs without the rule ``(size, T, 6)``, targets, mask of responses, rule, lengths."""
     trials = CUE_TRIALS + MIXED_TRIALS
     rule = rng.integers(0, 2, size)
     cued = np.broadcast_to(np.arange(trials) < CUE_TRIALS, (size, trials))
     stimulus = _draw_stimuli(rng, np.repeat(rule[:, None], trials, axis=1), cued).ravel()
-    hold, lengths = _draw_lengths(rng, (size * trials,), layout)
-    shown = show_trials(stimulus, hold, lengths, layout.longest, layout.sound)[..., :6]
+    hold, lengths = _draw_lengths(rng, size * trials, layout)
+    shown = task.show_trials(stimulus, hold, lengths, layout.longest, layout.sound)[..., :6]
     steps = layout.longest * trials
     total = lengths.reshape(size, trials).sum(axis=1)
     valid = np.arange(steps) < total[:, None]
-    # both selections run through the steps of a block in the same order, trial after trial
+    # both selections have the steps of a block in the same order, one trial after the other
     inputs = np.zeros((size, steps, shown.shape[-1]), dtype=np.float32)
     inputs[valid] = shown[np.arange(layout.longest) < lengths[:, None]]
     mask = inputs[..., 5].copy()
     answers = np.zeros((size, steps), dtype=np.int64)
-    answers[valid] = np.repeat(ANSWERS[stimulus], lengths)
+    answers[valid] = np.repeat(task.ANSWERS[stimulus], lengths)
     return inputs, np.where(mask > 0, answers, 0), mask, rule, total
 
 
 def draw_choices(rng: np.random.Generator, stimulus: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The simulated animal's choices, indices into ``CHOICES``: the right one but for lapses."""
-    lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(CHOICES), len(stimulus))
-    return np.asarray((ANSWERS[stimulus] + lapse) % len(CHOICES))
+    """The choices of the simulated animal, indices into CHOICES: the correct ones, except for lapses."""
+    lapse = (rng.random(len(stimulus)) < LAPSES) * rng.integers(1, len(task.CHOICES), len(stimulus))
+    return np.asarray((task.ANSWERS[stimulus] + lapse) % len(task.CHOICES))
 
 
 def draw_spikes(
@@ -131,20 +105,15 @@ def draw_spikes(
     layout: Layout,
     bin_ms: int,
 ) -> NDArray[np.uint8]:
-    """Draw spike counts of the population in each bin, shape ``(size, T, N)``, zero past a trial's length.
-
-    The signal of the rule is on throughout a trial. That of a sound follows it with a time constant of 100 ms. That of
-    the choice ramps up from the start of the sounds with 200 ms, and each of the three choices has noise of its own
-    (Ornstein–Uhlenbeck, 200 ms, σ=0.3), which the units share.
-    """
+    """Draw spike counts ``(size, T, N)``, zero after the end of a trial; docs/tasks has the signals."""
     step = np.arange(layout.longest)
     hold = hold[:, None]
     sound = (step >= hold) & (step < hold + layout.sound)
-    sounds = _follow(sound[..., None] * SOUNDS[stimulus][:, None], _SOUND_TAU_MS, bin_ms)
-    chosen = (step >= hold)[..., None] & (choice[:, None, None] == np.arange(len(CHOICES)))
-    noise = _ornstein_uhlenbeck(rng, (len(stimulus), len(step), len(CHOICES)), _CHOICE_TAU_MS, bin_ms)
+    sounds = _follow(sound[..., None] * task.SOUNDS[stimulus][:, None], _SOUND_TAU_MS, bin_ms)
+    chosen = (step >= hold)[..., None] & (choice[:, None, None] == np.arange(len(task.CHOICES)))
+    noise = _ornstein_uhlenbeck(rng, (len(stimulus), len(step), len(task.CHOICES)), _CHOICE_TAU_MS, bin_ms)
     choices = _follow(chosen, _CHOICE_TAU_MS, bin_ms) + _CHOICE_NOISE * noise
-    rule = np.broadcast_to(2.0 * RULE_OF[stimulus][:, None, None] - 1.0, (len(stimulus), len(step), 1))
+    rule = np.broadcast_to(2.0 * task.RULE_OF[stimulus][:, None, None] - 1.0, (len(stimulus), len(step), 1))
     signals = np.concatenate([rule, sounds, choices], axis=-1)
     rates = np.minimum(population.baseline * np.exp(signals @ population.weights), _MAX_RATE)
     counts = rng.poisson(rates * (bin_ms / 1000))
@@ -152,16 +121,14 @@ def draw_spikes(
 
 
 def _draw_stimuli(rng: np.random.Generator, rule: NDArray[np.int64], cued: NDArray[np.bool_]) -> NDArray[np.int64]:
-    which = rng.integers(0, _MIXED.shape[1], rule.shape)
-    return np.where(cued, _CUES[rule, which % _CUES.shape[1]], _MIXED[rule, which])
+    number = rng.integers(0, _MIXED.shape[1], rule.shape)
+    return np.where(cued, _CUES[rule, number % _CUES.shape[1]], _MIXED[rule, number])
 
 
-def _draw_lengths(
-    rng: np.random.Generator, shape: tuple[int, ...], layout: Layout
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _draw_lengths(rng: np.random.Generator, count: int, layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps of the hold and of the whole trial."""
-    hold = rng.integers(*layout.hold, shape, endpoint=True)
-    return hold, hold + layout.sound + rng.integers(*layout.response, shape, endpoint=True)
+    hold = rng.integers(*layout.hold, count, endpoint=True)
+    return hold, hold + layout.sound + rng.integers(*layout.response, count, endpoint=True)
 
 
 def _follow(signal: NDArray[Any], tau_ms: float, bin_ms: int) -> NDArray[np.float64]:
@@ -173,7 +140,7 @@ def _follow(signal: NDArray[Any], tau_ms: float, bin_ms: int) -> NDArray[np.floa
 def _ornstein_uhlenbeck(
     rng: np.random.Generator, shape: tuple[int, ...], tau_ms: float, bin_ms: int
 ) -> NDArray[np.float64]:
-    """Noise of variance 1 along time, from its stationary distribution on."""
+    """Noise along time with the stationary variance 1."""
     keep = np.exp(-bin_ms / tau_ms)
     white = rng.standard_normal(shape)
     white[:, 1:] *= np.sqrt(1 - keep**2)

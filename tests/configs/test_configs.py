@@ -24,9 +24,9 @@ def write_mnist() -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for part, size in (("train", 60), ("t10k", 10)):
-        images, labels = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8), np.arange(size, dtype=np.uint8) % 10
+        images = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8)
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(size, dtype=np.uint8) % 10))
 
 
 def write_imdb() -> None:
@@ -43,10 +43,8 @@ def write_speech_commands() -> None:
     """Noise of each of the ten words in an archive of the official layout."""
     rng = np.random.default_rng(0)
     clips = {f"{word}/{speaker}_nohash_0.wav": speaker for word in TEN_WORDS for speaker in ("train", "val", "test")}
-    files = {
-        "validation_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "val").encode(),
-        "testing_list.txt": "\n".join(clip for clip, speaker in clips.items() if speaker == "test").encode(),
-    }
+    lists = {"validation_list.txt": "val", "testing_list.txt": "test"}
+    files = {name: "\n".join(clip for clip in clips if clips[clip] == part).encode() for name, part in lists.items()}
     files |= {clip: wav_bytes(rng.integers(-9_999, 9_999, 16_000)) for clip in clips}
     write_tar(Path("data/speech_commands_v0.02.tar.gz"), ((f"./{name}", content) for name, content in files.items()))
 
@@ -79,14 +77,14 @@ def test_config_opens_with_its_description(name: str) -> None:
     assert len(first) > 20
 
 
+ENCODER = "{class_path: TextEncoder, init_args: {vocab_size: null, embedding_size: 2}}"
+
+
 @pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 @pytest.mark.parametrize(
     "options",
     [
-        [
-            "--data.glove_path=vectors.txt",
-            "--model.encoder={class_path: TextEncoder, init_args: {vocab_size: null, embedding_size: 2}}",
-        ],
+        ["--data.glove_path=vectors.txt", f"--model.encoder={ENCODER}"],
         ["--model.core=torch.nn.GRU", "--model.input_matrix=learned"],
     ],
 )

@@ -13,16 +13,6 @@ def marked_steps(inputs: torch.Tensor) -> torch.Tensor:
     return inputs[..., 1].nonzero()[:, 1].reshape(-1, 2)
 
 
-def test_attributes() -> None:
-    data = Addition()
-    assert (data.input_size, data.output_size, data.objective, data.target_step) == (2, 1, "regression", "last")
-    batch = Addition(train_size=3).build("train")
-    assert batch.inputs.shape == (3, 100, 2)
-    assert batch.inputs.dtype == batch.targets.dtype == torch.float32
-    assert (batch.lengths.tolist(), batch.lengths.dtype) == ([100] * 3, torch.int64)
-    assert (batch.mask, batch.group) == (None, None)
-
-
 @pytest.mark.parametrize("length", [4, 5, 7, 10])
 @pytest.mark.parametrize(
     ("markers", "pairs"),
@@ -39,7 +29,11 @@ def test_marks_fall_on_every_allowed_pair_and_no_other(markers, pairs, length: i
 
 
 def test_marks_are_uniform() -> None:
-    steps = marked_steps(Addition(sequence_length=4, markers="uniform", train_size=12_000).build("train").inputs)
+    batch = Addition(sequence_length=4, markers="uniform", train_size=12_000).build("train")
+    assert batch.inputs.dtype == batch.targets.dtype == torch.float32
+    assert (batch.lengths == 4).all()
+    assert (batch.mask, batch.group) == (None, None)
+    steps = marked_steps(batch.inputs)
     counts = torch.stack([(steps == torch.tensor([i, j])).all(1).sum() for i in range(4) for j in range(i + 1, 4)])
     assert (counts - 2000).abs().max() < 5 * (12_000 * (1 / 6) * (5 / 6)) ** 0.5
 
@@ -83,17 +77,3 @@ def test_constant_predictor(operation, constant: float, error: float) -> None:
     targets = Addition(sequence_length=4, operation=operation, train_size=40_000).build("train").targets
     assert float(targets.mean()) == pytest.approx(constant, abs=0.01)
     assert float((targets - constant).square().mean()) == pytest.approx(error, rel=0.03)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"markers": "both"}, "markers must be one of 'first_half', 'halves', 'uniform', got 'both'"),
-        ({"operation": "mean"}, "operation must be one of 'sum', 'product', got 'mean'"),
-        ({"sequence_length": 3}, "sequence_length must be at least 4, got 3"),
-        ({"sequence_length": 1, "markers": "halves"}, "sequence_length must be at least 2, got 1"),
-    ],
-)
-def test_bad_arguments(arguments, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Addition(**arguments)

@@ -15,14 +15,12 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from tiny_runs import QUIET
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.datamodules import Arrays
 from lightning_alrnn.datamodules.base import SPLITS
 
 N, T, K = 6, 5, 3
 INDEX = {"train_index": [0, 1, 2, 3], "val_index": [4], "test_index": [5]}
-
-
 EVERY = (("regression", "every", 1), (N, T, 1))
 
 
@@ -50,11 +48,9 @@ class TestMeaning:
             (np.arange(N) % 3, {"objective": "regression"}, ("regression", "last", 1), (N, 1)),
             (np.zeros(N, bool), {}, ("classification", "last", 2), (N,)),
             ((np.arange(N) % 3).astype(float), {"objective": "classification"}, ("classification", "last", 3), (N,)),
-            ([0, 1, 1, 0, 1, 0], {}, ("classification", "last", 2), (N,)),
             (torch.arange(N * T).reshape(N, T) % 4, {}, ("classification", "every", 4), (N, T)),
             (np.ones((N, T), bool), {}, ("classification", "every", 2), (N, T)),
             (np.ones((N, T), int), {"objective": "regression", "target_step": "every"}, *EVERY),
-            (np.ones((N, T, 2), int), {"objective": "regression"}, ("regression", "every", 2), (N, T, 2)),
             (np.ones(N), {}, ("regression", "last", 1), (N, 1)),
             (np.ones((N, 2), np.float16), {}, ("regression", "last", 2), (N, 2)),
             (torch.ones(N, 2, dtype=torch.bfloat16), {}, ("regression", "last", 2), (N, 2)),
@@ -92,45 +88,30 @@ class TestMeaning:
         assert batch.inputs.tolist() == [[3, 1, 0], [2, 0, 0], [5, 4, 1]]
         assert batch.lengths.tolist() == [3, 1, 3]
 
-    def test_groups_lengths_and_mask(self) -> None:
-        mask = np.tri(N, T) + 0.5
-        data = Arrays(inputs(), np.ones((N, T, 1)), lengths=[5, 1, 2, 3, 4, 5], mask=mask, group=[0, 1, 0, 4, 4, 0])
-        batch = everything(data)
-        assert batch.lengths.tolist() == [5, 1, 2, 3, 4, 5]
-        assert batch.group.tolist() == [0, 1, 0, 4, 4, 0]
-        assert batch.mask.dtype == torch.float32
-        for row, length in enumerate(batch.lengths):
-            assert torch.equal(batch.mask[row, :length], torch.as_tensor(mask[row, :length]).float())
-            assert not batch.mask[row, length:].any()
-
 
 class TestPhases:
     LENGTHS = (5, 1, 2, 3, 4, 5)
 
     @pytest.mark.parametrize("dtype", [np.int64, np.uint8, float, np.int32])
     def test_numbers(self, dtype) -> None:
-        given = np.arange(N * T).reshape(N, T) % 3
-        data = Arrays(inputs(), np.zeros(N), lengths=self.LENGTHS, phase=given.astype(dtype))
+        numbers = np.arange(N * T).reshape(N, T) % 3
+        phase = numbers.astype(dtype)
+        phase[np.arange(T) >= np.array(self.LENGTHS)[:, None]] = np.nan if dtype is float else 99  # not looked at
+        data = Arrays(inputs(), np.zeros(N), lengths=self.LENGTHS, phase=phase)
         batch = everything(data)
         assert data.phase_names is None
         assert batch.phase.dtype == torch.int64
         for row, length in enumerate(self.LENGTHS):
-            assert batch.phase[row].tolist() == given[row, :length].tolist() + [-1] * (T - length)
+            assert batch.phase[row].tolist() == numbers[row, :length].tolist() + [-1] * (T - length)
 
     def test_names_by_alphabet_and_none(self) -> None:
-        given = np.array([["stimulus", "", "delay", "delay", "unused"]] * N)
-        data = Arrays(inputs(), np.zeros(N), lengths=[4] * N, phase=given)
+        texts = np.array([["stimulus", "", "delay", "delay", "unused"]] * N)
+        data = Arrays(inputs(), np.zeros(N), lengths=[4] * N, phase=texts)
         assert data.phase_names == ["delay", "stimulus"]  # values past the length do not count
         assert everything(data).phase.tolist() == [[1, -1, 0, 0, -1]] * N
         nowhere = Arrays(inputs(), np.zeros(N), phase=np.full((N, T), ""))
         assert nowhere.phase_names == []
         assert (everything(nowhere).phase == -1).all()
-
-    def test_values_past_the_length_may_be_anything(self) -> None:
-        given = np.full((N, T), np.nan)
-        given[:, :2] = [0, -1]
-        batch = everything(Arrays(inputs(), np.zeros(N), lengths=[2] * N, phase=given))
-        assert batch.phase.tolist() == [[0, -1, -1, -1, -1]] * N
 
     @pytest.mark.parametrize("names", [True, False])
     def test_a_list_goes_with_sequences_of_different_lengths(self, names: bool) -> None:
@@ -140,72 +121,43 @@ class TestPhases:
         expected = [[*range(length)] + [-1] * (T - length) for length in self.LENGTHS]
         assert everything(data).phase.tolist() == expected
         assert data.phase_names == (["a", "b", "c", "d", "e"] if names else None)
-        batch = next(iter(data.val_dataloader()))
-        assert (batch.phase >= 0).sum(dim=1).tolist() == batch.lengths.tolist()
 
     def test_one_step_and_tokens(self) -> None:
         batch = everything(Arrays(np.ones((3, 1), int), [0, 1, 1], phase=[[2], [0], [-1]]))
         assert batch.phase.tolist() == [[2], [0], [-1]]
 
 
-@st.composite
-def sequences(draw):
-    """Sequences of different lengths, with targets of each sort at the last or every step."""
-    count, channels = draw(st.integers(3, 8)), draw(st.integers(1, 3))
-    lengths = draw(st.lists(st.integers(1, 6), min_size=count, max_size=count))
-    rng = np.random.default_rng(draw(st.integers(0, 999)))
-    series = [rng.normal(size=(steps, channels)) for steps in lengths]
-    sort = draw(st.sampled_from(["classes", "classes at every step", "vectors", "vectors at every step"]))
-    if sort == "classes":
-        targets = rng.integers(0, 4, count)
-    elif sort == "vectors":
-        targets = rng.normal(size=(count, 10))  # more than there are steps, so never ambiguous
-    elif sort == "vectors at every step":
-        targets = [rng.normal(size=(steps, 2)) for steps in lengths]
-    else:
-        targets = [rng.integers(0, 4, steps) for steps in lengths]
-    return series, targets, "num_classes" if sort.startswith("classes") else None
-
-
 class TestPadding:
-    @settings(max_examples=60, deadline=None)
-    @given(sequences(), st.integers(0, 3), st.sampled_from([np.nan, np.inf, -1e300]))
-    def test_lists_equal_padded_arrays_whatever_the_padding(self, case, extra: int, rubbish: float) -> None:
-        series, targets, classes = case
-        arguments = {} if classes is None else {"num_classes": 4}
-        lengths = [len(sequence) for sequence in series]
-        steps = max(lengths) + extra
-        padded = np.full((len(series), steps, series[0].shape[1]), rubbish)
-        padded_targets = targets
-        if isinstance(targets, list):
+    @pytest.mark.parametrize("classes", [True, False])
+    @pytest.mark.parametrize("every", [True, False])
+    @pytest.mark.parametrize(("extra", "rubbish"), [(0, np.nan), (3, np.inf), (1, -1e300)])
+    def test_lists_equal_padded_arrays(self, classes: bool, every: bool, extra: int, rubbish: float) -> None:
+        rng = np.random.default_rng(0)
+        lengths = [3, 1, 5, 2, 5]
+        series = [rng.normal(size=(steps, 2)) for steps in lengths]
+        shapes = [(steps,) if classes else (steps, 2) for steps in lengths] if every else [() if classes else (10,)] * 5
+        targets = [rng.integers(0, 4, shape) if classes else rng.normal(size=shape) for shape in shapes]
+        padded, padded_targets = np.full((5, 5 + extra, 2), rubbish), np.array(targets) if not every else None
+        if padded_targets is None:
             filler = -100 if classes else rubbish
-            padded_targets = np.full((len(series), steps, *targets[0].shape[1:]), filler, targets[0].dtype)
-            for row, values in zip(padded_targets, targets, strict=True):
-                row[: len(values)] = values
-        for row, values in zip(padded, series, strict=True):
-            row[: len(values)] = values
-        before = padded.copy(), copy.deepcopy(padded_targets)
-
+            padded_targets = np.full((5, 5 + extra, *shapes[0][1:]), filler, targets[0].dtype)
+        for row, length in enumerate(lengths):
+            padded[row, :length] = series[row]
+            if every:
+                padded_targets[row, :length] = targets[row]
+        arguments = {"num_classes": 4} if classes else {}
         by_list = everything(Arrays(series, targets, **arguments))
         by_array = everything(Arrays(padded, padded_targets, lengths=lengths, **arguments))
-        assert by_list.inputs.shape == (len(series), max(lengths), series[0].shape[1])
+        assert by_list.inputs.shape == (5, 5, 2)
         assert by_array.inputs.shape == padded.shape
-        assert by_list.lengths.tolist() == by_array.lengths.tolist() == lengths
-        every = isinstance(targets, list)
-        for index, (sequence, target) in enumerate(zip(series, targets, strict=True)):
-            length = len(sequence)
-            wanted = torch.as_tensor(target)
-            for batch in (by_list, by_array):
-                assert torch.equal(batch.inputs[index, :length], torch.as_tensor(sequence).float())
-                assert not batch.inputs[index, length:].any()
-                found = batch.targets[index]
-                if every:
-                    assert not found[length:].any()
-                    found = found[:length]
-                assert torch.equal(found, wanted.to(found.dtype))
-        # the user's own arrays are left alone
-        np.testing.assert_array_equal(padded, before[0])
-        np.testing.assert_array_equal(padded_targets, before[1])
+        for batch in (by_list, by_array):
+            assert batch.lengths.tolist() == lengths
+            for row, length in enumerate(lengths):
+                fields = [(batch.inputs, series), (batch.targets, targets)]
+                for values, expected in fields if every else fields[:1]:
+                    assert torch.equal(values[row, :length], torch.as_tensor(expected[row]).to(values.dtype))
+                    assert not values[row, length:].any()
+            assert every or torch.equal(batch.targets, torch.as_tensor(np.array(targets)).to(batch.targets.dtype))
 
     def test_masked_targets_are_ignored(self) -> None:
         mask = np.ones((N, T), bool)
@@ -221,22 +173,17 @@ class TestPadding:
     @pytest.mark.parametrize("writeable", [True, False])
     def test_user_arrays_are_left_alone(self, writeable: bool) -> None:
         # of the very types that batches have, so that nothing need be copied to convert it
-        given = {
-            "inputs": np.ones((N, T, K), np.float32),
-            "targets": np.ones((N, T, 1), np.float32),
-            "mask": np.ones((N, T), np.float32),
-            "lengths": np.array([1, 2, 3, 4, 5, 1]),
-            "group": np.arange(N),
-            "phase": np.arange(N * T).reshape(N, T),
-        }
-        before = copy.deepcopy(given)
-        for array in given.values():
+        shapes = {"inputs": (N, T, K), "targets": (N, T, 1), "mask": (N, T)}
+        arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+        arrays |= {"lengths": np.array([1, 2, 3, 4, 5, 1]), "group": np.arange(N), "phase": np.arange(30).reshape(N, T)}
+        before = copy.deepcopy(arrays)
+        for array in arrays.values():
             array.flags.writeable = writeable
-        data = Arrays(**given)
+        data = Arrays(**arrays)
         for split in SPLITS:
             for field in data.build(split):
                 field.zero_()
-        for name, array in given.items():
+        for name, array in arrays.items():
             np.testing.assert_array_equal(array, before[name])
         recording = np.ones((20, 2), np.float32)
         for field in Arrays(recording).build("train")[:2]:
@@ -275,13 +222,13 @@ class TestSplits:
     def test_fractions_partition_in_order(self, count: int, val: float, test: float, seed: int) -> None:
         number = np.arange(count)
         data = Arrays(number[:, None, None], number.astype(float), val_fraction=val, test_fraction=test, seed=seed)
-        found = {split: data.build(split).targets[:, 0].int().tolist() for split in SPLITS}
-        assert sorted(chain.from_iterable(found.values())) == number.tolist()
-        assert all(rows == sorted(rows) for rows in found.values())
-        assert len(found["val"]) == max(1, round(count * val))
-        assert len(found["test"]) == max(1, round(count * test))
+        rows_of = {split: data.build(split).targets[:, 0].int().tolist() for split in SPLITS}
+        assert sorted(chain.from_iterable(rows_of.values())) == number.tolist()
+        assert all(rows == sorted(rows) for rows in rows_of.values())
+        assert len(rows_of["val"]) == max(1, round(count * val))
+        assert len(rows_of["test"]) == max(1, round(count * test))
         again = Arrays(number[:, None, None], number.astype(float), val_fraction=val, test_fraction=test, seed=seed)
-        assert again.build("val").targets[:, 0].int().tolist() == found["val"]
+        assert again.build("val").targets[:, 0].int().tolist() == rows_of["val"]
 
     def test_seeds_differ(self) -> None:
         number = np.arange(100.0)
@@ -301,13 +248,14 @@ class TestSplits:
             batch = data.build(split)
             for field in (batch.inputs[:, 0, 0], batch.targets[:, 0], batch.lengths - 1, batch.mask[:, 0] - 1):
                 assert field.tolist() == batch.group.tolist()
+            assert torch.equal(batch.mask > 0, valid_steps(batch.lengths, 31))
 
     def test_indices_in_the_order_given(self) -> None:
         number = np.arange(6.0)
         index = {"train_index": [2, 0], "val_index": np.array([5.0]), "test_index": torch.tensor([4, 3])}
         data = Arrays(number[:, None, None], number, **index)
-        found = [data.build(split).targets[:, 0].tolist() for split in SPLITS]
-        assert found == [[2, 0], [5], [4, 3]]  # and sequence 1 is left out
+        values = [data.build(split).targets[:, 0].tolist() for split in SPLITS]
+        assert values == [[2, 0], [5], [4, 3]]  # and sequence 1 is left out
 
 
 class TestRecording:
@@ -327,20 +275,12 @@ class TestRecording:
             assert batch.inputs.shape[1] == min(window, end - start - 1)
             assert (batch.lengths[:-1] == batch.inputs.shape[1]).all()
             assert (batch.inputs[..., 1] == -batch.inputs[..., 0]).all()
-            found = []
+            transitions = []
             for values, targets, length in zip(batch.inputs[..., 0], batch.targets[..., 0], batch.lengths, strict=True):
-                found += list(zip(values[:length].tolist(), targets[:length].tolist(), strict=True))
+                transitions += list(zip(values[:length].tolist(), targets[:length].tolist(), strict=True))
                 assert not values[length:].any()
                 assert not targets[length:].any()
-            assert found == [(t + 1.0, t + 2.0) for t in range(start, end - 1)]
-
-    def test_defaults(self) -> None:
-        data = Arrays(torch.randn(1000, 4))
-        batch = data.build("train")
-        assert batch.inputs.shape == (7, 100, 4)
-        assert batch.lengths.tolist() == [100] * 6 + [99]
-        assert batch.mask is None
-        assert batch.group is None
+            assert transitions == [(t + 1.0, t + 2.0) for t in range(start, end - 1)]
 
     def test_nan_is_named_by_its_place_in_time(self) -> None:
         values = np.ones((100, 3))
@@ -357,11 +297,11 @@ class TestRecording:
             ((9, 2), {"val_fraction": 0.49, "test_fraction": 0.49}, "the train split of a recording.* got 1 of 9"),
             ((0, 2), {}, "the train split of a recording needs at least 2 steps"),
             ((50, 0), {}, r"at least one channel, got \(50, 0\) float64"),
-            ((50, 2), {"group": [0]}, r"one recording \(T, N\), which has no group"),
+            ((50, 2), {"group": [0]}, "one recording, which has no group"),
             ((50, 2), {"train_index": [0], "mask": [1]}, "has no mask, train_index"),
             ((50, 2), {"objective": "classification"}, "leave objective and target_step out, or pass targets"),
             ((50, 2), {"target_step": "last"}, "leave objective and target_step out, or pass targets"),
-            ((50, 2), {"num_classes": 3}, "num_classes is for classification, but the next step of a recording"),
+            ((50, 2), {"num_classes": 3}, "num_classes is for classification, but a recording is for regression"),
             ((50, 2), {"window": 0}, "window must be at least 1, got 0"),
         ],
     )
@@ -389,10 +329,6 @@ class TestFiles:
             for one, other in zip(from_file.build(split), from_memory.build(split), strict=True):
                 assert (one is None and other is None) or torch.equal(one, other)
 
-    def test_mask_in_an_archive(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "data.npz", inputs=inputs(), targets=np.ones((N, T, 1)), mask=np.full((N, T), 3.0))
-        assert (Arrays(tmp_path / "data.npz").build("val").mask == 3).all()
-
     def test_arguments_take_precedence_over_the_archive(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "data.npz", inputs=inputs(), targets=np.ones(N))
         assert meaning(Arrays(tmp_path / "data.npz", targets=np.arange(N))) == ("classification", "last", N)
@@ -418,7 +354,7 @@ class TestFiles:
     def test_files_are_mapped_not_read_and_not_pickled(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.zeros((4000, 50), np.float32))
         data = Arrays(str(tmp_path / "x.npy"))
-        assert isinstance(data._data.values.base, np.memmap)
+        assert isinstance(data._data._values.base, np.memmap)
         pickled = pickle.dumps(data)
         assert len(pickled) < 5000  # the file has 800,000 bytes
         assert torch.equal(pickle.loads(pickled).build("val").inputs, data.build("val").inputs)
@@ -431,29 +367,26 @@ class TestFiles:
         assert torch.equal(again.build("train").inputs, data.build("train").inputs)
         assert torch.equal(copy.deepcopy(data).build("test").inputs, data.build("test").inputs)
 
-    def test_missing_file(self, tmp_path: Path) -> None:
-        for name in ("gone.npy", "gone.npz"):
-            with pytest.raises(FileNotFoundError, match=f"inputs: there is no file .*{name}"):
-                Arrays(tmp_path / name)
-        with pytest.raises(FileNotFoundError, match="lengths: there is no file"):
-            Arrays(inputs(), np.ones(N), lengths=str(tmp_path / "gone.npy"))
-
-    def test_wrong_suffix(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            ValueError, match=r"inputs must be a \.npz or \.npy file, got .*x\.mat: load the file yourself"
-        ):
-            Arrays(tmp_path / "x.mat")
-        with pytest.raises(ValueError, match=r"targets must be a \.npy file, got .*y\.npz"):
-            Arrays(inputs(), targets=str(tmp_path / "y.npz"))
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"inputs": "gone.npy"}, FileNotFoundError, "inputs: there is no file .*gone.npy"),
+            ({"inputs": "gone.npz"}, FileNotFoundError, "inputs: there is no file .*gone.npz"),
+            ({"lengths": "gone.npy"}, FileNotFoundError, "lengths: there is no file"),
+            ({"inputs": Path("x.mat")}, ValueError, r"inputs must be a \.npz or \.npy file, got x\.mat: load the file"),
+            ({"targets": "y.npz"}, ValueError, r"targets must be a \.npy file, got y\.npz"),
+        ],
+    )
+    def test_paths(self, arguments, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            Arrays(**{"inputs": inputs(), "targets": np.ones(N), **arguments})
 
     @pytest.mark.parametrize("suffix", ["npy", "npz"])
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY", b"PK\x03\x04"])
     def test_broken_file(self, tmp_path: Path, suffix: str, content: bytes) -> None:
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(content)
-        with pytest.raises(
-            ValueError, match=rf"inputs: .*x\.{suffix} is not a \.{suffix} .*save the arrays? with np\.save"
-        ):
+        with pytest.raises(ValueError, match=rf".*x\.{suffix} is not a \.{suffix} .*save the arrays? with np\.save"):
             Arrays(path)
 
     def test_confused_suffixes(self, tmp_path: Path) -> None:
@@ -463,23 +396,14 @@ class TestFiles:
             Arrays(tmp_path / "x.npy")
         np.save(tmp_path / "y.npy", inputs())
         (tmp_path / "y.npy").rename(tmp_path / "y.npz")
-        with pytest.raises(ValueError, match=r"is a single array, not an archive: rename the file to \.npy"):
+        with pytest.raises(ValueError, match=r"is a single array, not an archive: .* a single array goes into a \.npy"):
             Arrays(tmp_path / "y.npz")
 
     def test_pickled_objects_are_refused(self, tmp_path: Path) -> None:
         ragged = np.array([np.zeros((2, 1)), np.zeros((3, 1))], dtype=object)
         np.save(tmp_path / "x.npy", ragged)
-        np.savez(tmp_path / "x.npz", inputs=inputs(), targets=ragged)
-        for name in ("inputs in .*x.npy", "targets in .*x.npz"):
-            with pytest.raises(TypeError, match=f"{name} must be an array of numbers, got Python objects .*list of"):
-                Arrays(tmp_path / name[-5:])
-
-    @pytest.mark.parametrize("keys", [{"x": np.ones(3)}, {"inputs": np.ones((9, 2, 1)), "length": np.ones(9)}, {}])
-    def test_keys(self, tmp_path: Path, keys) -> None:
-        np.savez(tmp_path / "x.npz", **keys)
-        listed = ", ".join(keys) or "none"
-        with pytest.raises(ValueError, match=f"must have the key 'inputs' and may have targets, .*; got {listed}"):
-            Arrays(tmp_path / "x.npz")
+        with pytest.raises(TypeError, match=r"inputs in .*x.npy must be .* numbers, got Python objects .*list of"):
+            Arrays(tmp_path / "x.npy")
 
 
 def nan_at(shape, *index: int) -> np.ndarray:
@@ -495,15 +419,12 @@ class TestErrors:
             (np.zeros((N, T)), r"must be \(N, T, K\).* got \(6, 5\) float64; add the axis of channels"),
             (np.zeros((N, T), bool), r"must be \(N, T, K\) numbers or \(N, T\) integer tokens, got \(6, 5\) bool"),
             (np.zeros(N), r"got \(6,\) float64; a list of arrays needs one array \(T_i, K\)"),
-            (np.zeros((N, T, K, 1)), r"must be \(N, T, K\).*got \(6, 5, 3, 1\)"),
             (np.zeros((0, T, K)), r"at least one sequence, got \(0, 5, 3\)"),
             (np.zeros((N, 0, K)), r"at least one step, got \(6, 0, 3\)"),
             (np.zeros((N, T, 0)), r"at least one channel, got \(6, 5, 0\)"),
-            ([], r"must be \(N, T, K\).*got \(0,\)"),
             ([np.zeros((2, 1)), np.zeros((3, 2))], r"first axis \(time\) only, got \(2, 1\).*\(3, 2\).* at index 1"),
             ([np.zeros((2, 1)), np.zeros(3)], r"first axis \(time\) only.* at index 1"),
             ([np.zeros((2, 1)), np.zeros((0, 1)), np.ones((1, 1))], "between 1 and T=2, got 0 at index 1: leave empty"),
-            ([np.zeros(2), np.zeros(3), np.zeros(1)], r"must be \(N, T, K\).*got \(3, 3\) float64"),
             ([[0, 1], [-2], [3]], r"tokens must not be negative, got -2 at index \[1, 0\]"),
         ],
     )
@@ -531,21 +452,19 @@ class TestErrors:
         ("targets", "arguments", "message"),
         [
             (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
-            (np.zeros((N, T)), {}, "one output at every step or 5 outputs at the last step: set target_step"),
+            (np.zeros((N, T)), {}, "1 output at every step or 5 at the last step: set target_step"),
             (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
             (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
             (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),
             (np.zeros(N), {"target_step": "every"}, r"at every step must have shape \(6, 5\) or \(6, 5, O\)"),
             (np.zeros((N, T, 1)), {"target_step": "last"}, r"at the last step must have shape \(6,\) or \(6, O\)"),
             (np.zeros((N, 1), int), {}, r"shape \(6,\) or \(6, 5\).*got \(6, 1\) int64; .*objective='regression'"),
-            (np.zeros((N, T, 3), int), {}, r"classification must have shape \(6,\) or \(6, 5\)"),
-            (np.zeros((N, T), int), {"target_step": "last"}, r"classification at the last step must have shape \(6,\)"),
             (np.zeros(N, int), {}, "targets have only one class"),
-            ([0, 1, 2, 3, 4, 5], {"num_classes": 5}, r"from 0 to 4 \(5 classes\), got 5 at index \[5\]"),
-            ([0, 1, 2, -1, 4, 5], {}, r"got -1 at index \[3\]: number the classes from 0$"),
+            ([0, 1, 2, 3, 4, 5], {"num_classes": 5}, r"from 0 to 4 \(5 classes\), got 5 at index 5"),
+            ([0, 1, 2, -1, 4, 5], {}, r"got -1 at index 3: number the classes from 0$"),
             (np.full((N, T), -1), {}, r"got -1 at index \[0, 0\].*mask to 0 at steps"),
-            ([0, 1, 2, 3, 4, 0.5], {"objective": "classification"}, r"whole numbers, got 0.5 at index \[5\]"),
-            ([0, 1, 2, 3, 4, 1e300], {"objective": "classification"}, r"whole numbers, got 1e\+300 at index \[5\]"),
+            ([0, 1, 2, 3, 4, 0.5], {"objective": "classification"}, r"whole numbers, got 0.5 at index 5"),
+            ([0, 1, 2, 3, 4, 1e300], {"objective": "classification"}, r"whole numbers, got 1e\+300 at index 5"),
             (nan_at(N, 2), {"objective": "classification"}, r"targets must be finite; .* at index \[2\]"),
             (nan_at((N, T, 2), 3, 1, 0), {}, r"targets must be finite; .* at index \[3, 1, 0\]"),
             (np.full(N, 1e300), {}, r"targets must be finite; .* at index \[0, 0\] \(inf\)"),
@@ -554,9 +473,8 @@ class TestErrors:
             (list("abcabc"), {"num_classes": 4}, r"num_classes=4, but .* 3 different texts: \['a', 'b', 'c'\]"),
             (list("abcabc"), {"objective": "regression"}, r"text targets must be one class for each sequence"),
             (np.full((N, T), "a"), {}, r"text targets must be one class for each sequence \(N,\), got \(6, 5\)"),
-            (list("abcabc"), {"target_step": "every"}, r"at every step must have shape \(6, 5\)"),
             ([np.zeros(s) for s in (1, 2, 3, 4, 5, 4)], {}, "as the inputs, got 1 instead of 5 at index 0"),
-            ([np.zeros(2), np.zeros(3)], {}, "targets must have one array for each of the 6 sequences, got 2"),
+            ([np.zeros(2), np.zeros(3)], {}, "targets must have one array for each of 6 sequences, got 2"),
             (np.zeros(N), {"objective": "ranking"}, "objective must be one of 'classification', 'regression', got"),
             (np.zeros(N), {"target_step": "first"}, "target_step must be one of 'last', 'every', got 'first'"),
         ],
@@ -569,36 +487,33 @@ class TestErrors:
         ("arguments", "message"),
         [
             ({"lengths": [5, 5, 0, 5, 5, 5]}, "lengths must lie between 1 and T=5, got 0 at index 2"),
-            ({"lengths": [5, 6, 0, 5, 5, 5]}, "lengths must lie between 1 and T=5, got 6 at index 1"),
             ({"lengths": [5, 5]}, r"lengths must have shape \(6,\), one for each sequence, got \(2,\)"),
-            ({"lengths": [1.5] * N}, r"lengths must be whole numbers, got 1.5 at index \[0\]"),
-            ({"mask": np.ones(N)}, r"mask must have shape \(6, 5\), one weight for each step, got \(6,\)"),
+            ({"lengths": [1.5] * N}, r"lengths must be whole numbers, got 1.5 at index 0"),
+            ({"mask": np.ones(N)}, r"mask must have shape \(6, 5\), one value for each step, got \(6,\)"),
             ({"mask": nan_at((N, T), 1, 2)}, r"mask must be finite; .* at index \[1, 2\]"),
             ({"mask": -np.eye(N, T)}, r"mask must not be negative, got -1.0 at index \[0, 0\]"),
-            ({"mask": np.eye(N, T)}, "at least one step of each sequence, got only zeros at index 5"),
+            ({"mask": np.eye(N, T)}, "mask must not be 0 at all steps, as in sequence 5: leave it out"),
             ({"mask": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]}, "mask must have as many steps .* got 4 instead of 5"),
             ({"mask": np.ones((N, T)), "targets": np.zeros(N)}, "at the last step: leave mask out"),
             ({"group": [0, 1]}, r"group must have shape \(6,\), one for each sequence, got \(2,\)"),
             ({"group": [0, 1, 2, 3, -4, 0]}, "group must not be negative, got -4 at index 4"),
-            ({"phase": np.zeros(T, int)}, r"phase must have shape \(6, 5\), one for each step, got \(5,\) int64"),
-            ({"phase": np.zeros((N, T, 1))}, r"phase must have shape \(6, 5\), one for each step, got \(6, 5, 1\)"),
-            ({"phase": np.full((N, T), 0.5)}, r"phase must be whole numbers, got 0.5 at index \[0, 0\]"),
+            ({"phase": np.zeros(T, int)}, r"phase must have shape \(6, 5\), one value for each step, got \(5,\) int64"),
+            (
+                {"phase": np.zeros((N, T, 1))},
+                r"phase must have shape \(6, 5\), one value for each step, got \(6, 5,",
+            ),
             ({"phase": nan_at((N, T), 1, 2)}, r"phase must be finite; .* at index \[1, 2\]"),
-            ({"phase": [np.ones(s) for s in (5, 5, 4, 5, 5, 5)]}, "phase must have as many .* 4 instead of 5"),
             ({"inputs": list(inputs()), "lengths": [5] * N}, "leave lengths out, or cut the arrays"),
             ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1"),
-            ({"val_fraction": 0.5, "test_fraction": 0.5}, "must leave data for training"),
+            ({"val_fraction": 0.5, "test_fraction": 0.5}, "must be less than 1"),
             ({"val_fraction": 0.5, "test_fraction": 0.45}, "train split is empty: of 6 sequences 3 .* 3 for testing"),
             ({"train_index": [0], "test_index": [1]}, "or none of them: val_index is missing"),
             ({**INDEX, "val_index": []}, "val_index is empty: the val split needs at least one sequence"),
             ({**INDEX, "val_index": [6]}, r"val_index must lie between 0 and 5 \(6 sequences\), got 6"),
-            ({**INDEX, "val_index": [-1]}, "val_index must lie between 0 and 5 .* got -1"),
             ({**INDEX, "val_index": [3]}, "val_index has sequence 3, which is also in train_index"),
             ({**INDEX, "test_index": [5, 5]}, "test_index has sequence 5, which is also in test_index"),
-            ({**INDEX, "test_index": np.arange(N) == 5}, r"1-D array of positions, got \(6,\) bool; np.flatnonzero"),
-            ({**INDEX, "test_index": [[5]]}, r"1-D array of positions, got \(1, 1\)"),
-            ({**INDEX, "test_index": [4.5]}, "test_index must be whole numbers, got 4.5"),
-            ({"batch_size": 0}, "batch_size must be at least 1"),
+            ({**INDEX, "test_index": np.arange(N) == 5}, r"1-D positions, got \(6,\) bool; np.flatnonzero"),
+            ({**INDEX, "test_index": [[5]]}, r"1-D positions, got \(1, 1\)"),
             ({"criterion": "angle"}, "criterion must be one of 'direction', .* got 'angle'"),
             ({"criterion": "sign", "targets": [0, 1] * 3}, "'sign' is for regression, but targets are classes"),
         ],

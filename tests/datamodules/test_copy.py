@@ -99,10 +99,6 @@ def test_defaults(variant, steps: int, channels: int, classes: int, counted: int
     assert batch.inputs.shape == (200, steps, channels)
     assert (batch.mask.sum(1) == counted).all()
     assert int(batch.targets.max()) == classes - 1
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_each_sequence_step_by_step(variant) -> None:
     check_every_sequence(Copy(variant=variant, train_size=40))
 
 
@@ -175,25 +171,3 @@ def test_sinusoidal_code(width: int) -> None:
     for t, channel in product((0, 1, 17, 299), range(width)):
         angle = t / 10_000 ** (2 * (channel // 2) / width)
         assert float(code[t, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"variant": "x"}, "variant must be one of 'reference', .* 'delayed_recall', got 'x'"),
-        ({"delay": -1}, "delay must be at least 0, got -1"),
-        ({"variant": "arjovsky", "delay": 0}, "delay must be at least 1, got 0"),
-        ({"sequence_length": 0}, "sequence_length must be at least 1, got 0"),
-        ({"alphabet_size": 1}, "alphabet_size must be at least 2, got 1"),
-        ({"variant": "variable_delay", "max_extra_delay": -2}, "max_extra_delay must be at least 0, got -2"),
-        ({"max_extra_delay": 5}, "max_extra_delay is an option of variant 'variable_delay', got max_extra_delay=5"),
-        ({"variant": "delayed_recall", "delay": 5}, "with variant='delayed_recall': leave it out"),
-        ({"lag": 3}, "lag is an option of variant 'delayed_recall', got lag=3 with variant='reference'"),
-        ({"variant": "delayed_recall", "lag": -1}, "lag must be at least 0, got -1"),
-        ({"variant": "delayed_recall", "sequence_length": 4, "lag": 4}, "lag must be less than sequence_length, 4"),
-        ({"time_code": -1}, "time_code must be at least 0, got -1"),
-    ],
-)
-def test_bad_arguments(arguments, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Copy(**arguments)

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_alrnn.datamodules import Addition, ContextualIntegration, Copy, MultiTask, SequenceDataModule
+from lightning_alrnn.datamodules import (
+    Addition,
+    ContextualIntegration,
+    Copy,
+    MultiTask,
+    SequenceDataModule,
+    StimulusSelection,
+)
 from lightning_alrnn.datamodules.base import SPLITS
 
 of_each = pytest.mark.parametrize(
@@ -21,6 +28,8 @@ of_each = pytest.mark.parametrize(
         *((Copy, {"variant": name}) for name in ("reference", "variable_delay", "arjovsky", "delayed_recall")),
         (MultiTask, {}),
         (MultiTask, {"suite": "yang19"}),
+        (StimulusSelection, {}),
+        (StimulusSelection, {"neural": True, "units": 3}),
     ],
 )
 

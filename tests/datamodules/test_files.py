@@ -25,7 +25,6 @@ from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, 
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,12 +82,24 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+FORK = multiprocessing.get_context("fork")
+
+
+def run_four(target: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    jobs = [FORK.Process(target=target, args=args, kwargs=kwargs) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+
+
 def test_fetch(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "new" / "folders" / "file"
-    fetch(server.url, path, md5=MD5.upper(), sha256=SHA256)
+    fetch(server.url, path, md5=MD5.upper())
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == {"file"}
-    fetch("http://127.0.0.1:9/nobody", path)  # it is there
+    fetch("http://127.0.0.1:9/nobody", path, md5=MD5)  # it is there
     assert len(server.asked) == 1
 
 
@@ -111,19 +122,17 @@ def test_an_interrupted_transfer_is_no_file_and_goes_on(server: Server, tmp_path
 @pytest.mark.parametrize("surplus", [0, 10])
 def test_a_part_that_is_complete_or_too_long(server: Server, tmp_path: Path, surplus: int) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT + bytes(surplus))  # killed before the renaming; another file's
-    fetch(server.url, tmp_path / "file", sha256=SHA256)
+    fetch(server.url, tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert len(server.asked) == (2 if surplus else 1)
 
 
 def test_a_wrong_checksum_names_file_and_source(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for wrong in ({"md5": "0" * 32}, {"sha256": "0" * 64}, {"md5": MD5, "decompressed": True}):
-        with pytest.raises(ValueError, match="is not the expected file") as error:
+    for wrong in ({"md5": "0" * 32}, {"md5": MD5, "decompressed": True}):
+        with pytest.raises(ValueError, match=f"from {server.url} is not .*: its md5 must be .* put it at {path}"):
             fetch(server.url, path, **wrong)  # type: ignore[arg-type]
         assert {"file.part", "file"}.isdisjoint(names(tmp_path))
-        for part in (str(path), server.url, next(iter(wrong))):
-            assert part in str(error.value)
     (tmp_path / "file.part").write_bytes(b"something else")
     with pytest.raises(ValueError, match=f"its md5 must be {MD5}, got "):
         fetch(server.url, path, md5=MD5)
@@ -135,34 +144,23 @@ def test_checksum_of_what_a_gzip_file_holds(server: Server, tmp_path: Path) -> N
     fetch(server.url, tmp_path / "file.gz", md5=MD5, decompressed=True)
     assert gzip.decompress((tmp_path / "file.gz").read_bytes()) == CONTENT
     server.content = server.content[:-5]
-    with pytest.raises(ValueError, match="no gzip file"):
+    with pytest.raises(ValueError, match="a file that is not gzip"):
         fetch(server.url, tmp_path / "again.gz", md5=MD5, decompressed=True)
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_server_that_refuses(server: Server, tmp_path: Path, status: int) -> None:
-    server.status = status
-    with pytest.raises(ConnectionError, match=f"{status}.*by hand and put it at {tmp_path}/file"):
-        fetch(server.url, tmp_path / "file")
-
-
-def test_no_network(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError, match=f"file cannot be fetched from http.*put it at {tmp_path}/file"):
-        fetch("http://127.0.0.1:9/file", tmp_path / "file")
+@pytest.mark.parametrize("status", [404, 500, None])
+def test_a_server_that_refuses_or_does_not_answer(server: Server, tmp_path: Path, status: int | None) -> None:
+    server.status = status or 200
+    url = server.url if status else "http://127.0.0.1:9/file"
+    with pytest.raises(ConnectionError, match=f"file cannot be fetched from {url} .*by hand and put it at {tmp_path}"):
+        fetch(url, tmp_path / "file", md5=MD5)
 
 
 @pytest.mark.parametrize("locks", [True, False])
 def test_many_fetch_at_once(server: Server, tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not locks:  # as on Windows
         monkeypatch.setattr(files, "fcntl", None)
-    context = multiprocessing.get_context("fork")
-    arguments = (server.url, tmp_path / "file")
-    jobs = [context.Process(target=fetch, args=arguments, kwargs={"md5": MD5}) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0] * 4
+    run_four(fetch, server.url, tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert names(tmp_path) == {"file"}
     if locks:
@@ -181,7 +179,7 @@ def test_a_file_that_comes_before_the_lock_leaves_no_lock(tmp_path: Path, monkey
 
     locked = files._locked
     monkeypatch.setattr(files, "_locked", late)
-    fetch("http://127.0.0.1:9/file", path)
+    fetch("http://127.0.0.1:9/file", path, md5=MD5)
     assert names(tmp_path) == {"file"}
 
 
@@ -196,8 +194,8 @@ def tar_bytes(mode: str = "w", count: int = 6, size: int = 3_000) -> bytes:
             other = tarfile.TarInfo("a/other")
             other.type, other.linkname = kind, "/etc/passwd"
             tar.addfile(other)
-        for number in range(count):
-            member = tarfile.TarInfo(f"./a/{number}")
+        for number, name in enumerate([*(f"./a/{number}" for number in range(count)), "../../evil"]):
+            member = tarfile.TarInfo(name)
             member.size = size
             tar.addfile(member, io.BytesIO(bytes([number]) * size))
     return buffer.getvalue()
@@ -208,17 +206,10 @@ def test_members_in_their_order(tmp_path: Path, mode: str) -> None:
     archive = tmp_path / "archive"
     archive.write_bytes(tar_bytes(mode))
     read = dict(read_members(archive, lambda name: name != "a/3"))
-    assert list(read) == ["a/0", "a/1", "a/2", "a/4", "a/5"]
-    assert all(content == bytes([int(name[2:])]) * 3_000 for name, content in read.items())
-
-
-def test_names_that_point_elsewhere_are_names_only(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "archive", "w") as tar:
-        member = tarfile.TarInfo("../../evil")
-        member.size = 1
-        tar.addfile(member, io.BytesIO(b"x"))
-    assert dict(read_members(tmp_path / "archive", lambda name: True)) == {"../../evil": b"x"}
-    assert names(tmp_path) == {"archive"}
+    assert list(read) == ["a/0", "a/1", "a/2", "a/4", "a/5", "../../evil"]
+    assert [content[0] for content in read.values()] == [0, 1, 2, 4, 5, 6]
+    assert {len(content) for content in read.values()} == {3_000}
+    assert names(tmp_path) == {"archive"}  # nothing is written
 
 
 def test_what_is_read_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,16 +222,18 @@ def test_what_is_read_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tarfile.TarFile, "next", counted)
     (tmp_path / "archive").write_bytes(tar_bytes(count=50))
-    assert len(list(read_members(tmp_path / "archive", lambda name: True))) == 50
+    assert len(list(read_members(tmp_path / "archive", lambda name: True))) == 51
     assert max(held) <= 1
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_truncated_archive_is_never_taken_for_a_whole_one(tmp_path: Path, mode: str) -> None:
-    whole, archive = tar_bytes(mode), tmp_path / "archive"
-    end = len(whole) if mode == "w:gz" else len(whole.rstrip(b"\0"))  # the last member's padding and blocks of zeros
-    for kept in {*range(0, end, max(1, end // 60)), *range(0, end - 511, 512), end - 1}:
-        archive.write_bytes(whole[:kept])
+    complete, archive = tar_bytes(mode), tmp_path / "archive"
+    end = (
+        len(complete) if mode == "w:gz" else len(complete.rstrip(b"\0"))
+    )  # the last member's padding and blocks of zeros
+    for size in {*range(0, end, max(1, end // 60)), *range(0, end - 511, 512), end - 1}:
+        archive.write_bytes(complete[:size])
         with pytest.raises(ValueError, match=f"{archive} is not a complete tar archive .*fetch it again"):
             list(read_members(archive, lambda name: name == "a/0"))
 
@@ -250,14 +243,14 @@ def test_a_truncated_archive_is_never_taken_for_a_whole_one(tmp_path: Path, mode
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_damage_is_noticed(tmp_path: Path, mode: str, data: st.DataObject) -> None:
     """A gzip file has a checksum over all of it; a plain archive one over each header."""
-    whole = tar_bytes(mode, count=3, size=700)
+    complete = tar_bytes(mode, count=3, size=700)
     # the first ten bytes of a gzip file hold a time and such, which nothing depends on
-    at = data.draw(st.integers(10 if mode == "w:gz" else 0, len(whole) - 1))
-    damaged = bytearray(whole)
+    at = data.draw(st.integers(10 if mode == "w:gz" else 0, len(complete) - 1))
+    damaged = bytearray(complete)
     damaged[at] ^= data.draw(st.integers(1, 255))
     archive = tmp_path / "archive"
     archive.write_bytes(damaged)
-    expected = {f"a/{number}": bytes([number]) * 700 for number in range(3)}
+    expected = {name: bytes([number]) * 700 for number, name in enumerate(["a/0", "a/1", "a/2", "../../evil"])}
     try:
         read = dict(read_members(archive, lambda name: True))
     except ValueError:
@@ -321,22 +314,13 @@ def test_cache_is_built_anew_when_anything_changes(
     source.write_bytes(b"123456")
     os.utime(source, ns=(0, 1))
     cached(folder, "some", {"hop": 3}, [source], build)
+    for name in "ab":  # a file of the same name in another folder
+        (tmp_path / name).mkdir()
+        other = other.rename(tmp_path / name / "other")
+        cached(folder, "some", {"hop": 3}, [source, other], build)
     monkeypatch.setattr(files, "_CACHE_FORMAT", -1)
     cached(folder, "some", {"hop": 3}, [source], build)
-    assert len(calls) == len(names(folder)) == 8
-
-
-def test_files_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
-    build, calls = counted()
-    paths = []
-    for folder in "abc":
-        (tmp_path / folder).mkdir()
-        paths.append(tmp_path / folder / "clip.wav")
-        paths[-1].write_bytes(b"1")
-        os.utime(paths[-1], ns=(0, 0))
-    cached(tmp_path, "some", {}, [paths[0], paths[1]], build)
-    cached(tmp_path, "some", {}, [paths[0], paths[2]], build)
-    assert len(calls) == 2
+    assert len(calls) == len(names(folder)) == 10
 
 
 X = np.arange(6, dtype=np.int16).tobytes()
@@ -390,16 +374,6 @@ def test_mapped_arrays(tmp_path: Path, source: Path) -> None:
     assert calls == [0]
 
 
-def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path: Path, source: Path) -> None:
-    build, calls = counted()
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    for _ in range(2):
-        with pytest.warns(UserWarning, match=r"some could not be cached in .*set cache_dir"):
-            arrays = cached(tmp_path / "cache", "some", {}, [source], build)
-        assert arrays["x"].shape == (2, 3)
-    assert len(calls) == 2
-
-
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: io.BufferedWriter, **_: Any) -> None:
         file.write(b"half")
@@ -431,14 +405,7 @@ def _build_and_cache(folder: Path, source: Path, barrier: Any) -> None:
 
 
 def test_many_cache_at_once(tmp_path: Path, source: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    jobs = [context.Process(target=_build_and_cache, args=(tmp_path / "c", source, barrier)) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0] * 4
+    run_four(_build_and_cache, tmp_path / "c", source, FORK.Barrier(4))
     assert len(names(tmp_path / "c")) == 1
 
 

@@ -6,20 +6,17 @@ import gzip
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from official_files import idx_bytes
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.datamodules import SequentialMNIST, files, mnist
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.mnist import FILES, MIRRORS, read_idx
+from lightning_alrnn.datamodules.mnist import FILES, MIRRORS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 
@@ -28,11 +25,11 @@ TRAIN, TEST = 50, 20
 
 def digits() -> dict[str, NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
-    found = {}
+    arrays = {}
     for part, size in (("train", TRAIN), ("t10k", TEST)):
-        found[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8)
-        found[f"{part}-labels-idx1-ubyte"] = np.arange(size, dtype=np.uint8) % 10
-    return found
+        arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (size, 28, 28), dtype=np.uint8)
+        arrays[f"{part}-labels-idx1-ubyte"] = np.arange(size, dtype=np.uint8) % 10
+    return arrays
 
 
 DIGITS = digits()
@@ -69,26 +66,14 @@ def of_files(part: str) -> Counter[tuple[bytes, int]]:
     return Counter((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
-@pytest.mark.parametrize(("order", "shape"), [("row", (28, 28)), ("pixel", (784, 1)), ("permuted", (784, 1))])
-@pytest.mark.usefixtures("raw")
-def test_shapes(order: Any, shape: tuple[int, int]) -> None:
-    data = SequentialMNIST(order=order, batch_size=8)
-    assert (data.input_size, data.output_size) == (shape[1], 10)
-    assert (data.objective, data.target_step) == ("classification", "last")
-    assert data.class_names == list("0123456789")
-    for batch in (data.build("val"), next(iter(data.train_dataloader())), next(iter(data.test_dataloader()))):
-        assert batch.inputs.shape[1:] == shape
-        assert batch.inputs.dtype == torch.float32
-        assert batch.targets.dtype == torch.int64
-        assert (batch.lengths == shape[0]).all()
-        assert float(batch.inputs.min()) == 0
-        assert float(batch.inputs.max()) == 1
-
-
 @pytest.mark.usefixtures("raw")
 def test_splits_hold_each_image_once_with_its_label() -> None:
     data = SequentialMNIST(order="row")
     batches = {split: data.build(split) for split in SPLITS}
+    batch = next(iter(data.train_dataloader()))
+    assert (data.input_size, batch.inputs.shape[1:], batch.inputs.dtype) == (28, (28, 28), torch.float32)
+    assert (batch.targets.dtype, float(batch.inputs.max())) == (torch.int64, 1.0)
+    assert (batch.lengths == 28).all()
     assert [len(batches[split].targets) for split in SPLITS] == [45, 5, 20]
     assert labelled(batches["train"]) + labelled(batches["val"]) == of_files("train")
     assert labelled(batches["test"]) == of_files("t10k")
@@ -96,17 +81,6 @@ def test_splits_hold_each_image_once_with_its_label() -> None:
     assert batches["test"].targets.tolist() == DIGITS["t10k-labels-idx1-ubyte"].tolist()
     for seed, same in ((0, True), (1, False)):
         assert (labelled(SequentialMNIST(order="row", seed=seed).build("val")) == labelled(batches["val"])) == same
-
-
-@pytest.mark.usefixtures("raw")
-def test_pixel_and_permuted_are_row_read_out() -> None:
-    row, pixel = (SequentialMNIST(order=order).build("val").inputs for order in ("row", "pixel"))
-    assert torch.equal(row.reshape(-1, 784, 1), pixel)
-    data = SequentialMNIST(order="permuted", permutation_seed=3)
-    assert sorted(data.permutation) == list(range(784))
-    assert torch.equal(data.build("val").inputs, pixel[:, data.permutation])
-    assert not np.array_equal(data.permutation, SequentialMNIST(order="permuted").permutation)
-    assert np.array_equal(data.permutation, SequentialMNIST(permutation_seed=3, seed=5).permutation)
 
 
 @pytest.mark.usefixtures("raw")
@@ -136,10 +110,8 @@ def test_files_elsewhere(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default:.*of the official:UserWarning")
 @pytest.mark.usefixtures("raw")
 def test_fewer_images_than_there_should_be_give_a_warning() -> None:
-    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz has 50 of the official 60000 images"):
+    with pytest.warns(UserWarning, match="train-images-idx3-ubyte.gz has 50 of the official 60,000 images"):
         SequentialMNIST().build("train")
-    with pytest.warns(UserWarning, match="t10k-images-idx3-ubyte.gz has 20 of the official 10000 images"):
-        SequentialMNIST().build("test")
 
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -152,21 +124,21 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx_bytes(DIGITS[LABELS]), "begins with 00000803, but begins with 00000801"),
         (IMAGES, b"<html>", "begins with 00000803, but begins with 3c68746d"),
         (IMAGES, idx_bytes(DIGITS[IMAGES])[:9], r"must have \d+ bytes"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"must have 39216 bytes .* of shape \(50, 28, 28\), got 39215"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes .* got 39217"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), "must hold images of 28×28 pixels, got 8×28"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"of shape \(50, 28, 28\) must have 39216 bytes, got 39215"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes, got 39217"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), r"must hold images of 28×28 pixels, got \(8, 28\)"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "has no images"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), f"has 49 images, but .*{LABELS} has 50 labels"),
-        (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"must have 58 bytes .* of shape \(50,\), got 55"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), "has 49 images, but there are 50 labels"),
+        (LABELS, idx_bytes(DIGITS[LABELS])[:-3], r"of shape \(50,\) must have 58 bytes, got 55"),
         (LABELS, idx_bytes(DIGITS[LABELS] + 1), "must hold labels from 0 to 9, got 10 at index 9"),
     ],
 )
 def test_damaged_files(raw: Path, name: str, content: bytes, message: str) -> None:
-    path = write(raw, name, content)
+    write(raw, name, content)
     with pytest.raises(ValueError, match=message) as error:
         SequentialMNIST().build("train")
-    assert str(path) in str(error.value)
-    assert "fetch" in str(error.value) or "put the official file there" in str(error.value)
+    assert name in str(error.value)
+    assert "fetch" in str(error.value)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "no gzip"])
@@ -178,20 +150,6 @@ def test_damaged_gzip_files(raw: Path, damage: str) -> None:
     path.write_bytes({"truncated": content[:-100], "no gzip": b"something", "changed": content}[damage])
     with pytest.raises(ValueError, match=f"{path} is not a complete gzip file .*: remove {path} and fetch it again"):
         SequentialMNIST().build("train")
-
-
-@given(content=st.binary(max_size=60), genuine=st.booleans(), suffix=st.sampled_from(["", ".gz"]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_noise_is_no_idx_file(tmp_path: Path, content: bytes, genuine: bool, suffix: str) -> None:
-    path = tmp_path / f"file{suffix}"
-    content = b"\0\0\x08\x03" + content if genuine else b"\x01" + content
-    path.write_bytes(gzip.compress(content) if suffix and genuine else content)
-    sizes = [int.from_bytes(content[at : at + 4], "big") for at in (4, 8, 12)]
-    if genuine and len(content) >= 16 and len(content) == 16 + sizes[0] * sizes[1] * sizes[2]:
-        assert list(read_idx(path, 3).shape) == sizes
-    else:
-        with pytest.raises(ValueError, match=str(path)):
-            read_idx(path, 3)
 
 
 class Web:
@@ -213,10 +171,10 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Web:
     """Both mirrors, with the small files in place of the official ones."""
     contents = {name: idx_bytes(values) for name, values in DIGITS.items()}
     pages = {f"{mirror}{name}.gz": gzip.compress(content) for mirror in MIRRORS for name, content in contents.items()}
-    found = Web(pages)
-    monkeypatch.setattr(files, "_download", found.download)
+    web = Web(pages)
+    monkeypatch.setattr(files, "_download", web.download)
     monkeypatch.setattr(mnist, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()})
-    return found
+    return web
 
 
 def test_download_fetches_what_is_missing(web: Web) -> None:
@@ -224,12 +182,12 @@ def test_download_fetches_what_is_missing(web: Web) -> None:
     data.prepare_data()
     assert web.asked == [f"{MIRRORS[0]}{name}.gz" for name in FILES]
     assert labelled(data.build("test")) == of_files("t10k")
-    kept = Path("data/MNIST/raw")
-    assert {path.name for path in kept.iterdir()} == {f"{name}.gz" for name in FILES}
-    (kept / f"{IMAGES}.gz").unlink()
+    folder = Path("data/MNIST/raw")
+    assert {path.name for path in folder.iterdir()} == {f"{name}.gz" for name in FILES}
+    (folder / f"{IMAGES}.gz").unlink()
     data.prepare_data()
     assert web.asked[4:] == [f"{MIRRORS[0]}{IMAGES}.gz"]
-    write(kept, LABELS, idx_bytes(DIGITS[LABELS]))  # a decompressed file does as well
+    write(folder, LABELS, idx_bytes(DIGITS[LABELS]))  # a decompressed file does as well
     data.prepare_data()
     assert len(web.asked) == 5
 
@@ -251,23 +209,3 @@ def test_a_download_that_fails_says_what_to_do(web: Web, tmp_path: Path) -> None
     for part in (*MIRRORS, f"put it at data/MNIST/raw/{IMAGES}.gz", "its md5 must be"):
         assert part in str(error.value)
     assert not [path for path in Path("data/MNIST/raw").iterdir() if path.suffix in (".gz", ".part")]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"order": "column"}, "order must be one of 'row', 'pixel', 'permuted', got 'column'"),
-        ({"val_fraction": 0.0}, "val_fraction must lie between 0 and 1, got 0.0"),
-        ({"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
-        ({"permutation_seed": -1}, "permutation_seed must not be negative, got -1"),
-    ],
-)
-def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SequentialMNIST(**arguments)
-
-
-@pytest.mark.usefixtures("raw")
-def test_a_share_too_small_for_one_image() -> None:
-    with pytest.raises(ValueError, match="the val split of SequentialMNIST is empty"):
-        SequentialMNIST(val_fraction=0.001).setup("fit")

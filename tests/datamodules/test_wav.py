@@ -1,4 +1,4 @@
-"""WAV files, against the samples that were written and against SciPy's reader."""
+"""WAV files, against the samples that were written."""
 
 from __future__ import annotations
 
@@ -35,19 +35,6 @@ def test_every_width(width: int, channels: int, frames: int, rate: int, data: st
     np.testing.assert_allclose(recording.samples, expected, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "<i2", "<i4"])
-def test_against_scipy(dtype: str) -> None:
-    info = np.iinfo(dtype)
-    samples = np.random.default_rng(0).integers(info.min, info.max, (50, 2), dtype=dtype, endpoint=True)
-    file = io.BytesIO()
-    scipy.io.wavfile.write(file, 44_100, samples)
-    recording = read_wav(file.getvalue(), "a.wav")
-    assert recording.rate == 44_100
-    middle = 128 if dtype == "u1" else 0
-    expected = (samples.mean(axis=1) - middle) / 2 ** (8 * info.dtype.itemsize - 1)
-    np.testing.assert_allclose(recording.samples, expected, atol=1e-6)
-
-
 def test_other_chunks_are_passed_over() -> None:
     content = wav_bytes(b"\0\x40" * 3)
     note = b"LIST" + struct.pack("<I", 5) + b"hello\0"  # padded to an even size
@@ -72,31 +59,19 @@ GOOD = wav_bytes(bytes(200))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "does not begin like one"),
-        (b"<html>not found</html>", "does not begin like one"),
-        (GOOD[:30], "has no samples: it is damaged"),
-        (GOOD.replace(b"fmt ", b"fact"), "has no header: it is damaged"),
-        (GOOD[:-50], "its header announces 200 bytes of sound, but there are 150: it is empty or incomplete"),
-        (wav_bytes(b""), "its header announces 0 bytes of sound, but there are 0: it is empty or incomplete"),
-        (FLOATS.getvalue(), "got format 3 with 32 bits a sample, 1 channels and 16000 Hz: convert it to 16-bit PCM"),
-        (GOOD[:34] + struct.pack("<H", 64) + GOOD[36:], "got format 1 with 64 bits a sample"),
-        (GOOD[:24] + bytes(4) + GOOD[28:], "and 0 Hz"),
+        (b"", "has another beginning"),
+        (b"<html>not found</html>", "has another beginning"),
+        (GOOD[:30], "has no samples: get the original"),
+        (GOOD.replace(b"fmt ", b"fact"), "has no header: get the original"),
+        (GOOD[:16] + struct.pack("<I", 10) + GOOD[20:30] + GOOD[36:], "has no header"),
+        (GOOD[:22] + bytes(2) + GOOD[24:], ", 0 channels"),
+        (GOOD[:-50], "only has 150 of 200 bytes: get the original"),
+        (wav_bytes(b""), "only has 0 of 0 bytes"),
+        (FLOATS.getvalue(), "got format 3, 32 bits, 1 channels, 16000 Hz: convert it to 16-bit PCM"),
+        (GOOD[:34] + struct.pack("<H", 64) + GOOD[36:], "got format 1, 64 bits"),
+        (GOOD[:24] + bytes(4) + GOOD[28:], ", 0 Hz"),
     ],
 )
 def test_what_cannot_be_read_is_named(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=f"^go/one.wav must be a WAV file of 8, 16, 24 or 32-bit PCM.*{message}"):
         read_wav(content, "go/one.wav")
-
-
-@given(st.integers(0, len(GOOD)), st.binary(max_size=20), st.integers(0, 60))
-def test_damage_is_either_harmless_or_named(cut: int, other: bytes, at: int) -> None:
-    content = (GOOD[:at] + other + GOOD[at + len(other) :])[:cut]
-    try:
-        recording = read_wav(content, "go/one.wav")
-    except ValueError as error:
-        message = str(error)
-    else:
-        message = "go/one.wav must be a WAV file"
-        assert np.isfinite(recording.samples).all()
-        assert recording.rate > 0
-    assert message.startswith("go/one.wav must be a WAV file")

@@ -25,6 +25,13 @@ def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
     return path
 
 
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Files below a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
 def idx_bytes(values: NDArray[np.uint8]) -> bytes:
     """Images or labels as MNIST has them."""
     return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
