@@ -1,4 +1,4 @@
-"""What each member of a population leaves in the folder of its run, as if it had been trained by itself."""
+"""The files of each member of a population, which are those of a run that is trained alone."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _TRAINING = ("epoch", "pytorch-lightning_version", "loops")
 
 
 class MemberFolders(Checkpoint):
-    """Logs each member to TensorBoard during training, and writes its checkpoints after it.
+    """Logs each member to TensorBoard during training, and writes its checkpoints after training.
 
-    It is a kind of checkpoint callback since Lightning calls these last, when an epoch's values are all there.
+    It is a checkpoint callback, because Lightning calls these last, when all values of an epoch are known.
     """
 
     def __init__(self, members: Sequence[Member], looks: MemberCallbacks, progress: ProgressFile) -> None:
         super().__init__()
-        self._members = list(members)
+        self._members = members
         self._looks = looks
         self._progress = progress
         self._training: dict[str, Any] = {}
@@ -50,7 +50,7 @@ class MemberFolders(Checkpoint):
         self._training = {key: checkpoint[key] for key in _TRAINING}
         population = cast(PopulationModule, pl_module)
         ended = [k for k, stopped in enumerate(population.stopped) if stopped and self._is_trained(population, k)]
-        if ended:  # in this epoch; its optimizer's state goes on changing with those of the others
+        if ended:  # in this epoch; later the state of their optimizers changes with that of the others
             modules = population.members()
             for k in ended:
                 self._write(population, k, modules[k], best=False)
@@ -91,7 +91,7 @@ class MemberFolders(Checkpoint):
             writer: Any = self._logger(member).experiment
             if not self._charts and any(isinstance(callback, Dashboard) for callback in member.callbacks):
                 writer.add_custom_scalars(chart_layout([*READINGS, *further_readings(member.callbacks)], values))
-            # one event for all, which takes a fifth of the time of one for each
+            # one event for all values takes a fifth of the time of an event for each
             summary = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in values.items()])
             summary.value.add(tag="epoch", simple_value=epoch)
             writer.file_writer.add_summary(summary, step)
@@ -100,12 +100,12 @@ class MemberFolders(Checkpoint):
         self._progress.write(progress)
 
     def close(self) -> None:
-        """Bring TensorBoard's files to an end."""
+        """Close TensorBoard's files."""
         for member in self._members:
             self._logger(member).experiment.close()
 
     def write_checkpoints(self, population: PopulationModule) -> list[Path]:
-        """Write each member's last and best checkpoints, and return the paths of the best, or else of the last."""
+        """Write the last and the best checkpoint of each member; the paths of the best ones, or else of the last."""
         stopped = population.stopped
         last = [
             self._write(population, k, module, best=False)
@@ -117,7 +117,7 @@ class MemberFolders(Checkpoint):
         return best
 
     def _is_trained(self, population: PopulationModule, k: int) -> bool:
-        """Whether the last epoch trained a member."""
+        """Whether the member was trained in the last epoch."""
         return population.epochs[k] > int(self._training["epoch"])
 
     def _write(self, population: PopulationModule, k: int, module: ALRNNModule, best: bool) -> Path:
@@ -126,7 +126,6 @@ class MemberFolders(Checkpoint):
         epoch = population.best_epoch[k]
         if best and epoch is None:
             return folder / "last.ckpt"
-        whole = not best and self._is_trained(population, k)
         checkpoint: dict[str, Any] = {
             "epoch": epoch if best else population.epochs[k] - 1,
             "global_step": population.best_step[k] if best else population.steps[k],
@@ -138,11 +137,10 @@ class MemberFolders(Checkpoint):
             "datamodule_hparams_name": member.data._hparams_name,
             "datamodule_hyper_parameters": dict(member.data.hparams),
         }
-        if whole:
+        if not best and self._is_trained(population, k):  # training can resume from it
             states = {callback.state_key: callback.state_dict() for callback in self._looks.callbacks[k]}
-            checkpoint |= {
-                "callbacks": states | {ExactResume().state_key: resume_state(module)},
-            } | population.optimizer_states(k)
+            states[ExactResume().state_key] = resume_state(module)
+            checkpoint |= {"callbacks": states, **population.optimizer_states(k)}
         path = folder / (f"best-epoch={epoch:03d}.ckpt" if best else "last.ckpt")
         content = io.BytesIO()
         torch.save(checkpoint, content)

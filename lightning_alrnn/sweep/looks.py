@@ -1,4 +1,4 @@
-"""When a sweep that adds seeds looks at its runs."""
+"""The numbers of seeds at which a sweep that adds seeds looks at its runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ _FIRST, _GROWTH = 8, 1.5
 
 
 def plan_looks(first: int, last: int) -> tuple[int, ...]:
-    """Numbers of seeds at which a sweep looks at its runs, in order; the last is the largest.
+    """Numbers of seeds in ascending order, each half as large again as the one before.
 
-    The level of the claims is divided equally between the looks. The first is at 8 seeds or more, as so many can make a
-    claim at a twelfth of 0.05; each further one has half as many seeds again.
+    The first is at least 8, because 8 seeds can support a claim at a twelfth of the level 0.05.
 
     Example:
         >>> plan_looks(5, 40)

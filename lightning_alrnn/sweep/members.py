@@ -1,4 +1,4 @@
-"""The parts of the networks that a population trains: each as ``alrnn fit`` would make it for its run."""
+"""The modules, data and callbacks of the members of a population, as ``alrnn fit`` would make them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pytorch_lightning.loggers import Logger
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, FitCLI, Spec, logging_options, short_key
 
-# runs that differ in nothing but these whole numbers share a reading of the command line; where each of them stands
+# the command line is parsed once for runs that differ only in these integers; their place in the configuration
 _NUMBERS = {SEED: (SEED,), DATA_SEED: ("data", "init_args", "seed"), UNITS: ("model", "init_args", "nonlinear_units")}
 _VERSION = ("trainer", "logger", "init_args", "version")
 
 
 class Member(NamedTuple):
-    """The parts of a run, all of them unused."""
+    """The parts of a run before training."""
 
     spec: Spec
     module: LightningModule
     data: Any
-    callbacks: list[Callback]  # those of its configuration
-    logger: Logger  # for its folder
+    callbacks: list[Callback]  # callbacks of its configuration
+    logger: Logger  # logger to its folder
     trainer: dict[str, Any]  # further arguments of the Trainer
-    config: Mapping[str, Any]  # its configuration by key, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it
-    text: str
+    config: Mapping[str, Any]  # configuration by key, as :func:`~lightning_alrnn.sweep.plan.read_config` returns it
+    text: str  # content of config.yaml
 
 
 class MemberFactory:
@@ -42,10 +42,10 @@ class MemberFactory:
         self._lines: dict[tuple[str, ...], _MemberCLI] = {}
 
     def make(self, spec: Spec) -> Member:
-        """New parts of a run; the network has the weights that its training begins with."""
+        """New parts of a run; the network has its initial weights."""
         numbers: dict[str, int] = {}
         configs = [place for place, argument in enumerate(spec.arguments) if argument.startswith(("--config", "-c"))]
-        begin = max(configs, default=-1) + 1  # a file undoes what stands before it
+        begin = max(configs, default=-1) + 1  # a file overrides the options before it
         rest = list(spec.arguments[:begin])
         for argument in spec.arguments[begin:]:
             key, _, value = argument.partition("=")
@@ -60,23 +60,20 @@ class MemberFactory:
 
 
 class _MemberCLI(FitCLI):
-    """``alrnn fit`` as far as its classes, which it makes as often as is asked for."""
+    """``alrnn fit`` that makes its classes in :meth:`make`, any number of times, and trains nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._values: dict[str, Any] = {}
         super().__init__(*args, note=self._values.update, **kwargs)
-        self._dump_config()  # from which Lightning takes the hyper-parameters
+        self._dump_config()  # Lightning takes the hyper-parameters from it
         self._saved = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
-        self._trainer: dict[str, Any] | None = None  # of which callbacks and logger are copied, not made anew
+        self._trainer: dict[str, Any] | None = None  # its callbacks and logger are copied instead of made again
 
-    def _set_seed(self) -> None:
-        """Leave it to :meth:`make`."""
+    def _set_seed(self) -> None: ...
 
-    def instantiate_classes(self) -> None:
-        """Leave it to :meth:`make`."""
+    def instantiate_classes(self) -> None: ...
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Do nothing."""
+    def _run_subcommand(self, subcommand: str) -> None: ...
 
     def make(self, spec: Spec, numbers: Mapping[str, int]) -> Member:
         config, values = self.config["fit"].clone(), dict(self._values)
@@ -100,7 +97,7 @@ class _MemberCLI(FitCLI):
 
 _HEAD = f"# pytorch_lightning=={metadata.version('pytorch-lightning')}\n"
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""Writes YAML; a library in C does so five times faster, which not every build has."""
+"""Writes YAML, with the C library if it is there, which is five times faster."""
 
 
 def _put(values: dict[str, Any], place: Sequence[str], value: Any) -> None:

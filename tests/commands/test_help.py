@@ -11,8 +11,9 @@ from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn import cli
 from lightning_alrnn.commands.completion import options_of_commands
-from lightning_alrnn.commands.entry import OWN_COMMANDS, main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.commands.options import OPTIONS
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.readings import READINGS
 
@@ -33,7 +34,7 @@ def options() -> dict[str, set[str]]:
 
 
 def test_every_command_is_listed() -> None:
-    assert set(COMMANDS) == {*OWN_COMMANDS, *LightningCLI.subcommands()}
+    assert set(COMMANDS) == {*OPTIONS, *LightningCLI.subcommands()}
 
 
 @pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])

@@ -17,8 +17,8 @@ import pytest
 
 from lightning_alrnn.sweep import executors
 from lightning_alrnn.sweep.executors import Slurm, default_jobs
+from lightning_alrnn.sweep.grouping import Work, make_work, read_populations
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.populations import Work, make_work, read_populations
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record

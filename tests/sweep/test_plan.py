@@ -142,7 +142,7 @@ def test_names_stay_apart_where_their_letters_would_not_tell() -> None:
         (["--data=SequentialDigits"], {"data.train_size": [1]}, "SequentialDigits has no option train_size"),
         (BASE, {"model.init": ["gaussian", "gausian"]}, "--grid model.init=gausian: .*near_identity"),
         (BASE, {"model.optimizer.lrr": [1]}, "'lrr' is not accepted"),
-        (BASE, {"epochs": [1]}, "epochs is no option of `alrnn fit`"),
+        (BASE, {"epochs": [1]}, "epochs is not an option of `alrnn fit`"),
         ([*BASE, "--model.init=gaussian"], {"model.init": ["gaussian"]}, "--model.init has one value"),
         ([*BASE, "--model.init_args.nonlinear_units=3"], {}, "use --nonlinear_units"),
         ([*BASE, "--seed_everything=3"], {}, "use --seeds"),
@@ -174,10 +174,10 @@ def test_a_configuration_s_hash_and_differences() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seeds=3", "--output_dir=d"], "--nonlinear_units 0,1,5 is missing"),
+        (["--seeds=3", "--output_dir=d"], "--nonlinear_units is missing"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--core=GRU"], "is for the core ALRNN"),
-        (["--seeds=5..40", "--output_dir=d", "--core=GRU"], "there is none on --core GRU: give a number of seeds"),
-        (["--nonlinear_units=0", "--seeds=5..9", "--output_dir=d"], "compares two P or more, got --nonlinear_units 0"),
+        (["--seeds=5..40", "--output_dir=d", "--core=GRU"], "at least two P, got --core GRU: state a number of seeds"),
+        (["--nonlinear_units=0", "--seeds=5..9", "--output_dir=d"], "compares at least two P, got --nonlinear_units 0"),
         (["--nonlinear_units=0", "--seeds=3"], "required: --output_dir"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--gpus=2"], "--gpus is for --executor slurm"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--jobs=0"], "--jobs must be at least 1"),

@@ -74,7 +74,7 @@ def test_how_often_is_part_of_the_claim() -> None:
 def test_too_few_seeds_make_no_claim(seeds: int) -> None:
     verdict = judge(runs({p: scores[:seeds] for p, scores in STEADY.items()}, "test/mse", hidden_size=50))
     assert claims_of(verdict) == (None, (), None)
-    assert verdict.answer.startswith("Nothing can be told with")
+    assert verdict.answer.startswith("No claim can be made with")
     assert "at least 5" in verdict.answer
     assert verdict.untold == (NEEDED, SUFFICIENT, SPARSE)
     assert verdict.seeds_by_question == {NEEDED: 5, SUFFICIENT: 5, SPARSE: 5}
@@ -110,7 +110,7 @@ def test_runs_that_diverged_count_as_failures() -> None:
     assert (some.finished, some.diverged) == (28, 2)
     everything = judge(runs({0: [None] * 6, 1: [None] * 6, 10: [None] * 6}))
     assert claims_of(everything) == (None, (), None)
-    assert everything.answer.startswith("Nothing can be told: a typical run of each P diverges.")
+    assert everything.answer.startswith("No claim can be made: a typical run of every P diverges.")
     assert [one.good for one in everything.estimates] == [0, 0, 0]
 
 
@@ -140,7 +140,7 @@ def test_a_p_with_few_runs_is_not_compared() -> None:
     assert claims_of(verdict)[:2] == (True, (1, 2))
     alone = judge(runs({5: [0.9] * 5}))
     assert claims_of(alone) == (None, (), None)
-    assert "nothing to compare P=5 with" in alone.answer
+    assert "P=5 cannot be compared" in alone.answer
 
 
 def test_a_threshold_that_is_stated() -> None:
@@ -180,7 +180,7 @@ def test_settings_are_chosen_by_validation_alone() -> None:
     assert [len(one.other_scores) for one in verdict.estimates] == [8] * 3
     assert verdict.sizes[0].alpha == 0.025  # of two settings the better might be so by chance
     blind = [run._replace(metrics={"test/accuracy": 0.9}) for run in lucky]
-    with pytest.raises(ValueError, match=r"2 settings .* chosen by val/accuracy .* 8 of 16 runs have no such metric"):
+    with pytest.raises(ValueError, match=r"2 settings.* chosen by val/accuracy, .* 8 of 16 runs have no such metric"):
         judge([*blind, *honest])
     with pytest.raises(ValueError, match=r"16 of 16 runs"):
         judge([*lucky, *honest], score="val/accuracy")
@@ -194,7 +194,7 @@ def test_every_p_chooses_among_the_same_settings() -> None:
     assert verdict.sizes[0].alpha == 0.05
     apart = judge(runs({0: [0.6] * 6}, settings={"lr": 0.01}) + runs({1: [0.9] * 6}, settings={"lr": 0.1}))
     assert claims_of(apart) == (None, (), None)
-    assert "no setting of what else was varied" in apart.answer
+    assert "no combination of the other settings" in apart.answer
 
 
 def test_what_each_value_of_an_axis_leads_to() -> None:
