@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable
 from inspect import signature
 
 import pytest
@@ -63,22 +64,22 @@ def test_a_comma_in_brackets_or_quotes_parts_nothing() -> None:
     }
 
 
-@pytest.mark.parametrize("item", ["model.init", "model.init=", "=1", "model.init=a,,b", "model.init=a,", "a.b=1,1.0"])
-def test_what_is_no_grid(item: str) -> None:
-    with pytest.raises(ValueError, match="--grid"):
-        parse_grid([item])
-
-
-@pytest.mark.parametrize("text", ["", "a", "1,a", "-1", "1.5", "1,,2", "2,2"])
-def test_what_are_no_counts(text: str) -> None:
-    with pytest.raises(ValueError, match="--nonlinear_units"):
-        parse_counts(text, "--nonlinear_units")
-
-
-@pytest.mark.parametrize("text", ["0", "a", "1,1", ",", "5..", "..5", "5..5", "6..5", "0..5", "1...5"])
-def test_what_are_no_seeds(text: str) -> None:
-    with pytest.raises(ValueError, match="--seeds"):
-        parse_seeds(text)
+@pytest.mark.parametrize(
+    ("parse", "texts", "option"),
+    [
+        (
+            lambda text: parse_grid([text]),
+            "model.init model.init= =1 model.init=a,,b model.init=a, a.b=1,1.0",
+            "--grid",
+        ),
+        (lambda text: parse_counts(text, "--nonlinear_units"), "a 1,a -1 1.5 1,,2 2,2", "--nonlinear_units"),
+        (parse_seeds, "0 a 1,1 , 5.. ..5 5..5 6..5 0..5 1...5", "--seeds"),
+    ],
+)
+def test_texts_that_are_refused(parse: Callable[[str], object], texts: str, option: str) -> None:
+    for text in texts.split():
+        with pytest.raises(ValueError, match=option):
+            parse(text)
 
 
 def test_a_baseline_is_not_repeated_for_what_an_alrnn_alone_has() -> None:

@@ -14,10 +14,9 @@ from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.commands.entry import main
-from lightning_alrnn.files import to_json
 from lightning_alrnn.sweep import Run, judge
 from lightning_alrnn.sweep.store import Record, write_record
-from lightning_alrnn.sweep.verdict_page import format_verdict, verdict_json, verdict_page, write_verdict
+from lightning_alrnn.sweep.verdict_page import format_verdict, verdict_page, write_verdict
 
 # of each P some runs stay where they began
 WHOLE_GAUSSIAN = {p: GAUSSIAN.get(p, [0.5, 0.5, 0.95, 0.5, 0.5]) for p in NEAR_IDENTITY}
@@ -67,12 +66,12 @@ def test_files(tmp_path: Path) -> None:
     assert content["untold"] == ["whether fewer nonlinear units beat all of them"]
     assert content["seeds_needed"] == verdict.seeds_needed
     assert content["runs"] == {"finished": 100, "diverged": 0, "without_score": 0, "uncounted": []}
+    assert set(content["rules"]) == set(verdict.rules._fields)
     for one, estimate in zip(content["estimates"], verdict.estimates, strict=True):
-        assert one["nonlinear_units"] == estimate.nonlinear_units
-        assert (one["good"], one["tried"]) == (estimate.good, estimate.tried)
-        assert (one["share_low"], one["share_high"]) == (estimate.share_low, estimate.share_high)
-        assert (one["gap"], one["gap_low"]) == (estimate.gap, estimate.gap_low)
-        assert one["gap_high"] == (estimate.gap_high if math.isfinite(estimate.gap_high) else None)
+        assert set(one) == set(estimate._fields)
+        for name in ("nonlinear_units", "good", "tried", "share_low", "share_high", "gap", "gap_low", "gap_high"):
+            assert one[name] == getattr(estimate, name)
+    assert content["estimates"] == content["sizes"][-1]["estimates"]
     assert content["estimates"][1]["scores"]["3"] == verdict.estimates[1].scores[3]
     assert content["dependence"][0]["claims"]["gaussian"]["nonlinearity_needed"] is None
     assert imread(tmp_path / "sweep/verdict.png").shape[1] > 800
@@ -140,7 +139,6 @@ def test_how_late_each_p_is(tmp_path: Path) -> None:
     assert verdict.learning_times == judge(made).learning_times
     content = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
     assert content["learning"] == verdict.learning
-    assert content["learning_times"] == content["sizes"][-1]["learning_times"]
     times = {time["nonlinear_units"]: time for time in content["learning_times"]}
     assert (times[0]["typical"], times[0]["epochs"], times[0]["reaches"]) == ("inf", 100, False)
     assert (times[1]["reached"], times[1]["typical"], times[1]["later"]) == (8, 53.5, True)
@@ -253,15 +251,6 @@ def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
     assert re.search(r"^5 .* 0/6 .*diverges", format_verdict(verdict), re.MULTILINE)
 
 
-def test_json_names_every_number() -> None:
-    verdict = judge(starts())
-    content = to_json(verdict_json(verdict))
-    assert set(content["estimates"][0]) == set(verdict.estimates[0]._fields)
-    assert content["estimates"] == content["sizes"][-1]["estimates"]
-    assert set(content["rules"]) == set(verdict.rules._fields)
-    json.dumps(content, allow_nan=False)
-
-
 def test_nothing_to_judge(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no sweep: .*alrnn sweep"):
         write_verdict(tmp_path)
@@ -298,9 +287,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         ([], "the following arguments are required: folder"),
         (["nowhere"], "nowhere holds no sweep"),
-        (["sweep", "--score", "f1"], "no run has the metric 'test/f1'; there are test/accuracy"),
         (["sweep", "--alpha", "5"], "alpha must lie between 0 and 1, got 5.0"),
-        (["sweep", "--tolerance", "much"], "invalid float value: 'much'"),
         (["sweep", "--tol", "1"], "unrecognized arguments"),
     ],
 )
