@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import submitit
 from submitit.core.utils import DelayedSubmission
@@ -20,6 +20,7 @@ from submitit.core.utils import DelayedSubmission
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.gpus import visible_gpus
 from lightning_alrnn.sweep.grouping import Work
+from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task
 from lightning_alrnn.sweep.run_population import do_work
@@ -42,17 +43,7 @@ class Slurm(NamedTuple):
     more: Mapping[str, str]  # further options of ``sbatch``, without dashes
 
 
-class Monitor(Protocol):
-    """Receives the progress of a sweep."""
-
-    def ended(self, name: str) -> None:
-        """Called when a run has ended, for whatever reason."""
-
-    def poll(self) -> None:
-        """Called many times a second."""
-
-
-def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monitor) -> None:
+def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: SweepMonitor) -> None:
     """Train the runs in this process, one work after the other."""
 
     def start(work: Work, slot: int) -> None:
@@ -61,7 +52,7 @@ def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monit
     _work_off(surroundings, works, start, 1, monitor)
 
 
-def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, monitor: Monitor) -> None:
+def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, monitor: SweepMonitor) -> None:
     """Train the runs in processes of this machine, each with one thread and one GPU, if there are GPUs."""
     gpus = visible_gpus()
 
@@ -72,7 +63,7 @@ def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, moni
     _work_off(surroundings, works, start, jobs, monitor)
 
 
-def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: Monitor) -> None:
+def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: SweepMonitor) -> None:
     """Submit the works as a job array, except those that are in the queue, and wait for them."""
     folder = surroundings.folder
     try:
@@ -157,7 +148,7 @@ def _work_off(
     works: Sequence[Work],
     start: Callable[[Work, int], BaseProcess | None],
     slots: int,
-    monitor: Monitor,
+    monitor: SweepMonitor,
 ) -> None:
     """Start works as slots become free, until all runs are done, here or by another sweep.
 
@@ -204,7 +195,7 @@ def _work_off(
         _end([process for _, process in running.values() if process is not None])
 
 
-def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: Monitor) -> None:
+def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: SweepMonitor) -> None:
     """Wait until jobs have ended."""
     pending = list(running)
     while pending:
@@ -216,7 +207,7 @@ def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: Monitor) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _tell(monitor: Monitor, specs: Sequence[Spec]) -> None:
+def _tell(monitor: SweepMonitor, specs: Sequence[Spec]) -> None:
     for spec in specs:
         monitor.ended(spec.name)
 

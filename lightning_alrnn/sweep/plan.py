@@ -20,7 +20,6 @@ from pytorch_lightning.cli import LightningArgumentParser
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
-from lightning_alrnn.sweep.looks import plan_looks
 from lightning_alrnn.sweep.rules import Value
 
 UNITS = "model.nonlinear_units"
@@ -48,6 +47,7 @@ _IRRELEVANT = (
     "trainer.logger",
 )
 _LONGEST_NAME = 120
+_FIRST_LOOK, _LOOK_GROWTH = 8, 1.5
 _NOISE = (  # lines of jsonargparse's messages
     "- Expected a <class 'NoneType'>",
     "Does not validate against any of the Union subtypes",
@@ -127,6 +127,21 @@ def parse_looks(text: str) -> tuple[int, ...]:
     if not (first.strip().isdecimal() and last.strip().isdecimal() and 1 <= int(first) < int(last)):
         raise ValueError(f"--seeds must be the smallest and the largest number of seeds, such as 5..40, got {text!r}")
     return plan_looks(int(first), int(last))
+
+
+def plan_looks(first: int, last: int) -> tuple[int, ...]:
+    """Numbers of seeds at which a sweep looks at its runs, each half as large again as the one before.
+
+    The first is at least 8, because 8 seeds can support a claim at a twelfth of the level 0.05.
+
+    Example:
+        >>> plan_looks(5, 40)
+        (8, 12, 18, 27, 40)
+    """
+    looks = [max(first, _FIRST_LOOK)]
+    while looks[-1] < last:
+        looks.append(math.ceil(_LOOK_GROWTH * looks[-1]))
+    return (*looks[:-1], last)
 
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:

@@ -242,15 +242,12 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
 
 def find_commit() -> str:
     """Git commit of the current directory, followed by "+" if files differ; "" without a commit."""
+    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        commit, changes = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in commands)
     except (OSError, subprocess.CalledProcessError):
         return ""  # no git, or no repository
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return commit.strip() + ("+" if changes.strip() else "")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from lightning_alrnn.sweep.plan import (
     parse_counts,
     parse_grid,
     parse_seeds,
+    plan_looks,
     read_config,
 )
 from lightning_alrnn.sweep.rules import Value
@@ -80,6 +82,23 @@ def test_texts_that_are_refused(parse: Callable[[str], object], texts: str, opti
     for text in texts.split():
         with pytest.raises(ValueError, match=option):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "looks"),
+    [(5, 40, (8, 12, 18, 27, 40)), (3, 6, (6,)), (1, 8, (8,)), (5, 9, (8, 9)), (10, 12, (10, 12)), (20, 21, (20, 21))],
+)
+def test_looks(first: int, last: int, looks: tuple[int, ...]) -> None:
+    assert plan_looks(first, last) == looks
+
+
+@given(st.integers(1, 100), st.integers(1, 200))
+def test_looks_grow_from_eight_seeds_to_the_last(first: int, more: int) -> None:
+    looks = plan_looks(first, first + more)
+    assert looks[-1] == first + more
+    assert list(looks) == sorted(set(looks))
+    assert looks[0] == min(max(first, 8), first + more)
+    assert all(after <= 1.5 * before + 1 for before, after in itertools.pairwise(looks))
 
 
 def test_a_baseline_is_not_repeated_for_what_an_alrnn_alone_has() -> None:
