@@ -26,9 +26,8 @@ from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
-from lightning_alrnn.sweep.folders import MemberFolders
 from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, Work, allow_files, make_work, why_alone
-from lightning_alrnn.sweep.members import Member, MemberFactory
+from lightning_alrnn.sweep.members import Member, MemberFactory, MemberFolders
 from lightning_alrnn.sweep.progress import ProgressFile
 from lightning_alrnn.sweep.run import (
     Interrupted,

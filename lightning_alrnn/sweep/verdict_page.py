@@ -299,8 +299,9 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
     )
     page.text(
         f"The tolerance is {words.number(rules.tolerance)} ({rules.tolerance_rule}). A run is good if {good}. P is "
-        "enough if, by their limits, the gap is at most the tolerance and at least half of the runs are good. P is not "
-        "enough if, by their limits, the gap is larger and fewer than half of the runs are good."
+        "claimed to be enough if, by their limits, the gap is at most the tolerance and at least half of the runs are "
+        "good. It is claimed not to be enough if, by their limits, the gap is larger and fewer than half of the runs "
+        "are good."
     )
     page.text(
         f"The level is {size.alpha:.3g}: a claim is wrong with at most this probability. The limits of the gaps hold "

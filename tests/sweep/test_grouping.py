@@ -268,35 +268,18 @@ def test_what_a_run_is_made_of(parts: Mapping[str, Any], reason: str, member: Me
 
 
 @pytest.mark.parametrize(
-    ("option", "well", "ill"),
+    ("option", "accepted", "refused"),
     [
-        ("strategy", "auto", "ddp"),
-        ("devices", "1", 2),
-        ("num_nodes", 1, 2),
-        ("precision", "64-true", "16-true"),
-        ("precision", 32, "bf16-mixed"),
-        ("fast_dev_run", False, True),
-        ("max_time", None, "00:01:00:00"),
-        ("overfit_batches", 0.0, 0.5),
-        ("enable_checkpointing", True, False),
-        ("use_distributed_sampler", True, False),
-        ("profiler", None, "simple"),
-        ("detect_anomaly", False, True),
-        ("barebones", False, True),
-        ("plugins", None, ["a"]),
-        ("reload_dataloaders_every_n_epochs", 0, 1),
+        *[("strategy", "auto", "ddp"), ("devices", "1", 2), ("num_nodes", 1, 2), ("precision", "64-true", "16-true")],
+        *[("precision", 32, "bf16-mixed"), ("fast_dev_run", False, True), ("max_time", None, "00:01:00:00")],
+        *[("overfit_batches", 0.0, 0.5), ("enable_checkpointing", True, False), ("profiler", None, "simple")],
+        *[("use_distributed_sampler", True, False), ("detect_anomaly", False, True), ("barebones", False, True)],
+        *[("plugins", None, ["a"]), ("reload_dataloaders_every_n_epochs", 0, 1), ("limit_val_batches", 0.5, 0)],
     ],
 )
-def test_options_of_the_trainer(option: str, well: Any, ill: Any, member: Member) -> None:
-    assert option in member.trainer
-    assert why_alone(member._replace(trainer={**member.trainer, option: well})) == ""
-    assert why_alone(member._replace(trainer={**member.trainer, option: ill})) == f"--trainer.{option} is {ill}"
-
-
-def test_a_run_without_validation_and_options_that_there_are(member: Member) -> None:
-    none = "--trainer.limit_val_batches is 0"
-    for value, reason in ((0, none), (0.0, none), (0.5, "")):
-        assert why_alone(member._replace(trainer={**member.trainer, "limit_val_batches": value})) == reason
+def test_options_of_the_trainer(option: str, accepted: Any, refused: Any, member: Member) -> None:
+    for value, reason in ((accepted, ""), (refused, f"--trainer.{option} is {refused}")):
+        assert why_alone(member._replace(trainer={**member.trainer, option: value})) == reason
     assert grouping._NEEDED.keys() <= member.trainer.keys()
 
 

@@ -92,11 +92,6 @@ def test_claims_pay_for_the_number_of_p() -> None:
     assert status(judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten})))[0] == "cannot be told"
 
 
-def test_nobody_reaches_it() -> None:
-    verdict = judge(learned({0: NEVER, 1: NEVER}, epochs=30))
-    assert verdict.learning == "No run of any P reached the threshold within 30 epochs."
-
-
 def test_few_seeds_show_nothing() -> None:
     verdict = judge(learned({0: NEVER[:3], 1: FAST[:3]}))
     assert status(verdict) == ["cannot be told"] * 2

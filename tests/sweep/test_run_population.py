@@ -26,8 +26,8 @@ from lightning_alrnn.callbacks import MemberCallbacks
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.modules import PopulationModule
 from lightning_alrnn.sweep import run, run_population
-from lightning_alrnn.sweep.folders import MemberFolders
 from lightning_alrnn.sweep.grouping import CHECKPOINT, Work, read_populations
+from lightning_alrnn.sweep.members import MemberFolders
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
