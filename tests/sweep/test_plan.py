@@ -178,6 +178,7 @@ def test_wrong_options_fail_before_anything_runs(
 
 
 def test_more_nonlinear_units_than_units() -> None:
+    assert len(make_plan(BASE, [6], [0]).runs) == 1  # all units may be nonlinear
     with pytest.raises(ValueError, match=r"M=6\), got 7"):
         make_plan(BASE, [0, 7], [0])
     with pytest.raises(ValueError, match="core must be 'ALRNN', 'RNN', 'GRU'"):
