@@ -1,4 +1,4 @@
-"""``alrnn analyze``: read a trained network, and write what was found as a report."""
+"""``alrnn analyze``: analyse a trained network and write a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,6 +17,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from lightning_alrnn.analysis.ablation import AblationScores, ablation_scores
@@ -25,14 +26,14 @@ from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import configured_callbacks, configured_readings
 from lightning_alrnn.report import Performance, Source, write_report
 
 _MOST_NUMBERS = 2**24
-"""States and inputs that are held, 64 MB in float32; analysis takes some twenty times as much."""
+"""Largest number of states and inputs, 64 MB in float32; the analysis takes about twenty times as much."""
 
 _ADVICE = (
     "The '.*_dataloader' does not have many workers",
@@ -43,34 +44,30 @@ _ADVICE = (
 
 
 class SequenceCollector(Callback):
-    """Keeps up to ``max_sequences`` test sequences, spread evenly, and what the network makes of them.
-
-    Its ``scores`` are of these sequences, without each nonlinear unit. Fewer are kept where they are long.
-    """
+    """Collects up to ``max_sequences`` test sequences, evenly spaced, with their states and ablation scores."""
 
     def __init__(self, max_sequences: int = 512) -> None:
         super().__init__()
         self.max_sequences = max_sequences
-        self._kept: list[Sequences] = []
-        self._without: list[Tensor] = []
+        self._parts: list[Sequences] = []
+        self._sums: list[Tensor] = []
         self._seen = 0
         self._chosen: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, ALRNNModule):
             raise MisconfigurationException(
-                f"alrnn analyze reads networks trained as ALRNNModule, got {type(pl_module).__name__}: its regimes, "
-                "units and fixed points are logged by the callbacks RegimeOccupancy, ActiveUnits, FixedPoints and "
-                "Spectrum"
+                f"alrnn analyze needs a network trained as ALRNNModule, got {type(pl_module).__name__}: the callbacks "
+                "RegimeOccupancy, ActiveUnits, FixedPoints and Spectrum log its regimes, units and fixed points"
             )
         if not isinstance(pl_module.core, ALRNN):
             raise MisconfigurationException(
-                f"alrnn analyze reads the regimes of an ALRNN, but core is {type(pl_module.core).__name__}, which has "
-                "none: give it a checkpoint trained with core='ALRNN'"
+                f"alrnn analyze needs the regimes of an ALRNN, but core is {type(pl_module.core).__name__}, which has "
+                "none: use a checkpoint trained with core='ALRNN'"
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._kept, self._without, self._seen, self._chosen = [], [], 0, None
+        self._parts, self._sums, self._seen, self._chosen = [], [], 0, None
 
     def on_test_batch_end(
         self,
@@ -84,73 +81,62 @@ class SequenceCollector(Callback):
         assert isinstance(pl_module, ALRNNModule)
         states, lengths = outputs["states"], outputs["lengths"]
         if self._chosen is None:
-            self._chosen = _spread(_size(trainer, len(states)), self._limit(states, pl_module))
+            width = states.shape[2] + (cast(ALRNN, pl_module.core).input_size or states.shape[2])
+            limit = max(2, min(self.max_sequences, _MOST_NUMBERS // (states.shape[1] * width)))
+            self._chosen = _spread(_size(trainer, len(states)), limit)
         index = torch.arange(self._seen, self._seen + len(states))
         rows = torch.isin(index, self._chosen).nonzero()[:, 0].to(states.device)
         self._seen += len(states)
         if len(rows) == 0:
             return
         some = SequenceBatch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
-        self._without.append(score_without_units(pl_module, cast(ALRNN, pl_module.core), some).cpu())
+        self._sums.append(score_without_units(pl_module, cast(ALRNN, pl_module.core), some).cpu())
         encoded, _ = pl_module.encode(batch.inputs[rows], batch.lengths[rows])
         last = torch.arange(len(rows), device=states.device), lengths[rows] - 1
         targets = batch.targets[rows]
         if pl_module.target_step == "every":
             targets = targets[last]
-        kept = Sequences(
+        part = Sequences(
             encoded,
             states[rows],
             lengths[rows],
             pl_module.readout(states[rows][last]),
             targets,
             None if batch.group is None else batch.group[rows],
-            # an encoder that changes the number of steps leaves none that a phase could belong to
+            # the phases have no meaning after an encoder that changes the number of steps
             None if batch.phase is None or encoded.shape[1] != batch.phase.shape[1] else batch.phase[rows],
         )
-        self._kept.append(Sequences(*(None if field is None else field.detach().cpu() for field in kept)))  # type: ignore[arg-type]
+        self._parts.append(Sequences(*(None if field is None else field.detach().cpu() for field in part)))  # type: ignore[arg-type]
 
     @property
     def scores(self) -> AblationScores:
-        """What these sequences score without each nonlinear unit."""
-        return ablation_scores(torch.stack(self._without).sum(dim=0))
+        """Scores of the collected sequences without each nonlinear unit."""
+        return ablation_scores(torch.stack(self._sums).sum(dim=0))
 
     @property
     def sequences(self) -> Sequences:
-        """What was kept, padded to the same number of steps."""
-        steps = max(part.states.shape[1] for part in self._kept)
+        """The collected sequences, padded to the same number of steps."""
         fields: list[Tensor | None] = []
-        for name, values in zip(Sequences._fields, zip(*self._kept, strict=True), strict=True):
+        for name, values in zip(Sequences._fields, zip(*self._parts, strict=True), strict=True):
             if values[0] is None:
                 fields.append(None)
             elif name in ("inputs", "states", "phase"):
-                padding = -1 if name == "phase" else 0
-                padded = [value.new_full((len(value), steps, *value.shape[2:]), padding) for value in values]
-                for whole, value in zip(padded, values, strict=True):
-                    whole[:, : value.shape[1]] = value
-                fields.append(torch.cat(padded))
+                rows = [row for value in values for row in value]
+                fields.append(pad_sequence(rows, batch_first=True, padding_value=-1 if name == "phase" else 0))
             else:
                 fields.append(torch.cat(values))
         return Sequences(*fields)  # type: ignore[arg-type]
 
-    def _limit(self, states: Tensor, pl_module: ALRNNModule) -> int:
-        assert isinstance(pl_module.core, ALRNN)
-        width = states.shape[2] + (pl_module.core.input_size or states.shape[2])
-        return max(2, min(self.max_sequences, _MOST_NUMBERS // (states.shape[1] * width)))
 
-
-class Found(NamedTuple):
-    """What ``alrnn analyze`` wrote."""
+class Analysis(NamedTuple):
+    """The results of ``alrnn analyze``."""
 
     folder: Path
     report: dict[str, Any]
 
 
-def analyze_network(arguments: Sequence[str]) -> Found:
-    """Run ``alrnn analyze`` with the arguments behind it.
-
-    Example:
-        >>> analyze_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
-    """
+def analyze_network(arguments: Sequence[str]) -> Analysis:
+    """Run ``alrnn analyze`` with these arguments."""
     options, rest = parser_of("analyze").parse_known_args(arguments)
     checkpoint: Path = options.ckpt_path
     if not checkpoint.is_file():
@@ -185,31 +171,24 @@ def analyze_network(arguments: Sequence[str]) -> Found:
             bar.update()
 
         rnn = cast(ALRNN, model.core).cpu().double()
-        found = study(
-            rnn,
-            sequences,
-            model.readout.weight.detach().cpu(),
-            names,
-            time_limit=options.time_limit,
-            progress=progress,
-        )
+        weight = model.readout.weight.detach().cpu()
+        results = study(rnn, sequences, weight, names, time_limit=options.time_limit, progress=progress)
         progress("figures")
-        further = further_readings(cli.trainer.callbacks)  # type: ignore[attr-defined]
-        report = write_report(folder, found, sequences, performance, source, rnn, further)
-    return Found(folder, report)
+        report = write_report(folder, results, sequences, performance, source, rnn, further_readings(trainer.callbacks))
+    return Analysis(folder, report)
 
 
 def read_network(
     checkpoint: Path, configs: Sequence[Path], folder: Path, max_sequences: int, options: Sequence[str] = ()
 ) -> tuple[ALRNNCLI, SequenceCollector]:
-    """Test a network and keep some of the test sequences.
+    """Test a network and collect some of the test sequences.
 
-    The last of the configurations wins; ``folder`` is for whatever the Trainer writes, ``options`` are further ones of
+    The last configuration takes precedence. ``folder`` is the root of the Trainer, ``options`` are further options of
     ``alrnn test``.
     """
-    entries = configured_callbacks(configs[-1]) if configs else []  # readings of the user's own
+    entries = configured_callbacks(configs[-1]) if configs else []  # the user's own readings
     if entries:
-        configured_readings(configs[-1])  # says what is wrong in fewer words than the parser
+        configured_readings(configs[-1])  # its errors are shorter than those of the parser
     with _without_advice():
         cli = run_cli(
             [
@@ -222,7 +201,7 @@ def read_network(
                 "--trainer.devices=1",
                 "--trainer.num_nodes=1",
                 "--trainer.strategy=auto",
-                "--trainer.accelerator=auto",  # a network trained on a cluster is read on a laptop
+                "--trainer.accelerator=auto",  # the network may have been trained on another machine
                 "--trainer.precision=32-true",
                 f"--trainer.default_root_dir={folder}",
                 f"--trainer.callbacks={__name__}.SequenceCollector",
@@ -230,7 +209,7 @@ def read_network(
                 *(f"--trainer.callbacks+={json.dumps(entry)}" for entry in entries),
                 *options,
             ],
-            save_config=False,  # the one of the log directory must not be overwritten
+            save_config=False,  # this would overwrite that of the log directory
         )
     callbacks = cast(Any, cli.trainer).callbacks
     return cli, next(callback for callback in callbacks if isinstance(callback, SequenceCollector))
@@ -243,18 +222,21 @@ def config_of(checkpoint: Path) -> Path | None:
 
 
 def log_directory(checkpoint: Path) -> Path:
-    """The directory that a checkpoint, or its folder ``checkpoints``, lies in."""
+    """The directory of a checkpoint, or that of its folder ``checkpoints``."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def wrap(text: str) -> str:
-    """Break a text into lines of 100 characters at most for the terminal, with hyphenated words whole."""
-    return textwrap.fill(text, 100, break_on_hyphens=False)
+def print_results(files: Mapping[str, Path], answers: Sequence[str]) -> None:
+    """Print the paths of the files by name, and the answers in lines of at most 100 characters."""
+    width = max(map(len, files)) + 2
+    lines = [f"{name:<{width}}{path}" for name, path in files.items()]
+    texts = [textwrap.fill(answer, 100, break_on_hyphens=False) for answer in answers]
+    sys.stdout.write("\n".join([*lines, "", *texts, ""]))
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Leave out warnings on what a test of one network on one process does not need."""
+    """Suppress warnings that do not apply to the test of one network in one process."""
     with warnings.catch_warnings():
         for message in _ADVICE:
             warnings.filterwarnings("ignore", message=message)
@@ -263,9 +245,9 @@ def _without_advice() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Lightning says of each of many runs: its log, and its advice on loaders."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning_alrnn")]
-    loggers.append(logging.getLogger("pytorch_lightning.utilities.rank_zero"))  # has a level of its own
+    """Suppress Lightning's log and its advice on loaders."""
+    names = ("pytorch_lightning", "lightning_fabric", "lightning_alrnn", "pytorch_lightning.utilities.rank_zero")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
@@ -278,25 +260,23 @@ def quiet() -> Iterator[None]:
 
 
 def run_analyze(arguments: Sequence[str]) -> None:
-    """Run ``alrnn analyze``, and print the answer and where the files are."""
-    found = analyze_network(arguments)
-    lines = [f"report   {found.folder / 'report.html'}", f"numbers  {found.folder / 'report.json'}"]
-    sys.stdout.write("\n".join([*lines, "", wrap(found.report["answer"]), ""]))
+    """Run ``alrnn analyze``."""
+    folder, report = analyze_network(arguments)
+    print_results({"report": folder / "report.html", "numbers": folder / "report.json"}, [report["answer"]])
 
 
 def _size(trainer: Trainer, batch_size: int) -> int | None:
-    """How many sequences the test has, where that is known."""
-    dataset = getattr(trainer.test_dataloaders, "dataset", None)
+    """Number of test sequences, or ``None`` if it is unknown."""
     try:
-        size = len(dataset)  # type: ignore[arg-type]
-    except TypeError:
+        size = len(trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+    except (AttributeError, TypeError):
         return None
     batches = trainer.num_test_batches[0]  # fewer with limit_test_batches
     return size if math.isinf(batches) else min(size, int(batches) * batch_size)
 
 
 def _spread(size: int | None, limit: int) -> Tensor:
-    """Indices of up to ``limit`` of ``size`` sequences, spread evenly; the first ones where the size is not known."""
+    """Evenly spaced indices of up to ``limit`` of ``size`` sequences; the first ones if the size is unknown."""
     if size is None or size <= limit:
         return torch.arange(limit)
     return torch.linspace(0, size - 1, limit, dtype=torch.float64).round().long()

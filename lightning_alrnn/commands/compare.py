@@ -1,4 +1,4 @@
-"""``alrnn compare``: whether the networks of a sweep, or some checkpoints, solve the task in the same way."""
+"""``alrnn compare``: whether the networks of a sweep, or several checkpoints, solve the task in the same way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import math
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,8 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.network_study import Sequences, Study, study
-from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.analyze import config_of, log_directory, print_results, quiet, read_network
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.extensions.checkpoints import read_checkpoint
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
@@ -46,12 +45,12 @@ _AT_REST = ("zero", "mean", "before the answer")
 
 
 class Candidate(NamedTuple):
-    """A network that is to be compared."""
+    """A network to compare."""
 
     name: str  # name of the run, or path of the checkpoint
     checkpoint: Path
     nonlinear_units: int
-    settings: Mapping[str, Value]  # what else a sweep varied
+    settings: Mapping[str, Value]  # other varied settings of a sweep
     label: str  # name in the figure: the seed of a run, or the name
 
 
@@ -63,46 +62,41 @@ class LeftOut(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What was read of a network."""
+    """The results of a network on the common test set."""
 
     candidate: Candidate
-    metrics: dict[str, float]  # metrics on the common test set
-    sequences: Sequences  # sequences of the common test set that the network ran on
-    core: ALRNN  # the network's recurrent layer, in float64
-    twin: ALRNN  # A layer of the same form with weights as before training
-    # Outputs at the last step, shape ``(batch, outputs)``; for classes without the mean over them, which has no effect
+    metrics: dict[str, float]
+    sequences: Sequences
+    core: ALRNN  # recurrent layer of the network, in float64
+    twin: ALRNN  # layer of the same form with initial weights
+    # outputs at the last step, shape ``(batch, outputs)``; for classes without their mean, which has no effect
     outputs: Tensor
     weight: Tensor  # D of these outputs, shape ``(outputs, M)``
-    found: Study  # what ``alrnn analyze`` looks at
-    has_encoder: bool  # whether the recurrent layer takes what an encoder makes of the inputs
+    results: Study  # results of ``alrnn analyze``
+    has_encoder: bool
+
+    @property
+    def primitives(self) -> dict[str, bool | None]:
+        """Whether the network uses each primitive; ``None`` if it could not be tested."""
+        return {name: one.found for name, one in self.results.primitives.items()}
 
 
 class Group(NamedTuple):
-    """The networks with one P and one choice of settings."""
+    """The networks with the same P and settings."""
 
     title: str
-    data_of: str  # name of the run whose test set all of them ran on
+    data_of: str  # name of the run whose test set all networks ran on
     readings: list[Reading]
-    scores: list[float]  # score of each on the common test set
-    # Whether each does as well as the best P does typically, or solves the task where ``--solved`` says so
-    good: list[bool]
+    scores: list[float]  # score of each network on the common test set
+    good: list[bool]  # whether each network is as good as the typical run of the best P, or reaches ``--solved``
     comparison: Comparison
-    answer: str  # one sentence on those that are good, or on all where none is
+    answer: str  # sentence on the good networks, or on all if none is good
 
 
 def run_compare(arguments: Sequence[str]) -> None:
     """Run ``alrnn compare``."""
-    options = parser_of("compare").parse_args(arguments)
-    folder, answers = compare_networks(
-        options.paths,
-        options.output_dir,
-        score=options.score,
-        solved=options.solved,
-        max_sequences=options.max_sequences,
-        time_limit=options.time_limit,
-    )
-    lines = [f"report   {folder / 'compare.html'}", f"numbers  {folder / 'compare.json'}", ""]
-    sys.stdout.write("\n".join([*lines, *(wrap(one) for one in answers), ""]))
+    folder, answers = compare_networks(**vars(parser_of("compare").parse_args(arguments)))
+    print_results({"report": folder / "compare.html", "numbers": folder / "compare.json"}, answers)
 
 
 def compare_networks(
@@ -114,11 +108,7 @@ def compare_networks(
     max_sequences: int = 128,
     time_limit: float = 5.0,
 ) -> tuple[Path, list[str]]:
-    """Compare networks and write compare.html, compare.json, compare.png and compare.svg.
-
-    ``paths`` are the folder of a sweep, or checkpoints. The files go to the sweep's folder or the first checkpoint's
-    log directory unless ``output_dir`` says otherwise. Returned are that directory and a sentence for each P.
-    """
+    """Compare the networks of a sweep's folder, or checkpoints; the output directory, and a sentence for each P."""
     is_sweep = len(paths) == 1 and paths[0].is_dir()
     candidates, left_out = _of_sweep(paths[0]) if is_sweep else (_of_checkpoints(paths), [])
     if not candidates:
@@ -129,22 +119,21 @@ def compare_networks(
     with tqdm(total=len(candidates), desc="compare", leave=False) as bar:
         for candidate in candidates:
             bar.set_postfix_str(candidate.name)
-            title = _title(candidate)
-            readings = members.setdefault(title, [])
+            settings = [f"{key}={value}" for key, value in candidate.settings.items()]
+            readings = members.setdefault(", ".join([f"P={candidate.nonlinear_units}", *settings]), [])
             try:
                 first = readings[0].candidate if readings else candidate
                 readings.append(_read(candidate, first, max_sequences, time_limit))
             except ValueError as error:
                 left_out.append(LeftOut(candidate.name, str(error)))
             bar.update()
-            if readings:  # that there is no such metric is said now and not after the last network
+            if readings:  # a wrong metric must show now and not after the last network
                 logged = dict.fromkeys(readings[0].metrics, 0.0)
                 find_score([Run("ALRNN", candidate.nonlinear_units, 0, {}, logged)], score)
     members = {title: readings for title, readings in members.items() if readings}
     if not members:
-        raise ValueError(
-            f"none of the networks could be looked at ({'; '.join(f'{one.name}: {one.reason}' for one in left_out)})"
-        )
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out)
+        raise ValueError(f"none of the networks could be analysed ({reasons})")
     key, rule, scores, good = _judge(members, score, solved)
     noun = "seeds" if is_sweep else "networks"
     with quiet():
@@ -154,7 +143,7 @@ def compare_networks(
 
 
 def _of_sweep(folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
-    """The networks of a sweep, and the runs that left none."""
+    """The networks of a sweep, and the runs without a network."""
     candidates, left_out = [], []
     for record in read_records(folder):
         run = record.run
@@ -181,19 +170,14 @@ def _of_checkpoints(paths: Sequence[Path]) -> list[Candidate]:
     candidates = []
     for path in paths:
         if path.is_dir():
-            raise ValueError(f"{path} is a folder: give one sweep's folder alone, or checkpoints")
+            raise ValueError(f"{path} is a folder: state the folder of a single sweep, or checkpoints")
         units = read_checkpoint(path).get("hyper_parameters", {}).get("nonlinear_units", 0)
         candidates.append(Candidate(str(path), path, units, {}, f"{log_directory(path).name}/{path.stem}"))
     return sorted(candidates, key=lambda candidate: candidate.nonlinear_units)
 
 
-def _title(candidate: Candidate) -> str:
-    settings = [f"{key}={value}" for key, value in candidate.settings.items()]
-    return ", ".join([f"P={candidate.nonlinear_units}", *settings])
-
-
 def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit: float) -> Reading:
-    """Run a network on the test set of another one, and look at what it does."""
+    """Run a network on the test set of the first one, and analyse it."""
     config = config_of(candidate.checkpoint)
     with tempfile.TemporaryDirectory() as folder, quiet(), contextlib.redirect_stdout(io.StringIO()):
         configs = [] if config is None else [config]
@@ -213,38 +197,29 @@ def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit
     weight = model.readout.weight.detach().cpu().double()
     sequences = collector.sequences
     names = model.group_names or getattr(cli.datamodule, "group_names", None)
-    found = study(core, sequences, weight, names, time_limit=time_limit)
+    results = study(core, sequences, weight, names, time_limit=time_limit)
     outputs = sequences.outputs.double()
     if model.objective == "classification":
         weight, outputs = weight - weight.mean(dim=0), outputs - outputs.mean(dim=1, keepdim=True)
     metrics = {name: float(value) for name, value in cast(Any, cli.trainer).callback_metrics.items()}
-    return Reading(candidate, metrics, sequences, core, twin, outputs, weight, found, model.encoder is not None)
+    return Reading(candidate, metrics, sequences, core, twin, outputs, weight, results, model.encoder is not None)
 
 
 def _judge(
     members: Mapping[str, Sequence[Reading]], score: str | None, solved: float | None
 ) -> tuple[str, str, dict[str, list[float]], dict[str, list[bool]]]:
-    """The metric, the rule in words, and the score of each network and whether it is good by that rule."""
-    runs = {
-        title: [Run("ALRNN", one.candidate.nonlinear_units, 0, {}, one.metrics) for one in readings]
-        for title, readings in members.items()
-    }
-    key = find_score([run for column in runs.values() for run in column], score)
+    """The metric, the rule in words, the score of each network, and whether it is good."""
+    metrics = {title: [one.metrics for one in readings] for title, readings in members.items()}
+    every = [one for column in metrics.values() for one in column]
+    key = find_score([Run("ALRNN", 0, 0, {}, one) for one in every], score)
     sign = 1.0 if higher_is_better(key) else -1.0
-    scores = {title: [run.metrics.get(key, math.nan) for run in column] for title, column in runs.items()}
+    scores = {title: [one.get(key, math.nan) for one in column] for title, column in metrics.items()}
     if solved is None:
-        constants = [
-            run.metrics["test/constant_mse"]
-            for column in runs.values()
-            for run in column
-            if "test/constant_mse" in run.metrics
-        ]
-        columns = dict(enumerate(scores.values()))
-        rules = make_rules(columns, key, constants, None, None, 0.05)
-        typical = [float(np.median(column)) for column in scores.values()]
-        best = max(typical, key=lambda value: sign * value)
-        bound, rule = sign * best - rules.margin, f"within {rules.tolerance:.3g} ({rules.tolerance_rule}) of {best:.3g}"
-        rule += ", the median of the best P"
+        constants = [one["test/constant_mse"] for one in every if "test/constant_mse" in one]
+        rules = make_rules(dict(enumerate(scores.values())), key, constants, None, None, 0.05)
+        best = max((float(np.median(column)) for column in scores.values()), key=lambda value: sign * value)
+        bound = sign * best - rules.margin
+        rule = f"within {rules.tolerance:.3g} ({rules.tolerance_rule}) of {best:.3g}, the median of the best P"
     else:
         bound, rule = sign * solved, f"{'at least' if sign > 0 else 'at most'} {solved:g}, as stated"
     good = {title: [sign * value >= bound for value in column] for title, column in scores.items()}
@@ -259,7 +234,7 @@ def _group(title: str, readings: list[Reading], scores: list[float], good: list[
         with torch.no_grad():
             states = one.twin(one.sequences.inputs.double(), lengths=one.sequences.lengths)[0]
         untrained.append(_portrait(one.twin, states, one, directions))
-    # with an encoder of its own, each network's inputs have coordinates of their own
+    # after different encoders, the inputs of the networks have different coordinates
     measures = [name for name in MEASURES if name != "gains" or not any(one.has_encoder for one in readings)]
     comparison = compare_portraits(portraits, untrained, measures)
     counted = [index for index, is_good in enumerate(good) if is_good or not any(good)]
@@ -275,7 +250,7 @@ def _portrait(core: ALRNN, states: Tensor, reading: Reading, directions: Tensor)
 def _answer(
     title: str, readings: Sequence[Reading], comparison: Comparison, counted: Sequence[int], good: bool, noun: str
 ) -> str:
-    """One sentence: how many of the good networks are alike, and in what respect the others are."""
+    """A sentence: how many of the good networks are alike, and by which measures the others are."""
     count = len(counted)
     rows = torch.tensor(counted)
     alike = group_by(comparison.distance[rows][:, rows])
@@ -283,37 +258,32 @@ def _answer(
     worse = [one.candidate.label for index, one in enumerate(readings) if index not in counted]
     head = f"{title}{'' if good else ' (none is good enough)'}: "
     if count == 1:
-        sentence = f"only one of the {noun}, {readings[counted[0]].candidate.label}, can be looked at"
+        sentence = f"only one of the {noun}, {readings[counted[0]].candidate.label}, can be analysed"
     elif len(members) == 1:
         sentence = f"no two of the {count} {noun} find the same solution"
     else:
         every = "both" if count == 2 else f"all {count}"
         which = f"{len(members)} of {count}" if len(members) < count else every
-        each = [_primitives(readings[one].found) for one in members]
-        shared = [name for name in each[0] if all(found[name] for found in each)]
+        each = [readings[index].primitives for index in members]
+        shared = [name for name in each[0] if all(primitives[name] for primitives in each)]
         sentence = (
             f"{which} {noun} find the same solution ({', '.join(shared) or 'without any of the four primitives'})"
         )
     if count > 1 and len(members) < count:
-        single = {name: group_by(found[rows][:, rows]) for name, found in comparison.measures.items()}
-        sentence += "; by single measures, those alike are " + ", ".join(
-            f"{int((labels == 0).sum())} in {name}" for name, labels in single.items()
-        )
+        single = {name: group_by(distance[rows][:, rows]) for name, distance in comparison.measures.items()}
+        counts = [f"{int((labels == 0).sum())} by {name}" for name, labels in single.items()]
+        sentence += f"; by a single measure, the largest groups are {', '.join(counts)}"
     if worse:
-        sentence += f"; not counted, as not good enough: {', '.join(worse)}"
+        sentence += f"; not good enough and not counted: {', '.join(worse)}"
     return head + sentence + "."
 
 
-def _primitives(found: Study) -> dict[str, bool | None]:
-    return {name: one.found for name, one in found.primitives.items()}
-
-
-def _fixed_points(found: FixedPointSet) -> str:
-    """How many there are of each kind, such as "2 stable, 1 saddle"."""
-    counts = [f"{count} {kind}" for kind, count in sorted(Counter(found.stability).items(), key=lambda one: -one[1])]
-    if found.continua:
+def _fixed_points(points: FixedPointSet) -> str:
+    """The numbers of fixed points of each kind, such as "2 stable, 1 saddle"."""
+    counts = [f"{count} {kind}" for kind, count in Counter(points.stability).most_common()]
+    if points.continua:
         counts.append("a continuum")
-    return ("" if found.complete else "at least ") + (", ".join(counts) or "none")
+    return ("" if points.complete else "at least ") + (", ".join(counts) or "none")
 
 
 def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], key: str, rule: str) -> None:
@@ -331,16 +301,16 @@ def _write(folder: Path, groups: Sequence[Group], left_out: Sequence[LeftOut], k
     figure = plot_comparison({group.title: group.comparison for group in groups}, labels)
     page.figure(
         figure,
-        f"Left: complete-linkage clustering. Networks that join right of the line, at {SAME:g}, count as the same. "
-        "Then the distance, the largest of the four measures, and each of them: "
+        f"Left: complete-linkage clustering. Networks that join to the right of the line at {SAME:g} have the same "
+        "solution. Right: the distance, which is the largest of the four measures, and each measure: "
         + "; ".join(f"{name}, {words}" for name, words in MEASURES.items())
-        + ". 0 is the same, 1 nothing in common. (worse) marks networks that are not good enough.",
+        + ". 0 means the same, 1 means nothing in common. (worse) marks networks that are not good enough.",
         folder / "compare",
     )
     _write_table(page, groups, key)
     if left_out:
-        page.section("Runs that are left out")
-        page.table(("run", "why"), [tuple(one) for one in left_out])
+        page.section("Runs that are not compared")
+        page.table(("run", "reason"), [tuple(one) for one in left_out])
     _write_method(page, groups, key, rule)
     content = {
         "answers": [group.answer for group in groups],
@@ -372,14 +342,14 @@ def _network_json(group: Group, index: int) -> dict[str, Any]:
         "score": group.scores[index],
         "good": group.good[index],
         "solution": _solution(group, index),
-        "primitives": _primitives(reading.found),
-        "regimes": reading.found.summary,
-        "fixed_points": {name: _fixed_points(points) for name, points in reading.found.fixed_points.items()},
+        "primitives": reading.primitives,
+        "regimes": reading.results.summary,
+        "fixed_points": {name: _fixed_points(points) for name, points in reading.results.fixed_points.items()},
     }
 
 
 def _solution(group: Group, index: int) -> str:
-    """A letter for each group, the largest one's first."""
+    """The letter of a network's solution; A is the most frequent one."""
     number = int(group.comparison.groups[index])
     return chr(ord("A") + number) if number < 26 else str(number + 1)
 
@@ -395,17 +365,18 @@ def _write_table(page: Page, groups: Sequence[Group], key: str) -> None:
     page.table(
         columns,
         rows,
-        "Networks of a P with the same letter count as the same. Nearest: which network of the same P has the least "
-        "distance. Regimes: how many are visited, and how many equally visited ones have the same entropy. Fixed "
-        "points are those under an input held constant: zero, its mean, and its mean before the answer.",
+        "Networks of a P with the same letter have the same solution. Nearest: the network of the same P with the "
+        "smallest distance. Regimes: the number of visited regimes, and the number of equally visited regimes with the "
+        "same entropy. Fixed points: those under a constant input, which is zero, its mean, or its mean before the "
+        "answer.",
     )
     for group in groups:
         lower, upper = group.comparison.unchanged
-        each = [_primitives(reading.found) for reading in group.readings]
+        each = [reading.primitives for reading in group.readings]
         counts = [
-            f"{name} in {sum(found[name] is True for found in each)}"
+            f"{name} in {sum(primitives[name] is True for primitives in each)}"
             for name in each[0]
-            if any(found[name] is not None for found in each)
+            if any(primitives[name] is not None for primitives in each)
         ]
         until = "upwards" if math.isinf(upper) else f"to {upper:.2f}"
         page.text(
@@ -422,31 +393,31 @@ def _row(group: Group, index: int) -> tuple[str, ...]:
     nearest = int(others.argmin())
     inputs: dict[str, list[str]] = {}
     for name in _AT_REST:
-        if name in reading.found.fixed_points:
-            inputs.setdefault(_fixed_points(reading.found.fixed_points[name]), []).append(name)
+        if name in reading.results.fixed_points:
+            inputs.setdefault(_fixed_points(reading.results.fixed_points[name]), []).append(name)
     return (
         reading.candidate.label,
         f"{group.scores[index]:.3g}" + ("" if group.good[index] else " (worse)"),
         _solution(group, index),
         "–" if len(others) == 1 else f"{group.readings[nearest].candidate.label} ({others[nearest]:.2f})",
-        ", ".join(words for words, found in _primitives(reading.found).items() if found) or "none",
-        f"{reading.found.summary.visited} ({reading.found.summary.effective:.1f})",
+        ", ".join(name for name, is_used in reading.primitives.items() if is_used) or "none",
+        f"{reading.results.summary.visited} ({reading.results.summary.effective:.1f})",
         "; ".join(f"{points} ({', '.join(names)})" for points, names in inputs.items()),
     )
 
 
 def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> None:
-    page.section("How it was compared")
-    data = ", ".join(f"{group.title} that of {group.data_of}" for group in groups)
+    page.section("How the networks are compared")
+    data = ", ".join(f"{group.title}: {group.data_of}" for group in groups)
     page.text(
-        f"All networks of a P ran on the same {len(groups[0].readings[0].sequences.states)} sequences of one test set "
-        f"({data}), whatever data they were trained on. Scores ({key}) are those on the whole of it. A network is good "
-        f"enough if its score is {rule}."
+        f"All networks of a P ran on the same {len(groups[0].readings[0].sequences.states)} sequences of the test set "
+        f"of one run ({data}), also if they were trained on other data. The scores ({key}) are those of the whole test "
+        f"set. A network is good enough if its score is {rule}."
     )
     page.text(
-        "No distance changes if units are permuted, nonlinear units are scaled by positive factors or linear units are "
-        f"mixed. Two networks count as the same if the largest of the measures is at most {SAME:g}, half-way to "
-        "nothing in common, and a solution is a group of which any two do."
+        "The distances do not change if units are permuted, nonlinear units are scaled by positive factors or linear "
+        f"units are mixed. Two networks have the same solution if the largest measure is at most {SAME:g}, half of the "
+        "distance between networks with nothing in common. A solution is a group in which this holds for all pairs."
     )
     page.table(
         ("", *MEASURES),
@@ -454,7 +425,7 @@ def _write_method(page: Page, groups: Sequence[Group], key: str, rule: str) -> N
             (group.title, *(f"{group.comparison.untrained.get(name, math.nan):.2f}" for name in MEASURES))
             for group in groups
         ],
-        "Median distance between a network and one of the same form with weights as before training: a measure by "
-        "which these are near too does not say that networks have learned the same. nan where a measure is left out: "
-        "without nonlinear units there is one regime, and behind encoders of their own the networks' inputs differ.",
+        "Median distance between a network and a network of the same form with initial weights. If it is small, too, "
+        "the measure does not show that the networks have learned the same. It is nan for a measure that does not "
+        "apply: there is only one regime without nonlinear units, and inputs after different encoders differ.",
     )

@@ -1,7 +1,7 @@
-"""``alrnn completion``: the script by which a shell completes ``alrnn`` commands.
+"""``alrnn completion``: print a script with which a shell completes ``alrnn`` commands.
 
-jsonargparse's own script for this command is not finished after minutes: it expands the options of every class that an
-option may take, and theirs in turn. Here these are the classes of the package, and optimizers, schedulers and loggers.
+jsonargparse's own script takes minutes, because it expands the options of every class that an option accepts, and
+theirs in turn. This one has the classes of the package, and optimizers, schedulers and loggers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch.optim import lr_scheduler
 from lightning_alrnn import callbacks, datamodules, modules
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.help import COMMANDS
-from lightning_alrnn.commands.parsers import PARSERS, parser_of
+from lightning_alrnn.commands.options import OPTIONS, parser_of
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn import encoders
 
-_CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # where they are, of what base, arguments that are no options
+_CLASSES: dict[str, tuple[ModuleType, type, int]] = {  # module, base class, and number of arguments that are no options
     "--model": (modules, modules.SequenceModule, 0),
     "--model.encoder": (encoders, torch.nn.Module, 0),
     "--model.optimizer": (torch.optim, torch.optim.Optimizer, 1),
@@ -48,14 +48,14 @@ _PATHS = {
 
 
 class Option(NamedTuple):
-    """An option, or a positional argument, of a command."""
+    """An option or a positional argument of a command."""
 
     text: str
-    values: list[str]  # those that are known by name
-    nargs: int | str | None  # how many values it takes, as argparse has it
+    values: list[str]  # values that can be completed
+    nargs: int | str | None  # number of values, as in argparse
 
 
-def print_completion(arguments: Sequence[str]) -> None:
+def run_completion(arguments: Sequence[str]) -> None:
     """Run ``alrnn completion``."""
     sys.stdout.write(completion_script(parser_of("completion").parse_args(arguments).shell) + "\n")
 
@@ -67,29 +67,29 @@ def completion_script(shell: str) -> str:
     except ImportError:
         raise RuntimeError("alrnn completion needs shtab: pip install shtab") from None
     names = " ".join(shipped_configs())
-    functions = {  # their name has "files" in it, by which bash knows to end a folder with a slash
+    functions = {  # because of "files" in its name, bash ends a folder with a slash
         "bash": f'_alrnn_config_files() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}',
         "zsh": f"_alrnn_config_files() {{\n  _alternative 'names:configuration:({names})' 'files:file:_files'\n}}",
     }
     configs = {**shtab.FILE, **dict.fromkeys(functions, "_alrnn_config_files")}
     script = shtab.complete(_command_parser(configs), shell, preamble=functions.get(shell, ""))
-    # zsh takes a + at the end of an option's name for a word about its value, but not before another such, =
+    # zsh takes a + at the end of an option's name for a modifier, unless another one, =, follows
     return script.replace("+[", "+=[") if shell == "zsh" else script
 
 
 def options_of_commands() -> dict[str, dict[str, Option]]:
-    """The options of each command, by their names, as its own parser and the signatures of the classes have them."""
+    """The options of each command by name, from its parser and from the signatures of the classes."""
     (commands,) = (a for a in jsonargparse.capture_parser(run_cli, ["fit"])._actions if a.dest == "subcommand")
     assert isinstance(commands.choices, Mapping)
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
     further = {"analyze": "test", "prune": "test", "sweep": "fit"}
-    actions |= {name: [*parser_of(name)._actions, *actions.get(further.get(name, ""), [])] for name in PARSERS}
+    actions |= {name: [*parser_of(name)._actions, *actions.get(further.get(name, ""), [])] for name in OPTIONS}
     return {name: _by_name(actions[name]) for name in COMMANDS}
 
 
 def _command_parser(configs: Mapping[str, Any]) -> argparse.ArgumentParser:
-    """All commands with all their options, in plain argparse: for shtab, not for parsing."""
+    """A plain parser of all commands with all options, for shtab and not for parsing."""
     parser = argparse.ArgumentParser("alrnn")
     commands = parser.add_subparsers()
     for name, options in options_of_commands().items():
@@ -108,7 +108,7 @@ def _command_parser(configs: Mapping[str, Any]) -> argparse.ArgumentParser:
 
 
 def _options_of_classes(option: str) -> list[argparse.Action]:
-    """Those of the classes behind an option, such as ``--data.sequence_length``."""
+    """The options of the classes that an option accepts, such as ``--data.sequence_length``."""
     actions = []
     for each in _classes(option).values():
         parser = jsonargparse.ArgumentParser()
@@ -121,22 +121,22 @@ def _options_of_classes(option: str) -> list[argparse.Action]:
 
 
 def _classes(option: str) -> dict[str, type]:
-    """What may stand behind an option, by name."""
+    """The classes that an option accepts, by name."""
     package, base, _ = _CLASSES[option]
-    found = {
+    classes = {
         name: each
         for name, each in inspect.getmembers(package, inspect.isclass)
         if issubclass(each, base) and each is not base
         if not name.startswith("_") and not each.__module__.endswith(".base")
     }
-    if found.pop(ReduceLROnPlateau.__name__, None):  # Lightning has another one, so that its name alone is refused
-        found[f"{ReduceLROnPlateau.__module__}.{ReduceLROnPlateau.__name__}"] = ReduceLROnPlateau
-    return found
+    if classes.pop(ReduceLROnPlateau.__name__, None):  # Lightning has one, too, so its short name is refused
+        classes[f"{ReduceLROnPlateau.__module__}.{ReduceLROnPlateau.__name__}"] = ReduceLROnPlateau
+    return classes
 
 
 def _by_name(actions: Iterable[argparse.Action]) -> dict[str, Option]:
-    """Options and positional arguments by their names. One that several classes have takes the values of each."""
-    found: dict[str, Option] = {}
+    """Options by name; an option of several classes has the values of each."""
+    options: dict[str, Option] = {}
     for action in actions:
         if action.help == argparse.SUPPRESS:
             continue
@@ -149,14 +149,14 @@ def _by_name(actions: Iterable[argparse.Action]) -> dict[str, Option]:
             text = " ".join((action.help or "").split()).replace("%", "%%")
             nargs = None if action.nargs == "?" else action.nargs
             if name == "--print_config":
-                nargs = 0  # what it takes is optional and behind =
-            before = found.setdefault(name, Option(text, [], nargs)).values
+                nargs = 0  # its value is optional and follows =
+            before = options.setdefault(name, Option(text, [], nargs)).values
             before += [value for value in values if value not in before]
-    return found
+    return options
 
 
 def _values(hint: Any) -> list[str]:
-    """Those that an annotation lists."""
+    """The values that an annotation lists."""
     if hint is bool:
         return ["true", "false"]
     if get_origin(hint) is Literal:

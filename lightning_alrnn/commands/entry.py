@@ -13,25 +13,14 @@ from pkgutil import resolve_name
 
 from lightning_alrnn import __version__
 from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.commands.options import OPTIONS
 from lightning_alrnn.errors import fail, message_of
-
-OWN_COMMANDS = {
-    "analyze": "lightning_alrnn.commands.analyze:run_analyze",
-    "compare": "lightning_alrnn.commands.compare:run_compare",
-    "completion": "lightning_alrnn.commands.completion:print_completion",
-    "configs": "lightning_alrnn.commands.configs:print_configs",
-    "prune": "lightning_alrnn.commands.prune:run_prune",
-    "sweep": "lightning_alrnn.commands.sweep:run_sweep",
-    "verdict": "lightning_alrnn.commands.verdict:run_verdict",
-}
-"""What runs each command that LightningCLI does not have."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the ``alrnn`` command with the arguments behind it, by default those of the command line.
+    """Run the ``alrnn`` command with these arguments, by default those of the command line.
 
-    A wrong argument or file ends it with a message and without a traceback, unless the environment variable
-    ``ALRNN_TRACEBACK`` is set.
+    A wrong argument or file ends it with a message instead of a traceback, unless ``ALRNN_TRACEBACK`` is set.
 
     Example:
         >>> main(["fit", "--config", "addition_quick", "--trainer.max_epochs", "5"])  # doctest: +SKIP
@@ -43,21 +32,26 @@ def main(args: Sequence[str] | None = None) -> None:
         elif (screen := find_screen(arguments)) is not None:
             sys.stdout.write(screen)
         elif not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-            fail(_no_command(arguments[0]))
+            close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            fail(
+                f"there is no command {arguments[0]!r}{hint} The commands are {', '.join(COMMANDS)}; alrnn --help "
+                "explains them"
+            )
         else:
             _run(arguments)
-    except BrokenPipeError:  # whoever read the output has seen enough: `alrnn configs | head`
+    except BrokenPipeError:  # the reader of the output has closed it, as in `alrnn configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a command, and say in a line what is wrong where that is enough."""
+    """Run a command, and print an expected error as one line."""
     command, *rest = arguments
     if command == "sweep":
         _begin_sweep(rest)
     try:
-        if command in OWN_COMMANDS:
-            resolve_name(OWN_COMMANDS[command])(rest)
+        if command in OPTIONS:
+            resolve_name(f"lightning_alrnn.commands.{command}:run_{command}")(rest)
         else:
             from lightning_alrnn.cli import run_cli
 
@@ -72,15 +66,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _begin_sweep(arguments: Sequence[str]) -> None:
-    """Say that a sweep starts, and let the process of its workers import PyTorch while this one does."""
-    sys.stderr.write("alrnn sweep: starting; PyTorch and Lightning take some seconds to import\n")
+    """Print that a sweep starts, and let the process of its workers import PyTorch at the same time."""
+    sys.stderr.write("alrnn sweep: starting; importing PyTorch and Lightning takes some seconds\n")
     if not {"inline", "slurm", "--executor=inline", "--executor=slurm"} & set(arguments):
         from lightning_alrnn.sweep.workers import prepare_workers
 
         prepare_workers()
-
-
-def _no_command(name: str) -> str:
-    close = difflib.get_close_matches(name, COMMANDS, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else "."
-    return f"there is no command {name!r}{meant} Commands are {', '.join(COMMANDS)}; alrnn --help says what they do"

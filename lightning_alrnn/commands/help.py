@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_alrnn.commands.parsers import PARSERS, parser_of
+from lightning_alrnn.commands.options import OPTIONS, parser_of
 
 COMMANDS = {
     "fit": "train a network and log its regimes, units and fixed points",
@@ -102,12 +102,12 @@ FLAGS = {"-h", "--help"}
 
 
 def find_screen(arguments: Sequence[str]) -> str | None:
-    """Return the help screen that the arguments ask for; ``None`` if they ask for no help, or for all options."""
+    """The help screen that the arguments ask for; ``None`` if they ask for no help or for all options."""
     if not arguments:
         return OVERVIEW
     if not FLAGS & set(arguments) or ask_for_all(arguments) is not None:
         return None
-    if arguments[0] in PARSERS:
+    if arguments[0] in OPTIONS:
         return parser_of(arguments[0]).format_help()
     if not arguments[0].startswith("-") and arguments[0] not in SCREENS:
         return None
@@ -115,7 +115,7 @@ def find_screen(arguments: Sequence[str]) -> str | None:
 
 
 def ask_for_all(arguments: Sequence[str]) -> list[str] | None:
-    """Replace ``--help all`` by ``--help``, with which LightningCLI shows all options; ``None`` without it."""
+    """The arguments with ``--help`` for ``--help all``, which makes LightningCLI show all options; or ``None``."""
     words = list(arguments)
     for place, word in enumerate(words):
         flag, _, value = word.partition("=")

@@ -1,9 +1,8 @@
-"""``alrnn prune``: take the nonlinear units of a trained network away one by one, and say how few are enough."""
+"""``alrnn prune``: remove the nonlinear units of a trained network one by one, and say how few are enough."""
 
 from __future__ import annotations
 
 import copy
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals,
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, resolve_configs
-from lightning_alrnn.commands.analyze import config_of, log_directory, quiet, read_network, wrap
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.analyze import config_of, log_directory, print_results, quiet, read_network
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO, read_checkpoint
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
@@ -30,23 +29,19 @@ from lightning_alrnn.sweep.pruning import Pruning, PruningPoint, describe, pruni
 from lightning_alrnn.sweep.words import counted, number
 
 _EPOCH = 3
-"""What an epoch of training takes, in passes over the validation data, for the progress bar."""
+"""Duration of an epoch of training in passes over the validation data, for the progress bar."""
 
 
 class Pruned(NamedTuple):
-    """What ``alrnn prune`` wrote."""
+    """The results of ``alrnn prune``."""
 
     folder: Path
-    pruning: Pruning  # scores against the units that are left
-    checkpoint: Path | None  # smallest network that is enough; ``None`` if no unit can be spared
+    pruning: Pruning  # scores by number of remaining units
+    checkpoint: Path | None  # smallest network that is enough; ``None`` if no unit can be removed
 
 
 def prune_network(arguments: Sequence[str]) -> Pruned:
-    """Run ``alrnn prune`` with the arguments behind it.
-
-    Example:
-        >>> prune_network(["--ckpt_path", "runs/Addition/version_0/checkpoints/last.ckpt"])  # doctest: +SKIP
-    """
+    """Run ``alrnn prune`` with these arguments."""
     options, rest = parser_of("prune").parse_known_args(arguments)
     if options.epochs < 0:
         raise ValueError(f"--epochs must not be negative, got {options.epochs}")
@@ -59,9 +54,9 @@ def prune_network(arguments: Sequence[str]) -> Pruned:
     cli, _ = read_network(checkpoint, () if config is None else (config,), folder, 2, rest)
     units = cast(ALRNN, cast(ALRNNModule, cli.model).core).nonlinear_units
     if units == 0:
-        raise ValueError("alrnn prune takes nonlinear units away, and this network has none (P = 0): give it another")
+        raise ValueError("alrnn prune removes nonlinear units, but this network has none (P = 0): use another network")
     # in passes over the validation data; one for the page
-    total = sum(2 * left + 2 for left in range(units + 1)) + _EPOCH * options.epochs * units + 1
+    total = sum(2 * remaining + 2 for remaining in range(units + 1)) + _EPOCH * options.epochs * units + 1
     with (
         quiet(),
         tqdm(total=total, leave=False, bar_format="prune: {percentage:3.0f}%|{bar}| {desc}") as bar,
@@ -73,11 +68,9 @@ def prune_network(arguments: Sequence[str]) -> Pruned:
             pruner.remove(removal)
             points.append(pruner.point(removal))
             if Pruning(tuple(points), rules).chosen is points[-1]:
-                # the one that is chosen in the end comes here last, as later ones are smaller
-                smallest = (
-                    pruner.hyper_parameters(),
-                    {name: value.cpu().clone() for name, value in pruner.model.state_dict().items()},
-                )
+                # the network that is chosen in the end is the last one here, because later networks are smaller
+                state = {name: value.cpu().clone() for name, value in pruner.model.state_dict().items()}
+                smallest = pruner.hyper_parameters(), state
     pruning = Pruning(tuple(points), rules)
     pruned: Path | None = None
     (folder / "checkpoints" / "pruned.ckpt").unlink(missing_ok=True)  # of an earlier call
@@ -88,33 +81,24 @@ def prune_network(arguments: Sequence[str]) -> Pruned:
         hyper_parameters, content["state_dict"] = smallest
         content["hyper_parameters"] |= hyper_parameters
         WholeCheckpointIO().save_checkpoint(content, pruned)
-        if config is not None:  # where alrnn analyze looks for it
+        if config is not None:  # alrnn analyze looks for it there
             _, path = resolve_configs(["--config", str(config)])
             write_file(folder / "config.yaml", Path(path).read_text(encoding="utf-8"))
-    found = Pruned(folder, pruning, pruned)
-    _write(found, checkpoint, type(cli.datamodule).__name__, options.epochs)
-    return found
+    result = Pruned(folder, pruning, pruned)
+    _write(result, checkpoint, type(cli.datamodule).__name__, options.epochs)
+    return result
 
 
 def run_prune(arguments: Sequence[str]) -> None:
-    """Run ``alrnn prune``, and print the answer and where the files are."""
-    found = prune_network(arguments)
-    lines = [f"report      {found.folder / 'prune.html'}", f"numbers     {found.folder / 'prune.json'}"]
-    if found.checkpoint is not None:
-        lines.append(f"checkpoint  {found.checkpoint}")
-    sys.stdout.write("\n".join((*lines, "", wrap(found.pruning.answer), "")))
+    """Run ``alrnn prune``."""
+    folder, pruning, checkpoint = prune_network(arguments)
+    files = {"report": folder / "prune.html", "numbers": folder / "prune.json"}
+    print_results(files if checkpoint is None else {**files, "checkpoint": checkpoint}, [pruning.answer])
 
 
 @torch.no_grad()
 def prune_module(module: ALRNNModule, removals: Removals) -> None:
-    """Take nonlinear units of a module's network away, and the readout's columns with them, in place.
-
-    Example:
-        >>> module = ALRNNModule(input_size=2, output_size=3, hidden_size=8, nonlinear_units=4)
-        >>> prune_module(module, (Removal(0, "silence"), Removal(3, "linearise")))
-        >>> module.core.hidden_size, module.core.nonlinear_units, module.readout.in_features
-        (7, 2, 7)
-    """
+    """Remove nonlinear units of a module's network, and the columns of the readout, in place."""
     module.core, units = remove_units(cast(ALRNN, module.core), removals)
     module.readout.weight = nn.Parameter(module.readout.weight[:, units])
     module.readout.in_features = len(units)
@@ -122,7 +106,7 @@ def prune_module(module: ALRNNModule, removals: Removals) -> None:
 
 
 class _Pruner:
-    """The network as it is pruned, with its data and the Trainers that score it and train it anew."""
+    """The network during pruning, with its data and the Trainers that score and train it."""
 
     def __init__(self, cli: ALRNNCLI, epochs: int, bar: Any) -> None:
         self.model = cast(ALRNNModule, cli.model)
@@ -132,23 +116,23 @@ class _Pruner:
         self._watch = _WithoutUnits(bar)
 
     def point(self, removal: Removal | None) -> PruningPoint:
-        """Score the network as it is."""
+        """Score the current network."""
         self._bar.set_description_str(f"{counted(len(self._remaining), 'nonlinear unit')} left")
         metrics = []
         for score in (self._trainer.validate, self._trainer.test):
-            self._trainer.callbacks[:] = [self._watch]  # the module adds its own each time
+            self._trainer.callbacks[:] = [self._watch]  # the module adds its own callbacks each time
             score(self.model, datamodule=self._cli.datamodule, verbose=False)
             metrics.append({name: float(value) for name, value in self._trainer.callback_metrics.items()})
         return PruningPoint(len(self._remaining), removal, *metrics)
 
     def losses(self, tried: Sequence[Removals]) -> list[float]:
-        """Loss in the last validation without one unit more."""
+        """Loss in the last validation without one further unit."""
         linearised, silenced = self._watch.losses.chunk(2)
         losses = {"linearise": linearised, "silence": silenced}
         return [float(losses[last.kind][self._remaining.index(last.unit)]) for *_, last in tried]
 
     def remove(self, removal: Removal) -> None:
-        """Take a unit away, and train the network anew."""
+        """Remove a unit, and train the network if requested."""
         prune_module(self.model, (removal._replace(unit=self._remaining.index(removal.unit)),))
         self._remaining.remove(removal.unit)
         if not self._epochs:
@@ -164,12 +148,12 @@ class _Pruner:
         )
         try:
             trainer.fit(self.model, datamodule=self._cli.datamodule)
-        except FloatingPointError as error:  # as where the network itself diverges without the unit
+        except FloatingPointError as error:  # for example if the network diverges without the unit
             self.model.load_state_dict(before)
-            warnings.warn(f"{describe(removal)}: not trained anew, as {error}", stacklevel=2)
+            warnings.warn(f"{describe(removal)}: the network keeps its weights, because {error}", stacklevel=2)
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """Those of the network that removals change."""
+        """The hyper-parameters that removals change."""
         core = cast(ALRNN, self.model.core)
         return {
             "hidden_size": core.hidden_size,
@@ -180,7 +164,7 @@ class _Pruner:
 
 
 class _WithoutUnits(Callback):
-    """The loss in validation without each nonlinear unit."""
+    """Computes the validation loss without each nonlinear unit."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -207,13 +191,13 @@ class _WithoutUnits(Callback):
 
     @property
     def losses(self) -> Tensor:
-        """Of each unit linearised, then of each silenced; float64 of shape ``(2 P,)``."""
+        """Losses with each unit linearised, then with each silenced; float64 of shape ``(2 P,)``."""
         sums = torch.stack(self._sums).sum(dim=0)[1:]
         return sums[:, 0] / sums[:, 1]
 
 
 class _TrainingProgress(Callback):
-    """Moves a progress bar by the batches of training."""
+    """Moves a progress bar with the batches of training."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -222,28 +206,28 @@ class _TrainingProgress(Callback):
         self._bar.update(_EPOCH / cast(int, trainer.num_training_batches))
 
 
-def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
+def _write(result: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
     """Write prune.html, prune.json, prune.png and prune.svg."""
-    folder, pruning = found.folder, found.pruning
+    folder, pruning, pruned = result
     rules, total = pruning.rules, pruning.points[0].nonlinear_units
     page = Page(
-        f"How few nonlinear units are enough: {data}", f"{total} nonlinear units, taken away one by one; {checkpoint}"
+        f"How few nonlinear units are enough: {data}", f"{total} nonlinear units, removed one by one; {checkpoint}"
     )
     page.text(pruning.answer, answer=True)
     page.figure(
         plot_pruning(pruning),
-        f"{rules.score} against the nonlinear units that are left, and the unit that was taken away last.",
+        f"{rules.score} for each number of remaining nonlinear units, and the unit that was removed last.",
         folder / "prune",
     )
-    trained = f", and then trains the network anew for {epochs} epochs" if epochs else "; nothing is trained anew"
+    trained = f"Then the network is trained for {epochs} epochs." if epochs else "The network is not trained further."
     page.text(
-        "Each step takes the unit away without which the loss in validation is least, linearised (it passes on z "
-        f"itself) or silenced (it is held at zero){trained}. The number that is enough is the least within the "
-        "tolerance of the best in validation; the figure and the last columns are of the test, which chose nothing. "
-        f"Tolerance: {number(rules.tolerance)} ({rules.tolerance_rule})."
+        "Each step removes the unit with the least effect on the validation loss. The unit is linearised (its output "
+        f"is z) or silenced (its output is zero). {trained} The number of units that is enough is the smallest one "
+        "within the tolerance of the best network in validation. The figure and the last columns show the test, which "
+        f"did not choose anything. The tolerance is {number(rules.tolerance)} ({rules.tolerance_rule})."
     )
     page.table(
-        ("units left", "last taken away", rules.validation_score, rules.score, "worse than the best by", "enough"),
+        ("units left", "last removal", rules.validation_score, rules.score, "worse than the best by", "enough"),
         [
             (
                 str(point.nonlinear_units),
@@ -256,9 +240,9 @@ def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
             for point, gap in zip(pruning.points, pruning.gaps, strict=True)
         ],
     )
-    if found.checkpoint is not None:
-        page.text(f"The network with {pruning.enough} nonlinear units, as an ordinary AL-RNN:")
-        page.code(f"alrnn analyze --ckpt_path {found.checkpoint}")
+    if pruned is not None:
+        page.text(f"The network with {counted(pruning.enough or 0, 'nonlinear unit')} is an ordinary AL-RNN:")
+        page.code(f"alrnn analyze --ckpt_path {pruned}")
     content = {
         "checkpoint": str(checkpoint),
         "data": data,
@@ -267,7 +251,7 @@ def _write(found: Pruned, checkpoint: Path, data: str, epochs: int) -> None:
         "enough": pruning.enough,
         "answer": pruning.answer,
         "points": [{**point._asdict(), "gap": gap} for point, gap in zip(pruning.points, pruning.gaps, strict=True)],
-        "pruned_checkpoint": None if found.checkpoint is None else str(found.checkpoint),
+        "pruned_checkpoint": None if pruned is None else str(pruned),
     }
     write_json(folder / "prune.json", content)
     write_file(folder / "prune.html", page.html())

@@ -1,4 +1,4 @@
-"""``alrnn sweep``: read the options, keep the folder consistent, do the runs, say what came out."""
+"""``alrnn sweep``: read the options, keep the folder consistent, train the runs and print the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.files import write_json
 from lightning_alrnn.sweep.executors import (
     Slurm,
@@ -28,7 +28,8 @@ from lightning_alrnn.sweep.executors import (
     slurm_jobs,
 )
 from lightning_alrnn.sweep.gpus import ASSUMED_GPU, Gpu, read_gpu
-from lightning_alrnn.sweep.monitor import SweepMonitor
+from lightning_alrnn.sweep.grouping import CHECKPOINT, Size, Work, divide, read_populations
+from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import (
     Plan,
     Spec,
@@ -40,9 +41,7 @@ from lightning_alrnn.sweep.plan import (
     parse_looks,
     parse_seeds,
 )
-from lightning_alrnn.sweep.populations import Size, Work, checkpoint_of, divide, population_folder, read_populations
-from lightning_alrnn.sweep.report import format_verdict, write_verdict
-from lightning_alrnn.sweep.rules import choose_score
+from lightning_alrnn.sweep.rules import Run, choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.store import (
     LOG,
@@ -55,6 +54,7 @@ from lightning_alrnn.sweep.store import (
     write_table,
 )
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE
+from lightning_alrnn.sweep.verdict_page import format_verdict, write_verdict
 from lightning_alrnn.sweep.words import counted, listed
 
 _INTERRUPTED = 130
@@ -67,96 +67,80 @@ def run_sweep(arguments: Sequence[str]) -> None:
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
-    _enter(folder, plan, looks, options.stop_when, arguments)
+    _write_settings(folder, plan, looks, options.stop_when, arguments)
     surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit(), options.stop_when)
     try:
         with _signals_as_interrupt():
             if looks:
-                plan = _look(options, plan, looks, surroundings)
+                plan = _add_seeds(options, plan, looks, surroundings)
             else:
-                _do(options, plan, surroundings)
+                _train(options, plan, surroundings)
     except KeyboardInterrupt:
         write_table(folder)
-        _say_interrupted(folder, plan)
+        _report_interrupt(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
     write_table(folder)
-    failed = finish(folder, plan, len({spec.seed for spec in plan.runs}) if looks else None)
-    if failed:
+    if _report(folder, plan, adds_seeds=bool(looks)):
         raise SystemExit(1)
 
 
-def finish(folder: Path, plan: Plan, seeds: int | None = None) -> bool:
-    """Say what came out of a sweep, and return whether a run is missing, as it failed or was interrupted.
-
-    ``seeds`` is the number of seeds of the last look; ``None`` for a sweep of fixed seeds.
-    """
+def _report(folder: Path, plan: Plan, adds_seeds: bool) -> bool:
+    """Print the results of a sweep, and return whether a run is missing."""
     records = {record.name: record for record in read_records(folder)}
-    names = [spec.name for spec in plan.runs]
-    kept = [records[name] for name in names if name in records]
-    # the verdict has a row for each P, in its best setting
-    if any(record.run.settings or record.run.nonlinear_units is None for record in kept):
-        _write(_table(kept) + "\n")
+    names, seeds = [spec.name for spec in plan.runs], len({spec.seed for spec in plan.runs})
+    begun = [records[name] for name in names if name in records]
+    # the verdict has a row for each P with its best setting, this table a row for each setting
+    if any(record.run.settings or record.run.nonlinear_units is None for record in begun):
+        _write(_table(begun) + "\n")
     missing = [name for name in names if name not in records or records[name].status != "done"]
     for name in missing:
         if holder := Claim(folder, name).holder():
-            _write(f"running: {name}: by another sweep, on {holder[0]}")
+            _write(f"running: {name}: by another sweep on {holder[0]}")
         elif name in records and records[name].status == "failed":
             _write(f"failed: {name}: {records[name].error}")
         else:
             population = records[name].population if name in records else ""
-            own = population_folder(folder, population) if population else run_folder(folder, name)
-            _write(f"stopped: {name}: {_last_words(own / LOG)}")
+            _write(f"stopped: {name}: {_last_words(run_folder(folder, name, population) / LOG)}")
     if missing:
         _write(
-            f"{len(missing)} of {len(names)} runs are missing; the same command again tries them anew. Tracebacks: "
-            f"{folder}/runs/NAME/record.json; what was written: log.txt in {folder}/runs/NAME or populations/NAME, "
-            f"with SLURM {folder}/jobs"
+            f"{len(missing)} of {len(names)} runs are missing; repeat the command to run them again. The tracebacks "
+            f"are in {folder}/runs/NAME/record.json, the output is in log.txt of runs/NAME or populations/NAME, or "
+            "in jobs with SLURM"
         )
     _write(f"results:      {folder / 'results.csv'}")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")
     try:
-        verdict = write_verdict(folder, seeds=seeds)
+        verdict = write_verdict(folder, seeds=seeds if adds_seeds else None)
     except ValueError as error:  # no run is done
         _write(f"no verdict:   {error}")
         return bool(missing)
     _write(f"verdict:      {folder / 'verdict.html'}\n\n{format_verdict(verdict)}")
-    _note_judged(folder, len({spec.seed for spec in plan.runs}))
+    if not adds_seeds:  # judging again with more seeds costs another level, unless the looks have divided it
+        with locked(folder / ".sweep"):
+            content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+            write_json(folder / "sweep.json", content | {"judged": sorted({*content["judged"], seeds})})
     return bool(missing)
 
 
-def _note_judged(folder: Path, seeds: int) -> None:
-    """Keep the number of seeds at which the sweep was judged: to judge it again at more costs another level."""
-    path = folder / "sweep.json"
-    with locked(folder / ".sweep"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not content["looks"]:  # these have divided their level beforehand
-            content["judged"] = sorted({*content["judged"], seeds})
-            write_json(path, content)
-
-
 def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
-    """The runs that the options ask for."""
+    """The runs that the options request."""
     cores = list(dict.fromkeys(core.strip() for core in options.core.split(",")))
     if any(map(is_alrnn, cores)) != (options.nonlinear_units is not None):
         raise ValueError(
-            "--nonlinear_units 0,1,5 is missing: which numbers of nonlinear units?"
+            "--nonlinear_units is missing: state the numbers of nonlinear units, such as --nonlinear_units 0,1,5"
             if options.nonlinear_units is None
             else f"--nonlinear_units is for the core ALRNN, got --core {options.core}"
         )
-    if options.nonlinear_units is None and parse_looks(options.seeds):
-        raise ValueError(
-            f"--seeds {options.seeds} adds seeds until the verdict on P can tell, and there is none on --core "
-            f"{options.core}: give a number of seeds, such as --seeds 5"
-        )
     units = [] if options.nonlinear_units is None else parse_counts(options.nonlinear_units, "--nonlinear_units")
-    if len(units) == 1 and parse_looks(options.seeds):
+    if len(units) < 2 and parse_looks(options.seeds):
+        got = f"--nonlinear_units {options.nonlinear_units}" if units else f"--core {options.core}"
         raise ValueError(
-            f"--seeds {options.seeds} adds seeds until the verdict can tell, which compares two P or more, got "
-            f"--nonlinear_units {options.nonlinear_units}"
+            f"--seeds {options.seeds} adds seeds until the verdict is clear, which compares at least two P, got {got}: "
+            "state a number of seeds, such as --seeds 5"
         )
     grid = parse_grid(options.grid)
     if options.train_size is not None and TRAIN_SIZE in grid:
-        raise ValueError(f"--train_size and --grid {TRAIN_SIZE}=… are the same: leave one of them out")
+        raise ValueError(f"--train_size and --grid {TRAIN_SIZE}=… are the same: remove one of them")
     if options.train_size is not None:
         grid = {TRAIN_SIZE: [*parse_counts(options.train_size, "--train_size")], **grid}
     for name in ("jobs", "time", "nodes"):
@@ -166,10 +150,9 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
         options.population.isdecimal() and int(options.population) >= 1
     ):
         raise ValueError(f"--population must be auto, off or a number of networks, got {options.population!r}")
-    if options.executor != "slurm":
-        given = [name for name in ("partition", "time", "gpus", "nodes", "slurm") if getattr(options, name)]
-        if given:
-            raise ValueError(f"--{given[0]} is for --executor slurm, got --executor {options.executor}")
+    for name in ("partition", "time", "gpus", "nodes", "slurm"):
+        if options.executor != "slurm" and getattr(options, name):
+            raise ValueError(f"--{name} is for --executor slurm, got --executor {options.executor}")
     defaults = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     if options.gpus:
         defaults += ["--trainer.accelerator=gpu", f"--trainer.devices={options.gpus}"]
@@ -177,37 +160,32 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
         defaults.append(f"--trainer.num_nodes={options.nodes}")
     plan = make_plan([*defaults, *shared], units, parse_seeds(options.seeds), cores, grid)
     for config in plan.configs.values():
-        one = config.get("trainer.devices") in (1, "1") and config.get("trainer.num_nodes") in (1, "1")
-        if options.executor != "slurm" and not one:
+        devices, nodes = config.get("trainer.devices"), config.get("trainer.num_nodes")
+        if options.executor != "slurm" and not (devices in (1, "1") and nodes in (1, "1")):
             raise ValueError(
-                f"--executor {options.executor} gives each run one device, got --trainer.devices "
-                f"{config.get('trainer.devices')} and --trainer.num_nodes {config.get('trainer.num_nodes')}: runs on "
-                "several need --executor slurm"
+                f"--executor {options.executor} gives each run one device, got --trainer.devices {devices} and "
+                f"--trainer.num_nodes {nodes}: runs on several devices need --executor slurm"
             )
     return plan
 
 
-def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None, arguments: Sequence[str]) -> None:
-    """Make the folder, or see that the sweep in there is the same but for its cores, P, seeds and values.
-
-    The numbers of seeds at which a sweep looks must be the same, too: by others it would spend its level twice. So must
-    be the rule by which runs end.
-    """
+def _write_settings(
+    folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None, arguments: Sequence[str]
+) -> None:
+    """Write sweep.json, unless the folder holds another sweep: cores, P, seeds and values may be added, not changed."""
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
     with locked(folder / ".sweep"):
-        there: dict[str, Any] = {"varied": list(plan.varied), "configs": {}}
+        there: dict[str, Any] = {"varied": [*plan.varied], "configs": {}, "looks": [*looks], "stop_when": stop_when}
         if path.is_file():
             there = json.loads(path.read_text(encoding="utf-8"))
         changes = []
         if there["varied"] != list(plan.varied):
             changes = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]
-        elif path.is_file() and there.get("looks", []) != list(looks):
-            seeds = [listed([str(look) for look in some]) if some else "none" for some in (there.get("looks"), looks)]
-            changes = [
-                f"looks, by --seeds: {seeds[0]} there, {seeds[1]} now, and claims would no longer hold their level"
-            ]
-        elif path.is_file() and there.get("stop_when") != stop_when:
+        elif there.get("looks", []) != list(looks):
+            old, new = (listed(some) if some else "none" for some in (there.get("looks"), looks))
+            changes = [f"looks, by --seeds: {old} there, {new} now, with which claims would not hold their level"]
+        elif there.get("stop_when") != stop_when:
             changes = [f"--stop_when: {there.get('stop_when') or 'none'} there, {stop_when or 'none'} now"]
         now = json.loads(json.dumps(plan.configs))
         for core in now.keys() & there["configs"].keys() if not changes else ():
@@ -216,8 +194,8 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
             more = len(changes) - _LISTED_DIFFERENCES
             lines = "; ".join(changes[:_LISTED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
             raise ValueError(
-                f"{folder} holds another sweep. {lines}. Use another --output_dir, or these options again; cores, P, "
-                f"{'' if looks else 'seeds '}and further values of what is varied may be added"
+                f"{folder} holds another sweep. {lines}. Use another --output_dir or the same options; cores, P, "
+                f"{'' if looks else 'seeds '}and values of the varied settings may be added"
             )
         content = {
             "varied": list(plan.varied),
@@ -231,29 +209,32 @@ def _enter(folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None
         write_json(path, content)
 
 
-def _look(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:
-    """Add seeds and judge until everything is told; the plan of the runs that this took."""
-    seeds = listed([str(look) for look in looks])
-    _write(f"looks at {seeds} seeds, each at the level {ALPHA / len(looks):.3g}, until all that is asked is told")
+def _add_seeds(options: argparse.Namespace, plan: Plan, looks: Sequence[int], surroundings: Surroundings) -> Plan:
+    """Add seeds until no question is open; the plan of the runs that this took."""
+    _write(
+        f"The sweep looks at its runs with {listed(looks)} seeds, each time at the level {ALPHA / len(looks):.3g}, "
+        "until no question is open."
+    )
     part = plan
-    for number, look in enumerate(looks, start=1):
+    for look, following in zip(looks, [*looks[1:], None], strict=True):
         part = plan._replace(runs=tuple(spec for spec in plan.runs if spec.seed < look))
-        _do(options, part, surroundings)
+        _train(options, part, surroundings)
         if not all(is_done(surroundings.folder, spec.name) for spec in part.runs):
-            break  # what is missing is said at the end
+            break  # the missing runs are listed at the end
         try:
             verdict = write_verdict(surroundings.folder, seeds=look)
         except ValueError:
-            break  # further seeds would not make it a verdict; why there is none is said at the end
+            break  # more seeds would not help; the error is printed at the end
         if not verdict.untold or all(math.isnan(one.typical) for one in verdict.estimates):
-            break  # where a typical run of each P diverges, further ones would tell nothing
-        if look != looks[-1]:
-            _write(f"{counted(look, 'seed')}: not told yet: {listed(verdict.untold)}; goes on to {looks[number]}")
+            break  # if a typical run of every P diverges, more seeds would show nothing
+        if following is not None:
+            seeds, untold = counted(look, "seed"), listed(verdict.untold, "or")
+            _write(f"With {seeds}, the runs do not show {untold} yet; adding seeds up to {following}.")
     return part
 
 
-def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
-    """Do the runs, with a live table and with tables that are a minute old at most."""
+def _train(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> None:
+    """Train the runs that are not done, and show their progress."""
     undone = [spec for spec in plan.runs if not is_done(surroundings.folder, spec.name)]
     if not undone:
         return
@@ -263,14 +244,8 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
         if options.executor == "inline":
             run_inline(surroundings, works, monitor)
         elif options.executor == "slurm":
-            slurm = Slurm(
-                options.partition,
-                options.time or 60,
-                options.gpus or 0,
-                options.nodes or 1,
-                options.jobs,
-                _pairs(options.slurm),
-            )
+            resources = (options.partition, options.time or 60, options.gpus or 0, options.nodes or 1)
+            slurm = Slurm(*resources, options.jobs, _pairs(options.slurm))
             run_slurm(surroundings, works, slurm, monitor)
         else:
             run_local(surroundings, works, _slots(options, plan) or 1, monitor)
@@ -279,14 +254,14 @@ def _do(options: argparse.Namespace, plan: Plan, surroundings: Surroundings) -> 
 def _works(
     options: argparse.Namespace, plan: Plan, undone: Sequence[Spec], folder: Path, write: Callable[[str], None]
 ) -> list[Work]:
-    """What each process does: first what was begun as a population, or waits in SLURM's queue, as it is."""
+    """The works of the processes: first the populations that have begun and the works in SLURM's queue, unchanged."""
     slurm = options.executor == "slurm"
     names = {spec.name for spec in undone}
     begun = [
         work
         for work in read_populations(folder)
         if names & {spec.name for spec in work.specs}
-        and (checkpoint_of(folder, work.population).is_file() or (slurm and is_queued(folder, work)))
+        and ((work.folder(folder) / CHECKPOINT).is_file() or (slurm and is_queued(folder, work)))
     ]
     begun += [work for spec in undone if slurm and is_queued(folder, work := Work((spec,)))]
     members = {spec.name for work in begun for spec in work.specs}
@@ -298,7 +273,7 @@ def _works(
 
 
 def _slots(options: argparse.Namespace, plan: Plan) -> int | None:
-    """How many processes there are at a time; ``None`` where SLURM decides."""
+    """Number of processes at a time; ``None`` if SLURM decides."""
     if options.executor == "inline":
         return 1
     if options.executor == "slurm":
@@ -307,58 +282,51 @@ def _slots(options: argparse.Namespace, plan: Plan) -> int | None:
 
 
 def _gpu(options: argparse.Namespace, plan: Plan) -> Gpu | None:
-    """What each process has of a GPU; ``None`` where runs are done on CPUs."""
+    """Share of a GPU of each process; ``None`` for training on CPUs."""
     if options.executor == "slurm":
         return ASSUMED_GPU if plan.accelerator in ("gpu", "cuda") else None
     return None if plan.accelerator == "cpu" else read_gpu(_slots(options, plan) or 1)
 
 
-def _say_interrupted(folder: Path, plan: Plan) -> None:
+def _report_interrupt(folder: Path, plan: Plan) -> None:
     count = sum(is_done(folder, spec.name) for spec in plan.runs)
     jobs = slurm_jobs(folder, [*read_populations(folder), *(Work((spec,)) for spec in plan.runs)])
     sys.stderr.write(
-        f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done and kept. The same command again goes "
-        "on, each run from its last checkpoint.\n"
+        f"\nalrnn sweep: interrupted; {count} of {len(plan.runs)} runs are done. Repeat the command to continue each "
+        "run from its last checkpoint.\n"
     )
     if jobs:
-        sys.stderr.write(f"Jobs stay in SLURM's queue; to end them: scancel {' '.join(jobs)}\n")
+        sys.stderr.write(f"The jobs stay in SLURM's queue; to end them: scancel {' '.join(jobs)}\n")
 
 
 def _table(records: Sequence[Record]) -> str:
-    """Mean, standard deviation and number of scores, a row for each core and P and setting."""
+    """Mean, standard deviation and number of scores, with a row for each core, P and setting."""
     finished = [record.run for record in records if record.status == "done"]
-    scored = [run for run in finished if run.metrics]
-    if not scored:
-        return "no run has a score"
     try:
-        score = choose_score(scored)
+        score = choose_score(finished)
     except ValueError as error:
-        return str(error)
-    rows: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    diverged: dict[tuple[str, ...], int] = defaultdict(int)
+        return str(error) if any(run.metrics for run in finished) else "no run has a score"
+    rows: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     axes = sorted({key for run in finished for key in run.settings})
     for run in finished:
         units = "" if run.nonlinear_units is None else str(run.nonlinear_units)
-        row = (run.core, units, *(str(run.settings.get(key, "")) for key in axes))
-        value = run.metrics.get(score, math.nan)
-        rows[row] += [value] if math.isfinite(value) else []
-        diverged[row] += run.diverged
-    head = ("core", "P", *axes, score, "sd", "n")
-    cells = [head]
-    for row, values in rows.items():
+        rows[run.core, units, *(str(run.settings.get(key, "")) for key in axes)].append(run)
+    cells: list[tuple[str, ...]] = [("core", "P", *axes, score, "sd", "n")]
+    for row, runs in rows.items():
+        values = [value for run in runs if math.isfinite(value := run.metrics.get(score, math.nan))]
         mean = f"{statistics.fmean(values):.4g}" if values else "–"
         deviation = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "–"
-        count = str(len(values)) + (f" (+{diverged[row]} diverged)" if diverged[row] else "")
-        cells.append((*row, mean, deviation, count))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join(lines)
+        diverged = sum(run.diverged for run in runs)
+        cells.append((*row, mean, deviation, f"{len(values)}{f' (+{diverged} diverged)' if diverged else ''}"))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, row, widths)).rstrip() for row in cells)
 
 
 def _last_words(log: Path) -> str:
-    """The end of what a process wrote that ended without a word to the sweep."""
+    """The reason why a run stopped without a record, with the last line of its log."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
-    return "its process ended before it did" + (f"; it last wrote: {lines[-1].strip()}" if lines else "")
+    last = f"; its last output: {lines[-1].strip()}" if lines else ""
+    return f"the worker process exited before the run finished{last}"
 
 
 def _pairs(items: Sequence[str]) -> Mapping[str, str]:
@@ -370,10 +338,7 @@ def _pairs(items: Sequence[str]) -> Mapping[str, str]:
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C: the runs' processes would not notice that this one is gone.
-
-    And on SIGINT in any case: what a script puts into the background ignores it, and so would the runs.
-    """
+    """End on SIGTERM as on Ctrl-C, so that the workers end, too; and on SIGINT, which background jobs ignore."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

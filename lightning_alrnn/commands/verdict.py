@@ -1,12 +1,12 @@
-"""``alrnn verdict``: what the runs of a sweep say."""
+"""``alrnn verdict``: judge the runs of a sweep."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from lightning_alrnn.commands.parsers import parser_of
-from lightning_alrnn.sweep.report import format_verdict, write_verdict
+from lightning_alrnn.commands.options import parser_of
+from lightning_alrnn.sweep.verdict_page import format_verdict, write_verdict
 
 
 def run_verdict(arguments: Sequence[str]) -> None:

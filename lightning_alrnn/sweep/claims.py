@@ -1,4 +1,4 @@
-"""What is claimed of a sweep, read off the estimates, and how many seeds would tell what they do not."""
+"""The claims of a verdict, read off the estimates, and the number of seeds that would answer the open questions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SPARSE = "whether fewer nonlinear units beat all of them"
 
 
 class Claims(NamedTuple):
-    """What is claimed. Each claim is about a typical run, the median of the runs that a P would have.
+    """The claims of a verdict. Each is about a typical run, the median of all runs that a P could have.
 
     Attributes:
-        nonlinearity_needed: Whether P=0 is not enough; ``None`` if that cannot be told.
-        sufficient: Each P that is shown to be enough: its typical run is within the tolerance of the best P's, and at
-            least half of its runs are good, see :class:`~lightning_alrnn.sweep.Estimate`.
-        smallest_sufficient: The smallest of them, or ``None``. That smaller ones are not enough is not said.
-        sparse_beats_full: Whether P=M is not enough; ``None`` if that cannot be told or P=M was not run.
+        nonlinearity_needed: Whether P=0 is not enough; ``None`` if the runs do not tell.
+        sufficient: Each P that is enough: its typical run is within the tolerance of the best P's typical run, and at
+            least half of its runs are good.
+        smallest_sufficient: The smallest of these P, or ``None``. Smaller P may be enough as well.
+        sparse_beats_full: Whether P=M is not enough; ``None`` if the runs do not tell or P=M was not run.
     """
 
     nonlinearity_needed: bool | None
@@ -36,17 +36,17 @@ class Claims(NamedTuple):
 
 
 def is_sufficient(estimate: Estimate, rules: Rules) -> bool:
-    """Whether the runs show P enough: by their limits, the gap is tolerable and half of the runs or more good."""
+    """Whether both limits show that P is enough."""
     return estimate.compared and estimate.gap_high <= rules.margin and estimate.share_low >= 0.5
 
 
 def is_insufficient(estimate: Estimate, rules: Rules) -> bool:
-    """Whether the runs show P too few: by their limits, the gap is too large and fewer than half of the runs good."""
+    """Whether both limits show that P is not enough."""
     return estimate.compared and estimate.gap_low > rules.margin and estimate.share_high < 0.5
 
 
 def make_claims(estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None) -> Claims:
-    """Read the claims off the estimates; there are none with fewer than two P that are compared."""
+    """Read the claims off the estimates; there are none if fewer than two P are compared."""
     if sum(one.compared for one in estimates) < 2:
         return Claims(None, (), None, None)
     by_p = {one.nonlinear_units: one for one in estimates}
@@ -61,23 +61,20 @@ def make_claims(estimates: Sequence[Estimate], rules: Rules, hidden_size: int | 
 
 
 def find_untold(claims: Claims, estimates: Sequence[Estimate], hidden_size: int | None) -> tuple[str, ...]:
-    """Phrases for the questions that the P that were run ask and that the claims do not answer."""
+    """Phrases for the questions that the sweep asks and the claims leave open."""
     units = {one.nonlinear_units for one in estimates}
-    asked = {
+    is_open = {
         NEEDED: 0 in units and claims.nonlinearity_needed is None,
         SUFFICIENT: not claims.sufficient,
         SPARSE: hidden_size in units and claims.sparse_beats_full is None,
     }
-    return tuple(question for question, untold in asked.items() if untold)
+    return tuple(question for question in is_open if is_open[question])
 
 
 def seeds_needed(
     estimates: Sequence[Estimate], rules: Rules, hidden_size: int | None, alpha: float
 ) -> dict[str, int | None]:
-    """Number of seeds that would answer each open question; ``None`` where 1,000 would not.
-
-    The scores of each P are spread over more runs, their quantiles kept, until the question is answered.
-    """
+    """Number of seeds with the same quantiles that would answer each open question; ``None`` if 1,000 would not."""
     untold = find_untold(make_claims(estimates, rules, hidden_size), estimates, hidden_size)
     needed: dict[str, int | None] = dict.fromkeys(untold)
     compared = {one.nonlinear_units: one for one in estimates if one.compared}
@@ -94,16 +91,8 @@ def seeds_needed(
         spread = {p: np.quantile(sample, places, method="inverted_cdf") for p, sample in samples.items()}
         measures = measure(spread, rules, alpha)
         expected = [
-            one._replace(
-                gap_low=measures.gap_low[one.nonlinear_units],
-                gap_high=measures.gap_high[one.nonlinear_units],
-                share_low=measures.share_low[one.nonlinear_units],
-                share_high=measures.share_high[one.nonlinear_units],
-            )
-            if one.compared
-            else one
-            for one in estimates
+            one._replace(**measures[one.nonlinear_units]._asdict()) if one.compared else one for one in estimates
         ]
-        still = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
-        needed |= {question: seeds for question in untold if question not in still and needed[question] is None}
+        still_open = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
+        needed |= {question: seeds for question in untold if question not in still_open and needed[question] is None}
     return needed

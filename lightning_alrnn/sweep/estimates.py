@@ -1,4 +1,4 @@
-"""Estimates for each P: how far its typical run lies behind the best, and how many of its runs do as well."""
+"""Estimates for each P: the gap between its typical run and the best one, and the share of its good runs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Estimate(NamedTuple):
 
     Attributes:
         nonlinear_units: P.
-        typical: Median of the scores; NaN where half of the runs or more diverged.
-        gap: How much worse the typical run is than that of the best P, 0 for the best; infinite where it diverges, NaN
-            where P is not compared.
+        typical: Median of the scores; NaN if at least half of the runs diverged.
+        gap: Difference between the typical run and the typical run of the best P, 0 for the best; infinite if the
+            typical run diverges, NaN if P is not compared.
         gap_low: Lower limit of the gap.
-        gap_high: Upper limit of the gap, which holds for all P together; infinite where the runs bound nothing.
-        good: Number of runs that are as good as the typical run of the best P within the tolerance; where a score is
-            stated from which on a run solves the task, the number of runs that solve it.
-        tried: Number of all runs, those that diverged among them.
+        gap_high: Upper limit of the gap; the upper limits hold for all P together. Infinite if there is no limit.
+        good: Number of runs within the tolerance of the best P's typical run, or, if ``solved`` is stated, number of
+            runs that solve the task.
+        tried: Number of all runs, including those that diverged.
         share_low: Lower limit of the share of good runs.
-        share_high: Upper limit of the share.
-        compared: Whether P has at least half as many runs as the P with most; other P bear on no claim.
+        share_high: Upper limit of the share of good runs.
+        compared: Whether P has at least half as many runs as the P with the most runs. Other P affect no claim.
         diverged: Number of runs that diverged.
-        scores: Scores by seed, of the setting that was chosen.
-        setting: What else was varied, as chosen for this P in validation.
+        scores: Scores by seed, with the chosen setting.
+        setting: Setting that validation chose for this P.
         other_scores: Scores of the runs with other settings.
-        regimes: Number of regimes visited, of each run that logged it.
-        effective_regimes: 2^entropy of the occupancy of regimes, of each run that logged it.
-        active: Number of nonlinear units that switch, of each run that logged it.
+        regimes: Number of visited regimes of each run that logged it.
+        effective_regimes: 2^entropy of the regime occupancy of each run that logged it.
+        active: Number of switching nonlinear units of each run that logged it.
     """
 
     nonlinear_units: int
@@ -62,33 +62,27 @@ class Estimate(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """The numbers that claims are read off, each by P; :class:`Estimate` says what they are."""
+    """The fields of an :class:`Estimate` that claims are read off; the defaults are those of a P not compared."""
 
-    gap: Mapping[int, float]
-    gap_low: Mapping[int, float]
-    gap_high: Mapping[int, float]
-    good: Mapping[int, int]
-    share_low: Mapping[int, float]
-    share_high: Mapping[int, float]
+    gap: float = math.nan
+    gap_low: float = math.nan
+    gap_high: float = math.nan
+    good: int = 0
+    share_low: float = 0.0
+    share_high: float = 1.0
 
 
 def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1) -> tuple[tuple[Estimate, ...], float]:
-    """Estimates in the order of P, and the level of each claim.
-
-    That level is the rules', divided by ``levels`` (such as sizes of training data) and the number of settings to
-    choose from.
-    """
+    """Estimates in the order of P, and the level of each claim, after division by ``levels`` and by the settings."""
     chosen, settings = _choose_settings(columns, rules)
     runs = {p: [run for run in columns[p] if run.settings == chosen[p]] for p in columns}
     samples = {p: signed_scores(runs[p], rules) for p in columns}
     most = max(map(len, samples.values()))
     compared = {p: sample for p, sample in samples.items() if 2 * len(sample) >= most} if settings else {}
     alpha = rules.alpha / levels / max(1, settings)
-    measures = measure(compared, rules, alpha) if compared else None
+    measures = measure(compared, rules, alpha) if compared else {}
     estimates = []
     for p, sample in samples.items():
-        finite = sample[np.isfinite(sample)]
-        one = measures if measures is not None and p in compared else None
         scores = {run.seed: run.metrics[rules.score] for run in runs[p] if not run.diverged}
         regimes, effective, active = (
             tuple(value for run in runs[p] if (value := _logged(run.metrics, key)) is not None) for key in _UNIT_KEYS
@@ -97,15 +91,9 @@ def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1
             Estimate(
                 nonlinear_units=p,
                 typical=typical_score(runs[p], rules),
-                gap=one.gap[p] if one else math.nan,
-                gap_low=one.gap_low[p] if one else math.nan,
-                gap_high=one.gap_high[p] if one else math.nan,
-                good=one.good[p] if one else 0,
                 tried=len(sample),
-                share_low=one.share_low[p] if one else 0.0,
-                share_high=one.share_high[p] if one else 1.0,
-                compared=one is not None,
-                diverged=len(sample) - len(finite),
+                compared=p in measures,
+                diverged=int(np.isinf(sample).sum()),
                 scores={seed: scores[seed] for seed in sorted(scores)},
                 setting=chosen[p],
                 other_scores=tuple(
@@ -114,44 +102,40 @@ def estimate(columns: Mapping[int, Sequence[Run]], rules: Rules, levels: int = 1
                 regimes=regimes,
                 effective_regimes=effective,
                 active=active,
+                **measures.get(p, Measures())._asdict(),
             )
         )
     return tuple(estimates), alpha
 
 
-def measure(samples: Mapping[int, NDArray[np.float64]], rules: Rules, alpha: float) -> Measures:
+def measure(samples: Mapping[int, NDArray[np.float64]], rules: Rules, alpha: float) -> dict[int, Measures]:
     """Gaps and shares of the P that are compared, from scores as :func:`signed_scores` returns them."""
     gaps = gap_intervals(list(samples.values()), rules.tolerance, alpha)
     if rules.solved is not None:
         limit = rules.sign * rules.solved
     else:
         limit = max(float(np.median(sample)) for sample in samples.values()) - rules.margin
-    good = {p: int(((sample >= limit) & np.isfinite(sample)).sum()) for p, sample in samples.items()}
-    shares = {p: share_interval(good[p], len(sample), alpha) for p, sample in samples.items()}
-    gap, low, high = (dict(zip(samples, values.tolist(), strict=True)) for values in gaps)
-    return Measures(
-        gap,
-        low,
-        high,
-        good,
-        {p: share.low for p, share in shares.items()},
-        {p: share.high for p, share in shares.items()},
-    )
+    measures = {}
+    for place, (p, sample) in enumerate(samples.items()):
+        good = int(((sample >= limit) & np.isfinite(sample)).sum())
+        gap, gap_low, gap_high = (float(values[place]) for values in gaps)
+        measures[p] = Measures(gap, gap_low, gap_high, good, *share_interval(good, len(sample), alpha))
+    return measures
 
 
 def signed_scores(runs: Sequence[Run], rules: Rules) -> NDArray[np.float64]:
-    """Scores such that higher is better, shape ``(runs,)``; −∞ for a run that diverged."""
+    """Scores with the sign that makes higher better, shape ``(runs,)``; −∞ for a run that diverged."""
     return np.array([-math.inf if run.diverged else rules.sign * run.metrics[rules.score] for run in runs])
 
 
 def typical_score(runs: Sequence[Run], rules: Rules) -> float:
-    """The median score; NaN where half of the runs or more diverged."""
+    """The median score; NaN if at least half of the runs diverged."""
     median = float(np.median(signed_scores(runs, rules)))
     return rules.sign * median if math.isfinite(median) else math.nan
 
 
 def by_units(runs: Sequence[Run]) -> dict[int, list[Run]]:
-    """The AL-RNN's runs by P, in order; baselines are left out."""
+    """The runs of ALRNNs by P, in order; without baselines."""
     columns: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         if run.nonlinear_units is not None:
@@ -160,10 +144,7 @@ def by_units(runs: Sequence[Run]) -> dict[int, list[Run]]:
 
 
 def choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
-    """The setting whose typical run is best in validation.
-
-    Settings with less than half as many runs as others are left out.
-    """
+    """The setting whose typical run is best in validation, among those with at least half of the most runs."""
     by_setting: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_setting[_name(run.settings)].append(run)
@@ -173,9 +154,9 @@ def choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
     lacking = sum(not run.diverged and key not in run.metrics for run in runs)
     if lacking or key == rules.score:
         raise ValueError(
-            f"{len(by_setting)} settings were run, of which one is chosen by {key} so that the test stays unseen, "
-            f"and {lacking or len(runs)} of {len(runs)} runs have no such metric beside {rules.score}: log it in "
-            "validation, or judge the runs of one setting"
+            f"the sweep has {len(by_setting)} settings. The best one is chosen by {key}, because the test must not "
+            f"choose it, but {lacking or len(runs)} of {len(runs)} runs have no such metric besides {rules.score}: log "
+            "it in validation, or judge the runs of one setting"
         )
     most = max(map(len, by_setting.values()))
     enough = {name: same for name, same in by_setting.items() if 2 * len(same) >= most}
@@ -188,7 +169,7 @@ def choose_setting(runs: Sequence[Run], rules: Rules) -> Mapping[str, Value]:
 
 
 def _choose_settings(columns: Mapping[int, Sequence[Run]], rules: Rules) -> tuple[dict[int, Mapping[str, Value]], int]:
-    """A setting for each P, and how many were chosen from: those tried at all P, as more tries are more chances."""
+    """A setting for each P, chosen among those that all P were run with, and the number of these."""
     tried = [{_name(run.settings) for run in runs} for runs in columns.values()]
     common = set.intersection(*tried)
     chosen = {}
@@ -202,7 +183,7 @@ def _name(setting: Mapping[str, Value]) -> str:
 
 
 def _logged(metrics: Mapping[str, float], key: str) -> float | None:
-    """A metric of the callbacks; of a model with several networks, that of the first."""
+    """A metric of the callbacks; for a model with several networks, that of the first one."""
     if key in metrics:
         return metrics[key]
     return next((metrics[name] for name in metrics if name.endswith(f"/{key}")), None)

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are done: in this process, in processes of this machine, or in jobs of SLURM."""
+"""Train the runs of a sweep in this process, in processes of this machine, or in SLURM jobs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import submitit
 from submitit.core.utils import DelayedSubmission
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.sweep.gpus import visible_gpus
+from lightning_alrnn.sweep.grouping import Work
+from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.populations import Work
 from lightning_alrnn.sweep.run import Surroundings, Task
 from lightning_alrnn.sweep.run_population import do_work
 from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record
@@ -32,28 +33,18 @@ _SLURM_JOB = "slurm_job"
 
 
 class Slurm(NamedTuple):
-    """Settings of runs in jobs of SLURM."""
+    """Settings of SLURM jobs."""
 
-    partition: str | None  # name, or ``None`` for the cluster's default
-    minutes: int  # time limit of a job, after which it is requeued and goes on
-    gpus: int  # for each run and node, 0 for none; each has a process of its own
-    nodes: int  # for each run
-    jobs: int | None  # how many run at a time, or ``None`` for as many as SLURM lets
-    more: Mapping[str, str]  # further options of ``sbatch``, without the dashes before them
-
-
-class Monitor(Protocol):
-    """Whoever is told how a sweep gets on."""
-
-    def ended(self, name: str) -> None:
-        """Hear that a run has ended, however that was."""
-
-    def poll(self) -> None:
-        """Some time has passed; called many times a second."""
+    partition: str | None  # name, or ``None`` for the default of the cluster
+    minutes: int  # time limit of a job, after which it is requeued and resumes
+    gpus: int  # number per run and node, each with its own process; 0 for none
+    nodes: int  # number per run
+    jobs: int | None  # number of jobs at a time, or ``None`` for no limit
+    more: Mapping[str, str]  # further options of ``sbatch``, without dashes
 
 
-def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monitor) -> None:
-    """Do runs in this process, one work after the other."""
+def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: SweepMonitor) -> None:
+    """Train the runs in this process, one work after the other."""
 
     def start(work: Work, slot: int) -> None:
         do_work(surroundings, work)
@@ -61,11 +52,8 @@ def run_inline(surroundings: Surroundings, works: Sequence[Work], monitor: Monit
     _work_off(surroundings, works, start, 1, monitor)
 
 
-def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, monitor: Monitor) -> None:
-    """Do runs in processes of this machine, one for each work, with one thread and one GPU where there is any.
-
-    Works that another sweep is doing in the same folder on this machine count among those that are done at a time.
-    """
+def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, monitor: SweepMonitor) -> None:
+    """Train the runs in processes of this machine, each with one thread and one GPU, if there are GPUs."""
     gpus = visible_gpus()
 
     def start(work: Work, slot: int) -> BaseProcess:
@@ -75,13 +63,13 @@ def run_local(surroundings: Surroundings, works: Sequence[Work], jobs: int, moni
     _work_off(surroundings, works, start, jobs, monitor)
 
 
-def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: Monitor) -> None:
-    """Submit works as one job array and wait for them. What is in the queue already is not submitted again."""
+def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, monitor: SweepMonitor) -> None:
+    """Submit the works as a job array, except those that are in the queue, and wait for them."""
     folder = surroundings.folder
     try:
         executor = submitit.SlurmExecutor(folder / "jobs")
     except RuntimeError as error:
-        raise ValueError(f"--executor slurm: {error} Use it where `sbatch` and `srun` are found") from None
+        raise ValueError(f"--executor slurm: {error} Use it on a machine with `sbatch` and `srun`") from None
     undone = [work for work in works if not _is_done(folder, work)]
     queued = [(work, job) for work in undone if (job := _queued_job(folder, work)) is not None]
     new = [work for work in undone if all(work != other for other, _ in queued)]
@@ -96,28 +84,27 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
 
 
 def is_queued(folder: Path, work: Work) -> bool:
-    """Whether SLURM has a job for a work, waiting or running."""
+    """Whether SLURM has a waiting or running job for a work."""
     return _queued_job(folder, work) is not None
 
 
 def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
-    """Ids of the jobs of works that are not done, each once."""
+    """Sorted ids of the jobs of works that are not done."""
     paths = [work.folder(folder) / _SLURM_JOB for work in works if not _is_done(folder, work)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
 def default_jobs(accelerator: str) -> int:
-    """How many runs at a time: one a GPU where they use any, else one a core."""
+    """Default number of processes at a time: one per GPU, if they use GPUs, otherwise one per core."""
     gpus = visible_gpus() if accelerator != "cpu" else []
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
 class _Call:
-    """A work, as submitit calls it; requeued, it goes on from its last checkpoint."""
+    """A work that submitit can call; after a requeue it resumes from its last checkpoint."""
 
     def __init__(self, surroundings: Surroundings, work: Work) -> None:
-        self.surroundings = surroundings
-        self.work = work
+        self.surroundings, self.work = surroundings, work
 
     def __call__(self) -> None:
         place = submitit.JobEnvironment()
@@ -125,14 +112,14 @@ class _Call:
         do_work(self.surroundings, self.work, Task(place.global_rank, place.num_tasks, job))
 
     def checkpoint(self) -> DelayedSubmission:
-        """What is submitted again where SLURM ends the job before its time."""
+        """The submission that replaces a job that SLURM ends early."""
         return DelayedSubmission(self)
 
 
 class _SlurmJob:
-    """A job by its id, whoever submitted it."""
+    """A job of any user by its id."""
 
-    _seconds = 10  # between two questions to the scheduler
+    _seconds = 10  # minimum time between two requests to the scheduler
 
     def __init__(self, job_id: str) -> None:
         self._id = job_id
@@ -145,7 +132,7 @@ class _SlurmJob:
             answer = subprocess.run(
                 ["squeue", "--noheader", "--format=%T", f"--jobs={self._id}"], capture_output=True, text=True
             )
-            # a job that has long left the queue is an error; so might be an overloaded scheduler, which says otherwise
+            # a job that left the queue long ago gives this error; an overloaded scheduler may give another one
             self._done = not answer.stdout.strip() and (answer.returncode == 0 or "Invalid job id" in answer.stderr)
         return self._done
 
@@ -161,11 +148,12 @@ def _work_off(
     works: Sequence[Work],
     start: Callable[[Work, int], BaseProcess | None],
     slots: int,
-    monitor: Monitor,
+    monitor: SweepMonitor,
 ) -> None:
-    """Start works as slots become free, until no run is left that is not done, also by another sweep.
+    """Start works as slots become free, until all runs are done, here or by another sweep.
 
-    A work without a process of its own has ended when it has been started.
+    ``start`` returns the process, or ``None`` if the work has already ended. Works of another sweep on this machine
+    occupy slots.
     """
     folder = surroundings.folder
     waiting = deque(works)
@@ -177,7 +165,7 @@ def _work_off(
             for slot, (work, process) in list(running.items()):
                 if not _is_alive(process):
                     del running[slot]
-                    # it is done, or another sweep was faster, whether or not that has it still
+                    # the work is done, or another sweep has or had it
                     if process is None or process.exitcode == 0 or _holders(folder, work):
                         elsewhere.append(work)
                     else:
@@ -185,10 +173,10 @@ def _work_off(
             for work in list(elsewhere):
                 if not _holders(folder, work):
                     elsewhere.remove(work)
-                    left = [spec for spec in work.specs if not _has_ended(folder, spec)]
-                    _tell(monitor, [spec for spec in work.specs if spec not in left])
-                    if left:  # whoever had them was stopped
-                        waiting.append(work.only(left, folder))
+                    unfinished = [spec for spec in work.specs if not _has_ended(folder, spec)]
+                    _tell(monitor, [spec for spec in work.specs if spec not in unfinished])
+                    if unfinished:  # the other sweep was stopped
+                        waiting.append(work.only(unfinished, folder))
             beside = sum(host in _holders(folder, work) for work in elsewhere)
             while waiting and len(running) + beside < slots:
                 work = waiting.popleft()
@@ -207,19 +195,19 @@ def _work_off(
         _end([process for _, process in running.values() if process is not None])
 
 
-def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: Monitor) -> None:
-    """Wait for jobs that start by themselves."""
-    left = list(running)
-    while left:
-        for work, job in list(left):
+def _watch(running: Sequence[tuple[Work, _SlurmJob]], monitor: SweepMonitor) -> None:
+    """Wait until jobs have ended."""
+    pending = list(running)
+    while pending:
+        for work, job in list(pending):
             if job.done():
-                left.remove((work, job))
+                pending.remove((work, job))
                 _tell(monitor, work.specs)
         monitor.poll()
         time.sleep(_POLL_SECONDS)
 
 
-def _tell(monitor: Monitor, specs: Sequence[Spec]) -> None:
+def _tell(monitor: SweepMonitor, specs: Sequence[Spec]) -> None:
     for spec in specs:
         monitor.ended(spec.name)
 
@@ -229,7 +217,7 @@ def _is_alive(process: BaseProcess | None) -> bool:
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
-    """Interrupt processes that still run and wait for them; one that does not heed that is killed."""
+    """Interrupt processes and wait for them; kill those that do not end in time."""
     for process in processes:
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGINT)
@@ -241,7 +229,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _holders(folder: Path, work: Work) -> set[str]:
-    """Machines that have runs of a work."""
+    """Machines that train runs of a work."""
     holders = (Claim(folder, spec.name).holder() for spec in work.specs)
     return {holder[0] for holder in holders if holder is not None}
 
@@ -262,7 +250,7 @@ def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
         "nodes": slurm.nodes,
         "ntasks_per_node": max(slurm.gpus, 1),
         "additional_parameters": dict(slurm.more),
-        # since version 22.05 srun does not take it from sbatch
+        # since version 22.05, srun does not inherit it from sbatch
         "setup": ['[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'],
     }
     if slurm.partition is not None:

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as far as a sweep has to know them."""
+"""The GPUs of this machine, and the share of a GPU that each process has."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ class Gpu(NamedTuple):
 
 
 ASSUMED_GPU = Gpu(16 << 30, 80)
-"""A V100, among the smallest that clusters have: what is assumed where nobody can look, as on a login node."""
+"""A V100, one of the smallest GPUs of clusters, for jobs that are prepared on a login node without a GPU."""
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES takes it: a number or ``GPU-…``."""
+    """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES takes it, such as ``0`` or ``GPU-…``."""
     count = torch.cuda.device_count()
     variable = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if count == 0 or not variable:
         return [str(number) for number in range(count)]
     names = [name.strip() for name in variable.split(",")]
-    # of several parts of GPUs (MIG) a process sees the first alone, but each process may have another
+    # a process sees only the first of several parts of GPUs (MIG), but each process may have another one
     return names if names[0].startswith("MIG-") else names[:count]
 
 
 def read_gpu(processes: int) -> Gpu | None:
-    """Each process's share of a GPU, by the smallest of this machine's GPUs; ``None`` where there is none.
-
-    It makes no CUDA context, which would take memory of a GPU for as long as the sweep goes on.
-    """
+    """Share of a GPU that each process has, by the smallest GPU of this machine; ``None`` without a GPU."""
     names = visible_gpus()
     if not names:
         return None
+    # this makes no CUDA context, which would take memory for as long as the sweep runs
     devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     sharing = -(-processes // len(names))
     memory = min(device.total_memory for device in devices) // sharing

@@ -1,8 +1,4 @@
-"""Intervals for typical runs and for shares of runs: plain functions on arrays, in which a higher score is better.
-
-The *typical run* of a choice such as P is the median of the scores that its runs would have. A run that diverged has
-the score −∞, so that medians stay what they are where means would not.
-"""
+"""Confidence limits for typical runs (medians) and shares of runs; higher is better, and −∞ is a run that diverged."""
 
 from __future__ import annotations
 
@@ -15,24 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-MIN_RUNS = 5
-"""Runs that a claim needs at the level 0.05: 2^−5 is the first power of ½ below it."""
-
-# part of the level that goes to the one column that a claim is about; the rest goes to those it is held against
+_MIN_RUNS = 5  # 2^−5 is the first power of ½ below the level 0.05
+# part of the level for the column that a claim is about; the rest is for the columns that it is compared with
 _COLUMN_PART = 2 / 3
-# part of that rest that goes to the best of the others; what is then left goes to the second best
+# part of that rest for the best of the other columns; the remainder is for the second best
 _BEST_PART = 0.6
-# level at which the gap of means is checked against that of medians, as skewed scores have means of their own
+# level at which the gap of means is checked against that of medians, because they differ for skewed scores
 _CHECK_LEVEL = 0.2
 
 
 class Gaps(NamedTuple):
-    """How far the typical run of each column lies behind that of the best other.
+    """Gaps between the typical run of each column and that of the best column.
 
     Attributes:
-        gap: Estimate, 0 for the best, shape ``(columns,)``; infinite where the typical run diverged.
+        gap: Estimates, 0 for the best, shape ``(columns,)``; infinite if the typical run diverged.
         low: Lower limits, at least 0, shape ``(columns,)``.
-        high: Upper limits, shape ``(columns,)``; infinite where the runs bound nothing.
+        high: Upper limits, shape ``(columns,)``; infinite if there is no limit.
     """
 
     gap: NDArray[np.float64]
@@ -41,7 +35,7 @@ class Gaps(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Limits of an estimate.
+    """Confidence limits of an estimate.
 
     Attributes:
         low: Lower limit.
@@ -54,12 +48,12 @@ class Interval(NamedTuple):
 
 @lru_cache(maxsize=4096)  # scipy takes a millisecond
 def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
-    """Exact limits of a share (Clopper–Pearson), each wrong with probability alpha at most.
+    """Exact limits of a share (Clopper & Pearson 1934).
 
     Args:
         good: Number of runs that count.
         tried: Number of all runs, at least 1.
-        alpha: Level of each limit.
+        alpha: Largest probability that one of the limits is wrong.
 
     Returns:
         The limits.
@@ -68,38 +62,28 @@ def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
         >>> low, high = share_interval(0, 10)
         >>> low, round(high, 3)
         (0.0, 0.259)
-
-    Reference:
-        Clopper & Pearson 1934.
     """
     limits = stats.binomtest(good, tried).proportion_ci(confidence_level=1 - 2 * alpha, method="exact")
     return Interval(float(limits.low), float(limits.high))
 
 
 def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alpha: float = 0.05) -> Gaps:
-    r"""By how much the typical run of each column lies behind the best other's, with limits.
+    """Gaps between the typical run of each column and the best one, with limits.
 
-    All upper limits together are wrong with probability alpha at most, and so is each lower limit by itself.
-
-    *Order statistics* give limits whatever the scores' distribution. The j-th smallest of n runs lies above the median
-    with probability P(Binomial(n, ½) < j). A gap is at least max_q L_q − U_p and at most max_q U_q − L_p, where the
-    level is divided between the column p and those it is held against. For the lower limit max_q L_q is the larger of
-    two: the largest L_q, each at its part of the level, and the second largest (with many columns and few runs the
-    third, and so on) of limits that are less strict, as several columns seldom err at once.
-
-    *Where runs are steady*, that is where the standard deviation of a column is at most the tolerance, differences of
-    means give upper limits that need fewer runs: Hsu's multiple comparisons with the best, with Dunnett's critical
-    value and the larger of the pooled and the two columns' own variances. Means stand in for medians there, so that
-    the limit is at least the distance between order statistics of the two columns, each at the level 0.2. The smaller
-    of the two upper limits counts.
+    *Order statistics* hold for any distribution: the j-th smallest of n runs lies above the median with probability
+    P(Binomial(n, ½) < j). The gap of column p is at least max_q L_q − U_p and at most max_q U_q − L_p, for limits L
+    and U of the medians that divide the level. The lower limit also uses the k-th largest L_q at a less strict level,
+    because k columns are rarely wrong at once. *Means* need fewer runs: if the standard deviation of a column is at
+    most the tolerance, its upper limit may also come from Hsu's comparisons with the best, with Dunnett's critical
+    value, but is at least the distance between order statistics at the level 0.2. docs/verdict.md has the reasons.
 
     Args:
-        columns: Scores of the runs of each column, −∞ for one that diverged; each of shape ``(runs,)``.
-        tolerance: How much worse does not count, positive.
-        alpha: Level.
+        columns: Scores of the runs of each column, −∞ for a run that diverged; each of shape ``(runs,)``.
+        tolerance: Difference in score that does not count, positive.
+        alpha: Largest probability that any upper limit is wrong, and that a given lower limit is wrong.
 
     Returns:
-        Estimates and limits.
+        Estimates and limits, each of shape ``(columns,)``.
 
     Example:
         >>> columns = [np.array([0.50, 0.51, 0.5, 0.5, 0.49]), *[np.array([0.9, 0.91, 0.9, 0.9, 0.91])] * 2]
@@ -120,35 +104,23 @@ def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alph
 
 
 def gap_lower_limit(ordered: Sequence[NDArray[np.float64]], place: int, alpha: float) -> float:
-    """Lower limit of how far a column's typical run lies behind the best of the others'; −∞ where nothing bounds it.
-
-    ``ordered`` holds the scores of each column in ascending order, −∞ for a run that diverged.
-
-    Example:
-        >>> gap_lower_limit([np.arange(6), np.arange(10, 16)], 0, 0.05), gap_lower_limit([np.arange(6)] * 2, 0, 0.05)
-        (5.0, -5.0)
-    """
+    """Lower limit of the gap of one of the columns, which are sorted in ascending order; −∞ if there is no limit."""
     column = ordered[place]
     others = [other for index, other in enumerate(ordered) if index != place]
     rank = bound_rank(len(column), _COLUMN_PART * alpha)
     if rank < 0 or not others:
         return -math.inf
-    left = alpha - _error(rank, len(column))
-    ranks = [bound_rank(len(other), _BEST_PART * left / len(others)) for other in others]
-    best = max(_lower(other, rank) for other, rank in zip(others, ranks, strict=True))
-    left -= sum(_error(rank, len(other)) for other, rank in zip(others, ranks, strict=True))
-    best = max(best, _several_lower(others, left, _COLUMN_PART * alpha))
+    rest = alpha - _error(rank, len(column))
+    ranks = [bound_rank(len(other), _BEST_PART * rest / len(others)) for other in others]
+    best = max(map(_lower, others, ranks))
+    rest -= sum(map(_error, ranks, map(len, others)))
+    best = max(best, _several_lower(others, rest, _COLUMN_PART * alpha))
     upper = _upper(column, rank)
     return math.inf if upper == -math.inf < best else best - upper if best > -math.inf else -math.inf
 
 
 def bound_rank(runs: int, level: float) -> int:
-    """Largest j for which the (j+1)-th smallest of n runs exceeds their median with at most this probability; −1: none.
-
-    Example:
-        >>> bound_rank(4, 0.05), bound_rank(5, 0.05), bound_rank(10, 0.05)
-        (-1, 0, 1)
-    """
+    """Largest j for which the (j+1)-th smallest of n runs exceeds the median with at most this probability, or −1."""
     rank = -1
     while rank + 1 < runs and _error(rank + 1, runs) <= level:
         rank += 1
@@ -157,7 +129,7 @@ def bound_rank(runs: int, level: float) -> int:
 
 @lru_cache(maxsize=4096)
 def _error(rank: int, runs: int) -> float:
-    """P(Binomial(runs, ½) ≤ rank): how often the limit at this rank lies on the wrong side of the median."""
+    """P(Binomial(runs, ½) ≤ rank): probability that the limit at this rank is on the wrong side of the median."""
     return 0.0 if rank < 0 else float(special.bdtr(rank, runs, 0.5))
 
 
@@ -174,13 +146,10 @@ def _median(column: NDArray[np.float64]) -> float:
     return float(middle.mean()) if np.isfinite(middle).all() else -math.inf
 
 
-def _several_lower(others: Sequence[NDArray[np.float64]], left: float, most: float) -> float:
-    """The k-th largest of lower limits: k of the columns would have to be wrong at once for it to be wrong.
-
-    k is the smallest for which so many columns have a limit, which depends on their numbers of runs alone.
-    """
+def _several_lower(others: Sequence[NDArray[np.float64]], rest: float, most: float) -> float:
+    """The k-th largest lower limit, which is wrong only if k columns are, for the smallest k at which k have one."""
     for several in range(2, len(others) + 1):
-        level = min(most, (left / math.comb(len(others), several)) ** (1 / several))
+        level = min(most, (rest / math.comb(len(others), several)) ** (1 / several))
         limits = sorted(_lower(other, bound_rank(len(other), level)) for other in others)
         if bound_rank(sorted(map(len, others))[-several], level) >= 0:
             return limits[-several]
@@ -188,25 +157,25 @@ def _several_lower(others: Sequence[NDArray[np.float64]], left: float, most: flo
 
 
 def _order_upper(ordered: Sequence[NDArray[np.float64]], alpha: float) -> NDArray[np.float64]:
-    """Upper limits by order statistics alone."""
+    """Upper limits by order statistics."""
     ranks = [bound_rank(len(column), _COLUMN_PART * alpha) for column in ordered]
-    uppers = [_upper(column, rank) for column, rank in zip(ordered, ranks, strict=True)]
-    # one column alone is the best, so that its limit alone has to hold; those behind it are several
-    left = alpha - max(_error(rank, len(column)) for column, rank in zip(ordered, ranks, strict=True))
+    uppers = list(map(_upper, ordered, ranks))
+    # only one column is the best, so only its upper limit has to hold; several columns have a lower limit
+    rest = alpha - max(map(_error, ranks, map(len, ordered)))
     limits = []
     for place, column in enumerate(ordered):
         most = max((upper for index, upper in enumerate(uppers) if index != place), default=math.inf)
-        lower = _lower(column, bound_rank(len(column), left / len(ordered)))
+        lower = _lower(column, bound_rank(len(column), rest / len(ordered)))
         limits.append(most - lower if most < math.inf and lower > -math.inf else math.inf)
     return np.array(limits)
 
 
 def _steady_upper(ordered: Sequence[NDArray[np.float64]], tolerance: float, alpha: float) -> NDArray[np.float64]:
-    """Upper limits by means, infinite for the columns that are not steady."""
+    """Upper limits by means; infinite for columns whose standard deviation exceeds the tolerance."""
     steady = {
         place: float(column.var(ddof=1))
         for place, column in enumerate(ordered)
-        if len(column) >= MIN_RUNS and np.isfinite(column).all() and column.std(ddof=1) <= tolerance
+        if len(column) >= _MIN_RUNS and np.isfinite(column).all() and column.std(ddof=1) <= tolerance
     }
     limits = np.full(len(ordered), math.inf)
     if len(ordered) < 2 or not steady:
@@ -218,7 +187,7 @@ def _steady_upper(ordered: Sequence[NDArray[np.float64]], tolerance: float, alph
         column = ordered[place]
         mean, runs = float(column.mean()), len(column)
         lower = _lower(column, bound_rank(runs, _CHECK_LEVEL))
-        # a column of two peaks may show its upper one alone, and there may be several such columns
+        # the runs of a column with two peaks may all lie at the upper one, and there may be several such columns
         separable = bound_rank(runs, _COLUMN_PART * alpha / len(ordered)) >= 0
         largest = -math.inf
         for index, other in enumerate(ordered):
@@ -230,7 +199,7 @@ def _steady_upper(ordered: Sequence[NDArray[np.float64]], tolerance: float, alph
                 check = _upper(other, bound_rank(len(other), _CHECK_LEVEL)) - lower
                 limit = max(float(other.mean()) - mean + half, check)
             elif other[-1] <= mean:
-                limit = float(other[-1]) - lower  # each run of the other is worse than a typical one of this column
+                limit = float(other[-1]) - lower  # every run of the other column is worse than the mean of this one
             elif separable:
                 most = _upper(other, bound_rank(len(other), _COLUMN_PART * alpha))
                 limit = most - mean + critical * math.sqrt(shared)
@@ -243,10 +212,7 @@ def _steady_upper(ordered: Sequence[NDArray[np.float64]], tolerance: float, alph
 
 @lru_cache(maxsize=1024)
 def _dunnett_critical(comparisons: int, freedom: int, alpha: float) -> float:
-    """One-sided critical value of Dunnett for the largest of several t statistics that share a column and a variance.
-
-    It is c with P(max_i T_i ≤ c) = 1 − alpha, where T_i = (Z_i − Z_0) / (√2 S), Z are normal and S² is χ²/freedom.
-    """
+    """Dunnett's c: P(max_i T_i ≤ c) = 1 − alpha for T_i = (Z_i − Z_0) / (√2 S), normal Z and S² of χ²/freedom."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(64)
     weights = weights / weights.sum()
     quantiles = (np.arange(400) + 0.5) / 400

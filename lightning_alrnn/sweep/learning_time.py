@@ -1,4 +1,4 @@
-"""When networks have learned their task: a further layer of a verdict, as a smaller P is often late and not unable."""
+"""The number of epochs that each P needs to learn its task: a smaller P is often late rather than unable."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.intervals import Interval, bound_rank, gap_lower_limit
 from lightning_alrnn.sweep.rules import Run
 
-# part of the level that goes to P after P in an order, each at the whole of it; the rest is divided between all P
+# part of the level for tests that stop at the first P that fails; the rest is divided equally between all P
 _SEQUENCE_PART = 2 / 3
 
 
 class LearningTime(NamedTuple):
-    """How many epochs the runs with one number of nonlinear units took to reach the threshold in validation.
+    """Epochs until the runs with one number of nonlinear units reached the threshold in validation.
 
-    A run that never reached it, or diverged, counts as later than all others.
+    A run that diverged or never reached the threshold counts as later than all others.
 
     Attributes:
         nonlinear_units: P.
         reached: Number of runs that reached the threshold.
-        tried: Number of all runs, those that diverged among them.
-        epochs: Number of epochs within which the others did not: the fewest that one of them was trained for, or the
-            most of all runs where there is none that did not diverge.
-        typical: Median of the epochs; infinite where half of the runs or more did not reach the threshold.
-        low: Lower limit of the median; 0 where the runs bound nothing, infinite where it is not within ``epochs``.
-        high: Upper limit; infinite where the runs bound nothing, or not within ``epochs``.
-        reaches: Whether more than half of the runs reach the threshold, ``False`` where fewer than half do within
-            ``epochs``; ``None`` if that cannot be told.
-        later: Whether the median is shown to be more than that of the fastest P.
-        delay: Lower limit of how many epochs more; 0 where ``later`` is ``False``.
+        tried: Number of all runs, including those that diverged.
+        epochs: Smallest number of epochs that a run without success was trained for; the largest number of all runs if
+            there is no such run.
+        typical: Median of the epochs; infinite if at least half of the runs did not reach the threshold.
+        low: Lower limit of the median; 0 if there is no limit, infinite if it is not within ``epochs``.
+        high: Upper limit of the median; infinite if there is no limit within ``epochs``.
+        reaches: Whether more than half of the runs reach the threshold; ``False`` if fewer than half do within
+            ``epochs``, ``None`` if the runs do not tell.
+        later: Whether the median is higher than that of the fastest P.
+        delay: Lower limit of the difference in epochs; 0 if ``later`` is ``False``.
     """
 
     nonlinear_units: int
@@ -55,14 +55,7 @@ class LearningTime(NamedTuple):
 def learning_times(
     columns: Mapping[int, Sequence[Run]], estimates: Sequence[Estimate], alpha: float
 ) -> tuple[LearningTime, ...]:
-    """Epochs that the runs of each P took to reach the threshold, and what that shows; none without a threshold.
-
-    Each limit of a median is wrong with probability alpha at most, whatever the distribution. A P is *later* than the
-    fastest if :func:`~lightning_alrnn.sweep.intervals.gap_lower_limit` at alpha says so; P are tested from the smallest
-    on, up to the first that is not shown to be later. That fewer than half of the runs reach the threshold is tested
-    the same way at two thirds of alpha; the last third is divided between all P. That more than half do is tested from
-    the largest P on.
-    """
+    """Learning time of each P; none if the runs lack a threshold. docs/verdict.md explains the order of the tests."""
     chosen = {
         one.nonlinear_units: [run for run in columns[one.nonlinear_units] if run.settings == one.setting]
         for one in estimates
@@ -102,12 +95,12 @@ def learning_times(
 
 
 def _says_when(run: Run) -> bool:
-    """Whether it is known when the run reached the threshold, or that it did not."""
+    """Whether the run says when it reached the threshold, or that it did not."""
     return bool(run.epochs) and (run.epochs_to_threshold is not None or has_threshold(run.metrics))
 
 
 def _times(runs: Sequence[Run], latest: bool) -> NDArray[np.float64]:
-    """Epochs to the threshold in order; a run that did not reach it may have done so next, or at the latest never."""
+    """Sorted epochs to the threshold; a run without success reaches it in the next epoch at the earliest, or never."""
     times = []
     for run in runs:
         if run.epochs_to_threshold is not None and not run.diverged:
@@ -118,7 +111,7 @@ def _times(runs: Sequence[Run], latest: bool) -> NDArray[np.float64]:
 
 
 def _epochs_in_vain(runs: Sequence[Run]) -> Iterator[int]:
-    """How long each of the runs was trained that did not reach the threshold."""
+    """Numbers of epochs of the runs that did not reach the threshold."""
     return (run.epochs or 0 for run in runs if run.epochs_to_threshold is None and not run.diverged)
 
 
@@ -129,7 +122,7 @@ def _limits(earliest: NDArray[np.float64], latest: NDArray[np.float64], alpha: f
 
 
 def _shown(errors: Mapping[int, float], alpha: float) -> list[int]:
-    """The P for which something is shown, if each would be claimed falsely with these probabilities."""
+    """The P whose claim holds at the level alpha, given the probability of a false claim for each P."""
     first = takewhile(lambda p: errors[p] <= _SEQUENCE_PART * alpha, errors)
     return [*first, *(p for p, error in errors.items() if error <= (1 - _SEQUENCE_PART) * alpha / len(errors))]
 
@@ -137,6 +130,6 @@ def _shown(errors: Mapping[int, float], alpha: float) -> list[int]:
 def _delay(
     p: int, earliest: Mapping[int, NDArray[np.float64]], latest: Mapping[int, NDArray[np.float64]], alpha: float
 ) -> float:
-    """Lower limit of how much later a P is than the fastest other: at the earliest, and they at the latest."""
+    """Lower limit of the delay of a P: its earliest times against the latest times of the other P."""
     ordered = [np.sort(-(earliest if q == p else latest)[q]) for q in latest]
     return max(0.0, gap_lower_limit(ordered, [*latest].index(p), alpha))

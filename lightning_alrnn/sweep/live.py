@@ -1,4 +1,4 @@
-"""The runs of a sweep while they are trained: a table redrawn in place on a terminal, a line now and then elsewhere."""
+"""The progress of a sweep: a table that is redrawn on a terminal, or a line from time to time elsewhere."""
 
 from __future__ import annotations
 
@@ -9,44 +9,109 @@ import shutil
 import statistics
 import sys
 import textwrap
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Self, TextIO
 
+from lightning_alrnn.sweep.grouping import Work
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.progress import RunState
+from lightning_alrnn.sweep.progress import ProgressFile, RunState, shown_score
+from lightning_alrnn.sweep.store import read_record, run_folder, write_table
 from lightning_alrnn.sweep.words import counted
 
 _REDRAW_SECONDS = 0.5
-_LINE_SECONDS = 10  # at least, between two lines where there is no terminal
+_TABLES_SECONDS = 60  # writing results.csv takes longer the more runs there are
+_LINE_SECONDS = 10  # shortest time between two lines without a terminal
 _SILENT_SECONDS = 30
-_ESTIMATE_SECONDS, _ESTIMATE_SHARE = 3, 0.05  # what the time left is first estimated from
+_ESTIMATE_SECONDS, _ESTIMATE_SHARE = 3, 0.05  # progress that the first estimate of the remaining time needs
 _LONGEST_LABEL = 20
 _CELL = 5  # characters of a score
 _MARKS = {"diverged": "×", "failed": "!", "stopped": "–"}
 _ENDED = ("done", *_MARKS)
 
 
+class SweepMonitor:
+    """Shows the progress of a sweep, and writes results.csv once a minute."""
+
+    def __init__(self, folder: Path, specs: Sequence[Spec]) -> None:
+        self._folder = folder
+        self._states = {spec.name: self._ended_state(spec.name) or RunState("waiting") for spec in specs}
+        self._works: Sequence[Work] = ()
+        self._table = LiveTable(specs)
+        self._began = time.time()
+        self._polled = -math.inf
+        self._written = monotonic()
+        self._table.show(self._states)
+        self.write = self._table.write
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._table.show(self._states)
+        self._table.close()
+
+    def watch(self, works: Sequence[Work]) -> None:
+        """Show the progress of these works from now on."""
+        self._works = works
+
+    def ended(self, name: str) -> None:
+        """Show that a run has ended, with a message if it failed or was interrupted."""
+        state = self._ended_state(name) or RunState("stopped")
+        if state.status in ("failed", "stopped"):
+            self.write(f"{name}: {'failed' if state.status == 'failed' else 'stopped before the end'}")
+        if name in self._states:  # not so for a member of a population that another command began
+            self._states[name] = state
+        if monotonic() - self._written > _TABLES_SECONDS:
+            write_table(self._folder)
+            self._written = monotonic()
+
+    def poll(self) -> None:
+        """Read the progress of the runs, at most twice a second."""
+        if monotonic() - self._polled < _REDRAW_SECONDS:
+            return
+        self._polled = monotonic()
+        for work in self._works:
+            names = [spec.name for spec in work.specs if spec.name in self._states]
+            names = [name for name in names if self._states[name].status not in _ENDED]
+            progress = self._read(work.folder(self._folder)) if names else {}
+            for name in names:
+                # the members of a population may be trained one by one
+                states = (self._read(run_folder(self._folder, name)) if work.population else {}) or progress
+                self._states[name] = states.get(name, self._states[name])
+        self._table.show(self._states)
+
+    def _read(self, folder: Path) -> dict[str, RunState]:
+        """The progress in a folder, unless an earlier attempt wrote it."""
+        file = ProgressFile(folder)
+        return file.read() if file.written_after(self._began) else {}
+
+    def _ended_state(self, name: str) -> RunState | None:
+        record = read_record(self._folder, name)
+        if record is None or record.status == "running":
+            return None
+        if record.run.diverged:
+            return RunState("diverged")
+        scores = {key.replace("test/", "val/", 1): value for key, value in record.run.metrics.items() if "test/" in key}
+        return RunState(record.status, record.epochs, record.epochs, shown_score(scores))
+
+
 class LiveTable:
     """A headline, and a table with a row for each core, P and setting and a column for each seed.
 
-    A cell has the score so far, dim while the run goes on unless ``NO_COLOR`` is set. Where the seeds do not fit the
-    width of the terminal, a row has a median score and numbers of runs; where the rows do not fit its height, those
-    with a running run come first. Where ``file`` is no terminal, or ``TERM`` is ``dumb``, only the headline is written:
-    at the start, at the end, and in between when runs have ended.
-
-    Between two redraws the cursor stands at the beginning of the headline. A terminal that becomes narrower wraps the
-    lines anew and takes the cursor along; with the cursor below the table, the way back up would have another length.
+    A cell shows the current score, dim until the run ends unless ``NO_COLOR`` is set. If the seeds do not fit into the
+    terminal, a row shows a median score and numbers of runs; if the rows do not fit, those with a running run come
+    first. Without a terminal, only the headline is written: at the start, at the end, and when runs have ended.
 
     Example:
         >>> specs = [Spec(f"P{p}", "ALRNN", p, 0, {}, ()) for p in (0, 5)]
         >>> with LiveTable(specs, "val/accuracy", sys.stdout) as table:
         ...     table.show({"P0": RunState("done"), "P5": RunState("running", 3, 20, 0.91)})
-        ...     table.write("a message")
-        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 gone
-        a message
-        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 gone
+        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 elapsed
+        1 of 2 runs done, 1 running at epoch 3 of 20 · val/accuracy · 0:00 elapsed
     """
 
     def __init__(self, specs: Sequence[Spec], score: str = "", file: TextIO | None = None) -> None:
@@ -56,11 +121,11 @@ class LiveTable:
         self._names = [spec.name for spec in specs]
         self._seeds = sorted({spec.seed for spec in specs})
         self._rows = _rows(specs)
-        self._first: dict[str, RunState] = {}  # what was there before this session
+        self._first: dict[str, RunState] = {}  # states at the start of this session
         self._states: dict[str, RunState] = {}
         self._opened = monotonic()
         self._drawn = -math.inf
-        self._ended = 0  # number of runs, as last drawn
+        self._ended = 0  # number of ended runs at the last redraw
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +134,7 @@ class LiveTable:
         self.close()
 
     def show(self, states: Mapping[str, RunState]) -> None:
-        """Redraw the table, unless it was drawn less than half a second ago. A run without a state is waiting."""
+        """Redraw the table, unless it was just drawn. A run without a state is waiting."""
         self._states = {name: states.get(name, RunState("waiting")) for name in self._names}
         self._first = self._first or self._states
         changed = self._ended != self._count_ended()
@@ -78,14 +143,14 @@ class LiveTable:
             self._draw()
 
     def write(self, line: str) -> None:
-        """Write a message that stays above the table."""
+        """Write a message above the table."""
         if self._in_place and self._states:
             self._draw(before=line)
         else:
             self._print(f"{line}\n")
 
     def close(self) -> None:
-        """Draw the table once more and leave it standing above the cursor."""
+        """Draw the table for the last time and leave the cursor below it."""
         if self._states:
             self._draw(last=True)
         self._states = {}
@@ -98,8 +163,9 @@ class LiveTable:
             return
         lines = self._lines()
         message = f"\x1b[J{before}\n" if before else ""
+        # the cursor rests at the headline: from below the table, the way up would change if a narrower terminal wraps
         back = "\n" if last else f"\r\x1b[{len(lines) - 1}A" if len(lines) > 1 else "\r"
-        # each line is erased behind what is written over it: a table that is erased first would flicker
+        # the rest of each line is erased after the line is written, because erasing the table first would flicker
         self._print(f"\r{message}" + "\x1b[K\n".join(lines) + f"\x1b[J{back}")
 
     def _print(self, text: str) -> None:
@@ -123,13 +189,13 @@ class LiveTable:
             if counts[status]:
                 parts.append(f"{counts[status]} {status}" + (f" ({mark})" if self._in_place else ""))
         seconds = self._drawn - self._opened
-        left = self._seconds_left(seconds)
-        gone = f"{_clock(seconds)} gone" + (f", about {_clock(left)} left" if left else "")
-        return " · ".join(part for part in (", ".join(parts), self._score, gone) if part)
+        remaining = self._seconds_left(seconds)
+        elapsed = f"{_clock(seconds)} elapsed" + (f", about {_clock(remaining)} left" if remaining else "")
+        return " · ".join(part for part in (", ".join(parts), self._score, elapsed) if part)
 
     def _seconds_left(self, seconds: float) -> float:
-        """An estimate from the epochs of this session; 0 where nothing is left, or too little is done to tell."""
-        # a run of unknown length counts as long as the longest, or as one step where none is known
+        """Remaining time, estimated from the epochs of this session; 0 if it cannot be estimated yet."""
+        # a run of unknown length counts as the longest run, or as one epoch
         longest = max((1, *(state.max_epochs for state in self._states.values())))
         sizes = {name: state.max_epochs or longest for name, state in self._states.items()}
 
@@ -144,7 +210,7 @@ class LiveTable:
         return seconds * (total - now) / (now - before) if now > before and enough else 0
 
     def _lines(self) -> list[str]:
-        """One line less than the terminal has, at most, and each shorter than it is wide: nothing scrolls or wraps."""
+        """The lines of the table, fewer and shorter than the terminal, so that nothing scrolls or wraps."""
         width, height = _size(self._file)
         lines = textwrap.wrap(self._headline(), max(width - 1, 1))
         (titles, _), *rows = self._rows
@@ -167,7 +233,7 @@ class LiveTable:
         return lines[: height - 1]
 
     def _count(self, titles: str, rows: Sequence[tuple[str, Mapping[int, str]]]) -> list[str]:
-        """For each row the median score of the runs that are done, or else of those that run, and numbers of runs."""
+        """Rows with the median score of the runs that are done, or else running, and the numbers of runs."""
         present = {state.status for state in self._states.values()}
         statuses = [status for status in ("done", "running", "waiting", *_MARKS) if status in present]
         lines = ["  ".join([titles, "median", *statuses])]
@@ -175,8 +241,8 @@ class LiveTable:
             scores = defaultdict[str, list[float | None]](list)
             for name in names.values():
                 scores[self._states[name].status].append(self._states[name].score)
-            known = [score for score in scores["done"] or scores["running"] if score is not None]
-            cells = [_short(statistics.median(known)) if known else ""]
+            finite = [score for score in scores["done"] or scores["running"] if score is not None]
+            cells = [_short(statistics.median(finite)) if finite else ""]
             cells += [str(len(scores[status]) or "") for status in statuses]
             widths = [len(title) for title in ("median", *statuses)]
             lines.append("  ".join([label, *map(str.rjust, cells, widths)]))
@@ -184,7 +250,7 @@ class LiveTable:
 
 
 def _rows(specs: Sequence[Spec]) -> list[tuple[str, dict[int, str]]]:
-    """Titles and rows, each with aligned labels of what varies but the seed, and the names of its runs by seed."""
+    """Titles and rows: an aligned label of what varies except the seed, and the names of the runs by seed."""
     axes = sorted({key for spec in specs for key in spec.settings})
     names: dict[tuple[str, ...], dict[int, str]] = {}
     for spec in sorted(specs, key=lambda spec: (spec.core != "ALRNN", spec.core, spec.nonlinear_units or 0)):
@@ -200,7 +266,7 @@ def _rows(specs: Sequence[Spec]) -> list[tuple[str, dict[int, str]]]:
 
 
 def _cell(state: RunState | None, width: int) -> str:
-    """A run in the table; blank where a row lacks the seed."""
+    """The cell of a run; blank if the row has no run with this seed."""
     if state is None or state.status == "waiting":
         return f"{'·' if state else '':>{width}}"
     text = "done" if state.status == "done" else "…"
@@ -210,15 +276,13 @@ def _cell(state: RunState | None, width: int) -> str:
 
 def _short(score: float) -> str:
     """A score in at most five characters, with up to three digits."""
-    text = "0"
-    for digits in (3, 2, 1) if score else ():
-        mantissa, _, exponent = f"{score:#.{digits}g}".partition("e")
+    if not score:
+        return "0"
+    for form in ("#.3g", "#.2g", "#.1g", ".0e"):  # the last one is for scores such as −.0004
+        mantissa, _, exponent = f"{score:{form}}".partition("e")
         text = re.sub(r"^(-?)0\.", r"\1.", mantissa).rstrip(".") + (f"e{int(exponent)}" if exponent else "")
         if len(text) <= _CELL:
-            return text
-    if score:  # such as −.0004, which is a character too long
-        mantissa, _, exponent = f"{score:.0e}".partition("e")
-        text = f"{mantissa}e{int(exponent)}"
+            break
     return _clip(text, _CELL)
 
 
@@ -233,7 +297,7 @@ def _clock(seconds: float) -> str:
 
 
 def _size(file: TextIO) -> tuple[int, int]:
-    """Columns and lines of the terminal that a file is."""
+    """Columns and lines of a terminal."""
     try:
         width, height = os.get_terminal_size(file.fileno())
     except OSError:

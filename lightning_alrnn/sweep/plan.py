@@ -1,4 +1,4 @@
-"""From the options of ``alrnn sweep`` to the runs: which there are, and how each is configured."""
+"""The runs of a sweep and their configurations, from the options of ``alrnn sweep``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from pytorch_lightning.cli import LightningArgumentParser
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
-from lightning_alrnn.sweep.looks import plan_looks
 from lightning_alrnn.sweep.rules import Value
 
 UNITS = "model.nonlinear_units"
@@ -28,18 +27,17 @@ CORE = "model.core"
 SEED = "seed_everything"
 DATA_SEED = "data.seed"
 
-# a baseline has none of these: it is not run again for each of their values. They are what the layer takes beyond the
-# sizes, which every core has, and what its matrices are regularised by
+# options of the ALRNN layer and of its regularisation: baselines have none of them and do not vary with them
 _ALRNN_ONLY = {UNITS, "model.input_matrix", "model.mar_strength", "model.mar_units"} | {
     f"model.{name}" for name in ALRNN_DEFAULTS
 }
 _OWN_OPTIONS = {UNITS: "--nonlinear_units 0,1,5", CORE: "--core ALRNN,GRU", SEED: "--seeds 5"}
 _SET_BY_SWEEP = {
     **_OWN_OPTIONS,
-    "ckpt_path": "nothing: an interrupted run goes on from its last checkpoint by itself",
-    "trainer.logger": "--output_dir: each run logs to a folder in there",
+    "ckpt_path": "nothing, because an interrupted run resumes from its last checkpoint",
+    "trainer.logger": "--output_dir, which holds the log of each run",
 }
-# where and how a run is done, not what is done
+# options that do not affect the result
 _IRRELEVANT = (
     "ckpt_path",
     "data.num_workers",
@@ -49,8 +47,8 @@ _IRRELEVANT = (
     "trainer.logger",
 )
 _LONGEST_NAME = 120
-# of jsonargparse's messages
-_NOISE = (
+_FIRST_LOOK, _LOOK_GROWTH = 8, 1.5
+_NOISE = (  # lines of jsonargparse's messages
     "- Expected a <class 'NoneType'>",
     "Does not validate against any of the Union subtypes",
     "Errors:",
@@ -60,21 +58,18 @@ _NOISE = (
 
 
 class Spec(NamedTuple):
-    """A run that is to be done."""
+    """The specification of a run."""
 
     name: str
-    core: str  # "ALRNN", or that of a baseline
+    core: str  # "ALRNN", or the core of a baseline
     nonlinear_units: int | None  # P; ``None`` for a baseline
-    seed: int  # of weights and data
+    seed: int  # seed of the weights and the data
     settings: Mapping[str, Value]
-    arguments: tuple[str, ...]  # of the command line, as for ``alrnn fit``
+    arguments: tuple[str, ...]  # arguments of ``alrnn fit``
 
 
 class FitCLI(ALRNNCLI):
-    """``alrnn fit`` without the other commands, as setting up their options takes its time.
-
-    ``note`` is called with the configuration, as :func:`read_config` returns it, before anything is made of it.
-    """
+    """``alrnn fit`` without the slow set-up of the other commands; calls ``note`` with the parsed configuration."""
 
     def __init__(self, *args: Any, note: Callable[[dict[str, Any]], None], **kwargs: Any) -> None:
         self._note = note
@@ -91,30 +86,24 @@ class FitCLI(ALRNNCLI):
 
 
 class Plan(NamedTuple):
-    """A sweep."""
+    """The plan of a sweep."""
 
-    runs: tuple[Spec, ...]  # in the order in which they are started: all of the first seed, then all of the second
-    varied: tuple[str, ...]  # keys of what is varied beside core, P and ``seed_everything``
-    # by core, what all runs with it share, as far as it bears on the result: a value for each key
-    configs: Mapping[str, Mapping[str, Any]]
-    accelerator: str  # what they run on, as the Trainer has it
+    runs: tuple[Spec, ...]  # in the order of their start: all runs of the first seed, then of the second
+    varied: tuple[str, ...]  # varied keys other than core, P and ``seed_everything``
+    configs: Mapping[str, Mapping[str, Any]]  # by core, the shared configuration that affects the result
+    accelerator: str  # accelerator of the Trainer
 
 
 def parse_counts(text: str, option: str) -> list[int]:
-    """The whole numbers in ``"0,1,5"``, in order.
-
-    Example:
-        >>> parse_counts("0,1,5", "--nonlinear_units")
-        [0, 1, 5]
-    """
+    """The integers in a text such as ``"0,1,5"``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"\d+", part) for part in parts):
-        raise ValueError(f"{option} must be whole numbers with commas between them, such as 0,1,5, got {text!r}")
+        raise ValueError(f"{option} must be integers separated by commas, such as 0,1,5, got {text!r}")
     return _check_unique([int(part) for part in parts], option)
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds: ``"5"`` is the first five, from 0 on; ``"3,4"`` these two, ``"3,"`` the one; ``"5..40"`` the first 40.
+    """The seeds of ``"5"`` (five seeds from 0), ``"3,4"`` (these two), ``"3,"`` (this one) or ``"5..40"`` (40 seeds).
 
     Example:
         >>> parse_seeds("3"), parse_seeds("3,4"), parse_seeds("3,"), parse_seeds("2..3")
@@ -131,12 +120,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_looks(text: str) -> tuple[int, ...]:
-    """The numbers of seeds at which a sweep looks at its runs, such as for ``"5..40"``; none where the seeds are fixed.
-
-    Example:
-        >>> parse_looks("5..40"), parse_looks("5")
-        ((8, 12, 18, 27, 40), ())
-    """
+    """The numbers of seeds at which a sweep with a range such as ``"5..40"`` looks at its runs; otherwise none."""
     if ".." not in text:
         return ()
     first, _, last = text.partition("..")
@@ -145,11 +129,25 @@ def parse_looks(text: str) -> tuple[int, ...]:
     return plan_looks(int(first), int(last))
 
 
-def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
-    """What is varied, from texts such as ``"model.init=gaussian,near_identity"``: values by key without ``init_args``.
+def plan_looks(first: int, last: int) -> tuple[int, ...]:
+    """Numbers of seeds at which a sweep looks at its runs, each half as large again as the one before.
 
-    A comma inside brackets, braces or quotes does not part values. Numbers, ``true``, ``false`` and ``null`` are what
-    they look like; all else is text.
+    The first is at least 8, because 8 seeds can support a claim at a twelfth of the level 0.05.
+
+    Example:
+        >>> plan_looks(5, 40)
+        (8, 12, 18, 27, 40)
+    """
+    looks = [max(first, _FIRST_LOOK)]
+    while looks[-1] < last:
+        looks.append(math.ceil(_LOOK_GROWTH * looks[-1]))
+    return (*looks[:-1], last)
+
+
+def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
+    """The values of each key of texts such as ``"model.init=gaussian,near_identity"``.
+
+    Commas inside brackets, braces or quotes do not separate values.
 
     Example:
         >>> parse_grid(["model.init_args.init=gaussian,near_identity", "model.optimizer.lr=1e-3,0.002"])
@@ -164,20 +162,15 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
                 f"--grid must be KEY=VALUE,VALUE,…, such as model.init=gaussian,near_identity, got {item!r}"
             )
         if key in grid:
-            raise ValueError(f"--grid names {key} twice: put all its values behind one")
+            raise ValueError(f"--grid has {key} twice: list all its values after one of them")
         if key in _OWN_OPTIONS:
-            raise ValueError(f"--grid {item}: use {_OWN_OPTIONS[key]} for it")
+            raise ValueError(f"--grid {item}: use {_OWN_OPTIONS[key]} instead")
         grid[key] = _check_unique([_value(part) for part in _split(text)], f"--grid {key}")
     return grid
 
 
 def short_key(key: str) -> str:
-    """A key of the command line without ``init_args``, as a plan and the results have it.
-
-    Example:
-        >>> short_key("model.init_args.optimizer.init_args.lr")
-        'model.optimizer.lr'
-    """
+    """A key of the command line without ``init_args``."""
     return ".".join(part for part in key.split(".") if part != "init_args")
 
 
@@ -188,11 +181,10 @@ def make_plan(
     cores: Sequence[str] = ("ALRNN",),
     grid: Mapping[str, Sequence[Value]] | None = None,
 ) -> Plan:
-    """All combinations, each checked as far as that can be done without starting it.
+    """All combinations of P, seeds, cores and grid, with their options checked.
 
-    A seed draws the weights (``seed_everything``) and the data (``data.seed``, where the DataModule has it and
-    ``arguments`` do not set it). So the runs of a seed share their data, and those of several seeds do not. A baseline
-    is not multiplied by the grid's keys that an AL-RNN alone has.
+    A seed sets ``seed_everything``, and ``data.seed`` if the DataModule has it and ``arguments`` do not set it. A
+    baseline does not vary with keys that only an ALRNN has.
     """
     grid = dict(grid or {})
     _check_free(arguments, grid)
@@ -202,16 +194,16 @@ def make_plan(
     for core in cores:
         base, config = _read_base(arguments, core)
         recurrent = is_alrnn(core)
-        own = {key: values for key, values in grid.items() if recurrent or key not in _ALRNN_ONLY}
+        axes = {key: values for key, values in grid.items() if recurrent or key not in _ALRNN_ONLY}
         units: list[int | None] = [*nonlinear_units] if recurrent else [None]
-        _check_grid(base, config, own, units)
-        if DATA_SEED in config and DATA_SEED not in _given(arguments):
+        _check_grid(base, config, axes, units)
+        if DATA_SEED in config and DATA_SEED not in _option_keys(arguments):
             varied.add(DATA_SEED)
         configs[core] = shared(config, varied)
         for seed in seeds:
             seeded = [_option(SEED, seed), *([_option(DATA_SEED, seed)] if DATA_SEED in varied - {*grid} else [])]
-            for values, p in product(product(*own.values()), units):
-                settings = dict(zip(own, values, strict=True))
+            for values, p in product(product(*axes.values()), units):
+                settings = dict(zip(axes, values, strict=True))
                 options = [_option(key, value) for key, value in settings.items()]
                 options += [] if p is None else [_option(UNITS, p)]
                 name = _name(core, p, seed, settings)
@@ -221,12 +213,12 @@ def make_plan(
 
 
 def is_alrnn(core: str) -> bool:
-    """Whether a core, by its name or path, is the AL-RNN."""
+    """Whether a core, given by its name or path, is the ALRNN."""
     return core.rpartition(".")[2] == "ALRNN"
 
 
 def read_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """What ``alrnn fit`` makes of arguments, defaults included: a value for each dotted key, without ``init_args``."""
+    """The configuration that ``alrnn fit`` parses from arguments, by dotted key without ``init_args``."""
     config: dict[str, Any] = {}
 
     def note(parsed: dict[str, Any]) -> None:
@@ -244,28 +236,25 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def logging_options(folder: Path, name: str) -> list[str]:
-    """Options by which a run logs to its folder.
-
-    It is listed among TensorBoard's hyper-parameters at its end, with metrics, and not before.
-    """
+    """Options that make a run log to its folder."""
+    # the row in TensorBoard's HPARAMS is written at the end, with metrics
     options = {"save_dir": folder, "name": "runs", "version": name, "default_hp_metric": "false"}
     return [f"--trainer.logger.init_args.{option}={value}" for option, value in options.items()]
 
 
 def shared(config: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:
-    """What a run's configuration shares with the others of its core, as far as it bears on the result."""
-    apart = (*_IRRELEVANT, UNITS, SEED, *varied)
-    return {key: value for key, value in config.items() if not _under(key, apart)}
+    """The part of a configuration that affects the result and is the same for all runs of the core."""
+    return {key: value for key, value in config.items() if not _under(key, (*_IRRELEVANT, UNITS, SEED, *varied))}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of the SHA-256 of a configuration, without what does not bear on the result."""
+    """16 hexadecimal digits of the SHA-256 of the configuration that affects the result."""
     relevant = {key: value for key, value in config.items() if not _under(key, _IRRELEVANT)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A line for each key whose value differs. A key that is absent, as of an option that came later, counts as null.
+    """A line for each key whose value differs. A missing key counts as null, because newer versions add options.
 
     Example:
         >>> differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4, "d": None})
@@ -285,14 +274,14 @@ def _read_base(arguments: Sequence[str], core: str) -> tuple[list[str], dict[str
     config = read_config(base)
     if config.get(CORE, "ALRNN") != core:
         if not is_alrnn(core):
-            build_core(core, 1, 1)  # knows the names that there are
+            build_core(core, 1, 1)  # raises if there is no such core
         base.append(_option(CORE, core))
     if config.get("trainer.devices") == "auto":
         base.append("--trainer.devices=1")
     config = read_config(base)
     logger = config.get("trainer.logger.class_path", config.get("trainer.logger"))
     if str(logger).rpartition(".")[2] != "TensorBoardLogger":
-        raise ValueError(f"a sweep logs with TensorBoardLogger, and the configuration names {logger}: leave it out")
+        raise ValueError(f"a sweep logs with TensorBoardLogger, but the configuration has {logger}: remove it")
     return base, config
 
 
@@ -310,16 +299,16 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_free(arguments: Sequence[str], grid: Mapping[str, Sequence[Value]]) -> None:
-    """Raise ``ValueError`` where an option would undo what the sweep sets itself."""
-    for key in _given(arguments):
+    """Raise ``ValueError`` if an option conflicts with those that the sweep sets."""
+    for key in _option_keys(arguments):
         for head, instead in _SET_BY_SWEEP.items():
             if _under(key, [head]):
-                raise ValueError(f"--{key} is set by the sweep itself: use {instead}")
+                raise ValueError(f"--{key} is set by the sweep: use {instead}")
         if key in grid:
-            raise ValueError(f"--{key} has one value there and is varied: leave one of them out")
+            raise ValueError(f"--{key} has one value but is also in --grid: remove one of them")
 
 
-def _given(arguments: Sequence[str]) -> list[str]:
+def _option_keys(arguments: Sequence[str]) -> list[str]:
     """Keys of the options among arguments."""
     return [short_key(argument.partition("=")[0].lstrip("-")) for argument in arguments if argument.startswith("--")]
 
@@ -330,32 +319,29 @@ def _check_grid(
     grid: Mapping[str, Sequence[Value]],
     units: Sequence[int | None],
 ) -> None:
-    """Raise ``ValueError`` if a key is not among the options, or a value is none that it takes."""
+    """Raise ``ValueError`` if a key is not an option or does not accept one of its values."""
     for key in [*grid, *([UNITS] if units != [None] else [])]:
         part, _, rest = key.partition(".")
         kind = str(config.get(f"{part}.class_path", "")).rpartition(".")[2]
         options = {other.split(".")[1] for other in config if other.startswith(f"{part}.")} - {"class_path"}
         if not options:
-            raise ValueError(f"{key} is no option of `alrnn fit`: its keys begin with model., data. or trainer.")
+            raise ValueError(f"{key} is not an option of `alrnn fit`, whose keys begin with model., data. or trainer.")
         if rest.partition(".")[0] not in options:
             raise ValueError(f"{kind or part} has no option {rest} ({key}); it has {', '.join(sorted(options))}")
-    _check_units(units, grid.get("model.hidden_size", [config.get("model.hidden_size")]))
+    sizes = grid.get("model.hidden_size", [config.get("model.hidden_size")])
+    smallest = min((size for size in sizes if isinstance(size, int)), default=math.inf)
+    largest = max((p for p in units if p is not None), default=0)
+    if largest > smallest:
+        raise ValueError(
+            f"--nonlinear_units must lie between 0 and model.hidden_size (M={smallest}), got {largest}: remove it, or "
+            "set --model.hidden_size"
+        )
     for key, values in grid.items():
-        for value in values:  # each once: a wrong one shows without trying all combinations
+        for value in values:  # a wrong value shows without trying all combinations
             try:
                 read_config([*base, _option(key, value)])
             except ValueError as error:
                 raise ValueError(f"--grid {_option(key, value).removeprefix('--')}: {error}") from None
-
-
-def _check_units(units: Sequence[int | None], sizes: Sequence[Any]) -> None:
-    whole = [size for size in sizes if isinstance(size, int)]
-    largest = max((p for p in units if p is not None), default=0)
-    if whole and largest > min(whole):
-        raise ValueError(
-            f"--nonlinear_units must lie between 0 and model.hidden_size (M={min(whole)}), got {largest}: leave it "
-            "out, or set --model.hidden_size"
-        )
 
 
 def _option(key: str, value: Value) -> str:
@@ -371,14 +357,14 @@ def _name(core: str, units: int | None, seed: int, settings: Mapping[str, Value]
     parts += [f"{key.removeprefix('model.').removeprefix('data.')}={_text(value)}" for key, value in settings.items()]
     plain = "-".join(parts)
     name = re.sub(r"[^\w.=+-]", "_", plain)
-    if name != plain or len(name) > _LONGEST_NAME:  # two of them might be the same
+    if name != plain or len(name) > _LONGEST_NAME:  # the names of two runs could be the same
         digest = hashlib.sha256(json.dumps([core, units, seed, settings]).encode()).hexdigest()[:8]
         name = f"{name[:_LONGEST_NAME]}-{digest}"
     return name
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas that stand in no brackets, braces or quotes."""
+    """Parts between commas outside brackets, braces and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -415,8 +401,7 @@ def _check_unique(values: list[Any], option: str) -> list[Any]:
 
 
 def _reason(message: str) -> str:
-    """What jsonargparse says, without the usage before it and the types that did not fit by themselves."""
-    _, found, reason = message.partition("error: ")
-    lines = [line.strip() for line in (reason if found else message).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(_NOISE)]
-    return " ".join(kept)
+    """The error message of jsonargparse, without usage and without the types that it tried."""
+    _, separator, reason = message.partition("error: ")
+    lines = [line.strip() for line in (reason if separator else message).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(_NOISE))

@@ -1,4 +1,4 @@
-"""How far runs have come: noted by the process that trains them, read by the one that shows it."""
+"""The progress of runs, written by the process that trains them and read by the process that shows it."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ _KEY = "learning_watch"
 
 
 class RunState(NamedTuple):
-    """How far a run has come."""
+    """The progress of a run."""
 
     status: Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
-    epochs: int = 0  # that it has been trained for, also while it waits to go on from a checkpoint
-    max_epochs: int = 0  # that it is to be trained for; 0 where it is not known
-    score: float | None = None  # of the last validation, or of the test of a run that is done
+    epochs: int = 0  # number of finished epochs, also while it waits to resume from a checkpoint
+    max_epochs: int = 0  # number of planned epochs; 0 if it is unknown
+    score: float | None = None  # score in the last validation, or in the test of a finished run
 
 
 class ProgressFile:
-    """Says in a file of a run's or population's folder how far runs have come, twice a second at most."""
+    """The file progress.json of a run or population, written at most twice a second."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "progress.json"
         self._written = -math.inf
 
     def write(self, runs: Mapping[str, RunState]) -> None:
-        """Say it, unless that was done just now."""
+        """Write the progress, unless it was just written."""
         if time.monotonic() - self._written >= _SECONDS:
             self._written = time.monotonic()
             write_file(self._path, json.dumps(runs), durable=False)
 
     def written_after(self, moment: float) -> bool:
-        """Whether something was said after a moment, in seconds as ``time.time()`` has them."""
+        """Whether the file was written after a moment of ``time.time()``."""
         try:
             return self._path.stat().st_mtime >= moment
         except FileNotFoundError:
             return False
 
     def read(self) -> dict[str, RunState]:
-        """What was said last, by the name of the run; nothing before that."""
+        """The progress by the name of the run; empty if there is no file, or if it is damaged."""
         try:
             return {name: RunState(*values) for name, values in json.loads(self._path.read_text()).items()}
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):  # it is shown, and nothing else
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
 
 
 def shown_score(scores: Mapping[str, Any]) -> float | None:
-    """The score that tells how well a network does: the first there is, if it is finite."""
-    values = [float(scores[f"val/{name}"]) for name in SCORES if f"val/{name}" in scores]
-    return values[0] if values and math.isfinite(values[0]) else None
+    """The first of the validation scores that there is, if it is finite."""
+    value = next((float(scores[f"val/{name}"]) for name in SCORES if f"val/{name}" in scores), math.nan)
+    return value if math.isfinite(value) else None
 
 
 class RunProgress(Callback):
-    """Notes how far a run by itself has come and when it reached the threshold, and ends it early by ``stop_when``."""
+    """Writes the progress of a run, notes when it reaches the threshold, and ends it early by ``stop_when``."""
 
     def __init__(self, name: str, folder: Path, stop_when: StopWhen | None) -> None:
         super().__init__()
@@ -71,14 +71,14 @@ class RunProgress(Callback):
         self._file = ProgressFile(folder)
         self._stop_when = stop_when
         self._may_end = False
-        self._ended = False  # at the end of the epoch in which it may
+        self._ended = False  # set at the end of the epoch
         self.watch = LearningWatch(None)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self.watch = LearningWatch(trainer.max_epochs, self._stop_when)
 
-    # not by state_dict: whoever goes on from the checkpoint without a sweep would be warned that this is missing
+    # not in state_dict, because resuming from the checkpoint without a sweep would warn of a missing callback
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[_KEY] = {**self.watch.state_dict(), "ended": self._ended}
 

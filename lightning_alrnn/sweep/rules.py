@@ -1,4 +1,4 @@
-"""What a sweep's runs are judged by: the score, the tolerance, and from where on a run counts as good."""
+"""The rules that runs are judged by: the score, its direction and the tolerance."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ class Run(NamedTuple):
         core: "ALRNN", or the core of a baseline.
         nonlinear_units: P; ``None`` for a baseline.
         seed: Seed of the run.
-        settings: What else was varied, such as ``{"data.train_size": 100, "model.init": "gaussian"}``.
-        metrics: Metrics of the best weights by key: ``test/…``, ``val/…``, ``regime/…`` and so on. Empty where the run
-            failed.
-        diverged: Whether it failed because training diverged. Such a run is the worst that a run can be, and so is one
-            whose score is not finite.
-        hidden_size: M, where it is known.
-        epochs_to_threshold: How many epochs of training it took until the score in validation first reached the
-            threshold, see :func:`~lightning_alrnn.metrics.threshold.reaches_threshold`; ``None`` where it never did.
-        epochs: How many epochs it was trained for; ``None`` where it is unknown when it reached the threshold.
+        settings: Other varied settings, such as ``{"data.train_size": 100, "model.init": "gaussian"}``.
+        metrics: Metrics of the best weights by key, such as ``test/mse``; empty if the run failed.
+        diverged: Whether training diverged. Such a run is the worst of all, like a run whose score is not finite.
+        hidden_size: M, or ``None`` if it is unknown.
+        epochs_to_threshold: Number of epochs until a validation first reached the threshold, see
+            :func:`~lightning_alrnn.metrics.threshold.reaches_threshold`; ``None`` if none did.
+        epochs: Number of epochs of training; ``None`` if the run does not say when it reached the threshold.
     """
 
     core: str
@@ -51,12 +49,11 @@ class Rules(NamedTuple):
     Attributes:
         score: Key of the metric.
         higher_is_better: Direction of the metric.
-        tolerance: How much worse does not count.
-        tolerance_rule: Where the tolerance comes from.
-        exploratory: Whether the tolerance was derived from the scores that it is to judge, or stated after a verdict on
-            them.
-        solved: Score from which on a run solves the task, where one is stated.
-        alpha: Probability of a wrong claim that is accepted.
+        tolerance: Difference in score that does not count.
+        tolerance_rule: Origin of the tolerance.
+        exploratory: Whether the tolerance depends on the scores that it judges.
+        solved: Score that a run must reach to solve the task, or ``None``.
+        alpha: Largest accepted probability of a wrong claim.
     """
 
     score: str
@@ -74,23 +71,23 @@ class Rules(NamedTuple):
 
     @property
     def margin(self) -> float:
-        """The tolerance with room for rounding, as metrics are of single precision."""
+        """The tolerance, plus a margin for the rounding of metrics in single precision."""
         return self.tolerance * (1 + 1e-4)
 
     @property
     def validation_score(self) -> str:
-        """Key of the same metric in validation, by which settings are chosen."""
+        """Key of the same metric in validation, which chooses the settings."""
         return self.score.replace("test/", "val/", 1)
 
 
 def higher_is_better(key: str) -> bool:
-    """Whether a metric should be high, judged by its name: ``test/mse`` and losses should be low.
+    """Whether a metric should be high, judged by its name.
 
     Args:
         key: Key of the metric.
 
     Returns:
-        ``False`` where a part of the key names an error.
+        ``False`` if a part of the key names an error or a loss.
 
     Example:
         >>> higher_is_better("test/accuracy"), higher_is_better("test/task_loss")
@@ -100,19 +97,21 @@ def higher_is_better(key: str) -> bool:
 
 
 def choose_score(runs: Sequence[Run]) -> str:
-    """The metric that runs are judged by where none is named.
-
-    It is the first that every run has of the test's ``sequence_accuracy`` (left out where it is 0 in all of them),
-    ``accuracy``, ``mse``, ``task_loss`` and ``loss``.
+    """The metric that runs are judged by if none is named.
 
     Args:
         runs: All runs of a sweep.
 
     Returns:
-        Key of the metric.
+        The first of ``test/sequence_accuracy`` (unless it is 0 in all runs), ``test/accuracy``, ``test/mse``,
+        ``test/task_loss`` and ``test/loss`` that every run has.
 
     Raises:
         ValueError: If the runs have none of these.
+
+    Example:
+        >>> choose_score([Run("ALRNN", 5, 0, {}, {"test/mse": 0.1, "test/loss": 0.2})])
+        'test/mse'
     """
     scored = [run for run in runs if run.metrics]
     names = (*SCORES, "loss")
@@ -122,26 +121,31 @@ def choose_score(runs: Sequence[Run]) -> str:
         if values and all(value is not None for value in values) and (name != "sequence_accuracy" or any(values)):
             return key
     raise ValueError(
-        f"no metric to judge the runs by: expected one of {', '.join(f'test/{name}' for name in names)} in each of "
-        f"them, got {_test_keys(scored)}; name one with --score"
+        f"the runs have no common metric to judge them by: expected one of "
+        f"{', '.join(f'test/{name}' for name in names)} in each run, got {_test_keys(scored)}; name one with --score"
     )
 
 
 def find_score(runs: Sequence[Run], score: str | None) -> str:
-    """Key of the metric that is asked for, with or without ``test/``; ``None`` asks for :func:`choose_score`."""
+    """Key of the requested metric, whose ``test/`` may be missing; ``None`` means :func:`choose_score`."""
     if not any(run.metrics or run.diverged for run in runs):
         raise ValueError("there is no finished run of an ALRNN to judge")
     key = f"test/{score}" if score and "/" not in score else score
-    if not any(run.metrics for run in runs):  # a verdict all the same: that every run diverged
+    if not any(run.metrics for run in runs):  # that every run diverged is a verdict, too
         return key or "no score"
-    if key is None:
-        key = choose_score(runs)
-    else:
-        if not any(key in run.metrics for run in runs):
-            raise ValueError(f"no run has the metric {key!r}; there are {_test_keys(runs)}")
-    if not any(math.isfinite(run.metrics.get(key, math.nan)) for run in runs):
+    key = choose_score(runs) if key is None else key
+    values = [run.metrics[key] for run in runs if key in run.metrics]
+    if not values:
+        raise ValueError(f"no run has the metric {key!r}; there are {_test_keys(runs)}")
+    if not any(map(math.isfinite, values)):
         raise ValueError(f"there is no run of an ALRNN with a finite {key} to judge")
     return key
+
+
+def check_tolerance(tolerance: float | None) -> None:
+    """Raise ``ValueError`` unless a stated tolerance is positive."""
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
 
 
 def make_rules(
@@ -152,12 +156,7 @@ def make_rules(
     solved: float | None,
     alpha: float,
 ) -> Rules:
-    """Fill in what is not stated; ``constants`` are errors of the best constant prediction, where they were logged.
-
-    Example:
-        >>> make_rules({0: [0.8], 5: [0.9]}, "test/accuracy", [], None, None, 0.05).tolerance
-        0.02
-    """
+    """Rules with a tolerance for the score; ``constants`` are the logged errors of the best constant prediction."""
     upward, exploratory = higher_is_better(key), False
     values = [score for column in scores.values() for score in column]
     if tolerance is not None:
@@ -165,7 +164,7 @@ def make_rules(
     elif not values:
         tolerance, rule = 1e-12, "none: every run diverged"
     elif upward and min(values) >= 0 and max(values) <= 1:
-        tolerance, rule = 0.02, "0.02 of a share"
+        tolerance, rule = 0.02, "default for a share such as the accuracy"
     elif key == "test/mse" and constants:
         tolerance, rule = 0.05 * max(constants), "5 % of the error of the best constant prediction"
     else:
@@ -173,11 +172,17 @@ def make_rules(
         span = max(medians) - min(medians)
         tolerance, exploratory = 0.05 * span, True
         rule = (
-            "derived from the scores it judges, as 5 % of the distance between the typical runs of the best and worst P"
+            "derived from the scores it judges, as 5 % of the difference between the typical runs of the best and the "
+            "worst P"
         )
         if not span > 0:
-            tolerance, rule = 1e-12, "that of rounding, as the typical runs of all P are equal"
+            tolerance, rule = 1e-12, "limited to rounding, because the typical runs of all P are equal"
     return Rules(key, upward, tolerance, rule, exploratory, solved, alpha)
+
+
+def sort_key(value: Value) -> tuple[bool, float, str]:
+    """Sort key of the values of a setting: numbers first, then text."""
+    return (False, float(value), "") if isinstance(value, int | float) else (True, 0.0, str(value))
 
 
 def _test_keys(runs: Sequence[Run]) -> str:

@@ -1,4 +1,4 @@
-"""One run of a sweep: ``alrnn fit``, then validation and test with the best weights."""
+"""A single run of a sweep: ``alrnn fit``, then validation and test with the best weights."""
 
 from __future__ import annotations
 
@@ -36,38 +36,37 @@ from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, 
 _BEST = ".best"
 _BEST_EVENTS = f"events.out.tfevents.9999999999{_BEST}"
 _PATIENCE = 600
-# what the first of several processes tells the others: whether to resume, or, with nothing to do, neither
+# decision of the first of several processes: whether to resume; None if there is nothing to do
 _DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
 _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scipy")
 
 
 class Surroundings(NamedTuple):
-    """What the runs of a sweep have in common."""
+    """The properties that the runs of a sweep share."""
 
-    folder: Path  # of the sweep, absolute
+    folder: Path  # absolute path of the sweep
     varied: tuple[str, ...]
-    configs: Mapping[str, Mapping[str, Any]]  # by core, what its runs share
+    configs: Mapping[str, Mapping[str, Any]]  # shared configuration of the runs, by core
     commit: str  # git commit of the directory in which the sweep was started
-    stop_when: StopWhen | None = None  # when the training of a run ends early
+    stop_when: StopWhen | None = None  # rule by which training ends early
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped from outside; started again, it goes on from its last checkpoint."""
+    """The run was interrupted and can resume from its last checkpoint."""
 
 
 class Task(NamedTuple):
     """One of the processes of a run."""
 
-    rank: int = 0  # its number; the first alone records what becomes of the run
+    rank: int = 0  # only rank 0 records the result
     processes: int = 1
-    job: str = ""  # name of the job that they make up, another one after each requeue
+    job: str = ""  # name of their job, which differs after each requeue
 
 
 def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> None:
-    """Do a run, unless it is done or another process is at it, and record what became of it.
+    """Train and test a run, unless it is done or claimed by another process, and record its result or its error.
 
-    An error of the run is recorded and not raised; :class:`Interrupted` is, where the run was stopped from outside.
-    Where a run has several processes, each of them calls this.
+    Each process of a run calls this function.
     """
     task = task or Task()
     if task.rank > 0:
@@ -86,12 +85,14 @@ def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> 
 
 
 def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
-    """Do what the first process of the run has decided."""
+    """Wait for the decision of rank 0, and follow it."""
     path = _decision(surroundings.folder, spec, task)
     until = time.monotonic() + _PATIENCE
     while not path.is_file():
         if time.monotonic() > until:
-            raise RuntimeError(f"{spec.name}: process {task.rank} has waited for process 0 for {_PATIENCE} s in vain")
+            raise RuntimeError(
+                f"{spec.name}: process {task.rank} waited {_PATIENCE} s for process 0, which did not start"
+            )
         time.sleep(0.1)
     decision = path.read_bytes()
     if decision != _DECISIONS[None]:
@@ -99,23 +100,18 @@ def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
 
 
 def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed: bool | None = None) -> Record | None:
-    """Note that a run begins, and return its record; ``None`` if it is done.
-
-    The rest of another attempt is deleted unless the run goes on from there: where ``resumed`` says so, or by default
-    where it has a checkpoint of its own.
-    """
+    """Record the start of a run and delete the files of earlier attempts unless it resumes; ``None`` if it is done."""
     folder = surroundings.folder
     before = read_record(folder, spec.name)
     if before is not None and before.status == "done":
         return None
-    if resumed is None:  # what failed once would fail again if it went on from what it left
+    if resumed is None:  # a run that failed would fail again from its checkpoint
         interrupted = before is not None and before.status == "running" and not before.population
         resumed = interrupted and _last_checkpoint(folder, spec.name).is_file()
-    own = run_folder(folder, spec.name)
     if not resumed:
-        for left in (own / "checkpoints", own / "figures"):
-            shutil.rmtree(left, ignore_errors=True)
-        for path in own.glob("events.out.tfevents.*"):
+        for name in ("checkpoints", "figures"):
+            shutil.rmtree(run_folder(folder, spec.name) / name, ignore_errors=True)
+        for path in run_folder(folder, spec.name).glob("events.out.tfevents.*"):
             path.unlink()
     record = Record(
         name=spec.name,
@@ -135,7 +131,7 @@ def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed:
 
 
 def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
-    """The record of a run once it has been tried."""
+    """The record of a run after an attempt."""
     start = time.perf_counter()
 
     def note(config: Mapping[str, Any]) -> None:
@@ -144,38 +140,34 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         write_record(surroundings.folder, record)
 
     try:
-        found = _fit_and_test(surroundings, spec, record.resumed, note)
-        run = record.run._replace(metrics=found.pop("metrics"), epochs_to_threshold=found.pop("epochs_to_threshold"))
-        return record._replace(
-            run=run,
-            **found,
-            status="done",
-            seconds=time.perf_counter() - start,
-            finished=now(),
-        )
-    except (KeyboardInterrupt, UncompletedJobError):  # the latter by submitit, in a job that SLURM will not requeue
-        raise Interrupted(f"{spec.name} was interrupted") from None
-    except SystemExit as stopped:
-        if stopped.code != 2:  # Lightning ends so on Ctrl-C, and submitit where it has requeued the job
+        result = _fit_and_test(surroundings, spec, record.resumed, note)
+        run = record.run._replace(metrics=result.pop("metrics"), epochs_to_threshold=result.pop("epochs_to_threshold"))
+        record = record._replace(run=run, **result, status="done")
+    except BaseException as error:
+        if was_interrupted(error):
             raise Interrupted(f"{spec.name} was interrupted") from None
-        error: BaseException = stopped
-    except Exception as raised:
-        error = raised
-    diverged = isinstance(error, FloatingPointError)
-    return record._replace(
-        run=record.run._replace(diverged=diverged),
-        status="done" if diverged else "failed",
-        tracebacks=(*record.tracebacks, "".join(traceback.format_exception(error))),
-        seconds=time.perf_counter() - start,
-        finished=now(),
-    )
+        diverged = isinstance(error, FloatingPointError)
+        record = record._replace(
+            run=record.run._replace(diverged=diverged),
+            status="done" if diverged else "failed",
+            tracebacks=(*record.tracebacks, "".join(traceback.format_exception(error))),
+        )
+    return record._replace(seconds=time.perf_counter() - start, finished=now())
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether training was stopped from outside, and not by an error of its own."""
+    if isinstance(error, SystemExit):
+        return error.code != 2  # Lightning exits on Ctrl-C, and submitit after requeuing a job
+    # submitit raises the latter in a job that SLURM will not requeue
+    return not isinstance(error, Exception) or isinstance(error, UncompletedJobError)
 
 
 def configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:
-    """The record with what the run's configuration says."""
+    """The record with the values of the run's configuration."""
     changed = differences(surroundings.configs[spec.core], shared(config, surroundings.varied))
     if changed:
-        raise RuntimeError(f"the configuration was changed since the sweep began: {'; '.join(changed)}")
+        raise RuntimeError(f"the configuration has changed since the sweep began: {'; '.join(changed)}")
     size = config.get("model.hidden_size")
     run = record.run._replace(hidden_size=size if isinstance(size, int) else None)
     return record._replace(run=run, config_hash=config_hash(config))
@@ -184,21 +176,21 @@ def configured(surroundings: Surroundings, spec: Spec, record: Record, config: M
 def _fit_and_test(
     surroundings: Surroundings, spec: Spec, resume: bool, note: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any]:
-    """What the record holds of a run that came to its end."""
+    """Train and test a run; the fields of its record."""
     last = _last_checkpoint(surroundings.folder, spec.name)
     progress = RunProgress(spec.name, run_folder(surroundings.folder, spec.name), surroundings.stop_when)
     arguments = ["fit", *spec.arguments, *logging_options(surroundings.folder, spec.name)]
     arguments += [f"--ckpt_path={last}"] if resume else []
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of what is resumed
-        # no summary: the sweep has its own row in HPARAMS for the run, and a table at its end
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # if it resumes
+        # without a summary, because the sweep writes its own row in HPARAMS and a table at its end
         cli = run_cli(
             arguments, summary=False, cli=partial(FitCLI, note=note, trainer_defaults={"callbacks": [progress]})
         )
     trainer, epochs, log_dir = cli.trainer, cli.trainer.current_epoch, cli.trainer.log_dir
     best = _best_checkpoint(trainer)
     metrics: dict[str, float] = {}
-    trainer.logger = None  # the curves are those of training
+    trainer.logger = None  # the curves show only training
     for evaluate in (trainer.validate, trainer.test):
         evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=best, verbose=False)
         metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -213,11 +205,7 @@ def _fit_and_test(
 
 
 def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) -> None:
-    """Log the metrics of the best weights, and make the run a row of TensorBoard's HPARAMS.
-
-    Those of validation are ``best/val/…``, as ``val/…`` are of the weights of each epoch. What is varied and the
-    metrics of the test come first.
-    """
+    """Log the metrics of the best weights, in validation as ``best/val/…``, and a row of TensorBoard's HPARAMS."""
     varied: dict[str, Any] = {"nonlinear_units": spec.nonlinear_units, "seed": spec.seed, **spec.settings}
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
     shown = {key: value for key, value in finite.items() if key.startswith("test/")}
@@ -228,8 +216,8 @@ def log_best(log_dir: str, step: int, spec: Spec, metrics: Mapping[str, float]) 
             writer.file_writer.add_summary(summary)
         scalars = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in shown.items()])
         writer.file_writer.add_summary(scalars, step)
-    # read last, whatever the time: a run that was resumed voids what was read before of later steps. And one file, in
-    # place of that of an attempt which was killed before it was recorded
+    # the name makes TensorBoard read this file last: a resumed run discards later steps of files that were read before.
+    # It replaces the file of an attempt that was killed before it was recorded
     (path,) = (path for path in Path(log_dir).glob(f"events.*{_BEST}") if path.name != _BEST_EVENTS)
     path.replace(path.with_name(_BEST_EVENTS))
 
@@ -239,7 +227,7 @@ def _best_checkpoint(trainer: Trainer) -> str:
     path = "" if checkpoint is None else checkpoint.best_model_path or checkpoint.last_model_path
     if not path:
         raise RuntimeError(
-            "training left no checkpoint to test: a sweep needs one, so leave --trainer.enable_checkpointing as it is"
+            "training wrote no checkpoint, which a sweep needs for the test: do not set --trainer.enable_checkpointing"
         )
     return str(path)
 
@@ -253,22 +241,19 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
 
 
 def find_commit() -> str:
-    """Git commit of the present directory, with "+" behind it where files differ; "" where there is none."""
+    """Git commit of the current directory, followed by "+" if files differ; "" without a commit."""
+    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        commit, changes = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in commands)
     except (OSError, subprocess.CalledProcessError):
         return ""  # no git, or no repository
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return commit.strip() + ("+" if changes.strip() else "")
 
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"lightning-alrnn": lightning_alrnn.__version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
+    versions = {"lightning-alrnn": lightning_alrnn.__version__, "python": platform.python_version()}
+    return versions | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""Several runs of a sweep in one process and one step: a population, then validation and test of its best weights."""
+"""Train several runs of a sweep in one step, as a population, and evaluate their best weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -17,7 +16,6 @@ import torch
 from lightning_fabric.utilities.seed import seed_everything
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from submitit.core.utils import UncompletedJobError
 
 from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
@@ -28,40 +26,43 @@ from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
-from lightning_alrnn.sweep.folders import MemberFolders
-from lightning_alrnn.sweep.members import Member, MemberFactory
-from lightning_alrnn.sweep.populations import Work, allow_files, checkpoint_of, halved_mark, make_work, why_alone
+from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, Work, allow_files, make_work, why_alone
+from lightning_alrnn.sweep.members import Member, MemberFactory, MemberFolders
 from lightning_alrnn.sweep.progress import ProgressFile
-from lightning_alrnn.sweep.run import Interrupted, Surroundings, Task, begin, configured, do_run, log_best, now
+from lightning_alrnn.sweep.run import (
+    Interrupted,
+    Surroundings,
+    Task,
+    begin,
+    configured,
+    do_run,
+    log_best,
+    now,
+    was_interrupted,
+)
 from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_folder, write_record
 
 
 def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
-    """Do a work: train a population, or do a run by itself."""
-    if work.population:
-        do_population(surroundings, work)
-    else:
-        do_run(surroundings, work.specs[0], task)
+    """Train a population or a single run, unless another process does, and record the results.
 
-
-def do_population(surroundings: Surroundings, work: Work) -> None:
-    """Train the networks of a population, unless another process is at one of them, and record what became of each.
-
-    Where a GPU's memory is too small for it, its halves are done, one after the other: each is a population of its own.
-    Where it fails otherwise, the runs are done one by one, and each records its own error. Where the record of a run
-    cannot be written, the others are done before that is raised.
+    A population that does not fit into GPU memory is halved. If it fails otherwise, its runs are trained one by one.
     """
+    if not work.population:
+        do_run(surroundings, work.specs[0], task)
+        return
     folder = surroundings.folder
-    halved = halved_mark(folder, work.population)
+    halved = work.folder(folder) / HALVED  # also for a job that SLURM requeues, which begins with the whole population
     if not halved.is_file() and _do_together(surroundings, work):
         return
     size = -(-len(work.specs) // 2) if halved.is_file() else 1
     errors = []
     for first in range(0, len(work.specs), size):
-        _free_memory()
+        gc.collect()  # Lightning's objects refer to each other, and CUDA keeps freed memory
+        torch.cuda.empty_cache()  # does nothing before CUDA is used
         try:
             do_work(surroundings, make_work(folder, work.specs[first : first + size]))
-        except Exception as error:  # its folder cannot be written to, perhaps, but those of the others can
+        except Exception as error:  # if the folder of one run cannot be written to, those of the others may
             traceback.print_exc()
             errors.append(error)
     if errors:
@@ -69,14 +70,13 @@ def do_population(surroundings: Surroundings, work: Work) -> None:
 
 
 def _do_together(surroundings: Surroundings, work: Work) -> bool:
-    """Train a population in one step, or say why not and how else; whether there is nothing left to do."""
+    """Train a population in one step; ``False`` if that fails and its runs have to be trained otherwise."""
     folder = surroundings.folder
-    checkpoint = checkpoint_of(folder, work.population)
+    checkpoint = work.folder(folder) / CHECKPOINT
     allow_files(len(work.specs))
-    too_large = False
     with ExitStack() as claims:
         try:
-            for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that one of two sweeps gets all it needs
+            for spec in sorted(work.specs, key=lambda spec: spec.name):  # so that one of two sweeps gets all claims
                 claim = Claim(folder, spec.name)
                 claims.callback(claim.release)
                 if not claim.take():
@@ -86,27 +86,17 @@ def _do_together(surroundings: Surroundings, work: Work) -> bool:
             _train(surroundings, work, checkpoint)
             checkpoint.unlink(missing_ok=True)
             return True
-        except (KeyboardInterrupt, UncompletedJobError):
-            raise Interrupted(f"population {work.population} was interrupted") from None
-        except SystemExit as stopped:
-            if stopped.code != 2:
+        except BaseException as error:  # a failure of one run shows again when that run is trained alone
+            if was_interrupted(error):
                 raise Interrupted(f"population {work.population} was interrupted") from None
             traceback.print_exc()
-        except Exception as error:  # of one of them, perhaps, and that one will tell
             too_large = isinstance(error, torch.OutOfMemoryError)
-            traceback.print_exc()
         checkpoint.unlink(missing_ok=True)
         if too_large:
-            halved_mark(folder, work.population).touch()
-    instead = "halves are trained one after the other" if too_large else "runs are done one by one"
+            (work.folder(folder) / HALVED).touch()
+    instead = "halves are trained one after the other" if too_large else "runs are trained one by one"
     sys.stderr.write(f"population {work.population} cannot be trained in one step: its {instead}\n")
     return False
-
-
-def _free_memory() -> None:
-    """Give back what a population held: Lightning's objects refer to each other, and CUDA keeps what was freed."""
-    gc.collect()
-    torch.cuda.empty_cache()  # does nothing where CUDA has not been used
 
 
 def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
@@ -124,17 +114,18 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
             records[member.spec.name] = configured(surroundings, member.spec, record, member.config)
     population = PopulationModule([cast(ALRNNModule, member.module) for member in members], surroundings.stop_when)
     data = PopulationDataModule([cast(SequenceDataModule, member.data) for member in members])
-    looks = MemberCallbacks([_state_callbacks(member) for member in members])
+    callbacks = [[one for one in member.callbacks if isinstance(one, StatesCallback)] for member in members]
+    looks = MemberCallbacks(callbacks)
     folders = MemberFolders(members, looks, ProgressFile(checkpoint.parent))
     seed_everything(members[0].spec.seed, workers=True, verbose=False)
-    # at the end of each epoch, also where not all of them have a validation
+    # at the end of each epoch, also of an epoch without a validation
     last = ModelCheckpoint(
         checkpoint.parent, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        callbacks = [looks, folders, StepCheckpoint(checkpoint.parent), last]
-        trainer = Trainer(**{**members[0].trainer, "callbacks": callbacks, "logger": False})
+        own = {"callbacks": [looks, folders, StepCheckpoint(checkpoint.parent), last], "logger": False}
+        trainer = Trainer(**(members[0].trainer | own))
         trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
     paths = folders.write_checkpoints(population)
     population.load_best()
@@ -160,7 +151,7 @@ def _record(
     k: int,
     path: Path,
 ) -> None:
-    """Record what became of a member."""
+    """Record the result of a member."""
     epoch, metrics = population.diverged[k], population.scores[k]
     if epoch is not None:
         error = f"FloatingPointError: the loss, the gradient or a state is not finite in epoch {epoch}: {REMEDY}"
@@ -177,7 +168,3 @@ def _record(
             checkpoint=os.path.relpath(path, surroundings.folder),
         )
     write_record(surroundings.folder, record._replace(status="done", finished=now()), durable=False)
-
-
-def _state_callbacks(member: Member) -> Sequence[StatesCallback]:
-    return [callback for callback in member.callbacks if isinstance(callback, StatesCallback)]

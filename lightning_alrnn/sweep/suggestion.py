@@ -1,4 +1,4 @@
-"""The command that would tell what a verdict does not."""
+"""The command that would answer the open questions of a verdict."""
 
 from __future__ import annotations
 
@@ -17,19 +17,10 @@ def next_command(
     tolerance: float | None,
     stated: Sequence[str] = (),
 ) -> str | None:
-    """The ``alrnn sweep`` or ``alrnn verdict`` that would tell more, ready to paste; ``None`` where nothing is given.
+    """The ``alrnn sweep`` with these seeds or P, or else ``alrnn verdict`` with this tolerance; ``None`` without any.
 
-    ``arguments`` are what stood behind ``alrnn sweep``, ``stated`` the options of ``alrnn verdict`` that the runs were
-    judged by. ``seeds``, ``nonlinear_units`` and ``tolerance`` are what would tell; the tolerance counts where neither
-    of the others is given. A sweep that added seeds by itself has spent its level on them, so that for more of them, or
-    other P, fresh seeds and a folder are named.
-
-    Example:
-        >>> arguments = ["--config", "digits", "--nonlinear_units", "0,5", "--seeds", "5", "--output_dir", "d"]
-        >>> next_command(arguments, folder="d", seeds=12, nonlinear_units=None, tolerance=None)
-        'alrnn sweep --config digits --nonlinear_units 0,5 --seeds 12 --output_dir d'
-        >>> next_command(arguments, folder="d", seeds=None, nonlinear_units=None, tolerance=0.01)
-        'alrnn verdict d --tolerance 0.01'
+    ``arguments`` are those of the ``alrnn sweep``, ``stated`` the options of ``alrnn verdict``. A sweep that adds seeds
+    has spent its level on them, so more seeds or other P get fresh seeds and another folder.
     """
     if seeds is None and nonlinear_units is None:
         if tolerance is None:
@@ -38,7 +29,7 @@ def next_command(
     words = list(arguments)
     written = _value(words, "--seeds")
     tried, looks = parse_seeds(written), parse_looks(written)
-    # where there are as many already some runs are missing, and the same command goes on
+    # with so many seeds already, some runs are missing: the same command continues them
     more = seeds is not None and seeds > len(tried)
     if looks and (more or nonlinear_units is not None):
         fresh = range(len(tried), len(tried) + (seeds or looks[0]))
@@ -54,7 +45,7 @@ def next_command(
 
 
 def _extended(written: str, seeds: int) -> str:
-    """As many seeds, those that there are among them."""
+    """The option ``--seeds`` with this number of seeds, including those of the sweep."""
     if "," not in written:
         return str(seeds)
     listed = parse_seeds(written)
@@ -65,7 +56,7 @@ def _extended(written: str, seeds: int) -> str:
 
 
 def _value(words: Sequence[str], option: str) -> str:
-    """The value of an option, which stands behind it or behind "="; the last one counts."""
+    """The last value of an option, which follows it after a space or "="."""
     values = [
         word.partition("=")[2] if "=" in word else words[place + 1]
         for place, word in enumerate(words)
@@ -76,13 +67,7 @@ def _value(words: Sequence[str], option: str) -> str:
 
 def _replaced(words: Sequence[str], option: str, value: str) -> list[str]:
     """Words with another value of an option."""
-    replaced: list[str] = []
-    is_value = False
-    for word in words:
-        if is_value:
-            word = value
-        elif word.startswith(f"{option}="):
-            word = f"{option}={value}"
-        is_value = word == option
-        replaced.append(word)
-    return replaced
+    return [
+        value if before == option else f"{option}={value}" if word.startswith(f"{option}=") else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]

@@ -1,4 +1,4 @@
-"""The verdict on a sweep: from its runs to estimates, claims and an answer."""
+"""The verdict on a sweep: estimates, claims and an answer from its runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims, find_untold, make_claims, seeds_needed
 from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, estimate, typical_score
 from lightning_alrnn.sweep.learning_time import LearningTime, learning_times
-from lightning_alrnn.sweep.rules import Rules, Run, Value, find_score, make_rules
+from lightning_alrnn.sweep.rules import Rules, Run, Value, check_tolerance, find_score, make_rules, sort_key
 
 TRAIN_SIZE = "data.train_size"
 ALPHA = 0.05
@@ -22,10 +22,10 @@ class Baseline(NamedTuple):
 
     Attributes:
         core: Name of the core.
-        setting: What else was varied, as chosen in validation.
-        typical: Median of the scores; NaN where half of the runs or more diverged.
+        setting: Setting that validation chose.
+        typical: Median of the scores; NaN if at least half of the runs diverged.
         scores: Scores by seed.
-        tried: Number of runs, those that diverged among them.
+        tried: Number of runs, including those that diverged.
     """
 
     core: str
@@ -39,13 +39,13 @@ class SizeVerdict(NamedTuple):
     """The verdict for one size of training data.
 
     Attributes:
-        train_size: Number of training sequences, ``None`` where it was not varied.
-        claims: What is claimed.
+        train_size: Number of training sequences; ``None`` if it was not varied.
+        claims: Claims at this size.
         estimates: Estimates for each P.
-        baselines: The other cores.
-        hidden_size: M, or ``None`` where it is unknown or differs.
+        baselines: Runs with other cores.
+        hidden_size: M, or ``None`` if it is unknown or differs between runs.
         alpha: Level of each claim at this size.
-        learning_times: How many epochs each P took to reach the threshold; empty where the runs do not say.
+        learning_times: Learning time of each P; empty if the runs do not say.
     """
 
     train_size: int | None
@@ -58,14 +58,14 @@ class SizeVerdict(NamedTuple):
 
 
 class Dependence(NamedTuple):
-    """What each value of something else that was varied leads to.
+    """The verdicts for each value of another setting that was varied.
 
     Attributes:
-        axis: Key of what was varied, such as "model.init".
-        claims: Claims by value; each at the level divided by the numbers of values and of axes.
+        axis: Key of the setting, such as "model.init".
+        claims: Claims by value, at the level divided by the numbers of values and of settings.
         estimates: Estimates by value.
-        differs: Whether values contradict each other on whether nonlinearity is needed, or on whether few nonlinear
-            units beat all.
+        differs: Whether the values contradict each other on whether nonlinearity is needed, or on whether few
+            nonlinear units beat all.
     """
 
     axis: str
@@ -75,19 +75,19 @@ class Dependence(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a sweep says.
+    """The verdict on a sweep.
 
     Attributes:
-        rules: What runs are judged by.
-        sizes: Verdict for each size of training data, in order. The last is the sweep's own.
-        dependence: What the values of other axes lead to, at the largest size.
+        rules: Rules that the runs are judged by.
+        sizes: Verdict for each size of training data, in ascending order. The last one is the answer of the sweep.
+        dependence: Verdicts for the values of other settings, at the largest size.
         finished: Number of runs with a score.
         diverged: Number of runs that diverged.
-        without_score: Number of the other runs, which failed or are not done; they count for nothing.
-        next_command: Command line that would tell what cannot be told; ``None`` where there is none, and outside a
-            sweep's folder.
+        without_score: Number of other runs, which failed or are not done; they are not counted.
+        next_command: Command that would answer an open question; ``None`` if there is none or the folder of the sweep
+            is not known.
         earlier_looks: Numbers of seeds at which the sweep was judged before, at the full level.
-        looks: Numbers of seeds at which a sweep that adds seeds is judged, by which the level is divided.
+        looks: Numbers of seeds at which a sweep that adds seeds is judged; the level is divided by their number.
     """
 
     rules: Rules
@@ -112,49 +112,49 @@ class Verdict(NamedTuple):
 
     @property
     def learning_times(self) -> tuple[LearningTime, ...]:
-        """How many epochs each P took to reach the threshold, at the largest size of training data."""
+        """Learning time of each P at the largest size of training data."""
         return self.sizes[-1].learning_times
 
     @property
     def untold(self) -> tuple[str, ...]:
-        """What was asked, by the P that were run, and cannot be told yet; a phrase for each question."""
+        """Questions of the sweep that the runs leave open, as phrases."""
         return find_untold(self.claims, self.estimates, self.sizes[-1].hidden_size)
 
     @property
     def seeds_by_question(self) -> dict[str, int | None]:
-        """Number of seeds in all that would tell it, for each of :attr:`untold`; ``None`` where 1,000 would not."""
+        """Total number of seeds that would answer each question of :attr:`untold`; ``None`` if 1,000 would not."""
         size = self.sizes[-1]
         return seeds_needed(size.estimates, self.rules, size.hidden_size, size.alpha)
 
     @property
     def seeds_needed(self) -> int | None:
-        """Number of seeds that would tell all that seeds can tell; ``None`` if there is nothing of that kind."""
+        """Number of seeds that would answer all questions that seeds can answer; ``None`` without such a question."""
         return max((seeds for seeds in self.seeds_by_question.values() if seeds is not None), default=None)
 
     @property
     def answer(self) -> str:
-        """The claims and what they rest on, in a few sentences."""
+        """The claims and the estimates that they rest on, in a few sentences."""
         size = self.sizes[-1]
         said = words.answer(size.claims, size.estimates, self.rules, size.alpha, size.hidden_size)
         if len(self.sizes) > 1:
             said = words.with_size(said, size.train_size)
-            sparse = [str(one.train_size) for one in self.sizes[:-1] if one.claims.sparse_beats_full]
+            sparse = [one.train_size for one in self.sizes[:-1] if one.claims.sparse_beats_full]
             if sparse:
                 said += f" With {words.listed(sparse)} training sequences, fewer nonlinear units beat all of them."
         differs = [one.axis for one in self.dependence if one.differs]
         if differs:
             said += f" The answer depends on {words.listed(differs)}."
         if self.earlier_looks:
-            looks = words.listed([str(look) for look in self.earlier_looks])
+            alpha = min(1.0, self.rules.alpha * (1 + len(self.earlier_looks)))
             said += (
-                f" As the sweep was judged with {looks} seeds before, a claim is wrong with probability "
-                f"{min(1.0, self.rules.alpha * (1 + len(self.earlier_looks))):.3g} at most."
+                f" The sweep was judged before with {words.listed(self.earlier_looks)} seeds, so a claim is wrong with "
+                f"probability at most {alpha:.3g}."
             )
         return said
 
     @property
     def learning(self) -> str:
-        """Which P reach the threshold in validation, and how late, in a few sentences; "" where the runs do not say."""
+        """Which P reach the threshold in validation, and how late, in a few sentences; "" if the runs do not say."""
         size = self.sizes[-1]
         said = words.learning(size.learning_times)
         return words.with_size(said, size.train_size) if said and len(self.sizes) > 1 else said
@@ -168,32 +168,30 @@ def judge(
     solved: float | None = None,
     alpha: float = ALPHA,
 ) -> Verdict:
-    """Come to a verdict on the runs of a sweep.
+    """Judge the runs of a sweep.
 
-    The typical run of a P is the median of the scores that its runs would have; one that diverged is the worst. P is
-    *enough* (sufficient) if its typical run is within the tolerance of the best P's. Nonlinearity is *needed* if P=0
-    is not enough. For each P there are two estimates with limits: by how much its typical run is worse than the best
-    P's (:func:`~lightning_alrnn.sweep.intervals.gap_intervals`), and the share of its runs that are as good as that
-    (:func:`~lightning_alrnn.sweep.intervals.share_interval`). A claim is made where both allow it.
+    P is *enough* (sufficient) if its typical run, the median, is within the tolerance of the best P's typical run.
+    Nonlinearity is *needed* if P=0 is not enough. A claim is made only if the limits of both
+    :func:`~lightning_alrnn.sweep.intervals.gap_intervals` and :func:`~lightning_alrnn.sweep.intervals.share_interval`
+    allow it.
 
     Args:
-        runs: Runs of the sweep, those that diverged among them. Baselines are shown beside and bear on no claim.
+        runs: Runs of the sweep, including those that diverged. Baselines affect no claim.
         score: Key of the metric, with or without ``test/``; ``None`` for
-            :func:`~lightning_alrnn.sweep.rules.choose_score`. It should be low if its name says that it is an error or
-            a loss.
-        tolerance: How much worse does not count; ``None`` for 0.02 of a share such as the accuracy, for 5 % of the
-            error of the best constant prediction, and for other scores for 5 % of the distance between the typical
-            runs of the best and the worst P, in which case the answer is called exploratory.
-        solved: Score from which on a run solves the task. Where it is stated, the share is that of the runs that do.
-        alpha: Probability with which a claim may be wrong. It is divided by the number of sizes of training data, and
-            by the number of settings that each P chose from in validation.
+            :func:`~lightning_alrnn.sweep.rules.choose_score`.
+        tolerance: Difference in score that does not count; ``None`` for 0.02 for a share such as the accuracy, 5 % of
+            the error of the best constant prediction, or, for other scores, 5 % of the difference between the typical
+            runs of the best and the worst P; the answer is then called exploratory.
+        solved: Score that a run must reach to be good; ``None`` for the tolerance.
+        alpha: Largest probability of a wrong claim. It is divided by the number of sizes of training data and by the
+            number of settings that validation chooses from.
 
     Returns:
-        The verdict; what the runs do not show is not claimed.
+        The verdict.
 
     Raises:
-        ValueError: If there is no run of an AL-RNN with a score, an argument is out of range, or settings are to be
-            chosen and the metric is missing in validation.
+        ValueError: If no run of an ALRNN has a score, an argument is out of range, or validation lacks the metric that
+            chooses a setting.
 
     Example:
         >>> scores = {0: [0.5, 0.52, 0.51, 0.5, 0.5], 1: [0.9, 0.91, 0.9, 0.9, 0.9], 5: [0.9, 0.91, 0.91, 0.9, 0.9]}
@@ -204,13 +202,14 @@ def judge(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    check_tolerance(tolerance)
     key = find_score([run for run in runs if run.nonlinear_units is not None], score)
     usable = [_without_infinite(run, key) for run in runs if run.diverged or key in run.metrics]
     by_size: dict[Value, list[Run]] = defaultdict(list)
     for run in usable:
         by_size[run.settings.get(TRAIN_SIZE)].append(run)
+    # baselines may be done at a size at which no ALRNN is
+    by_size = {size: same for size, same in by_size.items() if by_units(same)}
     sizes = sorted(by_size, key=lambda size: -1.0 if size is None else float(size))
     # with several sizes the tolerance is that of the largest with a score
     scored = [size for size in sizes if any(key in run.metrics for run in by_size[size])]
@@ -236,12 +235,12 @@ def judge(
 
 
 def _without_infinite(run: Run, key: str) -> Run:
-    """A run without what is not finite; one whose score is not finite is one that diverged."""
+    """A run without infinite metrics; a run whose score is not finite counts as diverged."""
     if run.diverged or not math.isfinite(run.metrics[key]):
         return run._replace(metrics={}, diverged=True)
-    # a validation that is not finite is the worst, not a missing one
-    kept = {name: value for name, value in run.metrics.items() if math.isfinite(value) or name.startswith("val/")}
-    return run._replace(metrics=kept)
+    # a validation that is not finite is the worst one, not a missing one
+    metrics = {name: value for name, value in run.metrics.items() if math.isfinite(value) or name.startswith("val/")}
+    return run._replace(metrics=metrics)
 
 
 def _judge_size(runs: Sequence[Run], size: Value, rules: Rules, sizes: int) -> SizeVerdict:
@@ -271,11 +270,11 @@ def _baseline(core: str, runs: Sequence[Run], rules: Rules) -> Baseline:
 
 
 def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependence, ...]:
-    """What each value leads to, for everything that was varied beside P, seed, core and size."""
+    """The verdicts for each value of every setting that was varied, except P, seed, core and size."""
     alrnn = [run for run in runs if run.nonlinear_units is not None]
     axes = []
     keys = sorted({key for run in alrnn for key in run.settings} - {TRAIN_SIZE})
-    varied = {key: sorted({run.settings.get(key) for run in alrnn}, key=_order) for key in keys}
+    varied = {key: sorted({run.settings.get(key) for run in alrnn}, key=sort_key) for key in keys}
     varied = {key: values for key, values in varied.items() if len(values) > 1}
     for axis, values in varied.items():
         claims: dict[str, Claims] = {}
@@ -286,7 +285,7 @@ def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependen
                 continue
             estimates[str(value)], _ = estimate(by_units(same), rules, sizes * len(varied) * len(values))
             claims[str(value)] = make_claims(estimates[str(value)], rules, _hidden_size(same))
-        # not the sets of P: that one value shows fewer does not say that the others are too few
+        # the sufficient P are not compared: a P that is not shown to be enough may still be enough
         told = [
             {getattr(one, name) for one in claims.values()} - {None}
             for name in ("nonlinearity_needed", "sparse_beats_full")
@@ -298,8 +297,3 @@ def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependen
 def _hidden_size(runs: Sequence[Run]) -> int | None:
     widths = {run.hidden_size for run in runs if run.nonlinear_units is not None}
     return widths.pop() if len(widths) == 1 else None
-
-
-def _order(value: Value) -> tuple[bool, float, str]:
-    number = isinstance(value, (int, float))
-    return not number, float(value or 0) if isinstance(value, (int, float)) else 0.0, "" if number else str(value)

@@ -1,6 +1,6 @@
-"""The processes of this machine that do runs: copies of one that has torch and Lightning imported.
+"""Worker processes, which are copies of a process that has imported torch and Lightning.
 
-This module imports neither, so that ``alrnn sweep`` can start that process before it imports them itself.
+This module imports neither, so ``alrnn sweep`` can start that process before it imports them itself.
 """
 
 from __future__ import annotations
@@ -18,49 +18,47 @@ from types import ModuleType
 
 
 def prepare_workers() -> None:
-    """Start the process that workers are copied from, unless it runs. It imports torch and Lightning, unwaited for."""
+    """Start the process that workers are copied from, unless it is running, and do not wait for its imports."""
     forkserver.set_forkserver_preload(["lightning_alrnn.sweep.run_population"])
     with _alone():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the copies
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal must reach only the copies
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, before)
 
 
 def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> BaseProcess:
-    """Start a process of this machine that does one item of work, such as a run, and need not import anything for it.
+    """Start a process for one item of work, which appends its output to ``log``.
 
-    Importing torch and Lightning takes seconds. One process does so for all workers, and then does nothing but copy
-    itself by ``fork``, which takes hundredths of a second. With the copy ends all that its work has set or broken:
-    seeds, environment variables, settings of torch, warnings, signals, open files, memory. It goes on to its end where
-    the process that asked for it, or the one that was copied, is killed. What the work writes is appended to ``log``.
+    A single process imports torch and Lightning, which takes seconds, and then only forks. The state of a worker, such
+    as seeds, environment variables and open files, ends with it. A worker survives its parent.
     """
     prepare_workers()
     process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))
     try:
         with _uninterrupted(), _alone():
             process.start()
-    except KeyboardInterrupt:  # nobody would know of the process, which would go on to its end
-        if process.pid is not None:  # the signal may have ended the one that is copied before it was
+    except KeyboardInterrupt:  # the caller would not know of the process, which would run to its end
+        if process.pid is not None:  # the signal may have ended the process that is copied
             process.kill()
         raise
     return process
 
 
 def _do(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> None:
-    """Do an item of work, in a process of its own."""
+    """Do an item of work in the new process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # before anything asks CUDA, which reads it once
-    sys.argv = ["alrnn"]  # what the card of a model calls the program
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # CUDA reads it once, at its first use
+    sys.argv = ["alrnn"]  # name of the program in the model card
     work()
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off to the end."""
+    """Delay Ctrl-C and SIGTERM until the end."""
     pending: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: pending.append(number)) for number in numbers}
@@ -69,21 +67,18 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for came in pending:
-            signal.raise_signal(came)
+        for signal_number in pending:
+            signal.raise_signal(signal_number)
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let processes that are started have one thread each, unless the user says otherwise, and no part in this one.
-
-    In an allocation of SLURM with several tasks Lightning would expect as many processes of each run. A script that
-    starts a sweep, and is not guarded by ``if __name__ == "__main__"``, would be run in each process.
-    """
+    """Give new processes one thread each, unless the user says otherwise, and nothing of this script or SLURM task."""
+    # with several SLURM tasks, Lightning would expect as many processes of each run
     names = ("OMP_NUM_THREADS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ["OMP_NUM_THREADS"] = before.get("OMP_NUM_THREADS", "1")
-    script = sys.modules["__main__"]
+    script = sys.modules["__main__"]  # without ``if __name__ == "__main__"`` it would run in each process
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield

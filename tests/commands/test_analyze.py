@@ -158,7 +158,7 @@ def test_an_encoder_that_changes_the_number_of_steps() -> None:
 
 
 def test_a_module_of_another_kind() -> None:
-    with pytest.raises(MisconfigurationException, match="networks trained as ALRNNModule, got LightningModule: its"):
+    with pytest.raises(MisconfigurationException, match="a network trained as ALRNNModule, got LightningModule: the"):
         SequenceCollector().setup(Trainer(logger=False), LightningModule(), "test")
 
 
@@ -174,7 +174,7 @@ def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = fit(tmp_path, *ADDITION, "--model.core=GRU") / LAST
     with pytest.raises(SystemExit):
         main(["analyze", "--ckpt_path", str(path)])
-    assert "reads the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err
+    assert "needs the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err
     assert not (path.parents[1] / "analysis").exists()
 
 

@@ -121,7 +121,7 @@ def test_those_that_do_not_solve_the_task_are_not_counted(report: dict[str, Any]
     folder, (answer,) = compare_networks(paths, tmp_path, solved=(first + other) / 2, max_sequences=8, time_limit=0.2)
     assert folder == tmp_path
     assert answer.startswith("P=2: both networks find the same solution (")
-    assert answer.endswith("not counted, as not good enough: P2-seed2/last.")
+    assert answer.endswith("not good enough and not counted: P2-seed2/last.")
 
 
 def test_checkpoints_none_of_which_solves_the_task(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,13 +138,13 @@ def test_gains_behind_encoders_are_not_compared(sweep: Path) -> None:
     group = _group("P=2", [reading._replace(has_encoder=True)] * 2, [0.1, 0.1], [True, True], "seeds")
     assert "gains" not in group.comparison.measures
     single = _group("P=2", [reading], [0.1], [True], "seeds")
-    assert single.answer == f"P=2: only one of the seeds, {candidate.label}, can be looked at."
+    assert single.answer == f"P=2: only one of the seeds, {candidate.label}, can be analysed."
 
 
 def test_nothing_to_compare(tmp_path: Path, sweep: Path) -> None:
     with pytest.raises(ValueError, match="holds no sweep"):
         compare_networks([tmp_path])
-    with pytest.raises(ValueError, match="is a folder: give one sweep's folder alone, or checkpoints"):
+    with pytest.raises(ValueError, match="is a folder: state the folder of a single sweep, or checkpoints"):
         compare_networks([sweep, sweep])
     with pytest.raises(FileNotFoundError, match="no such file"):
         compare_networks([tmp_path / "none.ckpt"])

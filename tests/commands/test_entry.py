@@ -70,5 +70,5 @@ def test_workers_are_prepared_for_a_sweep_that_has_them(
     monkeypatch.setattr(workers, "prepare_workers", lambda: calls.append("workers"))
     monkeypatch.setattr(entry, "resolve_name", lambda name: lambda rest: calls.append(name))
     entry.main(arguments)
-    assert calls == ["workers", entry.OWN_COMMANDS[arguments[0]]][not prepared :]
+    assert calls == ["workers", f"lightning_alrnn.commands.{arguments[0]}:run_{arguments[0]}"][not prepared :]
     assert capsys.readouterr().err.count("\n") == said

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.cli import LightningCLI
 
-from lightning_alrnn import cli
 from lightning_alrnn.commands.completion import options_of_commands
-from lightning_alrnn.commands.entry import OWN_COMMANDS, main
+from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.help import COMMANDS, ask_for_all, find_screen
+from lightning_alrnn.commands.options import OPTIONS
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.readings import READINGS
 
@@ -27,13 +27,13 @@ def screen(name: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture(scope="module")
 def options() -> dict[str, set[str]]:
-    found = {name: set(given) for name, given in options_of_commands().items()}
-    found["verdict"].add("--output_dir")  # of the sweep that it is about
-    return found
+    names = {command: set(by_name) for command, by_name in options_of_commands().items()}
+    names["verdict"].add("--output_dir")  # of the sweep that it is about
+    return names
 
 
 def test_every_command_is_listed() -> None:
-    assert set(COMMANDS) == {*OWN_COMMANDS, *LightningCLI.subcommands()}
+    assert set(COMMANDS) == {*OPTIONS, *LightningCLI.subcommands()}
 
 
 @pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])
@@ -51,23 +51,21 @@ def test_a_screen_is_one_and_has_an_example(
 
 @pytest.mark.parametrize("name", [OVERVIEW, *COMMANDS])
 def test_options_on_a_screen_exist(name: str, options: dict[str, set[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    found = 0
+    every = set().union(*options.values())
+    named: list[str] = []
     for line in screen(name, capsys).splitlines():
         example = re.match(r" +alrnn (\w+)", line)
-        own = set().union(*options.values()) if name == OVERVIEW else options[name]
-        known = options[example[1]] if example else own
-        named = re.findall(r"(?<![\w-])--[a-z_.]+\+?", line)
-        assert set(named) <= known, line
-        found += len(named)
-    assert found
+        command = example[1] if example else name
+        named += (words := re.findall(r"(?<![\w-])--[a-z_.]+\+?", line))
+        assert set(words) <= options.get(command, every), line
+    assert named
 
 
 def test_what_had_a_name_in_0_1_has_it_still(options: dict[str, set[str]]) -> None:
     """Keys that are logged, figures, options and configurations: renaming one breaks somebody's scripts."""
     names = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
-    page = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text(
-        encoding="utf-8"
-    )  # another test compares runs
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "callbacks.md").read_text(encoding="utf-8")  # another test compares runs
     keys = {key.name for reading in READINGS for key in reading.keys}
     assert [key for key in names["keys"] if key not in keys and f"`{key}`" not in page] == []
     figures = {name.replace("/", "_") for name in re.findall(r"`([a-z_0-9]+/[a-z_0-9]+)`", page)}
@@ -76,19 +74,16 @@ def test_what_had_a_name_in_0_1_has_it_still(options: dict[str, set[str]]) -> No
     assert all(set(of_command) <= options[command] | options["fit"] for command, of_command in names["options"].items())
 
 
-@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["--config", "digits", "--help"]])
-def test_help_without_a_command_is_the_overview(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    main(arguments)
-    assert capsys.readouterr().out.startswith("usage: alrnn COMMAND")
-
-
-def test_help_builds_no_parser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delattr(cli, "run_cli")
-    for arguments in (["fit", "-h"], ["fit", "--config", "digits", "--help"], ["--config", "digits", "fit", "-h"]):
-        main(arguments)
-        assert capsys.readouterr().out == find_screen(["fit", "--help"])
-    main(["predict", "--help"])
-    assert capsys.readouterr().out.startswith("usage: alrnn predict")
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        *[([], "COMMAND"), (["-h"], "COMMAND"), (["--config", "digits", "--help"], "COMMAND")],
+        *[(["fit", "-h"], "fit"), (["fit", "--config", "digits", "--help"], "fit"), (["predict", "--help"], "predict")],
+        (["--config", "digits", "fit", "-h"], "fit"),
+    ],
+)
+def test_the_screen_that_arguments_ask_for(arguments: list[str], command: str) -> None:
+    assert (find_screen(arguments) or "").startswith(f"usage: alrnn {command} ")
 
 
 def test_all_options(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

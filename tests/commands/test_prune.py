@@ -98,7 +98,9 @@ def test_training_anew(planted: Path, tmp_path: Path) -> None:
 
 def test_training_anew_that_diverges(planted: Path, tmp_path: Path) -> None:
     arguments = ["--ckpt_path", str(planted), "--output_dir", str(tmp_path), "--epochs", "1"]
-    with pytest.warns(UserWarning, match=r"^unit \d (silenced|linearised): not trained anew, as .* diverged"):
+    with pytest.warns(
+        UserWarning, match=r"^unit \d (silenced|linearised): the network keeps its weights, because .* diverged"
+    ):
         found = prune_network([*arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e30"])
     scores = [point.test["test/mse"] for point in found.pruning.points]
     assert scores[:4] == pytest.approx([0.05**2] * 4, rel=1e-4)  # the weights are those before
@@ -119,7 +121,7 @@ def test_tokens_that_are_added_to_the_units_until_none_is_left(tmp_path: Path) -
     found = prune_network(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])
     assert found.pruning.enough == 0
     assert metrics(found.checkpoint) == pytest.approx(dict(found.pruning.points[-1].test))
-    with pytest.raises(ValueError, match=r"takes nonlinear units away, and this network has none \(P = 0\)"):
+    with pytest.raises(ValueError, match=r"removes nonlinear units, but this network has none \(P = 0\)"):
         prune_network(["--ckpt_path", str(found.checkpoint)])
 
 

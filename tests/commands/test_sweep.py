@@ -23,10 +23,10 @@ from lightning_alrnn.commands import sweep as command
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.sweep import _signals_as_interrupt
 from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, executors
-from lightning_alrnn.sweep.populations import Work
-from lightning_alrnn.sweep.report import write_verdict
+from lightning_alrnn.sweep.grouping import Work
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
+from lightning_alrnn.sweep.verdict_page import write_verdict
 
 TINY = [*ADDITION, *CPU, "--trainer.max_epochs=2", "--model.hidden_size=6"]
 NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"  # they take longer than such runs
@@ -234,8 +234,11 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     options = ("--nonlinear_units=0,2", "--seeds=1..3")
     assert sweep(*options) == 0
     printed = capsys.readouterr().out
-    assert "looks at 1, 2 and 3 seeds, each at the level 0.0167" in printed
-    assert "1 seed: not told yet: whether nonlinearity is needed and which P are enough; goes on to 2" in printed
+    assert "looks at its runs with 1, 2 and 3 seeds, each time at the level 0.0167" in printed
+    assert (
+        "With 1 seed, the runs do not show whether nonlinearity is needed or which P are enough yet; adding "
+        "seeds up to 2." in printed
+    )
     assert judged == [1, 2, 2]
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
     # the same command again repeats no run and stops at the same look

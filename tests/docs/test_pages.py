@@ -22,7 +22,7 @@ from lightning_alrnn import cli, datamodules, modules
 from lightning_alrnn.commands import completion, sweep, verdict
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.help import COMMANDS
-from lightning_alrnn.commands.parsers import PARSERS, parser_of
+from lightning_alrnn.commands.options import OPTIONS, parser_of
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
@@ -219,7 +219,7 @@ def test_a_wrong_option_is_not_understood(files: Path, parse: Callable[[list[str
 
 def _own_options() -> set[str]:
     """All options of the commands but those of models, data and the Trainer."""
-    text = "".join(parser_of(name).format_help() for name in PARSERS)
+    text = "".join(parser_of(name).format_help() for name in OPTIONS)
     return {
         *re.findall(r"--([a-z_]+)", text),
         "config",

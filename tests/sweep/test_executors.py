@@ -17,8 +17,8 @@ import pytest
 
 from lightning_alrnn.sweep import executors
 from lightning_alrnn.sweep.executors import Slurm, default_jobs
+from lightning_alrnn.sweep.grouping import Work, make_work, read_populations
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.populations import Work, make_work, read_populations
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, read_record, write_record
@@ -106,11 +106,10 @@ def claim_of(world: World, name: str) -> Claim:
 
 @pytest.mark.parametrize("slots", [1, 2, 5, 40])
 def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: World, slots: int) -> None:
-    specs = [spec(seed) for seed in range(20)]
-    write_record(world.folder, done(specs[3]))
+    write_record(world.folder, done(spec(3)))
     world.work_off(alone(*range(20)), slots)
-    assert world.started == [one.name for one in specs if one.seed != 3]
-    assert sorted(world.reported) == sorted(one.name for one in specs)
+    assert world.started == [f"run{seed}" for seed in range(20) if seed != 3]
+    assert sorted(world.reported) == sorted(f"run{seed}" for seed in range(20))
     assert world.most == min(slots, 19)
 
 
@@ -212,23 +211,15 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(executors, "_POLL_SECONDS", 0.001)
     folder = tmp_path / "swept"
-    specs = [spec(seed) for seed in range(3)]
-    write_record(folder, done(specs[1]))
+    write_record(folder, done(spec(1)))
     works = alone(0, 1, 2)
     monitor = World(folder)
     slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
     executors.run_slurm(monitor.surroundings, works, slurm, monitor)
     flags = set((tmp_path / "script").read_text().splitlines())
-    assert {
-        "#SBATCH --array=0-1%2",  # what is done is not submitted
-        "#SBATCH --partition=gpu",
-        "#SBATCH --time=90",
-        "#SBATCH --nodes=3",
-        "#SBATCH --gpus-per-node=2",
-        "#SBATCH --ntasks-per-node=2",
-        "#SBATCH --account=lab",
-        "#SBATCH --cpus-per-task=4",
-    } <= flags
+    # what is done is not submitted
+    expected = "array=0-1%2 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
+    assert {f"#SBATCH --{option}" for option in expected.split()} <= flags
     assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
     assert sorted(monitor.reported) == ["run0", "run2"]
     assert executors.slurm_jobs(folder, works) == ["17_0", "17_1"]

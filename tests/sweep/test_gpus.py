@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_alrnn.commands import sweep
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.sweep.gpus import ASSUMED_GPU, Gpu, read_gpu, visible_gpus
 from lightning_alrnn.sweep.plan import Plan
 

@@ -1,4 +1,4 @@
-"""What ``alrnn sweep`` shows while runs are trained, on the screen of a terminal and in a log."""
+"""The progress of a sweep, on the screen of a terminal and in a log, from records and files of progress."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import random
 import re
 import struct
 import termios
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_alrnn.sweep.live import LiveTable, RunState, _cell, _short
+from lightning_alrnn.sweep import live
+from lightning_alrnn.sweep.grouping import Work, make_work
+from lightning_alrnn.sweep.live import LiveTable, SweepMonitor, _cell, _short
 from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.progress import ProgressFile, RunState
+from lightning_alrnn.sweep.rules import Run
+from lightning_alrnn.sweep.store import Record, Status, run_folder, write_record
 
 STATUSES = ("waiting", "running", "done", "diverged", "failed", "stopped")
 
@@ -106,7 +113,7 @@ STATES = {
 }
 TABLE = """\
 2 of 8 runs done, 2 running at epoch 120–124 of 400, 1 diverged (×), 1 failed (!), 1 stopped (–) ·
-val/accuracy · 0:00 gone
+val/accuracy · 0:00 elapsed
 P  seed     0     1     2     3
 0        .934  .500     ×     –
 5       .0012     …     !     ·"""
@@ -126,7 +133,7 @@ def test_redraws_in_place(clock: Clock) -> None:
     with LiveTable(make_specs([0, 5], 2), file=terminal) as table:
         table.write("before the table")
         table.show({})
-        first = "0 of 4 runs done · 0:00 gone\nP  seed     0     1\n0           ·     ·\n5           ·     ·"
+        first = "0 of 4 runs done · 0:00 elapsed\nP  seed     0     1\n0           ·     ·\n5           ·     ·"
         assert terminal.screen == f"$ alrnn sweep\nbefore the table\n{first}"
         clock.now = 0.4
         table.show({"P0-0": RunState("running")})
@@ -137,7 +144,7 @@ def test_redraws_in_place(clock: Clock) -> None:
         table.write("P0-0: failed")
         clock.now = 3700.2
         table.show({"P0-0": RunState("failed")})
-    last = "0 of 4 runs done, 1 failed (!) · 1:01:40 gone, about 3:05:01 left\nP  seed     0     1\n"
+    last = "0 of 4 runs done, 1 failed (!) · 1:01:40 elapsed, about 3:05:01 left\nP  seed     0     1\n"
     last += "0           !     ·\n5           ·     ·\n"
     assert terminal.screen == f"$ alrnn sweep\nbefore the table\nP0-0: failed\n{last}"
     assert (terminal.row, terminal.column) == (len(terminal.rows) - 1, 0)
@@ -251,22 +258,22 @@ RUNNING = [RunState("running", 50, 100)] * 2
 @pytest.mark.parametrize(
     ("first", "now", "seconds", "text"),
     [
-        ([], [*RUNNING, RunState("done", 100, 100)], 20, "2 running at epoch 50 of 100 · 0:20 gone, about 0:20 left"),
+        ([], [*RUNNING, RunState("done", 100, 100)], 20, "running at epoch 50 of 100 · 0:20 elapsed, about 0:20 left"),
         # what was there before is no progress
         ([RunState("done")], [RunState("done"), *RUNNING], 20, "about 0:40 left"),
         ([RunState("waiting", 40, 100)] * 2, RUNNING, 20, "about 5:00 left"),
         # a run that ended early leaves nothing to do
         ([], [RunState("diverged", 3, 100)], 10, "about 0:30 left"),
         # too early
-        ([], [RunState("running", 19, 100)], 2.9, "running at epoch 19 of 100 · 0:03 gone"),
+        ([], [RunState("running", 19, 100)], 2.9, "running at epoch 19 of 100 · 0:03 elapsed"),
         ([], [RunState("running", 20, 100)], 2, "about 0:38 left"),
         ([], [RunState("running", 4, 100)], 3, "about 4:57 left"),
-        ([], [], 60, "0 of 4 runs done · 1:00 gone"),
+        ([], [], 60, "0 of 4 runs done · 1:00 elapsed"),
         # an unknown number of epochs
-        ([], [RunState("running", 7)], 60, "1 running at epoch 7 · 1:00 gone"),
+        ([], [RunState("running", 7)], 60, "1 running at epoch 7 · 1:00 elapsed"),
         ([], [RunState("done"), RunState("running", 7)], 60, "about 3:00 left"),
         ([], [RunState("running", 7, 10), RunState("running", 8, 20)], 0, "running at epoch 7–8 · "),
-        ([], [RunState("done")] * 4, 60, "4 of 4 runs done · 1:00 gone"),
+        ([], [RunState("done")] * 4, 60, "4 of 4 runs done · 1:00 elapsed"),
     ],
 )  # fmt: skip
 def test_time_left(first: list[RunState], now: list[RunState], seconds: float, text: str, clock: Clock) -> None:
@@ -298,12 +305,12 @@ def test_a_log_has_a_line_now_and_then(dumb: bool, clock: Clock, monkeypatch: py
                 states["P5-0"] = RunState("done", 9, 9)
             table.show(states)
     assert log.getvalue().splitlines() == [
-        "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:00 gone",
-        "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:30 gone",  # nothing has changed for 30 s
+        "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:00 elapsed",
+        "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:30 elapsed",  # nothing has changed for 30 s
         "a message",
-        "0 of 2 runs done, 1 diverged · loss · 0:40 gone, about 0:40 left",  # 10 s after the line before
-        "1 of 2 runs done, 1 diverged · loss · 0:57 gone",  # at once
-        "1 of 2 runs done, 1 diverged · loss · 1:04 gone",
+        "0 of 2 runs done, 1 diverged · loss · 0:40 elapsed, about 0:40 left",  # 10 s after the line before
+        "1 of 2 runs done, 1 diverged · loss · 0:57 elapsed",  # at once
+        "1 of 2 runs done, 1 diverged · loss · 1:04 elapsed",
     ]
 
 
@@ -331,3 +338,140 @@ def test_no_color_has_no_dim_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert _cell(RunState("running", score=0.5), 5) == " .500"
     assert _cell(RunState("done"), 5) == " done"
+
+
+SPECS = [Spec(f"run{seed}", "ALRNN", 0, seed, {}, ()) for seed in range(5)]
+WAITING = RunState("waiting")
+
+
+def record(folder: Path, seed: int, status: Status, diverged: bool = False, **metrics: float) -> None:
+    named = {key.replace("_", "/", 1): value for key, value in metrics.items()}
+    run = Run("ALRNN", 0, seed, {}, named, diverged)
+    write_record(folder, Record(f"run{seed}", run, status, epochs=7))
+
+
+def say(folder: Path, runs: Mapping[str, RunState], age: float = -1) -> None:
+    """What a process says of its runs, a second after the sweep began unless it did so before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ProgressFile(folder).write(runs)
+    moment = time.time() - age
+    os.utime(folder / "progress.json", (moment, moment))
+
+
+class Shown:
+    """Takes the place of the table."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, RunState] = {}
+        self.lines: list[str] = []
+        self.closed = False
+
+    def show(self, states: Mapping[str, RunState]) -> None:
+        self.states = dict(states)
+
+    def write(self, line: str) -> None:
+        self.lines.append(line)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    table = Shown()
+    monkeypatch.setattr(live, "LiveTable", lambda specs: table)
+    return table
+
+
+def test_what_is_recorded_is_shown_from_the_start(shown: Shown, tmp_path: Path) -> None:
+    record(tmp_path, 0, "done", test_mse=0.25, val_mse=0.5, test_task_loss=3.0)
+    record(tmp_path, 1, "failed")
+    record(tmp_path, 2, "done", diverged=True)
+    record(tmp_path, 3, "running")  # of another attempt
+    SweepMonitor(tmp_path, SPECS)
+    assert list(shown.states.values()) == [
+        RunState("done", 7, 7, 0.25),
+        RunState("failed", 7, 7, None),
+        RunState("diverged"),
+        WAITING,
+        WAITING,
+    ]
+
+
+def test_runs_that_are_trained(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+    population = make_work(tmp_path, SPECS[:3])
+    with SweepMonitor(tmp_path, SPECS) as watching:
+        watching.poll()
+        assert set(shown.states.values()) == {WAITING}
+        watching.watch([population, Work((SPECS[3],)), Work((SPECS[4],))])
+        runs = {
+            "run0": RunState("running", 3, 20, 0.5),
+            "run1": RunState("diverged", 0, 20),
+            "another": RunState("running", 1, 1, 1.0),
+        }
+        say(population.folder(tmp_path), runs)
+        say(run_folder(tmp_path, "run3"), {"run3": RunState("running", 5, 0, None)})
+        say(run_folder(tmp_path, "run4"), {"run4": RunState("running", 9, 9, 0.9)}, age=60)  # by another attempt
+        clock.now += 0.4
+        watching.poll()
+        assert set(shown.states.values()) == {WAITING}  # twice a second at most
+        clock.now += 0.2
+        watching.poll()
+        expected = [
+            RunState("running", 3, 20, 0.5),
+            RunState("diverged", 0, 20),
+            WAITING,
+            RunState("running", 5),
+            WAITING,
+        ]
+        assert list(shown.states.values()) == expected
+        # what has ended is no longer asked
+        record(tmp_path, 0, "done", test_accuracy=0.75)
+        watching.ended("run0")
+        say(
+            population.folder(tmp_path),
+            {"run0": RunState("running", 4, 20, 0.5), "run2": RunState("running", 4, 20, 0.5)},
+        )
+        clock.now += 1
+        watching.poll()
+        expected[0], expected[2] = RunState("done", 7, 7, 0.75), RunState("running", 4, 20, 0.5)
+        assert list(shown.states.values()) == expected
+        assert shown.lines == []
+        assert not shown.closed
+    assert shown.closed
+
+
+def test_members_of_a_population_that_are_done_one_by_one(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+    population = make_work(tmp_path, SPECS[:2])
+    watching = SweepMonitor(tmp_path, SPECS)
+    watching.watch([population])
+    say(population.folder(tmp_path), {name: RunState("running", 3, 20, 0.5) for name in ("run0", "run1")})
+    say(run_folder(tmp_path, "run0"), {"run0": RunState("running", 1, 20, 0.25)})
+    watching.poll()
+    assert [shown.states[f"run{k}"].epochs for k in range(2)] == [1, 3]
+
+
+def test_runs_that_have_ended(shown: Shown, tmp_path: Path) -> None:
+    watching = SweepMonitor(tmp_path, SPECS[:3])
+    record(tmp_path, 0, "done", test_mse=0.5)
+    record(tmp_path, 1, "failed")
+    record(tmp_path, 2, "running")
+    record(tmp_path, 4, "failed")  # of a population that another command began
+    for seed in (0, 1, 2, 4):
+        watching.ended(f"run{seed}")
+    watching.write("a line")
+    assert shown.lines == ["run1: failed", "run2: stopped before the end", "run4: failed", "a line"]
+    watching.__exit__()
+    assert [state.status for state in shown.states.values()] == ["done", "failed", "stopped"]
+
+
+def test_tables_are_written_once_a_minute(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+    watching = SweepMonitor(tmp_path, SPECS)
+    rows = []
+    for seed in range(5):
+        record(tmp_path, seed, "done", test_mse=0.5)
+        watching.ended(f"run{seed}")
+        table = tmp_path / "results.csv"
+        rows.append(len(table.read_text().splitlines()) - 1 if table.is_file() else 0)
+        clock.now += 25
+    assert rows == [0, 0, 0, 4, 4]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
+from collections.abc import Callable
 from inspect import signature
 
 import pytest
@@ -20,6 +22,7 @@ from lightning_alrnn.sweep.plan import (
     parse_counts,
     parse_grid,
     parse_seeds,
+    plan_looks,
     read_config,
 )
 from lightning_alrnn.sweep.rules import Value
@@ -63,22 +66,39 @@ def test_a_comma_in_brackets_or_quotes_parts_nothing() -> None:
     }
 
 
-@pytest.mark.parametrize("item", ["model.init", "model.init=", "=1", "model.init=a,,b", "model.init=a,", "a.b=1,1.0"])
-def test_what_is_no_grid(item: str) -> None:
-    with pytest.raises(ValueError, match="--grid"):
-        parse_grid([item])
+@pytest.mark.parametrize(
+    ("parse", "texts", "option"),
+    [
+        (
+            lambda text: parse_grid([text]),
+            "model.init model.init= =1 model.init=a,,b model.init=a, a.b=1,1.0",
+            "--grid",
+        ),
+        (lambda text: parse_counts(text, "--nonlinear_units"), "a 1,a -1 1.5 1,,2 2,2", "--nonlinear_units"),
+        (parse_seeds, "0 a 1,1 , 5.. ..5 5..5 6..5 0..5 1...5", "--seeds"),
+    ],
+)
+def test_texts_that_are_refused(parse: Callable[[str], object], texts: str, option: str) -> None:
+    for text in texts.split():
+        with pytest.raises(ValueError, match=option):
+            parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,a", "-1", "1.5", "1,,2", "2,2"])
-def test_what_are_no_counts(text: str) -> None:
-    with pytest.raises(ValueError, match="--nonlinear_units"):
-        parse_counts(text, "--nonlinear_units")
+@pytest.mark.parametrize(
+    ("first", "last", "looks"),
+    [(5, 40, (8, 12, 18, 27, 40)), (3, 6, (6,)), (1, 8, (8,)), (5, 9, (8, 9)), (10, 12, (10, 12)), (20, 21, (20, 21))],
+)
+def test_looks(first: int, last: int, looks: tuple[int, ...]) -> None:
+    assert plan_looks(first, last) == looks
 
 
-@pytest.mark.parametrize("text", ["0", "a", "1,1", ",", "5..", "..5", "5..5", "6..5", "0..5", "1...5"])
-def test_what_are_no_seeds(text: str) -> None:
-    with pytest.raises(ValueError, match="--seeds"):
-        parse_seeds(text)
+@given(st.integers(1, 100), st.integers(1, 200))
+def test_looks_grow_from_eight_seeds_to_the_last(first: int, more: int) -> None:
+    looks = plan_looks(first, first + more)
+    assert looks[-1] == first + more
+    assert list(looks) == sorted(set(looks))
+    assert looks[0] == min(max(first, 8), first + more)
+    assert all(after <= 1.5 * before + 1 for before, after in itertools.pairwise(looks))
 
 
 def test_a_baseline_is_not_repeated_for_what_an_alrnn_alone_has() -> None:
@@ -142,7 +162,7 @@ def test_names_stay_apart_where_their_letters_would_not_tell() -> None:
         (["--data=SequentialDigits"], {"data.train_size": [1]}, "SequentialDigits has no option train_size"),
         (BASE, {"model.init": ["gaussian", "gausian"]}, "--grid model.init=gausian: .*near_identity"),
         (BASE, {"model.optimizer.lrr": [1]}, "'lrr' is not accepted"),
-        (BASE, {"epochs": [1]}, "epochs is no option of `alrnn fit`"),
+        (BASE, {"epochs": [1]}, "epochs is not an option of `alrnn fit`"),
         ([*BASE, "--model.init=gaussian"], {"model.init": ["gaussian"]}, "--model.init has one value"),
         ([*BASE, "--model.init_args.nonlinear_units=3"], {}, "use --nonlinear_units"),
         ([*BASE, "--seed_everything=3"], {}, "use --seeds"),
@@ -158,6 +178,7 @@ def test_wrong_options_fail_before_anything_runs(
 
 
 def test_more_nonlinear_units_than_units() -> None:
+    assert len(make_plan(BASE, [6], [0]).runs) == 1  # all units may be nonlinear
     with pytest.raises(ValueError, match=r"M=6\), got 7"):
         make_plan(BASE, [0, 7], [0])
     with pytest.raises(ValueError, match="core must be 'ALRNN', 'RNN', 'GRU'"):
@@ -174,10 +195,10 @@ def test_a_configuration_s_hash_and_differences() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seeds=3", "--output_dir=d"], "--nonlinear_units 0,1,5 is missing"),
+        (["--seeds=3", "--output_dir=d"], "--nonlinear_units is missing"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--core=GRU"], "is for the core ALRNN"),
-        (["--seeds=5..40", "--output_dir=d", "--core=GRU"], "there is none on --core GRU: give a number of seeds"),
-        (["--nonlinear_units=0", "--seeds=5..9", "--output_dir=d"], "compares two P or more, got --nonlinear_units 0"),
+        (["--seeds=5..40", "--output_dir=d", "--core=GRU"], "at least two P, got --core GRU: state a number of seeds"),
+        (["--nonlinear_units=0", "--seeds=5..9", "--output_dir=d"], "compares at least two P, got --nonlinear_units 0"),
         (["--nonlinear_units=0", "--seeds=3"], "required: --output_dir"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--gpus=2"], "--gpus is for --executor slurm"),
         (["--nonlinear_units=0", "--seeds=3", "--output_dir=d", "--jobs=0"], "--jobs must be at least 1"),

@@ -29,7 +29,7 @@ def test_the_fewest_within_the_tolerance_are_enough() -> None:
     assert found.gaps == pytest.approx((0.02, 0.01, 0, 0.03, 0.01, 0.35))
     assert found.answer == (
         "1 of 5 nonlinear units is enough: without the others (2 linearised, 2 silenced), test/accuracy is 0.94, worse "
-        "than the best by 0.01; the tolerance is 0.02. With one less (unit 4 silenced) it is worse by 0.35."
+        "than the best by 0.01; the tolerance is 0.02. With 0 units (unit 4 silenced) it is worse by 0.35."
     )
 
 
@@ -37,14 +37,14 @@ def test_the_test_chooses_nothing() -> None:
     few_in_test = pruned([0.95, 0.9, 0.8], [0.95, 0.95, 0.95])
     assert few_in_test.enough == 2
     assert few_in_test.answer == (
-        "None of the 2 nonlinear units can be spared: without the one that is missed least (unit 0 silenced), "
+        "None of the 2 nonlinear units can be removed: without the one with the least effect (unit 0 silenced), "
         "val/accuracy is worse by 0.05; the tolerance is 0.02."
     )
     few_in_validation = pruned([0.95, 0.95, 0.8], [0.95, 0.9, 0.95])
     assert few_in_validation.chosen.nonlinear_units == 1
     assert few_in_validation.enough is None
     assert few_in_validation.answer == (
-        "No number below 2 is shown to be enough: 1 of 2 nonlinear units are enough in validation, but in the test "
+        "Fewer than 2 nonlinear units are not shown to be enough: 1 of 2 are enough in validation, but in the test "
         "test/accuracy is 0.9, worse than the best by 0.05; the tolerance is 0.02."
     )
 
@@ -55,7 +55,7 @@ def test_errors_are_low_and_networks_may_diverge() -> None:
     assert found.enough == 1
     assert found.gaps == pytest.approx((0.01, 0, math.inf))
     assert "is 0.09, the best; " in found.answer
-    assert found.answer.endswith("With one less (unit 1 linearised) the network diverges.")
+    assert found.answer.endswith("With 0 units (unit 1 linearised) the network diverges.")
     linear = pruned([0.1, 0.12], [0.1, 0.09], "mse")
     assert linear.answer == (
         "0 of 1 nonlinear units are enough: without the other (1 silenced), test/mse is 0.09, the best; the tolerance "
@@ -66,9 +66,13 @@ def test_errors_are_low_and_networks_may_diverge() -> None:
 def test_rules_are_those_of_the_verdict() -> None:
     trained = PruningPoint(3, None, {}, {"test/accuracy": 0.9, "test/sequence_accuracy": 0.4, "test/loss": 2.0})
     rules = pruning_rules(trained)
-    assert (rules.score, rules.tolerance, rules.tolerance_rule) == ("test/sequence_accuracy", 0.02, "0.02 of a share")
+    assert (rules.score, rules.tolerance, rules.tolerance_rule) == (
+        "test/sequence_accuracy",
+        0.02,
+        "default for a share such as the accuracy",
+    )
     assert pruning_rules(trained, "loss", 0.5).tolerance == 0.5
-    with pytest.raises(ValueError, match=r"^test/loss has no tolerance of its own: state .* with --tolerance$"):
+    with pytest.raises(ValueError, match=r"^test/loss has no default tolerance: state .* with --tolerance$"):
         pruning_rules(trained, "loss")
     with pytest.raises(ValueError, match="tolerance must be positive, got 0"):
         pruning_rules(trained, tolerance=0.0)

@@ -19,7 +19,7 @@ def test_a_configuration_that_changes_on_the_way_stops_its_runs(tmp_path: Path) 
     do_run(Surroundings(tmp_path, plan.varied, plan.configs, ""), plan.runs[0])
     record = read_record(tmp_path, "ALRNN-P0-seed0")
     assert record.status == "failed"
-    assert "changed since the sweep began: data.sequence_length: 6 there, 7 now" in record.error
+    assert "has changed since the sweep began: data.sequence_length: 6 there, 7 now" in record.error
 
 
 def test_what_is_done_or_claimed_is_left_alone(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from lightning_alrnn.callbacks import MemberCallbacks
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.modules import PopulationModule
 from lightning_alrnn.sweep import run, run_population
-from lightning_alrnn.sweep.folders import MemberFolders
+from lightning_alrnn.sweep.grouping import CHECKPOINT, Work, read_populations
+from lightning_alrnn.sweep.members import MemberFolders
 from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.populations import Work, checkpoint_of, read_populations
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
     monkeypatch.setattr(run_population, "_train", fail)
     monkeypatch.setattr(run_population, "do_run", do_run)
     assert sweep("swept", *OPTIONS, base=PLAIN) == 2
-    assert "its runs are done one by one" in capsys.readouterr().err
+    assert "its runs are trained one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
 
@@ -218,7 +218,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     assert [work.specs for work in halves] == [whole.specs[:3], whole.specs[3:]]
     folder = surroundings.folder
     # the same command would go on with the second, and so does a job that is requeued, which begins with the whole
-    assert checkpoint_of(folder, halves[1].population).is_file()
+    assert (halves[1].folder(folder) / CHECKPOINT).is_file()
     assert read_populations(folder) == [halves[1]]
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
     run_population.do_work(surroundings, whole)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.sweep.plan import parse_seeds
 from lightning_alrnn.sweep.suggestion import next_command
 

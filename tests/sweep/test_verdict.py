@@ -74,15 +74,17 @@ def test_how_often_is_part_of_the_claim() -> None:
 def test_too_few_seeds_make_no_claim(seeds: int) -> None:
     verdict = judge(runs({p: scores[:seeds] for p, scores in STEADY.items()}, "test/mse", hidden_size=50))
     assert claims_of(verdict) == (None, (), None)
-    assert verdict.answer.startswith("Nothing can be told with")
+    assert verdict.answer.startswith("No claim can be made with")
     assert "at least 5" in verdict.answer
     assert verdict.untold == (NEEDED, SUFFICIENT, SPARSE)
     assert verdict.seeds_by_question == {NEEDED: 5, SUFFICIENT: 5, SPARSE: 5}
 
 
-def test_two_p_need_six_seeds_for_a_difference() -> None:
-    claims = [judge(runs({0: around(0.5, 0.01, n, 0), 5: around(0.9, 0.01, n, 1)})).claims for n in (5, 6)]
-    assert [one.nonlinearity_needed for one in claims] == [None, True]
+def test_the_number_of_p_decides_how_many_seeds_a_difference_needs() -> None:
+    """With many P the second best of them may be so by chance: the third or fourth is not."""
+    for columns, seeds, needed in ((2, 5, None), (2, 6, True), (9, 5, True), (16, 5, True), (41, 5, True)):
+        curve = {p: around(0.9 if p else 0.5, 0.003, seeds, p) for p in range(columns)}
+        assert judge(runs(curve)).claims.nonlinearity_needed is needed
 
 
 def test_false_claims_of_earlier_verdicts_are_not_made() -> None:
@@ -110,7 +112,7 @@ def test_runs_that_diverged_count_as_failures() -> None:
     assert (some.finished, some.diverged) == (28, 2)
     everything = judge(runs({0: [None] * 6, 1: [None] * 6, 10: [None] * 6}))
     assert claims_of(everything) == (None, (), None)
-    assert everything.answer.startswith("Nothing can be told: a typical run of each P diverges.")
+    assert everything.answer.startswith("No claim can be made: a typical run of every P diverges.")
     assert [one.good for one in everything.estimates] == [0, 0, 0]
 
 
@@ -138,9 +140,10 @@ def test_a_p_with_few_runs_is_not_compared() -> None:
     assert [one.compared for one in verdict.estimates] == [True, True, True, False, True]
     assert math.isnan(verdict.estimates[3].gap)
     assert claims_of(verdict)[:2] == (True, (1, 2))
+    assert judge(runs({**SOLVED, 5: SOLVED[5][:5]})).estimates[3].compared  # half as many are enough
     alone = judge(runs({5: [0.9] * 5}))
     assert claims_of(alone) == (None, (), None)
-    assert "nothing to compare P=5 with" in alone.answer
+    assert "P=5 cannot be compared" in alone.answer
 
 
 def test_a_threshold_that_is_stated() -> None:
@@ -150,13 +153,10 @@ def test_a_threshold_that_is_stated() -> None:
     error = judge(addition(), solved=0.01)
     assert [one.good for one in error.estimates] == [0, *[5] * 6]
     assert "of its runs solve the task" in error.answer
-
-
-def test_what_is_derived_from_the_scores_is_called_exploratory() -> None:
-    derived = judge(runs(STEADY, "test/mse"))
-    assert "This is exploratory: the tolerance of 0.00814 is derived from the scores it judges" in derived.answer
-    assert "exploratory" not in judge(addition()).answer
-    assert "exploratory" not in judge(runs(STEADY, "test/mse"), tolerance=0.01).answer
+    # two of ten runs leave it open whether half of them would, however large the gap
+    often = judge(runs({0: [0.5] * 8 + [0.56] * 2, 2: [0.95] * 10, 5: [0.95] * 10}), solved=0.55)
+    assert often.estimates[0].gap_low > 0.3
+    assert often.claims.nonlinearity_needed is None
 
 
 def test_sparse_beats_full_with_little_data() -> None:
@@ -180,7 +180,7 @@ def test_settings_are_chosen_by_validation_alone() -> None:
     assert [len(one.other_scores) for one in verdict.estimates] == [8] * 3
     assert verdict.sizes[0].alpha == 0.025  # of two settings the better might be so by chance
     blind = [run._replace(metrics={"test/accuracy": 0.9}) for run in lucky]
-    with pytest.raises(ValueError, match=r"2 settings .* chosen by val/accuracy .* 8 of 16 runs have no such metric"):
+    with pytest.raises(ValueError, match=r"2 settings.* chosen by val/accuracy, .* 8 of 16 runs have no such metric"):
         judge([*blind, *honest])
     with pytest.raises(ValueError, match=r"16 of 16 runs"):
         judge([*lucky, *honest], score="val/accuracy")
@@ -194,7 +194,7 @@ def test_every_p_chooses_among_the_same_settings() -> None:
     assert verdict.sizes[0].alpha == 0.05
     apart = judge(runs({0: [0.6] * 6}, settings={"lr": 0.01}) + runs({1: [0.9] * 6}, settings={"lr": 0.1}))
     assert claims_of(apart) == (None, (), None)
-    assert "no setting of what else was varied" in apart.answer
+    assert "no combination of the other settings" in apart.answer
 
 
 def test_what_each_value_of_an_axis_leads_to() -> None:
@@ -211,6 +211,12 @@ def test_what_each_value_of_an_axis_leads_to() -> None:
     (init,) = judge([*near, *gaussian]).dependence
     assert init.claims["gaussian"].nonlinearity_needed is None
     assert not init.differs  # a value that tells nothing contradicts nothing
+
+
+def test_a_size_at_which_only_baselines_are_done_is_left_out() -> None:
+    made = runs(jitter(SOLVED), settings={"data.train_size": 1000})
+    gru = [run._replace(settings={"data.train_size": 100}) for run in baseline("GRU", [0.9] * 5)]
+    assert judge([*made, *gru]).sizes == judge(made).sizes
 
 
 def test_baselines_bear_on_no_claim() -> None:
@@ -232,19 +238,3 @@ def test_seeds_that_would_tell() -> None:
     undecided = judge(runs({0: (0.88 + spread).tolist(), 1: [0.9] * 6, 2: [0.9] * 6}))
     assert undecided.seeds_by_question == {NEEDED: None, SUFFICIENT: 7}
     assert undecided.seeds_needed == 7
-
-
-def test_many_p_and_five_seeds() -> None:
-    """With many P the second best of them may be so by chance: the third or fourth is not."""
-    for columns in (9, 16, 41):
-        curve = {p: around(0.9 if p else 0.5, 0.003, 5, p) for p in range(columns)}
-        assert judge(runs(curve)).claims.nonlinearity_needed is True
-
-
-def test_a_wider_spread_needs_more_seeds() -> None:
-    needed = []
-    for spread in (0.012, 0.02, 0.03):
-        shape = np.linspace(-1.2, 1.2, 6)
-        needed.append(judge(runs({p: (0.9 + spread * shape).tolist() for p in (0, 1, 2)})).seeds_needed or 0)
-    assert needed == sorted(needed)
-    assert needed[0] < needed[-1]

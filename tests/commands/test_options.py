@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from lightning_alrnn.commands.parsers import parser_of
+from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.metrics.threshold import StopWhen
 
 

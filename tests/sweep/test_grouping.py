@@ -14,21 +14,20 @@ from pytorch_lightning.callbacks import EarlyStopping
 from lightning_alrnn import ALRNNModule, ALRNNNeural
 from lightning_alrnn.callbacks import ActiveUnits, Dashboard, DivergenceGuard, PredictionWriter, UnitAblation
 from lightning_alrnn.datamodules import Addition, SequentialDigits
-from lightning_alrnn.sweep import populations
+from lightning_alrnn.sweep import grouping
 from lightning_alrnn.sweep.gpus import Gpu
-from lightning_alrnn.sweep.members import Member, MemberFactory
-from lightning_alrnn.sweep.plan import Spec
-from lightning_alrnn.sweep.populations import (
+from lightning_alrnn.sweep.grouping import (
+    CHECKPOINT,
     Size,
     Work,
     allow_files,
-    checkpoint_of,
     divide,
     make_work,
-    population_folder,
     read_populations,
     why_alone,
 )
+from lightning_alrnn.sweep.members import Member, MemberFactory
+from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, Status, run_folder, write_record
 
@@ -70,7 +69,7 @@ def silent(line: str) -> None:
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is memory for 100 members."""
-    monkeypatch.setattr(populations, "_most_members", lambda factory, specs, slots, gpu: (100, ""))
+    monkeypatch.setattr(grouping, "_most_members", lambda factory, specs, slots, gpu: (100, ""))
 
 
 @pytest.mark.usefixtures("roomy")
@@ -143,23 +142,23 @@ def bytes_of_data_and_network(factory: MemberFactory) -> tuple[int, int]:
     data = sum(field.nbytes for split in ("train", "val") for field in made.build(split) if field is not None)
     batch = sum(field[:BATCH].nbytes for field in made.build("train") if field is not None)
     parameters = sum(parameter.nbytes for parameter in factory.make(spec(0)).module.parameters())
-    return data, populations._COPIES_OF_PARAMETERS * parameters + batch
+    return data, grouping._COPIES_OF_PARAMETERS * parameters + batch
 
 
 @pytest.mark.parametrize(("slots", "shared"), [(1, False), (2, True)], ids=["data of their own", "data in common"])
 def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
     data, network = bytes_of_data_and_network(MemberFactory(tmp_path))
-    member = populations._COPIES_OF_STATES * STATES + network + data / (6 if shared else 1)
+    member = grouping._COPIES_OF_STATES * STATES + network + data / (6 if shared else 1)
     memory = [0.0]
-    monkeypatch.setattr(populations, "_memory", lambda: memory[0])
+    monkeypatch.setattr(grouping, "_memory", lambda: memory[0])
     for most in (3, 2):  # a quarter of the memory for all of the slots
         memory[0] = 4 * slots * (most * member + 1)
         assert max(sizes(divide(tmp_path, specs, "auto", slots, silent))) == most
     memory[0] = 4 * slots * 1.99 * member
     said: list[str] = []
     assert sizes(divide(tmp_path, specs, "auto", slots, said.append)) == [1] * 6
-    assert said == ["runs are trained one by one, as two of them would take more than 25% of the memory"]
+    assert said == ["Runs are trained one by one, because two of them would need more than 25% of the memory."]
 
 
 def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,40 +168,40 @@ def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("resource.getrlimit", lambda kind: tuple(limits))
     monkeypatch.setattr("resource.setrlimit", lambda kind, values: limits.__setitem__(slice(2), values))
     assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
-    for most, needed in ((24 + 4 * 1000, 1000), (24 + 4 * 900, 900), (populations.resource.RLIM_INFINITY, 1000)):
+    for most, needed in ((24 + 4 * 1000, 1000), (24 + 4 * 900, 900), (grouping.resource.RLIM_INFINITY, 1000)):
         limits[:] = 1024, most
-        assert populations._most_files() == needed
+        assert grouping._most_files() == needed
         allow_files(250)
         assert limits == [1024, most]
         allow_files(1000)
         assert limits == [24 + 4 * needed, most]
-    monkeypatch.setattr(populations, "_MOST", 5)
+    monkeypatch.setattr(grouping, "_MOST", 5)
     assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
-    monkeypatch.setattr(populations, "_STATES_BYTES", 4 * STATES)
+    monkeypatch.setattr(grouping, "_STATES_BYTES", 4 * STATES)
     assert max(sizes(divide(tmp_path, specs, 9, 1, silent))) == 4
 
 
 def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factory, specs = MemberFactory(tmp_path), seeds(12)
     data, network = bytes_of_data_and_network(factory)
-    step = network + populations._COPIES_OF_STATES * STATES
+    step = network + grouping._COPIES_OF_STATES * STATES
 
     def most(memory: int, multiprocessors: int = 132) -> tuple[int, str]:
-        return populations._most_members(factory, specs, 1, Gpu(memory, multiprocessors))
+        return grouping._most_members(factory, specs, 1, Gpu(memory, multiprocessors))
 
     for name in ("_LARGE", "_STATES_BYTES"):  # of a CPU
-        monkeypatch.setattr(populations, name, 0)
+        monkeypatch.setattr(grouping, name, 0)
     ample = 1 << 40
     assert most(ample) == (1000, "")
     assert most(ample, 2) == (128, "")  # 64 programs each, and one for a batch of 16
-    monkeypatch.setattr(populations, "SHARE_OF_GPU", (3 * data + 1) / ample)
+    monkeypatch.setattr(grouping, "SHARE_OF_GPU", (3 * data + 1) / ample)
     assert most(ample) == (3, "")
-    monkeypatch.setattr(populations, "SHARE_OF_GPU", 1e6)
+    monkeypatch.setattr(grouping, "SHARE_OF_GPU", 1e6)
     assert most(2 * 3 * step + 1) == (3, "")
-    alone = (1, "two of them would take more than their share of the memory, or of the GPU's")
+    alone = (1, "two of them would need more than their share of the memory or the GPU memory")
     assert most(3 * step) == alone
-    memory = [4 * 2 * (network + data + populations._OBJECTS_BYTES) + 4]
-    monkeypatch.setattr(populations, "_memory", lambda: memory[0])
+    memory = [4 * 2 * (network + data + grouping._OBJECTS_BYTES) + 4]
+    monkeypatch.setattr(grouping, "_memory", lambda: memory[0])
     assert most(ample) == (2, "")
     memory[0] -= 8
     assert most(ample) == alone
@@ -211,9 +210,9 @@ def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.M
 def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     products = BATCH * T * M**2
     said: list[str] = []
-    monkeypatch.setattr(populations, "_LARGE", products)
+    monkeypatch.setattr(grouping, "_LARGE", products)
     assert sizes(divide(tmp_path, seeds(2), "auto", 1, said.append)) == [2]
-    monkeypatch.setattr(populations, "_LARGE", products - 1)
+    monkeypatch.setattr(grouping, "_LARGE", products - 1)
     short = (*TINY, "--data.sequence_length=0")
     wrong = [spec(seed, arguments=short, settings={"data.sequence_length": 0}) for seed in range(2)]
     stop = (*TINY, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a")
@@ -221,10 +220,10 @@ def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatc
     works = divide(tmp_path, [*seeds(2), *wrong, *stopping], "auto", 1, said.append)
     assert works == [Work((each,)) for each in [*seeds(2), *wrong, *stopping]]
     # each reason once
-    assert [line.removeprefix("runs are trained one by one, as ") for line in said] == [
-        "EarlyStopping looks at one network",
-        f"a step of {BATCH * T} × {M}² products takes so long that nothing would be saved",
-        "the first of them cannot be made (ValueError: sequence_length must be at least 4, got 0)",
+    assert [line.removeprefix("Runs are trained one by one, because ").removesuffix(".") for line in said] == [
+        "EarlyStopping needs a single network",
+        f"a step of {BATCH * T} × {M}² products takes so long that sharing it would save nothing",
+        "the first of them cannot be set up (ValueError: sequence_length must be at least 4, got 0)",
     ]
     said.clear()
     divide(tmp_path, seeds(2), "off", 1, said.append)  # nobody asked for it
@@ -252,16 +251,16 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Member:
     ("parts", "reason"),
     [
         ({}, ""),
-        ({"module": ALRNNNeural(2, 3, 4)}, "the model is a ALRNNNeural, no ALRNNModule"),
-        ({"module": OwnModule(2, 3)}, "the model is a OwnModule, no ALRNNModule"),
-        ({"data": LightningDataModule()}, "LightningDataModule has loaders of its own"),
-        ({"data": OwnLoader()}, "OwnLoader has loaders of its own"),
+        ({"module": ALRNNNeural(2, 3, 4)}, "the model is a ALRNNNeural, not an ALRNNModule"),
+        ({"module": OwnModule(2, 3)}, "the model is a OwnModule, not an ALRNNModule"),
+        ({"data": LightningDataModule()}, "LightningDataModule makes its own DataLoaders"),
+        ({"data": OwnLoader()}, "OwnLoader makes its own DataLoaders"),
         ({"data": SequentialDigits()}, ""),
         ({"callbacks": []}, ""),
         ({"callbacks": [ActiveUnits(), Dashboard(), PredictionWriter()]}, ""),
-        ({"callbacks": [ActiveUnits(), EarlyStopping("val/loss")]}, "EarlyStopping looks at one network"),
-        ({"callbacks": [UnitAblation()]}, "UnitAblation looks at one network"),
-        ({"callbacks": [DivergenceGuard()]}, "DivergenceGuard looks at one network"),
+        ({"callbacks": [ActiveUnits(), EarlyStopping("val/loss")]}, "EarlyStopping needs a single network"),
+        ({"callbacks": [UnitAblation()]}, "UnitAblation needs a single network"),
+        ({"callbacks": [DivergenceGuard()]}, "DivergenceGuard needs a single network"),
     ],
 )
 def test_what_a_run_is_made_of(parts: Mapping[str, Any], reason: str, member: Member) -> None:
@@ -269,36 +268,19 @@ def test_what_a_run_is_made_of(parts: Mapping[str, Any], reason: str, member: Me
 
 
 @pytest.mark.parametrize(
-    ("option", "well", "ill"),
+    ("option", "accepted", "refused"),
     [
-        ("strategy", "auto", "ddp"),
-        ("devices", "1", 2),
-        ("num_nodes", 1, 2),
-        ("precision", "64-true", "16-true"),
-        ("precision", 32, "bf16-mixed"),
-        ("fast_dev_run", False, True),
-        ("max_time", None, "00:01:00:00"),
-        ("overfit_batches", 0.0, 0.5),
-        ("enable_checkpointing", True, False),
-        ("use_distributed_sampler", True, False),
-        ("profiler", None, "simple"),
-        ("detect_anomaly", False, True),
-        ("barebones", False, True),
-        ("plugins", None, ["a"]),
-        ("reload_dataloaders_every_n_epochs", 0, 1),
+        *[("strategy", "auto", "ddp"), ("devices", "1", 2), ("num_nodes", 1, 2), ("precision", "64-true", "16-true")],
+        *[("precision", 32, "bf16-mixed"), ("fast_dev_run", False, True), ("max_time", None, "00:01:00:00")],
+        *[("overfit_batches", 0.0, 0.5), ("enable_checkpointing", True, False), ("profiler", None, "simple")],
+        *[("use_distributed_sampler", True, False), ("detect_anomaly", False, True), ("barebones", False, True)],
+        *[("plugins", None, ["a"]), ("reload_dataloaders_every_n_epochs", 0, 1), ("limit_val_batches", 0.5, 0)],
     ],
 )
-def test_options_of_the_trainer(option: str, well: Any, ill: Any, member: Member) -> None:
-    assert option in member.trainer
-    assert why_alone(member._replace(trainer={**member.trainer, option: well})) == ""
-    assert why_alone(member._replace(trainer={**member.trainer, option: ill})) == f"--trainer.{option} is {ill}"
-
-
-def test_a_run_without_validation_and_options_that_there_are(member: Member) -> None:
-    none = "--trainer.limit_val_batches is 0"
-    for value, reason in ((0, none), (0.0, none), (0.5, "")):
-        assert why_alone(member._replace(trainer={**member.trainer, "limit_val_batches": value})) == reason
-    assert populations._NEEDED.keys() <= member.trainer.keys()
+def test_options_of_the_trainer(option: str, accepted: Any, refused: Any, member: Member) -> None:
+    for value, reason in ((accepted, ""), (refused, f"--trainer.{option} is {refused}")):
+        assert why_alone(member._replace(trainer={**member.trainer, option: value})) == reason
+    assert grouping._NEEDED.keys() <= member.trainer.keys()
 
 
 def test_populations_are_noted(tmp_path: Path) -> None:
@@ -309,7 +291,7 @@ def test_populations_are_noted(tmp_path: Path) -> None:
     assert sorted(read_populations(tmp_path)) == sorted([first, second])
     assert first.population != second.population
     assert make_work(tmp_path / "another", specs[:2]) == first  # its name tells who is in it
-    assert first.folder(tmp_path) == population_folder(tmp_path, first.population)
+    assert first.folder(tmp_path) == run_folder(tmp_path, "", first.population)
     assert Work((specs[0],)).folder(tmp_path) == run_folder(tmp_path, specs[0].name)
     record(tmp_path, specs[0], "done", population=first.population)
     record(tmp_path, specs[2], "done", population=second.population)
@@ -326,14 +308,14 @@ def test_what_is_left_of_a_population(tmp_path: Path) -> None:
     work = make_work(tmp_path, specs)
     assert work.only(specs[2:], tmp_path) == make_work(tmp_path, specs[2:])
     assert work.only(specs[2:3], tmp_path) == Work((specs[2],))
-    checkpoint_of(tmp_path, work.population).touch()  # no member can be taken from it
+    (work.folder(tmp_path) / CHECKPOINT).touch()  # no member can be taken from it
     assert work.only(specs[2:], tmp_path) == work
     alone = Work((specs[0],))
     assert alone.only(specs[:1], tmp_path) == alone
 
 
 def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = populations._memory()
+    whole = grouping._memory()
     assert 1 << 26 < whole < 1 << 45
     texts: dict[str, str] = {}
     monkeypatch.setattr(Path, "is_file", lambda path: path.name in texts)
@@ -343,6 +325,6 @@ def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory.limit_in_bytes", "2000000\n", 2_000_000),
     ):
         texts = {"memory.max": "max\n", name: text}
-        assert populations._memory() == expected
+        assert grouping._memory() == expected
     texts = {"memory.limit_in_bytes": str(1 << 60)}
-    assert populations._memory() >= whole
+    assert grouping._memory() >= whole

@@ -1,9 +1,9 @@
-"""Which runs of a sweep are trained in one step: those that can are put together, those that are too large are not.
+"""Group the runs of a sweep into populations, which are trained in one step.
 
 folder/populations/NAME/members.json   the runs of a population
-folder/populations/NAME/last.ckpt      where their training is, until all of them are done
-folder/populations/NAME/halved         there if they are too many for a GPU's memory, and each half is one instead
-folder/populations/NAME/log.txt        what the process wrote that trained them
+folder/populations/NAME/last.ckpt      state of the training, until all runs are done
+folder/populations/NAME/halved         exists if the population did not fit into GPU memory and was halved
+folder/populations/NAME/log.txt        output of the process
 """
 
 from __future__ import annotations
@@ -37,22 +37,24 @@ from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
 from lightning_alrnn.sweep.store import read_record, run_folder
 
 Size = int | Literal["auto", "off"]
+CHECKPOINT = "last.ckpt"
+HALVED = "halved"
 
 _FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
 _SHARE_OF_MEMORY = 0.25
-_STATES_BYTES = 32 << 20  # beyond, the memory that is written and read again costs more than a step of its own
-_LARGE = 1.5e8  # products a step and pass, some 30 ms in all: above it next to nothing is saved
+_STATES_BYTES = 32 << 20  # with more states, memory traffic costs more than a separate step
+_LARGE = 1.5e8  # products of a step, which take about 30 ms: sharing larger steps saves almost nothing
 _MOST = 1000
-_FILES = 24, 4  # of a process and of each member, which has two open files and, while it is written, one more
+_FILES = 24, 4  # open files of a process, and of each member: two, and one more while a file is written
 _WITHOUT_SLOTS = 8
-_NETWORKS_ON_GPU = 0.5  # of its memory, beside that for data
-_ROWS = 16  # sequences that one program of the GPU's kernel takes
-_PROGRAMS = 64  # a multiprocessor: some 4 run at once, and in 16 turns they take longer than a step does on the host
-_OBJECTS_BYTES = 1 << 20  # of a member, on the host; 0.35 MB were measured
-_COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for all else
-_COPIES_OF_PARAMETERS = 10  # the network's, trained, best, before the step, gradients, two of Adam, three in passing
-_SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last does nothing in a fit
-# of the Trainer: other values are for runs by themselves
+_NETWORKS_ON_GPU = 0.5  # share of GPU memory, in addition to that for data
+_ROWS = 16  # sequences of one program of the GPU kernel
+_PROGRAMS = 64  # per multiprocessor: about 4 run at once, and 16 rounds take longer than a step on the host
+_OBJECTS_BYTES = 1 << 20  # host memory of a member; 0.35 MB were measured
+_COPIES_OF_STATES = 6  # states, inputs of the recurrence, the gradients of both, and two for the rest
+_COPIES_OF_PARAMETERS = 10  # network, trained, best, before the step, gradients, two of Adam, three temporary
+_SERVED = (StatesCallback, Dashboard, PredictionWriter)  # the last one does nothing in a fit
+# options of the Trainer: runs with other values are trained alone
 _NEEDED: dict[str, tuple[Any, ...]] = {
     "strategy": ("auto",),
     "devices": ("auto", 1, "1"),
@@ -75,40 +77,20 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
 
 
 class Work(NamedTuple):
-    """Runs that one process does."""
+    """The runs of one process."""
 
     specs: tuple[Spec, ...]
-    population: str = ""  # name of the population that they are trained in; "" for a run by itself
+    population: str = ""  # name of their population; "" for a run that is trained alone
 
     def folder(self, sweep: Path) -> Path:
-        """Folder of the population, or of the run, that holds the process's log and SLURM's job."""
-        if self.population:
-            return population_folder(sweep, self.population)
-        return run_folder(sweep, self.specs[0].name)
+        """Folder of the population, or of the run."""
+        return run_folder(sweep, self.specs[0].name, self.population)
 
     def only(self, specs: Sequence[Spec], sweep: Path) -> Work:
-        """What is left of the work when others have done the rest; all of it once a population's training has begun."""
-        if not self.population or checkpoint_of(sweep, self.population).is_file():
+        """The work without runs that others have done; all of it once the training of a population has begun."""
+        if not self.population or (self.folder(sweep) / CHECKPOINT).is_file():
             return self
         return make_work(sweep, specs)
-
-
-def population_folder(sweep: Path, name: str) -> Path:
-    """Folder of a population."""
-    return sweep / "populations" / name
-
-
-def checkpoint_of(sweep: Path, name: str) -> Path:
-    """Path of the checkpoint of a population's training, which is kept until all members are done."""
-    return population_folder(sweep, name) / "last.ckpt"
-
-
-def halved_mark(sweep: Path, name: str) -> Path:
-    """The file that tells that a population was too large, and that each half of it is a population instead.
-
-    Whoever begins the population again, as a job of SLURM does that was requeued, goes on with the halves.
-    """
-    return population_folder(sweep, name) / "halved"
 
 
 def divide(
@@ -119,17 +101,17 @@ def divide(
     announce: Callable[[str], None],
     gpu: Gpu | None = None,
 ) -> list[Work]:
-    """Put runs together that can share a step, in the order of the first run of each work.
+    """Group runs that can share a step, in the order of the first run of each group.
 
-    ``size`` is the largest population: "auto" for as many as there is memory for, shared out to the slots (the
-    processes, ``None`` where nobody knows their number); "off" for one. ``announce`` is told why runs are trained by
-    themselves that were to share a step. ``gpu`` is ``None`` where a process trains on the CPU.
+    ``size`` is the largest number of runs in a population: "auto" for as many as memory allows, divided among the slots
+    (processes; ``None`` if their number is unknown), "off" for one. ``announce`` gets the reasons for training runs
+    alone. ``gpu`` is ``None`` for training on the CPU.
     """
     works: list[Work] = []
     together: dict[str, list[Spec]] = defaultdict(list)
     for spec in specs:
         record = read_record(folder, spec.name)
-        # what has failed might fail the others again; what was begun by itself goes on from its own checkpoint
+        # a run that failed may make the others fail; a run that was begun alone resumes from its own checkpoint
         if record is not None and (record.status == "failed" or not record.population):
             works.append(Work((spec,)))
         else:
@@ -139,26 +121,24 @@ def divide(
     reasons = set()
     for same in together.values():
         most, reason = (1, "") if size == "off" or len(same) == 1 else _most_members(factory, same, slots or 1, gpu)
-        if reason:
-            reasons.add(reason)
-        if size != "auto":
-            most = min(most, 1 if size == "off" else size)
-        elif slots is None and gpu is None:
+        reasons.add(reason)
+        if isinstance(size, int):
+            most = min(most, size)
+        elif size == "auto" and slots is None and gpu is None:
             most = min(most, _WITHOUT_SLOTS)
         count = -(-len(same) // most)
         if size == "auto" and slots is not None and most > 1:
-            count = min(-(-count // slots) * slots, len(same))  # or a slot would be idle while another has its second
+            count = min(-(-count // slots) * slots, len(same))  # an equal number for each slot, so that none is idle
         bounds = [round(number * len(same) / count) for number in range(count + 1)]
-        for begin, end in pairwise(bounds):
-            works.append(make_work(folder, same[begin:end]))
-    for reason in sorted(reasons):
-        announce(f"runs are trained one by one, as {reason}")
+        works += [make_work(folder, same[begin:end]) for begin, end in pairwise(bounds)]
+    for reason in sorted(reasons - {""}):
+        announce(f"Runs are trained one by one, because {reason}.")
     places = {spec.name: place for place, spec in enumerate(specs)}
     return sorted(works, key=lambda work: places[work.specs[0].name])
 
 
 def read_populations(folder: Path) -> list[Work]:
-    """The populations of a sweep, begun or not, with a member to be done and none that was done outside of them."""
+    """The populations of a sweep with a run that is not done and without a run that was done elsewhere."""
     works = []
     for path in sorted((folder / "populations").glob("*/members.json")):
         try:
@@ -167,42 +147,43 @@ def read_populations(folder: Path) -> list[Work]:
                 for values in json.loads(path.read_text(encoding="utf-8"))
             )
         except (ValueError, TypeError, KeyError) as error:
-            warnings.warn(f"{path} cannot be read, so its runs begin anew: {error!r}", stacklevel=2)
+            warnings.warn(f"{path} cannot be read, so its runs start again: {error!r}", stacklevel=2)
             continue
         records = [read_record(folder, spec.name) for spec in members]
         done = [record for record in records if record is not None and record.status == "done"]
-        # where another sweep has done some of them, going on would train and write these again
+        # if another sweep has done some of the runs, continuing would train them again
         if len(done) < len(members) and all(record.population == path.parent.name for record in done):
             works.append(Work(members, path.parent.name))
     return works
 
 
 def make_work(folder: Path, specs: Sequence[Spec]) -> Work:
-    """A population of runs, noted in the folder so that it can be gone on with; of one run, that run by itself."""
+    """A population of runs, whose members are written to its folder; a single run is trained alone."""
     if len(specs) == 1:
         return Work(tuple(specs))
     name = hashlib.sha256("\n".join(spec.name for spec in specs).encode()).hexdigest()[:12]
+    work = Work(tuple(specs), name)
     content = json.dumps([spec._asdict() for spec in specs], indent=1)
-    write_file(population_folder(folder, name) / "members.json", content + "\n")
-    return Work(tuple(specs), name)
+    write_file(work.folder(folder) / "members.json", content + "\n")
+    return work
 
 
 def why_alone(member: Member) -> str:
-    """Why a run is trained by itself; "" where it can be a member of a population."""
+    """The reason why a run must be trained alone; "" if it can be a member of a population."""
     if type(member.module) is not ALRNNModule:
-        return f"the model is a {type(member.module).__name__}, no ALRNNModule"
+        return f"the model is a {type(member.module).__name__}, not an ALRNNModule"
     data: Any = type(member.data)
     loaders = ("train_dataloader", "val_dataloader", "test_dataloader")
     if not issubclass(data, SequenceDataModule) or any(
         getattr(data, name) is not getattr(SequenceDataModule, name) for name in loaders
     ):
-        return f"{data.__name__} has loaders of its own"
+        return f"{data.__name__} makes its own DataLoaders"
     for layer in member.module.modules():
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats:  # which are of no network's parameters
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats:  # these are not among the parameters
             return f"{type(layer).__name__} keeps statistics of its batches"
     for callback in member.callbacks:
         if not isinstance(callback, _SERVED):
-            return f"{type(callback).__name__} looks at one network"
+            return f"{type(callback).__name__} needs a single network"
     for option, allowed in _NEEDED.items():
         if member.trainer.get(option) not in allowed:
             return f"--trainer.{option} is {member.trainer[option]}"
@@ -212,7 +193,7 @@ def why_alone(member: Member) -> str:
 
 
 def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int, gpu: Gpu | None) -> tuple[int, str]:
-    """How many of these runs fit into a population, and why it is but one; judged by the first of them."""
+    """The number of these runs that fit into a population, and the reason if it is one; judged by the first run."""
     try:
         member = factory.make(specs[0])
         if reason := why_alone(member):
@@ -225,11 +206,11 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int, gpu
         with torch.no_grad():
             steps = len(batch.inputs) * module.encode(batch.inputs[:1], batch.lengths[:1])[0].shape[1]
         size = data_bytes(data)
-    except Exception as error:  # the run itself says more
-        return 1, f"the first of them cannot be made ({type(error).__name__}: {own_error(error) or error})"
+    except Exception as error:  # the run will fail with its own traceback
+        return 1, f"the first of them cannot be set up ({type(error).__name__}: {own_error(error) or error})"
     units = int(module.hparams["hidden_size"])
     if gpu is None and steps * units**2 > _LARGE:
-        return 1, f"a step of {steps:,} × {units}² products takes so long that nothing would be saved"
+        return 1, f"a step of {steps:,} × {units}² products takes so long that sharing it would save nothing"
     states = 4 * steps * units
     budget = _SHARE_OF_MEMORY * _memory() / slots
     data_share = size * len({spec.seed for spec in specs}) / len(specs)
@@ -247,13 +228,15 @@ def _most_members(factory: MemberFactory, specs: Sequence[Spec], slots: int, gpu
         )
         useful = _PROGRAMS * gpu.multiprocessors // -(-len(batch.inputs) // _ROWS)
     if most < 2:
-        share = f"{_SHARE_OF_MEMORY:.0%} of the memory" if gpu is None else "their share of the memory, or of the GPU's"
-        return 1, f"two of them would take more than {share}"
+        share = (
+            f"{_SHARE_OF_MEMORY:.0%} of the memory" if gpu is None else "their share of the memory or the GPU memory"
+        )
+        return 1, f"two of them would need more than {share}"
     return max(1, min(int(most), useful, _most_files())), ""
 
 
 def allow_files(members: int) -> None:
-    """Let this process open as many files as a population has, as far as the system allows."""
+    """Raise the limit of open files to what a population needs, as far as the system allows."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _FILES[0] + _FILES[1] * members
     if limit != resource.RLIM_INFINITY and limit < needed:
@@ -262,14 +245,14 @@ def allow_files(members: int) -> None:
 
 
 def _most_files() -> int:
-    """How many members a population may have whose files a process can open."""
+    """The largest number of members whose files a process can open."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return _MOST if most == resource.RLIM_INFINITY else min(_MOST, (most - _FILES[0]) // _FILES[1])
 
 
 def _memory() -> int:
-    """Bytes of memory that this machine has, or that a container or a job is given."""
+    """Bytes of memory of this machine, or the limit of a container or a job."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
-    given = [text for path in limits if path.is_file() and (text := path.read_text().strip()).isdecimal()]
-    return min([total, *map(int, given)])
+    paths = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    limits = [text for path in paths if path.is_file() and (text := path.read_text().strip()).isdecimal()]
+    return min([total, *map(int, limits)])

@@ -1,4 +1,4 @@
-"""The verdict as it is handed over: a page, a file for programs, a figure, and a table for the terminal."""
+"""The verdict as a page, as JSON, as a figure and as text for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import statistics
 import textwrap
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +32,11 @@ _SMALLER_TOLERANCES = (0.75, 0.5, 0.25, 0.1)
 
 
 class Uncounted(NamedTuple):
-    """A run that has no score."""
+    """A run without a score."""
 
     name: str
     state: str  # "diverged", "failed" or "not done"
-    error: str  # last line of its traceback; "" if there is none
+    error: str  # last line of the traceback; "" if there is none
 
 
 def write_verdict(
@@ -48,14 +48,15 @@ def write_verdict(
     alpha: float = ALPHA,
     seeds: int | None = None,
 ) -> Verdict:
-    """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg beside them.
+    """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg into its folder.
 
-    A sweep that adds seeds until it knows (``--seeds 5..40``) is judged on the seeds of its last complete look, at the
-    level divided by the number of looks; ``seeds`` states another number. The rest is as for :func:`judge`.
+    A sweep that adds seeds (``--seeds 5..40``) is judged with the seeds of its last complete look, unless ``seeds``
+    states another number, and at the level divided by the number of looks. The other arguments are those of
+    :func:`judge`.
     """
     root = Path(folder)
     records = read_records(root)
-    sweep = _read_sweep(root)
+    sweep = _read_json(root / "sweep.json")
     looks = sweep.get("looks") or []
     if looks:
         seeds = seeds or _last_look(records, looks, sweep.get("runs_per_seed", 1))
@@ -66,16 +67,16 @@ def write_verdict(
         raise ValueError(_why_nothing(root, records))
     runs = [_as_run(record) for record in records]
     verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
-    suggested = _suggested_tolerances(root)
+    suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
     if tolerance in suggested:
-        rule = "suggested by an earlier verdict on the scores it judges"
+        rule = "suggested by an earlier verdict on the scores that it judges"
         verdict = verdict._replace(rules=verdict.rules._replace(tolerance_rule=rule, exploratory=True))
     most = len({run.seed for run in runs})
     stated = _stated(score, tolerance, solved, alpha if not looks else ALPHA)
     verdict = verdict._replace(
         next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict, stated, suggested),
         looks=tuple(looks),
-        # with fewer seeds no claim could have been made
+        # earlier looks at fewer seeds could not make a claim
         earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
     )
     uncounted = find_uncounted(records, verdict.rules.score)
@@ -87,25 +88,25 @@ def write_verdict(
     page = verdict_page(verdict, uncounted, root.resolve().name)
     if readings:
         sizes = sorted({p for medians in readings.values() for p in medians}, key=int)
-        page.section("What the networks do")
+        page.section("Your own readings")
         page.table(
             ("P", *readings),
             [(p, *(words.number(of[p]) if p in of else _NONE for of in readings.values())) for p in sizes],
-            "Readings of your own: the median over the runs of each number of nonlinear units.",
+            "Median over the runs of each P.",
         )
     write_file(root / "verdict.html", page.html())
     return verdict
 
 
 def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """Medians over runs by P of what a user's own readings name in ``by_size``."""
+    """Medians by P of the keys that the user's own readings list in ``by_size``."""
     done = [record for record in records if record.status == "done"]
     configs = (run_folder(folder, record.name) / "config.yaml" for record in done)
     config = next((path for path in configs if path.is_file()), None)
     try:
         keys = [] if config is None else [key for reading in configured_readings(config) for key in reading.by_size]
-    except ValueError as error:  # the claims do not hang on it
-        warnings.warn(f"the verdict goes without a reading: {error}", stacklevel=2)
+    except ValueError as error:  # the claims do not depend on it
+        warnings.warn(f"the verdict leaves a reading out: {error}", stacklevel=2)
         keys = []
     medians: dict[str, dict[str, float]] = {}
     for key in keys:
@@ -119,25 +120,28 @@ def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[
 
 
 def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
-    """The runs without a score, those that diverged among them."""
+    """The runs without a score, including those that diverged."""
     uncounted = []
     for record in records:
+        state, error = "", record.error
         if record.status == "failed":
-            uncounted.append(Uncounted(record.name, "failed", record.error))
+            state = "failed"
         elif record.status != "done":
-            uncounted.append(Uncounted(record.name, "not done", ""))
+            state, error = "not done", ""
         elif record.run.diverged or not math.isfinite(record.run.metrics.get(score, 0.0)):
-            uncounted.append(Uncounted(record.name, "diverged", record.error))
+            state = "diverged"
         elif score not in record.run.metrics:
-            uncounted.append(Uncounted(record.name, "failed", f"has no {score}"))
+            state, error = "failed", f"has no {score}"
+        if state:
+            uncounted.append(Uncounted(record.name, state, error))
     return uncounted
 
 
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
-    """What verdict.json holds."""
-    names = "answer claims estimates untold seeds_needed learning learning_times next_command looks earlier_looks"
+    """The content of verdict.json."""
+    names = "answer claims estimates untold seeds_needed learning learning_times next_command looks earlier_looks rules"
+    content = {name: getattr(verdict, name) for name in (*names.split(), "sizes", "dependence")}
     runs = {name: getattr(verdict, name) for name in ("finished", "diverged", "without_score")}
-    content = {name: getattr(verdict, name) for name in f"{names} rules sizes dependence".split()}
     return content | {"runs": runs | {"uncounted": uncounted}}
 
 
@@ -147,15 +151,15 @@ def format_verdict(verdict: Verdict) -> str:
     Example:
         >>> print(format_verdict(judge([Run("ALRNN", p, 0, {}, {"test/accuracy": 0.9 + p / 100}) for p in (0, 5)])))
         test/accuracy, higher is better; 2 runs with a score
-        tolerance: 0.02 (0.02 of a share)
+        tolerance: 0.02 (default for a share such as the accuracy)
         <BLANKLINE>
         P  runs  typical run  worse than the best by  as good as the best    enough
         0  1/1   0.9          0.05 (no limits yet)    0 of 1 (0 % to 95 %)   not shown: any gap, good runs from 0 %
         5  1/1   0.95         0 (no limits yet)       1 of 1 (5 % to 100 %)  not shown: any gap, good runs from 5 %
         <BLANKLINE>
-        Nothing can be told with 1 seed: a claim needs at least 5 at the level 0.05.
-        If further runs are like these, about 5 seeds would tell which P are enough and about 6 seeds would
-        tell whether nonlinearity is needed.
+        No claim can be made with 1 seed: a claim at the level 0.05 needs at least 5 seeds.
+        If further runs are like these, about 5 seeds would show which P are enough and about 6 seeds would
+        show whether nonlinearity is needed.
     """
     rules = verdict.rules
     lines = [f"{rules.score}, {_direction(verdict)}; {_counted(verdict)}"]
@@ -167,18 +171,19 @@ def format_verdict(verdict: Verdict) -> str:
         if len(verdict.sizes) > 1:
             lines.append(f"{size.train_size} training sequences")
         lines += [*_aligned(*_score_table(verdict, size)), ""]
-    told = any(one.reaches is not None or one.later for one in verdict.learning_times)
-    learning = [f"{verdict.learning} (The threshold is {THRESHOLD}.)"] if told else []
+    learning = []
+    if any(one.reaches is not None or one.later for one in verdict.learning_times):
+        learning = [f"{verdict.learning} (The threshold is {THRESHOLD}.)"]
     for paragraph in (verdict.answer, *learning, *_further(verdict)):
         lines += textwrap.wrap(paragraph, _WIDTH)
-    if verdict.next_command:
-        lines.append(verdict.next_command)
-    return "\n".join(lines)
+    return "\n".join([*lines, *([verdict.next_command] if verdict.next_command else [])])
 
 
 def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
     """The verdict as a page: the answer, the figure, the estimates, and the rules."""
-    page = Page("How many nonlinear units does it need?", f"Sweep {name}. {_counted(verdict)}".replace("Sweep . ", ""))
+    page = Page(
+        "How many nonlinear units does the task need?", f"{f'Sweep {name}. ' if name else ''}{_counted(verdict)}"
+    )
     page.section("Answer")
     page.text(verdict.answer, answer=True)
     for paragraph in _further(verdict):
@@ -192,51 +197,61 @@ def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: st
     _write_dependence(page, verdict)
     page.section("How to read it")
     _write_rules(page, verdict)
-    _write_uncounted(page, uncounted)
+    if uncounted:
+        page.section("Runs without a score")
+        page.text(
+            "A run that diverged counts as the worst. A run that failed or is not done is not counted; repeat the "
+            "command of the sweep to run it. The tracebacks are in runs/NAME/record.json."
+        )
+        page.table(("run", "state", "error"), [tuple(one) for one in uncounted])
     return page
 
 
 def _write_estimates(page: Page, verdict: Verdict) -> None:
-    caption = "Each run, the typical run (median) of each P, and what claims are read off: both must allow one."
+    caption = (
+        "Each run, the typical run (median) of each P, and the two estimates that each claim rests on. A claim is made "
+        "only if both allow it."
+    )
     if any(one.other_scores for size in verdict.sizes for one in size.estimates):
-        caption += " Hollow: runs with other settings than the one chosen for that P."
+        caption += " Hollow circles are runs with other settings than the one chosen for that P."
     page.figure(plot_verdict(verdict), caption)
-    for size in verdict.sizes:
-        if len(verdict.sizes) > 1:
-            page.subsection(f"{size.train_size} training sequences")
-        page.table(*_score_table(verdict, size))
+    _write_size_tables(page, verdict, lambda size: _score_table(verdict, size))
     if any(size.baselines for size in verdict.sizes):
-        page.text("Baselines stand beside for comparison, and bear on no claim.")
+        page.text("Baselines are shown for comparison and affect no claim.")
+
+
+def _write_size_tables(
+    page: Page, verdict: Verdict, make: Callable[[SizeVerdict], tuple[tuple[str, ...], list[tuple[str, ...]]] | None]
+) -> None:
+    """Write a table for each size of training data that has one."""
+    for size in verdict.sizes:
+        if (table := make(size)) is not None:
+            if len(verdict.sizes) > 1:
+                page.subsection(f"{size.train_size} training sequences")
+            page.table(*table)
 
 
 def _write_learning(page: Page, verdict: Verdict) -> None:
-    """When each P has learned the task, where the runs say so."""
     if not verdict.learning:
         return
     page.section("Late or unable?")
     page.text(verdict.learning)
-    for size in verdict.sizes:
-        if not any(one.reached for one in size.learning_times):
-            continue
-        if len(verdict.sizes) > 1:
-            page.subsection(f"{size.train_size} training sequences")
-        page.table(
-            ("P", "runs that reach the threshold", "epochs of a typical run", "shown"),
-            [
-                (
-                    str(one.nonlinear_units),
-                    f"{one.reached} of {one.tried}",
-                    words.learning_span(one),
-                    words.learning_status(one),
-                )
-                for one in size.learning_times
-            ],
-        )
+    _write_size_tables(page, verdict, _learning_table)
     page.text(
-        f"The threshold is {THRESHOLD}, in validation. A run that never reaches it, or diverges, counts as later than "
-        "all others. Limits are those of the median, at the level of each claim; what is shown pays for the number of "
-        "P as well. Nothing of it bears on the claims above."
+        f"The threshold is {THRESHOLD}, in validation. A run that diverges or never reaches the threshold counts as "
+        "later than all others. The limits are those of the median, at the level of each claim; the last column is "
+        "also corrected for the number of P. These results do not affect the claims above."
     )
+
+
+def _learning_table(size: SizeVerdict) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
+    if not any(one.reached for one in size.learning_times):
+        return None
+    rows: list[tuple[str, ...]] = []
+    for one in size.learning_times:
+        reached = f"{one.reached} of {one.tried}"
+        rows.append((str(one.nonlinear_units), reached, words.learning_span(one), words.learning_status(one)))
+    return ("P", "runs that reach the threshold", "epochs of a typical run", "result"), rows
 
 
 def _write_sizes(page: Page, verdict: Verdict) -> None:
@@ -248,16 +263,16 @@ def _write_sizes(page: Page, verdict: Verdict) -> None:
         [(str(size.train_size), *_claim_cells(size.claims)) for size in verdict.sizes],
     )
     page.text(
-        f"The answer is that at the largest size, by whose tolerance all are judged. Each size is judged at the level "
-        f"{verdict.sizes[-1].alpha:.3g}, so that a claim is wrong at any of them with probability "
-        f"{verdict.rules.alpha:.3g} at most."
+        "The answer is that of the largest size, whose tolerance holds for all sizes. Each size is judged at the level "
+        f"{verdict.sizes[-1].alpha:.3g}, so a claim at any of them is wrong with probability at most "
+        f"{verdict.rules.alpha:.3g}."
     )
 
 
 def _write_dependence(page: Page, verdict: Verdict) -> None:
     if not verdict.dependence:
         return
-    page.section("What else was varied")
+    page.section("Other settings")
     for one in verdict.dependence:
         page.subsection(one.axis)
         rows = []
@@ -267,56 +282,42 @@ def _write_dependence(page: Page, verdict: Verdict) -> None:
             rows.append((value, words.number(best), *_claim_cells(claims)))
         page.table(("value", "best typical run", *_CLAIM_HEADS), rows)
         if one.differs:
-            page.text("The answer depends on it: the values contradict each other.")
-    page.text("Each value is judged by itself, at the level divided by the numbers of values and of what was varied.")
+            page.text("The answer depends on this setting: its values contradict each other.")
+    page.text("Each value is judged separately, at the level divided by the numbers of values and of settings.")
 
 
 def _write_rules(page: Page, verdict: Verdict) -> None:
     rules, size = verdict.rules, verdict.sizes[-1]
-    solve = rules.solved is not None
+    good = "its score is within the tolerance of the typical run of the best P"
+    if rules.solved is not None:
+        good = f"it solves the task: its score is {_bound(verdict)}"
     page.text(
-        f"The typical run of a P is the median of the runs that it would have, by {rules.score} "
-        f"({_direction(verdict)}); a run that diverged is the worst. P is enough if its typical run is within "
-        "the tolerance of the best P's. Nonlinearity is needed if P=0 is not enough. That a smaller P is not shown to "
-        "be enough does not say that it is too small."
+        f"The typical run of a P is the median of all runs that this P could have, by {rules.score} "
+        f"({_direction(verdict)}). A run that diverged is the worst. P is enough if its typical run is within the "
+        "tolerance of the typical run of the best P. Nonlinearity is needed if P=0 is not enough. A smaller P that is "
+        "not shown to be enough is not necessarily too small."
     )
     page.text(
-        f"The tolerance is {words.number(rules.tolerance)} ({rules.tolerance_rule}). A run is good if "
-        + (
-            f"it solves the task, that is, its score is {_bound(verdict)}."
-            if solve
-            else "it is within the tolerance of the best P's typical run."
-        )
-        + " Enough is claimed where the gap is at most the tolerance and at least half of the runs are good, both by "
-        "their limits; not enough, where the gap is larger and less than half are."
+        f"The tolerance is {words.number(rules.tolerance)} ({rules.tolerance_rule}). A run is good if {good}. P is "
+        "claimed to be enough if, by their limits, the gap is at most the tolerance and at least half of the runs are "
+        "good. It is claimed not to be enough if, by their limits, the gap is larger and fewer than half of the runs "
+        "are good."
     )
     page.text(
-        f"The level is {size.alpha:.3g}: a claim is wrong with that probability at most. The limits of the gaps hold "
-        "for all P together; "
-        "they come from order statistics, and where the spread of runs is below the tolerance from means as well. "
-        "Those of the shares are exact."
+        f"The level is {size.alpha:.3g}: a claim is wrong with at most this probability. The limits of the gaps hold "
+        "for all P together. They come from order statistics and, if the standard deviation of the runs is at most the "
+        "tolerance, also from means. The limits of the shares are exact."
     )
-    if any(one.setting for one in size.estimates if set(one.setting) - {TRAIN_SIZE}):
+    if any(set(one.setting) - {TRAIN_SIZE} for one in size.estimates):
         page.table(
             ("P", "setting, chosen in validation"),
             [(str(one.nonlinear_units), _setting(one.setting)) for one in size.estimates],
-            "The level is divided by the number of settings that were chosen from.",
+            "The level is divided by the number of settings that validation chose from.",
         )
 
 
-def _write_uncounted(page: Page, uncounted: Sequence[Uncounted]) -> None:
-    if not uncounted:
-        return
-    page.section("Runs without a score")
-    page.text(
-        "A run that diverged counts as the worst. One that failed or is not done counts for nothing: the same sweep, "
-        "started again, runs it. Tracebacks are in runs/NAME/record.json."
-    )
-    page.table(("run", "state", "error"), [tuple(one) for one in uncounted])
-
-
 def _further(verdict: Verdict) -> list[str]:
-    """What the answer leaves open: whether few units beat all, and how many seeds would tell."""
+    """Paragraphs after the answer: whether few units beat all, the looks, and the number of seeds for more claims."""
     size = verdict.sizes[-1]
     paragraphs = []
     trained = [one for one in size.estimates if one.compared and math.isfinite(one.typical)]
@@ -324,38 +325,31 @@ def _further(verdict: Verdict) -> list[str]:
     if verdict.claims.sparse_beats_full is not True and enough_seeds:
         paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
     if verdict.looks:
-        looks = words.listed([str(look) for look in verdict.looks])
+        alpha = verdict.rules.alpha
         paragraphs.append(
-            f"The sweep looks at {looks} seeds, each time at the level {verdict.rules.alpha:.3g}: over all looks a "
-            f"claim is wrong with probability {verdict.rules.alpha * len(verdict.looks):.3g} at most."
+            f"The sweep looks at its runs with {words.listed(verdict.looks)} seeds, each time at the level "
+            f"{alpha:.3g}, so a claim is wrong with probability at most {alpha * len(verdict.looks):.3g} over all "
+            "looks."
         )
     by_seeds: dict[int, list[str]] = defaultdict(list)
     for question, seeds in verdict.seeds_by_question.items():
         if seeds is not None:
             by_seeds[seeds].append(question)
-    needed = [f"about {seeds} seeds would tell {words.listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
-    if needed:
+    if by_seeds:
+        needed = [f"about {seeds} seeds would show {words.listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
         paragraphs.append(f"If further runs are like these, {words.listed(needed)}.")
     return paragraphs
 
 
-def _suggested_tolerances(root: Path) -> list[float]:
-    """Tolerances that earlier verdicts on the sweep have suggested."""
-    path = root / "verdict.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return list(content.get("suggested_tolerances", ()))
-
-
 def _stated(score: str | None, tolerance: float | None, solved: float | None, alpha: float) -> list[str]:
     """The options of ``alrnn verdict`` that were used."""
-    options = {"--score": score, "--solved": solved, "--tolerance": tolerance, "--alpha": alpha}
-    defaults = {"--alpha": ALPHA}
-    return [
-        word
-        for option, value in options.items()
-        if value is not None and value != defaults.get(option)
-        for word in (option, str(value))
-    ]
+    options = {
+        "--score": score,
+        "--solved": solved,
+        "--tolerance": tolerance,
+        "--alpha": None if alpha == ALPHA else alpha,
+    }
+    return [word for option, value in options.items() if value is not None for word in (option, str(value))]
 
 
 def _suggest(
@@ -366,30 +360,28 @@ def _suggest(
     stated: Sequence[str],
     suggested: list[float],
 ) -> str | None:
-    """The command that would tell what the verdict does not; a tolerance that it suggests is added to the list."""
+    """The command that would answer an open question; a tolerance that it suggests is added to the list."""
     size = verdict.sizes[-1]
     units = {one.nonlinear_units for one in size.estimates}
-    ends = units | {0} | ({size.hidden_size} if size.hidden_size is not None else set())
+    missing = ({0} | ({size.hidden_size} if size.hidden_size is not None else set())) - units
     seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
-    tolerance = None
-    if verdict.untold and seeds is None:
-        tolerance = _telling_tolerance(runs, verdict)
-    if not arguments or (ends == units and seeds is None and tolerance is None):
+    tolerance = _telling_tolerance(runs, verdict) if arguments and verdict.untold and seeds is None else None
+    if not arguments:
         return None
-    if ends == units and seeds is None and tolerance is not None:
+    if not missing and tolerance is not None:
         suggested.append(tolerance)
     return next_command(
         arguments,
         folder=str(root),
         seeds=seeds,
-        nonlinear_units=sorted(ends) if ends != units else None,
+        nonlinear_units=sorted(units | missing) if missing else None,
         tolerance=tolerance,
         stated=stated,
     )
 
 
 def _telling_tolerance(runs: Sequence[Run], verdict: Verdict) -> float | None:
-    """A smaller tolerance by which the runs would tell some of it."""
+    """A smaller tolerance at which the runs would answer an open question."""
     rules = verdict.rules
     for factor in _SMALLER_TOLERANCES:
         smaller = float(f"{factor * rules.tolerance:.1g}")
@@ -403,38 +395,27 @@ _CLAIM_HEADS = ("needed", "enough", "few beat all")
 
 
 def _claim_cells(claims: Claims) -> tuple[str, str, str]:
-    names = {True: "yes", False: "no", None: "not told"}
-    enough = words.units(claims.sufficient) if claims.sufficient else "not told"
+    names = {True: "yes", False: "no", None: "not shown"}
+    enough = words.units(claims.sufficient) if claims.sufficient else "not shown"
     return names[claims.nonlinearity_needed], enough, names[claims.sparse_beats_full]
 
 
 def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of the estimates, baselines below."""
-    solved = verdict.rules.solved is not None
-    header = [
-        "P",
-        "runs",
-        "typical run",
-        "worse than the best by",
-        "solve the task" if solved else "as good as the best",
-    ]
-    logged = [
-        (name, [getattr(one, field) for one in size.estimates])
-        for name, field in (("regimes", "regimes"), ("effective", "effective_regimes"), ("active", "active"))
-    ]
-    logged = [(name, columns) for name, columns in logged if any(columns)]
-    header += [*(name for name, _ in logged), "enough"]
+    """Header and rows of the estimates, followed by the baselines."""
+    logged = {"regimes": "regimes", "effective": "effective_regimes", "active": "active"}
+    logged = {name: field for name, field in logged.items() if any(getattr(one, field) for one in size.estimates)}
+    good = "as good as the best" if verdict.rules.solved is None else "solve the task"
+    header = ("P", "runs", "typical run", "worse than the best by", good, *logged, "enough")
     rows = []
-    for place, one in enumerate(size.estimates):
+    for one in size.estimates:
         row = [str(one.nonlinear_units), f"{len(one.scores)}/{one.tried}", words.number(one.typical)]
         row += [_gap(one), _share(one)] if one.compared else [_NONE, _NONE]
-        row += [_mean(columns[place]) for _, columns in logged]
+        row += [_mean(getattr(one, field)) for field in logged.values()]
         rows.append((*row, words.status(one, verdict.rules)))
     for baseline in size.baselines:
-        done = f"{len(baseline.scores)}/{baseline.tried}"
-        row = [baseline.core, done, words.number(baseline.typical), *[_NONE] * (len(logged) + 3)]
-        rows.append(tuple(row))
-    return tuple(header), rows
+        row = [baseline.core, f"{len(baseline.scores)}/{baseline.tried}", words.number(baseline.typical)]
+        rows.append((*row, *[_NONE] * (len(logged) + 3)))
+    return header, rows
 
 
 def _gap(one: Estimate) -> str:
@@ -446,42 +427,40 @@ def _share(one: Estimate) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
-    return words.number(sum(values) / len(values)) if values else _NONE
+    return words.number(statistics.fmean(values)) if values else _NONE
 
 
 def _counted(verdict: Verdict) -> str:
-    """How many runs there are, by what became of them."""
     said = f"{words.counted(verdict.finished, 'run')} with a score"
     said += f", {verdict.diverged} diverged" if verdict.diverged else ""
     return said + (f", {verdict.without_score} failed or not done" if verdict.without_score else "")
 
 
-def _read_sweep(root: Path) -> dict[str, Any]:
-    path = root / "sweep.json"
+def _read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content
 
 
 def _last_look(records: Sequence[Record], looks: Sequence[int], runs_per_seed: int) -> int:
-    """The number of seeds of the last look whose runs are all done; that of the first where none is complete."""
+    """Number of seeds of the last look whose runs are all done; that of the first look if none is complete."""
     done = [record.run.seed for record in records if record.status == "done"]
     complete = [look for look in looks if sum(seed < look for seed in done) >= look * runs_per_seed]
     return max(complete, default=looks[0])
 
 
 def _why_nothing(root: Path, records: Sequence[Record]) -> str:
-    """What there is in place of runs with a score."""
+    """Why there is no run to judge."""
     if not records:
-        return f"no run of the sweep in {root} has begun: there is nothing to judge"
+        return f"there is nothing to judge: no run of the sweep in {root} has begun"
     failed = [record for record in records if record.status == "failed"]
     said = f"none of the {len(records)} runs in {root} is done: {len(failed)} failed"
     if failed:
-        said += f", the last with {failed[-1].error!r}; the same `alrnn sweep` runs them again"
+        said += f", the last one with {failed[-1].error!r}; repeat the command of the sweep to run them again"
     return said
 
 
 def _as_run(record: Record) -> Run:
-    """A run for the verdict; one that is not done has no metrics yet."""
+    """A run for the verdict, without the metrics of a run that is not done."""
     return record.run if record.status == "done" else record.run._replace(metrics={}, diverged=False)
 
 
