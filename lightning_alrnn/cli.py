@@ -20,7 +20,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning_alrnn import callbacks
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
-from lightning_alrnn.extensions.checkpoints import read_checkpoint
+from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
 from lightning_alrnn.option_errors import explain, guess_name
@@ -161,17 +161,6 @@ def run_cli(
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={"prog": "alrnn"},
         )
-
-
-def config_of(checkpoint: Path) -> Path | None:
-    """The configuration in the log directory of a checkpoint; ``None`` if there is none."""
-    config = log_directory(checkpoint) / "config.yaml"
-    return config if config.is_file() else None
-
-
-def log_directory(checkpoint: Path) -> Path:
-    """The directory that a checkpoint, or its folder ``checkpoints``, lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def _with_config_of_run(arguments: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ import logging
 import math
 import sys
 import textwrap
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,8 @@ from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.commands.options import parser_of
+from lightning_alrnn.extensions.checkpoints import config_of, log_directory
+from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import configured_callbacks, configured_readings
@@ -39,7 +40,6 @@ _ADVICE = (
     "The '.*_dataloader' does not have many workers",
     "Be aware that when using `ckpt_path`, callbacks used to create",
     "The `srun` command is available",
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
 
 
@@ -189,7 +189,7 @@ def read_network(
     entries = configured_callbacks(configs[-1]) if configs else []  # the user's own readings
     if entries:
         configured_readings(configs[-1])  # its errors are shorter than those of the parser
-    with _without_advice():
+    with without_advertisements(*_ADVICE):
         cli = run_cli(
             [
                 "test",
@@ -215,32 +215,12 @@ def read_network(
     return cli, next(callback for callback in callbacks if isinstance(callback, SequenceCollector))
 
 
-def config_of(checkpoint: Path) -> Path | None:
-    """The configuration in the log directory of a checkpoint; ``None`` if there is none."""
-    config = log_directory(checkpoint) / "config.yaml"
-    return config if config.is_file() else None
-
-
-def log_directory(checkpoint: Path) -> Path:
-    """The directory of a checkpoint, or that of its folder ``checkpoints``."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-
-
 def print_results(files: Mapping[str, Path], answers: Sequence[str]) -> None:
     """Print the paths of the files by name, and the answers in lines of at most 100 characters."""
     width = max(map(len, files)) + 2
     lines = [f"{name:<{width}}{path}" for name, path in files.items()]
     texts = [textwrap.fill(answer, 100, break_on_hyphens=False) for answer in answers]
     sys.stdout.write("\n".join([*lines, "", *texts, ""]))
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Suppress warnings that do not apply to the test of one network in one process."""
-    with warnings.catch_warnings():
-        for message in _ADVICE:
-            warnings.filterwarnings("ignore", message=message)
-        yield
 
 
 @contextmanager
@@ -252,7 +232,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
-        with _without_advice():
+        with without_advertisements(*_ADVICE):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

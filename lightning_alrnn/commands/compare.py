@@ -30,9 +30,9 @@ from lightning_alrnn.analysis.comparison import (
 )
 from lightning_alrnn.analysis.fixed_point_search import FixedPointSet
 from lightning_alrnn.analysis.network_study import Sequences, Study, study
-from lightning_alrnn.commands.analyze import config_of, log_directory, print_results, quiet, read_network
+from lightning_alrnn.commands.analyze import print_results, quiet, read_network
 from lightning_alrnn.commands.options import parser_of
-from lightning_alrnn.extensions.checkpoints import read_checkpoint
+from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN

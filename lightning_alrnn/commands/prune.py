@@ -17,9 +17,9 @@ from lightning_alrnn.analysis.pruning import Removal, Removals, greedy_removals,
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, resolve_configs
-from lightning_alrnn.commands.analyze import config_of, log_directory, print_results, quiet, read_network
+from lightning_alrnn.commands.analyze import print_results, quiet, read_network
 from lightning_alrnn.commands.options import parser_of
-from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO, read_checkpoint
+from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO, config_of, log_directory, read_checkpoint
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN

@@ -81,3 +81,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "module.load_state_dict(torch.load(path, weights_only=True))"
         )
     return content  # type: ignore[no-any-return]
+
+
+def config_of(checkpoint: Path) -> Path | None:
+    """The configuration in the log directory of a checkpoint; ``None`` if there is none."""
+    config = log_directory(checkpoint) / "config.yaml"
+    return config if config.is_file() else None
+
+
+def log_directory(checkpoint: Path) -> Path:
+    """The directory that a checkpoint, or its folder ``checkpoints``, lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent

@@ -17,12 +17,12 @@ _WARNINGS = (
 
 
 @contextmanager
-def without_advertisements() -> Iterator[None]:
-    """Drop Lightning's advertisements and the warnings that are about Lightning's own code; all else is printed."""
+def without_advertisements(*further: str) -> Iterator[None]:
+    """Drop Lightning's advertisements, warnings about Lightning's own code, and further ones by how they begin."""
     rank_zero.log.addFilter(_is_no_advertisement)
     try:
         with warnings.catch_warnings():
-            for message in _WARNINGS:
+            for message in (*_WARNINGS, *further):
                 warnings.filterwarnings("ignore", message)
             yield
     finally:

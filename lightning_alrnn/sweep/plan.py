@@ -48,13 +48,6 @@ _IRRELEVANT = (
 )
 _LONGEST_NAME = 120
 _FIRST_LOOK, _LOOK_GROWTH = 8, 1.5
-_NOISE = (  # lines of jsonargparse's messages
-    "- Expected a <class 'NoneType'>",
-    "Does not validate against any of the Union subtypes",
-    "Errors:",
-    "Given value",
-    "Subtypes:",
-)
 
 
 class Spec(NamedTuple):
@@ -231,7 +224,7 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
             run_cli(["fit", *arguments], cli=partial(FitCLI, note=note))
     except SystemExit as stopped:
         if stopped.code:
-            raise ValueError(_reason(errors.getvalue())) from None
+            raise ValueError(errors.getvalue().rpartition("error: ")[2].strip()) from None
     return config
 
 
@@ -398,10 +391,3 @@ def _check_unique(values: list[Any], option: str) -> list[Any]:
         if value in values[:index]:
             raise ValueError(f"{option} has {value} twice")
     return values
-
-
-def _reason(message: str) -> str:
-    """The error message of jsonargparse, without usage and without the types that it tried."""
-    _, separator, reason = message.partition("error: ")
-    lines = [line.strip() for line in (reason if separator else message).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(_NOISE))

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -26,6 +25,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 import lightning_alrnn
 from lightning_alrnn.cli import run_cli
+from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, logging_options, shared
@@ -181,8 +181,7 @@ def _fit_and_test(
     progress = RunProgress(spec.name, run_folder(surroundings.folder, spec.name), surroundings.stop_when)
     arguments = ["fit", *spec.arguments, *logging_options(surroundings.folder, spec.name)]
     arguments += [f"--ckpt_path={last}"] if resume else []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # if it resumes
+    with without_advertisements("Checkpoint directory .* exists and is not empty"):  # if it resumes
         # without a summary, because the sweep writes its own row in HPARAMS and a table at its end
         cli = run_cli(
             arguments, summary=False, cli=partial(FitCLI, note=note, trainer_defaults={"callbacks": [progress]})

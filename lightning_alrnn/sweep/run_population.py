@@ -7,7 +7,6 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -22,6 +21,7 @@ from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import PopulationDataModule
 from lightning_alrnn.extensions.divergence_guard import REMEDY
+from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
@@ -122,8 +122,7 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
     last = ModelCheckpoint(
         checkpoint.parent, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    with without_advertisements("Checkpoint directory .* exists and is not empty"):
         own = {"callbacks": [looks, folders, StepCheckpoint(checkpoint.parent), last], "logger": False}
         trainer = Trainer(**(members[0].trainer | own))
         trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
