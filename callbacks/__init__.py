@@ -1,4 +1,4 @@
-"""Lightning callbacks: one a file, each with the keys that it logs on top of its docstring."""
+"""Lightning callbacks, one in each file. Most of them log the keys of a reading, see ``lightning_alrnn.readings``."""
 
 if __name__ != "lightning_alrnn.callbacks":
     raise ImportError(

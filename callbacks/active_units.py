@@ -1,4 +1,4 @@
-"""How many of the nonlinear units are used as such."""
+"""Use of the nonlinear units."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from lightning_alrnn.readings import Units
 
 
 class ActiveUnits(ReadingCallback):
-    """Logs how many nonlinear units switch along the validation trajectories.
+    """Logs the keys of :class:`~lightning_alrnn.readings.Units`: how many nonlinear units switch.
 
-    A rectified unit that is always on or always off is linear in effect; only one that switches is a nonlinearity in
-    use. Logged every epoch of validation, over all valid steps and all processes:
-
-    - ``units/active``: number of units that switch in at least a fraction ``threshold`` of steps;
-    - ``units/always_on``: number of units that are on (z > 0) in every step;
-    - ``units/always_off``: number of units that are on in no step;
-    - ``units/mean_duty``: share of steps in which a unit is on, averaged over units (0 where P=0).
-
-    The figure ``units/duty_cycle`` shows each unit. See :class:`StatesCallback` for what the LightningModule has to
-    return.
+    A rectified unit that is always on or always off is linear in effect. The figure ``units/duty_cycle`` shows each
+    unit. See :class:`StatesCallback` for the output that the LightningModule returns.
 
     Args:
-        threshold: ε, the share of steps from which a unit that switches counts as active.
-        every_n_epochs: epochs between two evaluations.
-        figure_every_n_epochs: epochs between two figures, 0 for none.
-        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
+        threshold: Share of steps in which a unit must switch to be active.
+        every_n_epochs: Number of epochs between two evaluations.
+        figure_every_n_epochs: Number of epochs between two figures, 0 for none.
+        module: Name of the ALRNN if the LightningModule has several; it is put in front of the keys.
 
     Raises:
-        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
-        ValueError: if ``threshold`` is not a share, or a number of epochs is out of range.
+        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN.
+        ValueError: If ``threshold`` is not a share, or a number of epochs is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Predictions to a file."""
+"""Predictions in a file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_alrnn.files import write_file
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what a LightningModule predicts to ``predictions.npz``, for NumPy.
+    """Writes the predictions of a LightningModule to ``predictions.npz``, for NumPy.
 
-    The file holds one row a sequence: ``index`` (which sequence of the data) and the fields of the module's prediction,
-    for :class:`ALRNNModule` those of :class:`SequencePrediction` (``outputs``, ``states``, ``lengths`` and, under
-    classification, ``classes``), for :class:`ALRNNSeq2Seq` those of :class:`Seq2SeqOutput`. Sequences of different
-    batches are padded with zeros to a common number of steps. With several processes each writes its share, to
-    ``predictions-rank=<rank>.npz``.
+    The file holds one row per sequence: ``index``, the index of the sequence in the data, and the fields of the
+    prediction, such as those of :class:`SequencePrediction` for :class:`ALRNNModule` or of :class:`Seq2SeqOutput` for
+    :class:`ALRNNSeq2Seq`. Sequences are padded with zeros to a common number of steps. With several processes, each
+    writes its sequences to ``predictions-rank=<rank>.npz``.
 
     Args:
-        directory: where to; ``None`` for the Trainer's log directory.
+        directory: Directory of the file; ``None`` for the Trainer's log directory.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -65,16 +65,10 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _stack(parts: Sequence[Tensor]) -> np.ndarray:
+    """Batches as one array, padded along the second axis."""
     steps = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
-    return (
-        torch.cat(
-            [
-                torch.nn.functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1]))
-                if part.ndim > 1 and part.shape[1] < steps
-                else part
-                for part in parts
-            ]
-        )
-        .cpu()
-        .numpy()
-    )
+    padded = [
+        functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1])) if part.ndim > 1 else part
+        for part in parts
+    ]
+    return torch.cat(padded).cpu().numpy()

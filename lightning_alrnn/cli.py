@@ -21,8 +21,9 @@ from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail
 from lightning_alrnn.extensions.checkpoints import read_checkpoint
 from lightning_alrnn.extensions.slurm import slurm_folders
+from lightning_alrnn.readings.configured import default_callbacks
 
-_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
+_DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
@@ -48,7 +49,8 @@ class ALRNNCLI(LightningCLI):
         parser.set_defaults(
             {
                 "trainer.callbacks": [
-                    {"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS
+                    *default_callbacks(),
+                    *({"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS),
                 ],
                 "trainer.logger": {
                     "class_path": "pytorch_lightning.loggers.TensorBoardLogger",

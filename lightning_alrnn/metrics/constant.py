@@ -10,8 +10,6 @@ from torchmetrics import Metric
 class MaskedMSE(Metric):
     """Mean squared error of the predictions that count, over batches and processes; NaN without predictions.
 
-    ``torchmetrics.MeanSquaredError`` would need the selected predictions, and selecting them waits for the device.
-
     Example:
         >>> import torch
         >>> metric = MaskedMSE()
@@ -20,6 +18,7 @@ class MaskedMSE(Metric):
         tensor(1.)
     """
 
+    # not torchmetrics.MeanSquaredError: to select the predictions that count would wait for the device
     full_state_update = False
 
     count: Tensor

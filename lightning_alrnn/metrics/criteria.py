@@ -25,11 +25,6 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
     Correct is an angle between output and target below 30°. A no-go trial, whose target (1, 0, 0) has no direction, is
     correct if the fixation output is above 0.5. An output (·, 0, 0) has no direction, so it is wrong in a go trial. The
     fixation output of a go trial is not looked at.
-
-    Example:
-        >>> targets = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # go, go, no-go
-        >>> direction(torch.tensor([[0.0, 0.9, 0.5], [0.0, 0.9, 0.6], [0.8, 0.3, 0.0]]), targets)
-        tensor([ True, False,  True])
     """
     _check_width("direction", outputs, 3, "fixation, cos and sin")
     go = (targets[:, 1:] != 0).any(dim=1)
@@ -39,14 +34,8 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
 def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
     """As :func:`direction`, but a no-go trial is correct if the output's angle is within 30° of 0.
 
-    It takes the angle of (0, 0) for 0, in outputs and targets, as atan2 does. A network that responds at angle 0 in
-    every trial then passes all of a go/no-go task whose response is at 0: for comparison with results that were counted
-    this way.
-
-    Example:
-        >>> no_go = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-        >>> direction_lenient(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), no_go)
-        tensor([ True, False])
+    The angle of (0, 0) is 0, in outputs and targets, as with atan2. A network that responds at angle 0 in every trial
+    then passes all of a go/no-go task whose response is at 0. Use it to compare with results that were counted this way.
     """
     _check_width("direction_lenient", outputs, 3, "fixation, cos and sin")
     return _within(_DIRECTION_ERROR, _angle_zero_if_none(outputs[:, 1:]), _angle_zero_if_none(targets[:, 1:]))
@@ -58,11 +47,6 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
     Where the target's fixation is above 0.5, correct is a fixation output above 0.5. Elsewhere correct is a fixation
     output of at most 0.5 and an angle between the population vectors of output and target below 0.2π.
 
-    Example:
-        >>> target = torch.eye(33)[[0, 1]]  # fixate; respond at angle 0
-        >>> ring(torch.eye(33)[[0, 4]], target), ring(torch.eye(33)[[1, 5]], target)  # 3 and 4 units from angle 0
-        (tensor([True, True]), tensor([False, False]))
-
     Reference:
         Yang, Joglekar, Song, Newsome & Wang, Nature Neuroscience 2019.
     """
@@ -73,12 +57,7 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def sign(outputs: Tensor, targets: Tensor) -> Tensor:
-    """An output of the target's sign: both above 0, both below 0 or both 0, for every output.
-
-    Example:
-        >>> sign(torch.tensor([[0.2], [-3.0], [0.0]]), torch.tensor([[1.0], [1.0], [-1.0]]))
-        tensor([ True, False, False])
-    """
+    """An output of the target's sign: both above 0, both below 0 or both 0, for every output."""
     return (outputs.sign() == targets.sign()).all(dim=1)
 
 

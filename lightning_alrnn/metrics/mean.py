@@ -51,7 +51,7 @@ class WeightedMean(Metric):
         return self.total / torch.where(self.weight > 0, self.weight, 1.0)
 
 
-class WeightedSum(Metric):
+class WeightedSum(WeightedMean):
     """Sum Σ_i c_i · (mean of term i) over batches and processes, in which each term is a separate weighted mean.
 
     This sum is the exact loss for batches of any size if one term is a mean over steps and another one a mean over
@@ -68,16 +68,9 @@ class WeightedSum(Metric):
         tensor(8.)
     """
 
-    full_state_update = False
-
-    total: Tensor
-    weight: Tensor
-
     def __init__(self, coefficients: Sequence[float]) -> None:
-        super().__init__()
+        super().__init__(len(coefficients))
         self.coefficients = list(coefficients)
-        self.add_state("total", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
-        self.add_state("weight", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, weights: Tensor) -> None:
         """Add the terms of a batch.
@@ -86,10 +79,9 @@ class WeightedSum(Metric):
             values: Means of the terms, shape ``(terms,)``.
             weights: Total weights of the terms, shape ``(terms,)``.
         """
-        self.total += values * weights
-        self.weight += weights
+        super().update(values, weights)
 
     def compute(self) -> Tensor:
         """Return the sum."""
-        means = self.total / torch.where(self.weight > 0, self.weight, 1.0)
+        means = super().compute()
         return (means * means.new_tensor(self.coefficients)).sum()

@@ -35,13 +35,13 @@ _MOST_COLUMNS = 8
 
 
 class RegimeUse(NamedTuple):
-    """Which regimes were in use.
+    """The regimes in use.
 
     Attributes:
         counts: Visits and transitions.
         summary: Number of regimes, entropy and switches.
-        groups: Regimes of each group of trials; ``None`` where there are no groups.
-        sharing: How far groups share regimes; ``None`` where there are no groups.
+        groups: Regimes of each group of trials; ``None`` without groups.
+        sharing: How far groups share regimes; ``None`` without groups.
         names: Name of each group.
     """
 
@@ -53,7 +53,7 @@ class RegimeUse(NamedTuple):
 
 
 class Regimes(Reading):
-    """Which linear regimes the states are in, how often, and how far groups of trials share them."""
+    """The visited linear regimes, how often they are visited, and how far groups of trials share them."""
 
     title = "regimes"
     keys = (
@@ -61,41 +61,42 @@ class Regimes(Reading):
             "regime/visited",
             "regimes",
             "regimes with at least one step",
-            "One step counts as much as a thousand; more validation data can only raise it. A lower bound where "
-            "there are too many to list",
+            "One step counts as much as a thousand; more validation data can only raise it. It is a lower bound if "
+            "there are too many regimes to list",
         ),
-        Key("regime/possible_log2", "bits", "P: there are 2^P regimes", "Some of them may hold no reachable state"),
+        Key("regime/possible_log2", "bits", "P: there are 2^P regimes", "Some regimes may hold no reachable state"),
         Key("regime/entropy", "bits", "entropy of the shares of steps"),
         Key(
             "regime/effective",
             "regimes",
-            "2^entropy: as many equally frequent ones would have this entropy",
-            "Not how many the task needs; ablation and the verdict look at that",
+            "2^entropy, the number of equally frequent regimes with this entropy",
+            "The task may need fewer or more regimes; see ablation and the verdict",
         ),
         Key(
             "regime/switch_rate",
             "per step",
             "share of steps from one state to the next that change the regime",
-            "A high rate may be one unit that flickers about zero",
+            "A high rate may be due to one unit that changes its sign often",
         ),
         Key(
             "regime/top_occupancy",
             "share",
             "share of steps in the most frequent regime",
-            "Near 1 the network is nearly linear on these data, unless the rest of the steps is what counts",
+            "Near 1 the network is nearly linear on these data, unless the other steps are the important ones",
         ),
         Key(
             "regime/sharing_jaccard",
             "0 … 1",
-            "regimes that two groups both visit, of those that either does, the mean over pairs; only with groups",
+            "regimes that two groups both visit, among those that either visits, as the mean over pairs; only with "
+            "groups",
             "Rare regimes count as much as frequent ones",
         ),
         Key(
             "regime/sharing_js",
             "bits, 0 … 1",
-            "Jensen–Shannon divergence of two groups' shares of steps, the mean over pairs: 0 the same, 1 none "
-            "in common; only with groups",
-            "Groups with other inputs or lengths differ for that reason too",
+            "Jensen–Shannon divergence of two groups' shares of steps, as the mean over pairs: 0 if they are equal, 1 "
+            "if no regime is shared; only with groups",
+            "Groups with different inputs or lengths also differ for this reason",
         ),
     )
     charts = (
@@ -105,19 +106,19 @@ class Regimes(Reading):
     )
     needs = ("regimes",)
     by_size = ("regime/visited", "regime/effective")
+    place = 2
+    callback = "RegimeOccupancy"
+    by_default = True
 
     def measure(self, evidence: Evidence) -> RegimeUse:
         counts = evidence.regimes()
-        # after the counts of all processes are put together, so that each decides alike whether there are groups
+        # the counts are those of all processes, so that each process decides alike whether there are groups
         groups = evidence.groups()
-        sharing = None if groups is None else regime_sharing(groups)
-        names = evidence.group_names or []
-        labels = (
-            []
-            if groups is None
-            else [names[index] if index < len(names) else str(index) for index in groups.groups.tolist()]
-        )
-        return RegimeUse(counts, summarize_regimes(counts), groups, sharing, labels)
+        if groups is None:
+            return RegimeUse(counts, summarize_regimes(counts), None, None, [])
+        names = dict(enumerate(evidence.group_names or []))
+        labels = [names.get(index, str(index)) for index in groups.groups.tolist()]
+        return RegimeUse(counts, summarize_regimes(counts), groups, regime_sharing(groups), labels)
 
     def values(self, result: RegimeUse) -> dict[str, float]:
         values = {f"regime/{name}": value for name, value in result.summary._asdict().items()}
@@ -139,7 +140,7 @@ class Regimes(Reading):
 
 
 def switching(study: Study) -> str:
-    """How many units switch, and how many regimes there are, in a sentence or two."""
+    """The numbers of switching units and visited regimes, in one or two sentences."""
     summary, units = study.summary, study.units
     if summary.possible_log2 == 0:
         return "The network is linear (P = 0): there is one regime."
@@ -162,37 +163,20 @@ def _regimes(report: Report) -> None:
     rows = []
     for index, code in enumerate(study.regimes.codes[:MOST_ROWS]):
         share = float(study.regimes.counts[index]) / max(study.regimes.steps, 1)
-        rows.append(
-            (
-                str(index + 1),
-                code_text(code),
-                f"{share:.1%}",
-                str(int(study.dwell.visits[index])),
-                number(float(study.dwell.mean[index])),
-                str(int(study.dwell.longest[index])),
-            )
-        )
+        visits, longest = str(int(study.dwell.visits[index])), str(int(study.dwell.longest[index]))
+        mean = number(float(study.dwell.mean[index]))
+        rows.append((str(index + 1), code_text(code), f"{share:.1%}", visits, mean, longest))
     page.table(
         ("rank", "regime", "share of steps", "stretches", "mean dwell time (steps)", "longest (steps)"),
         rows,
-        "The most visited regimes. Of a stretch that begins or ends with its sequence the dwell time is not known: the "
-        "mean is that of the others.",
+        "The most visited regimes. The dwell time of a stretch that begins or ends with its sequence is not known; the "
+        "mean is over the other stretches.",
     )
-    report.figure(
-        "units",
-        plot_units(study.units),
-        "How often each nonlinear unit is on, and how often it switches.",
-    )
-    report.figure(
-        "regimes",
-        plot_regimes(study.regimes),
-        "Occupancy of the regimes, and transitions between them.",
-    )
+    caption = "Shares of steps in which each nonlinear unit is on, and in which it switches."
+    report.figure("units", plot_units(study.units), caption)
+    report.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
     group = None if study.by_group is None else sequences.group
     by_class = group is None and not sequences.targets.is_floating_point()
-    caption = "The regime at each step" + (
-        ", by true class." if by_class else ", by condition." if group is not None else "."
-    )
     raster = plot_regime_raster(
         sequences.states,
         study.summary.possible_log2,
@@ -200,65 +184,49 @@ def _regimes(report: Report) -> None:
         sequences.targets if by_class else group,
         performance.class_names if by_class else performance.group_names,
     )
-    report.figure("regime_raster", raster, caption)
+    order = ", by true class" if by_class else ", by condition" if group is not None else ""
+    report.figure("regime_raster", raster, f"The regime at each step{order}.")
     if study.by_group is not None and study.sharing is not None:
         names = group_labels(study.by_group.groups, performance.group_names)
-        report.figure(
-            "regimes_by_condition",
-            plot_group_regimes(study.by_group, names),
-            "Where each condition spends its steps.",
-        )
-        report.figure(
-            "regime_sharing",
-            plot_regime_sharing(study.sharing, names),
-            "How far conditions share regimes.",
-        )
+        caption = "Regimes in which each condition spends its steps."
+        report.figure("regimes_by_condition", plot_group_regimes(study.by_group, names), caption)
+        report.figure("regime_sharing", plot_regime_sharing(study.sharing, names), "How far conditions share regimes.")
 
 
 def _phases(report: Report) -> None:
-    page, study, found = report.page, report.study, report.study.phases
-    if found is None:
+    page, study, phases = report.page, report.study, report.study.phases
+    if phases is None:
         return
     page.subsection("By phase of the trial")
-    names = group_labels(found.occupancy.groups, report.performance.phase_names, "phase")
-    if study.summary.possible_log2 and not math.isnan(found.sharing.mean_js):
+    names = group_labels(phases.occupancy.groups, report.performance.phase_names, "phase")
+    if study.summary.possible_log2 and not math.isnan(phases.sharing.mean_js):
         page.text(
-            f"The phases' occupancy of the regimes differs by {found.sharing.mean_js:.3f} bits, the mean over pairs of "
-            "phases: 0 if all use the same regimes as often, 1 if no two have a regime in common."
+            f"The phases' occupancy of the regimes differs by {phases.sharing.mean_js:.3f} bits, the mean over pairs "
+            "of phases: 0 if all use the same regimes equally often, 1 if no two have a regime in common."
         )
-    counts, steps = found.occupancy.counts, found.occupancy.steps
+    codes, counts, steps = phases.occupancy.codes, phases.occupancy.counts, phases.occupancy.steps
     # those that differ most between the phases
-    order = (found.on.amax(dim=0) - found.on.amin(dim=0)).argsort(descending=True, stable=True)
+    order = (phases.on.amax(dim=0) - phases.on.amin(dim=0)).argsort(descending=True, stable=True)
     units, channels = order[:_MOST_COLUMNS].sort().values.tolist(), study.memory_channels.tolist()
     rows = [
         (
             name,
             f"{float(steps[row] / steps.sum()):.1%}",
             str(int((counts[row] > 0).sum())),
-            f"{code_text(found.occupancy.codes[counts[row].argmax()])} ({float(counts[row].max() / steps[row]):.0%})",
-            number(float(found.switches[row])),
-            *(f"{float(found.on[row, unit]):.0%}" for unit in units),
-            *(f"{float(found.gain[row, channel]):.3g}" for channel in channels),
+            f"{code_text(codes[counts[row].argmax()])} ({float(counts[row].max() / steps[row]):.0%})",
+            number(float(phases.switches[row])),
+            *(f"{float(phases.on[row, unit]):.0%}" for unit in units),
+            *(f"{float(phases.gain[row, channel]):.3g}" for channel in channels),
         )
         for row, name in enumerate(names[:MOST_ROWS])
     ]
+    heads = ("phase", "share of steps", "regimes", "most visited regime", "switches per step")
     page.table(
-        (
-            "phase",
-            "share of steps",
-            "regimes",
-            "most visited regime",
-            "switches per step",
-            *(f"unit {unit} on" for unit in units),
-            *(f"|∂y/∂s|, input {channel}" for channel in channels),
-        ),
+        (*heads, *(f"unit {unit} on" for unit in units), *(f"|∂y/∂s|, input {channel}" for channel in channels)),
         rows,
-        f"What the network does in each phase{first_of(len(names))}. Steps without a phase are left out. A switch "
-        "belongs to the phase of the step that it leads to. The units are those that differ most between phases. "
-        "|∂y/∂s|: mean over the steps of the phase.",
+        f"Activity in each phase{first_of(len(names))}. Steps without a phase are left out. A switch belongs to the "
+        "phase of the step after it. The units are those that differ most between phases. |∂y/∂s| is the mean over "
+        "the steps of the phase.",
     )
-    report.figure(
-        "phases",
-        plot_phases(found, names),
-        "Regimes, units and what inputs count for the answer, in each phase.",
-    )
+    caption = "Regimes, units and the effect of inputs on the answer, in each phase."
+    report.figure("phases", plot_phases(phases, names), caption)

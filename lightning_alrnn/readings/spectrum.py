@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
@@ -26,7 +25,7 @@ class Modes(NamedTuple):
     """The modes of the most visited regimes.
 
     Attributes:
-        spectrum: Eigenvalues and the slowest mode; ``None`` where a parameter is not finite.
+        spectrum: Eigenvalues and the slowest mode; ``None`` if a parameter is not finite.
         components: Principal components of the states.
     """
 
@@ -48,19 +47,23 @@ class SlowestMode(Reading):
         Key(
             "spectrum/slowest_timescale",
             "steps",
-            "−1/ln|λ| of the mode of the most visited regime with |λ| nearest to 1; negative where it grows, "
-            "infinite at 1",
-            "That the network uses that mode: see the angle",
+            "−1/ln|λ| of the slowest mode of the most visited regime, whose |λ| is nearest to 1; negative if the mode "
+            "grows, infinite at 1",
+            "The network need not use this mode: see the angle",
         ),
-        Key("spectrum/slowest_eigenvalue_real", "1", "that mode's λ, real part"),
-        Key("spectrum/slowest_eigenvalue_imag", "1", "imaginary part; of a pair the positive one"),
+        Key("spectrum/slowest_eigenvalue_real", "1", "real part of this mode's λ"),
+        Key("spectrum/slowest_eigenvalue_imag", "1", "imaginary part of this mode's λ; the positive one of a pair"),
         Key(
             "spectrum/pc1_angle",
             "degrees",
-            "0 to 90, between the states' leading principal component and that mode",
-            "Two random directions in 100 dimensions lie at about 84°: a large angle is what chance gives",
+            "angle between the states' leading principal component and this mode, 0 to 90; NaN if states do not vary",
+            "Two random directions in 100 dimensions have an angle of about 84°: a large angle occurs by chance",
         ),
-        Key("spectrum/pc1_variance", "share", "of the states' variance along that component"),
+        Key(
+            "spectrum/pc1_variance",
+            "share",
+            "share of the states' variance along the leading principal component; NaN if states do not vary",
+        ),
     )
     charts = (
         Chart("slowest timescale (steps)", (r"spectrum/slowest_timescale$",)),
@@ -68,11 +71,13 @@ class SlowestMode(Reading):
         Chart("angle of PC 1 to the slowest mode (degrees)", (r"spectrum/pc1_angle$",)),
     )
     needs = ("regimes", "moments")
+    place = 5
+    callback = "Spectrum"
 
     def measure(self, evidence: Evidence) -> Modes:
         regimes, components = evidence.regimes(), evidence.components()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in evidence.rnn.parameters()):
-            return Modes(None, components)  # stopping a network that has diverged is up to the LightningModule
+        if not evidence.is_finite():  # the LightningModule decides whether to stop
+            return Modes(None, components)
         return Modes(regime_spectrum(evidence.rnn, regimes, _REGIMES), components)
 
     def values(self, result: Modes) -> dict[str, float]:
@@ -80,15 +85,15 @@ class SlowestMode(Reading):
         if spectrum is None:
             return {key.name: math.nan for key in self.keys}
         slowest, share = spectrum.slowest, float(components.share[0])
-        values = (
-            float(spectrum.eigenvalues.abs().max()),
-            slowest.timescale,
-            slowest.eigenvalue.real,
-            slowest.eigenvalue.imag,
-            math.nan if math.isnan(share) else principal_angle(components.directions[0], slowest.directions),
-            share,
-        )
-        return {key.name: value for key, value in zip(self.keys, values, strict=True)}
+        angle = math.nan if math.isnan(share) else principal_angle(components.directions[0], slowest.directions)
+        return {
+            "spectrum/max_modulus": float(spectrum.eigenvalues.abs().max()),
+            "spectrum/slowest_timescale": slowest.timescale,
+            "spectrum/slowest_eigenvalue_real": slowest.eigenvalue.real,
+            "spectrum/slowest_eigenvalue_imag": slowest.eigenvalue.imag,
+            "spectrum/pc1_angle": angle,
+            "spectrum/pc1_variance": share,
+        }
 
     def figures(self, result: Modes) -> dict[str, Figure]:
         if result.spectrum is None:
@@ -113,20 +118,18 @@ class SlowestMode(Reading):
         page.text(text, answer=True)
         steps = float(sequences.lengths.double().median())
         occupancy = study.regimes.counts[: len(study.line.codes)].double() / max(study.regimes.steps, 1)
+        columns = (
+            study.line.timescale,
+            study.line.ratio,
+            study.line.variance,
+            study.nonnormality.henrici,
+            study.nonnormality.max_growth,
+        )
         rows = []
         for index, code in enumerate(study.line.codes):
-            rows.append(
-                (
-                    code_text(code),
-                    f"{float(occupancy[index]):.1%}",
-                    number(float(study.line.timescale[index])),
-                    "decays or holds" if bool(study.line.decays[index]) else "grows",
-                    number(float(study.line.ratio[index])),
-                    number(float(study.line.variance[index])),
-                    number(float(study.nonnormality.henrici[index])),
-                    number(float(study.nonnormality.max_growth[index])),
-                )
-            )
+            timescale, *others = (number(float(column[index])) for column in columns)
+            trend = "decays or holds" if bool(study.line.decays[index]) else "grows"
+            rows.append((code_text(code), f"{float(occupancy[index]):.1%}", timescale, trend, *others))
         page.table(
             (
                 "regime",
@@ -139,9 +142,9 @@ class SlowestMode(Reading):
                 "max ‖Jⁿ‖",
             ),
             rows,
-            "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says "
-            "how far the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow within the "
-            "longest stretch for which the regime was held.",
+            "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number, from 0 "
+            "to 1, is larger the less orthogonal the modes are; max ‖Jⁿ‖ is the largest growth of a perturbation "
+            "within the longest stretch in the regime.",
         )
         report.figure(
             "slow_modes",
@@ -153,15 +156,11 @@ class SlowestMode(Reading):
             plot_spectrum(study.spectrum, study.components),
             "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode.",
         )
+        channels = [f"input {index}" for index in study.memory_channels.tolist()]
         report.figure(
             "input_memory",
-            plot_memory(
-                study.memory,
-                study.nonnormality,
-                study.modes.codes,
-                [f"input {index}" for index in study.memory_channels.tolist()],
-            ),
-            "How much an input counts some steps later, and how much perturbations can grow while a regime is held.",
+            plot_memory(study.memory, study.nonnormality, study.modes.codes, channels),
+            "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts.",
         )
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from lightning_alrnn.analysis.regime_statistics import bitcode
 
 MOST_ROWS = 20
-"""Rows of a table at most."""
+"""Largest number of rows of a table."""
 
 _LONGEST_CODE = 24
 
 
 def number(value: float) -> str:
-    """A number in four digits."""
+    """A number with four digits."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -24,7 +24,7 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A change in four digits, with its sign."""
+    """A change with four digits and its sign."""
     return number(value) if value < 0 or math.isnan(value) else f"+{number(value)}"
 
 
@@ -34,12 +34,12 @@ def percent(share: float) -> str:
 
 
 def complex_text(value: complex) -> str:
-    """A complex number with both of a pair."""
+    """A complex number, or both numbers of a pair."""
     return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
 
 
 def timescale_text(steps: float) -> str:
-    """What becomes of a mode in time."""
+    """How a mode changes in time."""
     if math.isinf(steps):
         return "holds its value"
     return f"{'grows' if steps < 0 else 'decays'} within {number(abs(steps))} steps"
@@ -52,12 +52,12 @@ def code_text(code: Tensor) -> str:
 
 
 def group_labels(groups: Tensor, names: list[str] | None, kind: str = "condition") -> list[str]:
-    """Names of groups, or their numbers."""
+    """Names of groups, or their numbers if they have no names."""
     return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
 
 
 def count_of(count: int, noun: str) -> str:
-    """How many there are, as a verb and a noun."""
+    """A verb, a number and a noun: "is 1 point", "are 2 points"."""
     return f"is 1 {noun}" if count == 1 else f"are {count} {noun}s"
 
 

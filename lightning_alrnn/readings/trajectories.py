@@ -20,10 +20,10 @@ class LatentDimensions(Reading):
         Key(
             "latent/pc1_variance",
             "share",
-            "of the states' variance along the leading principal component",
+            "share of the states' variance along the leading principal component; NaN if states do not vary",
             "Variance is not importance: the answer may lie along a small component",
         ),
-        Key("latent/pc3_variance", "share", "along the leading three"),
+        Key("latent/pc3_variance", "share", "share along the leading three components"),
         Key(
             "latent/participation_ratio",
             "dimensions",
@@ -33,6 +33,8 @@ class LatentDimensions(Reading):
     )
     charts = (Chart("share of the variance", (r"latent/pc1_variance$", r"latent/pc3_variance$")),)
     needs = ("moments",)
+    place = 6
+    callback = "LatentTrajectories"
 
     def measure(self, evidence: Evidence) -> PrincipalComponents:
         return evidence.components()
@@ -41,4 +43,4 @@ class LatentDimensions(Reading):
         return {f"latent/{name}": value for name, value in latent_dimensions(result)._asdict().items()}
 
     def section(self, report: Report) -> None:
-        """Nothing: the sections of attractors and modes show trajectories and components."""
+        """Write nothing: the sections of attractors and modes show trajectories and components."""

@@ -19,7 +19,7 @@ class Units(Reading):
     """How many nonlinear units switch, and how many are always on or always off.
 
     Args:
-        threshold: Share of steps from which a unit that switches counts as active.
+        threshold: Share of steps in which a unit must switch to be active.
     """
 
     title = "units"
@@ -28,20 +28,20 @@ class Units(Reading):
             "units/active",
             "units",
             "nonlinear units that switch in at least a share `threshold` (0.001) of the steps",
-            "That a unit switches does not make it matter to the task: see `UnitAblation`",
+            "A unit that switches need not matter to the task: see `UnitAblation`",
         ),
-        Key("units/always_on", "units", "units with z > 0 in every step: linear in effect"),
+        Key("units/always_on", "units", "units with z > 0 in every step, which are linear in effect"),
         Key(
             "units/always_off",
             "units",
-            "units with z > 0 in no step: they pass nothing on",
+            "units with z > 0 in no step, which pass nothing on",
             "A unit that is neither always on nor always off need not be active",
         ),
         Key(
             "units/mean_duty",
             "share",
             "share of steps in which a unit is on, the mean over units; 0 where P=0",
-            "One half is reached by switching all the time and by half of the units always on",
+            "One half may mean that all units switch, or that half of them are always on",
         ),
     )
     charts = (
@@ -50,6 +50,9 @@ class Units(Reading):
     )
     needs = ("units",)
     by_size = ("units/active",)
+    place = 3
+    callback = "ActiveUnits"
+    by_default = True
 
     def __init__(self, threshold: float = 1e-3) -> None:
         self.threshold = threshold
@@ -64,4 +67,4 @@ class Units(Reading):
         return {"units/duty_cycle": plot_units(result)}
 
     def section(self, report: Report) -> None:
-        """Nothing: the section of the regimes has it."""
+        """Write nothing: the section of the regimes shows the units."""

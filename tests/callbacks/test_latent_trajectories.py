@@ -123,8 +123,8 @@ def test_what_is_kept_is_the_first_of_each_class_and_group(labelled: tuple[str, 
                 expected.append((batch["states"][row, [step - 1 for step in steps]], steps, label))  # type: ignore[arg-type]
     callback, loader = LatentTrajectories(), DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
     Trainer(logger=False, callbacks=[callback], **QUIET).validate(Echo(), loader, verbose=False)
-    assert len(callback._kept) == len(expected)
-    for kept, (states, steps, label) in zip(callback._kept, expected, strict=True):
+    assert len(callback._trajectories) == len(expected)
+    for kept, (states, steps, label) in zip(callback._trajectories, expected, strict=True):
         assert torch.equal(kept.states, states)
         assert (kept.steps.tolist(), (kept.class_index, kept.group_index)) == (steps, label)
 
