@@ -114,9 +114,15 @@ class StatesCallback(PeriodicCallback):
 
     Attributes:
         needs: Parts of :attr:`evidence` that :meth:`compute` reads: "regimes", "moments", "units", "trajectories".
+        evidence: The network and the states of the epoch, shared by all callbacks that look at this ALRNN.
+
+    Raises:
+        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN, or several and none is named; in
+            validation, if the output has no states.
     """
 
     needs: tuple[str, ...] = ()
+    evidence: Evidence
 
     def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, prefix="" if module is None else f"{module}/")
@@ -139,11 +145,6 @@ class StatesCallback(PeriodicCallback):
         if self._rnn is None:
             raise RuntimeError(f"{type(self).__name__} has no ALRNN before setup(trainer, pl_module, stage)")
         return self._rnn
-
-    @property
-    def evidence(self) -> Evidence:
-        """The network and the states of the epoch, shared by all callbacks that look at this ALRNN."""
-        return self._evidence
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         """Reset the sums of a subclass before an epoch of validation.
@@ -175,13 +176,14 @@ class StatesCallback(PeriodicCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
-        self._group_names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
+        names = (getattr(holder, "group_names", None) for holder in (getattr(trainer, "datamodule", None), pl_module))
+        self._group_names = next(([str(name) for name in group_names] for group_names in names if group_names), None)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            self._evidence = share_evidence(self.rnn, pl_module.device, self._group_names)
-            self._evidence.need(*self.needs)
+            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names)
+            self.evidence.need(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
     def on_validation_batch_end(
@@ -195,7 +197,7 @@ class StatesCallback(PeriodicCallback):
     ) -> None:
         if self._due:
             states = self._states_of(outputs, pl_module)
-            self._evidence.update((dataloader_idx, batch_idx), *states)
+            self.evidence.update((dataloader_idx, batch_idx), *states)
             self._outputs, self._batch = outputs, batch  # for subclasses whose `update` needs more than the states
             self.update(*states)
             del self._outputs, self._batch
@@ -245,7 +247,6 @@ class ReadingCallback(StatesCallback):
         answer: Result of :meth:`Reading.measure` at the last evaluation.
 
     Raises:
-        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN.
         ValueError: If a number of epochs is out of range.
 
     Example:
@@ -310,15 +311,6 @@ def find_alrnn(pl_module: LightningModule, name: str | None, callback: str) -> t
             f"{', '.join(map(repr, sorted(alrnns)))}"
         )
     return next(iter(alrnns.items()))
-
-
-def find_group_names(*holders: object) -> list[str] | None:
-    """The ``group_names`` of the first object that has any, such as a DataModule."""
-    for holder in holders:
-        names = getattr(holder, "group_names", None)
-        if names:
-            return [str(name) for name in names]
-    return None
 
 
 def _is_due(trainer: Trainer, interval: int) -> bool:

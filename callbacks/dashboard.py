@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
@@ -72,7 +71,9 @@ class Dashboard(Callback):
             for summary in (start, end):  # without the first, TensorBoard finds out itself which ones differ
                 writer.file_writer.add_summary(summary)
             writer.flush()
-        _write(run_summary(trainer, metrics, directory))
+        summary_text = run_summary(trainer, metrics, directory)
+        if summary_text:
+            sys.stdout.write(f"\n{summary_text}\n")
 
 
 def model_card(
@@ -192,9 +193,3 @@ def _hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, 
 def _public(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Hyperparameters without the entries of LightningCLI."""
     return {name: value for name, value in hyperparameters.items() if not name.startswith("_")}
-
-
-@rank_zero_only
-def _write(text: str) -> None:
-    if text:
-        sys.stdout.write(f"\n{text}\n")

@@ -8,18 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
-from lightning_alrnn.analysis.tracking import (
-    STABILITIES,
-    FixedPointPlaces,
-    TrackedFixedPoints,
-    match_fixed_points,
-)
+from lightning_alrnn.analysis.tracking import STABILITIES, FixedPointPlaces, TrackedFixedPoints, match_fixed_points
 
 MOST_TRACKED = 256
 """Largest number of fixed points that are tracked in an evaluation."""
 
 _MOST_NUMBERS = 20_000  # entries of a history: a few hundred kB of a checkpoint
 _MOST_EVENTS = 1000
+_DIGITS = {name: str(index) for index, name in enumerate(STABILITIES)}
 
 
 class Changes(NamedTuple):
@@ -83,7 +79,7 @@ class FixedPointHistory:
         if changes.bifurcation:
             self.bifurcations = [*self.bifurcations, epoch][-_MOST_EVENTS:]
         self._last, self._direction = points, direction
-        while len(self.evaluations) > 2 and self._size() > _MOST_NUMBERS:
+        while len(self.evaluations) > 2 and sum(6 + 2 * len(one[2]) for one in self.evaluations) > _MOST_NUMBERS:
             self._stride *= 2
             *earlier, last = self.evaluations
             self.evaluations = [*earlier[::2], last]
@@ -94,7 +90,13 @@ class FixedPointHistory:
         last = self._last
         return {
             "evaluations": [
-                [*one[:3], _letters(one.stability), one.coordinates, one.counts, int(one.bifurcation)]
+                [
+                    *one[:3],
+                    "".join(_DIGITS[name] for name in one.stability),
+                    one.coordinates,
+                    one.counts,
+                    int(one.bifurcation),
+                ]
                 for one in self.evaluations
             ],
             "bifurcations": list(self.bifurcations),
@@ -110,8 +112,8 @@ class FixedPointHistory:
         """Load the result of :meth:`state_dict`."""
         self.clear()
         self.evaluations = [
-            TrackedFixedPoints(epoch, step, identities, _names(letters), coordinates, counts, bool(bifurcation))
-            for epoch, step, identities, letters, coordinates, counts, bifurcation in state["evaluations"]
+            TrackedFixedPoints(epoch, step, identities, [STABILITIES[int(d)] for d in digits], z, counts, bool(changed))
+            for epoch, step, identities, digits, z, counts, changed in state["evaluations"]
         ]
         self.bifurcations, self._next = list(state["bifurcations"]), state["next"]
         self._count, self._stride = state["count"], state["stride"]
@@ -129,7 +131,7 @@ class FixedPointHistory:
         """The identity of each point, with new identities for new points."""
         before = self._last
         if before is None or len(before.z) == 0 or len(points.z) == 0:
-            died, born, changed = 0 if before is None else len(before.z), 0 if before is None else len(points.z), 0
+            died, born, changed = (0, 0, 0) if before is None else (len(before.z), len(points.z), 0)
             identities = list(range(self._next, self._next + len(points.z)))
         else:
             match = match_fixed_points(before, points, scale=scale)
@@ -143,17 +145,6 @@ class FixedPointHistory:
         last = self.evaluations[-1].counts if self.evaluations else None
         bifurcation = last is not None and (last != counts or changed > 0)
         return identities, Changes(born, died, changed, bifurcation, last, counts)
-
-    def _size(self) -> int:
-        return sum(6 + 2 * len(one.identities) for one in self.evaluations)
-
-
-def _letters(stability: list[str]) -> str:
-    return "".join(str(STABILITIES.index(name)) for name in stability)
-
-
-def _names(letters: str) -> list[str]:
-    return [STABILITIES[int(letter)] for letter in letters]
 
 
 def _listed(counts: list[int] | None) -> str:

@@ -31,8 +31,8 @@ class FixedPoints(ReadingCallback):
     history, which is thinned to a few hundred kB, so that a resumed run continues it.
 
     The figures ``fixed_points/eigenvalues`` and ``fixed_points/state_space`` show the fixed points, and
-    ``fixed_points/tracking`` each point over the epochs. See :class:`StatesCallback` for the output that the
-    LightningModule returns.
+    ``fixed_points/tracking`` each point over the epochs. See :class:`StatesCallback` for the LightningModule that it
+    needs.
 
     Args:
         inputs: Constant input s of the ALRNN, one number per channel; ``None`` for zeros.
@@ -50,7 +50,6 @@ class FixedPoints(ReadingCallback):
         history: The :class:`FixedPointHistory` of the run.
 
     Raises:
-        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN.
         ValueError: If ``max_visited`` is less than 1, ``time_budget`` negative, or a number of epochs out of range.
     """
 

@@ -34,7 +34,7 @@ class LatentTrajectories(ReadingCallback):
 
     Groups are as in :class:`RegimeOccupancy`. Classes are the ``"targets"``, int64 of shape ``(batch,)``, in the output
     of ``validation_step``, and have the ``class_names`` of the DataModule. See :class:`StatesCallback` for the other
-    output that the LightningModule returns.
+    LightningModule that it needs.
 
     Args:
         embeddings: Whether to write up to 5000 states of these sequences for TensorBoard's projector, with their class,
@@ -46,9 +46,6 @@ class LatentTrajectories(ReadingCallback):
 
     Attributes:
         answer: The :class:`PrincipalComponents` of the states at the last evaluation.
-
-    Raises:
-        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN.
     """
 
     def __init__(

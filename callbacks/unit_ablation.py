@@ -26,23 +26,18 @@ class Ablatable(Protocol):
     @property
     def judges_trials(self) -> bool:
         """Whether predictions are right or wrong."""
-        ...
 
     def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Inputs of the core, ``(batch, steps, width)``, and their lengths, from the inputs of a batch."""
-        ...
 
     def read_out(self, states: Tensor, last: Tensor) -> Tensor:
         """Outputs, from the states ``(batch, time, M)`` and the last state of each sequence, ``(batch, M)``."""
-        ...
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Loss of each sequence ``(batch,)`` or step ``(batch, time)``, and its weight in the mean."""
-        ...
 
     def count_right(self, outputs: Tensor, batch: SequenceBatch, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of right and of counted predictions of each sequence, int64 of shape ``(batch,)``."""
-        ...
 
 
 class UnitAblation(PeriodicCallback):

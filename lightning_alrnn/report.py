@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,37 +49,27 @@ class Source(NamedTuple):
     epoch: int
 
 
+@dataclass
 class Report:
     """A report that is being written.
 
-    Args:
+    Attributes:
         page: Page that sections are added to.
         folder: Directory of its figures.
         study: Results of the analysis.
         sequences: Sequences that the network was run on.
         performance: How well the network does.
         evidence: The network and its states, as readings get them.
-
-    Attributes:
         readings: Numbers of the readings with a default section, by title and key.
     """
 
-    def __init__(
-        self,
-        page: Page,
-        folder: Path,
-        study: Study,
-        sequences: Sequences,
-        performance: Performance,
-        evidence: Evidence,
-    ) -> None:
-        self.page = page
-        self.study = study
-        self.sequences = sequences
-        self.performance = performance
-        self.evidence = evidence
-        self.readings: dict[str, dict[str, float]] = {}
-        self._folder = folder
+    page: Page
+    folder: Path
+    study: Study
+    sequences: Sequences
+    performance: Performance
+    evidence: Evidence
+    readings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Add a figure to the page, and save it under a name in the directory of figures.
@@ -88,7 +79,7 @@ class Report:
             figure: Figure.
             caption: Sentence below the figure.
         """
-        self.page.figure(figure, caption, self._folder / name)
+        self.page.figure(figure, caption, self.folder / name)
 
 
 def write_report(
@@ -138,7 +129,7 @@ def write_report(
             "sequences": len(sequences.states),
             "primitives": {name: primitive.found for name, primitive in study.primitives.items()},
             "evidence": {
-                name: {field: getattr(primitive, field) for field in ("effect", "p", "intervention", "reason")}
+                name: {part: getattr(primitive, part) for part in ("effect", "p", "intervention", "reason")}
                 for name, primitive in study.primitives.items()
             },
             "study": study,

@@ -153,6 +153,6 @@ class RegimeCounter(Metric):
 
     def _merge(self) -> None:
         for rows, counts in _ROWS_AND_COUNTS:
-            values = (dim_zero_cat(getattr(self, name)) for name in (rows, counts))
-            for name, merged in zip((rows, counts), merge_rows(*values, self.max_regimes), strict=True):
+            values, numbers = (dim_zero_cat(getattr(self, name)) for name in (rows, counts))
+            for name, merged in zip((rows, counts), merge_rows(values, numbers, self.max_regimes), strict=True):
                 setattr(self, name, [merged])

@@ -10,13 +10,11 @@ from matplotlib.figure import Figure
 
 from lightning_alrnn.analysis.ablation import AblationScores
 from lightning_alrnn.plotting.ablation import plot_ablation
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.text import MOST_ROWS, first_of, signed
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
-
-_UNIT = "that of the task loss"
 
 
 class Ablation(Reading):
@@ -27,33 +25,19 @@ class Ablation(Reading):
     """
 
     title = "units"
-    keys = (
-        Key(
-            "ablation/linearise_max",
-            _UNIT,
-            "increase of the loss without the nonlinearity of a unit, the largest over units; infinite if the network "
-            "then diverges",
-            "Nothing is trained again: a network trained without the unit may do as well",
-        ),
-        Key(
-            "ablation/linearise_mean",
-            _UNIT,
-            "the same, the mean over units",
-            "Units can replace each other: each may be unimportant alone, and all important together",
-        ),
-        Key(
-            "ablation/silence_max",
-            _UNIT,
-            "increase of the loss if a unit is held at zero, the largest over units",
-            "Includes what the unit does as a linear unit",
-        ),
-        Key("ablation/silence_mean", _UNIT, "the same, the mean over units"),
-        Key(
-            "ablation/important_units",
-            "units",
-            "units for which one of these increases is more than a tenth (`threshold`) of the task loss",
-            "If the loss is near zero, small increases are a large share of it",
-        ),
+    keys = key_table(
+        """
+        ablation/linearise_max | that of the task loss | increase of the loss without the nonlinearity of a unit, the
+            largest over units; infinite if the network then diverges | Nothing is trained again: a network trained
+            without the unit may do as well
+        ablation/linearise_mean | that of the task loss | the same, the mean over units | Units can replace each other:
+            each may be unimportant alone, and all important together
+        ablation/silence_max | that of the task loss | increase of the loss if a unit is held at zero, the largest over
+            units | Includes what the unit does as a linear unit
+        ablation/silence_mean | that of the task loss | the same, the mean over units
+        ablation/important_units | units | units for which one of these increases is more than a tenth (`threshold`) of
+            the task loss | If the loss is near zero, small increases are a large share of it
+        """
     )
     charts = (Chart("loss without a unit", (r"ablation/(linearise|silence)_(max|mean)$",)),)
     place = 7

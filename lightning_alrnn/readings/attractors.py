@@ -18,9 +18,9 @@ from lightning_alrnn.analysis.system import read_recurrence
 from lightning_alrnn.analysis.tracking import STABILITIES
 from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.plotting.fixed_points import plot_eigenvalues, plot_state_space
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
-from lightning_alrnn.readings.text import MOST_ROWS, code_text, count_of, first_of, number
+from lightning_alrnn.readings.text import MOST_ROWS, code_text, first_of, number
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
@@ -33,19 +33,12 @@ CHANGES = tuple(f"fixed_points/{name}" for name in ("born", "died", "changed_sta
 
 
 class Attractors(NamedTuple):
-    """The fixed points under a constant input, and the data of their figures.
-
-    Attributes:
-        points: Fixed points.
-        recurrence: Parameters of the network at the time of the search.
-        visited: Most visited regimes, bool of shape ``(regimes, P)``.
-        trajectories: Some states ``(batch, time, M)`` and their lengths, or ``None``.
-    """
+    """The fixed points under a constant input, and the data of their figures."""
 
     points: FixedPointSet
-    recurrence: Recurrence
-    visited: Tensor
-    trajectories: tuple[Tensor, Tensor] | None
+    recurrence: Recurrence  # parameters of the network at the time of the search
+    visited: Tensor  # the most visited regimes, (regimes, P)
+    trajectories: tuple[Tensor, Tensor] | None  # some states, (batch, time, M), and their lengths
 
 
 class FixedPointsOfInput(Reading):
@@ -59,61 +52,30 @@ class FixedPointsOfInput(Reading):
     """
 
     title = "fixed points"
-    keys = (
-        Key(
-            "fixed_points/total",
-            "points",
-            "number of fixed points; a continuum counts once",
-            "Another input has other fixed points. Cycles and chaos are attractors without a fixed point",
-        ),
-        Key(
-            "fixed_points/stable",
-            "points",
-            "points with all eigenvalues inside the unit circle",
-            "Trajectories of the task may never come near them",
-        ),
-        Key("fixed_points/saddle", "points", "points with some eigenvalues inside and some outside"),
-        Key("fixed_points/unstable", "points", "points with no eigenvalue inside"),
-        Key("fixed_points/marginal", "points", "points with at least one eigenvalue on it, within 1e-6"),
-        Key(
-            "fixed_points/complete",
-            "0 or 1",
-            "1 if all 2^P regimes were searched and decided; the default `time_budget` of 0.05 s is enough up to about "
-            "P=14",
-            "0 is no error: there may be further points",
-        ),
-        Key(
-            "fixed_points/max_modulus",
-            "1",
-            "the largest |λ| of all points; NaN without a point",
-            "Above 1 the network need not diverge: other regimes may turn trajectories back",
-        ),
-        Key(
-            "fixed_points/slowest_timescale",
-            "steps",
-            "the longest −1/ln|λ| of a decaying mode; infinite if a mode is marginal, NaN if none decays",
-            "A time near that point, not in the task",
-        ),
-        Key(
-            "fixed_points/born",
-            "points",
-            "points that did not exist at the last evaluation",
-            "If `fixed_points/complete` is 0, the point may have been missed before",
-        ),
-        Key(
-            "fixed_points/died",
-            "points",
-            "points of the last evaluation that no longer exist",
-            "A point that jumped far counts as died and born",
-        ),
-        Key("fixed_points/changed_stability", "points", "points that still exist but with another stability"),
-        Key(
-            "fixed_points/bifurcation",
-            "0 or 1",
-            "1 if the number of points of some stability changed, or a point changed its stability. A text of the same "
-            "name describes the change (TensorBoard)",
-            "Further points may have come and gone between two evaluations",
-        ),
+    keys = key_table(
+        """
+        fixed_points/total | points | number of fixed points; a continuum counts once | Another input has other fixed
+            points. Cycles and chaos are attractors without a fixed point
+        fixed_points/stable | points | points with all eigenvalues inside the unit circle | Trajectories of the task may
+            never come near them
+        fixed_points/saddle | points | points with some eigenvalues inside and some outside
+        fixed_points/unstable | points | points with no eigenvalue inside
+        fixed_points/marginal | points | points with at least one eigenvalue on it, within 1e-6
+        fixed_points/complete | 0 or 1 | 1 if all 2^P regimes were searched and decided; the default `time_budget` of
+            0.05 s is enough up to about P=14 | 0 is no error: there may be further points
+        fixed_points/max_modulus | 1 | the largest |λ| of all points; NaN without a point | Above 1 the network need not
+            diverge: other regimes may turn trajectories back
+        fixed_points/slowest_timescale | steps | the longest −1/ln|λ| of a decaying mode; infinite if a mode is
+            marginal, NaN if none decays | A time near that point, not in the task
+        fixed_points/born | points | points that did not exist at the last evaluation | If `fixed_points/complete` is 0,
+            the point may have been missed before
+        fixed_points/died | points | points of the last evaluation that no longer exist | A point that jumped far counts
+            as died and born
+        fixed_points/changed_stability | points | points that still exist but with another stability
+        fixed_points/bifurcation | 0 or 1 | 1 if the number of points of some stability changed, or a point changed its
+            stability. A text of the same name describes the change (TensorBoard) | Further points may have come and
+            gone between two evaluations
+        """
     )
     charts = (
         Chart("number", tuple(rf"fixed_points/{kind}$" for kind in STABILITIES)),
@@ -165,17 +127,14 @@ class FixedPointsOfInput(Reading):
         points = result.points
         continua = len(points.continua)
         decaying = points.timescales[points.timescales >= 0]
-        values = {f"fixed_points/{kind}": float(points.stability.count(kind)) for kind in STABILITIES}
-        values["fixed_points/marginal"] += continua
-        return (
-            {"fixed_points/total": float(len(points.z) + continua)}
-            | values
-            | {
-                "fixed_points/complete": float(points.complete),
-                "fixed_points/max_modulus": float(points.eigenvalues.abs().max()) if len(points.z) else math.nan,
-                "fixed_points/slowest_timescale": float(decaying.max()) if len(decaying) else math.nan,
-            }
-        )
+        numbers = {
+            "total": len(points.z) + continua,
+            **{kind: points.stability.count(kind) + continua * (kind == "marginal") for kind in STABILITIES},
+            "complete": points.complete,
+            "max_modulus": points.eigenvalues.abs().max() if len(points.z) else math.nan,
+            "slowest_timescale": decaying.max() if len(decaying) else math.nan,
+        }
+        return {f"fixed_points/{name}": float(value) for name, value in numbers.items()}
 
     def figures(self, result: Attractors | None) -> dict[str, Figure]:
         if result is None:
@@ -194,8 +153,9 @@ class FixedPointsOfInput(Reading):
             reason = study.refused.get("fixed points under the input zero")
             page.text(f"Fixed points could not be listed: {reason}", answer=True)
             return
+        count = len(rest.z) + len(rest.continua)
         page.text(
-            f"With the input held at zero there {count_of(len(rest.z) + len(rest.continua), 'fixed point')}, "
+            f"With the input held at zero there {'is 1 fixed point' if count == 1 else f'are {count} fixed points'}, "
             f"{rest.stability.count('stable')} of them stable. {_claim(rest)}",
             answer=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
@@ -134,6 +135,13 @@ class Reading:
         report.page.table(("key", "value", "unit", "what it is", "what it does not mean"), rows, f"{self.title}.")
         for name, figure in self.figures(result).items():
             report.figure(name.replace("/", "_"), figure, f"{self.title}: {name}.")
+
+
+def key_table(table: str) -> tuple[Key, ...]:
+    """Keys from lines of name, unit, text and caution; an indented line continues the line before it."""
+    lines = re.sub(r"\n +", " ", dedent(table).strip()).split("\n")
+    rows = (line.split(" | ") for line in lines)
+    return tuple(Key(name, *row) for names, *row in rows for name in names.split(", "))
 
 
 def chart_layout(readings: Iterable[Reading], keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:

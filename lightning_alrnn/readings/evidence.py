@@ -32,10 +32,6 @@ class Evidence:
         device: Device of its states.
         group_names: Names of the groups of trials; ``None`` without groups.
 
-    Attributes:
-        rnn: Network.
-        group_names: Names of the groups of trials; ``None`` without groups.
-
     Example:
         >>> rnn = ALRNN(1, 2, 1)
         >>> evidence = Evidence(rnn, torch.device("cpu"))

@@ -10,14 +10,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_alrnn.plotting.length import plot_length_accuracy
-from lightning_alrnn.readings.base import Key, Reading
+from lightning_alrnn.readings.base import Reading, key_table
 
 BINS = (1, 7, 13, 23, 29, 37)
 """Shortest length of each bin. The longest target that SCAN's length split trains on has 22 tokens."""
-
-
-def _name(low: int, high: int | None) -> str:
-    return f"val/accuracy_length_{low}_{'up' if high is None else high - 1}"
 
 
 class LengthScores(Reading):
@@ -28,15 +24,13 @@ class LengthScores(Reading):
     """
 
     title = "lengths"
-    keys = tuple(
-        Key(
-            _name(low, high),
-            "share",
-            "sequences with every token correct, among targets with this number of tokens; NaN without such a target",
-            "Validation on SCAN's length split has the lengths of the training; only the test has longer ones",
-        )
-        for low, high in pairwise((*BINS, None))
-        if low is not None
+    keys = key_table(
+        """
+        val/accuracy_length_1_6, val/accuracy_length_7_12, val/accuracy_length_13_22, val/accuracy_length_23_28,
+            val/accuracy_length_29_36, val/accuracy_length_37_up | share | sequences with every token correct, among
+            targets with this number of tokens; NaN without such a target | Validation on SCAN's length split has the
+            lengths of the training; only the test has longer ones
+        """
     )
     place = 11
     callback = "LengthAccuracy"
@@ -47,9 +41,10 @@ class LengthScores(Reading):
     def values(self, result: tuple[Tensor, Tensor]) -> dict[str, float]:
         right, total = (counts.tolist() for counts in result)
         values = {}
-        for low, high in pairwise((*self.bins, None)):
+        for low, high in pairwise((*self.bins, len(total))):
             count = sum(total[low:high])
-            values[_name(low or 0, high)] = sum(right[low:high]) / count if count else math.nan
+            name = f"{low}_up" if high == len(total) else f"{low}_{high - 1}"
+            values[f"val/accuracy_length_{name}"] = sum(right[low:high]) / count if count else math.nan
         return values
 
     def figures(self, result: tuple[Tensor, Tensor]) -> dict[str, Figure]:

@@ -8,73 +8,37 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.text import number
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
 
 
-_STAGES = ("train", "val")
-
-
 class Performance(Reading):
     """The loss and the scores that the LightningModules log."""
 
     title = "task"
-    keys = (
-        *(
-            Key(
-                f"{stage}/loss",
-                "that of the task's loss",
-                "task loss plus regularisation, which training minimises",
-                "Not comparable between runs with different τ",
-            )
-            for stage in _STAGES
-        ),
-        *(
-            Key(
-                f"{stage}/task_loss",
-                "nats (cross-entropy), or the target's unit squared",
-                "loss of the task. The best checkpoint has the lowest `val/task_loss`",
-                "The loss in training is a mean over weights that change during the epoch",
-            )
-            for stage in _STAGES
-        ),
-        *(
-            Key(
-                f"{stage}/regularization",
-                "1",
-                "τ times the [MAR penalty](theory.md#manifold-attractor-regularisation)",
-                "It is also 0 if τ is 0 or the core is not an AL-RNN",
-            )
-            for stage in _STAGES
-        ),
-        Key(
-            "val/accuracy",
-            "share",
-            "correct predictions (classification), or trials that meet the DataModule's `criterion` (regression)",
-            "If there is a target at every step, it counts steps, not sequences",
-        ),
-        Key("val/accuracy/<group>", "share", "the same for one group of trials; NaN for a group without a trial"),
-        Key("val/sequence_accuracy", "share", "sequences without a mistake, if there is a target at every step"),
-        Key(
-            "val/mse",
-            "the target's unit squared",
-            "mean squared error of a regression",
-            "A low value has a meaning only in comparison with `val/constant_mse`",
-        ),
-        Key(
-            "val/constant_mse",
-            "the target's unit squared",
-            "mean squared error of the best constant prediction for the same targets: their variance",
-        ),
-        Key(
-            "val/token_accuracy",
-            "share",
-            "tokens that are correct at their step (`ALRNNSeq2Seq`)",
-            "A sequence that is shifted by one token has few correct tokens",
-        ),
+    keys = key_table(
+        """
+        train/loss, val/loss | that of the task's loss | task loss plus regularisation, which training minimises | Not
+            comparable between runs with different τ
+        train/task_loss, val/task_loss | nats (cross-entropy), or the target's unit squared | loss of the task. The best
+            checkpoint has the lowest `val/task_loss` | The loss in training is a mean over weights that change during
+            the epoch
+        train/regularization, val/regularization | 1 | τ times the [MAR
+            penalty](theory.md#manifold-attractor-regularisation) | It is also 0 if τ is 0 or the core is not an AL-RNN
+        val/accuracy | share | correct predictions (classification), or trials that meet the DataModule's `criterion`
+            (regression) | If there is a target at every step, it counts steps, not sequences
+        val/accuracy/<group> | share | the same for one group of trials; NaN for a group without a trial
+        val/sequence_accuracy | share | sequences without a mistake, if there is a target at every step
+        val/mse | the target's unit squared | mean squared error of a regression | A low value has a meaning only in
+            comparison with `val/constant_mse`
+        val/constant_mse | the target's unit squared | mean squared error of the best constant prediction for the same
+            targets: their variance
+        val/token_accuracy | share | tokens that are correct at their step (`ALRNNSeq2Seq`) | A sequence that is shifted
+            by one token has few correct tokens
+        """
     )
     charts = (
         Chart("loss", (r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$")),

@@ -16,6 +16,7 @@ from lightning_alrnn.analysis.regime_statistics import (
     regime_sharing,
     summarize_regimes,
 )
+from lightning_alrnn.analysis.units import UnitStatistics
 from lightning_alrnn.plotting.raster import plot_regime_raster
 from lightning_alrnn.plotting.regimes import (
     plot_group_regimes,
@@ -24,7 +25,7 @@ from lightning_alrnn.plotting.regimes import (
     plot_regimes,
     plot_units,
 )
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import MOST_ROWS, code_text, first_of, group_labels, number
 
@@ -35,15 +36,7 @@ _MOST_COLUMNS = 8
 
 
 class RegimeUse(NamedTuple):
-    """The regimes in use.
-
-    Attributes:
-        counts: Visits and transitions.
-        summary: Number of regimes, entropy and switches.
-        groups: Regimes of each group of trials; ``None`` without groups.
-        sharing: How far groups share regimes; ``None`` without groups.
-        names: Name of each group.
-    """
+    """The regimes in use, and those of each group of trials; ``None`` without groups."""
 
     counts: RegimeCounts
     summary: RegimeSummary
@@ -56,48 +49,24 @@ class Regimes(Reading):
     """The visited linear regimes, how often they are visited, and how far groups of trials share them."""
 
     title = "regimes"
-    keys = (
-        Key(
-            "regime/visited",
-            "regimes",
-            "regimes with at least one step",
-            "One step counts as much as a thousand; more validation data can only raise it. It is a lower bound if "
-            "there are too many regimes to list",
-        ),
-        Key("regime/possible_log2", "bits", "P: there are 2^P regimes", "Some regimes may hold no reachable state"),
-        Key("regime/entropy", "bits", "entropy of the shares of steps"),
-        Key(
-            "regime/effective",
-            "regimes",
-            "2^entropy, the number of equally frequent regimes with this entropy",
-            "The task may need fewer or more regimes; see ablation and the verdict",
-        ),
-        Key(
-            "regime/switch_rate",
-            "per step",
-            "share of steps from one state to the next that change the regime",
-            "A high rate may be due to one unit that changes its sign often",
-        ),
-        Key(
-            "regime/top_occupancy",
-            "share",
-            "share of steps in the most frequent regime",
-            "Near 1 the network is nearly linear on these data, unless the other steps are the important ones",
-        ),
-        Key(
-            "regime/sharing_jaccard",
-            "0 … 1",
-            "regimes that two groups both visit, among those that either visits, as the mean over pairs; only with "
-            "groups",
-            "Rare regimes count as much as frequent ones",
-        ),
-        Key(
-            "regime/sharing_js",
-            "bits, 0 … 1",
-            "Jensen–Shannon divergence of two groups' shares of steps, as the mean over pairs: 0 if they are equal, 1 "
-            "if no regime is shared; only with groups",
-            "Groups with different inputs or lengths also differ for this reason",
-        ),
+    keys = key_table(
+        """
+        regime/visited | regimes | regimes with at least one step | One step counts as much as a thousand; more
+            validation data can only raise it. It is a lower bound if there are too many regimes to list
+        regime/possible_log2 | bits | P: there are 2^P regimes | Some regimes may hold no reachable state
+        regime/entropy | bits | entropy of the shares of steps
+        regime/effective | regimes | 2^entropy, the number of equally frequent regimes with this entropy | The task may
+            need fewer or more regimes; see ablation and the verdict
+        regime/switch_rate | per step | share of steps from one state to the next that change the regime | A high rate
+            may be due to one unit that changes its sign often
+        regime/top_occupancy | share | share of steps in the most frequent regime | Near 1 the network is nearly linear
+            on these data, unless the other steps are the important ones
+        regime/sharing_jaccard | 0 … 1 | regimes that two groups both visit, among those that either visits, as the mean
+            over pairs; only with groups | Rare regimes count as much as frequent ones
+        regime/sharing_js | bits, 0 … 1 | Jensen–Shannon divergence of two groups' shares of steps, as the mean over
+            pairs: 0 if they are equal, 1 if no regime is shared; only with groups | Groups with different inputs or
+            lengths also differ for this reason
+        """
     )
     charts = (
         Chart("number", (r"regime/visited$", r"regime/effective$")),
@@ -137,6 +106,51 @@ class Regimes(Reading):
     def section(self, report: Report) -> None:
         _regimes(report)
         _phases(report)
+
+
+class Units(Reading):
+    """How many nonlinear units switch, and how many are always on or always off.
+
+    Args:
+        threshold: Share of steps in which a unit must switch to be active.
+    """
+
+    title = "units"
+    keys = key_table(
+        """
+        units/active | units | nonlinear units that switch in at least a share `threshold` (0.001) of the steps | A unit
+            that switches need not matter to the task: see `UnitAblation`
+        units/always_on | units | units with z > 0 in every step, which are linear in effect
+        units/always_off | units | units with z > 0 in no step, which pass nothing on | A unit that is neither always on
+            nor always off need not be active
+        units/mean_duty | share | share of steps in which a unit is on, the mean over units; 0 where P=0 | One half may
+            mean that all units switch, or that half of them are always on
+        """
+    )
+    charts = (
+        Chart("number", (r"units/active$", r"units/always_on$", r"units/always_off$")),
+        Chart("duty cycle", (r"units/mean_duty$",)),
+    )
+    needs = ("units",)
+    by_size = ("units/active",)
+    place = 3
+    callback = "ActiveUnits"
+    by_default = True
+
+    def __init__(self, threshold: float = 1e-3) -> None:
+        self.threshold = threshold
+
+    def measure(self, evidence: Evidence) -> UnitStatistics:
+        return evidence.units(self.threshold)
+
+    def values(self, result: UnitStatistics) -> dict[str, float]:
+        return {key.name: getattr(result, key.name.rpartition("/")[2]) for key in self.keys}
+
+    def figures(self, result: UnitStatistics) -> dict[str, Figure]:
+        return {"units/duty_cycle": plot_units(result)}
+
+    def section(self, report: Report) -> None:
+        """Write nothing: the section of the regimes shows the units."""
 
 
 def switching(study: Study) -> str:

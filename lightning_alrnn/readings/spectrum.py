@@ -11,9 +11,9 @@ from scipy.special import betaincinv
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.spectrum import plot_spectrum
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
-from lightning_alrnn.readings.text import code_text, complex_text, number, timescale_text
+from lightning_alrnn.readings.text import code_text, number
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
@@ -22,14 +22,9 @@ _REGIMES = 16
 
 
 class Modes(NamedTuple):
-    """The modes of the most visited regimes.
+    """The modes of the most visited regimes, and the principal components of the states."""
 
-    Attributes:
-        spectrum: Eigenvalues and the slowest mode; ``None`` if a parameter is not finite.
-        components: Principal components of the states.
-    """
-
-    spectrum: RegimeSpectrum | None
+    spectrum: RegimeSpectrum | None  # None if a parameter is not finite
     components: PrincipalComponents
 
 
@@ -37,33 +32,20 @@ class SlowestMode(Reading):
     """The slowest mode of the dynamics, and the angle between it and the states' leading principal component."""
 
     title = "spectrum"
-    keys = (
-        Key(
-            "spectrum/max_modulus",
-            "1",
-            "the largest |λ| in the 16 most visited regimes",
-            "Above 1 the network need not diverge: it may leave the regime in time",
-        ),
-        Key(
-            "spectrum/slowest_timescale",
-            "steps",
-            "−1/ln|λ| of the slowest mode of the most visited regime, whose |λ| is nearest to 1; negative if the mode "
-            "grows, infinite at 1",
-            "The network need not use this mode: see the angle",
-        ),
-        Key("spectrum/slowest_eigenvalue_real", "1", "real part of this mode's λ"),
-        Key("spectrum/slowest_eigenvalue_imag", "1", "imaginary part of this mode's λ; the positive one of a pair"),
-        Key(
-            "spectrum/pc1_angle",
-            "degrees",
-            "angle between the states' leading principal component and this mode, 0 to 90; NaN if states do not vary",
-            "Two random directions in 100 dimensions have an angle of about 84°: a large angle occurs by chance",
-        ),
-        Key(
-            "spectrum/pc1_variance",
-            "share",
-            "share of the states' variance along the leading principal component; NaN if states do not vary",
-        ),
+    keys = key_table(
+        """
+        spectrum/max_modulus | 1 | the largest |λ| in the 16 most visited regimes | Above 1 the network need not
+            diverge: it may leave the regime in time
+        spectrum/slowest_timescale | steps | −1/ln|λ| of the slowest mode of the most visited regime, whose |λ| is
+            nearest to 1; negative if the mode grows, infinite at 1 | The network need not use this mode: see the angle
+        spectrum/slowest_eigenvalue_real | 1 | real part of this mode's λ
+        spectrum/slowest_eigenvalue_imag | 1 | imaginary part of this mode's λ; the positive one of a pair
+        spectrum/pc1_angle | degrees | angle between the states' leading principal component and this mode, 0 to 90; NaN
+            if states do not vary | Two random directions in 100 dimensions have an angle of about 84°: a large angle
+            occurs by chance
+        spectrum/pc1_variance | share | share of the states' variance along the leading principal component; NaN if
+            states do not vary
+        """
     )
     charts = (
         Chart("slowest timescale (steps)", (r"spectrum/slowest_timescale$",)),
@@ -103,11 +85,13 @@ class SlowestMode(Reading):
     def section(self, report: Report) -> None:
         page, study, sequences = report.page, report.study, report.sequences
         page.section("What are the slow modes?")
-        slowest = study.spectrum.slowest
+        slowest, value = study.spectrum.slowest, study.spectrum.slowest.eigenvalue
         share = float(study.components.share[0])
+        trend = f"{'grows' if slowest.timescale < 0 else 'decays'} within {number(abs(slowest.timescale))} steps"
         text = (
-            f"The slowest mode of the most visited regime has λ = {complex_text(slowest.eigenvalue)}, and "
-            f"{timescale_text(slowest.timescale)}."
+            f"The slowest mode of the most visited regime has λ = {value.real:.4f}"
+            f"{f' ± {abs(value.imag):.4f}i' if value.imag else ''}, and "
+            f"{'holds its value' if math.isinf(slowest.timescale) else trend}."
         )
         if share > 0:
             by_chance = _random_angle(sequences.states.shape[2], len(slowest.directions))
@@ -118,50 +102,28 @@ class SlowestMode(Reading):
         page.text(text, answer=True)
         steps = float(sequences.lengths.double().median())
         occupancy = study.regimes.counts[: len(study.line.codes)].double() / max(study.regimes.steps, 1)
-        columns = (
-            study.line.timescale,
-            study.line.ratio,
-            study.line.variance,
-            study.nonnormality.henrici,
-            study.nonnormality.max_growth,
-        )
+        line, growth = study.line, study.nonnormality
+        columns = (line.timescale, line.ratio, line.variance, growth.henrici, growth.max_growth)
         rows = []
         for index, code in enumerate(study.line.codes):
             timescale, *others = (number(float(column[index])) for column in columns)
             trend = "decays or holds" if bool(study.line.decays[index]) else "grows"
             rows.append((code_text(code), f"{float(occupancy[index]):.1%}", timescale, trend, *others))
+        heads = ("regime", "share of steps", "|τ₁| (steps)", "slowest mode", "|τ₁|/|τ₂|", "variance along it")
         page.table(
-            (
-                "regime",
-                "share of steps",
-                "|τ₁| (steps)",
-                "slowest mode",
-                "|τ₁|/|τ₂|",
-                "variance along it",
-                "Henrici",
-                "max ‖Jⁿ‖",
-            ),
+            (*heads, "Henrici", "max ‖Jⁿ‖"),
             rows,
             "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number, from 0 "
             "to 1, is larger the less orthogonal the modes are; max ‖Jⁿ‖ is the largest growth of a perturbation "
             "within the longest stretch in the regime.",
         )
-        report.figure(
-            "slow_modes",
-            plot_slow_modes(study.modes, occupancy, steps),
-            "Timescales of the slowest modes, how well inputs reach them, and how well the readout sees them.",
-        )
-        report.figure(
-            "spectrum",
-            plot_spectrum(study.spectrum, study.components),
-            "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode.",
-        )
+        caption = "Timescales of the slowest modes, how well inputs reach them, and how well the readout sees them."
+        report.figure("slow_modes", plot_slow_modes(study.modes, occupancy, steps), caption)
+        caption = "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode."
+        report.figure("spectrum", plot_spectrum(study.spectrum, study.components), caption)
+        caption = "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts."
         channels = [f"input {index}" for index in study.memory_channels.tolist()]
-        report.figure(
-            "input_memory",
-            plot_memory(study.memory, study.nonnormality, study.modes.codes, channels),
-            "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts.",
-        )
+        report.figure("input_memory", plot_memory(study.memory, growth, study.modes.codes, channels), caption)
 
 
 def _random_angle(size: int, dimensions: int) -> float:

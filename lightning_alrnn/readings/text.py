@@ -33,18 +33,6 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{share:.0%}"
 
 
-def complex_text(value: complex) -> str:
-    """A complex number, or both numbers of a pair."""
-    return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
-
-
-def timescale_text(steps: float) -> str:
-    """How a mode changes in time."""
-    if math.isinf(steps):
-        return "holds its value"
-    return f"{'grows' if steps < 0 else 'decays'} within {number(abs(steps))} steps"
-
-
 def code_text(code: Tensor) -> str:
     """The bits of a regime, cut where there are many."""
     text = bitcode(code) or "linear"
@@ -54,11 +42,6 @@ def code_text(code: Tensor) -> str:
 def group_labels(groups: Tensor, names: list[str] | None, kind: str = "condition") -> list[str]:
     """Names of groups, or their numbers if they have no names."""
     return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
-
-
-def count_of(count: int, noun: str) -> str:
-    """A verb, a number and a noun: "is 1 point", "are 2 points"."""
-    return f"is 1 {noun}" if count == 1 else f"are {count} {noun}s"
 
 
 def first_of(count: int) -> str:
