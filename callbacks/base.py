@@ -103,8 +103,7 @@ class StatesCallback(PeriodicCallback):
     ``"group"``, both of shape ``(batch,)``.
 
     A LightningModule with several ALRNNs, such as :class:`ALRNNSeq2Seq`, returns dicts of these by the names of the
-    ALRNNs. A callback looks at the one that ``module`` names, and puts this name in front of its keys and figures:
-    ``encoder/regime/visited``.
+    ALRNNs. A callback looks at the one in ``module``, and logs it with its name in front: ``encoder/regime/visited``.
 
     Args:
         every_n_epochs: Number of epochs between two evaluations; the last epoch is always evaluated.
@@ -256,11 +255,7 @@ class ReadingCallback(StatesCallback):
     """
 
     def __init__(
-        self,
-        reading: Reading,
-        every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 25,
-        module: str | None = None,
+        self, reading: Reading, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)
         self.reading = reading

@@ -38,15 +38,13 @@ class Dashboard(Callback):
         summary: Whether to write HPARAMS and the summary at the end of ``fit``. ``alrnn sweep`` writes its own.
     """
 
-    _laid_out = False
-
     def __init__(self, summary: bool = True) -> None:
         self.summary = summary
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         for logger in _tensorboards(trainer):
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
             card = model_card(pl_module, data, trainer.optimizers, trainer, sys.argv)
             logger.experiment.add_text("model card", card, trainer.global_step)
 

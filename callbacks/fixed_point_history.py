@@ -10,9 +10,7 @@ from torch import Tensor
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.analysis.tracking import STABILITIES, FixedPointPlaces, TrackedFixedPoints, match_fixed_points
 
-MOST_TRACKED = 256
-"""Largest number of fixed points that are tracked in an evaluation."""
-
+MOST_TRACKED = 256  # fixed points of an evaluation
 _MOST_NUMBERS = 20_000  # entries of a history: a few hundred kB of a checkpoint
 _MOST_EVENTS = 1000
 _DIGITS = {name: str(index) for index, name in enumerate(STABILITIES)}

@@ -32,9 +32,8 @@ class LatentTrajectories(ReadingCallback):
     its first 2048 sequences the first 16 of each class and group, with up to 200 steps each. They are coloured by class
     and group (or by time without these), and by regime.
 
-    Groups are as in :class:`RegimeOccupancy`. Classes are the ``"targets"``, int64 of shape ``(batch,)``, in the output
-    of ``validation_step``, and have the ``class_names`` of the DataModule. See :class:`StatesCallback` for the other
-    LightningModule that it needs.
+    Classes are the ``"targets"``, int64 of shape ``(batch,)``, in the output of ``validation_step``, and have the
+    ``class_names`` of the DataModule. See :class:`StatesCallback` for the LightningModule that it needs.
 
     Args:
         embeddings: Whether to write up to 5000 states of these sequences for TensorBoard's projector, with their class,

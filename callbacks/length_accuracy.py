@@ -37,11 +37,7 @@ class LengthAccuracy(PeriodicCallback):
     """
 
     def __init__(
-        self,
-        bins: Sequence[int] = BINS,
-        longest: int = 100,
-        every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 25,
+        self, bins: Sequence[int] = BINS, longest: int = 100, every_n_epochs: int = 1, figure_every_n_epochs: int = 25
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if not bins or bins[0] < 0 or any(low >= high for low, high in pairwise(bins)):

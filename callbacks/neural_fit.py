@@ -27,10 +27,9 @@ class NeuralFit(StatesCallback):
     inputs, the mean counts of both, and the visited regimes; ``neural/agreement`` shows rates, coefficients of
     variation and Fano factors of model and data.
 
-    The LightningModule has an attribute ``observation``, an :class:`Observation`, and a ``validation_step`` as in
-    :class:`StatesCallback`; the batches are :class:`NeuralBatch`. :class:`ALRNNNeural` meets this. The conditions are
-    the groups of the ``group_names`` of the DataModule or the LightningModule; without names all trials belong to one
-    condition. Figures of a DataModule whose spikes are ``simulated`` say so.
+    The LightningModule has an ``observation``, an :class:`Observation`, and a ``validation_step`` as in
+    :class:`StatesCallback` on :class:`NeuralBatch`, as :class:`ALRNNNeural` does. The conditions are the groups of
+    trials; without ``group_names`` all trials belong to one. Figures of ``simulated`` spikes of a DataModule say so.
 
     Args:
         max_steps: Number of bins from the start of a trial that are compared.

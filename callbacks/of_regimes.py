@@ -77,10 +77,9 @@ class ActiveUnits(ReadingCallback):
 class Spectrum(ReadingCallback):
     """Logs the keys of :class:`~lightning_alrnn.readings.SlowestMode`: eigenvalues of the visited regimes.
 
-    The eigenvalues λ are those of A + W D. A network that integrates evidence has a mode that hardly decays (an
-    approximate line attractor), and its states vary mostly along this mode. The figure ``spectrum/slowest_mode`` shows
-    the eigenvalues, the timescales, and the principal components of the states with the share of the slowest mode in
-    each. See :class:`StatesCallback` for the LightningModule that it needs.
+    The λ are those of A + W D. A network that integrates evidence has a mode that hardly decays (an approximate line
+    attractor), along which its states vary. The figure ``spectrum/slowest_mode`` shows the eigenvalues, timescales and
+    principal components. See :class:`StatesCallback` for the LightningModule that it needs.
 
     Args:
         every_n_epochs: Number of epochs between two evaluations.

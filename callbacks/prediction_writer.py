@@ -21,10 +21,9 @@ from lightning_alrnn.files import write_file
 class PredictionWriter(BasePredictionWriter):
     """Writes the predictions of a LightningModule to ``predictions.npz``, for NumPy.
 
-    The file holds one row per sequence: ``index``, the index of the sequence in the data, and the fields of the
-    prediction, such as those of :class:`SequencePrediction` for :class:`ALRNNModule` or of :class:`Seq2SeqOutput` for
-    :class:`ALRNNSeq2Seq`. Sequences are padded with zeros to a common number of steps. With several processes, each
-    writes its sequences to ``predictions-rank=<rank>.npz``.
+    The file holds one row per sequence: its ``index`` in the data, and the fields of the prediction, such as those of
+    :class:`SequencePrediction`. Sequences are padded with zeros to a common number of steps. With several processes,
+    each writes its sequences to ``predictions-rank=<rank>.npz``.
 
     Args:
         directory: Directory of the file; ``None`` for the Trainer's log directory.
@@ -35,11 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         self.directory = directory
 
     def write_on_epoch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
+        self, trainer: Trainer, pl_module: LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
         directory = self.directory or trainer.log_dir or trainer.default_root_dir
         if not predictions or trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -63,11 +63,7 @@ class UnitAblation(PeriodicCallback):
     """
 
     def __init__(
-        self,
-        sequences: int = 256,
-        threshold: float = 0.1,
-        every_n_epochs: int = 10,
-        figure_every_n_epochs: int = 50,
+        self, sequences: int = 256, threshold: float = 0.1, every_n_epochs: int = 10, figure_every_n_epochs: int = 50
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs)
         if sequences < 1:
@@ -89,8 +85,7 @@ class UnitAblation(PeriodicCallback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            # Apple's MPS has no float64
-            device = pl_module.device if pl_module.device.type != "mps" else torch.device("cpu")
+            device = pl_module.device if pl_module.device.type != "mps" else "cpu"  # Apple's MPS has no float64
             self._sums = AblationSums(self._rnn.nonlinear_units).to(device)
             world, rank = trainer.world_size, trainer.global_rank
             self._remaining = (self.sequences + world - 1 - rank) // world

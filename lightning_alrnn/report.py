@@ -21,22 +21,13 @@ from lightning_alrnn.readings.regimes import switching
 
 
 class Performance(NamedTuple):
-    """How well the network does.
+    """How well the network does, and the names of its classes, conditions and phases."""
 
-    Attributes:
-        metrics: Metrics of the test, by key.
-        objective: "classification" or "regression".
-        class_names: Names of the classes, or ``None``.
-        group_names: Names of the conditions, or ``None``.
-        without: Scores without each nonlinear unit, or ``None`` if they were not computed.
-        phase_names: Names of the phases of the trial, or ``None``.
-    """
-
-    metrics: dict[str, float]
-    objective: str
+    metrics: dict[str, float]  # of the test
+    objective: str  # "classification" or "regression"
     class_names: list[str] | None
     group_names: list[str] | None
-    without: AblationScores | None = None
+    without: AblationScores | None = None  # scores without each nonlinear unit
     phase_names: list[str] | None = None
 
 
@@ -72,13 +63,7 @@ class Report:
     readings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
-        """Add a figure to the page, and save it under a name in the directory of figures.
-
-        Args:
-            name: Name of its files.
-            figure: Figure.
-            caption: Sentence below the figure.
-        """
+        """Add a figure with a caption to the page, and save it under a name in the directory of figures."""
         self.page.figure(figure, caption, self.folder / name)
 
 
@@ -91,20 +76,7 @@ def write_report(
     rnn: ALRNN,
     further: Iterable[Reading] = (),
 ) -> dict[str, Any]:
-    """Write report.html, report.json and the directory ``figures``, with the readings of the package and further ones.
-
-    Args:
-        folder: Directory that the report is written to.
-        study: Results of the analysis.
-        sequences: Sequences that the network was run on.
-        performance: How well the network does.
-        source: Checkpoint and data.
-        rnn: Network.
-        further: Readings of the user, which follow those of the package.
-
-    Returns:
-        Content of report.json.
-    """
+    """Write report.html, report.json and the directory ``figures``, and return the content of report.json."""
     page = Page(
         f"What the network does: {source.data}",
         f"M = {sequences.states.shape[2]} units, P = {study.summary.possible_log2} of them nonlinear, "

@@ -11,7 +11,6 @@ class MaskedMSE(Metric):
     """Mean squared error of the predictions that count, over batches and processes; NaN without predictions.
 
     Example:
-        >>> import torch
         >>> metric = MaskedMSE()
         >>> metric.update(torch.tensor([[1.0], [5.0]]), torch.zeros(2, 1), torch.tensor([True, False]))
         >>> metric.compute()
@@ -56,7 +55,6 @@ class ConstantMSE(Metric):
         outputs: Number d of outputs.
 
     Example:
-        >>> import torch
         >>> metric = ConstantMSE(1)
         >>> metric.update(torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]))
         >>> metric.compute()

@@ -60,11 +60,7 @@ def sign(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def population_vector(activity: Tensor) -> Tensor:
-    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n.
-
-    Reference:
-        Georgopoulos, Schwartz & Kettner, Science 233:1416 (1986).
-    """
+    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n (Georgopoulos, Schwartz & Kettner, Science 233:1416, 1986)."""
     angle = 2 * math.pi / activity.shape[1] * torch.arange(activity.shape[1], device=activity.device)
     return torch.stack([(activity * angle.cos()).sum(dim=1), (activity * angle.sin()).sum(dim=1)], dim=1)
 

@@ -12,9 +12,6 @@ from torchmetrics import Metric
 class WeightedMean(Metric):
     """Weighted mean Σ w x / Σ w over batches and processes; 0 if all weights are 0.
 
-    ``torchmetrics.MeanMetric`` checks for NaN at every update, which waits for the device. Without this check
-    (``nan_strategy="disable"``) it ignores the weights in torchmetrics 1.9.
-
     Args:
         *shape: Shape of the values, such as the number of networks; nothing for scalars.
 
@@ -26,6 +23,7 @@ class WeightedMean(Metric):
         tensor(2.)
     """
 
+    # not torchmetrics.MeanMetric: its check for NaN waits for the device, and without the check 1.9 ignores the weights
     full_state_update = False
 
     total: Tensor

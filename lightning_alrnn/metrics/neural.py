@@ -153,13 +153,10 @@ class ConditionAverages(Metric):
                 getattr(self, name)[condition, :steps] += chosen.sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the averages; NaN if a condition has no trial of that length.
+        """Return the averages by name; NaN if a condition has no trial of that length.
 
-        Returns:
-            ``trials``, the number of trials with at least that many bins, int64 of shape ``(conditions, max_steps)``;
-            ``spikes`` and ``rates``, the mean counts per bin, ``(conditions, max_steps, N)``; ``on``, the share of
-            trials in which each nonlinear unit is on, ``(conditions, max_steps, P)``; ``psth_correlation``, Pearson's r
-            of ``spikes`` and ``rates`` over all units, conditions and bins.
+        ``trials`` has shape ``(conditions, max_steps)``, ``spikes`` and ``rates`` ``(conditions, max_steps, N)``, ``on``
+        ``(conditions, max_steps, P)``; ``psth_correlation`` is Pearson's r of ``spikes`` and ``rates``.
         """
         trials = self.trials.unsqueeze(-1)
         spikes, rates, on = self.spikes / trials, self.rates / trials, self.on / trials

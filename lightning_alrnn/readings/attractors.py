@@ -161,17 +161,10 @@ class FixedPointsOfInput(Reading):
         )
         if study.settling is not None:
             page.text(_settling(study))
-        rows = [
-            (
-                name,
-                str(len(points.z)),
-                *(str(points.stability.count(kind)) for kind in STABILITIES),
-                str(len(points.continua)),
-                str(points.index_sum),
-                points.certificate,
-            )
-            for name, points in study.fixed_points.items()
-        ]
+        rows = []
+        for name, points in study.fixed_points.items():
+            counts = (len(points.z), *map(points.stability.count, STABILITIES), len(points.continua), points.index_sum)
+            rows.append((name, *map(str, counts), points.certificate))
         page.table(
             ("input", "points", *STABILITIES, "continua", "index sum", "how sure"),
             rows,
@@ -185,47 +178,38 @@ class FixedPointsOfInput(Reading):
                 f"Fixed points under the input zero{first_of(len(rest.z))}.",
             )
         if study.cycles:
-            page.table(
-                ("period", "cycles", "stable", "how sure"),
-                [
-                    (str(period), str(len(cycles.z)), str(cycles.stability.count("stable")), cycles.certificate)
-                    for period, cycles in study.cycles.items()
-                ],
-                "Cycles under the input zero.",
-            )
-        report.figure(
-            "fixed_points",
-            plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues),
-            "Eigenvalues of the fixed points and of the most visited regimes: a mode decays inside the unit circle.",
+            rows = []
+            for period, cycles in study.cycles.items():
+                counts = (period, len(cycles.z), cycles.stability.count("stable"))
+                rows.append((*map(str, counts), cycles.certificate))
+            page.table(("period", "cycles", "stable", "how sure"), rows, "Cycles under the input zero.")
+        caption = (
+            "Eigenvalues of the fixed points and of the most visited regimes: a mode decays inside the unit circle."
         )
+        eigenvalues = plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues)
+        report.figure("fixed_points", eigenvalues, caption)
+        caption = "Trajectories, and the fixed points under the input zero, in the plane of the leading components."
         trajectories = report.evidence.trajectories()
         assert trajectories is not None
-        report.figure(
-            "state_space",
-            plot_state_space(*trajectories, rest),
-            "Trajectories, and the fixed points under the input zero, in the plane of the leading principal "
-            "components.",
-        )
+        report.figure("state_space", plot_state_space(*trajectories, rest), caption)
 
 
 def _settling(study: Study) -> str:
     settling = study.settling
     assert settling is not None
-    parts = []
+    outcomes = []
     for index in torch.unique(settling.at_point[settling.at_point >= 0]).tolist():
         code = study.fixed_points["zero"].code[index]
         regime = f" in regime {code_text(code)}" if len(code) else ""
-        parts.append(f"{int((settling.at_point == index).sum())} at the fixed point{regime}")
-    at_rest = int(((settling.period == 1) & (settling.at_point < 0)).sum())
-    if at_rest:
-        parts.append(f"{at_rest} at rest elsewhere, such as on a continuum of fixed points")
+        outcomes.append((settling.at_point == index, f"at the fixed point{regime}"))
+    at_rest = (settling.period == 1) & (settling.at_point < 0)
+    outcomes.append((at_rest, "at rest elsewhere, such as on a continuum of fixed points"))
     for period in torch.unique(settling.period[settling.period > 1]).tolist():
-        parts.append(f"{int((settling.period == period).sum())} on a cycle of period {period}")
-    if bool(settling.diverged.any()):
-        parts.append(f"{int(settling.diverged.sum())} have grown without bound")
-    moving = int(((settling.period == 0) & ~settling.diverged).sum())
-    if moving:
-        parts.append(f"{moving} are still moving without a period of up to 64 steps")
+        outcomes.append((settling.period == period, f"on a cycle of period {period}"))
+    outcomes.append((settling.diverged, "have grown without bound"))
+    moving = (settling.period == 0) & ~settling.diverged
+    outcomes.append((moving, "are still moving without a period of up to 64 steps"))
+    parts = [f"{int(mask.sum())} {outcome}" for mask, outcome in outcomes if bool(mask.any())]
     text = (
         f"Of {len(settling.period)} trajectories that run on from their last state with the input at zero, after "
         f"{settling.steps} steps: {'; '.join(parts)}."

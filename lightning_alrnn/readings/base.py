@@ -62,17 +62,13 @@ class Reading:
         by_default: Whether ``alrnn fit`` logs it by default.
 
     Example:
+        A whole reading is in ``examples/own_reading.py``.
+
         >>> class Spread(Reading):
-        ...     keys = (Key("spread/pc1", "share", "share of the states' variance along their first component"),)
         ...     needs = ("moments",)
         ...
         ...     def measure(self, evidence):
-        ...         return float(evidence.components().share[0])
-        ...
-        ...     def values(self, result):
-        ...         return {"spread/pc1": result}
-        >>> Spread().values(0.5)
-        {'spread/pc1': 0.5}
+        ...         return evidence.components().share
     """
 
     title: ClassVar[str] = ""

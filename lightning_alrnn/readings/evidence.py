@@ -23,9 +23,8 @@ _ROWS = 2048
 class Evidence:
     """A network, and statistics of its states over the batches of an epoch of validation or of a test.
 
-    Callbacks that look at the same network share one object, see :func:`share_evidence`, because counting regimes takes
-    most of their time. Only the needed statistics are accumulated. The methods return statistics over all processes, on
-    the CPU; call them on every process.
+    Callbacks of one network share one object, see :func:`share_evidence`. Only the needed statistics are accumulated.
+    The methods return statistics over all processes, on the CPU; call them on every process.
 
     Args:
         rnn: Network.
@@ -77,7 +76,7 @@ class Evidence:
         if batch == self._last_batch:
             return
         first, self._last_batch = self._last_batch is None, batch
-        if "regimes" in self._needed:
+        if "regimes" in self._needed:  # which takes most of the time of the callbacks
             self._counter.update(states, lengths, group)
         if "units" in self._needed:
             self._activity.update(states, lengths)

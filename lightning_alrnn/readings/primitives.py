@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_alrnn.analysis.primitives import (
-    ALPHA,
-    DRAWS,
-    LEAST_AGREEMENT,
-    Gating,
-    Integration,
-    Routing,
-    Transients,
-)
+from lightning_alrnn.analysis.primitives import ALPHA, DRAWS, LEAST_AGREEMENT, Gating, Integration, Routing, Transients
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.primitives import plot_gating, plot_integration, plot_routing
 from lightning_alrnn.readings.base import Reading

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_alrnn.metrics import CRITERIA, find_criterion
-from lightning_alrnn.metrics.criteria import direction, direction_lenient, population_vector, ring, sign
+from lightning_alrnn.metrics.criteria import direction, direction_lenient, ring, sign
 
 NAN = math.nan
 angles = st.floats(-math.pi, math.pi)
@@ -72,13 +72,6 @@ def test_limits_are_30_degrees_of_direction_and_36_of_the_ring(theta: float, sid
             assert criterion(torch.tensor([[0.0, *answer]]), torch.tensor([[0.0, *target]])).tolist() == [less > 0]
         target, answer = (torch.tensor([[0.05, *bump(a)]]) for a in (theta, theta + side * math.radians(36 - less)))
         assert ring(answer, target).tolist() == [less > 0]
-
-
-def test_population_vector_by_hand() -> None:
-    activity = torch.randn(5, 32, dtype=torch.float64)
-    for row, (x, y) in zip(activity.tolist(), population_vector(activity).tolist(), strict=True):
-        assert x == pytest.approx(sum(r * math.cos(2 * math.pi * i / 32) for i, r in enumerate(row)), abs=1e-5)
-        assert y == pytest.approx(sum(r * math.sin(2 * math.pi * i / 32) for i, r in enumerate(row)), abs=1e-5)
 
 
 @given(st.lists(st.tuples(st.floats(-2, 2), st.sampled_from([-1.0, 0.0, 1.0])), min_size=1, max_size=4))
