@@ -282,9 +282,14 @@ def further_readings(callbacks: Iterable[Callback]) -> list[Reading]:
     return [reading for reading in readings if type(reading) not in map(type, READINGS)]
 
 
+def alrnns_of(pl_module: LightningModule) -> dict[str, ALRNN]:
+    """The ALRNNs within a LightningModule, by path."""
+    return {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
+
+
 def find_alrnn(pl_module: LightningModule, name: str | None, callback: str) -> tuple[str, ALRNN]:
     """The path and the ALRNN with a name (a path or its end), or the only ALRNN of a LightningModule."""
-    alrnns = {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
+    alrnns = alrnns_of(pl_module)
     if name is not None:
         matches = [name] if name in alrnns else [path for path in alrnns if _ends_with(path, name)]
         if len(matches) != 1:

@@ -19,9 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.analysis.tracking import STABILITIES
-from lightning_alrnn.callbacks.base import further_readings
+from lightning_alrnn.callbacks.base import alrnns_of, further_readings
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
-from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import READINGS, chart_layout
 from lightning_alrnn.scores import SCORES
 
@@ -79,7 +78,7 @@ def model_card(
 ) -> str:
     """The model, the data, the options, the versions and the command, in Markdown."""
     rows: list[tuple[str, str]] = []
-    for path, rnn in _networks(pl_module):
+    for path, rnn in alrnns_of(pl_module).items():
         width = rnn.hidden_size if rnn.input_size is None else rnn.input_size
         rows.append((path or "network", f"M = {rnn.hidden_size}, P = {rnn.nonlinear_units}, K = {width}"))
     count = sum(parameter.numel() for parameter in pl_module.parameters())
@@ -97,7 +96,7 @@ def model_card(
     rows.append(("command", f"`{_typed(command)}`"))
     rows.append(("versions", _versions()))
     equation = "z_t = A z_{t−1} + W φ\\*(z_{t−1}) + C s_t + h, φ\\* a ReLU on the last P of M units"
-    head = f"**{type(pl_module).__name__}**" + (f": {equation}" if _networks(pl_module) else "")
+    head = f"**{type(pl_module).__name__}**" + (f": {equation}" if alrnns_of(pl_module) else "")
     return "\n".join([head, "", *(f"- **{name}**: {value}" for name, value in rows)]) + "\n"
 
 
@@ -119,7 +118,7 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
     checkpoint = _checkpoint(trainer)
     if checkpoint is not None:
         rows.append(("checkpoint", str(checkpoint)))
-        if isinstance(trainer.lightning_module, Ablatable) and _networks(trainer.lightning_module):  # as analyze asks
+        if isinstance(trainer.lightning_module, Ablatable) and alrnns_of(trainer.lightning_module):  # as analyze asks
             rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(checkpoint))}"))
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
@@ -167,10 +166,6 @@ def _checkpoint(trainer: Trainer) -> Path | None:
     ]
     paths.sort(key=lambda path: not Path(path).name.startswith("best"))
     return next((Path(path) for path in paths if path), None)
-
-
-def _networks(pl_module: LightningModule) -> list[tuple[str, ALRNN]]:
-    return [(path, module) for path, module in pl_module.named_modules() if isinstance(module, ALRNN)]
 
 
 def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:

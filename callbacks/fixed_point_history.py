@@ -27,10 +27,8 @@ class Changes(NamedTuple):
     now: list[int]
 
     def __str__(self) -> str:
-        return (
-            f"{_listed(self.before)} → {_listed(self.now)} "
-            f"(born: {self.born}, died: {self.died}, changed stability: {self.changed_stability})"
-        )
+        changes = f"born: {self.born}, died: {self.died}, changed stability: {self.changed_stability}"
+        return f"{_listed(self.before)} → {_listed(self.now)} ({changes})"
 
 
 class FixedPointHistory:
@@ -69,11 +67,8 @@ class FixedPointHistory:
         if self._direction is not None and float(direction @ self._direction) < 0:
             direction = -direction  # the sign of a component is arbitrary
         coordinates = ((points.z - components.mean) @ direction).tolist()
-        self.evaluations.append(
-            TrackedFixedPoints(
-                epoch, step, identities, list(points.stability), coordinates, counts, changes.bifurcation
-            )
-        )
+        tracked = (identities, list(points.stability), coordinates, counts, changes.bifurcation)
+        self.evaluations.append(TrackedFixedPoints(epoch, step, *tracked))
         if changes.bifurcation:
             self.bifurcations = [*self.bifurcations, epoch][-_MOST_EVENTS:]
         self._last, self._direction = points, direction

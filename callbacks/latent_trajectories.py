@@ -59,10 +59,6 @@ class LatentTrajectories(ReadingCallback):
         self._collects = False
         self._trajectories: list[Trajectory] = []
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        self._class_names: Sequence[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
         self._trajectories = []
         self._examined = 0
@@ -75,6 +71,7 @@ class LatentTrajectories(ReadingCallback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
+        self._class_names: Sequence[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         self._collects = trainer.is_global_zero and (self.figure_every_n_epochs > 0 or self.embeddings)
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:

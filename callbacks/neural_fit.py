@@ -72,6 +72,11 @@ class NeuralFit(StatesCallback):
 
     @torch.no_grad()
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Add a batch.
+
+        Raises:
+            MisconfigurationException: If the batch is not a :class:`NeuralBatch`.
+        """
         if not isinstance(self._batch, NeuralBatch):
             raise MisconfigurationException(
                 f"NeuralFit compares spikes: a batch must be a NeuralBatch, got {type(self._batch).__name__}"
@@ -92,10 +97,9 @@ class NeuralFit(StatesCallback):
         return {SpikeFit.keys[0].name: float(self.result["psth_correlation"])}
 
     def figures(self) -> dict[str, Figure]:
+        examples = list(self._examples.values())
         return {
-            "neural/fit": plot_neural_fit(
-                self.result, list(self._examples.values()), self._group_names, data=self._data
-            ),
+            "neural/fit": plot_neural_fit(self.result, examples, self._group_names, data=self._data),
             "neural/agreement": plot_spike_agreement(self.statistics, data=self._data),
         }
 

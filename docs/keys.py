@@ -1,7 +1,4 @@
-"""Write the tables of keys in docs/callbacks.md from the declarations of the readings: ``python docs/keys.py``.
-
-A reading without a table on the page gets a section of its own.
-"""
+"""Write the tables of keys in docs/callbacks.md from the declarations of the readings: ``python docs/keys.py``."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ PAGE = Path(__file__).parent / "callbacks.md"
 LAST = "## MemberCallbacks"
 
 
-def key_table(reading: Reading) -> str:
+def markdown_table(reading: Reading) -> str:
     """The keys of a reading as a table in Markdown."""
     lines = ["| key | unit | what it is | what it does not mean |", "|---|---|---|---|"]
     for key in reading.keys:
@@ -23,7 +20,7 @@ def key_table(reading: Reading) -> str:
 
 
 def filled(page: str) -> str:
-    """A page with the tables of all readings."""
+    """A page with the tables of all readings; a reading without a table gets a section of its own."""
     for reading in READINGS:
         name = type(reading).__name__
         begin, end = f"<!-- begin keys of {name} -->\n", "\n<!-- end -->"
@@ -31,7 +28,7 @@ def filled(page: str) -> str:
             summary = (type(reading).__doc__ or "").partition("\n")[0]
             page = page.replace(LAST, f"## {name}\n\n{summary}\n\n{begin}{end}\n\n{LAST}")
         before, _, after = page.partition(begin)
-        page = before + begin + key_table(reading) + end + after.partition(end)[2] if after else page
+        page = before + begin + markdown_table(reading) + end + after.partition(end)[2] if after else page
     return page
 
 

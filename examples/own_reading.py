@@ -3,8 +3,8 @@ r"""A reading of your own: how often are all nonlinear units off, so that the li
     PYTHONPATH=examples alrnn fit --config addition_quick \\
         --trainer.callbacks+=ReadingCallback --trainer.callbacks.reading=own_reading.Silence
 
-logs `silence/share` in every epoch, draws `silence/units_on`, and adds a chart to TensorBoard, a section to the report of
-`alrnn analyze`, and medians to the verdict of a sweep.
+logs `silence/share` in every epoch, draws `silence/units_on`, and adds a chart to TensorBoard, a section to the report
+of `alrnn analyze`, and medians to the verdict of a sweep.
 
     python examples/own_reading.py
 """

@@ -86,7 +86,11 @@ def write_report(
     evidence.need("regimes", "moments", "units", "trajectories")
     evidence.update((0, 0), sequences.states, sequences.lengths, sequences.group)
     report = Report(page, folder / "figures", study, sequences, performance, evidence)
-    answer = _answer(study)
+    found, absent = (
+        [name for name, primitive in study.primitives.items() if primitive.found is wanted] for wanted in (True, False)
+    )
+    answer = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
+    answer += f" Looked for and not found: {', '.join(absent)}." if absent else ""
     page.text(answer, answer=True)
     page.text(switching(study))
     for reading in (*READINGS, *further):
@@ -111,14 +115,6 @@ def write_report(
     write_json(folder / "report.json", content)
     write_file(folder / "report.html", page.html())
     return content
-
-
-def _answer(study: Study) -> str:
-    found, absent = (
-        [name for name, primitive in study.primitives.items() if primitive.found is wanted] for wanted in (True, False)
-    )
-    text = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
-    return f"{text} Looked for and not found: {', '.join(absent)}." if absent else text
 
 
 def _method(page: Page, study: Study, sequences: Sequences, source: Source) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-RING_UNITS = 32
-"""Units of the output ring of :func:`ring`."""
+RING_UNITS = 32  # of the outputs of `ring`
 
 _DIRECTION_ERROR = math.pi / 6
 _RING_ERROR = 0.2 * math.pi

@@ -155,8 +155,8 @@ class ConditionAverages(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return the averages by name; NaN if a condition has no trial of that length.
 
-        ``trials`` has shape ``(conditions, max_steps)``, ``spikes`` and ``rates`` ``(conditions, max_steps, N)``, ``on``
-        ``(conditions, max_steps, P)``; ``psth_correlation`` is Pearson's r of ``spikes`` and ``rates``.
+        ``trials`` has shape ``(conditions, max_steps)``, ``spikes`` and ``rates`` ``(conditions, max_steps, N)``, and
+        ``on`` ``(conditions, max_steps, P)``; ``psth_correlation`` is Pearson's r of ``spikes`` and ``rates``.
         """
         trials = self.trials.unsqueeze(-1)
         spikes, rates, on = self.spikes / trials, self.rates / trials, self.on / trials

@@ -45,8 +45,6 @@ class RegimeCounter(Metric):
         >>> counter.update(torch.tensor([[[1.0], [-1.0], [-2.0]]]), torch.tensor([3]))
         >>> counter.regimes().counts
         tensor([2, 1])
-        >>> int(counter.compute()["visited"])
-        2
     """
 
     full_state_update = False

@@ -24,15 +24,10 @@ class TrialAccuracy(Metric):
         ValueError: If two groups have the same name.
 
     Example:
-        >>> accuracy = TrialAccuracy(["go", "no-go", "never drawn"], whole_sequences=True)
-        >>> accuracy.update(torch.tensor([2, 3, 4]), torch.tensor([4, 4, 4]), group=torch.tensor([0, 0, 1]))
-        >>> for name, value in accuracy.compute().items():
-        ...     print(name, float(value))
-        accuracy 0.75
-        sequence_accuracy 0.3333333432674408
-        accuracy/go 0.625
-        accuracy/no-go 1.0
-        accuracy/never drawn nan
+        >>> accuracy = TrialAccuracy(["go", "no-go"])
+        >>> accuracy.update(torch.tensor([2, 3]), torch.tensor([4, 4]), group=torch.tensor([0, 1]))
+        >>> {name: float(value) for name, value in accuracy.compute().items()}
+        {'accuracy': 0.625, 'accuracy/go': 0.5, 'accuracy/no-go': 0.75}
     """
 
     full_state_update = False

@@ -17,8 +17,7 @@ from lightning_alrnn.readings.neural_fit import NeuralScores, SpikeFit
 from lightning_alrnn.readings.performance import Performance
 from lightning_alrnn.readings.primitives import Primitives
 from lightning_alrnn.readings.regimes import Regimes, Units
-from lightning_alrnn.readings.spectrum import SlowestMode
-from lightning_alrnn.readings.trajectories import LatentDimensions
+from lightning_alrnn.readings.spectrum import LatentDimensions, SlowestMode
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -183,9 +183,7 @@ class FixedPointsOfInput(Reading):
                 counts = (period, len(cycles.z), cycles.stability.count("stable"))
                 rows.append((*map(str, counts), cycles.certificate))
             page.table(("period", "cycles", "stable", "how sure"), rows, "Cycles under the input zero.")
-        caption = (
-            "Eigenvalues of the fixed points and of the most visited regimes: a mode decays inside the unit circle."
-        )
+        caption = "Eigenvalues of the fixed points and of visited regimes: a mode decays inside the unit circle."
         eigenvalues = plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues)
         report.figure("fixed_points", eigenvalues, caption)
         caption = "Trajectories, and the fixed points under the input zero, in the plane of the leading components."

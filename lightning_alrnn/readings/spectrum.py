@@ -1,4 +1,4 @@
-"""What are the slow modes, and do the states follow the slowest one?"""
+"""What are the slow modes, along which directions do the states vary, and do they follow the slowest mode?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
-from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
+from lightning_alrnn.analysis.spectrum import (
+    PrincipalComponents,
+    RegimeSpectrum,
+    latent_dimensions,
+    principal_angle,
+    regime_spectrum,
+)
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.spectrum import plot_spectrum
 from lightning_alrnn.readings.base import Chart, Reading, key_table
@@ -124,6 +130,34 @@ class SlowestMode(Reading):
         caption = "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts."
         channels = [f"input {index}" for index in study.memory_channels.tolist()]
         report.figure("input_memory", plot_memory(study.memory, growth, study.modes.codes, channels), caption)
+
+
+class LatentDimensions(Reading):
+    """How much of the states' variance lies along their leading principal components."""
+
+    title = "trajectories"
+    keys = key_table(
+        """
+        latent/pc1_variance | share | share of the states' variance along the leading principal component; NaN if states
+            do not vary | Variance is not importance: the answer may lie along a small component
+        latent/pc3_variance | share | share along the leading three components
+        latent/participation_ratio | dimensions | (Σ λ)² / Σ λ² of the variances along the components, 1 to M | Curved
+            trajectories fill more of these than they have degrees of freedom
+        """
+    )
+    charts = (Chart("share of the variance", (r"latent/pc1_variance$", r"latent/pc3_variance$")),)
+    needs = ("moments",)
+    place = 6
+    callback = "LatentTrajectories"
+
+    def measure(self, evidence: Evidence) -> PrincipalComponents:
+        return evidence.components()
+
+    def values(self, result: PrincipalComponents) -> dict[str, float]:
+        return {f"latent/{name}": value for name, value in latent_dimensions(result)._asdict().items()}
+
+    def section(self, report: Report) -> None:
+        """Write nothing: the sections of attractors and modes show trajectories and components."""
 
 
 def _random_angle(size: int, dimensions: int) -> float:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.regime_statistics import bitcode
 
-MOST_ROWS = 20
-"""Largest number of rows of a table."""
+MOST_ROWS = 20  # of a table
 
 _LONGEST_CODE = 24
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
-from observed import QUIET, Store, arrays, figure_files, model, rows_of, validated, validated_on
+from observed import KINDS, QUIET, Store, arrays, figure_files, model, rows_of, validated, validated_on
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -25,20 +25,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks import (
-    ActiveUnits,
-    FixedPoints,
-    LatentTrajectories,
-    RegimeOccupancy,
-    Spectrum,
-    StatesCallback,
-)
+from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, RegimeOccupancy, StatesCallback
 from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.datamodules import Arrays
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.readings import READINGS
 
-KINDS: tuple[type[StatesCallback], ...] = (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories)
 SHARING_KEYS = {"regime/sharing_jaccard", "regime/sharing_js"}
 KEYS = {
     kind.__name__: {key.name for reading in READINGS if reading.callback == kind.__name__ for key in reading.keys}
@@ -46,13 +38,9 @@ KEYS = {
     for kind in KINDS
 }
 ALL_KEYS = set().union(*KEYS.values())
-FIGURES = {
-    "regime/occupancy",
-    "units/duty_cycle",
-    *(f"fixed_points/{name}" for name in ["eigenvalues", "state_space", "tracking"]),
-    "spectrum/slowest_mode",
-    "latent/trajectories",
-}
+FIGURES = {f"fixed_points/{name}" for name in ("eigenvalues", "state_space", "tracking")}
+FIGURES |= {f"regime/{name}" for name in ("occupancy", "groups", "sharing")}
+FIGURES |= {"units/duty_cycle", "spectrum/slowest_mode", "latent/trajectories"}
 
 
 def everything(**options: Any) -> list[Callback]:
@@ -151,7 +139,7 @@ def test_keys_follow_the_names_of_groups_and_else_the_batches() -> None:
 
 
 def on_two(rank: int, world_size: int) -> dict[str, float]:
-    return validated_on(rank, world_size, model(), grouped(), everything())  # type: ignore[no-any-return]
+    return validated_on(rank, world_size, model(), grouped(), *everything())  # type: ignore[no-any-return]
 
 
 @pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders:UserWarning")
@@ -172,12 +160,12 @@ def test_every_scalar_and_figure_reaches_the_loggers() -> None:
     events.Reload()
     parts = {"loss", "task_loss", "regularization"}
     scores = {f"{stage}/{part}" for stage in ("train", "val") for part in parts} | {"val/accuracy", "epoch"}
-    keys, figures = ALL_KEYS | SHARING_KEYS, FIGURES | {"regime/groups", "regime/sharing"}
+    keys = ALL_KEYS | SHARING_KEYS
     assert set(events.Tags()["scalars"]) - {"hp_metric"} == scores | keys
     assert {len(events.Scalars(key)) for key in keys} == {4}
-    assert set(events.Tags()["images"]) == figures
-    assert {len(events.Images(name)) for name in figures} == {2}
-    names = {f"{name.replace('/', '_')}-epoch={epoch:03d}.png" for name in figures for epoch in (1, 3)}
+    assert set(events.Tags()["images"]) == FIGURES
+    assert {len(events.Images(name)) for name in FIGURES} == {2}
+    names = {f"{name.replace('/', '_')}-epoch={epoch:03d}.png" for name in FIGURES for epoch in (1, 3)}
     assert figure_files(logger) == names
     assert all(rows_of(table, key) for key in keys)
 

@@ -113,7 +113,7 @@ def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
 def on_two(rank: int, world_size: int) -> dict[str, float]:
     share = slice(0, 150) if rank == 0 else slice(150, 200)
     mine = DataLoader(TensorDataset(*(values[share] for values in outcomes())), batch_size=50)
-    return validated_on(rank, world_size, Replay(), mine, [callback()])  # type: ignore[no-any-return]
+    return validated_on(rank, world_size, Replay(), mine, callback())  # type: ignore[no-any-return]
 
 
 def test_two_processes_count_together(processes: Callable[..., list[Any]], tmp_path: Path) -> None:

@@ -9,60 +9,33 @@ from typing import Any
 
 import pytest
 import torch
-from observed import QUIET
+from observed import KINDS, QUIET, arrays, model
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.callbacks import (
-    ActiveUnits,
-    FixedPoints,
-    LatentTrajectories,
-    MemberCallbacks,
-    RegimeOccupancy,
-    Spectrum,
-    StatesCallback,
-    member_callbacks,
-)
+from lightning_alrnn.callbacks import FixedPoints, MemberCallbacks, RegimeOccupancy, StatesCallback, member_callbacks
 from lightning_alrnn.datamodules import Arrays, PopulationDataModule
 from lightning_alrnn.modules import PopulationModule
 
 UNITS = (0, 1, 6)
 
 
-def network(nonlinear_units: int, seed: int, **options: Any) -> ALRNNModule:
-    torch.manual_seed(seed)
-    made = ALRNNModule(2, 3, 6, nonlinear_units, **options)
-    with torch.no_grad():  # fixed points and regimes of all kinds
-        made.core.C.normal_()  # type: ignore[operator]
-        made.core.W.normal_(std=0.5)  # type: ignore[operator]
-        made.core.h.normal_(std=0.5)  # type: ignore[operator]
+def networks(**options: Any) -> list[ALRNNModule]:
+    made = [model(P, seed=seed, **options) for seed, P in enumerate(UNITS)]
+    for network in made:  # fixed points and regimes of all kinds
+        network.core.C.data.normal_()  # type: ignore[operator,union-attr]
     return made
 
 
-def networks(**options: Any) -> list[ALRNNModule]:
-    return [network(P, seed, **options) for seed, P in enumerate(UNITS)]
-
-
 def data(seed: int, groups: bool = False) -> Arrays:
-    generator = torch.Generator().manual_seed(seed)
-    return Arrays(
-        inputs=torch.randn(24, 7, 2, generator=generator),
-        targets=torch.randint(0, 3, (24,), generator=generator),
-        lengths=torch.randint(1, 8, (24,), generator=generator),
-        group=["left", "right", "up"] * 8 if groups else None,
-        train_index=range(8),
-        val_index=range(8, 23),
-        test_index=[23],
-        batch_size=4,
-    )
+    return arrays(24, seed=seed, train=8, group=["left", "right", "up"] * 8 if groups else None)
 
 
 def all_callbacks(**options: Any) -> list[StatesCallback]:
-    kinds = (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories)
-    return [kind(**options) for kind in kinds]
+    return [kind(**options) for kind in KINDS]
 
 
 def trainer(epochs: int = 1, *callbacks: Callback, **options: Any) -> Trainer:

@@ -76,10 +76,7 @@ def test_number_and_figures(grouped: bool) -> None:
     assert set(figures) == {"neural/fit", "neural/agreement"}
     panels = figures["neural/fit"].axes
     if grouped:
-        assert [axes.get_ylabel() for axes in panels[0:10:5]] == [
-            "left\nunit, by rate",
-            "right\nunit, by rate",
-        ]
+        assert [axes.get_ylabel() for axes in panels[0:10:5]] == ["left\nunit, by rate", "right\nunit, by rate"]
     # the first trial of each condition is shown, its end shaded
     first = panels[0].images[0].get_array()
     order = np.argsort(-np.nanmean(callback.result["spikes"].numpy(), axis=(0, 1)), kind="stable")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from observed import QUIET, Store, figure_files, validated
+from observed import KINDS, QUIET, Store, figure_files, validated
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -15,19 +15,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.callbacks import (
-    ActiveUnits,
-    FixedPoints,
-    LatentTrajectories,
-    RegimeOccupancy,
-    Spectrum,
-    StatesCallback,
-)
+from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, RegimeOccupancy, StatesCallback
 from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNSeq2Seq
 from lightning_alrnn.nn import ALRNN
 
-KINDS: tuple[type[StatesCallback], ...] = (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories)
 UNITS = {"encoder": 3, "decoder": 5}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from observed import QUIET, arrays, figure_files, model, rows_of, validated, validated_on
+from observed import QUIET, Plain, arrays, figure_files, model, rows_of, validated, validated_on
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -76,11 +76,11 @@ def test_scalars_equal_interventions_on_the_first_sequences(encoder: bool) -> No
     assert 0 <= callback.result.accuracy <= 1
 
 
-@pytest.mark.parametrize("nonlinear", [0, 6])
-def test_edges(nonlinear: int) -> None:
+@pytest.mark.parametrize(("nonlinear", "W"), [(0, None), (6, None), (3, math.nan)])
+def test_edges(nonlinear: int, W: float | None) -> None:
     callback = UnitAblation()
-    logged = validated(model(nonlinear), arrays(), callback)
-    assert all(math.isfinite(logged[key]) for key in KEYS)
+    logged = validated(model(nonlinear, W=W), arrays(), callback, logger=CSVLogger("csv"))
+    assert all(math.isnan(logged[key]) if W else math.isfinite(logged[key]) for key in KEYS)
     assert len(callback.result.silence) == nonlinear
     assert nonlinear > 0 or all(logged[key] == 0 for key in KEYS)
     assert set(callback.figures()) == {"ablation/units"}
@@ -104,11 +104,6 @@ def test_regression_at_every_step_counts_the_mask() -> None:
     assert callback.figures()
 
 
-def test_weights_that_are_not_finite() -> None:
-    logged = validated(model(W=math.nan), arrays(), UnitAblation(), logger=CSVLogger("csv"))
-    assert all(math.isnan(logged[key]) for key in KEYS)
-
-
 def test_every_tenth_epoch_and_the_last() -> None:
     logger = CSVLogger("csv", name=None)
     Trainer(max_epochs=12, logger=logger, callbacks=[UnitAblation(sequences=2)], **QUIET).fit(model(), arrays())
@@ -116,16 +111,10 @@ def test_every_tenth_epoch_and_the_last() -> None:
     assert figure_files(logger) == {"ablation_units-epoch=011.png"}
 
 
-class Other(LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.core = model().core
-
-
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (Other(), "Other does not: use ALRNNModule"),
+        (Plain(), "Plain does not: use ALRNNModule"),
         (ALRNNSeq2Seq(5, 4, 6, 2, 2, embedding_size=4), "ALRNNSeq2Seq does not: use ALRNNModule"),
         (ALRNNNeural(2, 2, 5, hidden_size=4), "ALRNNNeural does not: use ALRNNModule"),
         (ALRNNModule(2, 3, 6, core="GRU"), "its core is GRU"),
@@ -144,7 +133,7 @@ def test_wrong_arguments() -> None:
 
 
 def on_two(rank: int, world_size: int) -> dict[str, float]:
-    return validated_on(rank, world_size, model(), arrays(24), [UnitAblation(sequences=9)])  # type: ignore[no-any-return]
+    return validated_on(rank, world_size, model(), arrays(24), UnitAblation(sequences=9))  # type: ignore[no-any-return]
 
 
 @pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders:UserWarning")

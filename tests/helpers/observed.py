@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,18 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_alrnn import callbacks
 from lightning_alrnn.datamodules import Arrays
 from lightning_alrnn.modules import ALRNNModule
 from lightning_alrnn.nn import ALRNN
 
+KINDS: tuple[type[callbacks.StatesCallback], ...] = (
+    callbacks.RegimeOccupancy,
+    callbacks.ActiveUnits,
+    callbacks.FixedPoints,
+    callbacks.Spectrum,
+    callbacks.LatentTrajectories,
+)
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "enable_progress_bar": False,
@@ -25,24 +32,24 @@ QUIET: dict[str, Any] = {
 }
 
 
-def arrays(size: int = 23, time: int = 7, **options: Any) -> Arrays:
-    """Random sequences, the first four for training and the last one for the test."""
-    generator = torch.Generator().manual_seed(1)
+def arrays(size: int = 23, time: int = 7, *, seed: int = 1, train: int = 4, **options: Any) -> Arrays:
+    """Random sequences, the first ones for training and the last one for the test."""
+    generator = torch.Generator().manual_seed(seed)
     return Arrays(
         inputs=torch.randn(size, time, 2, generator=generator),
         targets=options.pop("targets", torch.randint(0, 3, (size,), generator=generator)),
         lengths=torch.randint(1, time + 1, (size,), generator=generator),
-        train_index=range(4),
-        val_index=range(4, size - 1),
+        train_index=range(train),
+        val_index=range(train, size - 1),
         test_index=[size - 1],
         batch_size=4,
         **options,
     )
 
 
-def model(nonlinear: int = 3, hidden: int = 6, *, W: float | None = None, **options: Any) -> ALRNNModule:
+def model(nonlinear: int = 3, hidden: int = 6, *, seed: int = 0, W: float | None = None, **options: Any) -> ALRNNModule:
     """A classifier with random dynamics, or with all entries of W equal to a number."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     made = ALRNNModule(2, 3, hidden, nonlinear, **options)
     if isinstance(made.core, ALRNN):
         with torch.no_grad():
@@ -92,20 +99,19 @@ class Store(Callback):
         self.outputs.append(outputs)
 
     def all_of(self, name: str, network: str | None = None) -> Tensor:
-        parts = [output[name] if network is None else output[name][network] for output in self.outputs]
-        return torch.cat(parts)
+        return torch.cat([output[name] if network is None else output[name][network] for output in self.outputs])
 
 
 def validated(
-    module: LightningModule, data: Any, *callbacks: Callback, function: str = "validate", **options: Any
+    module: LightningModule, data: Any, *looks: Callback, function: str = "validate", **options: Any
 ) -> dict[str, float]:
     """The values that a validation or a test logs."""
-    trainer = Trainer(**{"logger": False, "callbacks": list(callbacks), **QUIET, **options})
+    trainer = Trainer(**{"logger": False, "callbacks": list(looks), **QUIET, **options})
     (logged,) = getattr(trainer, function)(module, data, verbose=False)
     return {key: float(value) for key, value in logged.items()}
 
 
-def validated_on(rank: int, world_size: int, module: LightningModule, data: Any, callbacks: Sequence[Callback]) -> Any:
+def validated_on(rank: int, world_size: int, module: LightningModule, data: Any, *looks: Callback) -> Any:
     """The same on one of several processes, whose process group is up already."""
     os.environ |= {  # from which Lightning learns the process that this is
         "LOCAL_RANK": str(rank),
@@ -117,7 +123,7 @@ def validated_on(rank: int, world_size: int, module: LightningModule, data: Any,
         "LOCAL_WORLD_SIZE": str(world_size),
     }
     ddp: dict[str, Any] = {"devices": world_size, "strategy": "ddp", "use_distributed_sampler": False}
-    return validated(module, data, *callbacks, **ddp)
+    return validated(module, data, *looks, **ddp)
 
 
 def rows_of(logger: Any, key: str) -> list[tuple[int, float]]:

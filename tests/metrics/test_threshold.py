@@ -66,6 +66,8 @@ def test_solved_after_three_validations_in_a_row(accuracies: list[float], end: i
 def test_without_a_rule_training_goes_on() -> None:
     watch = LearningWatch(4)
     assert not any(watch.update(epoch, {"val/accuracy": 1.0, "val/task_loss": 1.0}) for epoch in range(1, 100))
+    with pytest.raises(ValueError, match="stop_when must be 'solved', 'plateau' or None, got 'done'"):
+        LearningWatch(10, "done")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("max_epochs", "patience"), [(None, 10), (4, 10), (40, 10), (43, 10), (44, 11), (400, 100)])
@@ -107,8 +109,3 @@ def test_what_was_noted_is_gone_on_with(rule: StopWhen | None, cut: int) -> None
     assert got == expected
     assert resumed.epochs_to_threshold == whole.epochs_to_threshold == 6
     assert resumed.state_dict() == whole.state_dict()
-
-
-def test_another_word() -> None:
-    with pytest.raises(ValueError, match="stop_when must be 'solved', 'plateau' or None, got 'done'"):
-        LearningWatch(10, "done")  # type: ignore[arg-type]
