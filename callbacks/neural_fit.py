@@ -108,7 +108,7 @@ class NeuralFit(StatesCallback):
         conditions = torch.arange(len(self._steps), device=lengths.device)
         belongs = conditions.unsqueeze(1) == (torch.zeros_like(lengths) if group is None else group)
         new, first = (self._steps == 0) & belongs.any(dim=1), belongs.int().argmax(dim=1)
-        self._steps = torch.where(new, lengths[first].clamp(max=self.max_steps), self._steps)
+        self._steps = torch.where(new, lengths[first], self._steps)
         steps, new = min(spikes.shape[1], self.max_steps), new.view(-1, 1, 1)
         for values, stored in ((spikes, self._recorded), (rates, self._rates)):
             stored[:, :steps] = torch.where(new, values[first, :steps].to(stored), stored[:, :steps])
