@@ -1,4 +1,4 @@
-"""Lightning callbacks: one a file, each with the keys that it logs on top of its docstring."""
+"""Lightning callbacks. Most of them log the keys of a reading, see ``lightning_alrnn.readings``."""
 
 if __name__ != "lightning_alrnn.callbacks":
     raise ImportError(
@@ -6,7 +6,6 @@ if __name__ != "lightning_alrnn.callbacks":
         "use `from lightning_alrnn.callbacks import …`"
     )
 
-from lightning_alrnn.callbacks.active_units import ActiveUnits
 from lightning_alrnn.callbacks.base import PeriodicCallback, ReadingCallback, StatesCallback
 from lightning_alrnn.callbacks.dashboard import Dashboard
 from lightning_alrnn.callbacks.fixed_points import FixedPoints
@@ -14,9 +13,8 @@ from lightning_alrnn.callbacks.latent_trajectories import LatentTrajectories
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.callbacks.member_callbacks import MemberCallbacks
 from lightning_alrnn.callbacks.neural_fit import NeuralFit
+from lightning_alrnn.callbacks.of_regimes import ActiveUnits, RegimeOccupancy, Spectrum
 from lightning_alrnn.callbacks.prediction_writer import PredictionWriter
-from lightning_alrnn.callbacks.regime_occupancy import RegimeOccupancy
-from lightning_alrnn.callbacks.spectrum import Spectrum
 from lightning_alrnn.callbacks.unit_ablation import UnitAblation
 from lightning_alrnn.extensions.divergence_guard import DivergenceGuard
 from lightning_alrnn.extensions.exact_resume import ExactResume

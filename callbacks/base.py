@@ -24,16 +24,16 @@ _PROGRESS_BAR = ("regime/visited", "units/active")
 class PeriodicCallback(Callback):
     """Base of the callbacks that log scalars and figures every few epochs of validation.
 
-    Scalars are logged through every logger of the Trainer. Figures too, where a logger takes images, and as PNG files
-    in the folder ``figures`` of the log directory.
+    Scalars go to every logger of the Trainer. Figures go to the loggers that take images, and as PNG files to the
+    folder ``figures`` of the log directory.
 
     Args:
-        every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
-        figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
-        prefix: what is put before the names of scalars and figures.
+        every_n_epochs: Number of epochs between two evaluations; the last epoch is always evaluated.
+        figure_every_n_epochs: Number of epochs between two figures, 0 for none; the last evaluation always has one.
+        prefix: Text in front of the names of scalars and figures.
 
     Raises:
-        ValueError: if ``every_n_epochs`` is below 1, or ``figure_every_n_epochs`` below 0.
+        ValueError: If ``every_n_epochs`` is less than 1, or ``figure_every_n_epochs`` less than 0.
     """
 
     def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, prefix: str = "") -> None:
@@ -50,29 +50,29 @@ class PeriodicCallback(Callback):
 
     @abstractmethod
     def figures(self) -> dict[str, Figure]:
-        """The figures of the last evaluation, by name. Called on the first process only."""
+        """Return the figures of the last evaluation, by name. Only the first process calls this method."""
 
     def is_due(self, trainer: Trainer) -> bool:
-        """Whether the epoch that begins is one to be evaluated.
+        """Return whether the epoch that begins is evaluated.
 
         Args:
-            trainer: that runs the epoch.
+            trainer: Trainer that runs the epoch.
 
         Returns:
-            In a fit, ``True`` each ``every_n_epochs`` and in the last epoch; ``True`` outside of it; ``False`` in the
+            ``True`` in a fit every ``every_n_epochs`` and in the last epoch, and in any other run; ``False`` in the
             sanity check.
         """
         return not trainer.sanity_checking and _is_due(trainer, self.every_n_epochs)
 
     def report(self, trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
-        """Log the scalars of an evaluation, and the figures when they are due; all processes call it.
+        """Log the scalars of an evaluation, and its figures if they are due. Call this method on every process.
 
         Args:
-            trainer: its loggers take them.
-            pl_module: the LightningModule that logs them.
-            values: the scalars by key, without the prefix.
+            trainer: Trainer whose loggers are used.
+            pl_module: LightningModule that logs the scalars.
+            values: Scalars by key, without the prefix.
         """
-        # on the module's device, by one copy: NCCL cannot reduce what lies on the CPU
+        # on the module's device, by one copy: NCCL cannot reduce tensors on the CPU
         scalars = torch.tensor(list(values.values()), dtype=torch.float32, device=pl_module.device).unbind()
         # equal on all processes already; sync_dist makes the keys known to every one of them
         for key, value in zip(self._prefixed(values), scalars, strict=True):
@@ -98,27 +98,30 @@ class PeriodicCallback(Callback):
 class StatesCallback(PeriodicCallback):
     """Base of the callbacks that look at the states of a validation epoch.
 
-    ``validation_step`` of the LightningModule has to return a dict with ``"states"``, shape ``(batch, time, M)``, as
-    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, and with groups of trials ``"group"``, their
-    indices, both of shape ``(batch,)``. Nothing is computed twice. Scalars are logged through every logger of the
-    Trainer. Figures too, where a logger takes images, and as PNG files in the folder ``figures`` of the log directory.
+    ``validation_step`` of the LightningModule returns a dict with ``"states"``, shape ``(batch, time, M)``, as
+    :class:`ALRNNModule` does; with padded sequences also ``"lengths"``, and with groups of trials the indices
+    ``"group"``, both of shape ``(batch,)``.
 
-    A LightningModule with several ALRNNs, such as :class:`ALRNNSeq2Seq`, returns a dict for each of these instead,
-    from the ALRNN's name to its own. One callback looks at one of them, named by ``module``, and puts
-    that name before its keys and figures: ``encoder/regime/visited``.
+    A LightningModule with several ALRNNs, such as :class:`ALRNNSeq2Seq`, returns dicts of these by the names of the
+    ALRNNs. A callback looks at the one in ``module``, and logs it with its name in front: ``encoder/regime/visited``.
 
     Args:
-        every_n_epochs: epochs between two evaluations of the callback; the last epoch is always evaluated.
-        figure_every_n_epochs: epochs between two figures, 0 for none; the last evaluation always has one.
-        module: name of the ALRNN within the LightningModule, where it has several: its path, such as
-            "network.encoder", or the end of it, "encoder".
+        every_n_epochs: Number of epochs between two evaluations; the last epoch is always evaluated.
+        figure_every_n_epochs: Number of epochs between two figures, 0 for none; the last evaluation always has one.
+        module: Name of the ALRNN if the LightningModule has several: its path, such as "network.encoder", or the end
+            of the path, "encoder".
 
     Attributes:
-        needs: what a subclass reads from :attr:`evidence` in :meth:`compute`: "regimes", "moments", "units" and
-            "trajectories".
+        needs: Parts of :attr:`evidence` that :meth:`compute` reads: "regimes", "moments", "units", "trajectories".
+        evidence: The network and the states of the epoch, shared by all callbacks that look at this ALRNN.
+
+    Raises:
+        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN, or several and none is named; in
+            validation, if the output has no states.
     """
 
     needs: tuple[str, ...] = ()
+    evidence: Evidence
 
     def __init__(self, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, prefix="" if module is None else f"{module}/")
@@ -128,66 +131,58 @@ class StatesCallback(PeriodicCallback):
 
     @property
     def state_key(self) -> str:
-        """Tells apart callbacks that look at different ALRNNs."""
+        """Key of the state in a checkpoint, which differs between callbacks for different ALRNNs."""
         return super().state_key if self.module is None else self._generate_state_key(module=self.module)
 
     @property
     def rnn(self) -> ALRNN:
-        """The ALRNN that is looked at, known from :meth:`setup` on.
+        """The ALRNN that the callback looks at.
 
         Raises:
-            RuntimeError: before that.
+            RuntimeError: Before ``setup``.
         """
         if self._rnn is None:
             raise RuntimeError(f"{type(self).__name__} has no ALRNN before setup(trainer, pl_module, stage)")
         return self._rnn
 
-    @property
-    def evidence(self) -> Evidence:
-        """The network and the states of the epoch, shared by all callbacks that look at this ALRNN."""
-        return self._evidence
-
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        """Forget what was accumulated, before an epoch of validation, beyond :attr:`evidence`.
+        """Reset the sums of a subclass before an epoch of validation.
 
         Args:
-            rnn: the network.
-            device: of the states that are to come.
+            rnn: Network.
+            device: Device of its states.
         """
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        """Accumulate a batch.
+        """Add a batch to the sums of a subclass.
 
         Args:
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-            group: index of each sequence's condition, int64 of shape ``(batch,)``; ``None`` where there are none.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: Index of the group of each sequence, int64 of shape ``(batch,)``; ``None`` without groups.
         """
 
     @abstractmethod
     def compute(self, rnn: ALRNN) -> dict[str, float]:
-        """The scalars of the epoch, the same keys on every process and in every epoch. All processes call it.
+        """Return the scalars of the epoch, with the same keys in every epoch. Every process calls this method.
 
         Args:
-            rnn: the network.
+            rnn: Network.
 
         Returns:
             Values by key, without the prefix.
         """
 
-    @abstractmethod
-    def figures(self) -> dict[str, Figure]:
-        """The figures of the last :meth:`compute`, by name. Called on the first process only."""
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
+        names = (getattr(holder, "group_names", None) for holder in (getattr(trainer, "datamodule", None), pl_module))
+        self._group_names = next(([str(name) for name in group_names] for group_names in names if group_names), None)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            names = find_group_names(getattr(trainer, "datamodule", None), pl_module)
-            self._evidence = share_evidence(self.rnn, pl_module.device, names)
-            self._evidence.need(*self.needs)
+            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names)
+            self.evidence.need(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
     def on_validation_batch_end(
@@ -200,22 +195,24 @@ class StatesCallback(PeriodicCallback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._due:
-            seen = self._states_of(outputs, pl_module)
-            self._evidence.update((dataloader_idx, batch_idx), *seen)
-            self.update(*seen)
+            states = self._states_of(outputs, pl_module)
+            self.evidence.update((dataloader_idx, batch_idx), *states)
+            self._outputs, self._batch = outputs, batch  # for subclasses whose `update` needs more than the states
+            self.update(*states)
+            del self._outputs, self._batch
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._due:
             self.report(trainer, pl_module, self.compute(self.rnn))
 
     def _states_of(self, outputs: Any, pl_module: LightningModule) -> tuple[Tensor, Tensor, Tensor | None]:
-        states, lengths, group = (self._own(outputs, name) for name in ("states", "lengths", "group"))
+        states, lengths, group = (self._output(outputs, name) for name in ("states", "lengths", "group"))
         size = self.rnn.hidden_size
         if not isinstance(states, Tensor) or states.ndim != 3 or states.shape[-1] != size:
             got = f"states of shape {tuple(states.shape)}" if isinstance(states, Tensor) else type(outputs).__name__
             raise MisconfigurationException(
                 f"{type(self).__name__} needs {type(pl_module).__name__}.validation_step to return a dict with "
-                f'"states" of shape (batch, time, M={size}), and "lengths" of shape (batch,) where sequences are '
+                f'"states" of shape (batch, time, M={size}), and "lengths" of shape (batch,) if sequences are '
                 f'padded; got {got}. Return {{"loss": loss, "states": states, "lengths": lengths}}'
             )
         if lengths is None:
@@ -227,8 +224,8 @@ class StatesCallback(PeriodicCallback):
             )
         return states.detach(), lengths.to(states.device), None if group is None else group.to(states.device)
 
-    def _own(self, outputs: Any, name: str) -> Any:
-        """The entry ``name`` of the outputs, or of this ALRNN's where there is one for each."""
+    def _output(self, outputs: Any, name: str) -> Any:
+        """The entry ``name`` of the outputs, or the part of it that belongs to this ALRNN."""
         entry = outputs.get(name) if isinstance(outputs, Mapping) else None
         if isinstance(entry, Mapping):
             return next((value for key, value in entry.items() if _ends_with(self._path, key)), None)
@@ -236,21 +233,20 @@ class StatesCallback(PeriodicCallback):
 
 
 class ReadingCallback(StatesCallback):
-    """Logs a reading of the states of validation: its keys, and its figures.
+    """Logs the keys and figures of a reading of the states of validation.
 
     Args:
-        reading: What is read, a :class:`~lightning_alrnn.readings.Reading`.
-        every_n_epochs: epochs between two evaluations.
-        figure_every_n_epochs: epochs between two figures, 0 for none.
-        module: name of the ALRNN within the LightningModule, where it has several; it then stands before the keys.
+        reading: The reading, a :class:`~lightning_alrnn.readings.Reading`.
+        every_n_epochs: Number of epochs between two evaluations.
+        figure_every_n_epochs: Number of epochs between two figures, 0 for none.
+        module: Name of the ALRNN if the LightningModule has several; it is put in front of the keys.
 
     Attributes:
-        reading: What is read.
-        answer: What :meth:`Reading.measure` returned at the last evaluation.
+        reading: The reading.
+        answer: Result of :meth:`Reading.measure` at the last evaluation.
 
     Raises:
-        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN.
-        ValueError: if a number of epochs is out of range.
+        ValueError: If a number of epochs is out of range.
 
     Example:
         >>> from lightning_alrnn.readings import Regimes
@@ -259,11 +255,7 @@ class ReadingCallback(StatesCallback):
     """
 
     def __init__(
-        self,
-        reading: Reading,
-        every_n_epochs: int = 1,
-        figure_every_n_epochs: int = 25,
-        module: str | None = None,
+        self, reading: Reading, every_n_epochs: int = 1, figure_every_n_epochs: int = 25, module: str | None = None
     ) -> None:
         super().__init__(every_n_epochs, figure_every_n_epochs, module)
         self.reading = reading
@@ -271,7 +263,7 @@ class ReadingCallback(StatesCallback):
 
     @property
     def state_key(self) -> str:
-        """Tells apart callbacks that read different things, or different ALRNNs."""
+        """Key of the state in a checkpoint, which differs between readings and between ALRNNs."""
         if type(self) is not ReadingCallback:  # has a name of its own
             return super().state_key
         return self._generate_state_key(reading=type(self.reading).__qualname__, module=self.module)
@@ -285,64 +277,40 @@ class ReadingCallback(StatesCallback):
 
 
 def further_readings(callbacks: Iterable[Callback]) -> list[Reading]:
-    """The readings that callbacks log and the package does not come with."""
+    """The readings that callbacks log and that are not part of the package."""
     readings = [callback.reading for callback in callbacks if isinstance(callback, ReadingCallback)]
     return [reading for reading in readings if type(reading) not in map(type, READINGS)]
 
 
-def find_alrnn(pl_module: LightningModule, name: str | None, asked_by: str) -> tuple[str, ALRNN]:
-    """The ALRNN within a LightningModule, and its path there.
+def alrnns_of(pl_module: LightningModule) -> dict[str, ALRNN]:
+    """The ALRNNs within a LightningModule, by path."""
+    return {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
 
-    Args:
-        pl_module: where to look.
-        name: path of the ALRNN, or the end of it; ``None`` for the only one.
-        asked_by: name of the callback, for messages.
 
-    Returns:
-        The path, and the ALRNN.
-
-    Raises:
-        MisconfigurationException: if there is none, or several and none of them named.
-    """
-    found = {path: module for path, module in pl_module.named_modules() if isinstance(module, ALRNN)}
+def find_alrnn(pl_module: LightningModule, name: str | None, callback: str) -> tuple[str, ALRNN]:
+    """The path and the ALRNN with a name (a path or its end), or the only ALRNN of a LightningModule."""
+    alrnns = alrnns_of(pl_module)
     if name is not None:
-        named = [name] if name in found else [path for path in found if _ends_with(path, name)]
-        if len(named) != 1:
-            problem = "several ALRNNs" if named else "no ALRNN"
+        matches = [name] if name in alrnns else [path for path in alrnns if _ends_with(path, name)]
+        if len(matches) != 1:
             raise MisconfigurationException(
-                f"{asked_by}: module={name!r} is {problem} of {type(pl_module).__name__}; "
-                f"its ALRNNs are {sorted(found) or 'none'}"
+                f"{callback}: module={name!r} is {'several ALRNNs' if matches else 'no ALRNN'} of "
+                f"{type(pl_module).__name__}; its ALRNNs are {sorted(alrnns) or 'none'}"
             )
-        return named[0], found[named[0]]
-    if not found:
+        return matches[0], alrnns[matches[0]]
+    if not alrnns:
         core = getattr(pl_module, "core", None)
-        has = f"its core is {type(core).__name__}" if core is not None else "it has none"
+        reason = f"its core is {type(core).__name__}" if core is not None else "it has none"
         raise MisconfigurationException(
-            f"{asked_by} looks at the regimes of an ALRNN, but {type(pl_module).__name__} holds none ({has}): "
+            f"{callback} looks at the regimes of an ALRNN, but {type(pl_module).__name__} holds none ({reason}): "
             "use an ALRNN (core='ALRNN'), or leave this callback out"
         )
-    if len(found) > 1:
+    if len(alrnns) > 1:
         raise MisconfigurationException(
-            f"{asked_by} found several ALRNNs in {type(pl_module).__name__}: name one of them, module= one of "
-            f"{', '.join(map(repr, sorted(found)))}"
+            f"{callback} found several ALRNNs in {type(pl_module).__name__}: name one of them, module= one of "
+            f"{', '.join(map(repr, sorted(alrnns)))}"
         )
-    return next(iter(found.items()))
-
-
-def find_group_names(*holders: object) -> list[str] | None:
-    """The names of the groups, from the first object that has any.
-
-    Args:
-        *holders: what may have an attribute ``group_names``, such as a datamodule.
-
-    Returns:
-        The names, or ``None`` where there are none.
-    """
-    for holder in holders:
-        names = getattr(holder, "group_names", None)
-        if names:
-            return [str(name) for name in names]
-    return None
+    return next(iter(alrnns.items()))
 
 
 def _is_due(trainer: Trainer, interval: int) -> bool:

@@ -1,8 +1,8 @@
-"""Figures to PNG files and to every logger that takes images, and texts to those that take texts."""
+"""Figures, texts and embeddings for every logger that takes them, and figures as PNG files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,11 @@ from lightning_alrnn.plotting.style import encode_png, render
 
 
 def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None:
-    """Draw figures on the first process and hand them on; all processes call it.
+    """Draw figures by name and log them, on the first process; every process calls this function.
 
     Each figure is rendered once. It becomes the file ``figures/<name>-epoch=<epoch>.png`` in the Trainer's log
-    directory, and an image in each logger that takes images: TensorBoard, Weights & Biases, MLflow, Comet. Nothing
-    is drawn where the Trainer has no logger, or under ``fast_dev_run``.
-
-    Args:
-        trainer: the Trainer.
-        draw: makes the figures, by name ("regime/occupancy").
+    directory, and an image in each logger that takes images. Nothing is drawn without a logger or under
+    ``fast_dev_run``.
     """
     if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -41,49 +37,33 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
 
 
 def log_text(trainer: Trainer, name: str, text: str) -> None:
-    """Write a text to every logger that takes texts by ``add_text`` (TensorBoard), from the first process.
-
-    As for figures, nothing is written under ``fast_dev_run``.
-
-    Args:
-        trainer: its loggers take the text, at its step.
-        name: tag of the text.
-        text: Markdown.
-    """
-    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return
-    for logger in trainer.loggers:
-        experiment: Any = logger.experiment  # type: ignore[attr-defined]
-        if hasattr(experiment, "add_text"):
-            experiment.add_text(name, text, global_step=trainer.global_step)
+    """Log a text in Markdown by ``add_text`` (TensorBoard)."""
+    for experiment in _experiments(trainer, "add_text"):
+        experiment.add_text(name, text, global_step=trainer.global_step)
 
 
 def log_embedding(
     trainer: Trainer, name: str, points: Tensor, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Write points to every logger that takes embeddings by ``add_embedding`` (TensorBoard), from the first process.
+    """Log points ``(points, M)`` by ``add_embedding`` (TensorBoard), with a table that has one row per point."""
+    for experiment in _experiments(trainer, "add_embedding"):
+        experiment.add_embedding(
+            points.cpu(),
+            list(map(list, rows)),
+            global_step=trainer.global_step,
+            tag=name.replace("/", "_"),
+            metadata_header=list(header),
+        )
 
-    As for figures, nothing is written under ``fast_dev_run``.
 
-    Args:
-        trainer: the Trainer.
-        name: of the embedding.
-        points: shape ``(points, M)``.
-        header: names of the columns of ``rows``.
-        rows: what is known of each point.
-    """
+def _experiments(trainer: Trainer, method: str) -> Iterator[Any]:
+    """The experiments of the loggers that have a method; none on other processes or under ``fast_dev_run``."""
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     for logger in trainer.loggers:
-        experiment: Any = logger.experiment  # type: ignore[attr-defined]
-        if hasattr(experiment, "add_embedding"):
-            experiment.add_embedding(
-                points.cpu(),
-                list(map(list, rows)),
-                global_step=trainer.global_step,
-                tag=name.replace("/", "_"),
-                metadata_header=list(header),
-            )
+        experiment = logger.experiment  # type: ignore[attr-defined]
+        if hasattr(experiment, method):
+            yield experiment
 
 
 def _log_image(logger: Logger, name: str, image: Any, figure: Figure, step: int) -> None:

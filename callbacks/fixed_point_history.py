@@ -1,4 +1,4 @@
-"""What became of each fixed point over the epochs, small enough for a checkpoint."""
+"""The history of each fixed point over the epochs, small enough for a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,115 +8,88 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
-from lightning_alrnn.analysis.tracking import (
-    STABILITIES,
-    FixedPointPlaces,
-    TrackedFixedPoints,
-    match_fixed_points,
-)
+from lightning_alrnn.analysis.tracking import STABILITIES, FixedPointPlaces, TrackedFixedPoints, match_fixed_points
 
-MOST_TRACKED = 256
-"""Fixed points of an evaluation that are tracked."""
-
-_MOST_NUMBERS = 20_000
-"""Entries of a history, with six for an evaluation beside its fixed points: a few hundred kB of a checkpoint."""
-
+MOST_TRACKED = 256  # fixed points of an evaluation
+_MOST_NUMBERS = 20_000  # entries of a history: a few hundred kB of a checkpoint
 _MOST_EVENTS = 1000
+_DIGITS = {name: str(index) for index, name in enumerate(STABILITIES)}
 
 
 class Changes(NamedTuple):
-    """What changed since the evaluation before.
-
-    Attributes:
-        born: number of tracked fixed points that were not there.
-        died: number of those that are gone.
-        changed_stability: number of those that are still there, but of another stability.
-        bifurcation: whether the number of fixed points of some stability changed, or a tracked one changed its own.
-        before: numbers of all fixed points by stability, in the order of ``STABILITIES``; ``None`` at the first.
-        now: the same at this evaluation.
-    """
+    """Numbers of tracked points that changed since the last evaluation; counts of all points by ``STABILITIES``."""
 
     born: int
     died: int
     changed_stability: int
-    bifurcation: bool
+    bifurcation: bool  # the number of points of some stability changed, or a tracked point changed its own
     before: list[int] | None
     now: list[int]
 
     def __str__(self) -> str:
-        return (
-            f"{_listed(self.before)} → {_listed(self.now)} "
-            f"(born: {self.born}, died: {self.died}, changed stability: {self.changed_stability})"
-        )
+        changes = f"born: {self.born}, died: {self.died}, changed stability: {self.changed_stability}"
+        return f"{_listed(self.before)} → {_listed(self.now)} ({changes})"
 
 
 class FixedPointHistory:
     """Gives each fixed point an identity that it keeps from evaluation to evaluation.
 
     Attributes:
-        evaluations: the evaluations so far. Memory is bounded: where they come to more than 20,000 numbers, every
-            second one is dropped, and from then on every second one kept, beside the last.
-        bifurcations: epochs of the bifurcations, the last 1000.
+        evaluations: The evaluations. If they hold more than 20,000 numbers, every second one is dropped, and from then
+            on only every second one is stored, in addition to the last.
+        bifurcations: Epochs of the last 1000 bifurcations.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all evaluations."""
         self.evaluations: list[TrackedFixedPoints] = []
         self.bifurcations: list[int] = []
         self._last: FixedPointPlaces | None = None
         self._next = 0
-        self._count = 0  # evaluations; those that are kept are the multiples of the stride, and the last
+        self._count = 0  # evaluations; multiples of the stride are stored, and the last
         self._stride = 1
         self._direction: Tensor | None = None
 
     def add(
         self, epoch: int, step: int, points: FixedPointPlaces, counts: list[int], components: PrincipalComponents
     ) -> Changes:
-        """Add an evaluation.
-
-        Args:
-            epoch: of training.
-            step: number of updates by then. One that is not beyond the last evaluation's begins another run, and the
-                history anew.
-            points: at most ``MOST_TRACKED`` fixed points.
-            counts: of all fixed points by stability, in the order of ``STABILITIES``.
-            components: principal components of the states.
-        """
+        """Add an evaluation. A step that is not later than the last one begins another run, and clears the history."""
         if self.evaluations and step <= self.evaluations[-1].step:
             self.clear()
         identities, changes = self._identify(points, counts, float(components.variance.sum().sqrt()))
         if self._count > 0 and (self._count - 1) % self._stride:
-            self.evaluations.pop()  # it was kept for being the last
+            self.evaluations.pop()  # it was stored only as the last one
         self._count += 1
         direction = components.directions[0]
         if self._direction is not None and float(direction @ self._direction) < 0:
             direction = -direction  # the sign of a component is arbitrary
         coordinates = ((points.z - components.mean) @ direction).tolist()
-        self.evaluations.append(
-            TrackedFixedPoints(
-                epoch, step, identities, list(points.stability), coordinates, counts, changes.bifurcation
-            )
-        )
+        tracked = (identities, list(points.stability), coordinates, counts, changes.bifurcation)
+        self.evaluations.append(TrackedFixedPoints(epoch, step, *tracked))
         if changes.bifurcation:
             self.bifurcations = [*self.bifurcations, epoch][-_MOST_EVENTS:]
         self._last, self._direction = points, direction
-        while len(self.evaluations) > 2 and self._size() > _MOST_NUMBERS:
+        while len(self.evaluations) > 2 and sum(6 + 2 * len(one[2]) for one in self.evaluations) > _MOST_NUMBERS:
             self._stride *= 2
-            last = self.evaluations[-1]
-            self.evaluations = (
-                [*self.evaluations[:-1:2], last] if len(self.evaluations) % 2 == 0 else self.evaluations[::2]
-            )
+            *earlier, last = self.evaluations
+            self.evaluations = [*earlier[::2], last]
         return changes
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers, strings and lists, from which :meth:`load_state_dict` makes the same history."""
+        """The history as numbers, strings and lists."""
         last = self._last
         return {
             "evaluations": [
-                [*one[:3], _letters(one.stability), one.coordinates, one.counts, int(one.bifurcation)]
+                [
+                    *one[:3],
+                    "".join(_DIGITS[name] for name in one.stability),
+                    one.coordinates,
+                    one.counts,
+                    int(one.bifurcation),
+                ]
                 for one in self.evaluations
             ],
             "bifurcations": list(self.bifurcations),
@@ -129,15 +102,11 @@ class FixedPointHistory:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave.
-
-        Args:
-            state: of :meth:`state_dict`.
-        """
+        """Load the result of :meth:`state_dict`."""
         self.clear()
         self.evaluations = [
-            TrackedFixedPoints(epoch, step, identities, _names(letters), coordinates, counts, bool(bifurcation))
-            for epoch, step, identities, letters, coordinates, counts, bifurcation in state["evaluations"]
+            TrackedFixedPoints(epoch, step, identities, [STABILITIES[int(d)] for d in digits], z, counts, bool(changed))
+            for epoch, step, identities, digits, z, counts, changed in state["evaluations"]
         ]
         self.bifurcations, self._next = list(state["bifurcations"]), state["next"]
         self._count, self._stride = state["count"], state["stride"]
@@ -152,13 +121,11 @@ class FixedPointHistory:
             )
 
     def _identify(self, points: FixedPointPlaces, counts: list[int], scale: float) -> tuple[list[int], Changes]:
-        """The identity of each, new ones for those that were not there."""
+        """The identity of each point, with new identities for new points."""
         before = self._last
         if before is None or len(before.z) == 0 or len(points.z) == 0:
-            died = 0 if before is None else len(before.z)
-            born = 0 if before is None else len(points.z)
+            died, born, changed = (0, 0, 0) if before is None else (len(before.z), len(points.z), 0)
             identities = list(range(self._next, self._next + len(points.z)))
-            changed = 0
         else:
             match = match_fixed_points(before, points, scale=scale)
             identities = [-1] * len(points.z)
@@ -171,17 +138,6 @@ class FixedPointHistory:
         last = self.evaluations[-1].counts if self.evaluations else None
         bifurcation = last is not None and (last != counts or changed > 0)
         return identities, Changes(born, died, changed, bifurcation, last, counts)
-
-    def _size(self) -> int:
-        return sum(6 + 2 * len(one.identities) for one in self.evaluations)
-
-
-def _letters(stability: list[str]) -> str:
-    return "".join(str(STABILITIES.index(name)) for name in stability)
-
-
-def _names(letters: str) -> list[str]:
-    return [STABILITIES[int(letter)] for letter in letters]
 
 
 def _listed(counts: list[int] | None) -> str:

@@ -1,9 +1,8 @@
-"""How a model's spikes look beside the recorded ones."""
+"""Modelled and recorded spikes."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.neural import SpikeStatistics
 from lightning_alrnn.batch import NeuralBatch
-from lightning_alrnn.callbacks.base import StatesCallback, find_group_names
+from lightning_alrnn.callbacks.base import StatesCallback
 from lightning_alrnn.metrics.neural import ConditionAverages, SpikeAgreement
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.observation import Observation
@@ -22,30 +21,24 @@ from lightning_alrnn.readings import SpikeFit
 
 
 class NeuralFit(StatesCallback):
-    """Compares the spikes of the free-running network with the recorded ones, by condition and bin.
+    """Logs the key of :class:`~lightning_alrnn.readings.SpikeFit`: agreement of modelled and recorded spikes.
 
-    Logged every epoch of validation, over all processes:
-
-    - ``neural/psth_correlation``: Pearson's r between the mean counts, recorded and of the model, of all units,
-      conditions and bins (the peristimulus time histograms); noise in the recorded ones keeps it below 1.
-
-    The figure ``neural/fit`` shows, for each condition, one recorded trial, a trial drawn from the model with the same
-    inputs, the mean counts of both, and the regimes visited; ``neural/agreement`` shows rates, coefficients of
+    The figure ``neural/fit`` shows for each condition a recorded trial, a trial drawn from the model with the same
+    inputs, the mean counts of both, and the visited regimes; ``neural/agreement`` shows rates, coefficients of
     variation and Fano factors of model and data.
 
-    The LightningModule needs an attribute ``observation``, an :class:`Observation`, and a ``validation_step`` as
-    :class:`StatesCallback` says; the batches are :class:`NeuralBatch`. :class:`ALRNNNeural` has all of it. The
-    conditions are the groups that the DataModule (or else the LightningModule) has ``group_names`` for; without names
-    all trials are of one. Where the DataModule says that its spikes are ``simulated``, the figures do too.
+    The LightningModule has an ``observation``, an :class:`Observation`, and a ``validation_step`` as in
+    :class:`StatesCallback` on :class:`NeuralBatch`, as :class:`ALRNNNeural` does. The conditions are the groups of
+    trials; without ``group_names`` all trials belong to one. Figures of ``simulated`` spikes of a DataModule say so.
 
     Args:
-        max_steps: bins from a trial's start that are compared.
-        every_n_epochs: epochs between two evaluations.
-        figure_every_n_epochs: epochs between two figures, 0 for none.
+        max_steps: Number of bins from the start of a trial that are compared.
+        every_n_epochs: Number of epochs between two evaluations.
+        figure_every_n_epochs: Number of epochs between two figures, 0 for none.
 
     Raises:
-        ValueError: if ``max_steps`` is less than 1.
-        MisconfigurationException: in ``setup``, if the LightningModule holds no ALRNN or has no ``observation``.
+        ValueError: If ``max_steps`` is less than 1.
+        MisconfigurationException: In ``setup``, if the LightningModule holds no ALRNN or has no ``observation``.
     """
 
     def __init__(self, max_steps: int = 100, every_n_epochs: int = 1, figure_every_n_epochs: int = 25) -> None:
@@ -64,46 +57,37 @@ class NeuralFit(StatesCallback):
                 "callback out"
             )
         self._observation: Observation = observation
-        datamodule = getattr(trainer, "datamodule", None)
-        self._names = find_group_names(datamodule, pl_module)
-        self._data = "simulated" if getattr(datamodule, "simulated", False) else "recorded"
+        simulated = getattr(getattr(trainer, "datamodule", None), "simulated", False)
+        self._data = "simulated" if simulated else "recorded"
 
     def reset(self, rnn: ALRNN, device: torch.device) -> None:
-        units, names = self._observation.readout.out_features, self._names or ()
+        units, names = self._observation.readout.out_features, self._group_names or ()
         conditions = max(len(names), 1)
         self._averages = ConditionAverages(conditions, units, rnn.nonlinear_units, self.max_steps).to(device)
         self._agreement = SpikeAgreement(units, len(names)).to(device)
         self._examples: dict[int, ExampleTrial] = {}
-        # of the first trial of each condition, on the device: which trials these are is read at the end of the epoch
+        # of the first trial of each condition, on the device: they are read at the end of the epoch
         self._steps = torch.zeros(conditions, dtype=torch.int64, device=device)
         self._recorded, self._rates = torch.zeros(2, conditions, self.max_steps, units, device=device).unbind()
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._due and not isinstance(batch, NeuralBatch):
-            raise MisconfigurationException(
-                f"NeuralFit compares spikes: a batch must be a NeuralBatch, got {type(batch).__name__}"
-            )
-        self._batch = batch  # for `update`, which is handed no more than the states
-        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        del self._batch
-
     @torch.no_grad()
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Add a batch.
+
+        Raises:
+            MisconfigurationException: If the batch is not a :class:`NeuralBatch`.
+        """
+        if not isinstance(self._batch, NeuralBatch):
+            raise MisconfigurationException(
+                f"NeuralFit compares spikes: a batch must be a NeuralBatch, got {type(self._batch).__name__}"
+            )
         spikes = self._batch.spikes
-        group = group if self._names else None
+        group = group if self._group_names else None
         rates = self._observation.mean(states)
         self._averages.update(spikes, rates, states, lengths, group)
         self._agreement.update(spikes, rates, self._observation.variance_of(rates), lengths, group)
         if self.figure_every_n_epochs:
-            self._keep_examples(spikes, rates, lengths, group)
+            self._store_examples(spikes, rates, lengths, group)
 
     def compute(self, rnn: ALRNN) -> dict[str, float]:
         self.result: dict[str, Tensor] = self._averages.compute()
@@ -113,23 +97,24 @@ class NeuralFit(StatesCallback):
         return {SpikeFit.keys[0].name: float(self.result["psth_correlation"])}
 
     def figures(self) -> dict[str, Figure]:
+        examples = list(self._examples.values())
         return {
-            "neural/fit": plot_neural_fit(self.result, list(self._examples.values()), self._names, data=self._data),
+            "neural/fit": plot_neural_fit(self.result, examples, self._group_names, data=self._data),
             "neural/agreement": plot_spike_agreement(self.statistics, data=self._data),
         }
 
-    def _keep_examples(self, spikes: Tensor, rates: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        """Keep the first trial of each condition that has none so far."""
+    def _store_examples(self, spikes: Tensor, rates: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+        """Store the first trial of each condition that has none yet."""
         conditions = torch.arange(len(self._steps), device=lengths.device)
         belongs = conditions.unsqueeze(1) == (torch.zeros_like(lengths) if group is None else group)
-        kept, first = (self._steps == 0) & belongs.any(dim=1), belongs.int().argmax(dim=1)
-        self._steps = torch.where(kept, lengths[first].clamp(max=self.max_steps), self._steps)
-        steps, kept = min(spikes.shape[1], self.max_steps), kept.view(-1, 1, 1)
-        for values, of_all in ((spikes, self._recorded), (rates, self._rates)):
-            of_all[:, :steps] = torch.where(kept, values[first, :steps].to(of_all), of_all[:, :steps])
+        new, first = (self._steps == 0) & belongs.any(dim=1), belongs.int().argmax(dim=1)
+        self._steps = torch.where(new, lengths[first], self._steps)
+        steps, new = min(spikes.shape[1], self.max_steps), new.view(-1, 1, 1)
+        for values, stored in ((spikes, self._recorded), (rates, self._rates)):
+            stored[:, :steps] = torch.where(new, values[first, :steps].to(stored), stored[:, :steps])
 
     def _draw_examples(self) -> None:
-        """Draw spikes for the trials that were kept, on the CPU: the same in every epoch and on every device."""
+        """Draw spikes for the stored trials, on the CPU: the same in every epoch and on every device."""
         observation = copy.deepcopy(self._observation).cpu()
         recorded, rates = self._recorded.cpu(), self._rates.cpu()
         for condition, steps in enumerate(self._steps.tolist()):

@@ -1,4 +1,4 @@
-"""Predictions to a file."""
+"""Predictions in a file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_alrnn.files import write_file
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what a LightningModule predicts to ``predictions.npz``, for NumPy.
+    """Writes the predictions of a LightningModule to ``predictions.npz``, for NumPy.
 
-    The file holds one row a sequence: ``index`` (which sequence of the data) and the fields of the module's prediction,
-    for :class:`ALRNNModule` those of :class:`SequencePrediction` (``outputs``, ``states``, ``lengths`` and, under
-    classification, ``classes``), for :class:`ALRNNSeq2Seq` those of :class:`Seq2SeqOutput`. Sequences of different
-    batches are padded with zeros to a common number of steps. With several processes each writes its share, to
-    ``predictions-rank=<rank>.npz``.
+    The file holds one row per sequence: its ``index`` in the data, and the fields of the prediction, such as those of
+    :class:`SequencePrediction`. Sequences are padded with zeros to a common number of steps. With several processes,
+    each writes its sequences to ``predictions-rank=<rank>.npz``.
 
     Args:
-        directory: where to; ``None`` for the Trainer's log directory.
+        directory: Directory of the file; ``None`` for the Trainer's log directory.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -35,11 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         self.directory = directory
 
     def write_on_epoch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
+        self, trainer: Trainer, pl_module: LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
         directory = self.directory or trainer.log_dir or trainer.default_root_dir
         if not predictions or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -65,16 +60,10 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _stack(parts: Sequence[Tensor]) -> np.ndarray:
+    """Batches as one array, padded along the second axis."""
     steps = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
-    return (
-        torch.cat(
-            [
-                torch.nn.functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1]))
-                if part.ndim > 1 and part.shape[1] < steps
-                else part
-                for part in parts
-            ]
-        )
-        .cpu()
-        .numpy()
-    )
+    padded = [
+        functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1])) if part.ndim > 1 else part
+        for part in parts
+    ]
+    return torch.cat(padded).cpu().numpy()

@@ -1,33 +1,35 @@
-"""Write the tables of keys in docs/callbacks.md, from what the readings declare: ``python docs/keys.py``."""
+"""Write the tables of keys in docs/callbacks.md from the declarations of the readings: ``python docs/keys.py``."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from lightning_alrnn.readings import READINGS, Reading
 
 PAGE = Path(__file__).parent / "callbacks.md"
+LAST = "## MemberCallbacks"
 
 
-def key_table(reading: Reading) -> str:
+def markdown_table(reading: Reading) -> str:
     """The keys of a reading as a table in Markdown."""
-    rows = [(f"`{key.name}`", key.unit, key.text, key.caution) for key in reading.keys]
     lines = ["| key | unit | what it is | what it does not mean |", "|---|---|---|---|"]
-    for row in rows:
-        cells = [cell.replace("|", "\\|") for cell in row]
+    for key in reading.keys:
+        cells = [cell.replace("|", "\\|") for cell in (f"`{key.name}`", key.unit, key.text, key.caution)]
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(lines)
 
 
 def filled(page: str) -> str:
-    """A page with its tables as the readings have them."""
-    readings = {type(reading).__name__: reading for reading in READINGS}
-
-    def table(match: re.Match[str]) -> str:
-        return f"<!-- begin keys of {match['name']} -->\n{key_table(readings[match['name']])}\n<!-- end -->"
-
-    return re.sub(r"<!-- begin keys of (?P<name>\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
+    """A page with the tables of all readings; a reading without a table gets a section of its own."""
+    for reading in READINGS:
+        name = type(reading).__name__
+        begin, end = f"<!-- begin keys of {name} -->\n", "\n<!-- end -->"
+        if reading.keys and begin not in page:
+            summary = (type(reading).__doc__ or "").partition("\n")[0]
+            page = page.replace(LAST, f"## {name}\n\n{summary}\n\n{begin}{end}\n\n{LAST}")
+        before, _, after = page.partition(begin)
+        page = before + begin + markdown_table(reading) + end + after.partition(end)[2] if after else page
+    return page
 
 
 if __name__ == "__main__":

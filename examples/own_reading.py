@@ -3,8 +3,8 @@ r"""A reading of your own: how often are all nonlinear units off, so that the li
     PYTHONPATH=examples alrnn fit --config addition_quick \\
         --trainer.callbacks+=ReadingCallback --trainer.callbacks.reading=own_reading.Silence
 
-logs `silence/share` in every epoch, draws `silence/units_on`, and gives TensorBoard a chart of it. `alrnn analyze` then
-writes its section into the report, and the verdict of a sweep with these options has its medians.
+logs `silence/share` in every epoch, draws `silence/units_on`, and adds a chart to TensorBoard, a section to the report
+of `alrnn analyze`, and medians to the verdict of a sweep.
 
     python examples/own_reading.py
 """
@@ -63,19 +63,14 @@ class Silence(Reading):
 
 
 def main(epochs: int = 20) -> dict[str, float]:
-    """Fit, and print what was read."""
+    """Fit a network, and print the shares of steps."""
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     seed_everything(0)
     model = ALRNNModule(2, 1, hidden_size=10, nonlinear_units=3, objective="regression", init="near_identity")
     reading = ReadingCallback(Silence(), figure_every_n_epochs=0)
-    trainer = Trainer(
-        max_epochs=epochs,
-        callbacks=[reading],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=epochs, callbacks=[reading], **quiet)
     trainer.fit(model, Addition(sequence_length=20, train_size=1000, val_size=200, test_size=200))
     for units, share in enumerate(reading.answer.tolist()):
         print(f"{units} units on  {share:.3f} of the steps")

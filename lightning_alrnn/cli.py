@@ -24,8 +24,9 @@ from lightning_alrnn.extensions.checkpoints import config_of, log_directory, rea
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
 from lightning_alrnn.option_errors import explain, guess_name
+from lightning_alrnn.readings.configured import default_callbacks
 
-_DEFAULT_CALLBACKS = ("RegimeOccupancy", "ActiveUnits", "FixedPoints", "PredictionWriter", "Dashboard")
+_DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _SCORES = ("validate", "test", "predict")
 _LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
@@ -51,7 +52,8 @@ class ALRNNCLI(LightningCLI):
         parser.set_defaults(
             {
                 "trainer.callbacks": [
-                    {"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS
+                    *default_callbacks(),
+                    *({"class_path": f"lightning_alrnn.callbacks.{name}"} for name in _DEFAULT_CALLBACKS),
                 ],
                 "trainer.logger": {
                     "class_path": "pytorch_lightning.loggers.TensorBoardLogger",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,79 +21,50 @@ from lightning_alrnn.readings.regimes import switching
 
 
 class Performance(NamedTuple):
-    """How well the network does.
+    """How well the network does, and the names of its classes, conditions and phases."""
 
-    Attributes:
-        metrics: what the test logged, by key.
-        objective: "classification" or "regression".
-        class_names: names of the classes, or ``None``.
-        group_names: names of the conditions, or ``None``.
-        without: how well it does without each nonlinear unit, or ``None`` where that was not tried.
-        phase_names: names of the phases of the trial, or ``None``.
-    """
-
-    metrics: dict[str, float]
-    objective: str
+    metrics: dict[str, float]  # of the test
+    objective: str  # "classification" or "regression"
     class_names: list[str] | None
     group_names: list[str] | None
-    without: AblationScores | None = None
+    without: AblationScores | None = None  # scores without each nonlinear unit
     phase_names: list[str] | None = None
 
 
-class Report:
-    """A report that is being written, and what its sections are about.
-
-    Args:
-        page: Page that sections are added to.
-        folder: Folder of its figures.
-        study: What was found in the network.
-        sequences: Sequences that it was found on.
-        performance: How well the network does.
-        evidence: The same network and states as readings look at them.
-    """
-
-    def __init__(
-        self,
-        page: Page,
-        folder: Path,
-        study: Study,
-        sequences: Sequences,
-        performance: Performance,
-        evidence: Evidence,
-    ) -> None:
-        self.page = page
-        self.study = study
-        self.sequences = sequences
-        self.performance = performance
-        self.evidence = evidence
-        self.readings: dict[str, dict[str, float]] = {}
-        self._folder = folder
-
-    def figure(self, name: str, figure: Figure, caption: str) -> None:
-        """Add a figure to the page, and to the folder of figures.
-
-        Args:
-            name: Name of its files.
-            figure: The figure.
-            caption: Sentence below it.
-        """
-        self.page.figure(figure, caption, self._folder / name)
-
-
 class Source(NamedTuple):
-    """What was looked at.
-
-    Attributes:
-        checkpoint: path.
-        config: path of the configuration, or ``None``.
-        data: name of the DataModule.
-        epoch: in which the checkpoint was written, counted from 0; −1 if it does not say.
-    """
+    """Paths of the checkpoint and of the configuration, name of the DataModule, and epoch of the checkpoint or -1."""
 
     checkpoint: str
     config: str | None
     data: str
     epoch: int
+
+
+@dataclass
+class Report:
+    """A report that is being written.
+
+    Attributes:
+        page: Page that sections are added to.
+        folder: Directory of its figures.
+        study: Results of the analysis.
+        sequences: Sequences that the network was run on.
+        performance: How well the network does.
+        evidence: The network and its states, as readings get them.
+        readings: Numbers of the readings with a default section, by title and key.
+    """
+
+    page: Page
+    folder: Path
+    study: Study
+    sequences: Sequences
+    performance: Performance
+    evidence: Evidence
+    readings: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        """Add a figure with a caption to the page, and save it under a name in the directory of figures."""
+        self.page.figure(figure, caption, self.folder / name)
 
 
 def write_report(
@@ -104,29 +76,21 @@ def write_report(
     rnn: ALRNN,
     further: Iterable[Reading] = (),
 ) -> dict[str, Any]:
-    """Write report.html, report.json and the folder ``figures``.
-
-    Args:
-        folder: where to.
-        study: what was found.
-        sequences: on what.
-        performance: how well the network does.
-        source: which network it is.
-        rnn: The network.
-        further: Readings of the user's own, which follow those of the package.
-
-    Returns:
-        What report.json holds.
-    """
+    """Write report.html, report.json and the directory ``figures``, and return the content of report.json."""
     page = Page(
         f"What the network does: {source.data}",
         f"M = {sequences.states.shape[2]} units, P = {study.summary.possible_log2} of them nonlinear, "
         f"{sequences.inputs.shape[2]} inputs; {source.checkpoint}",
     )
-    report = Report(
-        page, folder / "figures", study, sequences, performance, _evidence(rnn, sequences, performance.group_names)
+    evidence = Evidence(rnn, sequences.states.device, performance.group_names)
+    evidence.need("regimes", "moments", "units", "trajectories")
+    evidence.update((0, 0), sequences.states, sequences.lengths, sequences.group)
+    report = Report(page, folder / "figures", study, sequences, performance, evidence)
+    found, absent = (
+        [name for name, primitive in study.primitives.items() if primitive.found is wanted] for wanted in (True, False)
     )
-    answer = _answer(study)
+    answer = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
+    answer += f" Looked for and not found: {', '.join(absent)}." if absent else ""
     page.text(answer, answer=True)
     page.text(switching(study))
     for reading in (*READINGS, *further):
@@ -139,10 +103,10 @@ def write_report(
             "versions": _versions(),
             "performance": performance,
             "sequences": len(sequences.states),
-            "primitives": {name: found.found for name, found in study.primitives.items()},
+            "primitives": {name: primitive.found for name, primitive in study.primitives.items()},
             "evidence": {
-                name: {field: getattr(found, field) for field in ("effect", "p", "intervention", "reason")}
-                for name, found in study.primitives.items()
+                name: {part: getattr(primitive, part) for part in ("effect", "p", "intervention", "reason")}
+                for name, primitive in study.primitives.items()
             },
             "study": study,
             **({"readings": report.readings} if report.readings else {}),
@@ -153,29 +117,12 @@ def write_report(
     return content
 
 
-def _evidence(rnn: ALRNN, sequences: Sequences, group_names: list[str] | None) -> Evidence:
-    """The network and its states as readings look at them."""
-    evidence = Evidence(rnn, sequences.states.device, group_names)
-    evidence.need("regimes", "moments", "units", "trajectories")
-    evidence.update((0, 0), sequences.states, sequences.lengths, sequences.group)
-    return evidence
-
-
-def _answer(study: Study) -> str:
-    looked = {name: one.found for name, one in study.primitives.items()}
-    found, absent = ([name for name, value in looked.items() if value is wanted] for wanted in (True, False))
-    words = f"Found: {', '.join(found)}." if found else "No computational primitive was found."
-    if absent:
-        words += f" Looked for and not found: {', '.join(absent)}."
-    return words
-
-
 def _method(page: Page, study: Study, sequences: Sequences, source: Source) -> None:
     page.section("How this was measured")
     page.text(
-        f"{len(sequences.states)} sequences of the test split of {source.data}, spread evenly over it; the metrics are "
-        "those of all. Analysis is in float64. The answer y is the direction of the outputs that varies most, at each "
-        "sequence's last step."
+        f"The analysis uses {len(sequences.states)} sequences, spread evenly over the test split of {source.data}, and "
+        "float64; the metrics use the whole split. The answer y is the direction of the outputs that varies most, at "
+        "the last step of each sequence."
     )
     for name, reason in study.refused.items():
         page.text(f"Not computed: {name}. {reason}")

@@ -21,14 +21,8 @@ from studies import written
 pytestmark = pytest.mark.browser
 
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 OFFLINE = ("--proxy-server=127.0.0.1:9", "--host-resolver-rules=MAP * ~NOTFOUND")
 MEASURE = """<script>addEventListener("load", () => {
@@ -49,11 +43,13 @@ def test_every_figure_shows_without_network(tmp_path: Path, chromium: str) -> No
     written(tmp_path, group=[0, 1] * 10)
     page = tmp_path / "measured.html"
     page.write_text((tmp_path / "report.html").read_text(encoding="utf-8") + MEASURE, encoding="utf-8")
-    size = "--window-size=1280,2000"
-    command = [chromium, *FLAGS, *OFFLINE, size, f"--user-data-dir={tmp_path / 'profile'}"]
-    dump = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
+    flags = (*FLAGS, *OFFLINE, "--window-size=1280,2000", f"--user-data-dir={tmp_path / 'profile'}")
+
+    def run(*arguments: str) -> str:
+        command = [chromium, *flags, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    dump = run("--dump-dom", page.as_uri())
     title = re.search(r"<title>(.*?)</title>", dump, flags=re.DOTALL)
     assert title is not None
     seen = json.loads(html.unescape(title[1]))
@@ -62,10 +58,5 @@ def test_every_figure_shows_without_network(tmp_path: Path, chromium: str) -> No
     assert seen["wide"] <= seen["view"]  # nothing is cut off at the side
 
     picture = tmp_path / "page.png"
-    subprocess.run(
-        [*command, f"--screenshot={picture}", (tmp_path / "report.html").as_uri()],
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
+    run(f"--screenshot={picture}", (tmp_path / "report.html").as_uri())
     assert imread(picture)[..., :3].std() > 0.05

@@ -43,10 +43,6 @@ class AblationSums(Metric):
         return self.total
 
     def total_of_all(self) -> Tensor:
-        """Return the sums over all batches and processes. Call this method on every process.
-
-        Returns:
-            Sums, float64 of shape ``(1 + 2 P, 4)`` on the CPU.
-        """
+        """Return the sums ``(1 + 2 P, 4)`` over all batches and processes, on the CPU. Call this on every process."""
         with self.sync_context():
             return self.total.cpu().clone()

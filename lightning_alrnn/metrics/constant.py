@@ -10,16 +10,14 @@ from torchmetrics import Metric
 class MaskedMSE(Metric):
     """Mean squared error of the predictions that count, over batches and processes; NaN without predictions.
 
-    ``torchmetrics.MeanSquaredError`` would need the selected predictions, and selecting them waits for the device.
-
     Example:
-        >>> import torch
         >>> metric = MaskedMSE()
         >>> metric.update(torch.tensor([[1.0], [5.0]]), torch.zeros(2, 1), torch.tensor([True, False]))
         >>> metric.compute()
         tensor(1.)
     """
 
+    # not torchmetrics.MeanSquaredError: to select the predictions that count would wait for the device
     full_state_update = False
 
     count: Tensor
@@ -57,7 +55,6 @@ class ConstantMSE(Metric):
         outputs: Number d of outputs.
 
     Example:
-        >>> import torch
         >>> metric = ConstantMSE(1)
         >>> metric.update(torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]))
         >>> metric.compute()

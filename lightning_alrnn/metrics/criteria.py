@@ -12,24 +12,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-RING_UNITS = 32
-"""Units of the output ring of :func:`ring`."""
+RING_UNITS = 32  # of the outputs of `ring`
 
 _DIRECTION_ERROR = math.pi / 6
 _RING_ERROR = 0.2 * math.pi
 
 
 def direction(outputs: Tensor, targets: Tensor) -> Tensor:
-    """A response in the right direction: 3 outputs, fixation, cos θ and sin θ.
+    """Whether a response has the right direction, for the outputs fixation, cos θ and sin θ.
 
-    Correct is an angle between output and target below 30°. A no-go trial, whose target (1, 0, 0) has no direction, is
-    correct if the fixation output is above 0.5. An output (·, 0, 0) has no direction, so it is wrong in a go trial. The
-    fixation output of a go trial is not looked at.
-
-    Example:
-        >>> targets = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # go, go, no-go
-        >>> direction(torch.tensor([[0.0, 0.9, 0.5], [0.0, 0.9, 0.6], [0.8, 0.3, 0.0]]), targets)
-        tensor([ True, False,  True])
+    The angle between output and target is below 30°; (0, 0) has no direction and is wrong. A no-go trial, whose target
+    is (1, 0, 0), is correct if the fixation output is above 0.5.
     """
     _check_width("direction", outputs, 3, "fixation, cos and sin")
     go = (targets[:, 1:] != 0).any(dim=1)
@@ -37,31 +30,19 @@ def direction(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def direction_lenient(outputs: Tensor, targets: Tensor) -> Tensor:
-    """As :func:`direction`, but a no-go trial is correct if the output's angle is within 30° of 0.
+    """As :func:`direction`, but (0, 0) has the angle 0, as with atan2, and a no-go trial is correct within 30° of 0.
 
-    It takes the angle of (0, 0) for 0, in outputs and targets, as atan2 does. A network that responds at angle 0 in
-    every trial then passes all of a go/no-go task whose response is at 0: for comparison with results that were counted
-    this way.
-
-    Example:
-        >>> no_go = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-        >>> direction_lenient(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]), no_go)
-        tensor([ True, False])
+    It is for the comparison with results that were counted this way: a response at 0 passes every no-go trial.
     """
     _check_width("direction_lenient", outputs, 3, "fixation, cos and sin")
     return _within(_DIRECTION_ERROR, _angle_zero_if_none(outputs[:, 1:]), _angle_zero_if_none(targets[:, 1:]))
 
 
 def ring(outputs: Tensor, targets: Tensor) -> Tensor:
-    """A response at the right place of a ring: 33 outputs, fixation and 32 units with preferred directions 2πi/32.
+    """Whether a response is at the right place of a ring, for fixation and 32 units with preferred directions 2πi/32.
 
-    Where the target's fixation is above 0.5, correct is a fixation output above 0.5. Elsewhere correct is a fixation
-    output of at most 0.5 and an angle between the population vectors of output and target below 0.2π.
-
-    Example:
-        >>> target = torch.eye(33)[[0, 1]]  # fixate; respond at angle 0
-        >>> ring(torch.eye(33)[[0, 4]], target), ring(torch.eye(33)[[1, 5]], target)  # 3 and 4 units from angle 0
-        (tensor([True, True]), tensor([False, False]))
+    If the target fixates (above 0.5), the output fixates too. Otherwise it does not, and the angle between the
+    population vectors of output and target is below 0.2π.
 
     Reference:
         Yang, Joglekar, Song, Newsome & Wang, Nature Neuroscience 2019.
@@ -73,21 +54,12 @@ def ring(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def sign(outputs: Tensor, targets: Tensor) -> Tensor:
-    """An output of the target's sign: both above 0, both below 0 or both 0, for every output.
-
-    Example:
-        >>> sign(torch.tensor([[0.2], [-3.0], [0.0]]), torch.tensor([[1.0], [1.0], [-1.0]]))
-        tensor([ True, False, False])
-    """
+    """Whether every output has the sign of its target; 0 has its own sign."""
     return (outputs.sign() == targets.sign()).all(dim=1)
 
 
 def population_vector(activity: Tensor) -> Tensor:
-    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n.
-
-    Reference:
-        Georgopoulos, Schwartz & Kettner, Science 233:1416 (1986).
-    """
+    """Σ_i r_i (cos φ_i, sin φ_i) with φ_i = 2πi/n (Georgopoulos, Schwartz & Kettner, Science 233:1416, 1986)."""
     angle = 2 * math.pi / activity.shape[1] * torch.arange(activity.shape[1], device=activity.device)
     return torch.stack([(activity * angle.cos()).sum(dim=1), (activity * angle.sin()).sum(dim=1)], dim=1)
 

@@ -12,9 +12,6 @@ from torchmetrics import Metric
 class WeightedMean(Metric):
     """Weighted mean Σ w x / Σ w over batches and processes; 0 if all weights are 0.
 
-    ``torchmetrics.MeanMetric`` checks for NaN at every update, which waits for the device. Without this check
-    (``nan_strategy="disable"``) it ignores the weights in torchmetrics 1.9.
-
     Args:
         *shape: Shape of the values, such as the number of networks; nothing for scalars.
 
@@ -26,6 +23,7 @@ class WeightedMean(Metric):
         tensor(2.)
     """
 
+    # not torchmetrics.MeanMetric: its check for NaN waits for the device, and without the check 1.9 ignores the weights
     full_state_update = False
 
     total: Tensor
@@ -51,7 +49,7 @@ class WeightedMean(Metric):
         return self.total / torch.where(self.weight > 0, self.weight, 1.0)
 
 
-class WeightedSum(Metric):
+class WeightedSum(WeightedMean):
     """Sum Σ_i c_i · (mean of term i) over batches and processes, in which each term is a separate weighted mean.
 
     This sum is the exact loss for batches of any size if one term is a mean over steps and another one a mean over
@@ -68,16 +66,9 @@ class WeightedSum(Metric):
         tensor(8.)
     """
 
-    full_state_update = False
-
-    total: Tensor
-    weight: Tensor
-
     def __init__(self, coefficients: Sequence[float]) -> None:
-        super().__init__()
+        super().__init__(len(coefficients))
         self.coefficients = list(coefficients)
-        self.add_state("total", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
-        self.add_state("weight", default=torch.zeros(len(self.coefficients)), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, weights: Tensor) -> None:
         """Add the terms of a batch.
@@ -86,10 +77,9 @@ class WeightedSum(Metric):
             values: Means of the terms, shape ``(terms,)``.
             weights: Total weights of the terms, shape ``(terms,)``.
         """
-        self.total += values * weights
-        self.weight += weights
+        super().update(values, weights)
 
     def compute(self) -> Tensor:
         """Return the sum."""
-        means = self.total / torch.where(self.weight > 0, self.weight, 1.0)
+        means = super().compute()
         return (means * means.new_tensor(self.coefficients)).sum()

@@ -12,8 +12,7 @@ from lightning_alrnn.analysis.spectrum import PrincipalComponents, components_of
 class StateMoments(Metric):
     """Sums of states and of their outer products, which determine the principal components.
 
-    All valid steps count. The sums are in float64: with a million steps, they resolve variances down to about 1e-12 of
-    the mean square. The memory is M² for any number of steps.
+    The sums are in float64: with a million steps, they resolve variances down to about 1e-12 of the mean square.
 
     Args:
         size: Number M of units.

@@ -6,31 +6,20 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_alrnn.analysis.neural import (
-    SpikeStatistics,
-    SpikeSums,
-    pearson,
-    spike_statistics,
-    sum_spikes,
-    tuning,
-)
+from lightning_alrnn.analysis.neural import SpikeStatistics, SpikeSums, pearson, spike_statistics, sum_spikes, tuning
 from lightning_alrnn.batch import valid_steps
 
 
 class SpikeAgreement(Metric):
     """Pearson correlations of rates, coefficients of variation and Fano factors, between data and model.
 
-    The metric stores only sums, so the memory does not grow with the data. :meth:`compute` returns
-
-    - ``rate_correlation``: r of the mean counts per bin over all units and conditions (over units if there are no
-      conditions). It is high already if some units fire more than others;
-    - ``tuning_correlation``, with conditions: the same after the mean of each unit over the conditions is subtracted.
-      Noise in the recorded means keeps it below 1;
-    - ``cv_correlation``: r over units of the coefficient of variation, √var / mean, of the counts in bins;
-    - ``fano_correlation``: r over units of the Fano factor, var / mean, of the counts in bins.
+    :meth:`compute` returns ``rate_correlation``, r of the mean counts per bin over units and conditions; with
+    conditions ``tuning_correlation``, the same after the mean of each unit is subtracted; ``cv_correlation`` and
+    ``fano_correlation``, r over units of √var / mean and of var / mean of the counts.
 
     Mean and variance of the model are those of its distribution, not of samples. Conditions without a trial are left
-    out, and so are units without a spike in the last two. A correlation of fewer than two pairs is NaN.
+    out, and so are units without a spike in the last two. A correlation of fewer than two pairs is NaN. The memory does
+    not grow with the data.
 
     Args:
         num_units: Number N of units.
@@ -98,8 +87,7 @@ class ConditionAverages(Metric):
         conditions: Number of conditions, at least 1. Trials without a group belong to the first one.
         num_units: Number N of units.
         nonlinear_units: Number P of nonlinear units.
-        max_steps: Number of bins from the start of a trial that are averaged. Later bins are left out, so that the
-            memory is bounded.
+        max_steps: Number of bins from the start of a trial that are averaged; later bins are left out.
 
     Raises:
         ValueError: If ``conditions`` or ``max_steps`` is less than 1.
@@ -165,20 +153,12 @@ class ConditionAverages(Metric):
                 getattr(self, name)[condition, :steps] += chosen.sum(dim=0)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the averages; NaN if a condition has no trial of that length.
+        """Return the averages by name; NaN if a condition has no trial of that length.
 
-        Returns:
-            ``trials``, the number of trials with at least that many bins, int64 of shape ``(conditions, max_steps)``;
-            ``spikes`` and ``rates``, the mean counts per bin, ``(conditions, max_steps, N)``; ``on``, the share of
-            trials in which each nonlinear unit is on, ``(conditions, max_steps, P)``; ``psth_correlation``, Pearson's r
-            of ``spikes`` and ``rates`` over all units, conditions and bins.
+        ``trials`` has shape ``(conditions, max_steps)``, ``spikes`` and ``rates`` ``(conditions, max_steps, N)``, and
+        ``on`` ``(conditions, max_steps, P)``; ``psth_correlation`` is Pearson's r of ``spikes`` and ``rates``.
         """
         trials = self.trials.unsqueeze(-1)
         spikes, rates, on = self.spikes / trials, self.rates / trials, self.on / trials
-        return {
-            "trials": self.trials.clone(),
-            "spikes": spikes,
-            "rates": rates,
-            "on": on,
-            "psth_correlation": pearson(spikes, rates),
-        }
+        averages = {"trials": self.trials.clone(), "spikes": spikes, "rates": rates, "on": on}
+        return averages | {"psth_correlation": pearson(spikes, rates)}

@@ -33,21 +33,18 @@ _ROWS_AND_COUNTS = tuple(zip(PackedCounts._fields[::2], PackedCounts._fields[1::
 class RegimeCounter(Metric):
     """Counts of the linear regimes that states visit, of their transitions, and of the regimes of each group.
 
-    An update does not wait for the device. It packs and stores the batch; the stored batches are counted together,
-    about 2^20 states at a time and whenever the counts are needed.
+    An update does not wait for the device: it stores the packed batch, and batches are counted together.
 
     Args:
         nonlinear_units: Number P of nonlinear units.
-        max_regimes: Largest number of regimes, of transitions, and of regimes of all groups that a process stores. If
-            there are more, the rarest are dropped, so that the memory is bounded; up to this number, counts are exact.
+        max_regimes: Largest number of regimes, of transitions, and of regimes of all groups that a process stores; the
+            rarest are dropped.
 
     Example:
         >>> counter = RegimeCounter(nonlinear_units=1)
         >>> counter.update(torch.tensor([[[1.0], [-1.0], [-2.0]]]), torch.tensor([3]))
         >>> counter.regimes().counts
         tensor([2, 1])
-        >>> int(counter.compute()["visited"])
-        2
     """
 
     full_state_update = False
@@ -115,13 +112,8 @@ class RegimeCounter(Metric):
         return PackedCounts(*(dim_zero_cat(getattr(self, name)).cpu() for name in PackedCounts._fields))
 
     def _regimes(self) -> RegimeCounts:
-        return regime_counts(
-            self._packed(),
-            self.nonlinear_units,
-            steps=int(self.steps),
-            moves=int(self.moves),
-            switches=int(self.switches),
-        )
+        totals = {name: int(getattr(self, name)) for name in ("steps", "moves", "switches")}
+        return regime_counts(self._packed(), self.nonlinear_units, **totals)
 
     def sync(self, *args: object, **kwargs: object) -> None:
         """Gather the counts of all processes."""
@@ -159,8 +151,6 @@ class RegimeCounter(Metric):
 
     def _merge(self) -> None:
         for rows, counts in _ROWS_AND_COUNTS:
-            merged = merge_rows(
-                dim_zero_cat(getattr(self, rows)), dim_zero_cat(getattr(self, counts)), self.max_regimes
-            )
-            for name, values in zip((rows, counts), merged, strict=True):
-                setattr(self, name, [values])
+            values, numbers = (dim_zero_cat(getattr(self, name)) for name in (rows, counts))
+            for name, merged in zip((rows, counts), merge_rows(values, numbers, self.max_regimes), strict=True):
+                setattr(self, name, [merged])

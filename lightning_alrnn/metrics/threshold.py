@@ -12,9 +12,7 @@ StopWhen = Literal["solved", "plateau"]
 
 _SHARE = 0.9
 _ERROR = 0.1
-THRESHOLD = f"an accuracy of {_SHARE:g}, or {_ERROR:.0%} of the error of the best constant prediction".replace(
-    "%", " %"
-)
+THRESHOLD = f"an accuracy of {_SHARE:g}, or {100 * _ERROR:g} % of the error of the best constant prediction"
 """The threshold of :func:`reaches_threshold` in words."""
 
 _IN_A_ROW = 3
@@ -45,12 +43,7 @@ def reaches_threshold(scores: Mapping[str, float]) -> bool:
 
 
 def has_threshold(scores: Mapping[str, float]) -> bool:
-    """Whether the scores of a validation hold a metric that :func:`reaches_threshold` looks at.
-
-    Example:
-        >>> has_threshold({"val/accuracy": 0.5}), has_threshold({"val/mse": 0.2})
-        (True, False)
-    """
+    """Whether the scores of a validation hold a metric that :func:`reaches_threshold` looks at."""
     shares = any(f"val/{name}" in scores for name in SHARES)
     return shares or {"val/mse", "val/constant_mse"} <= scores.keys()
 

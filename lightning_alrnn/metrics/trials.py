@@ -12,8 +12,8 @@ from torchmetrics import Metric
 class TrialAccuracy(Metric):
     """Share of correct predictions over all trials and over those of each group.
 
-    A trial is a sequence with one prediction or with predictions at several steps. The sums are whole numbers, so the
-    result is exact for any batches and any number of processes. An update does not wait for the device.
+    A trial is a sequence with one or several predictions. The result is exact for any batches and any number of
+    processes. An update does not wait for the device.
 
     Args:
         group_names: Names of the groups, in the order of their indices.
@@ -24,15 +24,10 @@ class TrialAccuracy(Metric):
         ValueError: If two groups have the same name.
 
     Example:
-        >>> accuracy = TrialAccuracy(["go", "no-go", "never drawn"], whole_sequences=True)
-        >>> accuracy.update(torch.tensor([2, 3, 4]), torch.tensor([4, 4, 4]), group=torch.tensor([0, 0, 1]))
-        >>> for name, value in accuracy.compute().items():
-        ...     print(name, float(value))
-        accuracy 0.75
-        sequence_accuracy 0.3333333432674408
-        accuracy/go 0.625
-        accuracy/no-go 1.0
-        accuracy/never drawn nan
+        >>> accuracy = TrialAccuracy(["go", "no-go"])
+        >>> accuracy.update(torch.tensor([2, 3]), torch.tensor([4, 4]), group=torch.tensor([0, 1]))
+        >>> {name: float(value) for name, value in accuracy.compute().items()}
+        {'accuracy': 0.625, 'accuracy/go': 0.5, 'accuracy/no-go': 0.75}
     """
 
     full_state_update = False
@@ -76,11 +71,7 @@ class TrialAccuracy(Metric):
             self.group_counted += (belongs * counted).sum(dim=1)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``accuracy``, optionally ``sequence_accuracy``, and ``accuracy/<group>`` of each group.
-
-        The accuracy of a group without trials is NaN, because 0 would mean failure and the keys must always be the
-        same.
-        """
+        """Return ``accuracy``, optionally ``sequence_accuracy``, and ``accuracy/<group>``, NaN without trials."""
         values = {"accuracy": self.right / self.counted}
         if self.whole_sequences:
             values["sequence_accuracy"] = self.whole / self.trials

@@ -1,9 +1,12 @@
-"""Readings of a network: one question in each file, with all that is logged, drawn and written of its answer.
+"""Readings of a network: one question in each file, with everything that is logged, drawn and written about it.
 
-A reading declares its keys with their units and what they mean, how it is measured, its figures, its charts and its
-section of the report. A callback logs it. TensorBoard's charts, the report of ``alrnn analyze``, the medians of a
-verdict and the tables of the documentation follow from :data:`READINGS` and from the readings of a run's configuration.
+A reading declares its keys, how it is measured, its figures, its charts and its section of the report. A callback logs
+it. The charts of TensorBoard, the report of ``alrnn analyze``, the medians of a verdict, the default callbacks and the
+tables of the documentation follow from :data:`READINGS` and from the readings in the configuration of a run.
 """
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from lightning_alrnn.readings.ablation import Ablation
 from lightning_alrnn.readings.attractors import FixedPointsOfInput
@@ -13,24 +16,14 @@ from lightning_alrnn.readings.evidence import Evidence, share_evidence
 from lightning_alrnn.readings.neural_fit import NeuralScores, SpikeFit
 from lightning_alrnn.readings.performance import Performance
 from lightning_alrnn.readings.primitives import Primitives
-from lightning_alrnn.readings.regimes import Regimes
-from lightning_alrnn.readings.spectrum import SlowestMode
-from lightning_alrnn.readings.trajectories import LatentDimensions
-from lightning_alrnn.readings.units import Units
+from lightning_alrnn.readings.regimes import Regimes, Units
+from lightning_alrnn.readings.spectrum import LatentDimensions, SlowestMode
 
-READINGS: tuple[Reading, ...] = (
-    Performance(),
-    Regimes(),
-    Units(),
-    FixedPointsOfInput(),
-    SlowestMode(),
-    LatentDimensions(),
-    Ablation(),
-    Primitives(),
-    NeuralScores(),
-    SpikeFit(),
-)
-"""Those that come with the package, in the order in which a report and TensorBoard show them."""
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+READINGS: tuple[Reading, ...] = tuple(sorted((kind() for kind in Reading.__subclasses__()), key=lambda one: one.place))
+"""Readings of all modules of this package, in the order in which a report and TensorBoard show them."""
 
 __all__ = [
     "READINGS",

@@ -1,9 +1,10 @@
-"""What a reading of a network is: a question, the numbers that answer it, figures, and its part of the report."""
+"""What a reading of a network is: a question, the numbers that answer it, its figures, and its part of the report."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
@@ -20,9 +21,9 @@ class Key(NamedTuple):
 
     Attributes:
         name: Name under which it is logged, such as "regime/visited".
-        unit: Its unit.
-        text: What it is.
-        caution: What it does not mean.
+        unit: Unit of the number.
+        text: Description of the number.
+        caution: Conclusion that the number does not allow.
     """
 
     name: str
@@ -46,67 +47,66 @@ class Chart(NamedTuple):
 class Reading:
     """A question about a network, and everything that answers it.
 
-    Subclass it in a file of your own, and give an instance to
-    :class:`~lightning_alrnn.callbacks.ReadingCallback`: its keys are then logged in every epoch of validation, it has
-    its group of charts in TensorBoard, its section in the report of ``alrnn analyze`` and its medians in the verdict of
-    a sweep, and the members of a population have it, too.
+    A subclass in a file of your own is logged by :class:`~lightning_alrnn.callbacks.ReadingCallback`, shown in
+    TensorBoard and in the report of ``alrnn analyze``, and judged in the verdict of a sweep. A subclass in a file of
+    this package needs no further entry anywhere.
 
     Attributes:
         title: Heading of its charts and of its section in the report.
         keys: Numbers that it logs.
         charts: Charts of its keys.
-        needs: What it reads from the evidence of an epoch: "regimes", "moments", "units" and "trajectories".
-        by_size: Keys of which the verdict of a sweep shows the median for each number of nonlinear units.
+        needs: Parts of the evidence that it reads: "regimes", "moments", "units" and "trajectories".
+        by_size: Keys whose medians for each number of nonlinear units are shown in the verdict of a sweep.
+        place: Position among the readings of the package in a report and in TensorBoard; the smallest comes first.
+        callback: Name of the callback that logs it; empty if a LightningModule logs it.
+        by_default: Whether ``alrnn fit`` logs it by default.
 
     Example:
+        A whole reading is in ``examples/own_reading.py``.
+
         >>> class Spread(Reading):
-        ...     title = "spread"
-        ...     keys = (Key("spread/pc1", "share", "share of the states' variance along their first component"),)
-        ...     charts = (Chart("first component", ("spread/pc1",)),)
         ...     needs = ("moments",)
         ...
         ...     def measure(self, evidence):
-        ...         return float(evidence.components().share[0])
-        ...
-        ...     def values(self, result):
-        ...         return {"spread/pc1": result}
-        >>> Spread().values(0.5)
-        {'spread/pc1': 0.5}
+        ...         return evidence.components().share
     """
 
     title: ClassVar[str] = ""
-    keys: ClassVar[tuple[Key, ...]] = ()
+    keys: tuple[Key, ...] = ()
     charts: ClassVar[tuple[Chart, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     by_size: ClassVar[tuple[str, ...]] = ()
+    place: ClassVar[float] = 100
+    callback: ClassVar[str] = "ReadingCallback"
+    by_default: ClassVar[bool] = False
 
     def measure(self, evidence: Evidence) -> Any:
-        """Find the answer. In a training run on several processes each of them calls it.
+        """Find the answer. With several processes, each of them calls this method.
 
         Args:
-            evidence: What is known of the network and of the states that it went through.
+            evidence: The network and the states that it went through.
 
         Returns:
-            What :meth:`values` and :meth:`figures` take.
+            Argument of :meth:`values` and :meth:`figures`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it is measured: define measure(evidence)")
 
     def values(self, result: Any) -> dict[str, float]:
-        """The numbers that are logged: the same keys for every network.
+        """Return the numbers that are logged, with the same keys for every network.
 
         Args:
-            result: What :meth:`measure` returned.
+            result: Result of :meth:`measure`.
 
         Returns:
-            Numbers by their keys.
+            Numbers by key.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it logs: define values(result)")
 
     def figures(self, result: Any) -> dict[str, Figure]:
-        """The figures of the answer; none unless a subclass says so.
+        """Return the figures of the answer; by default none.
 
         Args:
-            result: What :meth:`measure` returned.
+            result: Result of :meth:`measure`.
 
         Returns:
             Figures by name, such as "regime/occupancy".
@@ -114,11 +114,15 @@ class Reading:
         return {}
 
     def section(self, report: Report) -> None:
-        """Write the section of the report: by default a table of the numbers and what they are, and the figures.
+        """Write the section of the report.
+
+        By default, it has a table of the numbers and the figures; a reading without :meth:`measure` has no section.
 
         Args:
             report: The report, up to this section.
         """
+        if type(self).measure is Reading.measure:
+            return
         result = self.measure(report.evidence)
         values = self.values(result)
         report.page.section(self.title)
@@ -129,20 +133,27 @@ class Reading:
             report.figure(name.replace("/", "_"), figure, f"{self.title}: {name}.")
 
 
+def key_table(table: str) -> tuple[Key, ...]:
+    """Keys from lines of name, unit, text and caution; an indented line continues the line before it."""
+    lines = re.sub(r"\n +", " ", dedent(table).strip()).split("\n")
+    rows = (line.split(" | ") for line in lines)
+    return tuple(Key(name, *row) for names, *row in rows for name in names.split(", "))
+
+
 def chart_layout(readings: Iterable[Reading], keys: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    """The charts that have something to show, as ``SummaryWriter.add_custom_scalars`` takes them.
+    """Return the charts that have a curve, in the form of ``SummaryWriter.add_custom_scalars``.
 
     Args:
         readings: Readings, in the order of their groups.
         keys: Keys that are logged.
 
     Returns:
-        By group and title, the kind of chart and regular expressions of keys.
+        Kind of chart and regular expressions of keys, by group and title.
     """
-    known = list(keys)
+    logged = list(keys)
     layout: dict[str, dict[str, list[Any]]] = {}
     for reading in readings:
         for title, patterns in reading.charts:
-            if any(re.search(pattern, key) for pattern in patterns for key in known):
+            if any(re.search(pattern, key) for pattern in patterns for key in logged):
                 layout.setdefault(reading.title, {})[title] = ["Multiline", list(patterns)]
     return layout

@@ -1,4 +1,4 @@
-"""The readings of a user's own that a run was configured with."""
+"""The readings that a run logs: those of its configuration, and the defaults."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from typing import Any
 
 import yaml
 
+from lightning_alrnn import readings
 from lightning_alrnn.readings.base import Reading
 
 _CALLBACK = "ReadingCallback"
 
 
+def default_callbacks() -> list[dict[str, Any]]:
+    """Configuration of the callbacks that log the readings of the package by default."""
+    entries: list[dict[str, Any]] = []
+    for kind in (type(reading) for reading in readings.READINGS if reading.by_default):
+        entries.append({"class_path": f"lightning_alrnn.callbacks.{kind.callback}"})
+        if kind.callback == _CALLBACK:
+            entries[-1]["init_args"] = {"reading": {"class_path": f"{kind.__module__}.{kind.__qualname__}"}}
+    return entries
+
+
 def configured_callbacks(config: Path) -> list[dict[str, Any]]:
-    """The entries of a configuration that log a reading of the user's own.
+    """Return the entries of a configuration that log a reading of the user.
 
     Args:
-        config: Configuration of a run, as ``config.yaml`` in its log directory.
+        config: Configuration of a run, such as ``config.yaml`` in its log directory.
 
     Returns:
         Class path and arguments of each ``ReadingCallback``.
@@ -29,16 +40,16 @@ def configured_callbacks(config: Path) -> list[dict[str, Any]]:
 
 
 def configured_readings(config: Path) -> list[type[Reading]]:
-    """The classes of these readings.
+    """Return the classes of the readings in a configuration.
 
     Args:
-        config: Configuration of a run, as ``config.yaml`` in its log directory.
+        config: Configuration of a run, such as ``config.yaml`` in its log directory.
 
     Returns:
         Subclasses of :class:`Reading`.
 
     Raises:
-        ValueError: If one of them cannot be imported.
+        ValueError: If a reading cannot be imported.
     """
     classes = []
     for entry in configured_callbacks(config):

@@ -1,4 +1,4 @@
-"""What readings look at: a network, and what is known of the states that it went through."""
+"""What readings look at: a network and its states."""
 
 from __future__ import annotations
 
@@ -21,20 +21,15 @@ _ROWS = 2048
 
 
 class Evidence:
-    """A network, and what was accumulated over its states batch by batch: an epoch of validation, or a test.
+    """A network, and statistics of its states over the batches of an epoch of validation or of a test.
 
-    Callbacks that look at the same network share one, see :func:`share_evidence`, as counting regimes takes most of
-    their time. What none of them needs is not accumulated. What the methods return is that of all processes, on the
-    CPU: every process has to call them.
+    Callbacks of one network share one object, see :func:`share_evidence`. Only the needed statistics are accumulated.
+    The methods return statistics over all processes, on the CPU; call them on every process.
 
     Args:
         rnn: Network.
         device: Device of its states.
-        group_names: Names of the groups of trials; ``None`` where they have none.
-
-    Attributes:
-        rnn: Network.
-        group_names: Names of the groups of trials; ``None`` where they have none.
+        group_names: Names of the groups of trials; ``None`` without groups.
 
     Example:
         >>> rnn = ALRNN(1, 2, 1)
@@ -56,32 +51,32 @@ class Evidence:
         self._some_moments = StateMoments(rnn.hidden_size).to(double)
         self._trajectories: tuple[Tensor, Tensor] | None = None
         self._needed: set[str] = set()
-        self._seen: tuple[int, int] | None = None
+        self._last_batch: tuple[int, int] | None = None
         self._regimes: RegimeCounts | None = None
         self._components: PrincipalComponents | None = None
 
     def need(self, *names: str) -> None:
-        """Accumulate these too; before the first batch.
+        """Accumulate further statistics. Call this method before the first batch.
 
         Args:
-            *names: "regimes", "moments", "units" and "trajectories".
+            *names: Any of "regimes", "moments", "units" and "trajectories".
         """
         self._needed.update(names)
 
     def update(self, batch: tuple[int, int], states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
-        """Accumulate a batch, once, however many callbacks hand it in.
+        """Add a batch. Several callbacks may add the same batch, which counts once.
 
         Args:
             batch: Indices of the loader and of the batch.
-            states: z_1 … z_T, shape ``(batch, time, M)``.
-            lengths: Valid steps of each sequence, int64 of shape ``(batch,)``.
-            group: Group of each sequence, shape ``(batch,)``, or ``None``.
+            states: States z_1 … z_T, shape ``(batch, time, M)``.
+            lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+            group: Index of the group of each sequence, shape ``(batch,)``, or ``None``.
         """
         self.started = True
-        if batch == self._seen:
+        if batch == self._last_batch:
             return
-        first, self._seen = self._seen is None, batch
-        if "regimes" in self._needed:
+        first, self._last_batch = self._last_batch is None, batch
+        if "regimes" in self._needed:  # which takes most of the time of the callbacks
             self._counter.update(states, lengths, group)
         if "units" in self._needed:
             self._activity.update(states, lengths)
@@ -90,45 +85,49 @@ class Evidence:
         if "trajectories" in self._needed and first:
             some, steps = states[:_TRAJECTORIES].clone(), lengths[:_TRAJECTORIES]
             self._trajectories = some, steps
-            # the spread of some states is enough to tell near from far
+            # the spread of some states is enough to distinguish near from far
             stride = -(-some.shape[1] * len(some) // _ROWS)
             self._some_moments.update(some[:, ::stride], (steps + stride - 1) // stride)
 
+    def is_finite(self) -> bool:
+        """Return whether all parameters of the network are finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.rnn.parameters())
+
     def regimes(self) -> RegimeCounts:
-        """The regimes, and how often each was visited; needs "regimes"."""
+        """Return the visited regimes with their counts; needs "regimes"."""
         self.started = True
         if self._regimes is None:
             self._regimes = self._counter.regimes()
         return self._regimes
 
     def groups(self) -> GroupOccupancy | None:
-        """The regimes of each group of trials, ``None`` where there are no groups; needs "regimes"."""
+        """Return the regimes of each group of trials, or ``None`` without groups; needs "regimes"."""
         names = self.group_names
         occupancy = self._counter.group_occupancy(None if names is None else len(names))
         return occupancy if len(occupancy.groups) else None
 
     def units(self, threshold: float = 1e-3) -> UnitStatistics:
-        """How often each nonlinear unit is on, and how often it switches; needs "units".
+        """Return the shares of steps in which each nonlinear unit is on and switches; needs "units".
 
         Args:
-            threshold: Share of steps from which a unit that switches counts as active.
+            threshold: Share of steps in which a unit must switch to be active.
         """
         self._activity.threshold = threshold
         return self._activity.statistics()
 
     def components(self) -> PrincipalComponents:
-        """Principal components of the states; needs "moments"."""
+        """Return the principal components of the states; needs "moments"."""
         self.started = True
         if self._components is None:
             self._components = self._moments.components()
         return self._components
 
     def trajectories(self) -> tuple[Tensor, Tensor] | None:
-        """Up to 64 sequences of states of this process, ``(batch, time, M)``, and their lengths; "trajectories"."""
+        """Return up to 64 sequences of states of this process, ``(batch, time, M)``, and lengths; "trajectories"."""
         return None if self._trajectories is None else (self._trajectories[0].cpu(), self._trajectories[1].cpu())
 
     def spread(self) -> PrincipalComponents:
-        """Principal components of the states of :meth:`trajectories`, of all processes; needs "trajectories"."""
+        """Return the principal components of the states in :meth:`trajectories`; needs "trajectories"."""
         return self._some_moments.components()
 
 
@@ -136,15 +135,15 @@ _EVIDENCE: WeakKeyDictionary[ALRNN, Evidence] = WeakKeyDictionary()
 
 
 def share_evidence(rnn: ALRNN, device: torch.device, group_names: Sequence[str] | None = None) -> Evidence:
-    """The evidence of the epoch that begins: new for the first callback that asks, the same for those after it.
+    """Return the evidence of the epoch that begins, which is the same object for all callbacks of an epoch.
 
     Args:
         rnn: Network.
-        device: Device of the states that are to come.
+        device: Device of its states.
         group_names: Names of the groups of trials.
 
     Returns:
-        Evidence without a batch so far.
+        Evidence without a batch.
     """
     evidence = _EVIDENCE.get(rnn)
     if evidence is None or evidence.started:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.text import number
 
 if TYPE_CHECKING:
@@ -16,104 +16,61 @@ if TYPE_CHECKING:
 
 
 class Performance(Reading):
-    """The loss and the scores, which the LightningModules log by themselves."""
+    """The loss and the scores that the LightningModules log."""
 
     title = "task"
-    keys = (
-        Key(
-            "train/loss",
-            "that of the task's loss",
-            "task loss plus regularisation: what is minimised",
-            "Runs of different τ cannot be compared by it",
-        ),
-        Key(
-            "val/loss",
-            "that of the task's loss",
-            "task loss plus regularisation: what is minimised",
-            "Runs of different τ cannot be compared by it",
-        ),
-        Key(
-            "train/task_loss",
-            "nats (cross-entropy), or the target's unit squared",
-            "the task's own loss. The best checkpoint is that of the lowest `val/task_loss`",
-            "That of training is a mean over weights that change in the course of the epoch",
-        ),
-        Key(
-            "val/task_loss",
-            "nats (cross-entropy), or the target's unit squared",
-            "the task's own loss. The best checkpoint is that of the lowest `val/task_loss`",
-            "That of training is a mean over weights that change in the course of the epoch",
-        ),
-        Key(
-            "train/regularization",
-            "1",
-            "τ times the [MAR penalty](theory.md#manifold-attractor-regularisation)",
-            "0 also where τ is 0 or the core is no AL-RNN",
-        ),
-        Key(
-            "val/regularization",
-            "1",
-            "τ times the [MAR penalty](theory.md#manifold-attractor-regularisation)",
-            "0 also where τ is 0 or the core is no AL-RNN",
-        ),
-        Key(
-            "val/accuracy",
-            "share",
-            "right predictions (classification), or correct trials by the DataModule's `criterion` (regression)",
-            "With a target at every step it counts steps, not sequences",
-        ),
-        Key("val/accuracy/<group>", "share", "the same for one group of trials; NaN for a group without a trial"),
-        Key("val/sequence_accuracy", "share", "sequences without a mistake, where there is a target at every step"),
-        Key(
-            "val/mse",
-            "the target's unit squared",
-            "mean squared error of a regression",
-            "Low beside `val/constant_mse` is what counts, not low by itself",
-        ),
-        Key(
-            "val/constant_mse",
-            "the target's unit squared",
-            "mean squared error of the best constant prediction for the same targets: their variance",
-        ),
-        Key(
-            "val/token_accuracy",
-            "share",
-            "tokens right at their step (`ALRNNSeq2Seq`)",
-            "A sequence shifted by one token has few of them right",
-        ),
+    keys = key_table(
+        """
+        train/loss, val/loss | that of the task's loss | task loss plus regularisation, which training minimises | Not
+            comparable between runs with different τ
+        train/task_loss, val/task_loss | nats (cross-entropy), or the target's unit squared | loss of the task. The best
+            checkpoint has the lowest `val/task_loss` | The loss in training is a mean over weights that change during
+            the epoch
+        train/regularization, val/regularization | 1 | τ times the [MAR
+            penalty](theory.md#manifold-attractor-regularisation) | It is also 0 if τ is 0 or the core is not an AL-RNN
+        val/accuracy | share | correct predictions (classification), or trials that meet the DataModule's `criterion`
+            (regression) | If there is a target at every step, it counts steps, not sequences
+        val/accuracy/<group> | share | the same for one group of trials; NaN for a group without a trial
+        val/sequence_accuracy | share | sequences without a mistake, if there is a target at every step
+        val/mse | the target's unit squared | mean squared error of a regression | A low value has a meaning only in
+            comparison with `val/constant_mse`
+        val/constant_mse | the target's unit squared | mean squared error of the best constant prediction for the same
+            targets: their variance
+        val/token_accuracy | share | tokens that are correct at their step (`ALRNNSeq2Seq`) | A sequence that is shifted
+            by one token has few correct tokens
+        """
     )
     charts = (
         Chart("loss", (r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$")),
         Chart("score", (r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$")),
         Chart("score by group", (r"^val/accuracy/.+",)),
     )
+    place = 1
+    callback = ""
 
     def section(self, report: Report) -> None:
         page, sequences, performance = report.page, report.sequences, report.performance
-        page.section("How well does it do?")
         targets, outputs = sequences.targets, sequences.outputs
         if performance.objective == "classification":
-            counts = torch.bincount(targets, minlength=outputs.shape[1])
-            page.text(
-                f"{_headline(performance.metrics)} Always giving the most frequent answer would be right in "
-                f"{float(counts.max()) / len(targets):.1%} of the {len(targets)} sequences that are looked at here.",
-                answer=True,
-            )
+            largest = int(torch.bincount(targets, minlength=outputs.shape[1]).max())
+            constant = f"the most frequent answer would be right in {largest / len(targets):.1%} of"
             names = performance.class_names or [str(index) for index in range(outputs.shape[1])]
             figure = plot_confusion(outputs.argmax(dim=1), targets, names)
-            report.figure("performance", figure, "What each class was taken for, at the last step of the sequences.")
+            caption = "True and predicted classes, at the last step of the sequences."
         else:
-            spread = float(targets.double().var(dim=0, correction=0).mean())
-            page.text(
-                f"{_headline(performance.metrics)} Always giving the mean of the targets would have a mean squared "
-                f"error of {spread:.3g} on the {len(targets)} sequences that are looked at here.",
-                answer=True,
-            )
-            first = int(targets.double().var(dim=0, correction=0).argmax())
-            caption = "Answer and target at the last step of each sequence"
-            if targets.shape[1] > 1:
-                caption += f", for output {first}, whose target varies most"
-            report.figure("performance", plot_values(outputs[:, first], targets[:, first]), f"{caption}.")
+            variance = targets.double().var(dim=0, correction=0)
+            constant = f"the mean of the targets would have a mean squared error of {float(variance.mean()):.3g} on"
+            output = int(variance.argmax())
+            figure = plot_values(outputs[:, output], targets[:, output])
+            of_output = f", for output {output}, whose target varies most" if targets.shape[1] > 1 else ""
+            caption = f"Answer and target at the last step of each sequence{of_output}."
+        page.section("How well does it do?")
+        page.text(
+            f"{_headline(performance.metrics)} Always giving {constant} the {len(targets)} sequences that are looked "
+            "at here.",
+            answer=True,
+        )
+        report.figure("performance", figure, caption)
         rows = [(name, number(value)) for name, value in performance.metrics.items()]
         page.table(("metric", "value"), rows, "All metrics of the test, over the whole test split.")
 

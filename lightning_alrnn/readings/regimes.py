@@ -16,6 +16,7 @@ from lightning_alrnn.analysis.regime_statistics import (
     regime_sharing,
     summarize_regimes,
 )
+from lightning_alrnn.analysis.units import UnitStatistics
 from lightning_alrnn.plotting.raster import plot_regime_raster
 from lightning_alrnn.plotting.regimes import (
     plot_group_regimes,
@@ -24,7 +25,7 @@ from lightning_alrnn.plotting.regimes import (
     plot_regimes,
     plot_units,
 )
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import MOST_ROWS, code_text, first_of, group_labels, number
 
@@ -35,15 +36,7 @@ _MOST_COLUMNS = 8
 
 
 class RegimeUse(NamedTuple):
-    """Which regimes were in use.
-
-    Attributes:
-        counts: Visits and transitions.
-        summary: Number of regimes, entropy and switches.
-        groups: Regimes of each group of trials; ``None`` where there are no groups.
-        sharing: How far groups share regimes; ``None`` where there are no groups.
-        names: Name of each group.
-    """
+    """The regimes in use, and those of each group of trials; ``None`` without groups."""
 
     counts: RegimeCounts
     summary: RegimeSummary
@@ -53,50 +46,27 @@ class RegimeUse(NamedTuple):
 
 
 class Regimes(Reading):
-    """Which linear regimes the states are in, how often, and how far groups of trials share them."""
+    """The visited linear regimes, how often they are visited, and how far groups of trials share them."""
 
     title = "regimes"
-    keys = (
-        Key(
-            "regime/visited",
-            "regimes",
-            "regimes with at least one step",
-            "One step counts as much as a thousand; more validation data can only raise it. A lower bound where "
-            "there are too many to list",
-        ),
-        Key("regime/possible_log2", "bits", "P: there are 2^P regimes", "Some of them may hold no reachable state"),
-        Key("regime/entropy", "bits", "entropy of the shares of steps"),
-        Key(
-            "regime/effective",
-            "regimes",
-            "2^entropy: as many equally frequent ones would have this entropy",
-            "Not how many the task needs; ablation and the verdict look at that",
-        ),
-        Key(
-            "regime/switch_rate",
-            "per step",
-            "share of steps from one state to the next that change the regime",
-            "A high rate may be one unit that flickers about zero",
-        ),
-        Key(
-            "regime/top_occupancy",
-            "share",
-            "share of steps in the most frequent regime",
-            "Near 1 the network is nearly linear on these data, unless the rest of the steps is what counts",
-        ),
-        Key(
-            "regime/sharing_jaccard",
-            "0 … 1",
-            "regimes that two groups both visit, of those that either does, the mean over pairs; only with groups",
-            "Rare regimes count as much as frequent ones",
-        ),
-        Key(
-            "regime/sharing_js",
-            "bits, 0 … 1",
-            "Jensen–Shannon divergence of two groups' shares of steps, the mean over pairs: 0 the same, 1 none "
-            "in common; only with groups",
-            "Groups with other inputs or lengths differ for that reason too",
-        ),
+    keys = key_table(
+        """
+        regime/visited | regimes | regimes with at least one step | One step counts as much as a thousand; more
+            validation data can only raise it. It is a lower bound if there are too many regimes to list
+        regime/possible_log2 | bits | P: there are 2^P regimes | Some regimes may hold no reachable state
+        regime/entropy | bits | entropy of the shares of steps
+        regime/effective | regimes | 2^entropy, the number of equally frequent regimes with this entropy | The task may
+            need fewer or more regimes; see ablation and the verdict
+        regime/switch_rate | per step | share of steps from one state to the next that change the regime | A high rate
+            may be due to one unit that changes its sign often
+        regime/top_occupancy | share | share of steps in the most frequent regime | Near 1 the network is nearly linear
+            on these data, unless the other steps are the important ones
+        regime/sharing_jaccard | 0 … 1 | regimes that two groups both visit, among those that either visits, as the mean
+            over pairs; only with groups | Rare regimes count as much as frequent ones
+        regime/sharing_js | bits, 0 … 1 | Jensen–Shannon divergence of two groups' shares of steps, as the mean over
+            pairs: 0 if they are equal, 1 if no regime is shared; only with groups | Groups with different inputs or
+            lengths also differ for this reason
+        """
     )
     charts = (
         Chart("number", (r"regime/visited$", r"regime/effective$")),
@@ -105,19 +75,19 @@ class Regimes(Reading):
     )
     needs = ("regimes",)
     by_size = ("regime/visited", "regime/effective")
+    place = 2
+    callback = "RegimeOccupancy"
+    by_default = True
 
     def measure(self, evidence: Evidence) -> RegimeUse:
         counts = evidence.regimes()
-        # after the counts of all processes are put together, so that each decides alike whether there are groups
+        # the counts are those of all processes, so that each process decides alike whether there are groups
         groups = evidence.groups()
-        sharing = None if groups is None else regime_sharing(groups)
-        names = evidence.group_names or []
-        labels = (
-            []
-            if groups is None
-            else [names[index] if index < len(names) else str(index) for index in groups.groups.tolist()]
-        )
-        return RegimeUse(counts, summarize_regimes(counts), groups, sharing, labels)
+        if groups is None:
+            return RegimeUse(counts, summarize_regimes(counts), None, None, [])
+        names = dict(enumerate(evidence.group_names or []))
+        labels = [names.get(index, str(index)) for index in groups.groups.tolist()]
+        return RegimeUse(counts, summarize_regimes(counts), groups, regime_sharing(groups), labels)
 
     def values(self, result: RegimeUse) -> dict[str, float]:
         values = {f"regime/{name}": value for name, value in result.summary._asdict().items()}
@@ -138,8 +108,53 @@ class Regimes(Reading):
         _phases(report)
 
 
+class Units(Reading):
+    """How many nonlinear units switch, and how many are always on or always off.
+
+    Args:
+        threshold: Share of steps in which a unit must switch to be active.
+    """
+
+    title = "units"
+    keys = key_table(
+        """
+        units/active | units | nonlinear units that switch in at least a share `threshold` (0.001) of the steps | A unit
+            that switches need not matter to the task: see `UnitAblation`
+        units/always_on | units | units with z > 0 in every step, which are linear in effect
+        units/always_off | units | units with z > 0 in no step, which pass nothing on | A unit that is neither always on
+            nor always off need not be active
+        units/mean_duty | share | share of steps in which a unit is on, the mean over units; 0 where P=0 | One half may
+            mean that all units switch, or that half of them are always on
+        """
+    )
+    charts = (
+        Chart("number", (r"units/active$", r"units/always_on$", r"units/always_off$")),
+        Chart("duty cycle", (r"units/mean_duty$",)),
+    )
+    needs = ("units",)
+    by_size = ("units/active",)
+    place = 3
+    callback = "ActiveUnits"
+    by_default = True
+
+    def __init__(self, threshold: float = 1e-3) -> None:
+        self.threshold = threshold
+
+    def measure(self, evidence: Evidence) -> UnitStatistics:
+        return evidence.units(self.threshold)
+
+    def values(self, result: UnitStatistics) -> dict[str, float]:
+        return {key.name: getattr(result, key.name.rpartition("/")[2]) for key in self.keys}
+
+    def figures(self, result: UnitStatistics) -> dict[str, Figure]:
+        return {"units/duty_cycle": plot_units(result)}
+
+    def section(self, report: Report) -> None:
+        """Write nothing: the section of the regimes shows the units."""
+
+
 def switching(study: Study) -> str:
-    """How many units switch, and how many regimes there are, in a sentence or two."""
+    """The numbers of switching units and visited regimes, in one or two sentences."""
     summary, units = study.summary, study.units
     if summary.possible_log2 == 0:
         return "The network is linear (P = 0): there is one regime."
@@ -162,37 +177,20 @@ def _regimes(report: Report) -> None:
     rows = []
     for index, code in enumerate(study.regimes.codes[:MOST_ROWS]):
         share = float(study.regimes.counts[index]) / max(study.regimes.steps, 1)
-        rows.append(
-            (
-                str(index + 1),
-                code_text(code),
-                f"{share:.1%}",
-                str(int(study.dwell.visits[index])),
-                number(float(study.dwell.mean[index])),
-                str(int(study.dwell.longest[index])),
-            )
-        )
+        visits, longest = str(int(study.dwell.visits[index])), str(int(study.dwell.longest[index]))
+        mean = number(float(study.dwell.mean[index]))
+        rows.append((str(index + 1), code_text(code), f"{share:.1%}", visits, mean, longest))
     page.table(
         ("rank", "regime", "share of steps", "stretches", "mean dwell time (steps)", "longest (steps)"),
         rows,
-        "The most visited regimes. Of a stretch that begins or ends with its sequence the dwell time is not known: the "
-        "mean is that of the others.",
+        "The most visited regimes. The dwell time of a stretch that begins or ends with its sequence is not known; the "
+        "mean is over the other stretches.",
     )
-    report.figure(
-        "units",
-        plot_units(study.units),
-        "How often each nonlinear unit is on, and how often it switches.",
-    )
-    report.figure(
-        "regimes",
-        plot_regimes(study.regimes),
-        "Occupancy of the regimes, and transitions between them.",
-    )
+    caption = "Shares of steps in which each nonlinear unit is on, and in which it switches."
+    report.figure("units", plot_units(study.units), caption)
+    report.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
     group = None if study.by_group is None else sequences.group
     by_class = group is None and not sequences.targets.is_floating_point()
-    caption = "The regime at each step" + (
-        ", by true class." if by_class else ", by condition." if group is not None else "."
-    )
     raster = plot_regime_raster(
         sequences.states,
         study.summary.possible_log2,
@@ -200,65 +198,49 @@ def _regimes(report: Report) -> None:
         sequences.targets if by_class else group,
         performance.class_names if by_class else performance.group_names,
     )
-    report.figure("regime_raster", raster, caption)
+    order = ", by true class" if by_class else ", by condition" if group is not None else ""
+    report.figure("regime_raster", raster, f"The regime at each step{order}.")
     if study.by_group is not None and study.sharing is not None:
         names = group_labels(study.by_group.groups, performance.group_names)
-        report.figure(
-            "regimes_by_condition",
-            plot_group_regimes(study.by_group, names),
-            "Where each condition spends its steps.",
-        )
-        report.figure(
-            "regime_sharing",
-            plot_regime_sharing(study.sharing, names),
-            "How far conditions share regimes.",
-        )
+        caption = "Regimes in which each condition spends its steps."
+        report.figure("regimes_by_condition", plot_group_regimes(study.by_group, names), caption)
+        report.figure("regime_sharing", plot_regime_sharing(study.sharing, names), "How far conditions share regimes.")
 
 
 def _phases(report: Report) -> None:
-    page, study, found = report.page, report.study, report.study.phases
-    if found is None:
+    page, study, phases = report.page, report.study, report.study.phases
+    if phases is None:
         return
     page.subsection("By phase of the trial")
-    names = group_labels(found.occupancy.groups, report.performance.phase_names, "phase")
-    if study.summary.possible_log2 and not math.isnan(found.sharing.mean_js):
+    names = group_labels(phases.occupancy.groups, report.performance.phase_names, "phase")
+    if study.summary.possible_log2 and not math.isnan(phases.sharing.mean_js):
         page.text(
-            f"The phases' occupancy of the regimes differs by {found.sharing.mean_js:.3f} bits, the mean over pairs of "
-            "phases: 0 if all use the same regimes as often, 1 if no two have a regime in common."
+            f"The phases' occupancy of the regimes differs by {phases.sharing.mean_js:.3f} bits, the mean over pairs "
+            "of phases: 0 if all use the same regimes equally often, 1 if no two have a regime in common."
         )
-    counts, steps = found.occupancy.counts, found.occupancy.steps
+    codes, counts, steps = phases.occupancy.codes, phases.occupancy.counts, phases.occupancy.steps
     # those that differ most between the phases
-    order = (found.on.amax(dim=0) - found.on.amin(dim=0)).argsort(descending=True, stable=True)
+    order = (phases.on.amax(dim=0) - phases.on.amin(dim=0)).argsort(descending=True, stable=True)
     units, channels = order[:_MOST_COLUMNS].sort().values.tolist(), study.memory_channels.tolist()
     rows = [
         (
             name,
             f"{float(steps[row] / steps.sum()):.1%}",
             str(int((counts[row] > 0).sum())),
-            f"{code_text(found.occupancy.codes[counts[row].argmax()])} ({float(counts[row].max() / steps[row]):.0%})",
-            number(float(found.switches[row])),
-            *(f"{float(found.on[row, unit]):.0%}" for unit in units),
-            *(f"{float(found.gain[row, channel]):.3g}" for channel in channels),
+            f"{code_text(codes[counts[row].argmax()])} ({float(counts[row].max() / steps[row]):.0%})",
+            number(float(phases.switches[row])),
+            *(f"{float(phases.on[row, unit]):.0%}" for unit in units),
+            *(f"{float(phases.gain[row, channel]):.3g}" for channel in channels),
         )
         for row, name in enumerate(names[:MOST_ROWS])
     ]
+    heads = ("phase", "share of steps", "regimes", "most visited regime", "switches per step")
     page.table(
-        (
-            "phase",
-            "share of steps",
-            "regimes",
-            "most visited regime",
-            "switches per step",
-            *(f"unit {unit} on" for unit in units),
-            *(f"|∂y/∂s|, input {channel}" for channel in channels),
-        ),
+        (*heads, *(f"unit {unit} on" for unit in units), *(f"|∂y/∂s|, input {channel}" for channel in channels)),
         rows,
-        f"What the network does in each phase{first_of(len(names))}. Steps without a phase are left out. A switch "
-        "belongs to the phase of the step that it leads to. The units are those that differ most between phases. "
-        "|∂y/∂s|: mean over the steps of the phase.",
+        f"Activity in each phase{first_of(len(names))}. Steps without a phase are left out. A switch belongs to the "
+        "phase of the step after it. The units are those that differ most between phases. |∂y/∂s| is the mean over "
+        "the steps of the phase.",
     )
-    report.figure(
-        "phases",
-        plot_phases(found, names),
-        "Regimes, units and what inputs count for the answer, in each phase.",
-    )
+    caption = "Regimes, units and the effect of inputs on the answer, in each phase."
+    report.figure("phases", plot_phases(phases, names), caption)

@@ -1,20 +1,25 @@
-"""What are the slow modes, and do the states follow the slowest one?"""
+"""What are the slow modes, along which directions do the states vary, and do they follow the slowest mode?"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
-from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle, regime_spectrum
+from lightning_alrnn.analysis.spectrum import (
+    PrincipalComponents,
+    RegimeSpectrum,
+    latent_dimensions,
+    principal_angle,
+    regime_spectrum,
+)
 from lightning_alrnn.plotting.modes import plot_memory, plot_slow_modes
 from lightning_alrnn.plotting.spectrum import plot_spectrum
-from lightning_alrnn.readings.base import Chart, Key, Reading
+from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
-from lightning_alrnn.readings.text import code_text, complex_text, number, timescale_text
+from lightning_alrnn.readings.text import code_text, number
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
@@ -23,14 +28,9 @@ _REGIMES = 16
 
 
 class Modes(NamedTuple):
-    """The modes of the most visited regimes.
+    """The modes of the most visited regimes, and the principal components of the states."""
 
-    Attributes:
-        spectrum: Eigenvalues and the slowest mode; ``None`` where a parameter is not finite.
-        components: Principal components of the states.
-    """
-
-    spectrum: RegimeSpectrum | None
+    spectrum: RegimeSpectrum | None  # None if a parameter is not finite
     components: PrincipalComponents
 
 
@@ -38,29 +38,20 @@ class SlowestMode(Reading):
     """The slowest mode of the dynamics, and the angle between it and the states' leading principal component."""
 
     title = "spectrum"
-    keys = (
-        Key(
-            "spectrum/max_modulus",
-            "1",
-            "the largest |λ| in the 16 most visited regimes",
-            "Above 1 the network need not diverge: it may leave the regime in time",
-        ),
-        Key(
-            "spectrum/slowest_timescale",
-            "steps",
-            "−1/ln|λ| of the mode of the most visited regime with |λ| nearest to 1; negative where it grows, "
-            "infinite at 1",
-            "That the network uses that mode: see the angle",
-        ),
-        Key("spectrum/slowest_eigenvalue_real", "1", "that mode's λ, real part"),
-        Key("spectrum/slowest_eigenvalue_imag", "1", "imaginary part; of a pair the positive one"),
-        Key(
-            "spectrum/pc1_angle",
-            "degrees",
-            "0 to 90, between the states' leading principal component and that mode",
-            "Two random directions in 100 dimensions lie at about 84°: a large angle is what chance gives",
-        ),
-        Key("spectrum/pc1_variance", "share", "of the states' variance along that component"),
+    keys = key_table(
+        """
+        spectrum/max_modulus | 1 | the largest |λ| in the 16 most visited regimes | Above 1 the network need not
+            diverge: it may leave the regime in time
+        spectrum/slowest_timescale | steps | −1/ln|λ| of the slowest mode of the most visited regime, whose |λ| is
+            nearest to 1; negative if the mode grows, infinite at 1 | The network need not use this mode: see the angle
+        spectrum/slowest_eigenvalue_real | 1 | real part of this mode's λ
+        spectrum/slowest_eigenvalue_imag | 1 | imaginary part of this mode's λ; the positive one of a pair
+        spectrum/pc1_angle | degrees | angle between the states' leading principal component and this mode, 0 to 90; NaN
+            if states do not vary | Two random directions in 100 dimensions have an angle of about 84°: a large angle
+            occurs by chance
+        spectrum/pc1_variance | share | share of the states' variance along the leading principal component; NaN if
+            states do not vary
+        """
     )
     charts = (
         Chart("slowest timescale (steps)", (r"spectrum/slowest_timescale$",)),
@@ -68,11 +59,13 @@ class SlowestMode(Reading):
         Chart("angle of PC 1 to the slowest mode (degrees)", (r"spectrum/pc1_angle$",)),
     )
     needs = ("regimes", "moments")
+    place = 5
+    callback = "Spectrum"
 
     def measure(self, evidence: Evidence) -> Modes:
         regimes, components = evidence.regimes(), evidence.components()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in evidence.rnn.parameters()):
-            return Modes(None, components)  # stopping a network that has diverged is up to the LightningModule
+        if not evidence.is_finite():  # the LightningModule decides whether to stop
+            return Modes(None, components)
         return Modes(regime_spectrum(evidence.rnn, regimes, _REGIMES), components)
 
     def values(self, result: Modes) -> dict[str, float]:
@@ -80,15 +73,15 @@ class SlowestMode(Reading):
         if spectrum is None:
             return {key.name: math.nan for key in self.keys}
         slowest, share = spectrum.slowest, float(components.share[0])
-        values = (
-            float(spectrum.eigenvalues.abs().max()),
-            slowest.timescale,
-            slowest.eigenvalue.real,
-            slowest.eigenvalue.imag,
-            math.nan if math.isnan(share) else principal_angle(components.directions[0], slowest.directions),
-            share,
-        )
-        return {key.name: value for key, value in zip(self.keys, values, strict=True)}
+        angle = math.nan if math.isnan(share) else principal_angle(components.directions[0], slowest.directions)
+        return {
+            "spectrum/max_modulus": float(spectrum.eigenvalues.abs().max()),
+            "spectrum/slowest_timescale": slowest.timescale,
+            "spectrum/slowest_eigenvalue_real": slowest.eigenvalue.real,
+            "spectrum/slowest_eigenvalue_imag": slowest.eigenvalue.imag,
+            "spectrum/pc1_angle": angle,
+            "spectrum/pc1_variance": share,
+        }
 
     def figures(self, result: Modes) -> dict[str, Figure]:
         if result.spectrum is None:
@@ -98,11 +91,13 @@ class SlowestMode(Reading):
     def section(self, report: Report) -> None:
         page, study, sequences = report.page, report.study, report.sequences
         page.section("What are the slow modes?")
-        slowest = study.spectrum.slowest
+        slowest, value = study.spectrum.slowest, study.spectrum.slowest.eigenvalue
         share = float(study.components.share[0])
+        trend = f"{'grows' if slowest.timescale < 0 else 'decays'} within {number(abs(slowest.timescale))} steps"
         text = (
-            f"The slowest mode of the most visited regime has λ = {complex_text(slowest.eigenvalue)}, and "
-            f"{timescale_text(slowest.timescale)}."
+            f"The slowest mode of the most visited regime has λ = {value.real:.4f}"
+            f"{f' ± {abs(value.imag):.4f}i' if value.imag else ''}, and "
+            f"{'holds its value' if math.isinf(slowest.timescale) else trend}."
         )
         if share > 0:
             by_chance = _random_angle(sequences.states.shape[2], len(slowest.directions))
@@ -113,56 +108,56 @@ class SlowestMode(Reading):
         page.text(text, answer=True)
         steps = float(sequences.lengths.double().median())
         occupancy = study.regimes.counts[: len(study.line.codes)].double() / max(study.regimes.steps, 1)
+        line, growth = study.line, study.nonnormality
+        columns = (line.timescale, line.ratio, line.variance, growth.henrici, growth.max_growth)
         rows = []
         for index, code in enumerate(study.line.codes):
-            rows.append(
-                (
-                    code_text(code),
-                    f"{float(occupancy[index]):.1%}",
-                    number(float(study.line.timescale[index])),
-                    "decays or holds" if bool(study.line.decays[index]) else "grows",
-                    number(float(study.line.ratio[index])),
-                    number(float(study.line.variance[index])),
-                    number(float(study.nonnormality.henrici[index])),
-                    number(float(study.nonnormality.max_growth[index])),
-                )
-            )
+            timescale, *others = (number(float(column[index])) for column in columns)
+            trend = "decays or holds" if bool(study.line.decays[index]) else "grows"
+            rows.append((code_text(code), f"{float(occupancy[index]):.1%}", timescale, trend, *others))
+        heads = ("regime", "share of steps", "|τ₁| (steps)", "slowest mode", "|τ₁|/|τ₂|", "variance along it")
         page.table(
-            (
-                "regime",
-                "share of steps",
-                "|τ₁| (steps)",
-                "slowest mode",
-                "|τ₁|/|τ₂|",
-                "variance along it",
-                "Henrici",
-                "max ‖Jⁿ‖",
-            ),
+            (*heads, "Henrici", "max ‖Jⁿ‖"),
             rows,
-            "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number says "
-            "how far the modes are from orthogonal, 0 to 1; max ‖Jⁿ‖ how much a perturbation can grow within the "
-            "longest stretch for which the regime was held.",
+            "A line attractor has one slow mode (a large ratio), along which the states vary. Henrici's number, from 0 "
+            "to 1, is larger the less orthogonal the modes are; max ‖Jⁿ‖ is the largest growth of a perturbation "
+            "within the longest stretch in the regime.",
         )
-        report.figure(
-            "slow_modes",
-            plot_slow_modes(study.modes, occupancy, steps),
-            "Timescales of the slowest modes, how well inputs reach them, and how well the readout sees them.",
-        )
-        report.figure(
-            "spectrum",
-            plot_spectrum(study.spectrum, study.components),
-            "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode.",
-        )
-        report.figure(
-            "input_memory",
-            plot_memory(
-                study.memory,
-                study.nonnormality,
-                study.modes.codes,
-                [f"input {index}" for index in study.memory_channels.tolist()],
-            ),
-            "How much an input counts some steps later, and how much perturbations can grow while a regime is held.",
-        )
+        caption = "Timescales of the slowest modes, how well inputs reach them, and how well the readout sees them."
+        report.figure("slow_modes", plot_slow_modes(study.modes, occupancy, steps), caption)
+        caption = "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode."
+        report.figure("spectrum", plot_spectrum(study.spectrum, study.components), caption)
+        caption = "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts."
+        channels = [f"input {index}" for index in study.memory_channels.tolist()]
+        report.figure("input_memory", plot_memory(study.memory, growth, study.modes.codes, channels), caption)
+
+
+class LatentDimensions(Reading):
+    """How much of the states' variance lies along their leading principal components."""
+
+    title = "trajectories"
+    keys = key_table(
+        """
+        latent/pc1_variance | share | share of the states' variance along the leading principal component; NaN if states
+            do not vary | Variance is not importance: the answer may lie along a small component
+        latent/pc3_variance | share | share along the leading three components
+        latent/participation_ratio | dimensions | (Σ λ)² / Σ λ² of the variances along the components, 1 to M | Curved
+            trajectories fill more of these than they have degrees of freedom
+        """
+    )
+    charts = (Chart("share of the variance", (r"latent/pc1_variance$", r"latent/pc3_variance$")),)
+    needs = ("moments",)
+    place = 6
+    callback = "LatentTrajectories"
+
+    def measure(self, evidence: Evidence) -> PrincipalComponents:
+        return evidence.components()
+
+    def values(self, result: PrincipalComponents) -> dict[str, float]:
+        return {f"latent/{name}": value for name, value in latent_dimensions(result)._asdict().items()}
+
+    def section(self, report: Report) -> None:
+        """Write nothing: the sections of attractors and modes show trajectories and components."""
 
 
 def _random_angle(size: int, dimensions: int) -> float:

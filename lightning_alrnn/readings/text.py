@@ -8,14 +8,13 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.regime_statistics import bitcode
 
-MOST_ROWS = 20
-"""Rows of a table at most."""
+MOST_ROWS = 20  # of a table
 
 _LONGEST_CODE = 24
 
 
 def number(value: float) -> str:
-    """A number in four digits."""
+    """A number with four digits."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -24,25 +23,13 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A change in four digits, with its sign."""
+    """A change with four digits and its sign."""
     return number(value) if value < 0 or math.isnan(value) else f"+{number(value)}"
 
 
 def percent(share: float) -> str:
     """A share in per cent."""
     return "–" if math.isnan(share) else f"{share:.0%}"
-
-
-def complex_text(value: complex) -> str:
-    """A complex number with both of a pair."""
-    return f"{value.real:.4f}" + (f" ± {abs(value.imag):.4f}i" if value.imag else "")
-
-
-def timescale_text(steps: float) -> str:
-    """What becomes of a mode in time."""
-    if math.isinf(steps):
-        return "holds its value"
-    return f"{'grows' if steps < 0 else 'decays'} within {number(abs(steps))} steps"
 
 
 def code_text(code: Tensor) -> str:
@@ -52,13 +39,8 @@ def code_text(code: Tensor) -> str:
 
 
 def group_labels(groups: Tensor, names: list[str] | None, kind: str = "condition") -> list[str]:
-    """Names of groups, or their numbers."""
+    """Names of groups, or their numbers if they have no names."""
     return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
-
-
-def count_of(count: int, noun: str) -> str:
-    """How many there are, as a verb and a noun."""
-    return f"is 1 {noun}" if count == 1 else f"are {count} {noun}s"
 
 
 def first_of(count: int) -> str:

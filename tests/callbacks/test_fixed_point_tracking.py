@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from observed import QUIET, Plain, figure_files, validated
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -20,19 +21,11 @@ from lightning_alrnn.analysis.tracking import FixedPointPlaces
 from lightning_alrnn.callbacks import FixedPoints
 from lightning_alrnn.callbacks.fixed_point_history import FixedPointHistory
 from lightning_alrnn.nn import ALRNN
-
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-    "num_sanity_val_steps": 0,
-}
-KEYS = [f"fixed_points/{name}" for name in ("born", "died", "changed_stability", "bifurcation")]
+from lightning_alrnn.readings.attractors import CHANGES
 
 
-class Inhibition(LightningModule):
-    """Two units that inhibit each other; in epoch e with the strength that is given for it."""
+class Inhibition(Plain):
+    """Two units that inhibit each other, with a strength for each epoch."""
 
     def __init__(self, strengths: list[float]) -> None:
         super().__init__()
@@ -49,12 +42,6 @@ class Inhibition(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return self.unused * 0.0
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        return {"states": self.rnn(batch).states}
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD([self.unused], lr=0.1)
-
 
 def loader() -> DataLoader[Tensor]:
     return DataLoader(torch.randn(4, 30, 1, generator=torch.Generator().manual_seed(0)), batch_size=4)  # type: ignore[arg-type]
@@ -65,7 +52,7 @@ class Log(Callback):
         self.rows: list[list[float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.rows.append([float(trainer.callback_metrics[key]) for key in KEYS])
+        self.rows.append([float(trainer.callback_metrics[key]) for key in CHANGES])
 
 
 # below a strength of 0.5 the symmetric state is stable; beyond it is a saddle between two that are
@@ -73,30 +60,40 @@ STRENGTHS = [0.2, 0.3, 1.0, 1.2, 0.3, 0.3]
 EXPECTED = [[0, 0, 0, 0], [0, 0, 0, 0], [2, 0, 1, 1], [0, 0, 0, 0], [0, 2, 1, 1], [0, 0, 0, 0]]
 
 
-def fit(callback: FixedPoints, epochs: int, ckpt_path: str | None = None, **options: Any) -> tuple[Log, Trainer]:
-    log, more = Log(), options.pop("more", [])
+def fit(
+    callback: FixedPoints, epochs: int, *further: Callback, strengths: list[float] = STRENGTHS, **options: Any
+) -> Log:
+    log = Log()
+    checks = {"enable_checkpointing": bool(further), "num_sanity_val_steps": 0}
+    start = {"ckpt_path": options.pop("ckpt_path", None), "weights_only": True}
     trainer = Trainer(
-        max_epochs=epochs, callbacks=[callback, log, *more], enable_checkpointing=bool(more), **QUIET, **options
+        max_epochs=epochs, callbacks=[callback, log, *further], **QUIET | checks | {"logger": False} | options
     )
-    trainer.fit(Inhibition(STRENGTHS), loader(), loader(), ckpt_path=ckpt_path, weights_only=True)
-    return log, trainer
+    trainer.fit(Inhibition(strengths), loader(), loader(), **start)
+    return log
+
+
+def texts(events: EventAccumulator) -> list[str]:
+    content = events.Tensors("fixed_points/bifurcation/text_summary")
+    return [event.tensor_proto.string_val[0].decode() for event in content]
+
+
+def read(logger: TensorBoardLogger) -> EventAccumulator:
+    events = EventAccumulator(logger.log_dir, size_guidance={"tensors": 0, "images": 0})
+    events.Reload()
+    return events
 
 
 def test_a_known_bifurcation_and_its_text() -> None:
     callback, logger = FixedPoints(), TensorBoardLogger("runs", name=None)
-    log, _ = fit(callback, 6, logger=logger)
-    assert log.rows == EXPECTED
-    events = EventAccumulator(logger.log_dir, size_guidance={"tensors": 0, "images": 0})
-    events.Reload()
-    found = events.Tensors("fixed_points/bifurcation/text_summary")
-    texts = [event.tensor_proto.string_val[0].decode() for event in found]
-    assert texts == [
+    assert fit(callback, 6, logger=logger).rows == EXPECTED
+    events = read(logger)
+    assert texts(events) == [
         "epoch 2: 1 stable → 2 stable, 1 saddle (born: 2, died: 0, changed stability: 1); all regimes searched",
         "epoch 4: 2 stable, 1 saddle → 1 stable (born: 0, died: 2, changed stability: 1); all regimes searched",
     ]
     assert "fixed_points/tracking" in events.Tags()["images"]
-    first, *_, last = callback.history.evaluations
-    middle = callback.history.evaluations[2]
+    first, _, middle, *_, last = callback.history.evaluations
     assert first.identities == last.identities == [0]  # the symmetric one, all along
     assert sorted(middle.identities) == [0, 1, 2]
     assert middle.stability[middle.identities.index(0)] == "saddle"
@@ -107,44 +104,36 @@ def test_a_known_bifurcation_and_its_text() -> None:
 def test_the_seeded_search_is_named_in_the_text() -> None:
     logger = TensorBoardLogger("runs", name=None)
     fit(FixedPoints(exhaustive_max_nonlinear_units=1, figure_every_n_epochs=0), 3, logger=logger)
-    events = EventAccumulator(logger.log_dir, size_guidance={"tensors": 0})
-    events.Reload()
-    (text,) = events.Tensors("fixed_points/bifurcation/text_summary")
-    assert text.tensor_proto.string_val[0].decode().endswith("; not all regimes searched: some may be missed")
+    (text,) = texts(read(logger))
+    assert text.endswith("; not all regimes searched: some may be missed")
 
 
-def test_a_run_that_is_resumed_goes_on() -> None:
-    first = FixedPoints()
-    saved = ModelCheckpoint("saved", filename="last")
-    fit(first, 2, logger=False, more=[saved])
+def test_a_resumed_run_continues_the_history() -> None:
+    first, resumed, uninterrupted = FixedPoints(), FixedPoints(), FixedPoints()
+    fit(first, 2, ModelCheckpoint("saved", filename="last"))
     content = torch.load("saved/last.ckpt", weights_only=True)
     assert content["callbacks"]["FixedPoints"] == first.history.state_dict()
-    resumed = FixedPoints()
-    log, trainer = fit(resumed, 6, "saved/last.ckpt", logger=CSVLogger("csv"), more=[ModelCheckpoint("again")])
+    logger = CSVLogger("csv")
+    log = fit(resumed, 6, ModelCheckpoint("again"), ckpt_path="saved/last.ckpt", logger=logger)
     assert log.rows == EXPECTED[2:]
-    whole = FixedPoints()
-    fit(whole, 6, logger=False)
-    assert resumed.history.state_dict() == whole.history.state_dict()
-    assert (Path(trainer.log_dir or "") / "figures" / "fixed_points_tracking-epoch=005.png").is_file()
+    fit(uninterrupted, 6)
+    assert resumed.history.state_dict() == uninterrupted.history.state_dict()
+    assert "fixed_points_tracking-epoch=005.png" in figure_files(logger)
 
 
 def test_another_run_begins_anew_and_a_validation_adds_nothing() -> None:
     callback = FixedPoints()
-    fit(callback, 4, logger=False)
-    fit(callback, 2, logger=False)
+    fit(callback, 4)
+    fit(callback, 2)
     assert [one.epoch for one in callback.history.evaluations] == [0, 1]
-    made = Inhibition(STRENGTHS)
-    trainer = Trainer(logger=False, callbacks=[callback], **QUIET)
-    (logged,) = trainer.validate(made, loader(), verbose=False)
-    assert [logged[key] for key in KEYS] == [0, 0, 0, 0]
+    logged = validated(Inhibition(STRENGTHS), loader(), callback)
+    assert [logged[key] for key in CHANGES] == [0, 0, 0, 0]
     assert not callback.history.evaluations  # of another network
 
 
 def test_weights_that_are_not_finite_leave_the_history_alone() -> None:
-    callback, strengths = FixedPoints(), [0.2, math.nan, 0.2]
-    log = Log()
-    trainer = Trainer(max_epochs=3, logger=False, callbacks=[callback, log], enable_checkpointing=False, **QUIET)
-    trainer.fit(Inhibition(strengths), loader(), loader())
+    callback = FixedPoints()
+    log = fit(callback, 3, strengths=[0.2, math.nan, 0.2])
     assert log.rows[0] == log.rows[2] == [0, 0, 0, 0]
     assert all(math.isnan(value) for value in log.rows[1])
     assert [one.epoch for one in callback.history.evaluations] == [0, 2]

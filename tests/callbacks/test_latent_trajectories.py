@@ -1,4 +1,4 @@
-"""LatentTrajectories: what it logs, keeps, draws and writes for the projector."""
+"""LatentTrajectories: what it logs, stores, draws and writes for the projector."""
 
 from __future__ import annotations
 
@@ -10,103 +10,57 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from observed import QUIET, Plain, Store, arrays, model, plain_loader, still, validated
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.callbacks import LatentTrajectories
-from lightning_alrnn.datamodules import SCAN, Arrays
-from lightning_alrnn.modules import ALRNNModule, ALRNNSeq2Seq
-from lightning_alrnn.nn import ALRNN
+from lightning_alrnn.datamodules import Arrays
+from lightning_alrnn.readings import LatentDimensions
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-}
-KEYS = {f"latent/{name}" for name in ("pc1_variance", "pc3_variance", "participation_ratio")}
+KEYS = {key.name for key in LatentDimensions.keys}
 
 
-def data(size: int = 60, time: int = 7, **options: Any) -> Arrays:
-    generator = torch.Generator().manual_seed(1)
-    return Arrays(
-        inputs=torch.randn(size, time, 2, generator=generator),
-        targets=[["no", "yes\tor", "so"][index % 3] for index in range(size)],
-        lengths=torch.randint(1, time + 1, (size,), generator=generator),
-        train_index=range(4),
-        val_index=range(4, size - 1),
-        test_index=[size - 1],
-        batch_size=8,
-        **options,
-    )
-
-
-def model(nonlinear: int = 3, hidden: int = 6) -> ALRNNModule:
-    torch.manual_seed(0)
-    made = ALRNNModule(2, 3, hidden, nonlinear)
-    with torch.no_grad():
-        made.core.W.normal_(std=0.4)  # type: ignore[operator,union-attr]
-        made.core.h.normal_(std=0.5)  # type: ignore[operator,union-attr]
-    return made
+def named(size: int = 60, time: int = 7, **options: Any) -> Arrays:
+    """Sequences of classes with names."""
+    return arrays(size, time, targets=[["no", "yes\tor", "so"][index % 3] for index in range(size)], **options)
 
 
 @pytest.mark.parametrize(("nonlinear", "hidden"), [(3, 6), (0, 2), (4, 4), (1, 1)])
 def test_scalars_are_those_of_all_states(nonlinear: int, hidden: int) -> None:
-    made, callback = model(nonlinear, hidden), LatentTrajectories()
-    (logged,) = Trainer(logger=False, callbacks=[callback], **QUIET).validate(made, data(), verbose=False)
-    assert {key for key in logged if "latent" in key} == KEYS
-    batch = data().build("val")
-    states = made(batch.inputs, batch.lengths).states.detach().double()
-    valid = torch.arange(states.shape[1]) < batch.lengths.unsqueeze(1)
+    store = Store()
+    logged = validated(model(nonlinear, hidden), named(), LatentTrajectories(), store)
+    states, lengths = store.all_of("states").double(), store.all_of("lengths")
+    valid = torch.arange(states.shape[1]) < lengths.unsqueeze(1)
     variance = np.linalg.eigvalsh(np.atleast_2d(np.cov(states[valid].T.numpy())))[::-1]
     assert logged["latent/pc1_variance"] == pytest.approx(variance[0] / variance.sum(), rel=1e-5)
     assert logged["latent/pc3_variance"] == pytest.approx(variance[:3].sum() / variance.sum(), rel=1e-5)
     assert logged["latent/participation_ratio"] == pytest.approx(variance.sum() ** 2 / (variance**2).sum(), rel=1e-5)
-    assert set(callback.figures()) == {"latent/trajectories"}
 
 
 def test_panels_follow_what_there_is() -> None:
-    def titles(arrays: Any, made: LightningModule) -> list[str]:
+    for module, data, titles in (
+        (model(), named(), ["by class", "by regime"]),
+        (model(), named(group=["a", "b"] * 30), ["by class", "by group", "by regime"]),
+        (Plain(), plain_loader(), ["by time", "by regime"]),
+    ):
         callback = LatentTrajectories()
-        Trainer(logger=False, callbacks=[callback], **QUIET).validate(made, arrays, verbose=False)
+        validated(module, data, callback)  # type: ignore[arg-type]
         axes = callback.figures()["latent/trajectories"].axes
-        return [panel.get_title().split(",")[0] for panel in axes if panel.get_title()]
-
-    assert titles(data(), model()) == ["by class", "by regime"]
-    assert titles(data(group=["a", "b"] * 30), model()) == ["by class", "by group", "by regime"]
-    assert titles(loader(), Plain()) == ["by time", "by regime"]
+        assert [panel.get_title().split(",")[0] for panel in axes if panel.get_title()] == titles
 
 
-class Plain(LightningModule):
-    """A LightningModule of somebody else's."""
+class Echo(Plain):
+    """A module whose output is its batch."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = ALRNN(2, 5, 3)
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        return {"states": self.rnn(batch).states}
-
-
-def loader() -> DataLoader[Tensor]:
-    return DataLoader(torch.randn(9, 6, 2, generator=torch.Generator().manual_seed(0)), batch_size=4)  # type: ignore[arg-type]
-
-
-class Echo(LightningModule):
-    """Its states are given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = ALRNN(2, 5, 3)
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
         return batch
 
 
 @pytest.mark.parametrize("labelled", [(), ("targets",), ("group",), ("targets", "group")])
-def test_what_is_kept_is_the_first_of_each_class_and_group(labelled: tuple[str, ...]) -> None:
+def test_the_first_sequences_of_each_class_and_group_are_stored(labelled: tuple[str, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     batches, expected, count = [], list[tuple[Tensor, list[int], tuple[int, int]]](), Counter[tuple[int, int]]()
     for size, time in ((30, 7), (40, 450), (1, 1), (60, 201), (50, 400)):
@@ -121,19 +75,19 @@ def test_what_is_kept_is_the_first_of_each_class_and_group(labelled: tuple[str, 
                 length = int(batch["lengths"][row])
                 steps = list(range(length, 0, -math.ceil(length / 200)))[::-1]
                 expected.append((batch["states"][row, [step - 1 for step in steps]], steps, label))  # type: ignore[arg-type]
-    callback, loader = LatentTrajectories(), DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
-    Trainer(logger=False, callbacks=[callback], **QUIET).validate(Echo(), loader, verbose=False)
-    assert len(callback._kept) == len(expected)
-    for kept, (states, steps, label) in zip(callback._kept, expected, strict=True):
-        assert torch.equal(kept.states, states)
-        assert (kept.steps.tolist(), (kept.class_index, kept.group_index)) == (steps, label)
+    callback = LatentTrajectories()
+    validated(Echo(), DataLoader(batches, batch_size=None), callback)  # type: ignore[arg-type]
+    assert len(callback._trajectories) == len(expected)
+    for trajectory, (states, steps, label) in zip(callback._trajectories, expected, strict=True):
+        assert torch.equal(trajectory.states, states)
+        assert (trajectory.steps.tolist(), (trajectory.class_index, trajectory.group_index)) == (steps, label)
 
 
 def test_embeddings_are_written_as_the_projector_reads_them() -> None:
-    made, logger = model(), TensorBoardLogger("runs", name=None)
+    logger = TensorBoardLogger("runs", name=None)
     callback = LatentTrajectories(embeddings=True, figure_every_n_epochs=0)
     trainer = Trainer(max_epochs=2, logger=logger, callbacks=[callback], **QUIET)
-    trainer.fit(made, data(size=200, time=300, group=["a", "b"] * 100))
+    trainer.fit(model(), named(size=200, time=300, group=["a", "b"] * 100))
     folder = Path(logger.log_dir)
     step = f"{trainer.global_step:05d}"
     config = (folder / "projector_config.pbtxt").read_text()
@@ -147,29 +101,13 @@ def test_embeddings_are_written_as_the_projector_reads_them() -> None:
     cells = [row.split("\t") for row in rows]
     assert {row[0] for row in cells} == {"no", "so", "yes or"}
     assert {row[1] for row in cells} == {"a", "b"}
-    signs = ["".join("01"[int(value > 0)] for value in point[3:]) for point in points]
-    assert [row[2] for row in cells] == signs
+    assert [row[2] for row in cells] == ["".join("01"[int(value > 0)] for value in point[3:]) for point in points]
     assert not (folder / "figures").exists()
 
 
-def test_each_network_of_several_has_its_own() -> None:
-    torch.manual_seed(0)
-    made = ALRNNSeq2Seq(14, 7, 6, 3, 2, embedding_size=4)
-    callbacks = [LatentTrajectories(module=name) for name in ("encoder", "decoder")]
-    trainer = Trainer(logger=False, limit_val_batches=2, callbacks=callbacks, **QUIET)  # type: ignore[arg-type]
-    (logged,) = trainer.validate(made, SCAN(batch_size=8), verbose=False)
-    assert {key for key in logged if "latent" in key} == {f"{n}/{key}" for n in ("encoder", "decoder") for key in KEYS}
-
-
-def test_states_that_do_not_vary_or_are_not_finite() -> None:
-    still, broken = model(), model()
-    with torch.no_grad():
-        for parameter in (still.core.W, still.core.C, still.core.h):  # type: ignore[union-attr]
-            parameter.zero_()  # type: ignore[operator]
-        broken.core.W.fill_(math.nan)  # type: ignore[operator,union-attr]
-    for made in (still, broken):
-        trainer = Trainer(logger=CSVLogger("csv"), callbacks=[LatentTrajectories()], **QUIET)
-        (logged,) = trainer.validate(made, data(), verbose=False)
-        assert all(math.isnan(logged[key]) for key in KEYS)
-        callback = trainer.callbacks[0]  # type: ignore[attr-defined]
-        assert set(callback.figures()) == {"latent/trajectories"}
+@pytest.mark.parametrize("made", [still(), model(W=math.nan)])
+def test_states_that_do_not_vary_or_are_not_finite(made: LightningModule) -> None:
+    callback = LatentTrajectories()
+    logged = validated(made, named(), callback)
+    assert all(math.isnan(logged[key]) for key in KEYS)
+    assert set(callback.figures()) == {"latent/trajectories"}

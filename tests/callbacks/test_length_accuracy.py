@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from observed import QUIET, figure_files, rows_of, validated, validated_on
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -16,8 +17,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_alrnn.callbacks import LengthAccuracy
-
-QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 
 
 class Replay(LightningModule):
@@ -65,17 +64,14 @@ def callback(**options: Any) -> LengthAccuracy:
 
 @pytest.mark.parametrize(("function", "stage"), [("validate", "val"), ("test", "test")])
 def test_shares_by_hand(function: str, stage: str) -> None:
-    trainer = Trainer(logger=CSVLogger("csv", name=None), callbacks=[callback(longest=27)], **QUIET)
-    (logged,) = getattr(trainer, function)(Replay(), data(), verbose=False)
+    logger = CSVLogger("csv", name=None)
+    logged = validated(Replay(), data(), callback(longest=27), function=function, logger=logger)
     assert logged == pytest.approx(expected(stage))
-    assert [path.name for path in Path(trainer.log_dir or "").rglob("*.png")] == [
-        f"{stage}_accuracy_by_length-epoch=000.png"
-    ]
+    assert figure_files(logger) == {f"{stage}_accuracy_by_length-epoch=000.png"}
 
 
 def test_lengths_outside_the_bins() -> None:
-    trainer = Trainer(logger=False, callbacks=[LengthAccuracy(bins=(2, 5, 500), longest=500)], **QUIET)
-    (logged,) = trainer.validate(Replay(), data(), verbose=False)
+    logged = validated(Replay(), data(), LengthAccuracy(bins=(2, 5, 500), longest=500))
     inside = [bool(c) for c, n in zip(*outcomes(), strict=True) if 2 <= n <= 4]
     assert logged["val/accuracy_length_2_4"] == pytest.approx(sum(inside) / len(inside))
     assert math.isnan(logged["val/accuracy_length_500_up"])
@@ -84,28 +80,18 @@ def test_lengths_outside_the_bins() -> None:
 
 def test_epochs_start_anew_and_intervals_hold() -> None:
     logger = CSVLogger("csv", name=None)
-    trainer = Trainer(
-        max_epochs=5,
-        logger=logger,
-        callbacks=[callback(every_n_epochs=2, figure_every_n_epochs=4)],
-        log_every_n_steps=1,
-        **QUIET,
-    )
-    trainer.fit(Replay(), data(), data())
-    rows = [row.split(",") for row in (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()]
-    column, epoch = rows[0].index("val/accuracy_length_4_9"), rows[0].index("epoch")
-    logged = [(int(row[epoch]), float(row[column])) for row in rows[1:] if row[column]]
+    periodic = callback(every_n_epochs=2, figure_every_n_epochs=4)
+    Trainer(max_epochs=5, logger=logger, callbacks=[periodic], **QUIET).fit(Replay(), data(), data())
     share = expected("val")["val/accuracy_length_4_9"]
+    logged = rows_of(logger, "val/accuracy_length_4_9")
     assert logged == [(1, pytest.approx(1 - share)), (3, pytest.approx(1 - share)), (4, pytest.approx(share))]
-    drawn = sorted(path.name for path in (Path(logger.log_dir) / "figures").iterdir())
-    assert drawn == [f"val_accuracy_by_length-epoch={epoch:03d}.png" for epoch in (3, 4)]
+    assert figure_files(logger) == {f"val_accuracy_by_length-epoch={epoch:03d}.png" for epoch in (3, 4)}
 
 
-def test_a_step_that_returns_something_else_is_an_error() -> None:
-    for function, step in (("validate", "validation_step"), ("test", "test_step")):
-        trainer = Trainer(logger=False, callbacks=[callback()], **QUIET)
-        with pytest.raises(MisconfigurationException, match=rf"Replay.{step} to return a dict with .*correct"):
-            getattr(trainer, function)(Replay("loss"), data(), verbose=False)
+@pytest.mark.parametrize(("function", "step"), [("validate", "validation_step"), ("test", "test_step")])
+def test_a_step_that_returns_something_else_is_an_error(function: str, step: str) -> None:
+    with pytest.raises(MisconfigurationException, match=rf"Replay.{step} to return a dict with .*correct"):
+        validated(Replay("loss"), data(), callback(), function=function)
 
 
 @pytest.mark.parametrize(
@@ -124,28 +110,12 @@ def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
         LengthAccuracy(**options)
 
 
-def validate(rank: int, world_size: int) -> dict[str, float]:
-    import os
-
-    os.environ |= {
-        "LOCAL_RANK": str(rank),
-        "NODE_RANK": "0",
-        "WORLD_SIZE": str(world_size),
-        "RANK": str(rank),
-        "TORCHELASTIC_RUN_ID": "test",
-        "GROUP_RANK": "0",
-        "LOCAL_WORLD_SIZE": str(world_size),
-    }
-    correct, lengths = outcomes()
+def on_two(rank: int, world_size: int) -> dict[str, float]:
     share = slice(0, 150) if rank == 0 else slice(150, 200)
-    mine = DataLoader(TensorDataset(correct[share], lengths[share]), batch_size=50)
-    trainer = Trainer(
-        logger=False, callbacks=[callback()], devices=world_size, strategy="ddp", use_distributed_sampler=False, **QUIET
-    )
-    (logged,) = trainer.validate(Replay(), mine, verbose=False)
-    return {key: float(value) for key, value in logged.items()}
+    mine = DataLoader(TensorDataset(*(values[share] for values in outcomes())), batch_size=50)
+    return validated_on(rank, world_size, Replay(), mine, callback())  # type: ignore[no-any-return]
 
 
 def test_two_processes_count_together(processes: Callable[..., list[Any]], tmp_path: Path) -> None:
-    for logged in processes(validate, tmp_path):
+    for logged in processes(on_two, tmp_path):
         assert logged == pytest.approx(expected("val"))

@@ -11,20 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from observed import KINDS, QUIET
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import Sequences, build
 
-from lightning_alrnn.callbacks import (
-    ActiveUnits,
-    DivergenceGuard,
-    FixedPoints,
-    LatentTrajectories,
-    RegimeOccupancy,
-    Spectrum,
-    UnitAblation,
-)
+from lightning_alrnn.callbacks import DivergenceGuard, UnitAblation
 
 EPOCHS, STEPS = 200, 50  # 10,000 steps
 WARM_UP = 75  # epochs, the first three figures of each callback among them
@@ -35,11 +28,6 @@ IMAGE = 200_000  # bytes of a figure
 TEXTS = 100_000  # bytes of what callbacks say of fixed points
 
 
-def _trim() -> None:
-    """Hand back to the system what was freed, so that it does not count."""
-    ctypes.CDLL(None).malloc_trim(0)
-
-
 class Measure(Callback):
     """Memory, open files and figures at the end of each epoch."""
 
@@ -48,7 +36,7 @@ class Measure(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         gc.collect()
-        _trim()
+        ctypes.CDLL(None).malloc_trim(0)  # hands freed memory back to the system, so that it does not count
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         figures = sum(issubclass(type(thing), Figure) for thing in gc.get_objects())
         self.rows.append((resident, len(list(Path("/proc/self/fd").iterdir())), figures))
@@ -58,16 +46,12 @@ class Measure(Callback):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the process's memory from /proc")
 def test_nothing_grows(tmp_path: Path) -> None:
     measure = Measure()
-    looks = (RegimeOccupancy, ActiveUnits, FixedPoints, Spectrum, LatentTrajectories, UnitAblation)
     logger = TensorBoardLogger(tmp_path, name=None)
     trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
         max_epochs=EPOCHS,
         logger=logger,
-        callbacks=[*(look() for look in looks), DivergenceGuard(), measure],
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        callbacks=[*(kind() for kind in (*KINDS, UnitAblation, DivergenceGuard)), measure],
+        **QUIET | {"log_every_n_steps": 50},
     )
     trainer.fit(build("sequence"), Sequences("sequence", (4 * STEPS, 7, 5), 4))
     assert trainer.global_step == EPOCHS * STEPS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from matplotlib.text import Text
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.loggers import CSVLogger
+from observed import validated
+from pytorch_lightning import LightningModule
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
@@ -21,7 +20,6 @@ from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNNeural
 from lightning_alrnn.nn import ALRNN, PoissonObservation
 
-QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 B, T, N = 9, 6, 4
 
 
@@ -61,11 +59,10 @@ def loader(batch: Any) -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-def test_number_and_figures(grouped: bool, tmp_path: Path) -> None:
+def test_number_and_figures(grouped: bool) -> None:
     names = ["left", "never", "right"] if grouped else None
     module, callback, batch = Mine(names), NeuralFit(), batch_of(grouped)
-    trainer = Trainer(logger=CSVLogger(tmp_path), callbacks=[callback], **QUIET)
-    (logged,) = trainer.validate(module, loader(batch), verbose=False)
+    logged = validated(module, loader(batch), callback)
     with torch.no_grad():
         rates = module.observation.mean(module.rnn(batch.inputs, lengths=batch.lengths).states)
     pairs: list[tuple[Any, Any]] = []
@@ -79,46 +76,40 @@ def test_number_and_figures(grouped: bool, tmp_path: Path) -> None:
     assert set(figures) == {"neural/fit", "neural/agreement"}
     panels = figures["neural/fit"].axes
     if grouped:
-        assert [axes.get_ylabel() for axes in panels[0:10:5]] == [
-            "left\nunit, by rate",
-            "right\nunit, by rate",
-        ]
+        assert [axes.get_ylabel() for axes in panels[0:10:5]] == ["left\nunit, by rate", "right\nunit, by rate"]
     # the first trial of each condition is shown, its end shaded
     first = panels[0].images[0].get_array()
     order = np.argsort(-np.nanmean(callback.result["spikes"].numpy(), axis=(0, 1)), kind="stable")
     np.testing.assert_array_equal(first, batch.spikes[0].numpy()[:, order].T)
     again = callback._examples[0].drawn
-    Trainer(logger=False, callbacks=[callback], **QUIET).validate(module, loader(batch), verbose=False)
+    validated(module, loader(batch), callback)
     assert torch.equal(callback._examples[0].drawn, again)
 
 
-def test_what_it_asks_for(tmp_path: Path) -> None:
+def test_what_it_asks_for() -> None:
     module = Mine()
     del module.observation
-    trainer = Trainer(logger=False, callbacks=[NeuralFit()], **QUIET)
     with pytest.raises(MisconfigurationException, match=r"NeuralFit needs Mine.observation to be an Observation"):
-        trainer.validate(module, loader(batch_of()), verbose=False)
+        validated(module, loader(batch_of()), NeuralFit())
     other = SequenceBatch(torch.zeros(4, T, 2), torch.zeros(4), torch.full((4,), T))
-    trainer = Trainer(logger=False, callbacks=[NeuralFit()], **QUIET)
     with pytest.raises(MisconfigurationException, match="a batch must be a NeuralBatch, got SequenceBatch"):
-        trainer.validate(Mine(), loader(other), verbose=False)
+        validated(Mine(), loader(other), NeuralFit())
     with pytest.raises(ValueError, match="max_steps must be at least 1 bin, got 0"):
         NeuralFit(max_steps=0)
 
 
 def test_simulated_spikes_are_called_so() -> None:
     data = StimulusSelection(neural=True, units=N, train_size=2, val_size=4, test_size=2)
-    module = ALRNNNeural(8, 3, N, group_names=data.group_names)
     callback = NeuralFit()
-    Trainer(logger=False, callbacks=[callback], **QUIET).validate(module, data, verbose=False)
+    validated(ALRNNNeural(8, 3, N, group_names=data.group_names), data, callback)
     for figure in callback.figures().values():
         words = " ".join(text.get_text() for text in figure.findobj(Text))
         assert "simulated" in words
         assert "recorded" not in words
 
 
-def test_later_bins_are_left_out(tmp_path: Path) -> None:
+def test_later_bins_are_left_out() -> None:
     callback = NeuralFit(max_steps=2)
-    Trainer(logger=False, callbacks=[callback], **QUIET).validate(Mine(), loader(batch_of()), verbose=False)
+    validated(Mine(), loader(batch_of()), callback)
     assert callback.result["spikes"].shape == (1, 2, N)
     assert len(callback._examples[0].spikes) == 2

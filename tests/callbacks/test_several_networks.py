@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from observed import KINDS, QUIET, Store, figure_files, validated
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from lightning_alrnn.datamodules.base import SequenceDataset, collate
 from lightning_alrnn.modules import ALRNNSeq2Seq
 from lightning_alrnn.nn import ALRNN
 
-QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 UNITS = {"encoder": 3, "decoder": 5}
 
 
@@ -45,62 +43,44 @@ def model() -> ALRNNSeq2Seq:
     return made
 
 
-class Store(Callback):
-    """Keeps all states of validation."""
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seen: dict[str, list[tuple[Tensor, Tensor]]] = {"encoder": [], "decoder": []}
-
-    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
-        for name, seen in self.seen.items():
-            seen.append((outputs["states"][name], outputs["lengths"][name]))
-
-
 @pytest.mark.parametrize("prefix", ["", "network."])
 def test_each_looks_at_its_own_states(by_hand: Callable[..., Any], prefix: str) -> None:
     store = Store()
-    callbacks = [kind(module=f"{prefix}{name}") for kind in (RegimeOccupancy, ActiveUnits) for name in UNITS]
-    trainer = Trainer(logger=False, callbacks=[*callbacks, store], **QUIET)
-    (logged,) = trainer.validate(model(), data(), verbose=False)
+    callbacks = [kind(module=f"{prefix}{name}") for kind in KINDS for name in UNITS]
+    logged = validated(model(), data(), *callbacks, store)
     visited = set()
     for name, units in UNITS.items():
-        states, lengths = (torch.cat(parts) for parts in zip(*store.seen[name], strict=True))
-        found = by_hand(states, lengths, units)
-        assert logged[f"{prefix}{name}/regime/visited"] == len(found.counts)
+        counts = by_hand(store.all_of("states", name), store.all_of("lengths", name), units)
+        assert logged[f"{prefix}{name}/regime/visited"] == len(counts.counts)
         assert logged[f"{prefix}{name}/regime/possible_log2"] == units
-        assert logged[f"{prefix}{name}/units/mean_duty"] == pytest.approx(sum(found.on) / found.steps / units)
-        visited.add(len(found.counts))
+        assert logged[f"{prefix}{name}/units/mean_duty"] == pytest.approx(sum(counts.on) / counts.steps / units)
+        visited.add(len(counts.counts))
     assert len(visited) == 2
-    assert not any(key.startswith(("regime", "units")) for key in logged)
+    for key in ("spectrum/pc1_angle", "latent/pc1_variance"):
+        assert len({logged[f"{prefix}{name}/{key}"] for name in UNITS}) == 2
+    assert not any(key.startswith(("regime", "units", "spectrum", "latent")) for key in logged)
 
 
 def test_keys_figures_and_state_keys_are_kept_apart() -> None:
-    kinds = (RegimeOccupancy, ActiveUnits, FixedPoints)
-    callbacks = [kind(module=name) for kind in kinds for name in UNITS]
+    callbacks = [kind(module=name) for kind in (RegimeOccupancy, ActiveUnits, FixedPoints) for name in UNITS]
     assert len({callback.state_key for callback in callbacks}) == 6
+    assert (RegimeOccupancy().state_key, RegimeOccupancy().prefix) == ("RegimeOccupancy", "")
     logger = CSVLogger("csv", name=None)
-    trainer = Trainer(max_epochs=1, logger=logger, callbacks=callbacks, log_every_n_steps=1, **QUIET)
+    trainer = Trainer(max_epochs=1, logger=logger, callbacks=list(callbacks), **QUIET)
     trainer.fit(model(), data(), data())
     groups = {tuple(key.split("/")[:2]) for key in trainer.callback_metrics if key.count("/") == 2}
     assert groups == {(name, group) for name in UNITS for group in ("regime", "units", "fixed_points")}
-    drawn = {path.name for path in (Path(logger.log_dir) / "figures").iterdir()}
     figures = ["regime_occupancy", "units_duty_cycle"]
     figures += [f"fixed_points_{name}" for name in ("eigenvalues", "state_space", "tracking")]
-    assert drawn == {f"{name}_{figure}-epoch=000.png" for name in UNITS for figure in figures} | {
+    assert figure_files(logger) == {f"{name}_{figure}-epoch=000.png" for name in UNITS for figure in figures} | {
         "val_accuracy_by_length-epoch=000.png"
     }
 
 
-def test_without_a_module_keys_and_state_keys_are_as_ever() -> None:
-    assert RegimeOccupancy().state_key == "RegimeOccupancy"
-    assert RegimeOccupancy().prefix == ""
-
-
-@pytest.mark.parametrize("callback", [RegimeOccupancy, ActiveUnits, FixedPoints])
-def test_which_network_must_be_said(callback: type[StatesCallback]) -> None:
-    trainer = Trainer(logger=False, callbacks=[callback()], **QUIET)
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_network_must_be_said(kind: type[StatesCallback]) -> None:
     with pytest.raises(MisconfigurationException, match=r"one of 'network.decoder', 'network.encoder'"):
-        trainer.validate(model(), data(), verbose=False)
+        validated(model(), data(), kind())
 
 
 class Two(LightningModule):
@@ -120,24 +100,24 @@ class Two(LightningModule):
         return {"states": {"left.core": states["left.core"]}}
 
 
-def test_a_name_that_fits_several() -> None:
-    batches = DataLoader(torch.randn(4, 5, 2), batch_size=4)  # type: ignore[arg-type,var-annotated]
-    with pytest.raises(MisconfigurationException, match=r"module='core' is several ALRNNs of Two"):
-        Trainer(logger=False, callbacks=[ActiveUnits(module="core")], **QUIET).validate(Two("dict"), batches)
-    with pytest.raises(MisconfigurationException, match=r"module='eft.core' is no ALRNN of Two"):
-        Trainer(logger=False, callbacks=[ActiveUnits(module="eft.core")], **QUIET).validate(Two("dict"), batches)
-    # a whole path comes before the end of another
-    callbacks = [ActiveUnits(module=name) for name in ("core", "left.core")]
-    (logged,) = Trainer(logger=False, callbacks=callbacks, **QUIET).validate(Two("path"), batches, verbose=False)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("core", "module='core' is several ALRNNs of Two"),
+        ("eft.core", "module='eft.core' is no ALRNN of Two"),
+        ("right.core", r"Two.validation_step to return a dict with \"states\""),  # it returns those of the other
+    ],
+)
+def test_a_name_that_does_not_fit(name: str, message: str) -> None:
+    with pytest.raises(MisconfigurationException, match=message):
+        validated(Two("dict"), DataLoader(torch.randn(4, 5, 2), batch_size=4), ActiveUnits(module=name))  # type: ignore[arg-type]
+
+
+def test_a_whole_path_comes_before_the_end_of_another() -> None:
+    batches: DataLoader[Any] = DataLoader(torch.randn(4, 5, 2), batch_size=4)  # type: ignore[arg-type]
+    logged = validated(Two("path"), batches, *(ActiveUnits(module=name) for name in ("core", "left.core")))
     assert logged["core/units/always_on"] == 3
     assert logged["left.core/units/always_on"] < 3
-
-
-def test_states_of_another_network_are_an_error() -> None:
-    batches = DataLoader(torch.randn(4, 5, 2), batch_size=4)  # type: ignore[arg-type,var-annotated]
-    callback = ActiveUnits(module="right.core")
-    with pytest.raises(MisconfigurationException, match=r"Two.validation_step to return a dict with \"states\""):
-        Trainer(logger=False, callbacks=[callback], **QUIET).validate(Two("dict"), batches, verbose=False)
 
 
 def test_no_more_regimes_are_searched_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,10 +134,8 @@ def test_no_more_regimes_are_searched_than_asked_for(monkeypatch: pytest.MonkeyP
     names = ("decoder", "encoder")
     bounded = [FixedPoints(module=name, exhaustive_max_nonlinear_units=4, max_visited=2) for name in names]
     occupancy = [RegimeOccupancy(module=name) for name in names]
-    Trainer(logger=False, callbacks=[*bounded, *occupancy], **QUIET).validate(model(), data(), verbose=False)
+    validated(model(), data(), *bounded, *occupancy)
     visited = [callback.result.codes for callback in occupancy]
     assert min(map(len, visited)) > 2
     assert torch.equal(searched[0], visited[0][:2])
     assert torch.equal(searched[1], visited[1])  # all regimes are searched there, so none is cut
-    with pytest.raises(ValueError, match="max_visited must be at least 1, got 0"):
-        FixedPoints(max_visited=0)

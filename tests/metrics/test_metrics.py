@@ -22,45 +22,34 @@ def draw(nonlinear: int) -> tuple[Tensor, Tensor]:
     return torch.randn(23, 7, 70, generator=generator), torch.randint(1, 8, (23,), generator=generator)
 
 
-def as_dicts(counter: RegimeCounter) -> tuple[dict[str, int], dict[tuple[str, str], int], int, int, int]:
-    found = counter.regimes()
-    codes = [bitcode(code) for code in found.codes]
-    pairs = [(codes[i], codes[j]) for i, j in found.transitions.tolist()]
+def as_dicts(counter: RegimeCounter) -> tuple[Any, ...]:
+    """Counts by bitcodes, of all sequences and of the four groups."""
+    counts, groups = counter.regimes(), counter.group_occupancy(groups=4)
+    codes, codes_of_groups = ([bitcode(code) for code in each.codes] for each in (counts, groups))
+    pairs = [(codes[i], codes[j]) for i, j in counts.transitions.tolist()]
+    rows = [dict(zip(codes_of_groups, row, strict=True)) for row in groups.counts.tolist()]
     return (
-        dict(zip(codes, found.counts.tolist(), strict=True)),
-        dict(zip(pairs, found.transition_counts.tolist(), strict=True)),
-        found.steps,
-        found.moves,
-        found.switches,
+        dict(zip(codes, counts.counts.tolist(), strict=True)),
+        dict(zip(pairs, counts.transition_counts.tolist(), strict=True)),
+        (counts.steps, counts.moves, counts.switches),
+        [{code: n for code, n in row.items() if n} for row in rows],
+        groups.steps.tolist(),
     )
 
 
-def expected_dicts(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor, nonlinear: int) -> tuple[Any, ...]:
-    found = by_hand(states, lengths, nonlinear)
-    switches = sum(n for (a, b), n in found.transitions.items() if a != b)
-    return found.counts, found.transitions, found.steps, found.moves, switches
+def expected_dicts(
+    by_hand: Callable[..., Any], states: Tensor, lengths: Tensor, nonlinear: int, group: Tensor | None = None
+) -> tuple[Any, ...]:
+    counts = by_hand(states, lengths, nonlinear)
+    switches = sum(n for (a, b), n in counts.transitions.items() if a != b)
+    belongs = [lengths < 0 if group is None else group == index for index in range(4)]
+    groups = [by_hand(states[these], lengths[these], nonlinear) for these in belongs]
+    totals = (counts.steps, counts.moves, switches)
+    return counts.counts, counts.transitions, totals, [dict(g.counts) for g in groups], [g.steps for g in groups]
 
 
-def draw_groups() -> Tensor:
-    """Groups of the 23 sequences; some have no group, and group 2 has no sequence."""
-    return torch.tensor([0, 1, 3, -1]).repeat(6)[:23]
-
-
-def groups_as_dicts(counter: RegimeCounter) -> tuple[dict[int, dict[str, int]], dict[int, int]]:
-    found = counter.group_occupancy(groups=4)
-    codes = [bitcode(code) for code in found.codes]
-    groups = found.groups.tolist()
-    rows = zip(groups, found.counts.tolist(), strict=True)
-    return (
-        {group: {code: n for code, n in zip(codes, row, strict=True) if n} for group, row in rows},
-        dict(zip(groups, found.steps.tolist(), strict=True)),
-    )
-
-
-def expected_groups(by_hand: Callable[..., Any], states: Tensor, lengths: Tensor, nonlinear: int) -> tuple[Any, Any]:
-    belongs = [draw_groups() == group for group in range(4)]
-    counts = [by_hand(states[these], lengths[these], nonlinear) for these in belongs]
-    return {g: dict(c.counts) for g, c in enumerate(counts)}, {g: c.steps for g, c in enumerate(counts)}
+GROUP = torch.tensor([0, 1, 3, -1]).repeat(6)[:23]
+"""Groups of the 23 sequences; some have no group, and group 2 has no sequence."""
 
 
 def test_of_many_groups_those_with_most_steps_are_listed() -> None:
@@ -78,18 +67,14 @@ def test_batches_add_up(by_hand: Callable[..., Any], nonlinear: int) -> None:
     counter, grouped, activity = RegimeCounter(nonlinear), RegimeCounter(nonlinear), UnitActivity(nonlinear)
     for part in torch.arange(23).split(5):
         counter.update(states[part], lengths[part])
-        grouped.update(states[part], lengths[part], draw_groups()[part])
+        grouped.update(states[part], lengths[part], GROUP[part])
         activity.update(states[part], lengths[part])
-    expected = expected_dicts(by_hand, states, lengths, nonlinear)
-    of_groups = expected_groups(by_hand, states, lengths, nonlinear)
-    assert as_dicts(counter) == as_dicts(grouped) == expected  # which groups leave as they are
-    assert groups_as_dicts(grouped) == of_groups
-    for metric in (counter, grouped):
-        assert as_dicts(pickle.loads(pickle.dumps(metric))) == expected
-    assert groups_as_dicts(pickle.loads(pickle.dumps(grouped))) == of_groups
-    together = count_regimes_by_group(states, nonlinear, draw_groups(), lengths)
+    for metric, group in ((counter, None), (grouped, GROUP)):
+        expected = expected_dicts(by_hand, states, lengths, nonlinear, group)
+        assert as_dicts(metric) == as_dicts(pickle.loads(pickle.dumps(metric))) == expected
+        assert int(metric.compute()["visited"]) == len(expected[0])
+    together = count_regimes_by_group(states, nonlinear, GROUP, lengths)
     assert all(map(torch.equal, grouped.group_occupancy(), together))
-    assert int(counter.compute()["visited"]) == len(expected[0])
     for got, wanted in zip(activity.statistics(), unit_activity(states, nonlinear, lengths), strict=True):
         torch.testing.assert_close(got, wanted)
     counter.reset()
@@ -136,35 +121,31 @@ def test_memory_is_bounded(grouped: bool, monkeypatch: pytest.MonkeyPatch) -> No
     assert found.moves == 200 * 72
 
 
-def count_share(rank: int, world_size: int, nonlinear: int, empty_rank: int | None) -> tuple[Any, ...]:
-    states, lengths = draw(nonlinear)
-    counter, activity = RegimeCounter(nonlinear), UnitActivity(nonlinear)
-    mine = torch.arange(23)[rank::world_size]
-    if empty_rank is not None:
-        mine = torch.arange(23 if rank != empty_rank else 0)
-    for part in mine.split(4) if len(mine) else ():
-        counter.update(states[part], lengths[part])
-        activity.update(states[part], lengths[part])
-    grouped = RegimeCounter(nonlinear)
-    for part in mine.split(4) if len(mine) else ():
-        grouped.update(states[part], lengths[part], draw_groups()[part])
-    result = (
-        as_dicts(counter),
-        tuple(activity.statistics()),
-        {k: float(v) for k, v in counter.compute().items()},
-        groups_as_dicts(grouped),
-        len(counter.group_occupancy().groups),
-    )
-    assert counter.steps == lengths[mine].sum()  # reading the counts leaves each process its own
-    return result
-
-
-SHARES = ((4, None), (0, None), (70, None), (70, 0), (4, 1))
-"""P, and the process that has no data."""
+def shares(rank: int, world_size: int) -> list[Tensor]:
+    """Sequences of a process: every second one, none on the first process, none on the second."""
+    split = torch.arange(23)[rank::world_size]
+    return [split, *(torch.arange(0 if rank == empty else 23) for empty in (0, world_size - 1))]
 
 
 def count_shares(rank: int, world_size: int) -> list[tuple[Any, ...]]:
-    return [count_share(rank, world_size, *share) for share in SHARES]
+    found = []
+    for nonlinear in (0, 4, 70):
+        states, lengths = draw(nonlinear)
+        for mine in shares(rank, world_size):
+            counter, activity = RegimeCounter(nonlinear), UnitActivity(nonlinear)
+            for part in mine.split(4) if len(mine) else ():
+                counter.update(states[part], lengths[part], GROUP[part])
+                activity.update(states[part], lengths[part])
+            visited = float(counter.compute()["visited"])
+            found.append((nonlinear, as_dicts(counter), visited, tuple(activity.statistics())))
+            assert counter.steps == lengths[mine].sum()  # reading the counts leaves each process its own
+    return found
+
+
+def count_without_groups(rank: int, world_size: int) -> int:
+    counter = RegimeCounter(4)
+    counter.update(*draw(4))
+    return len(counter.group_occupancy().groups)
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")  # a process without data
@@ -172,22 +153,20 @@ def test_two_processes_count_as_one(
     by_hand: Callable[..., Any], processes: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     for of_process in processes(count_shares, tmp_path):
-        for (nonlinear, _), found in zip(SHARES, of_process, strict=True):
-            counts, statistics, scalars, groups, ungrouped = found
+        for nonlinear, counts, visited, statistics in of_process:
             states, lengths = draw(nonlinear)
-            expected = expected_dicts(by_hand, states, lengths, nonlinear)
-            assert groups == expected_groups(by_hand, states, lengths, nonlinear)
-            assert ungrouped == 0
+            expected = expected_dicts(by_hand, states, lengths, nonlinear, GROUP)
             assert counts == expected
-            assert scalars["visited"] == len(expected[0])
+            assert visited == len(expected[0])
             for got, value in zip(statistics, unit_activity(states, nonlinear, lengths), strict=True):
                 torch.testing.assert_close(got, value)
+    assert processes(count_without_groups, tmp_path) == [0, 0]
 
 
 def moments_of_shares(rank: int, world_size: int) -> list[tuple[Any, ...]]:
     states, lengths = draw(0)
     found = []
-    for mine in (torch.arange(23)[rank::world_size], torch.arange(23 if rank == world_size - 1 else 0)):
+    for mine in shares(rank, world_size) if world_size > 1 else (torch.arange(23),):
         moments = StateMoments(70)
         for part in mine.split(4) if len(mine) else ():
             moments.update(states[part], lengths[part])

@@ -63,12 +63,6 @@ def test_batches_add_up(grouped: bool) -> None:
     assert values(metric) == pytest.approx(by_hand(right[:3], counted[:3], group[:3]), nan_ok=True)
 
 
-def test_without_names_there_are_no_groups() -> None:
-    metric = TrialAccuracy()
-    metric.update(torch.tensor([1, 0]), torch.tensor([1, 1]), torch.tensor([0, 1]))
-    assert values(metric) == {"accuracy": 0.5}
-
-
 def test_counts_are_exact_where_floats_are_not() -> None:
     metric = TrialAccuracy(["a"])
     size = 2**24
@@ -79,7 +73,10 @@ def test_counts_are_exact_where_floats_are_not() -> None:
     assert int(metric.right) == size + 3
 
 
-def test_names_must_differ() -> None:
+def test_names_are_optional_and_must_differ() -> None:
+    metric = TrialAccuracy()
+    metric.update(torch.tensor([1, 0]), torch.tensor([1, 1]), torch.tensor([0, 1]))
+    assert values(metric) == {"accuracy": 0.5}
     with pytest.raises(ValueError, match=r"group_names must differ from each other, got \['a', 'b', 'a'\]"):
         TrialAccuracy(["a", "b", "a"])
 

@@ -7,31 +7,35 @@ import json
 import re
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
+from observed import model
 from scripts import load_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lightning_alrnn import callbacks, readings
 from lightning_alrnn.callbacks import ActiveUnits, ReadingCallback, RegimeOccupancy
 from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.readings import READINGS, Evidence, Reading, Regimes, chart_layout
+from lightning_alrnn.readings.configured import default_callbacks
 
+DEFAULTS = ["RegimeOccupancy", "ActiveUnits", "FixedPoints"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MEASURED = [reading for reading in READINGS if reading.needs]
 
 
 def evidence(units: int, groups: bool = False) -> Evidence:
-    torch.manual_seed(0)
-    rnn = ALRNN(2, 5, units)
-    torch.nn.init.normal_(rnn.W, std=0.4)
+    rnn = model(units).core
+    assert isinstance(rnn, ALRNN)
     states = rnn(torch.randn(9, 12, 2)).states.detach()
-    found = Evidence(rnn, torch.device("cpu"), ["left", "right"] if groups else None)
-    found.need("regimes", "moments", "units", "trajectories")
-    found.update((0, 0), states, torch.full((9,), 12), torch.arange(9) % 2 if groups else None)
-    return found
+    seen = Evidence(rnn, torch.device("cpu"), ["left", "right"] if groups else None)
+    seen.need("regimes", "moments", "units", "trajectories")
+    seen.update((0, 0), states, torch.full((9,), 12), torch.arange(9) % 2 if groups else None)
+    return seen
 
 
 @pytest.mark.parametrize("reading", MEASURED, ids=lambda reading: type(reading).__name__)
@@ -66,7 +70,7 @@ def test_a_reading_that_does_not_say_how() -> None:
         Reading().values(None)
 
 
-def test_the_example_counts_the_steps_without_a_unit_that_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_counts_the_steps_without_a_unit_that_is_on() -> None:
     silence = load_script(EXAMPLES / "own_reading.py").Silence()
     seen = evidence(3)
     expected = float((~(seen.regimes().codes.any(dim=1)) * seen.regimes().counts).sum()) / seen.regimes().steps
@@ -112,10 +116,26 @@ def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
     assert "readings" not in json.loads(Path("swept/verdict.json").read_text())
     with pytest.raises(SystemExit):
         main(["analyze", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")])
-    said = capsys.readouterr().err
-    assert "own_reading.Silence, which cannot be imported" in said
-    assert "set PYTHONPATH to the folder of its file" in said
+    message = r"own_reading.Silence, which cannot be imported .*: set PYTHONPATH to the folder of its file"
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_readings_of_the_package_are_shown_once() -> None:
     assert further_readings([ReadingCallback(Regimes()), RegimeOccupancy(), ActiveUnits()]) == []
+
+
+class Further(Regimes):
+    callback = "ReadingCallback"
+
+
+def test_a_reading_of_the_package_needs_no_other_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = "Performance Regimes Units FixedPointsOfInput SlowestMode LatentDimensions Ablation Primitives"
+    names = [type(reading).__name__ for reading in READINGS]
+    assert names == [*order.split(), "NeuralScores", "SpikeFit", "LengthScores"]
+    assert all(hasattr(callbacks, reading.callback or "ReadingCallback") for reading in READINGS)
+    before = default_callbacks()
+    assert [entry["class_path"].rpartition(".")[2] for entry in before] == DEFAULTS
+    monkeypatch.setattr(readings, "READINGS", (*READINGS, Further()))
+    (further,) = default_callbacks()[len(before) :]
+    assert resolve_name(further["class_path"]) is ReadingCallback
+    assert resolve_name(further["init_args"]["reading"]["class_path"]) is Further
