@@ -90,6 +90,8 @@ def read_recurrence(rnn: ALRNN | Recurrence) -> Recurrence:
             raise ValueError(
                 f"parameter {name} must have shape {shapes[name]} where h has {size} entries, got {tuple(value.shape)}"
             )
+    if size == 0:
+        raise ValueError("the network must have at least one unit, got none")
     if not 0 <= units <= size:
         raise ValueError(f"P must lie between 0 and M={size}, got {units}")
     return Recurrence(read["A"], read["W"], read.get("C"), read["h"], units)

@@ -214,7 +214,7 @@ class Recurrence(NamedTuple):
         Returns:
             The parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
         """
-        index = torch.as_tensor(order, device=self.W.device)
+        index = torch.as_tensor(order, dtype=torch.int64, device=self.W.device)
         C = self.input_weights[index]
         return Recurrence(self.A[index], self.W[index][:, index].contiguous(), C, self.h[index], self.P)
 
