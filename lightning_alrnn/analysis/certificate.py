@@ -23,7 +23,7 @@ _INFEASIBLE = 2
 """Status of :func:`scipy.optimize.milp`."""
 
 
-def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -> tuple[Bools, bool]:
+def certify(reduced: Reduced, known_codes: Bools, radius: Floats, time_limit: float) -> tuple[Bools, bool]:
     """Regimes ``(n, P)`` of further fixed points, and whether the box provably holds no other.
 
     ``radius`` is R of each nonlinear unit in its scale, shape ``(P,)``.
@@ -54,13 +54,13 @@ def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -
         np.concatenate((np.ones(2 * units), np.full(others, np.inf), np.ones(units))),
     )
     integral = np.repeat((0, 1), (2 * units + others, units))
-    codes = known
+    codes = known_codes
     while True:
         cuts = codes ^ reduced.base
         rows = np.hstack((np.zeros((len(cuts), 2 * units + others)), np.where(cuts, -1.0, 1.0)))
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            return codes[len(known) :], False
+            return codes[len(known_codes) :], False
         solution = milp(
             np.zeros(len(integral)),
             integrality=integral,
@@ -69,8 +69,8 @@ def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -
             options={"time_limit": remaining},
         )
         if solution.x is None:
-            return codes[len(known) :], solution.status == _INFEASIBLE
+            return codes[len(known_codes) :], solution.status == _INFEASIBLE
         code = (solution.x[-units:] > 0.5) ^ reduced.base
         if (codes == code).all(axis=1).any():  # the solver's tolerances let it through: no proof
-            return codes[len(known) :], False
+            return codes[len(known_codes) :], False
         codes = np.vstack((codes, code))

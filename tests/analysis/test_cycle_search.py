@@ -85,6 +85,22 @@ def test_random_networks_have_the_cycles_of_brute_force() -> None:
     assert total > 40
 
 
+def test_cycles_of_rescaled_networks() -> None:
+    total = 0
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        A, W, h = rng.uniform(0.0, 0.9, 4), 2.0 * rng.normal(size=(4, 4)), rng.normal(size=4)
+        scale = 10.0 ** rng.uniform(-4.0, 4.0, 4)
+        expected = cycles(networks.build(A, W, h, 2), 3)
+        scaled = cycles(networks.build(A, W * scale[:, None] / scale, h * scale, 2), 3)
+        assert expected.complete
+        assert scaled.complete
+        assert torch.equal(scaled.code, expected.code)
+        torch.testing.assert_close(scaled.z / torch.tensor(scale), expected.z, rtol=1e-8, atol=1e-9)
+        total += len(expected.z)
+    assert total > 2
+
+
 def test_period_one_is_the_fixed_points() -> None:
     for seed in range(20):
         rnn = networks.random_network(seed)

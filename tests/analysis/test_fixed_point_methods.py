@@ -179,16 +179,6 @@ def test_certificates_of_rescaled_networks() -> None:
     assert proven > 10
 
 
-def test_integer_programs_find_all_points_by_themselves() -> None:
-    """Without a start, everything comes from them."""
-    for seed in range(10):
-        rnn = networks.random_map(10, 6, 2.0, seed)
-        everything = fixed_points(rnn)
-        points = fixed_points(rnn, method="certified", box=1e4, restarts=0)
-        assert codes_of(points) == codes_of(everything)
-        torch.testing.assert_close(points.z, everything.z)
-
-
 def test_the_default_box_follows_the_points() -> None:
     rnn = networks.mutual_inhibition()
     points = fixed_points(rnn, method="certified")
@@ -215,13 +205,6 @@ def test_a_linear_network_is_complete_by_any_method() -> None:
         points = fixed_points(rnn, method=method)  # type: ignore[arg-type]
         assert points.complete
         assert points.z.tolist() == [[2.0]]
-
-
-def test_automatic_choice() -> None:
-    rnn = networks.random_map(6, 5, 1.0, 0)
-    assert fixed_points(rnn).method == "exhaustive"
-    assert fixed_points(rnn, max_exhaustive_units=4).method == "heuristic"
-    assert fixed_points(rnn, max_exhaustive_units=4, box=9.0).method == "certified"
 
 
 def test_all_regimes_are_searched_where_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
