@@ -5,49 +5,30 @@ points with all |z_i| ≤ R of the nonlinear units are the solutions of
 
     w = q + Q u + T t,    0 = c + S u − Σ₀ t,    0 ≤ u ≤ R b,    0 ≤ w ≤ R (1 − b).
 
-Every known regime is cut off, Σ_{i on} (1 − b_i) + Σ_{i off} b_i ≥ 1, until none is left: then the list is complete
-within the box, to the tolerances of the solver (HiGHS: about 1e-6 of R).
+Every known regime is cut off, Σ_{i on} (1 − b_i) + Σ_{i off} b_i ≥ 1, until no solution remains: then the list is
+complete within the box, to the tolerances of the solver (HiGHS: about 1e-6 of R).
 """
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lightning_alrnn.analysis.pivots import Reduced
-from lightning_alrnn.analysis.system import Bools, Floats, pack_codes
+from lightning_alrnn.analysis.system import Bools, Floats
 
 _INFEASIBLE = 2
 """Status of :func:`scipy.optimize.milp`."""
 
 
-class Certificate(NamedTuple):
-    """What the integer programs came to.
+def certify(reduced: Reduced, known_codes: Bools, radius: Floats, time_limit: float) -> tuple[Bools, bool]:
+    """Regimes ``(n, P)`` of further fixed points, and whether the box provably holds no other.
 
-    Attributes:
-        codes: regimes they found besides the known ones, bool of shape ``(n, P)``.
-        proven: whether the box holds no other.
-    """
+    ``radius`` is R of each nonlinear unit in its scale, shape ``(P,)``.
 
-    codes: Bools
-    proven: bool
-
-
-def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -> Certificate:
-    """Look for a further fixed point until there is provably none or the time is over.
-
-    Args:
-        reduced: the network.
-        known: regimes to leave out, bool of shape ``(n, P)``.
-        radius: R of each nonlinear unit, in its scale, shape ``(P,)``.
-        time_limit: seconds.
-
-    Reference:
-        Balas & Jeroslow, "Canonical cuts on the unit hypercube", SIAM Journal on Applied Mathematics 23:61 (1972), the
-        cuts.
+    Reference: Balas & Jeroslow, SIAM Journal on Applied Mathematics 23:61 (1972), on the cuts.
     """
     deadline = time.monotonic() + time_limit
     units = len(reduced.base)
@@ -73,14 +54,13 @@ def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -
         np.concatenate((np.ones(2 * units), np.full(others, np.inf), np.ones(units))),
     )
     integral = np.repeat((0, 1), (2 * units + others, units))
-    cut_off = set(pack_codes(known))
-    new: list[Bools] = []
+    codes = known_codes
     while True:
-        cuts = np.concatenate((known, *new)) ^ reduced.base
+        cuts = codes ^ reduced.base
         rows = np.hstack((np.zeros((len(cuts), 2 * units + others)), np.where(cuts, -1.0, 1.0)))
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            return Certificate(np.concatenate((known[:0], *new)), proven=False)
+            return codes[len(known_codes) :], False
         solution = milp(
             np.zeros(len(integral)),
             integrality=integral,
@@ -89,9 +69,8 @@ def certify(reduced: Reduced, known: Bools, radius: Floats, time_limit: float) -
             options={"time_limit": remaining},
         )
         if solution.x is None:
-            return Certificate(np.concatenate((known[:0], *new)), proven=solution.status == _INFEASIBLE)
-        code = (solution.x[None, -units:] > 0.5) ^ reduced.base
-        if pack_codes(code)[0] in cut_off:  # the solver's tolerances let it through: no proof
-            return Certificate(np.concatenate((known[:0], *new)), proven=False)
-        cut_off.update(pack_codes(code))
-        new.append(code)
+            return codes[len(known_codes) :], solution.status == _INFEASIBLE
+        code = (solution.x[-units:] > 0.5) ^ reduced.base
+        if (codes == code).all(axis=1).any():  # the solver's tolerances let it through: no proof
+            return codes[len(known_codes) :], False
+        codes = np.vstack((codes, code))

@@ -1,4 +1,4 @@
-"""Lyapunov exponents: how fast neighbouring trajectories part, on average."""
+"""Lyapunov exponents: the average rate at which neighbouring trajectories separate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lightning_alrnn.analysis.system import (
     read_states,
     read_system,
     regime_matrices,
+    regime_product,
     tensor,
 )
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -36,20 +37,20 @@ _RELATIVE_ERROR = 0.02
 _MARGIN = 1e-9
 _AT_REST = 1e-10
 
+_Cycle = tuple[NDArray[np.complex128], NDArray[np.complex128], float]
+"""Eigenvalues and eigenvectors of the scaled product of J_k … J_1, and the logarithm of its scale."""
+
 
 class LyapunovSpectrum(NamedTuple):
     """Lyapunov exponents along trajectories.
 
     Attributes:
-        exponents: in nats a step, largest first, float64 of shape ``(batch, count)``; −∞ for a direction that is lost.
-            A positive one means chaos, one of 0 an oscillation or a continuum, all negative a stable point or cycle.
-        mean: of the sequences, of shape ``(count,)``.
-        kaplan_yorke: Kaplan–Yorke dimension j + Σ_{i ≤ j} λ_i / |λ_{j+1}|, j the most exponents whose sum is not
-            negative, float64 of shape ``(batch,)``; ``count`` where the sum of all is not negative.
-        steps: number of Jacobians that went in, of each sequence.
-
-    Reference:
-        Kaplan & Yorke 1979, the dimension.
+        exponents: Exponents in nats a step, largest first, float64 of shape ``(batch, count)``; −∞ for a direction that
+            is lost. A positive one means chaos, 0 an oscillation or a continuum.
+        mean: Mean over the sequences, of shape ``(count,)``.
+        kaplan_yorke: Kaplan–Yorke dimension (1979) j + Σ_{i ≤ j} λ_i / |λ_{j+1}|, j the most exponents whose sum is not
+            negative, float64 of shape ``(batch,)``; ``count`` if the sum of all is not negative.
+        steps: Number of Jacobians of each sequence.
     """
 
     exponents: Tensor
@@ -59,18 +60,18 @@ class LyapunovSpectrum(NamedTuple):
 
 
 class LargestExponent(NamedTuple):
-    """The largest Lyapunov exponent of the attractors that trajectories settle on.
+    """Largest Lyapunov exponent of the attractors that trajectories settle on.
 
     Attributes:
-        exponent: the largest of all attractors, in nats a step; −∞ where all directions are lost.
-        error: its standard error; 0 where it is that of a fixed point, a cycle or a continuum, ∞ where trajectories
-            have not yet come to an attractor.
-        settled: whether the error is within the bound that was asked for.
-        trajectories: number of trajectories that have this exponent.
-        exponents: of the attractor of each trajectory, float64 of shape ``(batch,)``; NaN where it diverged, or was not
-            followed because the network is large.
-        errors: their standard errors, of the same shape.
-        steps: number of steps that the longest trajectories were followed for.
+        exponent: Largest exponent of all attractors, in nats a step; −∞ if all directions are lost.
+        error: Standard error of the exponent; 0 for a fixed point, a cycle or a continuum, ∞ if trajectories have not
+            reached an attractor.
+        settled: Whether the error is within the requested bound.
+        trajectories: Number of trajectories with this exponent.
+        exponents: Exponent of each trajectory's attractor, float64 of shape ``(batch,)``; NaN if the trajectory
+            diverged, or was not followed because the network is large.
+        errors: Standard errors of ``exponents``, of the same shape.
+        steps: Number of steps of the longest trajectories.
     """
 
     exponent: float
@@ -83,7 +84,7 @@ class LargestExponent(NamedTuple):
 
 
 class _Course(NamedTuple):
-    """Growth ``(chunks, batch)``, the regimes as numbers ``(steps, batch)``, mean φ* of two halves, last 128 states."""
+    """Growth ``(chunks, batch)``, regimes as numbers ``(steps, batch)``, mean φ* of two halves, last 128 states."""
 
     z: Floats
     direction: Floats
@@ -94,44 +95,33 @@ class _Course(NamedTuple):
     diverged: Bools
 
 
-class _Cycle(NamedTuple):
-    """Eigenvalues and eigenvectors of J_k … J_1 = scaled product · exp(scale)."""
-
-    eigenvalues: NDArray[np.complex128]
-    vectors: NDArray[np.complex128]
-    scale: float
-
-
 def lyapunov_spectrum(
     rnn: ALRNN | Recurrence, states: Tensor, count: int | None = None, warm_up: int = 0
 ) -> LyapunovSpectrum:
-    """Lyapunov exponents by QR decompositions of the Jacobians along trajectories.
+    """Compute Lyapunov exponents by QR decompositions of the Jacobians along trajectories.
 
-    The trajectories may be driven by inputs; the exponents are then conditional on them.
+    If inputs drive the trajectories, the exponents are conditional on them.
 
     Args:
-        rnn: the network, or its parameters.
-        states: z_0 … z_T, successive states, all valid, shape ``(batch, time, M)``.
-        count: how many exponents; ``None`` for all M.
-        warm_up: steps that turn the directions but do not count.
+        rnn: Network, or its parameters.
+        states: Successive states z_0 … z_T, all valid, shape ``(batch, time, M)``.
+        count: Number of exponents; ``None`` for all M.
+        warm_up: Number of first steps that turn the directions but do not count.
 
     Raises:
-        ValueError: if a parameter or a state is not finite, a shape does not fit, ``count`` is not within 1 … M or no
-            step is left after ``warm_up``.
+        ValueError: If a parameter or a state is not finite, a shape does not fit, ``count`` is not within 1 … M or no
+            step remains after ``warm_up``.
 
     Example:
         >>> import torch
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
-        >>> with torch.no_grad():
-        ...     _ = rnn.W.copy_(torch.tensor([[0.5, 1.0], [0.0, 2.0]]))
-        >>> found = lyapunov_spectrum(rnn, torch.zeros(1, 101, 2), warm_up=50)
-        >>> [round(value, 4) for value in found.mean.tolist()]  # ln 2 and −ln 2
+        >>> W = torch.tensor([[0.5, 1.0], [0.0, 2.0]])
+        >>> rnn = Recurrence(torch.zeros(2), W, None, torch.zeros(2), P=0)
+        >>> spectrum = lyapunov_spectrum(rnn, torch.zeros(1, 101, 2), warm_up=50)
+        >>> [round(value, 4) for value in spectrum.mean.tolist()]  # ln 2 and −ln 2
         [0.6931, -0.6931]
 
     Reference:
-        Benettin, Galgani, Giorgilli & Strelcyn, Meccanica 15, 1980. Engelken, Wolf & Abbott, Physical Review Research
-        5, 2023, on recurrent networks.
+        Benettin et al., Meccanica 15, 1980. Engelken, Wolf & Abbott, Physical Review Research 5, 2023.
     """
     recurrence = read_recurrence(rnn)
     size = len(recurrence.h)
@@ -165,23 +155,23 @@ def largest_exponent(
     max_error: float = 1e-3,
     max_steps: int = 65_536,
 ) -> LargestExponent:
-    """The largest Lyapunov exponent of the attractors that trajectories settle on under a constant input.
+    """Estimate the largest Lyapunov exponent of the attractors that trajectories reach under a constant input.
 
-    At a fixed point, on a continuum and on a cycle of up to 64 steps the exponent is ln ρ(J_k … J_1) / k and has no
-    error. Elsewhere it is the mean of ln ‖J_t δ_t‖ / ‖δ_t‖ over the last half of the steps; the first half turns states
-    and directions. The steps are doubled until the standard error is small. The error is that of means over blocks (the
-    largest of all block lengths), over all trajectories with the same averages of states, and no less than a
-    significant difference from the stretch before.
+    At a fixed point, on a continuum and on a cycle of up to 64 steps the exponent is ln ρ(J_k … J_1) / k, without
+    error. Elsewhere it is the mean of ln ‖J_t δ_t‖ / ‖δ_t‖ over the last half of the steps, which are doubled until the
+    standard error is small. The error comes from means over blocks, over all trajectories with the same averages of
+    states, and is no less than a significant difference from the preceding stretch.
 
     Args:
-        rnn: the network, or its parameters.
-        states: where the trajectories start, shape ``(batch, M)``.
-        inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
-        max_error: standard error that is small enough, in nats a step; in a larger exponent, 2 % of it.
-        max_steps: most steps, at least 1,024. A large network takes fewer steps, of fewer trajectories: some 2 seconds.
+        rnn: Network, or its parameters.
+        states: Initial states of the trajectories, shape ``(batch, M)``.
+        inputs: Constant input s, shape ``(K,)``; ``None`` for zeros.
+        max_error: Requested standard error in nats a step; for a larger exponent, 2 % of it suffice.
+        max_steps: Largest number of steps, at least 1,024. A large network takes fewer steps of fewer trajectories, for
+            about 2 seconds.
 
     Raises:
-        ValueError: if a parameter or a state is not finite, a shape does not fit, ``max_steps`` is below 1,024, or all
+        ValueError: If a parameter or a state is not finite, a shape does not fit, ``max_steps`` is below 1,024, or all
             trajectories diverge.
 
     Example:
@@ -189,13 +179,12 @@ def largest_exponent(
 
         >>> import torch
         >>> rnn = Recurrence(torch.tensor([2.5]), torch.tensor([[-25 / 6]]), None, torch.tensor([0.6]), P=1)
-        >>> found = largest_exponent(rnn, torch.linspace(-0.3, 0.5, 16)[:, None])
-        >>> abs(found.exponent - 0.673) < 0.003, found.settled, found.trajectories
+        >>> result = largest_exponent(rnn, torch.linspace(-0.3, 0.5, 16)[:, None])
+        >>> abs(result.exponent - 0.673) < 0.003, result.settled, result.trajectories
         (True, True, 16)
 
     Reference:
-        Benettin, Galgani, Giorgilli & Strelcyn, Meccanica 15, 1980. Flyvbjerg & Petersen, Journal of Chemical Physics
-        91, 1989, on the error of averages over time.
+        Benettin et al., Meccanica 15, 1980. Flyvbjerg & Petersen, Journal of Chemical Physics 91, 1989, on the error.
     """
     if max_steps < 2 * _FIRST_STEPS:
         raise ValueError(f"max_steps must be at least {2 * _FIRST_STEPS}, got {max_steps}")
@@ -206,13 +195,13 @@ def largest_exponent(
     direction = np.random.default_rng(0).normal(size=z.shape)
     exponents, errors = np.full(len(z), np.nan), np.full(len(z), np.nan)
     active = np.arange(len(z))
-    known: dict[bytes, _Cycle] = {}
+    cycles: dict[bytes, _Cycle] = {}
     growth_before = np.zeros((0, len(z)))
     most_steps, steps, done = max_steps, _FIRST_STEPS, 0
     while len(active):
         course = _follow(system, z, direction, steps)
         done += steps
-        exponents[active] = _of_cycles(system, course, known)
+        exponents[active] = _of_cycles(system, course, cycles)
         errors[active] = np.where(np.isnan(exponents[active]), np.nan, 0.0)
         moving = np.flatnonzero(np.isnan(exponents[active]) & ~course.diverged)
         if steps == done:
@@ -223,19 +212,21 @@ def largest_exponent(
         if not len(moving):
             break
         if 2 * done > most_steps or done >= _LEAST_STEPS:
-            # a trajectory that goes through the same regimes all along, not held there for certain, may yet leave them
+            # a trajectory that repeats the same regimes may still leave them if nothing proves that it stays
             stays = np.array([_period(course.regimes[:, row]) > 0 for row in moving])
             for rows in (moving[~stays], *moving[stays, None]):
                 exponents[active[rows]], errors[active[rows]] = _averages(course, growth_before, rows)
             errors[active[moving[stays]]] = np.inf
-            if 2 * done > most_steps or _is_certain(exponents, errors, max_error):
+            top = np.nanmax(exponents)
+            uncertain = (errors > _small(top, max_error)) & (exponents + 3 * errors >= top)
+            if 2 * done > most_steps or not uncertain.any():
                 break
         z, direction, growth_before = course.z[moving], course.direction[moving], course.growth[:, moving]
         active, steps = active[moving], done
     if np.isnan(exponents).all():
         raise ValueError(
-            f"all {len(states)} trajectories grow beyond |z| = {DIVERGED:.0e}: there is no attractor; give other "
-            "starts, or a stable network"
+            f"all {len(states)} trajectories grow beyond |z| = {DIVERGED:.0e}: there is no attractor; use other "
+            "initial states or a stable network"
         )
     top = int(np.nanargmax(exponents))
     return LargestExponent(
@@ -276,58 +267,46 @@ def _follow(system: System, z: Floats, direction: Floats, steps: int) -> _Course
     return _Course(both[0], both[1], growth, regimes, averages / (steps / 2), tail, diverged)
 
 
-def _of_cycles(system: System, course: _Course, known: dict[bytes, _Cycle]) -> Floats:
-    """The exponents of trajectories that have come to a cycle of regimes for good; NaN of the others."""
+def _of_cycles(system: System, course: _Course, cycles: dict[bytes, _Cycle]) -> Floats:
+    """Exponents of trajectories that stay on a cycle of regimes for good; NaN for the others."""
     exponents = np.full(len(course.z), np.nan)
     exponents[~course.diverged & np.isneginf(course.growth).any(axis=0)] = -np.inf
     for row in np.flatnonzero(~course.diverged & np.isnan(exponents)):
         tail = course.tail[row]
-        codes = tail[:, system.linear :] > 0
         period = _period(course.regimes[-_TAIL:, row])
         if not period:
             continue
-        cycle = codes[-period:]
-        key = np.packbits(cycle).tobytes() + bytes([period])
-        if key not in known:
-            known[key] = _cycle(system, cycle)
-        values = known[key].eigenvalues
+        codes = tail[-period:, system.linear :] > 0
+        key = np.packbits(codes).tobytes() + bytes([period])
+        if key not in cycles:
+            (product,), (scale,) = regime_product(system, codes[None])
+            cycles[key] = (*np.linalg.eig(product), scale)
+        values, _, scale = cycles[key]
         with np.errstate(divide="ignore"):
-            exponent = (np.log(np.abs(values).max()) + known[key].scale) / period
+            exponent = (np.log(np.abs(values).max()) + scale) / period
         step = np.abs(tail[period:] - tail[:-period]).max()
         stable = exponent * period <= _MARGIN
         rests = step <= _AT_REST * (1 + np.abs(tail[-1]).max()) if stable else step == 0
-        if rests or (stable and _stays(system, tail, cycle, known[key])):
+        if rests or (stable and _stays(system, tail, codes, cycles[key])):
             exponents[row] = exponent
     return exponents
 
 
 def _period(regimes: Floats) -> int:
-    """The least period up to 64 of the regimes of successive states, a number for each; 0 without one."""
+    """Least period up to 64 of the regimes of successive states, a number for each; 0 without a period."""
     return next((k for k in range(1, LONGEST_PERIOD + 1) if (regimes[k:] == regimes[:-k]).all()), 0)
-
-
-def _cycle(system: System, codes: Bools) -> _Cycle:
-    """Eigenvalues and eigenvectors of the product of a cycle's Jacobians, the first of ``(k, P)`` regimes first."""
-    product, scale = np.eye(system.size), 0.0
-    for matrix in regime_matrices(system, codes):
-        product = matrix @ product
-        size = np.abs(product).max()
-        if size > 0:
-            product, scale = product / size, scale + float(np.log(size))
-    values, vectors = np.linalg.eig(product)
-    return _Cycle(values.astype(np.complex128), vectors.astype(np.complex128), scale)
 
 
 def _stays(system: System, tail: Floats, codes: Bools, cycle: _Cycle) -> bool:
     """Whether a trajectory with a stable cycle of regimes keeps to it for ever.
 
-    Where a period moves it by V c, n periods later it is at z_∞ + V Λ^n c / (Λ − 1), within |V| |c / (Λ − 1)| of z_∞.
+    If a period moves it by V c, n periods later it is at z_∞ + V Λ^n c / (Λ − 1), within |V| |c / (Λ − 1)| of z_∞.
     """
-    period = len(codes)
-    values = cycle.eigenvalues * np.exp(cycle.scale)
+    period, (values, vectors, scale) = len(codes), cycle
+    values = values * np.exp(scale)
     change = tail[-period] - tail[-2 * period]
     try:
-        c = np.linalg.solve(cycle.vectors, change)
+        c = np.linalg.solve(vectors, change)
     except np.linalg.LinAlgError:
         return False
     # from the start of the last period on: the change to come is Λ c
@@ -335,7 +314,6 @@ def _stays(system: System, tail: Floats, codes: Bools, cycle: _Cycle) -> bool:
     if (np.abs(c[fixed]) > 1e-3 * _AT_REST * (1 + np.abs(tail[-1]).max())).any():
         return False
     c = np.where(fixed, 0.0, c * values / np.where(fixed, 1.0, values - 1))
-    vectors = cycle.vectors
     for z, code in zip(tail[-period:], codes, strict=True):
         limit = (z - (vectors @ c).real)[system.linear :]
         reach = (np.abs(vectors) @ np.abs(c))[system.linear :]
@@ -346,7 +324,7 @@ def _stays(system: System, tail: Floats, codes: Bools, cycle: _Cycle) -> bool:
 
 
 def _averages(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Exponents and standard errors, the same for trajectories on one attractor or on attractors that are alike."""
+    """Exponents and standard errors, equal for trajectories on the same attractor or on attractors that are alike."""
     means, errors = np.zeros(len(rows)), np.zeros(len(rows))
     parts = [(*_average(course, before, rows[part]), part) for part in _groups(course.averages[:, rows])]
     while parts:
@@ -359,7 +337,7 @@ def _averages(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple
 
 
 def _average(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """The exponent of trajectories on one attractor, and its standard error."""
+    """Exponent of trajectories on one attractor, and its standard error."""
     growth, earlier = course.growth[:, rows] / _CHUNK, before[:, rows] / _CHUNK
     mean, error = float(growth.mean()), _standard_error(growth)
     drift = abs(mean - float(earlier.mean()))
@@ -367,7 +345,7 @@ def _average(course: _Course, before: Floats, rows: NDArray[np.int64]) -> tuple[
 
 
 def _groups(averages: Floats) -> list[NDArray[np.int64]]:
-    """Trajectories, as indices, whose averages differ by no more than three times what they do between halves."""
+    """Indices of trajectories whose averages differ by at most three times the difference between their halves."""
     centre, apart = averages.mean(axis=0), np.linalg.norm(averages[1] - averages[0], axis=1)
     labels = np.arange(len(centre))
     for row, point in enumerate(centre):
@@ -377,7 +355,7 @@ def _groups(averages: Floats) -> list[NDArray[np.int64]]:
 
 
 def _standard_error(values: Floats) -> float:
-    """That of the mean of correlated series, ``(time, batch)``: the largest over blocks of doubling length."""
+    """Standard error of the mean of correlated series ``(time, batch)``: the largest over blocks of doubling length."""
     mean, largest, blocks = values.mean(), 0.0, values
     while blocks.size >= _FEWEST_BLOCKS:
         variance = np.square(blocks - mean).sum() / (blocks.size - 1)
@@ -389,21 +367,15 @@ def _standard_error(values: Floats) -> float:
 
 
 def _small(exponent: float, max_error: float) -> float:
-    """The standard error up to which an exponent is settled."""
+    """Standard error up to which an exponent is settled."""
     return max(max_error, _RELATIVE_ERROR * abs(exponent))
 
 
-def _is_certain(exponents: Floats, errors: Floats, max_error: float) -> bool:
-    """Whether the largest exponent has a small error, and none that is less well known may be larger."""
-    top = np.nanmax(exponents)
-    return not ((errors > _small(top, max_error)) & (exponents + 3 * errors >= top)).any()
-
-
-def _kaplan_yorke(exponents: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
-    sums = np.cumsum(exponents, axis=1)
+def _kaplan_yorke(exponents: Floats) -> Floats:
     dimensions = np.zeros(len(exponents))
-    for row, (own, total) in enumerate(zip(exponents, sums, strict=True)):
-        whole = int((np.cumsum(total < 0) == 0).sum())
-        before = total[whole - 1] if whole else 0.0
-        dimensions[row] = whole if whole == len(own) else whole + before / abs(own[whole])
+    for row, (rates, sums) in enumerate(zip(exponents, np.cumsum(exponents, axis=1), strict=True)):
+        count = int((np.cumsum(sums < 0) == 0).sum())
+        dimensions[row] = count
+        if 0 < count < len(rates):
+            dimensions[row] += sums[count - 1] / abs(rates[count])
     return dimensions

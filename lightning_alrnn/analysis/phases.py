@@ -1,4 +1,4 @@
-"""What a network does in each phase of the trial, such as stimulus, delay and response."""
+"""Activity of a network in each phase of the trial, such as stimulus, delay and response."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Phases(NamedTuple):
     """Regimes, units and gains in each phase of the trial. The rows of all fields are the phases that occur.
 
     Attributes:
-        occupancy: steps of each phase in each regime; its ``groups`` are the phases, its ``steps`` theirs.
-        sharing: how far the phases use the same regimes.
-        switches: share of the steps into a phase, from t−1 in any phase to t in this one, that change the regime,
-            float64 of shape ``(phases,)``; NaN where no step leads into it.
-        on: share of each phase's steps in which each nonlinear unit is on, float64 of shape ``(phases, P)``.
-        gain: mean |∂y_T/∂s_t| of each phase's steps t, how much an input counts there for the answer, float64 of shape
+        occupancy: Number of steps of each phase in each regime; the ``groups`` are the phases.
+        sharing: Overlap between the regimes of the phases.
+        switches: Share of the steps into a phase, from t−1 in any phase to t in this one, that change the regime,
+            float64 of shape ``(phases,)``; NaN if no step leads into it.
+        on: Share of each phase's steps in which each nonlinear unit is on, float64 of shape ``(phases, P)``.
+        gain: Mean |∂y_T/∂s_t| over each phase's steps t, the weight of an input for the answer, float64 of shape
             ``(phases, K)``.
     """
 
@@ -40,25 +40,23 @@ class Phases(NamedTuple):
 def phase_activity(
     states: Tensor, nonlinear_units: int, phase: Tensor, gains: Tensor, lengths: Tensor | None = None
 ) -> Phases:
-    """Tell regimes, switches, units and gains apart by the phase of the trial.
+    """Compute regimes, switches, units and gains by the phase of the trial.
 
     Args:
         states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        phase: phase of each step, int64 of shape ``(batch, time)``; a step below 0 belongs to none.
+        nonlinear_units: Number P of nonlinear units.
+        phase: Phase of each step, int64 of shape ``(batch, time)``; a step below 0 belongs to no phase.
         gains: ∂y_T/∂s_t of an output y, shape ``(batch, time, K)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all are valid.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0], [-2.0], [3.0]]])
         >>> gains = torch.tensor([[[0.0], [4.0], [-2.0], [1.0]]])
-        >>> found = phase_activity(states, 1, torch.tensor([[0, 1, 1, 2]]), gains)
-        >>> found.occupancy.counts.tolist()  # the regimes are "0" and "1"
-        [[0, 1], [2, 0], [0, 1]]
-        >>> found.switches.tolist(), found.on[:, 0].tolist(), found.gain[:, 0].tolist()
+        >>> phases = phase_activity(states, 1, torch.tensor([[0, 1, 1, 2]]), gains)
+        >>> phases.switches.tolist(), phases.on[:, 0].tolist(), phases.gain[:, 0].tolist()
         ([nan, 0.5, 1.0], [1.0, 0.0, 1.0], [0.0, 3.0, 1.0])
     """
     for name, value in (("phase", phase), ("gains", gains)):

@@ -31,12 +31,10 @@ class System:
     """The map z' = A z + W φ*(z) + drive.
 
     Attributes:
-        recurrence: Parameters in float64 on the CPU, with the drive C s + h in place of h and with no inputs: C has
-            shape ``(M, 0)``.
-        terms: |C| |s| + |h|, shape ``(M,)``, against which rounding in the drive is measured.
-        scale: the units that z is in, shape ``(M,)``: z times ``scale`` is the network's state.
-        source: the rows of A, W and drive that give the entries of z', int64 of shape ``(M,)``, where copies of a
-            network feed one another; all rows in order otherwise.
+        recurrence: Parameters in float64 on the CPU, with the drive C s + h in place of h and C of shape ``(M, 0)``.
+        terms: |C| |s| + |h|, shape ``(M,)``. Rounding in the drive is measured against it.
+        scale: Units that z is in, shape ``(M,)``: z times ``scale`` is the network's state.
+        source: Rows of A, W and drive that give the entries of z', ``(M,)``, if copies of a network feed one another.
     """
 
     recurrence: Recurrence
@@ -47,20 +45,17 @@ class System:
     @cached_property
     def self_connections(self) -> Floats:
         """A, shape ``(M, M)``."""
-        connections: Floats = np.diag(self.recurrence.A.numpy())[self.source]
-        return connections
+        return np.asarray(np.diag(self.recurrence.A.numpy())[self.source], dtype=np.float64)
 
     @cached_property
     def coupling(self) -> Floats:
         """W, shape ``(M, M)``."""
-        coupling: Floats = self.recurrence.W.numpy()[self.source]
-        return coupling
+        return np.asarray(self.recurrence.W.numpy()[self.source], dtype=np.float64)
 
     @cached_property
     def drive(self) -> Floats:
-        """What is added at each step, shape ``(M,)``."""
-        drive: Floats = self.recurrence.h.numpy()[self.source]
-        return drive
+        """Constant that is added at each step, shape ``(M,)``."""
+        return np.asarray(self.recurrence.h.numpy()[self.source], dtype=np.float64)
 
     @property
     def size(self) -> int:
@@ -79,18 +74,7 @@ class System:
 
 
 def read_recurrence(rnn: ALRNN | Recurrence) -> Recurrence:
-    """Take the parameters in float64: in the network's own precision, A + W would already be rounded.
-
-    Args:
-        rnn: the network, or its parameters.
-
-    Returns:
-        The parameters on the CPU, detached, with P as an int. They may share their memory with the network.
-
-    Raises:
-        TypeError: if it is neither an ALRNN nor a Recurrence.
-        ValueError: if a parameter is not finite or a shape does not fit.
-    """
+    """Read the parameters in float64 on the CPU: in the network's own precision, A + W would already be rounded."""
     if isinstance(rnn, ALRNN):
         parameters, units = rnn.recurrence(), rnn.nonlinear_units  # P itself may be on a device
     elif isinstance(rnn, Recurrence):
@@ -106,49 +90,27 @@ def read_recurrence(rnn: ALRNN | Recurrence) -> Recurrence:
             raise ValueError(
                 f"parameter {name} must have shape {shapes[name]} where h has {size} entries, got {tuple(value.shape)}"
             )
+    if size == 0:
+        raise ValueError("the network must have at least one unit, got none")
     if not 0 <= units <= size:
         raise ValueError(f"P must lie between 0 and M={size}, got {units}")
     return Recurrence(read["A"], read["W"], read.get("C"), read["h"], units)
 
 
 def input_width(recurrence: Recurrence) -> tuple[str, int]:
-    """What the width of the inputs is called in messages, and the width.
-
-    Args:
-        recurrence: the parameters.
-
-    Returns:
-        "input_size" and K, or "hidden_size" and M where inputs are added directly.
-    """
+    """Name that messages use for the width of the inputs, and the width: K, or M where inputs are added directly."""
     return ("hidden_size", len(recurrence.h)) if recurrence.C is None else ("input_size", recurrence.C.shape[1])
 
 
 def check_constant(recurrence: Recurrence, inputs: Tensor) -> None:
-    """Raise unless inputs are one constant of a network.
-
-    Args:
-        recurrence: the parameters.
-        inputs: s, of shape ``(K,)`` if it is one.
-
-    Raises:
-        ValueError: if they have another shape.
-    """
+    """Raise ``ValueError`` unless the inputs are one constant, shape ``(K,)``."""
     name, width = input_width(recurrence)
     if inputs.shape != (width,):
         raise ValueError(f"inputs must have shape ({name},) = ({width},), one constant, got {tuple(inputs.shape)}")
 
 
 def read_system(rnn: ALRNN | Recurrence, inputs: Tensor | None = None) -> System:
-    """The map of a network under a constant input, or without one.
-
-    Args:
-        rnn: the network, or its parameters.
-        inputs: s, shape ``(K,)``; ``None`` for zeros.
-
-    Raises:
-        TypeError: as :func:`read_recurrence`.
-        ValueError: if a parameter or the input is not finite or a shape does not fit.
-    """
+    """Map of a network under a constant input of shape ``(K,)``; ``None`` for zeros."""
     recurrence = read_recurrence(rnn)
     drive, terms = recurrence.h, recurrence.h.abs()
     if inputs is not None:
@@ -162,11 +124,8 @@ def read_system(rnn: ALRNN | Recurrence, inputs: Tensor | None = None) -> System
 def balance(system: System) -> System:
     """The same map with each unit in a scale of its own, so that a small unit beside a large one loses no digits.
 
-    Scaling units, z → S z with W → S W S⁻¹ and drive → S drive, changes nothing in the dynamics; the balanced system is
-    the same whatever S was, up to a factor of two. The scales are powers of two, so that nothing is rounded.
-
-    Args:
-        system: the map under a constant input.
+    The result is the same, up to a factor of two, for any diagonal S in z → S z, W → S W S⁻¹ and drive → S drive. The
+    scales are powers of two, so that nothing is rounded.
     """
     size = system.size
     nonlinear = np.arange(size) >= system.linear
@@ -182,16 +141,10 @@ def balance(system: System) -> System:
 
 
 def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
-    """Powers of two by which to multiply rows and columns so that the large entries of each are near 1.
+    """Powers of two that scale the rows and columns of a non-negative matrix so that their large entries are near 1.
 
     They minimise Σ w_ij (log|K_ij| + log r_i + log c_j)² over the entries that are not zero, which does not depend on
     how rows and columns were scaled; the weights w_ij, at first 1, are then the entries' shares of rows and columns.
-
-    Args:
-        matrix: not negative, of shape ``(…, n, m)``.
-
-    Returns:
-        Factors of the rows, shape ``(…, n)``, and of the columns, ``(…, m)``.
     """
     rows, columns = matrix.shape[-2:]
     nonzero = matrix > 0
@@ -214,26 +167,18 @@ def equilibrate(matrix: Floats) -> tuple[Floats, Floats]:
 
 
 def magnitudes(system: System, codes: Bools) -> Floats:
-    """I + |A| + |W| D, the sizes of the terms that add up to I − A − W D.
-
-    Args:
-        system: the map.
-        codes: shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M, M)``.
-    """
+    """I + |A| + |W| D, the sizes of the terms that add up to I − A − W D."""
     size: Floats = np.eye(system.size) + np.abs(system.self_connections)
     return step_matrix(size, np.abs(system.coupling), regime_slopes(system, codes))
 
 
 def _without_rounding(matrix: Floats, size: Floats, tolerance: float = 0.0) -> Floats:
-    """Zero for the entries that are rounding error of terms of that size."""
+    """Set entries to zero that are rounding errors of terms of that size."""
     return np.where(np.abs(matrix) <= max(tolerance, 64 * np.finfo(np.float64).eps) * size, 0.0, matrix)
 
 
 def _finite(name: str, values: Tensor) -> Tensor:
-    """Values in float64 on the CPU; ``ValueError`` if one of them is not finite."""
+    """Values in float64 on the CPU; raise ``ValueError`` if one of them is not finite."""
     values = values.detach().cpu().double()
     if not np.isfinite(values.numpy()).all():
         raise ValueError(f"{name} must be finite, but has NaN or infinite entries")
@@ -241,64 +186,26 @@ def _finite(name: str, values: Tensor) -> Tensor:
 
 
 def read_states(name: str, states: Tensor, size: int) -> Tensor:
-    """States in float64, on the CPU and detached; they may share their memory with those given.
-
-    Args:
-        name: what they are called in messages.
-        states: shape ``(…, M)``.
-        size: M.
-
-    Returns:
-        Of the same shape.
-
-    Raises:
-        ValueError: if they are not finite or of another width.
-    """
+    """States ``(…, M)`` in float64 on the CPU; raise ``ValueError`` if one is not finite or the shape is wrong."""
     if states.ndim < 1 or states.shape[-1] != size:
         raise ValueError(f"{name} must have shape (…, M={size}), got {tuple(states.shape)}")
     return _finite(name, states)
 
 
 def read_codes(codes: Tensor, units: int) -> Bools:
-    """Regimes as bool, on the CPU.
-
-    Args:
-        codes: bool or 0/1 of shape ``(n, P)``.
-        units: P.
-
-    Returns:
-        Of the same shape.
-
-    Raises:
-        ValueError: if they have another shape.
-    """
+    """Regimes ``(n, P)``, bool or 0/1, as bool on the CPU; raise ``ValueError`` if they have another shape."""
     if codes.ndim != 2 or codes.shape[1] != units:
         raise ValueError(f"regimes must have shape (n, P={units}), got {tuple(codes.shape)}")
-    read: Bools = (codes.detach().cpu() != 0).numpy()
-    return read
+    return np.asarray((codes.detach().cpu() != 0).numpy(), dtype=np.bool_)
 
 
 def pack_codes(codes: Bools) -> list[bytes]:
-    """A key for each regime.
-
-    Args:
-        codes: shape ``(n, P)``.
-
-    Returns:
-        n byte strings of ⌈P/8⌉ bytes.
-    """
+    """A key for each regime."""
     return [row.tobytes() for row in np.packbits(codes, axis=1)]
 
 
 def unique_codes(codes: Bools) -> Bools:
-    """Each row once, by their bits in 64-bit words, which sort much faster than rows.
-
-    Args:
-        codes: shape ``(n, P)``.
-
-    Returns:
-        Shape ``(m, P)``, m ≤ n, in the order of the words.
-    """
+    """Each row once, sorted by their bits in 64-bit words, which sort much faster than rows."""
     packed = np.packbits(codes, axis=1)
     words = max(1, -(-packed.shape[1] // 8))
     padded = np.zeros((len(codes), 8 * words), dtype=np.uint8)
@@ -308,77 +215,41 @@ def unique_codes(codes: Bools) -> Bools:
     return codes[first]
 
 
+def most_frequent(codes: Bools) -> Bools:
+    """Each row once, the most frequent first."""
+    _, first, counts = np.unique(np.packbits(codes, axis=1), axis=0, return_index=True, return_counts=True)
+    return codes[first[np.argsort(-counts, kind="stable")]]
+
+
 def regime_slopes(system: System, codes: Bools) -> Floats:
-    """The diagonal of D: 1 for linear units, their bits for the others.
-
-    Args:
-        system: the map.
-        codes: shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M)``.
-    """
+    """Diagonal of D: 1 for linear units, their bits for the others."""
     return np.concatenate((np.ones((*codes.shape[:-1], system.linear)), codes), axis=-1)
 
 
 def regime_matrices(system: System, codes: Bools) -> Floats:
-    """A + W D of each regime.
-
-    Args:
-        system: the map.
-        codes: shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M, M)``.
-    """
+    """A + W D of each regime, ``(…, P)`` to ``(…, M, M)``."""
     return step_matrix(system.self_connections, system.coupling, regime_slopes(system, codes))
 
 
 def equations(system: System, codes: Bools) -> Floats:
-    """I − A − W D of each regime.
-
-    Args:
-        system: the map.
-        codes: shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M, M)``.
-    """
+    """I − A − W D of each regime, ``(…, P)`` to ``(…, M, M)``."""
     return np.eye(system.size) - regime_matrices(system, codes)
 
 
 def scaling_of(matrix: Floats, size: Floats, tolerance: float = 0.0) -> tuple[Floats, Floats]:
-    """Factors of rows and columns for an accurate inverse or singular value decomposition of I − J.
-
-    Args:
-        matrix: I − J, shape ``(M, M)``.
-        size: its :func:`magnitudes`, of the same shape. Entries that are rounding error of these have no say.
-        tolerance: share of these that counts as rounding error, if it is more than rounding.
-
-    Returns:
-        Factors of the rows and of the columns, each of shape ``(M,)``, powers of two.
-    """
+    """Factors of rows and columns for an accurate decomposition of I − J; its rounding errors do not count."""
     return equilibrate(np.abs(_without_rounding(matrix, size, tolerance)))
 
 
 def exact_residual(system: System, z: Floats, codes: Bools) -> Floats:
-    """The rest of the equation, drive − (I − A − W D) z, as if computed with twice the digits.
+    """Residual drive − (I − A − W D) z of states ``(n, M)``, as if computed with twice the digits.
 
-    Args:
-        system: the map.
-        z: states, shape ``(n, M)``.
-        codes: the regimes, shape ``(n, P)``.
-
-    Returns:
-        Shape ``(n, M)``.
-
-    Reference:
-        Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26:1955 (2005).
+    Reference: Ogita, Rump & Oishi, SIAM Journal on Scientific Computing 26:1955 (2005).
     """
     products, errors = _two_product(system.coupling, (regime_slopes(system, codes) * z)[:, None, :])
-    kept, rounded = (part[:, system.source] for part in _two_product(system.recurrence.A.numpy(), z))
+    decayed, rounded = (part[:, system.source] for part in _two_product(system.recurrence.A.numpy(), z))
     rest = errors.sum(axis=2) + rounded
-    parts = np.concatenate((np.stack((np.broadcast_to(system.drive, z.shape), -z, kept), axis=2), products), axis=2)
+    parts = np.concatenate((np.stack((np.broadcast_to(system.drive, z.shape), -z, decayed), axis=2), products), axis=2)
     while parts.shape[2] > 1:  # in pairs
         half = parts.shape[2] // 2
         total, errors = _two_sum(parts[..., :half], parts[..., half : 2 * half])
@@ -389,14 +260,14 @@ def exact_residual(system: System, z: Floats, codes: Bools) -> Floats:
 
 
 def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """The sum a + b, rounded, and what was rounded away."""
+    """Sum a + b, rounded, and its rounding error."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """The product a · b, rounded, and what was rounded away."""
+    """Product a · b, rounded, and its rounding error."""
     product = a * b
     high_a, low_a = _split(a)
     high_b, low_b = _split(b)
@@ -404,23 +275,14 @@ def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def _split(a: Floats) -> tuple[Floats, Floats]:
-    """Two halves of the digits."""
+    """High and low half of the digits."""
     shifted = 134217729.0 * a
     high = shifted - (shifted - a)
     return high, a - high
 
 
 def term_sizes(system: System, z: Floats, codes: Bools) -> Floats:
-    """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, the sizes of the terms that add up to nothing at a fixed point.
-
-    Args:
-        system: the map under a constant input.
-        z: states, shape ``(…, M)``.
-        codes: the regimes, shape ``(…, P)``.
-
-    Returns:
-        Shape ``(…, M)``.
-    """
+    """|A z| + |W| |φ*(z)| + |C| |s| + |h| + |z|, the sizes of the terms that add up to zero at a fixed point."""
     size = np.abs(z)
     absolute = np.abs(system.recurrence.A.numpy()), np.abs(system.recurrence.W.numpy())
     moved: Floats = jvp(*absolute, size, regime_slopes(system, codes))[..., system.source]
@@ -428,88 +290,57 @@ def term_sizes(system: System, z: Floats, codes: Bools) -> Floats:
 
 
 def next_states(system: System, z: Floats) -> Floats:
-    """The next states.
-
-    Args:
-        system: the map under a constant input, not of copies of a network.
-        z: states, shape ``(…, M)``.
-
-    Returns:
-        Shape ``(…, M)``.
-    """
+    """Next states of a single network, not of copies."""
     slopes = regime_slopes(system, z[..., system.linear :] > 0)
     return jvp(system.recurrence.A.numpy(), system.coupling, z, slopes) + system.drive
 
 
-def residual(system: System, z: Floats) -> Floats:
-    """Largest absolute entry of A z + W φ*(z) + drive − z.
-
-    Args:
-        system: the map under a constant input.
-        z: states, shape ``(n, M)``.
-
-    Returns:
-        Shape ``(n,)``.
-    """
-    largest: Floats = np.abs(next_states(system, z) - z).max(axis=1)
-    return largest
-
-
 def apply(matrices: Floats, vectors: Floats) -> Floats:
-    """Products of matrices and vectors.
-
-    Args:
-        matrices: shape ``(…, n, m)``.
-        vectors: shape ``(…, m)``.
-
-    Returns:
-        Shape ``(…, n)``.
-    """
+    """Products of matrices ``(…, n, m)`` and vectors ``(…, m)``."""
     product: Floats = (matrices @ vectors[..., None])[..., 0]
     return product
 
 
 def in_chunks(codes: Bools, size: int) -> Iterator[Bools]:
-    """Batches whose matrices, of size² entries each, do not take too much memory.
-
-    Args:
-        codes: shape ``(n, P)``.
-        size: M.
-
-    Yields:
-        Successive rows, shape ``(chunk, P)``.
-    """
+    """Batches of rows whose matrices, of size² entries each, do not take too much memory; at least one batch."""
     rows = max(1, _CHUNK_ELEMENTS // max(size**2, 1))
-    for start in range(0, len(codes), rows):
+    for start in range(0, max(len(codes), 1), rows):
         yield codes[start : start + rows]
 
 
 def eigenvalues_by_regime(system: System, codes: Bools) -> NDArray[np.complex128]:
-    """Eigenvalues of A + W D of each regime, by descending modulus.
+    """Eigenvalues of A + W D of each regime, by descending modulus, ``(n, P)`` to ``(n, M)``."""
+    values = [np.linalg.eigvals(regime_matrices(system, chunk)) for chunk in in_chunks(codes, system.size)]
+    return by_modulus(np.concatenate(values))
 
-    Args:
-        system: the map.
-        codes: shape ``(n, P)``.
 
-    Returns:
-        Shape ``(n, M)``.
-    """
-    size = system.size
-    values = np.zeros((len(codes), size), dtype=np.complex128)
-    done = 0
-    for chunk in in_chunks(codes, size):
-        values[done : done + len(chunk)] = np.linalg.eigvals(regime_matrices(system, chunk))
-        done += len(chunk)
+def sort_modes(
+    values: NDArray[np.complex128], vectors: NDArray[np.complex128], keys: Floats
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Sort eigenvalues ``(n, M)`` and eigenvectors, in columns, by ascending keys."""
+    order = np.argsort(keys, axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None, :], axis=2)
+
+
+def by_modulus(values: NDArray[Any]) -> NDArray[np.complex128]:
+    """Sort each row of eigenvalues by descending modulus."""
+    values = values.astype(np.complex128)
     return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
 
 
+def regime_product(system: System, codes: Bools) -> tuple[Floats, Floats]:
+    """Scaled products ``(n, M, M)`` of the matrices of ``(n, k, P)`` regimes, and logarithms of the scales."""
+    size = system.size
+    product: Floats = np.broadcast_to(np.eye(size), (len(codes), size, size))
+    logarithm = np.zeros(len(codes))
+    for step in range(codes.shape[1]):
+        product = regime_matrices(system, codes[:, step]) @ product
+        scale = np.maximum(np.abs(product).max(axis=(1, 2), initial=0.0), 1e-300)
+        product = product / scale[:, None, None]
+        logarithm += np.log(scale)
+    return product, logarithm
+
+
 def tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor of its own memory.
-
-    Args:
-        array: of any shape ``(…)``.
-
-    Returns:
-        Of the same shape and type, on the CPU.
-    """
+    """A tensor on the CPU with its own memory."""
     return torch.from_numpy(np.array(array, order="C"))

@@ -198,7 +198,7 @@ class Recurrence(NamedTuple):
         Returns:
             Parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
         """
-        index = torch.as_tensor(order, device=self.W.device)
+        index = torch.as_tensor(order, dtype=torch.int64, device=self.W.device)
         C = self.input_weights[index]
         return Recurrence(self.A[index], self.W[index][:, index].contiguous(), C, self.h[index], self.P)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 
 import networks
 import numpy as np
@@ -24,7 +23,7 @@ def brute_force(rnn: ALRNN, period: int) -> dict[bytes, np.ndarray]:
     """Solve for each of the 2^{kP} sequences; multipliers of the cycles that stay within their regimes."""
     _, _, h = networks.plain(rnn)
     units, size = rnn.nonlinear_units, rnn.hidden_size
-    found = {}
+    multipliers = {}
     for bits in itertools.product((False, True), repeat=period * units):
         codes = np.array(bits, dtype=bool).reshape(period, units)
         matrix, offset = np.eye(size), np.zeros(size)
@@ -40,44 +39,38 @@ def brute_force(rnn: ALRNN, period: int) -> dict[bytes, np.ndarray]:
         nonlinear = np.stack(states)[:, size - units :]
         shorter = any(period % shift == 0 and np.allclose(states[shift], z) for shift in range(1, period))
         if ((nonlinear > 0) == codes).all() and not shorter:
-            found[lowest(codes)] = np.linalg.eigvals(matrix)
-    return found
+            multipliers[lowest(codes)] = np.linalg.eigvals(matrix)
+    return multipliers
 
 
 def check(rnn: ALRNN, period: int) -> int:
-    found = cycles(rnn, period)
-    expected = brute_force(rnn, period)
-    assert found.complete
-    assert (found.method, found.certificate) == ("exhaustive", "complete")
-    assert found.sequences_searched == 2 ** (period * rnn.nonlinear_units)
-    keys = [lowest(code) for code in found.code.numpy()]
+    result, expected = cycles(rnn, period), brute_force(rnn, period)
+    assert (result.method, result.certificate, result.complete) == ("exhaustive", "complete", True)
+    assert result.sequences_searched == 2 ** (period * rnn.nonlinear_units)
+    keys = [lowest(code) for code in result.code.numpy()]
     assert len(set(keys)) == len(keys)
     assert set(keys) == set(expected)
     for index, key in enumerate(keys):
-        polynomial = np.poly(expected[key])
-        np.testing.assert_allclose(
-            np.poly(found.multipliers[index].numpy()), polynomial, atol=1e-7 * np.abs(polynomial).max()
-        )
-        torch.testing.assert_close(rnn.step(found.z[index]), found.z[index].roll(-1, 0), rtol=1e-8, atol=1e-8)
-    assert torch.equal(rnn.regime(found.z), found.code)
+        polynomial, polynomial_of_search = np.poly(expected[key]), np.poly(result.multipliers[index].numpy())
+        np.testing.assert_allclose(polynomial_of_search, polynomial, atol=1e-7 * np.abs(polynomial).max())
+        torch.testing.assert_close(rnn.step(result.z[index]), result.z[index].roll(-1, 0), rtol=1e-8, atol=1e-8)
+    assert torch.equal(rnn.regime(result.z), result.code)
     return len(keys)
 
 
 @pytest.mark.parametrize(("period", "count"), [*enumerate((2, 1, 2, 3, 6, 9, 18, 30), start=1)])
 def test_tent_map(period: int, count: int) -> None:
     """x' = 1 − 2|x|: (1/k) Σ_{d|k} μ(d) 2^{k/d} cycles, with multipliers ±2^k."""
-    found = cycles(networks.tent_map(), period)
-    assert len(found.z) == count
-    assert found.complete
-    np.testing.assert_allclose(np.abs(found.multipliers.numpy()), 2.0**period)
-    assert found.stability == ["unstable"] * count
-    np.testing.assert_allclose(found.timescales.numpy(), -1 / math.log(2))
-    assert float(found.residual.max()) < 1e-14
-    sought = cycles(networks.tent_map(), period, method="heuristic", restarts=2000)
-    assert not sought.complete
-    assert sought.certificate == "not certified"
-    assert {lowest(code) for code in sought.code.numpy()} <= {lowest(code) for code in found.code.numpy()}
-    assert len(sought.z) == count
+    result = cycles(networks.tent_map(), period)
+    assert len(result.z) == count
+    assert result.complete
+    np.testing.assert_allclose(np.abs(result.multipliers.numpy()), 2.0**period)
+    assert result.stability == ["unstable"] * count
+    np.testing.assert_allclose(result.timescales.numpy(), -1 / math.log(2))
+    assert float(result.residual.max()) < 1e-14
+    heuristic = cycles(networks.tent_map(), period, method="heuristic", restarts=2000)
+    assert (heuristic.complete, heuristic.certificate) == (False, "not certified")
+    assert torch.equal(heuristic.code, result.code)
 
 
 def test_random_networks_have_the_cycles_of_brute_force() -> None:
@@ -92,39 +85,51 @@ def test_random_networks_have_the_cycles_of_brute_force() -> None:
     assert total > 40
 
 
+def test_cycles_of_rescaled_networks() -> None:
+    total = 0
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        A, W, h = rng.uniform(0.0, 0.9, 4), 2.0 * rng.normal(size=(4, 4)), rng.normal(size=4)
+        scale = 10.0 ** rng.uniform(-4.0, 4.0, 4)
+        expected = cycles(networks.build(A, W, h, 2), 3)
+        scaled = cycles(networks.build(A, W * scale[:, None] / scale, h * scale, 2), 3)
+        assert expected.complete
+        assert scaled.complete
+        assert torch.equal(scaled.code, expected.code)
+        torch.testing.assert_close(scaled.z / torch.tensor(scale), expected.z, rtol=1e-8, atol=1e-9)
+        total += len(expected.z)
+    assert total > 2
+
+
 def test_period_one_is_the_fixed_points() -> None:
     for seed in range(20):
         rnn = networks.random_network(seed)
-        found, points = cycles(rnn, 1), fixed_points(rnn)
-        torch.testing.assert_close(found.z[:, 0], points.z)
-        assert found.stability == points.stability
+        result, points = cycles(rnn, 1), fixed_points(rnn)
+        torch.testing.assert_close(result.z[:, 0], points.z)
+        assert result.stability == points.stability
 
 
 def test_a_stable_cycle_is_where_trajectories_end() -> None:
     """x' = 1 + 0.4 x below 0 and 1 − 2 x above: 7/9 → −5/9 → 7/9, with multiplier −0.8."""
     rnn = networks.build([0.4], [[-2.4]], [1.0], 1)
     assert cycles(rnn, 1).stability == ["unstable"]
-    z = torch.tensor([0.3], dtype=torch.float64)
-    orbit = []
+    orbit = [torch.tensor([0.3], dtype=torch.float64)]
     for _ in range(400):
-        z = rnn.step(z).detach()
-        orbit.append(z)
-    trajectory = torch.stack(orbit[300:])[None]
-    period = next(k for k in range(1, 20) if torch.allclose(trajectory[0, k], trajectory[0, 0], atol=1e-9))
-    found = cycles(rnn, period, seed_states=trajectory, restarts=0, max_exhaustive_units=0)
-    assert found.method == "heuristic"
-    (index,) = [row for row, kind in enumerate(found.stability) if kind == "stable"]
-    assert set(np.round(found.z[index, :, 0].numpy(), 6)) == set(np.round(trajectory[0, :period, 0].numpy(), 6))
-    assert found.z[index, :, 0].tolist() == pytest.approx([7 / 9, -5 / 9])
-    assert found.multipliers[index].real.tolist() == pytest.approx([-0.8])
-    assert found.timescales[index].tolist() == pytest.approx([-2 / math.log(0.8)])
+        orbit.append(rnn.step(orbit[-1]).detach())
+    result = cycles(rnn, 2, seed_states=torch.stack(orbit[300:])[None], restarts=0, max_exhaustive_units=0)
+    assert result.method == "heuristic"
+    (index,) = [row for row, kind in enumerate(result.stability) if kind == "stable"]
+    assert result.z[index, :, 0].tolist() == pytest.approx([7 / 9, -5 / 9])
+    assert sorted(orbit[-1].tolist() + orbit[-2].tolist()) == pytest.approx([-5 / 9, 7 / 9])
+    assert result.multipliers[index].real.tolist() == pytest.approx([-0.8])
+    assert result.timescales[index].tolist() == pytest.approx([-2 / math.log(0.8)])
 
 
 def test_cycles_that_are_not_isolated() -> None:
     """x' = 1 − φ(x): every x of 0 … 1 comes back after two steps."""
-    found = cycles(networks.build([0.0], [[-1.0]], [1.0], 1), 2)
-    assert len(found.z) == 0
-    (piece,) = found.continua
+    result = cycles(networks.build([0.0], [[-1.0]], [1.0], 1), 2)
+    assert len(result.z) == 0
+    (piece,) = result.continua
     ends = piece.z + piece.extent[0][:, None, None] * piece.directions[0]
     assert sorted(ends[:, 0, 0].tolist()) == pytest.approx([0.0, 1.0])
     isolated = cycles(networks.build([0.0], [[-2.0]], [2.0], 1), 2)  # x' = 2 − 2 φ(x)
@@ -135,10 +140,9 @@ def test_a_three_cycle_on_the_border() -> None:
     """x' = 1 + 2x/3 below 0 and 1 − 2.5 x above: 0 → 1 → −1.5 → 0."""
     slope = 2.0 / 3.0
     rnn = networks.build([slope], [[-2.5 - slope]], [1.0], 1)
-    found = cycles(rnn, 3)
-    near = [row for row, z in enumerate(found.z[:, :, 0].tolist()) if sorted(z) == pytest.approx([-1.5, 0.0, 1.0])]
-    assert len(near) == 1
-    assert bool(found.on_border[near[0]])
+    result = cycles(rnn, 3)
+    (row,) = [row for row, z in enumerate(result.z[:, :, 0].tolist()) if sorted(z) == pytest.approx([-1.5, 0.0, 1.0])]
+    assert bool(result.on_border[row])
 
 
 def test_linear_networks() -> None:
@@ -146,16 +150,13 @@ def test_linear_networks() -> None:
     for period in (2, 3, 4, 6):
         angle = 2 * math.pi / period
         rotation = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-        if period == 2:
-            rotation = [[-1.0, 0.0], [0.0, -1.0]]
         rnn = networks.build([], rotation, [1.0, 0.0], 0)
-        found = cycles(rnn, period)
-        assert len(found.z) == 0
-        (piece,) = found.continua
+        result = cycles(rnn, period)
+        assert len(result.z) == 0
+        (piece,) = result.continua
         assert piece.directions.shape == (2, period, 2)
-        torch.testing.assert_close(rnn.step(piece.z), piece.z.roll(-1, 0))
-        point = piece.z + piece.directions[0]
-        torch.testing.assert_close(rnn.step(point), point.roll(-1, 0))
+        for point in (piece.z, piece.z + piece.directions[0]):
+            torch.testing.assert_close(rnn.step(point), point.roll(-1, 0))
         assert not cycles(rnn, 5).continua  # five steps do not close
         assert not cycles(rnn, 2 * period).continua  # twice round is not minimal
     assert len(cycles(networks.build([], [[0.5]], [1.0], 0), 1).z) == 1
@@ -164,43 +165,34 @@ def test_linear_networks() -> None:
 
 def test_inputs_and_parameters() -> None:
     rnn = networks.build([2.0], [[-4.0]], [0.0], 1, C=[[1.0]])
-    found = cycles(rnn, 3, torch.tensor([1.0]))
-    assert len(found.z) == 2
-    torch.testing.assert_close(cycles(rnn.recurrence(), 3, torch.tensor([1.0])).z, found.z)
-
-
-def test_kinds() -> None:
-    rnn = networks.random_map(6, 3, 3.0, 4)
-    kinds = Counter(kind for period in (1, 2, 3, 4) for kind in cycles(rnn, period).stability)
-    assert set(kinds) <= {"stable", "saddle", "unstable", "marginal"}
+    result = cycles(rnn, 3, torch.tensor([1.0]))
+    assert len(result.z) == 2
+    torch.testing.assert_close(cycles(rnn.recurrence(), 3, torch.tensor([1.0])).z, result.z)
 
 
 def test_long_cycles_do_not_overflow() -> None:
     rnn = networks.build([1e8], [[-2e8]], [1.0], 1)
-    found = cycles(rnn, 40, restarts=10)
-    assert not found.complete
-    assert len(found.z) > 0
-    assert not bool(found.multipliers.isnan().any())
+    result = cycles(rnn, 40, restarts=10)
+    assert (result.complete, len(result.z) > 0) == (False, True)
+    assert not bool(result.multipliers.isnan().any())
 
 
 def test_errors_say_what_is_wrong() -> None:
-    rnn = networks.tent_map()
-    with pytest.raises(ValueError, match="period must be at least 1, got 0"):
-        cycles(rnn, 0)
-    with pytest.raises(ValueError, match="up to 20 nonlinear units, here are 21"):
-        cycles(rnn, 21, method="exhaustive")
-    with pytest.raises(ValueError, match="'auto', 'exhaustive', 'heuristic', got 'certified'"):
-        cycles(rnn, 2, method="certified")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"seed_states must have shape \(batch, time, M\)"):
-        cycles(rnn, 2, seed_states=torch.zeros(4, 1))
-    with torch.no_grad():
-        rnn.h.fill_(math.nan)
-    with pytest.raises(ValueError, match="parameter h must be finite"):
-        cycles(rnn, 2)
+    for period, options, message in (
+        (0, {}, "period must be at least 1, got 0"),
+        (21, {"method": "exhaustive"}, "up to 20 nonlinear units, got 21"),
+        (2, {"method": "certified"}, "'auto', 'exhaustive', 'heuristic', got 'certified'"),
+        (2, {"max_exhaustive_units": 21}, "max_exhaustive_units must lie between 0 and 20, got 21"),
+        (2, {"restarts": -1}, "restarts must not be negative, got -1"),
+        (2, {"seed_states": torch.zeros(4, 1)}, r"seed_states must have shape \(batch, time, M\)"),
+        (2, {"inputs": torch.full((1,), math.nan)}, "inputs must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cycles(networks.tent_map(), period, **options)  # type: ignore[arg-type]
 
 
 def test_trajectories_of_a_linear_network() -> None:
     turning = networks.build(np.zeros(0), [[0.0, -0.9], [0.9, 0.0]], [1.0, 0.0], 0)
-    found = cycles(turning, 4, seed_states=torch.randn(3, 9, 2))
-    assert found.certificate == "complete"
-    assert len(found.z) == 0
+    result = cycles(turning, 4, seed_states=torch.randn(3, 9, 2))
+    assert result.certificate == "complete"
+    assert len(result.z) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import networks
 import numpy as np
@@ -14,91 +15,65 @@ from lightning_alrnn.analysis.lyapunov import LargestExponent, largest_exponent,
 from lightning_alrnn.nn import ALRNN
 
 
-def test_a_fixed_point_has_the_logarithms_of_its_eigenvalues() -> None:
-    rng = np.random.default_rng(0)
-    basis = rng.normal(size=(4, 4))
-    values = np.array([1.5, -0.8, 0.3, 0.05])
-    W = basis @ np.diag(values) @ np.linalg.inv(basis)
-    found = lyapunov_spectrum(networks.build([], W, np.zeros(4), 0), torch.zeros(2, 400, 4), warm_up=200)
-    expected = torch.from_numpy(np.log(np.abs(values)))
-    torch.testing.assert_close(found.mean, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.exponents, expected.expand(2, 4), atol=1e-6, rtol=0)
-    assert found.steps == 200
-
-
-def test_skew_tent_map() -> None:
-    """Slopes 1/p and −1/(1−p) have uniform density: λ = −p ln p − (1−p) ln(1−p)."""
-    p = 0.4
-    # x = z + p; z' = (z + p)/p − p below 0, (1 − p − z)/(1 − p) − p above
-    left, right = 1 / p, -1 / (1 - p)
-    rnn = networks.build([left], [[right - left]], [1.0 - p], 1)
-    z = torch.linspace(-0.39, 0.59, 100, dtype=torch.float64)[:, None] + 1e-3 * math.sqrt(2)
-    orbit = [z]
-    for _ in range(400):
-        orbit.append(rnn.step(orbit[-1]).detach())
-    found = lyapunov_spectrum(rnn, torch.stack(orbit, dim=1), warm_up=20)
-    expected = -p * math.log(p) - (1 - p) * math.log(1 - p)
-    assert float(found.mean) == pytest.approx(expected, abs=0.01)
-    assert found.kaplan_yorke.tolist() == [1.0] * 100
-
-
-def test_a_cycle_has_those_of_its_multipliers() -> None:
-    rnn = networks.build([0.4], [[-2.4]], [1.0], 1)
-    (index,) = [row for row, kind in enumerate(cycles(rnn, 2).stability) if kind == "stable"]
-    orbit = cycles(rnn, 2).z[index].repeat(50, 1)[None]
-    assert lyapunov_spectrum(rnn, orbit).mean.tolist() == pytest.approx([math.log(0.8) / 2])
-
-
-def test_a_part_of_the_spectrum_and_its_dimension() -> None:
-    W = np.diag([1.2, 0.9, 0.5])
-    rnn = networks.build([], W, np.zeros(3), 0)
-    states = torch.zeros(1, 300, 3)
-    found = lyapunov_spectrum(rnn, states, warm_up=200)
-    first, second, third = np.log([1.2, 0.9, 0.5])
-    assert found.kaplan_yorke.tolist() == pytest.approx([2 + (first + second) / abs(third)])
-    part = lyapunov_spectrum(rnn, states, count=2, warm_up=200)
-    torch.testing.assert_close(part.mean, found.mean[:2], atol=1e-6, rtol=0)
-    assert part.kaplan_yorke.tolist() == [2.0]
-    settled = lyapunov_spectrum(networks.build([], [[0.5]], [0.0], 0), torch.zeros(1, 5, 1))
-    assert settled.kaplan_yorke.tolist() == [0.0]
-    lost = lyapunov_spectrum(networks.build([], [[0.0]], [0.0], 0), torch.zeros(1, 5, 1))
-    assert lost.mean.tolist() == [-math.inf]
-    assert lost.kaplan_yorke.tolist() == [0.0]
-
-
-def test_errors_say_what_is_wrong() -> None:
-    rnn = networks.tent_map()
-    with pytest.raises(ValueError, match=r"states must have shape \(batch, time, M\), got \(3, 1\)"):
-        lyapunov_spectrum(rnn, torch.zeros(3, 1))
-    with pytest.raises(ValueError, match="count must lie between 1 and M=1, got 2"):
-        lyapunov_spectrum(rnn, torch.zeros(1, 3, 1), count=2)
-    with pytest.raises(ValueError, match="warm_up must lie between 0 and T−1=2, got 3"):
-        lyapunov_spectrum(rnn, torch.zeros(1, 3, 1), warm_up=3)
-    with pytest.raises(ValueError, match="states must be finite"):
-        lyapunov_spectrum(rnn, torch.full((1, 3, 1), math.nan))
-
-
 def skew_tent(p: float) -> tuple[ALRNN, float]:
     """Slopes 1/p and −1/(1−p) on (−p, 1−p), and the exponent."""
     left, right = 1 / p, -1 / (1 - p)
     return networks.build([left], [[right - left]], [1.0 - p], 1), -p * math.log(p) - (1 - p) * math.log(1 - p)
 
 
-def turn(factor: float, angle: float) -> np.ndarray:
-    return factor * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+def test_a_fixed_point_has_the_logarithms_of_its_eigenvalues() -> None:
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(4, 4))
+    values = np.array([1.5, -0.8, 0.3, 0.05])
+    W = basis @ np.diag(values) @ np.linalg.inv(basis)
+    spectrum = lyapunov_spectrum(networks.linear(W), torch.zeros(2, 400, 4), warm_up=200)
+    expected = torch.from_numpy(np.log(np.abs(values)))
+    for exponents in (spectrum.mean, *spectrum.exponents):
+        torch.testing.assert_close(exponents, expected, atol=1e-6, rtol=0)
+    assert spectrum.steps == 200
+
+
+def test_skew_tent_map() -> None:
+    rnn, exact = skew_tent(0.4)
+    orbit = [torch.linspace(-0.39, 0.59, 100, dtype=torch.float64)[:, None] + 1e-3 * math.sqrt(2)]
+    for _ in range(400):
+        orbit.append(rnn.step(orbit[-1]).detach())
+    spectrum = lyapunov_spectrum(rnn, torch.stack(orbit, dim=1), warm_up=20)
+    assert float(spectrum.mean) == pytest.approx(exact, abs=0.01)
+    assert spectrum.kaplan_yorke.tolist() == [1.0] * 100
+
+
+def test_a_cycle_has_those_of_its_multipliers() -> None:
+    rnn = networks.build([0.4], [[-2.4]], [1.0], 1)
+    orbit = cycles(rnn, 2)
+    stable = orbit.z[orbit.stability.index("stable")].repeat(50, 1)[None]
+    assert lyapunov_spectrum(rnn, stable).mean.tolist() == pytest.approx([math.log(0.8) / 2])
+
+
+def test_a_part_of_the_spectrum_and_its_dimension() -> None:
+    rnn, states = networks.linear(np.diag([1.2, 0.9, 0.5])), torch.zeros(1, 300, 3)
+    spectrum = lyapunov_spectrum(rnn, states, warm_up=200)
+    first, second, third = np.log([1.2, 0.9, 0.5])
+    assert spectrum.kaplan_yorke.tolist() == pytest.approx([2 + (first + second) / abs(third)])
+    part = lyapunov_spectrum(rnn, states, count=2, warm_up=200)
+    torch.testing.assert_close(part.mean, spectrum.mean[:2], atol=1e-6, rtol=0)
+    assert part.kaplan_yorke.tolist() == [2.0]
+    for factor, exponent in ((0.5, math.log(0.5)), (0.0, -math.inf)):
+        falling = lyapunov_spectrum(networks.linear([[factor]]), torch.zeros(1, 5, 1))
+        assert (falling.mean.tolist(), falling.kaplan_yorke.tolist()) == ([pytest.approx(exponent)], [0.0])
 
 
 def spiral(factor: float, angle: float, back: float) -> ALRNN:
     """A spiral in the plane that a third, rectified unit pushes back where its first entry was above 1."""
     W = np.zeros((3, 3))
-    W[:2, :2] = turn(factor, angle)
+    W[:2, :2] = networks.rotation(factor, angle)
     W[:2, 2] = -back, 0.3 * back
     W[2, 0] = 1.0
     return networks.build([0.0], W, [0.01, 0.0, -1.0], 1)
 
 
-def agrees(found: LargestExponent, exact: float) -> bool:
-    return found.exponent == exact or abs(found.exponent - exact) <= 3 * found.error + 1e-6
+def agrees(result: LargestExponent, exact: float) -> bool:
+    return result.exponent == exact or abs(result.exponent - exact) <= 3 * result.error + 1e-6
 
 
 @pytest.mark.parametrize("p", [0.1, 0.23, 0.4, 0.47])
@@ -106,11 +81,11 @@ def agrees(found: LargestExponent, exact: float) -> bool:
 def test_chaos_within_three_standard_errors(p: float, batch: int) -> None:
     rnn, exact = skew_tent(p)
     starts = torch.from_numpy(np.random.default_rng(int(100 * p)).uniform(-p, 1 - p, (batch, 1)))
-    found = largest_exponent(rnn, starts, max_steps=8192)
-    assert agrees(found, exact)
-    assert 0 < found.error < 0.02
-    assert found.trajectories == batch
-    assert found.settled == (found.error <= 0.02 * found.exponent)
+    result = largest_exponent(rnn, starts, max_steps=8192)
+    assert agrees(result, exact)
+    assert 0 < result.error < 0.02
+    assert result.trajectories == batch
+    assert result.settled == (result.error <= 0.02 * result.exponent)
 
 
 def test_more_steps_until_the_error_is_small() -> None:
@@ -121,7 +96,7 @@ def test_more_steps_until_the_error_is_small() -> None:
     assert settled.error < 0.0065 < rough.error
     never = largest_exponent(rnn, start, max_steps=8192)
     assert (rough.settled, settled.settled, never.settled) == (True, True, False)
-    assert all(agrees(found, exact) for found in (rough, settled, never))
+    assert all(agrees(result, exact) for result in (rough, settled, never))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -135,14 +110,12 @@ def test_points_and_cycles_have_the_logarithms_of_their_multipliers(seed: int) -
         W *= 0.9 / np.abs(np.linalg.eigvals(W)).max()
     rnn = networks.build(rng.uniform(-0.6, 0.6, units), W, rng.normal(size=size), units)
     starts = torch.from_numpy(rng.normal(size=(4, size)))
-    z, exact = starts, torch.full((4,), torch.nan, dtype=torch.float64)
-    for _ in range(2000):
-        z = rnn.step(z).detach()
-    orbit = [z]
-    for _ in range(60):
+    exact, orbit = torch.full((4,), torch.nan, dtype=torch.float64), [starts]
+    for _ in range(2060):
         orbit.append(rnn.step(orbit[-1]).detach())
+    z = orbit[-61]
     for row in range(4):
-        states = torch.stack(orbit)[:, row]
+        states = torch.stack(orbit[-61:])[:, row]
         period = next((k for k in range(1, 31) if (states[k:] - states[:-k]).abs().max() < 1e-9), 0)
         if period:
             product = torch.eye(size, dtype=torch.float64)
@@ -153,13 +126,13 @@ def test_points_and_cycles_have_the_logarithms_of_their_multipliers(seed: int) -
         with pytest.raises(ValueError, match=r"all 4 trajectories grow beyond \|z\| = 1e\+09: there is no attractor"):
             largest_exponent(rnn, starts)
         return
-    found = largest_exponent(rnn, starts, max_steps=8192)
-    known = ~exact.isnan()
-    assert known.any()
-    assert (found.errors[known] == 0).all()
-    torch.testing.assert_close(found.exponents[known], exact[known], atol=1e-6, rtol=0)
-    if bool(known.all()):
-        assert (found.exponent, found.error, found.settled) == (pytest.approx(float(exact.max()), abs=1e-6), 0, True)
+    result = largest_exponent(rnn, starts, max_steps=8192)
+    on_cycle = ~exact.isnan()
+    assert on_cycle.any()
+    assert (result.errors[on_cycle] == 0).all()
+    torch.testing.assert_close(result.exponents[on_cycle], exact[on_cycle], atol=1e-6, rtol=0)
+    if bool(on_cycle.all()):
+        assert (result.exponent, result.error, result.settled) == (pytest.approx(float(exact.max()), abs=1e-6), 0, True)
 
 
 @pytest.mark.parametrize("period", [2, 3, 5, 64])
@@ -169,27 +142,23 @@ def test_a_cycle_that_a_switch_drives(period: int) -> None:
     W[0, -1] = 0.5
     starts = torch.zeros(1, period)
     starts[0, 0] = 1.0
-    found = largest_exponent(networks.build(np.zeros(period), W, np.zeros(period), period), starts)
-    assert (found.exponent, found.error) == (pytest.approx(math.log(0.5) / period), 0)
+    result = largest_exponent(networks.build(np.zeros(period), W, np.zeros(period), period), starts)
+    assert (result.exponent, result.error) == (pytest.approx(math.log(0.5) / period), 0)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.97, 0.9999, 0.999999, 1.0])
-def test_slow_spirals_and_rings(factor: float) -> None:
-    found = largest_exponent(networks.build([], turn(factor, 0.01), [0.0, 0.0], 0), torch.randn(3, 2))
-    assert agrees(found, math.log(factor))
-    assert (found.error, found.trajectories) == (0, 3)
-
-
-def test_a_continuum_neither_parts_nor_joins() -> None:
-    found = largest_exponent(networks.build([], np.diag([1.0, 0.5]), [0.0, 0.0], 0), torch.randn(5, 2))
-    assert (found.exponent, found.error, found.settled) == (pytest.approx(0.0, abs=1e-12), 0, True)
+def test_slow_spirals_rings_and_lines(factor: float) -> None:
+    for W in (networks.rotation(factor, 0.01), np.diag([factor, 0.5])):
+        result = largest_exponent(networks.linear(W), torch.randn(3, 2))
+        assert agrees(result, math.log(factor))
+        assert (result.error, result.trajectories, result.settled) == (0, 3, True)
 
 
 def test_all_directions_lost() -> None:
     for W, units in (([[0.0]], 0), ([[0.0]], 1), (np.diag([2.0, 2.0], -1), 0)):
         size = len(W)
-        found = largest_exponent(networks.build([0.0] * units, W, np.ones(size), units), torch.randn(2, size))
-        assert (found.exponent, found.error, found.trajectories) == (-math.inf, 0, 2)
+        result = largest_exponent(networks.build([0.0] * units, W, np.ones(size), units), torch.randn(2, size))
+        assert (result.exponent, result.error, result.trajectories) == (-math.inf, 0, 2)
 
 
 @pytest.mark.parametrize("factor", [1.003, 1.01, 1.03])
@@ -197,7 +166,7 @@ def test_an_unstable_spiral_that_a_unit_catches(factor: float) -> None:
     """What a stretch within the spiral says, its own logarithm, is not what 30,000 further steps do."""
     rnn = spiral(factor, 0.2, 0.8)
     starts = 0.1 * torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = largest_exponent(rnn, starts)
+    result = largest_exponent(rnn, starts)
     W, h = rnn.W.detach().numpy(), rnn.h.detach().numpy()
     z, direction, log = starts.numpy(), np.ones((8, 3)), np.zeros(8)
     for step in range(40_000):
@@ -206,18 +175,18 @@ def test_an_unstable_spiral_that_a_unit_catches(factor: float) -> None:
         length = np.linalg.norm(direction, axis=1, keepdims=True)
         direction /= length
         log += np.log(length[:, 0]) * (step >= 10_000)
-    assert found.settled
-    assert abs(found.exponent - (log / 30_000).mean()) <= 3 * found.error + 1e-4
-    assert math.log(factor) - found.exponent > 3 * found.error
+    assert result.settled
+    assert abs(result.exponent - (log / 30_000).mean()) <= 3 * result.error + 1e-4
+    assert math.log(factor) - result.exponent > 3 * result.error
 
 
 def test_a_spiral_that_has_yet_to_be_caught_is_not_settled() -> None:
     rnn = spiral(1.0001, 0.2, 0.8)
     rnn.h.data[0] = 0.0
     starts = torch.tensor([[1e-6, 0.0, -1.0]], dtype=torch.float64)
-    found = largest_exponent(rnn, starts, max_steps=16384)
-    assert (found.settled, found.error) == (False, math.inf)
-    assert found.exponent == pytest.approx(math.log(1.0001), rel=0.2)
+    result = largest_exponent(rnn, starts, max_steps=16384)
+    assert (result.settled, result.error) == (False, math.inf)
+    assert result.exponent == pytest.approx(math.log(1.0001), rel=0.2)
 
 
 def test_the_largest_of_several_attractors() -> None:
@@ -230,20 +199,20 @@ def test_the_largest_of_several_attractors() -> None:
     rnn = networks.build(np.zeros(4), W, [0.0, 0.0, *-breaks], 4)
     x = np.random.default_rng(0).uniform(0, 1, (12, 2)) + np.repeat([[0.0], [2.0]], 6, axis=0)
     starts = np.concatenate((x, x[:, :1] - breaks), axis=1)
-    found = largest_exponent(rnn, torch.from_numpy(starts))
+    result = largest_exponent(rnn, torch.from_numpy(starts))
     low, high = (skew_tent(value)[1] / 2 for value in (p, q))
-    assert agrees(found, high)
-    assert found.trajectories == 6
-    for exponents, errors, exact in zip(found.exponents.chunk(2), found.errors.chunk(2), (low, high), strict=True):
+    assert agrees(result, high)
+    assert result.trajectories == 6
+    for exponents, errors, exact in zip(result.exponents.chunk(2), result.errors.chunk(2), (low, high), strict=True):
         assert ((exponents - exact).abs() <= 3 * errors + 1e-6).all()
         assert exponents.unique().numel() == 1
 
 
 def test_those_that_diverge_do_not_count() -> None:
     rnn = networks.build([0.5], [[1.5]], [0.0], 1)  # 2 z above 0, z / 2 below
-    found = largest_exponent(rnn, torch.tensor([[1.0], [-1.0]]))
-    assert found.exponents.isnan().tolist() == [True, False]
-    assert (found.exponent, found.trajectories) == (pytest.approx(math.log(0.5)), 1)
+    result = largest_exponent(rnn, torch.tensor([[1.0], [-1.0]]))
+    assert result.exponents.isnan().tolist() == [True, False]
+    assert (result.exponent, result.trajectories) == (pytest.approx(math.log(0.5)), 1)
     for starts in (torch.ones(3, 1), torch.zeros(0, 1)):
         with pytest.raises(ValueError, match=f"all {len(starts)} trajectories grow beyond"):
             largest_exponent(rnn, starts)
@@ -256,16 +225,21 @@ def test_a_constant_input_moves_the_attractor() -> None:
 
 
 def test_a_large_network_follows_some_of_its_trajectories() -> None:
-    rnn = networks.build([], 0.9 * np.linalg.qr(np.random.default_rng(0).normal(size=(150, 150)))[0], np.ones(150), 0)
-    found = largest_exponent(rnn, torch.randn(70, 150))
-    assert (found.exponent, found.trajectories) == (pytest.approx(math.log(0.9)), 70)
+    rnn = networks.linear(0.9 * np.linalg.qr(np.random.default_rng(0).normal(size=(150, 150)))[0])
+    result = largest_exponent(rnn, torch.randn(70, 150))
+    assert (result.exponent, result.trajectories) == (pytest.approx(math.log(0.9)), 70)
 
 
-def test_what_the_largest_exponent_refuses() -> None:
-    rnn = networks.tent_map()
-    with pytest.raises(ValueError, match=r"states must have shape \(batch, M\), got \(1,\)"):
-        largest_exponent(rnn, torch.zeros(1))
-    with pytest.raises(ValueError, match="max_steps must be at least 1024, got 1000"):
-        largest_exponent(rnn, torch.zeros(1, 1), max_steps=1000)
-    with pytest.raises(ValueError, match="states must be finite"):
-        largest_exponent(rnn, torch.full((1, 1), math.nan))
+def test_refusals() -> None:
+    rnn, states, undefined = networks.tent_map(), torch.zeros(1, 3, 1), torch.full((1, 1), math.nan)
+    for function, arguments, message in (
+        (lyapunov_spectrum, (states[0],), r"states must have shape \(batch, time, M\), got \(3, 1\)"),
+        (lyapunov_spectrum, (states, 2), "count must lie between 1 and M=1, got 2"),
+        (lyapunov_spectrum, (states, 1, 3), "warm_up must lie between 0 and T−1=2, got 3"),
+        (lyapunov_spectrum, (undefined[None],), "states must be finite"),
+        (largest_exponent, (states[0, 0],), r"states must have shape \(batch, M\), got \(1,\)"),
+        (partial(largest_exponent, max_steps=1000), (states[0],), "max_steps must be at least 1024, got 1000"),
+        (largest_exponent, (undefined,), "states must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(rnn, *arguments)

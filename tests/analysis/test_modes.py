@@ -24,28 +24,25 @@ def with_modes(values: list[float], seed: int = 0) -> tuple[torch.Tensor, torch.
 def test_modes_come_slowest_first() -> None:
     values = [0.5, -0.97, 1.01, 0.0]
     W, vectors = with_modes(values)
-    found = slow_modes(networks.build([], W, np.zeros(4), 0), NONE)
+    modes = slow_modes(networks.linear(W), NONE)
     order = [2, 1, 0, 3]  # |ln 1.01| < |ln 0.97| < |ln 0.5| < ∞
-    torch.testing.assert_close(
-        found.eigenvalues.real[0], torch.tensor(values, dtype=torch.float64)[order], atol=1e-9, rtol=0
-    )
-    expected = [-1 / math.log(1.01), -1 / math.log(0.97), -1 / math.log(0.5)]
-    assert found.timescales[0, :3].tolist() == pytest.approx(expected)
-    assert found.frequencies[0, :3].tolist() == [0.0, 0.5, 0.0]
-    overlap = (found.right[0].real * vectors[order]).sum(dim=1).abs()
+    assert modes.eigenvalues.real[0].tolist() == pytest.approx([values[index] for index in order], abs=1e-9)
+    assert modes.timescales[0, :3].tolist() == pytest.approx([-1 / math.log(value) for value in (1.01, 0.97, 0.5)])
+    assert modes.frequencies[0, :3].tolist() == [0.0, 0.5, 0.0]
+    overlap = (modes.right[0].real * vectors[order]).sum(dim=1).abs()
     torch.testing.assert_close(overlap, torch.ones(4).double())
-    few = slow_modes(networks.build([], W, np.zeros(4), 0), NONE, count=2)
-    torch.testing.assert_close(few.eigenvalues, found.eigenvalues[:, :2])
+    few = slow_modes(networks.linear(W), NONE, count=2)
+    torch.testing.assert_close(few.eigenvalues, modes.eigenvalues[:, :2])
     assert few.left.shape == few.right.shape == (1, 2, 4)
 
 
 def test_left_and_right_modes() -> None:
     rnn = networks.random_map(6, 3, 1.5, 1)
     codes = torch.tensor([[0, 0, 0], [1, 0, 1]])
-    found = slow_modes(rnn, codes)
+    modes = slow_modes(rnn, codes)
     for row, code in enumerate(codes):
         J = rnn.regime_matrix(code).detach().to(torch.complex128)
-        values, right, left = found.eigenvalues[row], found.right[row], found.left[row]
+        values, right, left = modes.eigenvalues[row], modes.right[row], modes.left[row]
         torch.testing.assert_close(J @ right.T, right.T * values)
         torch.testing.assert_close(left.conj() @ J, values[:, None] * left.conj())
         torch.testing.assert_close(left.conj() @ right.T, torch.eye(6).to(J), atol=1e-9, rtol=0)
@@ -56,26 +53,26 @@ def test_overlap_with_input_and_readout() -> None:
     W = np.diag([0.9, 0.5, 0.2])
     C = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
     D = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    found = slow_modes(networks.build([], W, np.zeros(3), 0, C=C), NONE, readout_weight=D)
-    assert found.input_overlap[0].tolist() == pytest.approx([0.0, 1.0, 1.0])
-    assert found.readout_overlap is not None
-    assert found.readout_overlap[0].tolist() == pytest.approx([1.0, math.sqrt(0.5), math.sqrt(0.5)])
-    without = slow_modes(networks.build([], W, np.zeros(3), 0), NONE)  # C = 0
+    modes = slow_modes(networks.build([], W, np.zeros(3), 0, C=C), NONE, readout_weight=D)
+    assert modes.input_overlap[0].tolist() == pytest.approx([0.0, 1.0, 1.0])
+    assert modes.readout_overlap is not None
+    assert modes.readout_overlap[0].tolist() == pytest.approx([1.0, math.sqrt(0.5), math.sqrt(0.5)])
+    without = slow_modes(networks.linear(W), NONE)  # C = 0
     assert without.readout_overlap is None
     assert without.input_overlap[0].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_defective_matrices_have_no_left_modes() -> None:
-    found = slow_modes(networks.build([], [[0.5, 1.0], [0.0, 0.5]], [0.0, 0.0], 0), NONE)
-    assert found.eigenvalues.real.tolist() == [[0.5, 0.5]]
-    assert bool(found.left.isnan().all())
-    assert bool(found.input_overlap.isnan().all())
+    modes = slow_modes(networks.linear([[0.5, 1.0], [0.0, 0.5]]), NONE)
+    assert modes.eigenvalues.real.tolist() == [[0.5, 0.5]]
+    assert bool(modes.left.isnan().all())
+    assert bool(modes.input_overlap.isnan().all())
 
 
 def test_scores_of_a_line_attractor() -> None:
     values = [0.999, 0.5, 0.3]
     W, vectors = with_modes(values)
-    line = networks.build([], W, np.zeros(3), 0)
+    line = networks.linear(W)
     generator = torch.Generator().manual_seed(0)
     along = torch.randn(500, 1, generator=generator, dtype=torch.float64) * vectors[0]
     around = 0.1 * torch.randn(500, 3, generator=generator, dtype=torch.float64)
@@ -83,8 +80,7 @@ def test_scores_of_a_line_attractor() -> None:
     assert float(score.timescale) == pytest.approx(-1 / math.log(0.999))
     assert float(score.ratio) == pytest.approx(math.log(0.5) / math.log(0.999))
     assert float(score.variance) == pytest.approx(1.0)
-    assert score.states.tolist() == [500]
-    assert score.decays.tolist() == [True]
+    assert (score.states.tolist(), score.decays.tolist()) == ([500], [True])
     spread = along + around
     centred = spread - spread.mean(dim=0)
     expected = (centred @ vectors[0]).square().sum() / centred.square().sum()
@@ -93,9 +89,9 @@ def test_scores_of_a_line_attractor() -> None:
 
 def test_scores_of_what_is_not_a_line() -> None:
     def score(W: object) -> list[float]:
-        found = line_attractor_score(networks.build([], W, np.zeros(2), 0), NONE)
-        assert bool(found.variance.isnan().all())
-        return [float(found.timescale), float(found.ratio), float(found.decays)]
+        modes = line_attractor_score(networks.linear(W), NONE)
+        assert bool(modes.variance.isnan().all())
+        return [float(modes.timescale), float(modes.ratio), float(modes.decays)]
 
     tau = -1 / math.log(0.9)
     assert score([[0.0, -0.9], [0.9, 0.0]]) == pytest.approx([tau, 1.0, 1.0])  # a rotation
@@ -103,32 +99,32 @@ def test_scores_of_what_is_not_a_line() -> None:
     assert score(np.diag([1.0, 0.5])) == [math.inf, math.inf, 1.0]  # a perfect line
     assert score(np.diag([0.9, 0.0])) == [pytest.approx(tau), math.inf, 1.0]
     assert score(np.diag([1.1, 0.5]))[2] == 0.0
-    one = line_attractor_score(networks.build([], [[0.9]], [0.0], 0), NONE)
+    one = line_attractor_score(networks.linear([[0.9]]), NONE)
     assert float(one.ratio) == math.inf
 
 
 def test_variance_counts_the_regime_s_own_states() -> None:
     rnn = networks.build([0.0, 0.0], [[0.9, 0.0], [0.0, 0.5]], [0.0, 0.0], 1)
     states = torch.tensor([[1.0, 1.0], [2.0, 1.0], [0.0, -1.0], [0.0, -5.0], [3.0, 1.0]])
-    found = line_attractor_score(rnn, torch.tensor([[True], [False]]), states)
-    assert found.states.tolist() == [3, 2]
-    assert found.variance.tolist() == pytest.approx([1.0, 0.0])
+    modes = line_attractor_score(rnn, torch.tensor([[True], [False]]), states)
+    assert modes.states.tolist() == [3, 2]
+    assert modes.variance.tolist() == pytest.approx([1.0, 0.0])
     still = line_attractor_score(rnn, torch.tensor([[True]]), torch.ones(4, 2))
     assert bool(still.variance.isnan())
-    rotation = networks.build([], [[0.0, -0.9], [0.9, 0.0]], [0.0, 0.0], 0)
+    rotation = networks.linear([[0.0, -0.9], [0.9, 0.0]])
     assert float(line_attractor_score(rotation, NONE, states).variance) == pytest.approx(1.0)
 
 
 def test_errors_say_what_is_wrong() -> None:
     rnn = networks.random_map(3, 1, 1.0, 0)
     code = torch.zeros(1, 1)
-    with pytest.raises(ValueError, match="count must lie between 1 and M=3, got 4"):
-        slow_modes(rnn, code, count=4)
-    with pytest.raises(ValueError, match="regimes must have shape"):
-        slow_modes(rnn, torch.zeros(1, 2))
-    with pytest.raises(ValueError, match=r"readout_weight must have shape \(outputs, M=3\)"):
-        slow_modes(rnn, code, readout_weight=torch.zeros(3))
-    with pytest.raises(ValueError, match="states must have shape"):
-        line_attractor_score(rnn, code, torch.zeros(5, 2))
+    for function, arguments, message in (
+        (slow_modes, (code, 4), "count must lie between 1 and M=3, got 4"),
+        (slow_modes, (torch.zeros(1, 2),), "regimes must have shape"),
+        (slow_modes, (code, 1, torch.zeros(3)), r"readout_weight must have shape \(outputs, M=3\)"),
+        (line_attractor_score, (code, torch.zeros(5, 2)), "states must have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(rnn, *arguments)
     assert slow_modes(rnn, code[:0]).eigenvalues.shape == (0, 3)
     assert line_attractor_score(rnn, code[:0]).ratio.shape == (0,)

@@ -69,6 +69,20 @@ def mutual_inhibition() -> ALRNN:
     return build([0.5, 0.5], [[0.0, -1.0], [-1.0, 0.0]], [1.0, 1.0], 2)
 
 
+def rotation(radius: float, angle: float) -> Array:
+    return radius * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def linear(W: object) -> ALRNN:
+    """z' = W z."""
+    return build([], W, np.zeros(len(np.asarray(W))), 0)
+
+
+def uncoupled(units: int) -> ALRNN:
+    """z = 3 φ(z) − 1 in each unit: a fixed point in each regime, at −1 or 0.5 in each unit."""
+    return build(np.zeros(units), 3.0 * np.eye(units), -np.ones(units), units)
+
+
 def flip_flop(bits: int = 3) -> ALRNN:
     """A memory of some bits: 3^bits fixed points of which 2^bits are stable.
 
