@@ -1,7 +1,7 @@
-"""What it costs to find fixed points, with one M×M solve for each of the 2^P regimes beside it.
+"""Measure what it costs to find fixed points, beside one M×M solve for each of the 2^P regimes.
 
-Brute force and the exhaustive search must find the same regimes, or the benchmark stops. So it does where one of 1,000
-networks with rescaled units is said to be complete and is not, see ``rescaled.py``.
+The benchmark stops if brute force and the exhaustive search find other regimes, or if the result for one of 1,000
+networks with rescaled units (``rescaled.py``) claims to be complete and is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESCALED = 500  # networks for each range of scales
 
 
 def network(nonlinear: int, integrators: int = 0, hidden: int = HIDDEN) -> ALRNN:
-    """Random weights; of the linear units, the first ones may be integrators without a drive."""
+    """A network with random weights; its first linear units may be integrators without a drive."""
     rng = np.random.default_rng(nonlinear)
     rnn = ALRNN(2, hidden, nonlinear, self_connections="all").double()
     with torch.no_grad():
@@ -58,7 +58,7 @@ def trained(nonlinear: int, steps: int = 300) -> ALRNN:
 
 
 def brute_force(rnn: ALRNN) -> set[int]:
-    """Codes of the regimes that hold their own fixed point, by batched M×M solves."""
+    """Codes of the regimes that contain their fixed point, by batched M×M solves."""
     A, W, h = (value.detach().numpy() for value in (rnn.diagonal(), rnn.W, rnn.h))
     units, linear = rnn.nonlinear_units, rnn.linear_units
     found: set[int] = set()
@@ -125,17 +125,8 @@ def main() -> None:
         size = {"M": rnn.hidden_size, "P": rnn.nonlinear_units}
         data.append({"name": name, **size, "found": count, "certificate": claim, "milliseconds": found})
         brute = cell(found["brute force"]) if "brute force" in found else ""
-        rows.append(
-            [
-                name,
-                str(rnn.hidden_size),
-                str(rnn.nonlinear_units),
-                str(count),
-                claim.replace("|", "\\|"),  # within a table
-                cell(found["search"]),
-                brute,
-            ]
-        )
+        sizes = [str(rnn.hidden_size), str(rnn.nonlinear_units), str(count)]
+        rows.append([name, *sizes, claim.replace("|", "\\|"), cell(found["search"]), brute])  # | within a table
         print(*rows[-1], sep=" | ", flush=True)
     for decades in (3, 5):
         count, complete, times = check_rescaled(decades)

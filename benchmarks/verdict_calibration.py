@@ -17,6 +17,7 @@ import math
 import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,11 @@ def noise(kind: str, centre: float, deviation: float) -> Draw:
         "uniform": lambda rng, shape: math.sqrt(3) * rng.uniform(-1, 1, size=shape),
     }
     return each(lambda rng, shape: centre + deviation * shapes[kind](rng, shape))
+
+
+def behind(kind: str, count: int) -> Draw:
+    """The first columns worse by 1.01 tolerances."""
+    return first(noise(kind, 0.8798, 0.01), noise(kind, 0.9, 0.01), count)
 
 
 def diverging(share: float, centre: float) -> Draw:
@@ -185,10 +191,13 @@ def seeds_alike(draw_epochs: Draw, factor: float) -> Draw:
 never = each(lambda rng, shape: np.full(shape, math.inf))
 """No run reaches the threshold."""
 
+border = partial(Truth, boundary=True)
+late = partial(Truth, every=1)
+
 NULLS = (
     Truth("P=0 fails in 10 % of its runs, mean 0.03 worse", first(two(0.9, 0.65), steady(0.95))),
-    Truth("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75)), boundary=True),
-    Truth("the same with one such other", first(steady(0.85), two(0.5, 0.75), 99), boundary=True),
+    border("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75))),
+    border("the same with one such other", first(steady(0.85), two(0.5, 0.75), 99)),
     Truth("P=0 steady at .85, the others .95 in 55 %", first(steady(0.85), two(0.55, 0.75))),
     Truth("P=0 steady at .85, the others .95 in 45 %", first(steady(0.85), two(0.45, 0.75))),
     Truth("P=0 diverges in 40 % of runs", first(diverging(0.4, 0.9), steady(0.9, 0.01))),
@@ -204,7 +213,7 @@ NULLS = (
     Truth("peaks 2.5 tolerances apart: 45 % against 75 %", first(two(0.45, 0.9), two(0.75, 0.9), 2)),
     Truth("all steady 1.05 tolerances below one that fails in 10 %", first(steady(0.929, 0.002), two(0.9, 0.9), 99)),
     Truth("all steady 1.05 tolerances below one that fails in 40 %", first(steady(0.928, 0.002), two(0.6, 0.75), 99)),
-    Truth("worse by exactly the tolerance, sd .01", first(steady(0.88, 0.01), steady(0.9, 0.01)), boundary=True),
+    border("worse by exactly the tolerance, sd .01", first(steady(0.88, 0.01), steady(0.9, 0.01))),
     Truth(
         "worse by exactly the tolerance, sd .03 and .003", first(steady(0.88, 0.03), steady(0.9, 0.003)), boundary=True
     ),
@@ -212,36 +221,23 @@ NULLS = (
     Truth("all but one worse by 1.01 tolerances, sd .003, it .03", first(steady(0.8798, 0.003), steady(0.9, 0.03), 99)),
     Truth("the same, skewed to the right", first(steady(0.8798, 0.003), noise("skewed to the right", 0.9, 0.03), 99)),
     Truth("the same, skewed to the left", first(steady(0.8798, 0.003), noise("skewed to the left", 0.9, 0.03), 99)),
-    Truth(
-        "half of P worse by 1.01 tolerances, t with 2 degrees",
-        first(noise("t with 2 degrees", 0.8798, 0.01), noise("t with 2 degrees", 0.9, 0.01), 3),
-    ),
-    Truth(
-        "all but one worse by 1.01 tolerances, Cauchy",
-        first(noise("Cauchy", 0.8798, 0.01), noise("Cauchy", 0.9, 0.01), 99),
-    ),
-    Truth(
-        "all but one worse by 1.01 tolerances, uniform",
-        first(noise("uniform", 0.8798, 0.01), noise("uniform", 0.9, 0.01), 99),
-    ),
-    Truth(
-        "P=0 skewed to the left, within the tolerance",
-        first(noise("skewed to the left", 0.881, 0.03), steady(0.9)),
-        boundary=True,
+    Truth("half of P worse by 1.01 tolerances, t with 2 degrees", behind("t with 2 degrees", 3)),
+    Truth("all but one worse by 1.01 tolerances, Cauchy", behind("Cauchy", 99)),
+    Truth("all but one worse by 1.01 tolerances, uniform", behind("uniform", 99)),
+    border(
+        "P=0 skewed to the left, within the tolerance", first(noise("skewed to the left", 0.881, 0.03), steady(0.9))
     ),
     Truth("each P better by 0.8 tolerances", steps),
     Truth(
         "seeds differ by .03, P=0 worse by 1.01 tolerances",
         by_seed(0.03, first(steady(0.8798, 0.006), steady(0.9, 0.006))),
     ),
-    Truth(
-        "seeds differ by .1, P=0 worse by the tolerance",
-        by_seed(0.1, first(steady(0.88, 0.006), steady(0.9, 0.006))),
-        boundary=True,
+    border(
+        "seeds differ by .1, P=0 worse by the tolerance", by_seed(0.1, first(steady(0.88, 0.006), steady(0.9, 0.006)))
     ),
     Truth("the seed decides for all P ≥ 1 (45 %), P=0 .95 in 55 %", first(two(0.55, 0.75), easy_seeds(0.45))),
     Truth("ties on 200 trials, P=0 worse by 5", first(counts(0.895), counts(0.92))),
-    Truth("ties on 200 trials, worse by the tolerance", first(counts(0.90), counts(0.92)), boundary=True),
+    border("ties on 200 trials, worse by the tolerance", first(counts(0.90), counts(0.92))),
     Truth("15 % of runs missing, P=0 solves 45 %", missing(first(two(0.45, 0.5), two(0.95, 0.5)))),
     Truth("three settings, P=0 solves 45 %", first(two(0.45, 0.5), two(0.95, 0.5)), settings=3),
     Truth("three settings, others .95 in 45 %, P=0 steady at .85", first(steady(0.85), two(0.45, 0.75)), settings=3),
@@ -249,43 +245,40 @@ NULLS = (
     Truth("two sizes of data, all but the largest P solve 45 %", first(two(0.45, 0.5), two(0.95, 0.5), 99), sizes=2),
 )
 LATE_NULLS = (
-    Truth("epochs alike", spread(0.3), every=1),
+    late("epochs alike", spread(0.3)),
     Truth("epochs alike, a validation every 5", spread(0.15), every=5),
-    Truth("epochs alike, heavy tails", spread(0.5, tail="Cauchy"), every=1),
-    Truth("epochs alike, runs end early", spread(0.3), every=1, stopped=True),
-    Truth("epochs alike, 15 % of runs missing", missing(spread(0.3)), every=1),
-    Truth("epochs alike, the seed makes them more or fewer", seeds_alike(spread(0.2), 0.5), every=1),
-    Truth("epochs alike, two sizes of data", spread(0.3), sizes=2, every=1),
-    Truth("epochs alike, three settings", spread(0.3), settings=3, every=1),
-    Truth("medians equal, spreads .05 and 1 in turn", spread((0.05, 1.0)), every=1),
-    Truth("medians equal, P=0 spread by 1, the others by .1", first(spread(1.0), spread(0.1)), every=1),
-    Truth("medians equal, P=0 spread by .1, the others by 1", first(spread(0.1), spread(1.0)), every=1),
-    Truth("medians equal, two peaks further apart by P", nested(), every=1),
-    Truth("medians equal, two peaks closer by P", nested(closer=True), every=1),
-    Truth("P=0 steady, the others at two peaks", first(spread(0.02, 49.5), nested()), every=1),
-    Truth(
+    late("epochs alike, heavy tails", spread(0.5, tail="Cauchy")),
+    late("epochs alike, runs end early", spread(0.3), stopped=True),
+    late("epochs alike, 15 % of runs missing", missing(spread(0.3))),
+    late("epochs alike, the seed makes them more or fewer", seeds_alike(spread(0.2), 0.5)),
+    late("epochs alike, two sizes of data", spread(0.3), sizes=2),
+    late("epochs alike, three settings", spread(0.3), settings=3),
+    late("medians equal, spreads .05 and 1 in turn", spread((0.05, 1.0))),
+    late("medians equal, P=0 spread by 1, the others by .1", first(spread(1.0), spread(0.1))),
+    late("medians equal, P=0 spread by .1, the others by 1", first(spread(0.1), spread(1.0))),
+    late("medians equal, two peaks further apart by P", nested()),
+    late("medians equal, two peaks closer by P", nested(closer=True)),
+    late("P=0 steady, the others at two peaks", first(spread(0.02, 49.5), nested())),
+    late(
         "the seed decides for all P ≥ 1 (45 % fast), P=0 fast in 55 %",
         first(apart(0.55, 30, 90), by_the_seed(apart(0.45, 20, 80))),
-        every=1,
     ),
-    Truth("P=0 never, two peaks further apart by P", first(never, nested()), every=1),
-    Truth("P=0 and 1 late, the others alike", first(spread(0.1, 79.5), spread(0.3), 2), every=1),
-    Truth("P=0 faster by 2 epochs, spread by .5", first(spread(0.5, 27.5), spread(0.5)), every=1),
-    Truth("all reach it in 55 %", reaching(0.55, spread(0.3, 29.2)), every=1),
-    Truth("all reach it in 45 %", reaching(0.45, spread(0.3)), every=1),
-    Truth(
+    late("P=0 never, two peaks further apart by P", first(never, nested())),
+    late("P=0 and 1 late, the others alike", first(spread(0.1, 79.5), spread(0.3), 2)),
+    late("P=0 faster by 2 epochs, spread by .5", first(spread(0.5, 27.5), spread(0.5))),
+    late("all reach it in 55 %", reaching(0.55, spread(0.3, 29.2))),
+    late("all reach it in 45 %", reaching(0.45, spread(0.3))),
+    late(
         "P=0 reaches it in 55 %, late, the others in 45 %",
         first(reaching(0.55, spread(0.1, 79.5)), reaching(0.45, spread(0.3))),
-        every=1,
     ),
-    Truth(
+    late(
         "all but the largest P reach it in 45 %, it in 55 %",
         first(reaching(0.45, spread(0.3)), reaching(0.55, spread(0.3)), 99),
-        every=1,
     ),
-    Truth("P=0 and 1 never, the others in 55 %", first(never, reaching(0.55, spread(0.3, 29.2)), 2), every=1),
-    Truth("P=0 and 1 in 45 %, the others always", first(reaching(0.45, spread(0.3)), spread(0.3), 2), every=1),
-    Truth("all reach it in 45 %, runs end early", reaching(0.45, spread(0.3)), every=1, stopped=True),
+    late("P=0 and 1 never, the others in 55 %", first(never, reaching(0.55, spread(0.3, 29.2)), 2)),
+    late("P=0 and 1 in 45 %, the others always", first(reaching(0.45, spread(0.3)), spread(0.3), 2)),
+    late("all reach it in 45 %, runs end early", reaching(0.45, spread(0.3)), stopped=True),
     Truth(
         "P=0 diverges in 40 % of runs, faster in the others", first(diverging(0.4, 30.0), spread(0.3, 33.5)), every=1
     ),
@@ -300,11 +293,11 @@ POWERS = (
     ),
     Truth("P=0 worse by 0.05, sd .01", first(steady(0.85, 0.01), steady(0.9, 0.01))),
 )
-LATE_POWER = Truth(
+LATE_POWER = late(
     "P=0 never, P=1 after 60 epochs, the others after 30, each but one in 20",
     first(first(never, reaching(0.95, spread(0.15, 59.5))), reaching(0.95, spread(0.15)), 2),
-    every=1,
 )
+
 TRUTHS = (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER)
 
 

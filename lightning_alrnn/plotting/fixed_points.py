@@ -156,12 +156,10 @@ def plot_tracking(
     if len(values) and values.max() > 30 * max(np.median(values), 1e-12):
         top.set_yscale("symlog", linthresh=max(float(np.median(values)), 1e-12), linscale=2)
     top.set_ylabel("along component 1")
-    bottom.set_ylabel("number")
-    bottom.set_ylim(bottom=0)
+    bottom.set(ylabel="number", ylim=(0, None))
     bottom.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    bottom.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    bottom.set_xlabel("epoch")
+    bottom.set(xlim=(epochs.min() - 0.5, epochs.max() + 0.5), xlabel="epoch")
     title = f"{counted(len(lines), 'fixed point')} followed, {counted(len(bifurcations), 'bifurcation')}"
     top.set_title(title + ("" if complete else _MAY_BE_MORE), fontsize=10)
     if points:

@@ -24,11 +24,9 @@ def plot_length_accuracy(right: Tensor, total: Tensor) -> Figure:
     count = total.cpu()[lengths]
     share = right.cpu()[lengths] / count
     tidy(top).bar(lengths.numpy(), share.numpy(), color=BLUE, width=0.8)
-    top.set_ylim(0, 1.05)
-    top.set_ylabel("share right")
+    top.set(ylim=(0, 1.05), ylabel="share right")
     all_right = int(right.sum()) / max(int(total.sum()), 1)
     top.set_title(f"{all_right:.1%} of {int(total.sum())} sequences are right in every token", fontsize=10)
     tidy(bottom).bar(lengths.numpy(), count.numpy(), color=GREY, width=0.8)
-    bottom.set_ylabel("sequences")
-    bottom.set_xlabel("length of the target")
+    bottom.set(ylabel="sequences", xlabel="length of the target")
     return figure

@@ -35,8 +35,7 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
             tidy(left).plot(rank[chosen], shown[chosen], "o", label=label, **style)
     left.axhline(steps, color=GREY, linewidth=0.9, linestyle="--")
     left.text(1.0, steps, " length of\n a sequence", transform=left.get_yaxis_transform(), fontsize=8, va="center")
-    left.set_yscale("log")
-    left.set_ylabel("timescale |τ| (steps)")
+    left.set(yscale="log", ylabel="timescale |τ| (steps)")
     left.set_title(f"the {modes} slowest modes of each regime", fontsize=10)
     left.legend(frameon=False, fontsize=8)
     overlaps = [(found.input_overlap, "o", ORANGE, 5, "inputs reach it")]
@@ -44,8 +43,7 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
         overlaps.append((found.readout_overlap, "D", BLUE, 4, "the readout sees it"))
     for overlap, marker, colour, size, label in overlaps:
         tidy(right).plot(rank, overlap.numpy().ravel(), marker, color=colour, markersize=size, label=label)
-    right.set_ylim(-0.03, 1.03)
-    right.set_ylabel("cosine")
+    right.set(ylim=(-0.03, 1.03), ylabel="cosine")
     legend_beside(right)
     labels = [
         f"{bitcode(code) if 0 < len(code) <= _LABEL_BITS else index + 1}\n{float(share):.0%}"
@@ -54,8 +52,7 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
     turned = 90 if max(map(len, labels), default=0) > 9 else 0
     for axes in (left, right):
         axes.set_xticks(range(count), labels, fontsize=7, rotation=turned)
-        axes.set_xlim(-0.5, count - 0.5)
-        axes.set_xlabel("regime, share of steps")
+        axes.set(xlim=(-0.5, count - 0.5), xlabel="regime, share of steps")
     return figure
 
 
@@ -70,8 +67,7 @@ def plot_memory(
     for place, channel in enumerate(sorted(order)):
         name = f"input {channel}" if channels is None else channels[channel]
         tidy(left).plot(found.lags.numpy(), values[:, channel], color=SERIES_COLOURS[place], label=name)
-    left.set_xlabel("lag (steps)")
-    left.set_ylabel("r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
+    left.set(xlabel="lag (steps)", ylabel="r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
     left.set_ylim(bottom=0)
     left.set_title("how much an input counts later", fontsize=10)
     left.legend(frameon=False, fontsize=8)
@@ -82,9 +78,7 @@ def plot_memory(
             label = regime_label(code, rank + 1)
             tidy(right).plot(modes.powers.numpy(), finite[rank], color=colour, linewidth=1.4, label=label)
     right.axhline(1.0, color=GREY, linewidth=0.8)
-    right.set_yscale("log")
-    right.set_xlabel("n (steps that the regime was held for)")
-    right.set_ylabel("‖Jⁿ‖")
+    right.set(yscale="log", xlabel="n (steps that the regime was held for)", ylabel="‖Jⁿ‖")
     right.set_title("largest growth of a perturbation", fontsize=10)
     legend_beside(right, title="regime")
     return figure

@@ -128,12 +128,9 @@ def plot_spike_agreement(found: SpikeStatistics, *, data: str = "recorded") -> F
         low, high = _limits(np.concatenate((x[finite], y[finite])))
         axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
         axes.plot(x[finite], y[finite], "o", color=BLUE, markersize=3, alpha=0.7, markeredgewidth=0)
-        axes.set_xlim(low, high)
-        axes.set_ylim(low, high)
-        axes.set_aspect("equal")
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set_title(f"{title}, r = {float(pearson(recorded, model)):.2f}", fontsize=9)
-        axes.set_xlabel(data)
-        axes.set_ylabel("free-running model")
+        axes.set(xlabel=data, ylabel="free-running model")
     return figure
 
 

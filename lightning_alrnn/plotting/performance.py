@@ -33,8 +33,7 @@ def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str]) -> Fi
     labels = [plain(names[index]) for index in ticks]
     axes.set_xticks(ticks, labels, fontsize=8, rotation=90 if max(map(len, labels)) > 3 else 0)
     axes.set_yticks(ticks, labels, fontsize=8)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="answer", ylabel="true class")
     axes.set_title(f"{float(np.trace(table) / max(table.sum(), 1)):.1%} of {int(table.sum())} right", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
@@ -49,8 +48,7 @@ def plot_values(outputs: Tensor, targets: Tensor) -> Figure:
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
     axes.axhline(wanted.mean(), color=ORANGE, linewidth=0.9, linestyle="--", label="always the mean", zorder=1)
     axes.plot(wanted[:_MOST_POINTS], answers[:_MOST_POINTS], ".", color=BLUE, markersize=3, alpha=0.6, zorder=2)
-    axes.set_xlabel("target")
-    axes.set_ylabel("answer")
+    axes.set(xlabel="target", ylabel="answer")
     error, spread = float(np.mean((answers - wanted) ** 2)), float(wanted.var())
     axes.set_title(f"mean squared error {error:.2g}, always the mean {spread:.2g}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper left")

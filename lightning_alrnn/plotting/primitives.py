@@ -25,8 +25,7 @@ def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
         range(len(columns)), [names[index] for index in columns], fontsize=8, rotation=90 if len(columns) > 4 else 0
     )
     left.set_yticks(range(len(rows)), [names[index] for index in rows], fontsize=8)
-    left.set_xlabel("gated")
-    left.set_ylabel("controlling")
+    left.set(xlabel="gated", ylabel="controlling")
     left.set_title("effect of one input on the gain of another", fontsize=10)
     figure.colorbar(image, ax=left, shrink=0.85)
     tidy(right).bar((0, 1), found.gain, 0.6, color=(GREY, BLUE))
@@ -47,8 +46,7 @@ def plot_integration(found: Integration, channels: Sequence[str] | None = None) 
         axes.plot(range(1, 5), kernel, "o-", color=SERIES_COLOURS[row], label=f"{name}, flat {found.flatness[row]:.2f}")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(1, 5), ("first", "second", "third", "last"))
-    axes.set_xlabel("quarter of the evidence")
-    axes.set_ylabel("mean ∂y/∂s")
+    axes.set(xlabel="quarter of the evidence", ylabel="mean ∂y/∂s")
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -54,8 +54,7 @@ def plot_regime_raster(
     palette = ListedColormap([*(colours[rank] for rank in coloured), OTHERS, "white"])
     axes.imshow(labels.numpy(), cmap=palette, vmin=-0.5, vmax=palette.N - 0.5, aspect="auto", interpolation="nearest")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.set_xlabel("step")
-    axes.set_ylabel("sequence")
+    axes.set(xlabel="step", ylabel="sequence")
     if group is not None:
         owners = group.cpu()[rows].numpy()
         bounds = np.flatnonzero(np.diff(owners)) + 0.5

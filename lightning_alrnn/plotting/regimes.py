@@ -60,8 +60,7 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
         left.text(1.0, 0.98, note, ha="right", va="top", transform=left.transAxes, fontsize=8, color=GREY)
     rotation = 0 if sum(map(len, labels)) < 40 else 90
     left.set_xticks(range(shown), labels, rotation=rotation, fontsize=8, family="monospace")
-    left.set_xlabel(name)
-    left.set_ylabel("share of steps")
+    left.set(xlabel=name, ylabel="share of steps")
     title = f"{summary.visited} of $2^{{{found.codes.shape[1]}}}$ regimes visited"
     left.set_title(f"{title}, effectively {summary.effective:.1f}", fontsize=10)
 
@@ -71,8 +70,7 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
     right.set_xticks(range(shown), labels if fits else [""] * shown, rotation=90, fontsize=7, family="monospace")
     right.set_yticks(range(shown), labels, fontsize=7, family="monospace")
     _mark(right, colours)
-    right.set_xlabel("to" if fits else "to (same order)")
-    right.set_ylabel("from")
+    right.set(xlabel="to" if fits else "to (same order)", ylabel="from")
     right.set_title(f"transitions, {summary.switch_rate:.3f} switches a step", fontsize=10)
     figure.colorbar(image, ax=right, label="probability", shrink=0.85)
     return figure
@@ -94,9 +92,7 @@ def plot_units(found: UnitStatistics) -> Figure:
         f"{found.active} of {units} nonlinear units active, {found.always_on} always on, {found.always_off} always off",
         fontsize=10,
     )
-    axes.set_xlabel("nonlinear unit")
-    axes.set_ylabel("share of steps")
-    axes.set_ylim(0, 1.05)
+    axes.set(xlabel="nonlinear unit", ylabel="share of steps", ylim=(0, 1.05))
     if units:
         position = np.arange(units)
         axes.bar(position, found.duty.numpy(), color=BLUE, width=0.8, alpha=0.85, label="on (duty cycle)")

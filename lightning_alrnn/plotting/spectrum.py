@@ -65,8 +65,7 @@ def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Fig
     shown = min(_COMPONENTS, size)
     position = np.arange(1, shown + 1)
     tidy(right).set_ylim(0, 1.05)
-    right.set_xlabel("principal component of the states")
-    right.set_xticks(position)
+    right.set(xlabel="principal component of the states", xticks=position)
     if math.isnan(float(components.share[0])):
         write_in_middle(right, "the states do not vary")
         return figure
@@ -94,12 +93,9 @@ def _draw_timescales(axes: Axes, found: RegimeSpectrum) -> None:
         if chosen.any():
             height = np.where(finite, np.abs(steps), top)[chosen]
             axes.plot(rank[chosen], height, marker, color=colour, markersize=4, alpha=0.7, label=label)
-    axes.set_yscale("log")
-    axes.set_ylim(_SHORTEST, 1.3 * top)
-    axes.set_xlim(0.4, len(found.codes) + 0.6)
+    axes.set(yscale="log", ylim=(_SHORTEST, 1.3 * top), xlim=(0.4, len(found.codes) + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("regime (1 = most visited)")
-    axes.set_ylabel("timescale (steps)")
+    axes.set(xlabel="regime (1 = most visited)", ylabel="timescale (steps)")
     axes.set_title("timescales of the regimes' modes", fontsize=10)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(ncols=3, **_BELOW)

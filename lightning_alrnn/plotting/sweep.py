@@ -262,8 +262,7 @@ def _draw_shares(columns: Sequence[Column], axes: Axes) -> None:
         one = column.estimate
         _draw_mark(axes, column, one.good / one.tried, (one.share_low, one.share_high))
     axes.axhline(0.5, color="black", lw=0.9, ls=":", zorder=0)
-    axes.set_ylim(-0.06, 1.06)
-    axes.set_yticks([0, 0.5, 1])
+    axes.set(ylim=(-0.06, 1.06), yticks=[0, 0.5, 1])
 
 
 def _draw_counts(
