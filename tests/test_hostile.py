@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ CHECKPOINT = Path("runs/Addition/version_0/checkpoints/last.ckpt")
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The last line of what the command said; it ended with exit code 2 and no traceback."""
+    """Error output of a command, which ends with exit code 2 and without a traceback."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as error:
         main(arguments)
@@ -39,8 +38,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     main(FIT)
-    whole, content = CHECKPOINT.read_bytes(), torch.load(CHECKPOINT, weights_only=True)
-    Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    complete, content = CHECKPOINT.read_bytes(), torch.load(CHECKPOINT, weights_only=True)
+    Path("cut.ckpt").write_bytes(complete[: len(complete) // 2])
     Path("text.ckpt").write_text("hello")
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
@@ -87,15 +86,9 @@ def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFix
         assert "taken" in said.splitlines()[-1]
 
 
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A disk that cannot be written to, not even by root."""
-    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:
-        yield folder
-
-
-def test_a_read_only_disk(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused([*FIT, f"--trainer.logger.save_dir={read_only}"], capsys)
+def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:  # not even root can write there
+        said = refused([*FIT, f"--trainer.logger.save_dir={folder}"], capsys)
     assert said.splitlines()[-1].startswith("alrnn: error: [Errno 30] Read-only file system: ")
 
 
