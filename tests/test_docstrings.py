@@ -90,43 +90,19 @@ def _check_texts(names: list[str]) -> None:
         raise TypeError("names must be texts")
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("        names: of the units: two.\n", "names under Args"),
-        ("        *scales: factors.\n", "scales under Args"),
-        ("            shape ``(batch, M)``.\n", "the shape of x"),
-        ("    Returns:\n        Of the same shape.\n", "Returns"),
-        ("        Of the same shape.\n", "the shape of what it returns"),
-        ("        ValueError: if there are too few names.\n", "ValueError under Raises"),
-        ("        TypeError: if they are no texts.\n", "TypeError under Raises"),
-    ],
-)
-def test_what_is_missing_is_found(text: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing(complete) == []
-    assert text in (complete.__doc__ or "")
-    monkeypatch.setattr(complete, "__doc__", (complete.__doc__ or "").replace(text, ""))
-    assert missing(complete) == [problem]
-
-
-def no_docstring(x: int) -> int:
-    return x
-
-
-def handled() -> None:
-    """Raise in a handler."""
-    try:
-        pass
-    except KeyError as error:
-        raise RuntimeError from error
-
-
-def several(several: list[tuple[NDArray[np.float64], ...]] | None) -> None:
-    """Take arrays in containers.
+def incomplete(x: Tensor, names: list[str], *scales: float, arrays: list[tuple[NDArray[np.float64], ...]]) -> Tensor:  # noqa: D417
+    """Do something.
 
     Args:
-        several: of them.
+        x: the states.
+        arrays: of them.
     """
+    try:
+        raise KeyError
+    except LookupError as error:
+        raise RuntimeError from error
+    finally:
+        _check_texts(names)
 
 
 class Pair(NamedTuple):
@@ -168,9 +144,16 @@ class Base(nn.Module):
 @pytest.mark.parametrize(
     ("value", "owner", "problems"),
     [
-        (no_docstring, None, ["a docstring"]),
-        (handled, None, ["RuntimeError under Raises"]),
-        (several, None, ["the shape of several"]),
+        (complete, None, []),
+        (
+            incomplete,
+            None,
+            [
+                *("the shape of x", "names under Args", "scales under Args", "the shape of arrays"),
+                *("Returns", "RuntimeError under Raises", "TypeError under Raises"),
+            ],
+        ),
+        (_check_texts, None, ["a docstring"]),
         (Pair, None, ["second under Attributes"]),
         (Base, None, ["bias under Args", "ValueError under Raises"]),
         (Base.forward, Base, ["x under Args", "the shape of what it returns"]),
