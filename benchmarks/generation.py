@@ -27,9 +27,9 @@ def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__, repeats=7)
     torch.set_num_threads(options.threads[0])
-    found = measure(candidates(), options.repeats)
+    times = measure(candidates(), options.repeats)
     text = f"Generation in milliseconds on one thread: minimum (median) of {options.repeats} interleaved repeats."
-    save("generation", text, ["", "ms"], [[name, cell(value, 0)] for name, value in found.items()], found)
+    save("generation", text, ["", "ms"], [[name, cell(value, 0)] for name, value in times.items()], times)
 
 
 if __name__ == "__main__":

@@ -62,10 +62,10 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for name, case in CASES.items():
-            found = measure(candidates(*case), options.repeats)
-            data.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": found})
-            columns = ["threads", "B, T, M, P, K", *found]
-            rows.append([str(threads), f"{', '.join(map(str, case))} ({name})", *map(cell, found.values())])
+            times = measure(candidates(*case), options.repeats)
+            data.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": times})
+            columns = ["threads", "B, T, M, P, K", *times]
+            rows.append([str(threads), f"{', '.join(map(str, case))} ({name})", *map(cell, times.values())])
             print(*rows[-1], sep=" | ", flush=True)
     text = f"Forward and backward in milliseconds: minimum (median) of {options.repeats} interleaved repeats."
     save("recurrence", text, columns, rows, data)

@@ -69,9 +69,9 @@ def search(system: Rescaled) -> FixedPointSet:
     """The fixed points of the scaled network."""
     W = system.W * system.scale[:, None] / system.scale
     A, W, h = map(torch.tensor, (system.A, W, system.h * system.scale))
-    found = fixed_points(Recurrence(A, W, None, h, system.units))
-    assert isinstance(found, FixedPointSet)
-    return found
+    result = fixed_points(Recurrence(A, W, None, h, system.units))
+    assert isinstance(result, FixedPointSet)
+    return result
 
 
 def brute_force(system: Rescaled) -> Expected:

@@ -28,10 +28,10 @@ def main() -> None:
             for value in values:
                 size = {"B": 64, "T": 100, "M": 50, "P": 5} | {varied: value}
                 runs = candidates(*size.values(), 2)
-                found = measure({name: runs[name] for name in NAMES if name in runs}, options.repeats)
-                data.append({"threads": threads, "varied": varied, **size, "milliseconds": found})
-                columns = ["threads", "varied", *found]
-                rows.append([str(threads), f"{varied}={value}", *map(cell, found.values())])
+                times = measure({name: runs[name] for name in NAMES if name in runs}, options.repeats)
+                data.append({"threads": threads, "varied": varied, **size, "milliseconds": times})
+                columns = ["threads", "varied", *times]
+                rows.append([str(threads), f"{varied}={value}", *map(cell, times.values())])
                 print(*rows[-1], sep=" | ", flush=True)
     text = (
         "Forward and backward in milliseconds, one size varied around B=64, T=100, M=50, P=5, K=2: minimum (median) of "
