@@ -56,9 +56,17 @@ class Machine(NamedTuple):
     """The device that the parts run on, and the time by which they must have ended."""
 
     device: torch.device
-    accelerator: str  # of the Trainer
     deadline: float  # of time.monotonic()
-    tiny: bool  # a rehearsal on a CPU
+
+    @property
+    def tiny(self) -> bool:
+        """Whether this is a rehearsal on a CPU."""
+        return self.device.type == "cpu"
+
+    @property
+    def accelerator(self) -> str:
+        """The device's kind as the Trainer calls it."""
+        return "cpu" if self.tiny else "gpu"
 
     @property
     def seconds_left(self) -> float:
@@ -389,7 +397,7 @@ def check_population(machine: Machine) -> str:
         if places:
             raise AssertionError(f"the host waits for the device in a step: {sorted(set(places))}")
         from_graph = 0.0
-        if machine.device.type == "cuda":
+        if not machine.tiny:
             graphed, sets = population_of(machine, 3, 20, (256, 64), cuda_graph=True)
             trainer_of(machine, 2, folder, **SINGLE).fit(graphed, sets)
             from_graph = largest_difference(graphed.members(), population.members())
@@ -426,7 +434,7 @@ def milliseconds(machine: Machine, runs: dict[str, Callable[[], object]], repeat
 
 def milliseconds_of(machine: Machine, run: Callable[[], object]) -> float:
     """Milliseconds of one run, by events of the device if it is a GPU."""
-    if machine.device.type != "cuda":
+    if machine.tiny:
         before = time.perf_counter()
         run()
         return 1e3 * (time.perf_counter() - before)
@@ -459,7 +467,7 @@ def candidates(machine: Machine, case: Sequence[int]) -> dict[str, Callable[[], 
     flat = torch.randn(int(lengths.sum()), hidden, device=machine.device)
     rnn = networks["nn.RNN(relu)"]
     runs["nn.RNN(relu), packed"] = lambda: torch.autograd.grad(rnn(packed)[0].data, list(rnn.parameters()), flat)
-    if machine.device.type == "cuda":
+    if not machine.tiny:
         fused = ALRNN(channels, hidden, nonlinear, backend="fused").to(machine.device)
 
         class States(nn.Module):
@@ -500,7 +508,7 @@ def print_medians(name: str, times: dict[str, dict[str, float]]) -> None:
 
 def leave_capture(machine: Machine) -> None:
     """Go back to the default stream: the capture of a graph that failed leaves another."""
-    if machine.device.type == "cuda":
+    if not machine.tiny:
         torch.cuda.set_stream(torch.cuda.default_stream())
 
 
@@ -538,7 +546,7 @@ def time_training(machine: Machine) -> list[dict[str, Any]]:
     """A training step of a population in Lightning: milliseconds of wall time a step, in an epoch after the first."""
     rows: list[dict[str, Any]] = [{"networks": count} for count in ((1, 3) if machine.tiny else (*STACKS[:-1], 500))]
     steps, length = (2, 10) if machine.tiny else (20, 100)
-    for key in ("milliseconds", "from a CUDA graph") if machine.device.type == "cuda" else ("milliseconds",):
+    for key in ("milliseconds", "from a CUDA graph") if not machine.tiny else ("milliseconds",):
         for row in rows:
             if machine.seconds_left < 60:
                 break
@@ -564,7 +572,7 @@ def epoch_times(machine: Machine, epochs: list[float]) -> Any:
     """A callback that notes the milliseconds of each epoch's training."""
 
     def now() -> float:
-        if machine.device.type == "cuda":
+        if not machine.tiny:
             torch.cuda.synchronize()
         return 1e3 * time.perf_counter()
 
@@ -707,9 +715,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable(logging.WARNING)  # Lightning warns about each of the many trainings
     deadline = time.monotonic() + 60 * options.minutes
     if options.rehearse:
-        machine, card = Machine(torch.device("cpu"), "cpu", deadline, tiny=True), "CPU, a rehearsal"
+        machine, card = Machine(torch.device("cpu"), deadline), "CPU, a rehearsal"
     else:
-        machine = Machine(torch.device("cuda", torch.cuda.current_device()), "gpu", deadline, tiny=False)
+        machine = Machine(torch.device("cuda", torch.cuda.current_device()), deadline)
         facts = torch.cuda.get_device_properties(machine.device)
         card = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {facts.multi_processor_count} multiprocessors"
     triton = sys.modules.get("triton") or (importlib.import_module("triton") if operator.triton_is_installed else None)

@@ -128,7 +128,7 @@ def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(mon
 
     parts = {"one": missing, "two": waits, "three": lambda machine: "fine"}
     monkeypatch.setattr(module, "PARTS", parts)
-    machine = module.Machine(module.torch.device("cpu"), "cpu", time.monotonic() + 100, tiny=True)
+    machine = module.Machine(module.torch.device("cpu"), time.monotonic() + 100)
     results = module.run_parts(machine)
     assert [result["outcome"] for result in results.values()] == ["missing", "FAILED", "passed"]
     assert results["one"]["result"] == "triton is not installed"
