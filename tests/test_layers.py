@@ -10,8 +10,21 @@ import lightning_alrnn
 
 PACKAGE = Path(lightning_alrnn.__file__).parent
 ORDER = (  # from the bottom to the top
-    *("errors", "lazy", "configs", "scores", "files", "batch", "nn", "analysis", "extensions", "metrics", "plotting"),
-    *("datamodules", "readings", "report", "callbacks", "modules", "cli", "sweep", "commands", "__main__"),
+    *("configs", "option_errors", "errors", "lazy", "scores", "files", "batch", "nn", "analysis", "extensions"),
+    *(
+        "metrics",
+        "baselines",
+        "plotting",
+        "datamodules",
+        "readings",
+        "report",
+        "callbacks",
+        "modules",
+        "cli",
+        "sweep",
+        "commands",
+        "__main__",
+    ),
 )
 
 
