@@ -169,7 +169,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             assert name in COMMANDS
         elif name == "sweep" and not asks:
             sweep._plan(*parser_of("sweep").parse_known_args(rest))
-        elif name in ("analyze", "prune", "compare") and not asks:
+        elif name in ("analyze", "ask", "prune", "compare") and not asks:
             parser_of(name).parse_known_args(rest)
         elif asks:
             with suppress(SystemExit):
