@@ -14,6 +14,8 @@ from lightning_alrnn.metrics.criteria import find_criterion
 
 _SEQUENCES = 2_000
 """Training sequences that a baseline is fitted to: the first ones."""
+_STEPS = 100_000
+"""Steps that the linear model is fitted to, if each has a target; at least 20 sequences."""
 _HISTORIES = (1, 2, 5, 10, 20)
 _MAX_FEATURES = 256
 _PENALTIES = (1e-6, 1e-4, 1e-2, 1.0)
@@ -41,7 +43,8 @@ def score_baselines(
       classification takes the largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such model.
 
     Args:
-        train: Training sequences, of which the first 2,000 are used.
+        train: Training sequences, of which the first 2,000 are used. With targets at every step, the linear model uses
+            as many of them as have 100,000 steps.
         evaluation: Sequences that the predictors are scored on, in one or more batches.
         objective: Kind of task, "classification" or "regression".
         target_step: Steps with targets, "last" or "every".
@@ -95,6 +98,8 @@ class _Task:
         width = self.width(train)
         histories = [k for k in _HISTORIES if k == 1 or k * width <= _MAX_FEATURES]
         size = len(train.inputs)
+        if self.every:
+            size = min(size, max(_STEPS // train.inputs.shape[1], 20))
         held_out = max(size // 5, 1)
         parts = _rows(train, slice(0, size - held_out)), _rows(train, slice(size - held_out, size))
         fitted, judged = (self._moments(part, width, histories[-1]) for part in parts)
