@@ -248,22 +248,7 @@ def graph_distance(one: Portrait, other: Portrait) -> float:
 
 
 def spectrum_distance(one: Tensor, other: Tensor) -> float:
-    """How different two lists of eigenvalues are, √(Σ |λ − μ|² / Σ (|λ|² + |μ|²)).
-
-    Each λ is taken with one μ such that the sum is least (Hungarian algorithm). Modes that are gone after a step, with
-    λ near 0, hardly count. The shorter list is filled up with zeros, the modes of units without effect.
-
-    Args:
-        one: eigenvalues, complex or real of shape ``(M,)``.
-        other: those of another matrix, shape ``(N,)``.
-
-    Returns:
-        0 where they are the same; 1 where those of one are all zero.
-
-    Example:
-        >>> spectrum_distance(torch.tensor([0.5, 0.9]), torch.tensor([0.9, 0.5, 0.0]))
-        0.0
-    """
+    """How different two lists of eigenvalues are, √(Σ |λ − μ|² / Σ (|λ|² + |μ|²))."""
     size = max(len(one), len(other))
     first, second = (np.pad(values.numpy(), (0, size - len(values))) for values in (one, other))
     total = float((np.abs(first) ** 2).sum() + (np.abs(second) ** 2).sum())
@@ -367,18 +352,7 @@ def compare_portraits(
 
 
 def group_by(distance: Tensor) -> Tensor:
-    """Groups of networks of which any two have a distance of at most ``SAME`` (complete linkage).
-
-    Args:
-        distance: by one measure or by all, float64 of shape ``(n, n)``.
-
-    Returns:
-        Number of the group that each belongs to, from 0 for the largest, int64 of shape ``(n,)``.
-
-    Example:
-        >>> group_by(torch.tensor([[0.0, 0.9, 0.8], [0.9, 0.0, 0.1], [0.8, 0.1, 0.0]])).tolist()
-        [1, 0, 0]
-    """
+    """Groups of networks of which any two have a distance of at most ``SAME`` (complete linkage)."""
     if len(distance) == 1:
         return torch.zeros(1, dtype=torch.int64)
     found = fcluster(complete(squareform(distance.numpy())), SAME, criterion="distance")

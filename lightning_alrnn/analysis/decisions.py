@@ -88,14 +88,7 @@ class Decided(NamedTuple):
 
 
 def decide(system: System, codes: Bools, border_tolerance: float, singular_tolerance: float) -> Decided:
-    """Solve in each of the regimes and see whether the solution lies in it.
-
-    Args:
-        system: the map under a constant input, balanced.
-        codes: the regimes, shape ``(n, P)``.
-        border_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-        singular_tolerance: as there.
-    """
+    """Solve in each of the regimes and see whether the solution lies in it."""
     size = system.size
     change = max(border_tolerance, size * _EPSILON)
     found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0], codes[:0])]
@@ -126,16 +119,7 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
 
 
 def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -> Floats:
-    """The sign of det(I − J) in each of some regimes, 0 where it is singular.
-
-    Args:
-        system: the map, balanced.
-        codes: the regimes, shape ``(n, P)``.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-
-    Returns:
-        Shape ``(n,)``.
-    """
+    """The sign of det(I − J) in each of some regimes, 0 where it is singular."""
     signs = [np.zeros(0)]
     for chunk in in_chunks(codes, system.size):
         matrices, _, certain = _invert(system, chunk, singular_tolerance)
@@ -289,18 +273,7 @@ def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, chang
 def _decide_singular(
     system: System, regime: _Regime, change: float, singular_tolerance: float
 ) -> Solutions | Piece | bool:
-    """The fixed points in a regime in which I − J is singular.
-
-    Args:
-        system: the map.
-        regime: I − J.
-        change: relative change of the parameters by which a unit may be off the border.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-
-    Returns:
-        A continuum; a point, where the regime holds no more of it; ``True`` where there is none; ``False`` where that
-        could not be decided.
-    """
+    """The fixed points in a regime in which I − J is singular."""
     code, linear = regime.code, system.linear
     z = regime.inverse @ system.drive
     for _ in range(_REFINEMENTS):
@@ -409,17 +382,7 @@ def _corners(values: Floats, slopes: Floats, centre: Floats, far: float) -> Floa
 
 
 def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
-    """The c, of k > 1 entries, with values + c · slopes ≥ 0, by linear programs.
-
-    Args:
-        values: shape ``(P,)``, of the order of 1 at most, as the slopes.
-        slopes: shape ``(k, P)``.
-        change_of_basis: B, shape ``(k, k)``.
-
-    Returns:
-        One such c, shape ``(k,)``, and the extent in each entry of B c relative to it, shape ``(k, 2)``; ``True`` where
-        there is no such c, ``False`` where a program failed.
-    """
+    """The c, of k > 1 entries, with values + c · slopes ≥ 0, by linear programs."""
     dimensions, units = slopes.shape
     rows, limits = -slopes.T, values
 
@@ -455,14 +418,7 @@ def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tupl
 
 
 def merge(solutions: Solutions) -> Solutions:
-    """Report a point once that solves the equation in several regimes, and put units on the border to zero.
-
-    Args:
-        solutions: n of them, as :func:`decide` finds them.
-
-    Returns:
-        At most n, in the order of the first finding of each.
-    """
+    """Report a point once that solves the equation in several regimes, and put units on the border to zero."""
     z, code, border, side = solutions
     linear = z.shape[1] - code.shape[1]
     nonlinear = z[:, linear:]
@@ -491,15 +447,7 @@ def merge(solutions: Solutions) -> Solutions:
 
 
 def merge_continua(continua: list[Piece]) -> list[Piece]:
-    """Leave out continua that are part of another: its edge, or the same one from the other side of a border.
-
-    Args:
-        continua: as :func:`decide` finds them.
-
-    Returns:
-        Those that are left, without the bits of units on the border, ordered by their bits, that of the last unit
-        first.
-    """
+    """Leave out continua that are part of another: its edge, or the same one from the other side of a border."""
     kept: list[Piece] = []
     for piece in sorted(continua, key=lambda piece: (-len(piece.directions), piece.code.tolist()[::-1])):
         if not within_continua(piece.code[None], piece.border[None], kept)[0]:
@@ -509,18 +457,7 @@ def merge_continua(continua: list[Piece]) -> list[Piece]:
 
 
 def within_continua(code: Bools, border: Bools, continua: list[Piece]) -> Bools:
-    """Which of some solutions are part of a continuum.
-
-    Where they are in its regime too, being zero in the units that tell the regimes apart, they solve its equation too.
-
-    Args:
-        code: regimes of the solutions, shape ``(n, P)``.
-        border: units that are zero, of the same shape.
-        continua: any number of them.
-
-    Returns:
-        Shape ``(n,)``.
-    """
+    """Which of some solutions are part of a continuum."""
     within = np.zeros(len(code), dtype=np.bool_)
     for piece in continua:
         within |= ((code == piece.code) | border).all(axis=1)

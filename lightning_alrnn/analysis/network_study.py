@@ -169,32 +169,7 @@ def study(
     seed: int = 0,
     progress: Callable[[str], Any] = lambda part: None,
 ) -> Study:
-    """Look at a trained network from all sides.
-
-    Args:
-        rnn: the network.
-        sequences: what it ran over.
-        readout_weight: D of its outputs y = D z + b, shape ``(outputs, M)``.
-        group_names: of the conditions.
-        time_limit: seconds that the searches for fixed points may take together, and those for cycles.
-        seed: seed of all draws.
-        progress: called with the name of each part before it is computed.
-
-    Raises:
-        ValueError: if a parameter or a state is not finite, the network is so unstable that the effect of its inputs
-            overflows, or a shape does not fit.
-
-    Example:
-        >>> from lightning_alrnn.datamodules import Addition
-        >>> _ = torch.manual_seed(0)
-        >>> batch = Addition(sequence_length=10, test_size=20).build("test")
-        >>> rnn, readout = ALRNN(2, 6, 2), torch.nn.Linear(6, 1)
-        >>> states = rnn(batch.inputs)[0].detach()
-        >>> run = Sequences(batch.inputs, states, batch.lengths, readout(states[:, -1]).detach(), batch.targets, None)
-        >>> found = study(rnn, run, readout.weight)
-        >>> found.summary.possible_log2, sorted(found.fixed_points), found.refused
-        (2, ['before the answer', 'mean', 'zero'], {})
-    """
+    """Look at a trained network from all sides."""
     units, size = rnn.nonlinear_units, rnn.hidden_size
     states, lengths, group = sequences.states, sequences.lengths, sequences.group
     if group is not None and not bool((group >= 0).any()):
@@ -310,25 +285,7 @@ def study(
 
 
 def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) -> dict[str, Tensor]:
-    """Inputs under which to look for fixed points.
-
-    They are zero, the mean over all steps, that over the last tenth of each sequence, and that of each condition.
-    Conditions are left out where there are more than eight, and whatever does not differ from an input before it.
-
-    Args:
-        sequences: what the network was given.
-        group_names: of the conditions; ``None`` for their indices.
-
-    Returns:
-        float64 of shape ``(K,)`` each, by name.
-
-    Example:
-        >>> inputs = torch.tensor([[[1.0], [3.0]]])
-        >>> nothing = torch.zeros(1, 2, 1)
-        >>> run = Sequences(inputs, nothing, torch.tensor([2]), nothing[:, 0], nothing[:, 0], None)
-        >>> {name: value.tolist() for name, value in constant_inputs(run).items()}
-        {'zero': [0.0], 'mean': [2.0], 'before the answer': [3.0]}
-    """
+    """Inputs under which to look for fixed points."""
     valid = valid_steps(sequences.lengths, sequences.inputs.shape[1])
     late = valid & ~valid_steps((0.9 * sequences.lengths).floor().long(), sequences.inputs.shape[1])
     inputs = sequences.inputs.double()

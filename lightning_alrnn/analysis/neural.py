@@ -58,17 +58,7 @@ class SpikeStatistics(NamedTuple):
 def sum_spikes(
     spikes: Tensor, mean: Tensor, variance: Tensor, lengths: Tensor, group: Tensor | None, conditions: int
 ) -> SpikeSums:
-    """Sums of a batch.
-
-    Args:
-        spikes: recorded counts, shape ``(batch, time, N)``.
-        mean: the model's mean counts, of the same shape.
-        variance: the model's variances of the counts, given its state, of the same shape.
-        lengths: valid bins of each trial, shape ``(batch,)``.
-        group: condition of each trial, shape ``(batch,)``, or ``None``; a trial of none of the conditions counts among
-            all trials alone.
-        conditions: number of conditions, 0 for none.
-    """
+    """Sums of a batch."""
     valid = valid_steps(lengths, spikes.shape[1]).unsqueeze(-1)
     counts = torch.where(valid, spikes, 0).long()
     mean = torch.where(valid, mean, 0.0)
@@ -91,17 +81,7 @@ def sum_spikes(
 
 
 def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
-    r"""Rates, coefficients of variation and Fano factors.
-
-    The model's variance of a count over bins is that of the law of total variance, mean(E[x²]) − mean(E[x])², which is
-    what infinitely many samples would give: nothing is drawn. The results are float64.
-
-    Args:
-        sums: of one batch or, added up, of several.
-
-    Reference:
-        Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
-    """
+    """Rates, coefficients of variation and Fano factors."""
     sums = SpikeSums(*(values.double() for values in sums))
     if len(sums.group_bins):
         bins = sums.group_bins.unsqueeze(-1)
@@ -118,14 +98,7 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
 
 
 def tuning(rates: Tensor) -> Tensor:
-    """Each unit's rates without their mean over conditions.
-
-    Args:
-        rates: spikes per bin, shape ``(conditions, N)``; NaN where there are none.
-
-    Returns:
-        Of the same shape, NaN where it was.
-    """
+    """Each unit's rates without their mean over conditions."""
     return rates - rates.nanmean(dim=0, keepdim=True)
 
 

@@ -96,14 +96,7 @@ class _Nodes(NamedTuple):
 
 
 def base_regime(system: System) -> Bools:
-    """The regime to start from: of a few, the one whose I − J is best conditioned.
-
-    Args:
-        system: the map under a constant input.
-
-    Returns:
-        Shape ``(P,)``.
-    """
+    """The regime to start from: of a few, the one whose I − J is best conditioned."""
     unit = np.arange(system.size - system.linear)
     codes = np.stack((unit < 0, unit >= 0, unit % 2 == 0, unit % 2 == 1, unit % 4 < 2, unit % 4 > 1))
     values = np.linalg.svd(equations(system, codes), compute_uv=False)
@@ -112,16 +105,7 @@ def base_regime(system: System) -> Bools:
 
 
 def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) -> Reduced:
-    """Eliminate z from the equation, with u = 0 in the base regime.
-
-    Args:
-        system: the map under a constant input.
-        base: the base regime, shape ``(P,)``.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`, or only rounding.
-
-    Returns:
-        The equation in u, w and t.
-    """
+    """Eliminate z from the equation, with u = 0 in the base regime."""
     linear, units = system.linear, len(base)
     matrix = equations(system, base)
     rows, columns = scaling_of(matrix, magnitudes(system, base), singular_tolerance)
@@ -168,19 +152,7 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
 
 
 def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
-    """The regimes that may hold a fixed point, few false ones among them and none missing.
-
-    Args:
-        reduced: of :func:`reduce_system`.
-        time_limit: seconds.
-
-    Returns:
-        Shape ``(n, P)``; ``None`` once the first 2^12 regimes, which are searched in any case, tell that the time will
-        not be enough for all.
-
-    Reference:
-        Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
-    """
+    """The regimes that may hold a fixed point, few false ones among them and none missing."""
     start = time.monotonic()
     units = len(reduced.base)
     top = max(0, units - _CHUNK_LEVELS)
@@ -321,43 +293,18 @@ def _meets(values: Floats, directions: Floats) -> Bools:
 
 
 def unknowns(active: Bools, size: int) -> Bools:
-    """Which of u and t may differ from zero.
-
-    Args:
-        active: which of u may, shape ``(n, P)``.
-        size: P+k, the number of u and t.
-
-    Returns:
-        Shape ``(n, P+k)``.
-    """
+    """Which of u and t may differ from zero."""
     return np.concatenate((active, np.ones((len(active), size - active.shape[1]), dtype=np.bool_)), axis=1)
 
 
 def solution_size(reduced: Reduced, values: Floats) -> Floats:
-    """Bound on the largest absolute entry of z, |z|_∞, of solutions.
-
-    Args:
-        reduced: of :func:`reduce_system`.
-        values: u or w, and t, of each solution, shape ``(n, P+k)``.
-
-    Returns:
-        Shape ``(n, 1)``.
-    """
+    """Bound on the largest absolute entry of z, |z|_∞, of solutions."""
     size: Floats = np.abs(values).max(axis=1, keepdims=True, initial=0.0) * (1.0 + reduced.spread) + reduced.offset
     return size
 
 
 def regimes_of(reduced: Reduced, active: Bools, values: Floats) -> Bools:
-    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side.
-
-    Args:
-        reduced: of :func:`reduce_system`.
-        active: which of u may differ from zero, shape ``(n, P)``.
-        values: u or w of each solution, and t or not, shape ``(n, P)`` or ``(n, P+k)``.
-
-    Returns:
-        Shape ``(n, P)``.
-    """
+    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side."""
     codes: Bools = (active ^ reduced.base) & (values[:, : active.shape[1]] != 0)
     return codes
 
@@ -411,18 +358,7 @@ def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
 
 
 def interval(values: Floats, slopes: Floats, flat: float) -> tuple[Floats, Floats]:
-    """The least and the greatest c with values + c · slopes ≥ 0 in all entries of the last dimension.
-
-    Slopes within ±``flat`` count as zero. Where there is no such c, the least exceeds the greatest.
-
-    Args:
-        values: shape ``(…, n)``.
-        slopes: of the same shape.
-        flat: not negative.
-
-    Returns:
-        Each of shape ``(…)``; infinite where nothing bounds c.
-    """
+    """The least and the greatest c with values + c · slopes ≥ 0 in all entries of the last dimension."""
     rising, falling = slopes > flat, slopes < -flat
     level = ~rising & ~falling
     bound = -values / np.where(level, 1.0, slopes)

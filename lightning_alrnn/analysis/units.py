@@ -36,17 +36,7 @@ class UnitStatistics(NamedTuple):
 
 
 def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Count, for each nonlinear unit, the steps in which it is on and those in which it switches.
-
-    Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        nonlinear_units: P.
-
-    Returns:
-        ``on`` and ``switches`` of shape ``(P,)``, and the numbers of steps and of moves from t to t+1, scalars; all
-        int64.
-    """
+    """Count, for each nonlinear unit, the steps in which it is on and those in which it switches."""
     valid = valid_steps(lengths, states.shape[1])
     bits = regime_bits(states, nonlinear_units)
     on = _count(bits, valid)
@@ -55,15 +45,7 @@ def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[
 
 
 def unit_statistics(on: Tensor, switches: Tensor, steps: int, moves: int, threshold: float) -> UnitStatistics:
-    """Turn counts into :class:`UnitStatistics`.
-
-    Args:
-        on: steps in which each unit is on, int64 of shape ``(P,)``.
-        switches: moves in which it switches, of the same shape.
-        steps: number of steps.
-        moves: number of moves from t to t+1.
-        threshold: ε, the share of moves from which a unit counts as active.
-    """
+    """Turn counts into :class:`UnitStatistics`."""
     duty = on.double() / max(steps, 1)
     switching = switches.double() / max(moves, 1)
     return UnitStatistics(

@@ -157,14 +157,7 @@ def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA
 
 
 def why_no_unit_switches(trials: Trials) -> str:
-    """Why gains are the same in all trials.
-
-    Args:
-        trials: the trials.
-
-    Returns:
-        A sentence; empty where they need not be the same.
-    """
+    """Why gains are the same in all trials."""
     if trials.units == 0:
         return "the network is linear (P = 0): an input counts the same in every trial"
     on = trials.states[..., len(trials.row) - trials.units :] > 0
@@ -279,15 +272,7 @@ class _Modulation:
 
 
 def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: bool) -> list[_Source]:
-    """Where the controlling inputs are looked at: at some distance, at some step of the trial, and on average so far.
-
-    Args:
-        hot: levels at all steps, shape ``(batch, time, J, levels)``.
-        inputs: their values, shape ``(batch, time, J)``.
-        there: which steps are valid, shape ``(batch, time)``.
-        steps: those of the gated inputs.
-        padded: whether lengths differ, so that steps can only be counted from the end.
-    """
+    """Where the controlling inputs are looked at: at some distance, at some step of the trial, and on average so far."""
     time = hot.shape[1]
     sources = []
     far = [lag for lag in range(1, time) if lag <= _NEAR or lag & (lag - 1) == 0]
@@ -331,31 +316,14 @@ def _steps(count: int) -> str:
 
 
 def own_levels(inputs: Tensor, there: Tensor) -> Tensor:
-    """Inputs as a few levels: their own values where they are few, or quartiles.
-
-    Args:
-        inputs: shape ``(batch, time, K)``.
-        there: which steps are valid, bool of shape ``(batch, time)``.
-
-    Returns:
-        1 where an input is at a level, 0 elsewhere, int64 of shape ``(batch, time, K, levels)``.
-    """
+    """Inputs as a few levels: their own values where they are few, or quartiles."""
     levels = torch.zeros(inputs.shape, dtype=torch.int64)
     levels[there] = _levels(inputs[there])
     return functional.one_hot(levels) * there[..., None, None]
 
 
 def beyond_own_level(gains: Tensor, own: Tensor, there: Tensor) -> Tensor:
-    """Gains less their mean over the trials in which the input itself is at the same level: not what it does to itself.
-
-    Args:
-        gains: shape ``(batch, parts, time, channels)``.
-        own: of :func:`own_levels`, float64 of shape ``(batch, time, channels, levels)``.
-        there: which steps are valid, bool of shape ``(batch, time)``.
-
-    Returns:
-        Of the same shape as ``gains``; zero where a step is not valid.
-    """
+    """Gains less their mean over the trials in which the input itself is at the same level: not what it does to itself."""
     mean = torch.einsum("ntkl,nptk->ptkl", own, gains) / own.sum(dim=0).clamp(min=1)
     return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", own, mean), 0.0)
 

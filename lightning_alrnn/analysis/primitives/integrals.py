@@ -249,11 +249,7 @@ def _kernel(squares: Tensor, gains: Tensor) -> Tensor:
 
 
 def _take_out(trials: Trials, summed: _Sum) -> tuple[float, float, float, float]:
-    """What the first half of the evidence loses where slow modes, and where all others, are taken out halfway.
-
-    Returns:
-        Both shares, the mean number of slow modes, and the median timescale of the slowest.
-    """
+    """What the first half of the evidence loses where slow modes, and where all others, are taken out halfway."""
     recurrence = read_recurrence(trials.rnn)
     arrived = summed.steps.square().sum(dim=0).cumsum(dim=0)
     half = max(1, int((arrived < arrived[-1] / 2).sum()))

@@ -210,15 +210,7 @@ def _gains(recurrence: Recurrence, codes: Tensor, row: Tensor, lengths: Tensor) 
 
 
 def gains_past(trials: Trials, unit: int) -> Tensor:
-    """∂y/∂s_t without what passes through the rectifier of a nonlinear unit, in the same regimes.
-
-    Args:
-        trials: the trials.
-        unit: which, 0 for unit M−P.
-
-    Returns:
-        float64 of shape ``(batch, time, K)``.
-    """
+    """∂y/∂s_t without what passes through the rectifier of a nonlinear unit, in the same regimes."""
     recurrence = read_recurrence(trials.rnn)
     codes = functional.pad(recurrence.regime(trials.states[:, :-1]), (0, 0, 1, 0))
     codes[..., unit] = False
@@ -226,12 +218,7 @@ def gains_past(trials: Trials, unit: int) -> Tensor:
 
 
 def under(trials: Trials, intervention: Intervention) -> Trials:
-    """The same trials under an intervention; ``power`` stays what it is.
-
-    Args:
-        trials: the trials.
-        intervention: what is changed.
-    """
+    """The same trials under an intervention; ``power`` stays what it is."""
     run = intervene(trials.rnn, trials.inputs, intervention, lengths=trials.lengths)
     recurrence = read_recurrence(trials.rnn)
     if intervention.kind == "silence":
@@ -242,16 +229,7 @@ def under(trials: Trials, intervention: Intervention) -> Trials:
 
 
 def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], float]) -> Carriers:
-    """The fewest nonlinear units that carry a mechanism: without them it is gone, and the answer another.
-
-    Units are ranked by how much of the mechanism goes with each, and taken away together, 1, 2, 4, … of them, until
-    half of it is gone and a tenth of what the input makes of the answer has changed.
-
-    Args:
-        trials: the trials; 256 of them are looked at.
-        channel: the input that the mechanism is about.
-        measure: how much there is of the mechanism, 0 where there is none.
-    """
+    """The fewest nonlinear units that carry a mechanism: without them it is gone, and the answer another."""
     some = subset(trials, _MOST_TRIALS)
     size = len(trials.row) - trials.units
     whole = measure(some)
@@ -291,36 +269,18 @@ def _rank(carriers: Carriers) -> float:
 
 
 def subset(trials: Trials, count: int) -> Trials:
-    """Some of the trials, evenly spread.
-
-    Args:
-        trials: the trials.
-        count: how many, at most.
-    """
+    """Some of the trials, evenly spread."""
     return select(trials, torch.linspace(0, len(trials.answer) - 1, min(count, len(trials.answer))).round().long())
 
 
 def select(trials: Trials, rows: Tensor) -> Trials:
-    """Some of the trials; ``power`` stays what it is.
-
-    Args:
-        trials: the trials.
-        rows: indices of those that are kept, int64 of shape ``(n,)``.
-    """
+    """Some of the trials; ``power`` stays what it is."""
     names = ("inputs", "states", "lengths", "valid", "answer", "gains", "block")
     return trials._replace(**{name: getattr(trials, name)[rows] for name in names})
 
 
 def part_of_answer(trials: Trials, channel: int) -> Tensor:
-    """What an input makes of each answer, Σ_t ∂y/∂s_t (s_t − its mean over the trials), exact in a trial's regimes.
-
-    Args:
-        trials: the trials.
-        channel: which input.
-
-    Returns:
-        float64 of shape ``(batch,)``.
-    """
+    """What an input makes of each answer, Σ_t ∂y/∂s_t (s_t − its mean over the trials), exact in a trial's regimes."""
     inside = trials.valid.double()
     inputs = trials.inputs[..., channel]
     mean = (inputs * inside).sum(dim=0) / inside.sum(dim=0).clamp(min=1)
@@ -328,15 +288,7 @@ def part_of_answer(trials: Trials, channel: int) -> Tensor:
 
 
 def changed_share(before: Tensor, after: Tensor) -> float:
-    """1 − r² of two answers: 0 where one is the other on another scale, 1 where it tells nothing of it.
-
-    Args:
-        before: float64 of shape ``(batch,)``.
-        after: of the same shape.
-
-    Returns:
-        0 to 1.
-    """
+    """1 − r² of two answers: 0 where one is the other on another scale, 1 where it tells nothing of it."""
     first, second = before - before.mean(), after - after.mean()
     size = float(first.square().sum() * second.square().sum())
     scale = float(before.square().sum() * after.square().sum())
@@ -344,14 +296,7 @@ def changed_share(before: Tensor, after: Tensor) -> float:
 
 
 def blocks(lengths: Tensor) -> Tensor:
-    """Sets of trials of like length, of 16 or more where there are as many.
-
-    Args:
-        lengths: int64 of shape ``(batch,)``.
-
-    Returns:
-        The number of each trial's set, int64 of shape ``(batch,)``.
-    """
+    """Sets of trials of like length, of 16 or more where there are as many."""
     order = torch.argsort(lengths, stable=True)
     block = torch.zeros(len(lengths), dtype=torch.int64)
     number, size = 0, 0
@@ -366,16 +311,7 @@ def blocks(lengths: Tensor) -> Tensor:
 
 
 def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
-    """Permutations of trials within their blocks.
-
-    Args:
-        block: of each trial, int64 of shape ``(batch,)``.
-        draws: how many.
-        seed: of the draws.
-
-    Returns:
-        Indices, int64 of shape ``(batch,)`` each.
-    """
+    """Permutations of trials within their blocks."""
     generator = np.random.default_rng(seed)
     numbers = block.numpy()
     at = np.argsort(numbers, kind="stable")
@@ -388,16 +324,7 @@ def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
 
 
 def p_value(value: float, chance: list[float], tests: int = 1) -> float:
-    """Share of draws, the measured one among them, that reach a value, times the number of tests.
-
-    Args:
-        value: what was measured.
-        chance: what was drawn.
-        tests: how many tests the value is the best of.
-
-    Returns:
-        1 at the most; NaN for NaN.
-    """
+    """Share of draws, the measured one among them, that reach a value, times the number of tests."""
     if math.isnan(value):
         return math.nan
     reached = sum(other >= value - 1e-12 for other in chance)
@@ -405,15 +332,7 @@ def p_value(value: float, chance: list[float], tests: int = 1) -> float:
 
 
 def to_end(values: Tensor, lengths: Tensor) -> Tensor:
-    """Shift sequences so that all end at the last step.
-
-    Args:
-        values: shape ``(batch, time, K)``.
-        lengths: int64 of shape ``(batch,)``.
-
-    Returns:
-        Of the same shape; zero before a sequence's beginning.
-    """
+    """Shift sequences so that all end at the last step."""
     time = values.shape[1]
     index = torch.arange(time) - (time - lengths).unsqueeze(1)
     shifted = values.gather(1, index.clamp(min=0).unsqueeze(-1).expand_as(values))
@@ -421,15 +340,7 @@ def to_end(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def prediction(features: Tensor, seed: int = 0) -> Tensor:
-    """The matrix that turns targets into linear predictions of them, held out in five folds, by ridge regression.
-
-    Args:
-        features: shape ``(batch, features)``; those that do not vary do not count.
-        seed: of the folds.
-
-    Returns:
-        float64 of shape ``(batch, batch)``.
-    """
+    """The matrix that turns targets into linear predictions of them, held out in five folds, by ridge regression."""
     count = len(features)
     fold = torch.empty(count, dtype=torch.int64)
     fold[torch.from_numpy(np.random.default_rng(seed).permutation(count))] = torch.arange(count) % _FOLDS
@@ -453,15 +364,7 @@ def prediction(features: Tensor, seed: int = 0) -> Tensor:
 
 
 def explained(matrix: Tensor, targets: Tensor) -> float:
-    """Share of the targets' variance that predictions explain.
-
-    Args:
-        matrix: of :func:`prediction`, shape ``(batch, batch)``.
-        targets: float64 of shape ``(batch, outputs)``.
-
-    Returns:
-        1 at the most, below 0 where the mean tells more; NaN where all targets are one.
-    """
+    """Share of the targets' variance that predictions explain."""
     spread = float((targets - targets.mean(dim=0)).square().sum())
     if spread <= 1e-18 * float(targets.square().sum()):
         return math.nan
@@ -469,14 +372,7 @@ def explained(matrix: Tensor, targets: Tensor) -> float:
 
 
 def as_values(targets: Tensor) -> Tensor:
-    """Targets as numbers.
-
-    Args:
-        targets: classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
-
-    Returns:
-        A column for each class, or the values, float64 of shape ``(batch, outputs)``.
-    """
+    """Targets as numbers."""
     if targets.is_floating_point():
         return targets.detach().cpu().double().reshape(len(targets), -1)
     return functional.one_hot(torch.unique(targets.cpu(), return_inverse=True)[1]).double()

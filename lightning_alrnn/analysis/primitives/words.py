@@ -6,19 +6,7 @@ from lightning_alrnn.analysis.primitives.trials import LEAST_CHANGE, LEAST_REMOV
 
 
 def why_not(effect: float, least: float, untrained: bool, p: float, alpha: float, carriers: Carriers | None) -> str:
-    """Which of effect, chance and intervention failed.
-
-    Args:
-        effect: what was measured.
-        least: what is needed.
-        untrained: whether more is needed since the answers tell little of the targets.
-        p: of the effect.
-        alpha: level.
-        carriers: the units that carry it; ``None`` where they were not looked for.
-
-    Returns:
-        A sentence; empty where none did.
-    """
+    """Which of effect, chance and intervention failed."""
     reason = too_small(effect, least, untrained) or by_chance(p, alpha)
     if reason or carriers is None:
         return reason
@@ -30,16 +18,7 @@ def why_not(effect: float, least: float, untrained: bool, p: float, alpha: float
 
 
 def too_small(effect: float, least: float, untrained: bool) -> str:
-    """That the effect is too small.
-
-    Args:
-        effect: what was measured.
-        least: what is needed.
-        untrained: whether more is needed since the answers tell little of the targets.
-
-    Returns:
-        A sentence; empty where it is not.
-    """
+    """That the effect is too small."""
     if effect >= least:
         return ""
     why = ", as the answers tell little of the targets" if untrained else ""
@@ -47,13 +26,5 @@ def too_small(effect: float, least: float, untrained: bool) -> str:
 
 
 def by_chance(p: float, alpha: float) -> str:
-    """That chance does as much.
-
-    Args:
-        p: of the effect.
-        alpha: level.
-
-    Returns:
-        A sentence; empty where it does not.
-    """
+    """That chance does as much."""
     return f"chance: p = {p:.3f} is above {alpha:.2g}" if p > alpha else ""
