@@ -272,7 +272,7 @@ class _Modulation:
 
 
 def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: bool) -> list[_Source]:
-    """Where the controlling inputs are looked at: at some distance, at some step of the trial, and on average so far."""
+    """The controlling inputs at some distance, at some step of the trial (from the end if ``padded``), and so far."""
     time = hot.shape[1]
     sources = []
     far = [lag for lag in range(1, time) if lag <= _NEAR or lag & (lag - 1) == 0]
@@ -323,7 +323,7 @@ def own_levels(inputs: Tensor, there: Tensor) -> Tensor:
 
 
 def beyond_own_level(gains: Tensor, own: Tensor, there: Tensor) -> Tensor:
-    """Gains less their mean over the trials in which the input itself is at the same level: not what it does to itself."""
+    """Gains ``(batch, parts, time, channels)`` minus their mean over trials with the input at the same own level."""
     mean = torch.einsum("ntkl,nptk->ptkl", own, gains) / own.sum(dim=0).clamp(min=1)
     return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", own, mean), 0.0)
 
