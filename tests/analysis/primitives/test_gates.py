@@ -98,7 +98,7 @@ def test_more_is_asked_of_a_network_that_has_not_learned() -> None:
     unlearned = gating(planted.trials(0.0))
     assert unlearned.found is False
     assert unlearned.reason.startswith("effect: 0.4") or unlearned.reason.startswith("effect: 0.5")
-    assert "tell little of the targets" in unlearned.reason
+    assert "explain little of the targets" in unlearned.reason
 
 
 def test_chance_is_as_large_as_it_says() -> None:
