@@ -1,8 +1,7 @@
 """The task loss after the nonlinearity of a unit, or the whole unit, is removed.
 
-A unit that is linearised or silenced throughout leaves another AL-RNN, so each run is as fast as the network itself and
-in its own precision. :func:`~lightning_alrnn.analysis.interventions.intervene` takes the same interventions and
-temporary ones, in float64 and step by step.
+Each run is as fast as the network itself and in its own precision.
+:func:`~lightning_alrnn.analysis.interventions.intervene` also takes temporary interventions, in float64.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What a network does without its nonlinearity, unit by unit or step by step.
 
-An intervention changes the rectified units while a network runs over its inputs: it makes a unit linear, holds it at
-zero, holds the network in one regime for some steps, or freezes its regime from some step on. The effect on the task
-score, the regimes and the fixed points shows what the nonlinearity is for.
+The effect on the task score, the regimes and the fixed points shows what the nonlinearity is for.
 """
 
 from __future__ import annotations

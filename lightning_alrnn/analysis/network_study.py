@@ -8,44 +8,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis.cycle_search import CycleSet, cycles
-from lightning_alrnn.analysis.fixed_point_search import FixedPointSet, fixed_points
-from lightning_alrnn.analysis.lyapunov import LargestExponent, largest_exponent
-from lightning_alrnn.analysis.modes import LineAttractorScore, SlowModes, line_attractor_score, slow_modes
-from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality, input_memory, nonnormality
-from lightning_alrnn.analysis.phases import Phases, phase_activity
-from lightning_alrnn.analysis.primitives import (
-    Gating,
-    Integration,
-    Routing,
-    Transients,
-    find_primitives,
-    input_gain,
-    leading_outputs,
-)
-from lightning_alrnn.analysis.regime_statistics import (
-    DwellTimes,
-    GroupOccupancy,
-    RegimeCounts,
-    RegimeSharing,
-    RegimeSummary,
-    TransitionGraph,
-    count_regimes,
-    count_regimes_by_group,
-    dwell_times,
-    regime_sharing,
-    summarize_regimes,
-    transition_graph,
-)
+from lightning_alrnn import analysis
+from lightning_alrnn.analysis.primitives import input_gain, leading_outputs
 from lightning_alrnn.analysis.settling import Settling, settle
-from lightning_alrnn.analysis.spectrum import (
-    PrincipalComponents,
-    RegimeSpectrum,
-    principal_angle,
-    principal_components,
-    regime_spectrum,
-)
-from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
 
@@ -74,39 +39,39 @@ class Sequences(NamedTuple):
 class Study(NamedTuple):
     """Results of all analyses. Entries that could not be computed are missing, and ``refused`` says why."""
 
-    regimes: RegimeCounts
-    summary: RegimeSummary
-    units: UnitStatistics
-    dwell: DwellTimes
-    transitions: TransitionGraph
-    by_group: GroupOccupancy | None  # regimes of each condition; None without conditions, as sharing
-    sharing: RegimeSharing | None
-    phases: Phases | None  # None without phases
+    regimes: analysis.RegimeCounts
+    summary: analysis.RegimeSummary
+    units: analysis.UnitStatistics
+    dwell: analysis.DwellTimes
+    transitions: analysis.TransitionGraph
+    by_group: analysis.GroupOccupancy | None  # regimes of each condition; None without conditions, as sharing
+    sharing: analysis.RegimeSharing | None
+    phases: analysis.Phases | None  # None without phases
     constant_inputs: dict[str, Tensor]  # the inputs that fixed points were searched under, (K,) each, by name
-    fixed_points: dict[str, FixedPointSet]  # by the same names
+    fixed_points: dict[str, analysis.FixedPointSet]  # by the same names
     settling: Settling | None  # where trajectories go from their last states when the input is zero
-    cycles: dict[int, CycleSet]  # those under the input zero, by period
-    lyapunov: LargestExponent | None  # of the attractors that they go to; None if all diverge
-    modes: SlowModes  # of the most visited regimes, as line, spectrum and nonnormality
-    line: LineAttractorScore
-    spectrum: RegimeSpectrum
-    components: PrincipalComponents
+    cycles: dict[int, analysis.CycleSet]  # those under the input zero, by period
+    lyapunov: analysis.LargestExponent | None  # of the attractors that they go to; None if all diverge
+    modes: analysis.SlowModes  # of the most visited regimes, as line, spectrum and nonnormality
+    line: analysis.LineAttractorScore
+    spectrum: analysis.RegimeSpectrum
+    components: analysis.PrincipalComponents
     slow_angle: float  # degrees between the leading component and the slowest mode
-    nonnormality: Nonnormality  # with growth within the longest stretch of each regime
+    nonnormality: analysis.Nonnormality  # with growth within the longest stretch of each regime
     memory_channels: Tensor  # the inputs that affect the answer most, eight at most, int64
-    memory: InputMemory  # of these inputs
+    memory: analysis.InputMemory  # of these inputs
     readout: Tensor  # direction of the outputs that varies most, (outputs,)
     output_row: Tensor  # D of that output, (M,)
     gains: Tensor  # ∂y_T/∂s_t of it, (batch, time, K)
     agreement: float  # share of the targets' variance that the outputs explain, linearly and held out
-    gating: Gating
-    integration: Integration
-    routing: Routing
-    transients: Transients
+    gating: analysis.Gating
+    integration: analysis.Integration
+    routing: analysis.Routing
+    transients: analysis.Transients
     refused: dict[str, str]  # why something could not be computed, by name
 
     @property
-    def primitives(self) -> dict[str, Gating | Integration | Routing | Transients]:
+    def primitives(self) -> dict[str, analysis.Gating | analysis.Integration | analysis.Routing | analysis.Transients]:
         """The four computational primitives, by the names that the paper gives them."""
         return {
             "gating": self.gating,
@@ -146,13 +111,13 @@ def study(
         )
 
     progress("regimes")
-    regimes = count_regimes(states, units, lengths)
-    by_group = None if group is None else count_regimes_by_group(states, units, group, lengths)
+    regimes = analysis.count_regimes(states, units, lengths)
+    by_group = None if group is None else analysis.count_regimes_by_group(states, units, group, lengths)
     codes = regimes.codes[:_REGIMES]
 
     progress("fixed points")
     constant = constant_inputs(sequences, group_names)
-    points = dict[str, FixedPointSet]()
+    points = dict[str, analysis.FixedPointSet]()
     options = dict[str, Any](
         visited=regimes.codes[:1000],
         readout=lambda z: z @ weight.T,
@@ -161,10 +126,10 @@ def study(
     )
     for name, value in constant.items():
         try:
-            points[name] = cast(FixedPointSet, fixed_points(rnn, value, **options))  # of one input
+            points[name] = cast(analysis.FixedPointSet, analysis.fixed_points(rnn, value, **options))  # of one input
         except ValueError as error:
             refused[f"fixed points under the input {name}"] = str(error)
-    settling, lyapunov, cycle_sets = None, None, dict[int, CycleSet]()
+    settling, lyapunov, cycle_sets = None, None, dict[int, analysis.CycleSet]()
     if "zero" in points:
         progress("attractors")
         ends = states[torch.arange(len(states)), lengths - 1][:_STARTS]
@@ -172,20 +137,20 @@ def study(
         tails = settling.tail[~settling.diverged]
         if len(tails):
             try:
-                lyapunov = largest_exponent(rnn, tails[:, -1])
+                lyapunov = analysis.largest_exponent(rnn, tails[:, -1])
             except ValueError as error:
                 refused["Lyapunov exponent"] = str(error)
         progress("cycles")
         for period in _PERIODS:
             try:
                 seeds, limit = tails if len(tails) else None, time_limit / len(_PERIODS)
-                cycle_sets[period] = cycles(rnn, period, seed_states=seeds, time_limit=limit, seed=seed)
+                cycle_sets[period] = analysis.cycles(rnn, period, seed_states=seeds, time_limit=limit, seed=seed)
             except ValueError as error:
                 refused[f"cycles of period {period}"] = str(error)
 
     progress("modes")
-    components = principal_components(states, lengths)
-    spectrum = regime_spectrum(rnn, regimes, 2 * _REGIMES)
+    components = analysis.principal_components(states, lengths)
+    spectrum = analysis.regime_spectrum(rnn, regimes, 2 * _REGIMES)
     direction = leading_outputs(sequences.outputs)[0]
     row = direction @ weight
     gains = input_gain(rnn, states, row, lengths)
@@ -194,32 +159,36 @@ def study(
             f"the effect of an input overflows within {states.shape[1]} steps: the network is unstable, use shorter "
             "sequences or a checkpoint of a stable network"
         )
-    phases = None if sequences.phase is None else phase_activity(states, units, sequences.phase, gains, lengths)
+    phases = (
+        None if sequences.phase is None else analysis.phase_activity(states, units, sequences.phase, gains, lengths)
+    )
     channels = gains.abs().sum(dim=(0, 1)).argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
-    dwell = dwell_times(states, units, lengths)
+    dwell = analysis.dwell_times(states, units, lengths)
 
     progress("computational primitives")
-    primitives = find_primitives(rnn, sequences.inputs, states, weight, sequences.targets, lengths, group, seed=seed)
+    primitives = analysis.find_primitives(
+        rnn, sequences.inputs, states, weight, sequences.targets, lengths, group, seed=seed
+    )
     return Study(
         regimes=regimes,
-        summary=summarize_regimes(regimes),
-        units=unit_activity(states, units, lengths),
+        summary=analysis.summarize_regimes(regimes),
+        units=analysis.unit_activity(states, units, lengths),
         dwell=dwell,
-        transitions=transition_graph(states, units, lengths),
+        transitions=analysis.transition_graph(states, units, lengths),
         by_group=by_group,
-        sharing=None if by_group is None else regime_sharing(by_group),
+        sharing=None if by_group is None else analysis.regime_sharing(by_group),
         phases=phases if phases is not None and len(phases.occupancy.groups) else None,
         constant_inputs=constant,
         fixed_points=points,
         settling=settling,
         cycles=cycle_sets,
         lyapunov=lyapunov,
-        modes=slow_modes(rnn, codes, min(_MODES, size), weight),
-        line=line_attractor_score(rnn, codes, states[valid_steps(lengths, states.shape[1])]),
+        modes=analysis.slow_modes(rnn, codes, min(_MODES, size), weight),
+        line=analysis.line_attractor_score(rnn, codes, states[valid_steps(lengths, states.shape[1])]),
         spectrum=spectrum,
         components=components,
-        slow_angle=principal_angle(components.directions[0], spectrum.slowest.directions),
-        nonnormality=nonnormality(rnn, codes, dwell.longest[: len(codes)]),
+        slow_angle=analysis.principal_angle(components.directions[0], spectrum.slowest.directions),
+        nonnormality=analysis.nonnormality(rnn, codes, dwell.longest[: len(codes)]),
         memory_channels=channels,
         memory=_memory(rnn, states, lengths, weight, channels),
         readout=direction,
@@ -260,7 +229,7 @@ def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) 
     return distinct
 
 
-def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channels: Tensor) -> InputMemory:
+def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channels: Tensor) -> analysis.InputMemory:
     """Memory of some channels, over as many sequences as keep the number of operations within bounds."""
     lags = min(states.shape[1] - 1, _LONGEST_MEMORY)
     cost = states.shape[1] * len(channels) * states.shape[2] ** 2 * (lags + 1)
@@ -268,4 +237,4 @@ def _memory(rnn: ALRNN, states: Tensor, lengths: Tensor, weight: Tensor, channel
     some = torch.linspace(0, len(states) - 1, count).round().long()
     recurrence = rnn.recurrence()
     recurrence = recurrence._replace(C=recurrence.input_weights[:, channels])
-    return input_memory(recurrence, states[some], lags, lengths[some], weight)
+    return analysis.input_memory(recurrence, states[some], lags, lengths[some], weight)

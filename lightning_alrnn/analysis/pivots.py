@@ -145,7 +145,7 @@ def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
     top = max(0, units - _CHUNK_LEVELS)
     probe = np.random.default_rng(0).normal(size=len(reduced.constant)) * _row_sizes(reduced)
     fields = reduced.table, reduced.constant, probe, np.int64(0), np.False_
-    root = _Nodes(*(np.asarray(field)[None] for field in fields))
+    root = _Nodes._make(np.asarray(field)[None] for field in fields)
     codes = []
     with np.errstate(all="ignore"):  # unsafe nodes may overflow; they are screened again
         for unit in range(top):
@@ -153,7 +153,7 @@ def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
         for index in range(len(root.active)):
             if (time.monotonic() - start) * len(root.active) > time_limit * max(index, 1) and index > 0:
                 return None
-            nodes = _Nodes(*(field[index : index + 1] for field in root))
+            nodes = _Nodes._make(field[index : index + 1] for field in root)
             for unit in range(top, units):
                 nodes = _branch(nodes, unit)
             if _is_free(reduced):
@@ -175,7 +175,7 @@ def _branch(nodes: _Nodes, unit: int) -> _Nodes:
     """Decide a unit both ways: u = 0, or w = 0 and its u eliminated."""
     off = nodes._replace(table=nodes.table[:, :, 1:])
     on = _eliminate(nodes, unit)._replace(active=nodes.active | 1 << unit)
-    return _Nodes(*map(np.concatenate, zip(off, on, strict=True)))
+    return _Nodes._make(map(np.concatenate, zip(off, on, strict=True)))
 
 
 def _eliminate(nodes: _Nodes, row: int) -> _Nodes:

@@ -1,7 +1,6 @@
 """Removal of nonlinear units one after the other, and the smaller AL-RNN that remains.
 
-A unit that is linearised or silenced throughout leaves an ordinary AL-RNN with one nonlinear unit less. Unlike
-:mod:`~lightning_alrnn.analysis.ablation`, which tries each unit by itself, this module removes units together.
+Unlike :mod:`~lightning_alrnn.analysis.ablation`, which tries each unit by itself, this module removes units together.
 """
 
 from __future__ import annotations
@@ -82,7 +81,8 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     order = [*range(rnn.linear_units), *sorted(linearised), *remaining]
     order = order or [0]
     silenced = [removal.unit for removal in removals if removal.kind == "silence"]
-    A, W, C, h, _ = rnn.recurrence().silenced(silenced).permuted(order)
+    recurrence = rnn.recurrence().silenced(silenced).permuted(order)
+    A, W, C, h = recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h
     options = {name: getattr(rnn, name) for name in ALRNN_DEFAULTS}
     with torch.device("meta"):  # weights are not drawn, which would move torch's generator on
         small = ALRNN(C.shape[1], len(order), len(remaining), **options)

@@ -20,6 +20,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     find_carriers,
     orders,
     p_value,
+    spread,
     subset,
     to_end,
     why_not,
@@ -191,21 +192,17 @@ class _Modulation:
         # all sources as rows of one product a step: (steps, sources · J · levels, batch)
         rows = torch.cat([source.hot.flatten(2) for source in sources], dim=2).transpose(1, 2).contiguous()
         number = rows.sum(dim=2, keepdim=True).clamp(min=1)
-        sizes = [source.hot.shape[3] for source in sources]
-        present = torch.stack([source.present for source in sources])
-
+        sizes = [source.hot[0, 0].numel() for source in sources]
         residual = self._residual(gains).transpose(0, 1).contiguous()
 
         def shares(order: Tensor | None = None) -> Tensor:
             exchanged = residual if order is None else residual[:, order]
             explained = (rows @ exchanged).square() / number * self.weight.unsqueeze(1)
-            result, start = [], 0
-            for index, size in enumerate(sizes):
-                part = explained[:, start : start + len(self.channels) * size]
-                part = part.reshape(len(part), len(self.channels), size, -1).sum(dim=2)  # (steps, J, gated)
-                itself = present[index][:, None, None] & same
-                result.append(part.masked_fill(itself, 0.0).sum(dim=0) / strongest)
-                start += len(self.channels) * size
+            result = []
+            for source, part in zip(sources, explained.split(sizes, dim=1), strict=True):
+                by_input = part.unflatten(1, (len(self.channels), -1)).sum(dim=2)  # (steps, J, gated)
+                itself = source.present[:, None, None] & same
+                result.append(by_input.masked_fill(itself, 0.0).sum(dim=0) / strongest)
             return torch.stack(result)
 
         self._shares = shares
@@ -250,7 +247,7 @@ class _Modulation:
 
     def measure(self, trials: Trials) -> float:
         """Share of the strongest pair and lag for other gains in the same trials."""
-        some = torch.linspace(0, len(self.there) - 1, len(trials.answer)).round().long()
+        some = spread(len(self.there), len(trials.answer))
         gated = self._place[2]
         gains = to_end(trials.gains, trials.lengths)[:, self.steps][:, :, self.gated_channels].unsqueeze(1)
         residual = beyond_own_level(gains, self.own[some], self.there[some][:, self.steps])[:, 0]
@@ -273,7 +270,7 @@ def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: 
             name = "at the same step" if lag == 0 else f"{_steps(abs(lag))} {'earlier' if lag < 0 else 'later'}"
             seen = hot[:, at.clamp(0, time - 1)] * inside[None, :, None, None]
             sources.append(_Source(name, seen.transpose(0, 1), (at == steps)))
-    for step in _spread(time, _MOST_SOURCES).tolist():
+    for step in spread(time, _MOST_SOURCES).tolist():
         seen = hot[:, step].unsqueeze(0).expand(len(steps), -1, -1, -1)
         name = f"{_steps(time - 1 - step)} before the end" if padded else f"at step {step}"
         sources.append(_Source(name, seen, steps == step))
@@ -293,7 +290,7 @@ def _representative(energy: Tensor) -> tuple[Tensor, Tensor]:
     time = len(energy)
     total = float(energy.sum())
     if time <= _MOST_STEPS or not total > 0:
-        steps = _spread(time, _MOST_STEPS)
+        steps = spread(time, _MOST_STEPS)
         return steps, torch.full((len(steps),), time / len(steps), dtype=torch.float64)
     share = (torch.arange(_MOST_STEPS, dtype=torch.float64) + 0.5) / _MOST_STEPS
     drawn = torch.searchsorted(energy.cumsum(dim=0), share * total).clamp(max=time - 1)
@@ -335,8 +332,3 @@ def _levels(inputs: Tensor) -> Tensor:
                 level += values >= edge
         levels[:, channel] = torch.unique(level, return_inverse=True)[1]
     return levels
-
-
-def _spread(count: int, most: int) -> Tensor:
-    """Up to ``most`` of the indices 0 … count−1, evenly spread."""
-    return torch.linspace(0, count - 1, min(count, most)).round().long()

@@ -121,7 +121,8 @@ def integration(
     output = effects.index(max(effects))
     summed, channels, kernel, flatness = sums[output]
     untrained = trials[output].untrained
-    result = Integration(None, *[math.nan] * 3, "", output, channels, kernel, flatness, *[math.nan] * 3)
+    nan = math.nan
+    result = Integration(None, nan, nan, nan, "", output, channels, kernel, flatness, nan, nan, nan)
     if len(channels) == 0:
         return result._replace(
             reason="no input that affects the answer varies over the trials in at least a quarter of the steps, so a "

@@ -33,6 +33,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     p_value,
     part_of_answer,
     select,
+    spread,
     to_end,
     under,
     why_not,
@@ -114,7 +115,7 @@ def routing(
     if reason:
         gain = torch.full((len(groups), width), math.nan, dtype=torch.float64)
         effects = torch.full((width,), math.nan, dtype=torch.float64)
-        return Routing(None, *[math.nan] * 3, reason, 0, 0, (), groups, gain, effects, None, math.nan)
+        return Routing(None, math.nan, math.nan, math.nan, reason, 0, 0, (), groups, gain, effects, None, math.nan)
     trials = [select(one, rows) for one in trials]
     group = group[rows].cpu()
     least = LEAST_UNTRAINED if trials[0].untrained else LEAST_EFFECT
@@ -200,8 +201,8 @@ class _Difference:
         self.effects = torch.full((gains.shape[2],), math.nan, dtype=torch.float64)
         self.effects[channels] = effects[0]
         weight = power * self._there.unsqueeze(-1)
-        rows = [group == condition for condition in torch.unique(group)]
-        weighted, weights = (torch.stack([x[row].sum(dim=(0, 1)) for row in rows]) for x in (weight * gains, weight))
+        member = (group.unsqueeze(1) == torch.unique(group)).double()
+        weighted, weights = (member.T @ values.sum(dim=1) for values in (weight * gains, weight))
         self.gain = weighted / weights.clamp(min=1e-300)
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
@@ -235,7 +236,7 @@ class _Difference:
 
     def measure(self, trials: Trials) -> float:
         """Share of the strongest input for other gains in the same trials."""
-        some = torch.linspace(0, len(self._group) - 1, len(trials.answer)).round().long()
+        some = spread(len(self._group), len(trials.answer))
         gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1)
         gains = beyond_own_level(gains, self._own[some], self._there[some])
         return float(self._between(*_means(gains, self._group[some], self._there[some]))[0, self._place])
@@ -251,10 +252,8 @@ def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]
 
 def _power_within(inputs: Tensor, there: Tensor, group: Tensor) -> Tensor:
     """Variance of each input within the conditions, shape ``(time, K)``: 0 for an input that encodes the condition."""
-    member = (group.unsqueeze(1) == torch.unique(group)).double()
-    number = (member.T @ there.double()).clamp(min=1)
-    mean = torch.einsum("ng,ntk->gtk", member, inputs) / number.unsqueeze(-1)
-    apart = (inputs - torch.einsum("ng,gtk->ntk", member, mean)) * there.unsqueeze(-1)
+    mean, _ = _means(inputs.unsqueeze(1), group, there)
+    apart = (inputs - mean[torch.unique(group, return_inverse=True)[1], 0]) * there.unsqueeze(-1)
     return apart.square().sum(dim=0) / there.sum(dim=0).clamp(min=1).unsqueeze(-1)
 
 

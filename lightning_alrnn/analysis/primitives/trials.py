@@ -259,7 +259,12 @@ def _rank(carriers: Carriers) -> float:
 
 def subset(trials: Trials, count: int) -> Trials:
     """At most ``count`` of the trials, evenly spread."""
-    return select(trials, torch.linspace(0, len(trials.answer) - 1, min(count, len(trials.answer))).round().long())
+    return select(trials, spread(len(trials.answer), count))
+
+
+def spread(count: int, most: int) -> Tensor:
+    """Up to ``most`` of the indices 0 … count−1, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def select(trials: Trials, rows: Tensor) -> Trials:
