@@ -23,8 +23,7 @@ class AblationScores(NamedTuple):
 
     Attributes:
         loss: Task loss of the intact network; NaN if nothing was counted.
-        linearise: Increase of the loss if a unit is made linear, float64 of shape ``(P,)``; infinite if the network
-            then diverges.
+        linearise: Increase of the loss if a unit is made linear, float64 of shape ``(P,)``; infinite if it diverges.
         silence: Increase of the loss if a unit is held at zero, of the same shape.
         accuracy: Share of right predictions of the intact network; NaN if predictions cannot be right or wrong.
         linearise_accuracy: Decrease of the accuracy if a unit is made linear, float64 of shape ``(P,)``.
@@ -121,8 +120,6 @@ def ablation_scores(sums: Tensor) -> AblationScores:
         sums: Sums by :func:`ablation_sums`, float64 of shape ``(1 + 2 P, 4)`` on the CPU.
 
     Example:
-        Linearising the one unit increases the mean loss of four predictions from 0.5 to 1; silencing it has no effect.
-
         >>> scores = ablation_scores(torch.tensor([[2.0, 4, 3, 4], [4.0, 4, 2, 4], [2.0, 4, 3, 4]]).double())
         >>> scores.loss, scores.linearise.tolist(), scores.silence.tolist(), scores.linearise_accuracy.tolist()
         (0.5, [0.5], [0.0], [0.25])

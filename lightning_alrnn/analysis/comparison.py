@@ -29,9 +29,7 @@ MEASURES = {
     "graph": "which switches between regimes occur, and how often",
     "dynamics": "the modes of the regimes",
 }
-"""Measures of the distance between networks, with a description of each."""
-SAME = 0.5
-"""Distance up to which two networks count as the same; networks with nothing in common have a distance of 1."""
+SAME = 0.5  # distance up to which two networks count as the same; it is 1 if they have nothing in common
 
 _MOST_REGIMES = 16
 _MOST_MATCHED = 256
@@ -50,11 +48,9 @@ class Portrait(NamedTuple):
     Attributes:
         labels: Number of the regime at each step, int64 of shape ``(batch, time)``; −1 in padding. Regime 0 is the most
             visited one; of regimes visited equally often, the earliest comes first.
-        occupancy: Share of steps in the most visited regimes, which cover 95 % of the steps or are 16, scaled to sum 1,
-            float64 of shape ``(regimes,)``.
+        occupancy: Share of steps in up to 16 regimes that cover 95 %, scaled to sum 1, float64 of shape ``(regimes,)``.
         spectra: Eigenvalues of A + W D in each of these regimes, complex128 of shape ``(regimes, M)``.
-        gains: ∂y_T/∂s_t of each output, times the standard deviation of the input over all steps, float64 of shape
-            ``(outputs, batch, time, K)``.
+        gains: ∂y_T/∂s_t times the standard deviation of s, float64 of shape ``(outputs, batch, time, K)``.
     """
 
     labels: Tensor
@@ -73,8 +69,7 @@ class Comparison(NamedTuple):
         distance: Largest of the measures, float64 of shape ``(n, n)``.
         merges: Complete-linkage clustering of ``distance`` in SciPy's form, float64 of shape ``(n − 1, 4)``.
         order: Order of the networks that puts similar ones next to each other, int64 of shape ``(n,)``.
-        groups: Number of the group of each network, from 0 for the largest, int64 of shape ``(n,)``. Any two networks
-            of a group have a distance of at most ``SAME``.
+        groups: Group of each network, from 0 for the largest, int64 of shape ``(n,)``, with distances up to ``SAME``.
         unchanged: Range (lower, upper) of thresholds other than ``SAME`` that lead to the same groups.
     """
 
@@ -91,8 +86,7 @@ def output_directions(outputs: Sequence[Tensor]) -> Tensor:
     """Find the directions in which the outputs of several networks vary, the same for all of them.
 
     Args:
-        outputs: Outputs of each network for the same sequences, shape ``(batch, outputs)``. Each network has the same
-            weight, whatever the size of its outputs.
+        outputs: Outputs of each network for the same sequences, shape ``(batch, outputs)``; their scale has no effect.
 
     Returns:
         Principal components of the outputs with at least 1 % of the variance, four at most, float64 of shape
@@ -153,8 +147,7 @@ def portrait(
 def gain_distance(one: Portrait, other: Portrait) -> float:
     """Compare how strongly each input affects the answer, √(1 − cos).
 
-    cos is the cosine of the angle between the gains of the two networks, over all sequences, steps, inputs and outputs.
-    A common factor of all gains has no effect.
+    cos is the cosine of the angle between the gains of the two networks; a common factor has no effect.
 
     Args:
         one: Portrait of a network.
@@ -178,8 +171,7 @@ def gain_distance(one: Portrait, other: Portrait) -> float:
 def switching_distance(one: Portrait, other: Portrait) -> float:
     """Compare how the steps are divided into regimes, 1 − I / H (normalised variation of information).
 
-    I is the mutual information between the regimes of the two networks at the same step, H their joint entropy. The
-    numbering of the regimes has no effect.
+    I is the mutual information between the regimes of the two networks at the same step, H their joint entropy.
 
     Args:
         one: Portrait of a network.

@@ -33,12 +33,9 @@ from lightning_alrnn.analysis.system import (
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)
-
-_REFINEMENTS = 10
-"""Steps of refinement, each of which gains the digits that the inverse is right to."""
-
-_LP_TOLERANCE = 1e-6
-"""Relative. The linear programs are solved to about 1e-7."""
+_REFINEMENTS = 10  # each gains the digits that the inverse is right to
+_LP_TOLERANCE = 1e-6  # relative; the linear programs are solved to about 1e-7
+_FAR = 1e6  # counts as infinite, in units of the solution
 
 
 class Solutions(NamedTuple):
@@ -297,10 +294,6 @@ def _orthonormal(directions: Floats) -> tuple[Floats, Floats]:
     return (columns * np.sign(largest)).T, change * np.sign(largest)[:, None]
 
 
-_FAR = 1e6
-"""Counts as infinite, in units of the solution."""
-
-
 def _polygon(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
     """Do the same as :func:`_polyhedron`, for k = 2 and much faster, by the crossings of the borders."""
     corners = _corners(values, slopes, np.zeros(2), _FAR)
@@ -345,8 +338,7 @@ def _corners(values: Floats, slopes: Floats, centre: Floats, far: float) -> Floa
 def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
     """One c ``(k,)`` with values + c · slopes ≥ 0 and the extent of B c around it ``(k, 2)``, by linear programs.
 
-    Values ``(P,)`` and slopes ``(k, P)`` are of the order of 1 at most. ``True`` if there is no such c, ``False`` if a
-    program failed.
+    Values ``(P,)`` and slopes ``(k, P)`` are at most about 1. ``True``: there is no such c. ``False``: an error.
     """
     dimensions, units = slopes.shape
     rows, limits = -slopes.T, values

@@ -25,8 +25,7 @@ class Intervention(NamedTuple):
 
     Attributes:
         kind: "linearise", "silence", "clamp" or "freeze".
-        units: Nonlinear units that are changed, from 0 to P−1 (unit i is unit M−P+i of all); empty for "clamp" and
-            "freeze".
+        units: Nonlinear units that are changed, from 0 to P−1 (unit i is unit M−P+i of all); empty for all.
         code: Bits of the regime that is held; ``None`` except for "clamp".
         start: First step of the intervention; step 0 is the one of the first input.
         stop: Step after the last one of the intervention; ``None`` for the end.
@@ -91,10 +90,6 @@ def linearise(*units: int) -> Intervention:
 
     Raises:
         ValueError: If no unit is given.
-
-    Example:
-        >>> linearise(0, 2).units
-        (0, 2)
     """
     return Intervention("linearise", _several(units))
 
@@ -183,13 +178,12 @@ def intervene(
             f"inputs must have shape (batch, time, {name}={width}) with at least one step, got {tuple(inputs.shape)}"
         )
     batch, time = inputs.shape[:2]
-    z = torch.zeros(batch, size, dtype=torch.float64)
-    if state is None and isinstance(rnn, ALRNN) and rnn.z0 is not None:
-        state = rnn.z0.expand(batch, size)
-    if state is not None:
-        if state.shape != (batch, size):
-            raise ValueError(f"state must have shape (batch, M) = {(batch, size)}, got {tuple(state.shape)}")
-        z = read_states("state", state, size)
+    if state is None:
+        learned = rnn.z0 if isinstance(rnn, ALRNN) else None
+        state = (torch.zeros(size) if learned is None else learned).expand(batch, size)
+    if state.shape != (batch, size):
+        raise ValueError(f"state must have shape (batch, M) = {(batch, size)}, got {tuple(state.shape)}")
+    z = read_states("state", state, size)
     if lengths is not None:
         check_lengths(lengths, batch, time)
     _check(intervention, recurrence, time)
@@ -295,8 +289,7 @@ def intervention_effect(
         rnn: Network or its parameters.
         inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
         intervention: Intervention.
-        score: Function of the states, float64 of shape ``(batch, time, M)``, that returns one number, such as the
-            accuracy of a readout.
+        score: Function of the states, float64 of shape ``(batch, time, M)``, that returns one number.
         state: Initial state z_0, shape ``(batch, M)``; ``None`` as in :func:`intervene`.
         lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         fixed_point_input: Constant input for fixed points, shape ``(K,)``; ``None`` for zeros.

@@ -204,11 +204,7 @@ def study(
 
 
 def constant_inputs(sequences: Sequences, group_names: list[str] | None = None) -> dict[str, Tensor]:
-    """The constant inputs to search fixed points under, by name, without repetitions.
-
-    They are zero, the mean over all steps, that over the last tenth of each sequence, and that of each condition, if
-    there are at most eight.
-    """
+    """Constant inputs to search fixed points under: zero, and the means over all steps, late steps and conditions."""
     valid = valid_steps(sequences.lengths, sequences.inputs.shape[1])
     late = valid & ~valid_steps((0.9 * sequences.lengths).floor().long(), sequences.inputs.shape[1])
     inputs = sequences.inputs.double()

@@ -27,8 +27,7 @@ class SpikeStatistics(NamedTuple):
     """Rates and variability of recorded counts and of the model; NaN if the divisor is zero.
 
     Attributes:
-        rates: Mean count per bin over all trials of a condition, shape ``(conditions, N)``; one row for all trials if
-            there are no conditions.
+        rates: Mean count per bin of each condition, shape ``(conditions, N)``; one row without conditions.
         expected_rates: Mean count of the model, of the same shape.
         cv: Coefficient of variation of the counts in bins of all trials, √var / mean, shape ``(N,)``.
         expected_cv: Coefficient of variation of the model, of the same shape.
@@ -72,8 +71,7 @@ def sum_spikes(
 def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
     """Rates, coefficients of variation and Fano factors in float64, from the sums of one batch or of several, added up.
 
-    The model's variance of a count over bins is mean(E[x²]) − mean(E[x])², by the law of total variance: nothing is
-    drawn.
+    The model's variance of a count over bins is mean(E[x²]) − mean(E[x])², by the law of total variance.
     Reference: Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
     """
     sums = SpikeSums(*(values.double() for values in sums))

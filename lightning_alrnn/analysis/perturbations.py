@@ -19,8 +19,7 @@ from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
-_CHUNK_ELEMENTS = 2**23
-"""Entries of a batch of perturbations, 64 MB."""
+_CHUNK_ELEMENTS = 2**23  # entries of a batch of perturbations, 64 MB
 _EVERY_STEP = 100
 
 
@@ -28,16 +27,13 @@ class Nonnormality(NamedTuple):
     """Departure of some matrices from normality, and the transient growth of perturbations that follows.
 
     Attributes:
-        henrici: Departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, from 0 (orthogonal modes) to 1 (nilpotent),
-            float64 of shape ``(n,)``; 0 if J = 0.
+        henrici: Departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, from 0 to 1, float64 of shape ``(n,)``.
         spectral_radius: max |λ|, of shape ``(n,)``.
         norm: ‖J‖_2, the largest growth in one step, of shape ``(n,)``.
         numerical_abscissa: Largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
-        powers: Numbers m of steps that growth is given for, int64 of shape ``(powers,)``: each one up to 100, then
-            every 5 %, and the last one of each regime.
+        powers: Steps m: each one up to 100, then every 5 %, and the last of each regime, int64 of shape ``(powers,)``.
         growth: ‖J^m‖_2, the largest growth in m steps, of shape ``(n, powers)``; NaN beyond the steps of the regime.
-        max_growth: max_{m ≥ 1} ‖J^m‖_2, of shape ``(n,)``. If it is above 1 and the spectral radius below 1, growth is
-            transient.
+        max_growth: max_{m ≥ 1} ‖J^m‖_2, of shape ``(n,)``; above 1 in spite of decaying modes for transient growth.
         max_growth_step: Step m of the largest growth, int64 of shape ``(n,)``.
     """
 
@@ -56,10 +52,8 @@ class InputMemory(NamedTuple):
 
     Attributes:
         lags: Lags 0 … max_lag, int64 of shape ``(lags,)``.
-        states: Root mean square of ‖∂z_t/∂s_{t−lag}‖ for each input channel, float64 of shape ``(lags, K)``. At lag 0
-            it is the norm of the columns of C.
-        outputs: Root mean square of ‖∂y_t/∂s_{t−lag}‖ for the outputs y = D z + b, float64 of shape ``(lags, K)``;
-            ``None`` without a readout.
+        states: Root mean square of ‖∂z_t/∂s_{t−lag}‖ for each input channel, float64 of shape ``(lags, K)``.
+        outputs: Root mean square of ‖∂y_t/∂s_{t−lag}‖ for y = D z + b, of the same shape; ``None`` without a readout.
         pairs: Number of pairs of steps that each lag is averaged over, int64 of shape ``(lags,)``.
     """
 
@@ -97,8 +91,7 @@ def propagate(rnn: ALRNN | Recurrence, states: Tensor, perturbation: Tensor) -> 
     Args:
         rnn: Network or its parameters.
         states: Unperturbed trajectory z_0 … z_T, shape ``(batch, time, M)``.
-        perturbation: Perturbation δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n perturbations of each
-            sequence.
+        perturbation: Perturbation δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n of each sequence.
 
     Returns:
         δ_0 … δ_T, float64 of shape ``(batch, time, M)``, or ``(batch, time, n, M)`` for n perturbations.
@@ -155,8 +148,7 @@ def input_memory(
         [2.0, 1.0, 0.5, 0.25]
 
     Reference:
-        Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
-        (arXiv:1211.5063), on products of Jacobians.
+        Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
     """
     recurrence = read_recurrence(rnn)
     size, channels = recurrence.input_weights.shape
@@ -206,8 +198,6 @@ def nonnormality(rnn: ALRNN | Recurrence, codes: Tensor, steps: int | Tensor = 1
         ValueError: If a parameter is not finite, a shape does not fit, or a number of steps is below 1.
 
     Example:
-        A chain of two units passes an input on, four times as strong, and loses it.
-
         >>> W = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
         >>> result = nonnormality(Recurrence(torch.zeros(2), W, torch.eye(2), torch.zeros(2), P=0), torch.zeros(1, 0))
         >>> float(result.henrici), float(result.spectral_radius), float(result.max_growth), int(result.max_growth_step)

@@ -40,17 +40,11 @@ from lightning_alrnn.analysis.system import (
     unique_codes,
 )
 
-_CHUNK_LEVELS = 12
-"""The tree is worked off in subtrees of 2^12 regimes, which bounds the memory."""
-
+_CHUNK_LEVELS = 12  # the tree is worked off in subtrees of 2^12 regimes, which bounds the memory
+# screening: by what relative change of the parameters a sign may be wrong in a candidate; M×M solves decide then
 _SLACK = 1e-8
-"""Screening: by what relative change of the parameters a sign may be wrong in a candidate. M×M solves decide then."""
-
-_SMALL_PIVOT = 1e-4
-"""Pivots below this share of their row and column make the tree's arithmetic unsafe."""
-
-_ROUNDING = 1e-13
-"""Screening: singular values below this share of the largest, or of 1, are zero up to rounding."""
+_SMALL_PIVOT = 1e-4  # pivots below this share of their row and column make the tree's arithmetic unsafe
+_ROUNDING = 1e-13  # screening: singular values below this share of the largest, or of 1, are zero up to rounding
 
 
 class Reduced(NamedTuple):
@@ -136,8 +130,7 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
 def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
     """The regimes ``(n, P)`` that may hold a fixed point, few false ones among them and none missing.
 
-    ``None`` once the first 2^12 regimes, which are searched in any case, show that the time limit in seconds is too
-    short.
+    ``None`` once the first 2^12 regimes, which are searched in any case, show that the time limit is too short.
     Reference: Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
     """
     start = time.monotonic()

@@ -36,8 +36,7 @@ class PrunedNetwork(NamedTuple):
 
     Attributes:
         rnn: AL-RNN with M − (silenced) units, of which P − (removed) are nonlinear.
-        units: Index in the original network of each of its units, int64 of shape ``(M,)`` with its own M. The readout
-            has the columns ``readout.weight[:, units]``.
+        units: Index in the original network of each unit, int64 of shape ``(M,)``, such as for the readout's columns.
     """
 
     rnn: ALRNN
@@ -57,8 +56,7 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
         removals: Removals of different units.
 
     Returns:
-        Network with the same states, up to rounding, as under :func:`~lightning_alrnn.analysis.linearise` and
-        :func:`~lightning_alrnn.analysis.silence`.
+        Network with the states that it has under the interventions ``linearise`` and ``silence``, up to rounding.
 
     Raises:
         ValueError: If a unit is not one of 0 … P−1 or is removed twice.
@@ -108,8 +106,7 @@ def greedy_removals(units: int, losses: Callable[[list[Removals]], Sequence[floa
             NaN counts as infinite. All lists begin with the removals yielded so far and have one more.
 
     Yields:
-        The P removals in order. ``losses`` is called when the next one is requested, so that the network may be
-        retrained in between.
+        The P removals in order. ``losses`` is called when the next one is requested, possibly after training.
 
     Example:
         >>> cost = {(0, "linearise"): 0.1, (0, "silence"): 5.0, (1, "linearise"): 0.0, (1, "silence"): 0.0}

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from lightning_alrnn.batch import valid_steps
 
-WORD_BITS = 63
-"""Bits in one int64 word; the sign bit stays 0."""
-
+WORD_BITS = 63  # of one int64 word; the sign bit stays 0
 _CHUNK_BITS = 21  # three to a word
 _TABLE = 16  # so many times as many cells as numbers, a table is still filled faster than the numbers are sorted
 
@@ -69,10 +67,8 @@ class RegimeSharing(NamedTuple):
 
     Attributes:
         groups: Index of each group, int64 of shape ``(groups,)``.
-        jaccard: |A_g ∩ A_h| / |A_g ∪ A_h|, float64 of shape ``(groups, groups)``: 1 for the same regimes, 0 for none in
-            common.
-        js: Jensen–Shannon divergence H((p_g + p_h)/2) − (H(p_g) + H(p_h))/2 in bits, of the same shape: 0 for the same
-            occupancy, 1 for no regime in common.
+        jaccard: |A_g ∩ A_h| / |A_g ∪ A_h|, float64 of shape ``(groups, groups)``: 1 for the same regimes.
+        js: Jensen–Shannon divergence H((p_g + p_h)/2) − (H(p_g) + H(p_h))/2 in bits, of the same shape: 0 for the same.
         mean_jaccard: Mean of ``jaccard`` over pairs of different groups; NaN if there is no pair.
         mean_js: Mean of ``js`` over the same pairs.
 
@@ -95,8 +91,7 @@ class RegimeSummary(NamedTuple):
         possible_log2: P, as 2^P regimes are possible.
         entropy: H = −Σ p log2 p of the occupancy p, in bits.
         effective: 2^H, the number of equally occupied regimes with the same entropy.
-        switch_rate: Share of steps (from t to t+1 within a sequence) that change the regime; 0 if there are no such
-            steps.
+        switch_rate: Share of steps (from t to t+1 within a sequence) that change the regime; 0 without such steps.
         top_occupancy: Share of steps spent in the most frequent regime.
 
     Reference:
@@ -118,8 +113,7 @@ class Regimes(NamedTuple):
         codes: Bits of the visited regimes, bool of shape ``(regimes, P)``.
         counts: Number of steps in each regime, int64 of shape ``(regimes,)``.
         occupancy: Share of all steps spent in each regime, float64 of shape ``(regimes,)``.
-        labels: Regime of each state as index into ``codes``, int64 of shape ``(batch, time)``; −1 in padding and for
-            regimes that are not listed.
+        labels: Index into ``codes`` of each state, int64 of shape ``(batch, time)``; −1 in padding and if not listed.
         visited: Number of regimes with at least one step, listed or not.
         entropy: H = −Σ p log2 p of the occupancy p of all visited regimes, in bits.
         effective: 2^H, the number of equally occupied regimes with the same entropy.
@@ -148,8 +142,7 @@ class DwellTimes(NamedTuple):
         longest: Longest duration of all stretches, int64 of shape ``(regimes,)``.
         regime: Index into ``codes`` of each stretch, sequence by sequence in order, int64 of shape ``(stretches,)``.
         duration: Number of steps of each stretch, int64 of shape ``(stretches,)``.
-        cut: Whether the stretch begins or ends with its sequence, so that it may have lasted longer, bool of shape
-            ``(stretches,)``.
+        cut: Whether the stretch begins or ends with its sequence, bool of shape ``(stretches,)``.
     """
 
     codes: Tensor
@@ -389,10 +382,7 @@ def count_regimes(states: Tensor, nonlinear_units: int, lengths: Tensor | None =
 def group_occupancy(
     packed: PackedCounts, nonlinear_units: int, groups: int | None = None, max_groups: int | None = None
 ) -> GroupOccupancy:
-    """Order packed counts on the CPU, whose rows may repeat, by group and by frequency, and turn codes into bits.
-
-    Groups below 0 are left out; ``max_groups`` lists those with most steps, ``groups`` those without a step too.
-    """
+    """Order packed counts on the CPU by group, without groups below 0, and by frequency, and turn codes into bits."""
     owners, owner_steps, _ = count_rows(packed.groups, packed.group_counts)
     real = owners[:, 0] >= 0
     listed = torch.unique(torch.cat((owners[real, 0], torch.arange(groups or 0))))
@@ -436,7 +426,7 @@ def count_regimes_by_group(
     lengths = _check_states(states, nonlinear_units, lengths)
     if group.shape != lengths.shape:
         raise ValueError(
-            f"group must have shape {tuple(lengths.shape)}, one index a sequence, got {tuple(group.shape)}"
+            f"group must have shape {tuple(lengths.shape)}, one index per sequence, got {tuple(group.shape)}"
         )
     codes = pack_bits(regime_bits(states, nonlinear_units))
     packed = count_packed(codes, lengths, nonlinear_units, group.to(states.device))
@@ -477,8 +467,7 @@ def summarize_regimes(found: RegimeCounts) -> RegimeSummary:
     """Reduce counts to scalars.
 
     Args:
-        found: Counts by :func:`count_regimes`. If some regimes are not listed, ``visited`` and ``entropy`` are lower
-            bounds.
+        found: Counts by :func:`count_regimes`; ``visited`` and ``entropy`` are lower bounds if some are not listed.
     """
     occupancy = found.counts.double() / max(found.steps, 1)
     entropy = max(float(_entropy(occupancy)), 0.0)
@@ -514,8 +503,7 @@ def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
 def entropy_rate(found: RegimeCounts) -> float:
     """Entropy rate of the regimes as a Markov chain, −Σ_ij (n_ij / n) log2(n_ij / n_i) in bits a step.
 
-    n_ij is the number of steps from regime i to regime j, self-transitions included, n_i that of steps out of i, and n
-    that of all steps.
+    n_ij is the number of steps from regime i to regime j, self-transitions included, n_i and n their sums.
 
     Args:
         found: Counts by :func:`count_regimes`.

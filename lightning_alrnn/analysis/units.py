@@ -16,10 +16,8 @@ class UnitStatistics(NamedTuple):
 
     Attributes:
         duty: Share of steps in which each unit is on (z > 0), float64 of shape ``(P,)``.
-        switching: Share of steps (from t to t+1 within a sequence) in which each unit goes on or off, float64 of shape
-            ``(P,)``; 0 if there are no such steps.
-        active: Number of units that switch in at least a fraction ε of steps. A unit that never switches is linear in
-            effect.
+        switching: Share of steps (from t to t+1 within a sequence) in which each unit switches, of the same shape.
+        active: Number of units that switch in at least a fraction ε of steps.
         always_on: Number of units that are on in every step.
         always_off: Number of units that are on in no step.
         mean_duty: Mean of ``duty``; 0 if P=0.

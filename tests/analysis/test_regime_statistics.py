@@ -243,7 +243,7 @@ def test_one_group_and_none() -> None:
 
 
 def test_wrong_shape_of_group() -> None:
-    with pytest.raises(ValueError, match=r"group must have shape \(2,\), one index a sequence, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"group must have shape \(2,\), one index per sequence, got \(3,\)"):
         count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([0, 1, 2]))
 
 

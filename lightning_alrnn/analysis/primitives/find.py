@@ -23,8 +23,7 @@ class Primitives(NamedTuple):
     """Computational primitives of a network.
 
     Attributes:
-        agreement: Share of the targets' variance that the outputs explain, linearly and held out. Below 0.25, gating,
-            integration and routing need a larger effect to be found.
+        agreement: Share of the targets' variance that the outputs explain, linearly and held out.
         directions: Directions of the outputs that are analysed, float64 of shape ``(n, outputs)``: at most three, in
             which the outputs vary at least a tenth as much as in the first.
         gating: Whether one input determines the gain of another one.
@@ -61,8 +60,7 @@ def find_primitives(
         inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
         states: States z_1 … z_T, shape ``(batch, time, M)``.
         readout_weight: Matrix D of the outputs y = D z_T + b, shape ``(outputs, M)``.
-        targets: Targets at the last step of each sequence: classes, int64 of shape ``(batch,)``, or values
-            ``(batch, outputs)``.
+        targets: Targets of the last step: classes, int64 of shape ``(batch,)``, or values ``(batch, outputs)``.
         lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         group: Condition of each sequence, int64 of shape ``(batch,)``, negative for none; ``None`` without conditions.
         draws: Number of chance draws.
@@ -73,8 +71,6 @@ def find_primitives(
         ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        A unit that adds up its input integrates and has no gates.
-
         >>> inputs = torch.randn(100, 12, 1, generator=torch.Generator().manual_seed(0))
         >>> rnn = Recurrence(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), P=0)
         >>> states = inputs.cumsum(dim=1)
@@ -106,8 +102,7 @@ def leading_outputs(outputs: Tensor) -> Tensor:
         outputs: Outputs, shape ``(…, outputs)``.
 
     Returns:
-        float64 of shape ``(n, outputs)``: directions of length 1 with a positive largest entry, in which the outputs
-        vary at least a tenth as much as in the first.
+        Unit vectors, float64 of shape ``(n, outputs)``, along which they vary at least a tenth as much as the first.
 
     Example:
         >>> leading_outputs(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist()

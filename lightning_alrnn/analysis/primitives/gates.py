@@ -27,11 +27,7 @@ from lightning_alrnn.analysis.primitives.trials import (
 )
 
 LEAST_EFFECT = 0.4
-"""Least effect of a gate."""
-
-LEAST_UNTRAINED = 0.7
-"""Least effect in a network whose answers explain little of the targets."""
-
+LEAST_UNTRAINED = 0.7  # if answers explain little of the targets
 _LEVELS = 4
 _FEW_VALUES = 8
 _LEAST_ATOM = 0.1
@@ -57,12 +53,9 @@ class Gating(NamedTuple):
         output: Index of the direction of the outputs with the largest effect.
         control: Controlling input j.
         gated: Gated input.
-        when: Steps of the controlling input, such as "at the same step", "3 steps earlier", "at step 0" or "up to then"
-            (its mean so far).
-        effects: Largest effect of each controlling (row) on each gated input, float64 of shape ``(K, K)``; NaN for
-            inputs that were not tested, beyond the eight strongest.
-        gain: Mean ∂y/∂s of the gated input, weighted by σ², at the lowest and at the highest level of the controlling
-            one.
+        when: Steps of the controlling input, such as "3 steps earlier", "at step 0" or "up to then" (its mean).
+        effects: Effect of each controlling (row) on each gated input, float64 of shape ``(K, K)``; NaN if not tested.
+        gain: Mean ∂y/∂s of the gated input, weighted by σ², at the lowest and highest level of the controlling one.
         carriers: Nonlinear units that gate; ``None`` if effect or p fail.
     """
 
@@ -91,8 +84,7 @@ class _Source(NamedTuple):
 def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA, seed: int = 0) -> Gating:
     """Test whether one input gates another, see :class:`Gating`.
 
-    The draws combine the gains of each trial with the inputs of another trial of similar length. If sequences differ in
-    length, steps are counted from the end.
+    The draws combine the gains of each trial with the inputs of another trial of similar length.
 
     Args:
         trials: The same trials, with the answer along one or more directions of the outputs.
@@ -199,8 +191,8 @@ class _Modulation:
             exchanged = residual if order is None else residual[:, order]
             explained = (rows @ exchanged).square() / number * self.weight.unsqueeze(1)
             result = []
-            for source, part in zip(sources, explained.split(sizes, dim=1), strict=True):
-                by_input = part.unflatten(1, (len(self.channels), -1)).sum(dim=2)  # (steps, J, gated)
+            for source, part in zip(sources, explained.split_with_sizes(sizes, dim=1), strict=True):
+                by_input = part.reshape(len(part), len(self.channels), -1, part.shape[2]).sum(dim=2)
                 itself = source.present[:, None, None] & same
                 result.append(by_input.masked_fill(itself, 0.0).sum(dim=0) / strongest)
             return torch.stack(result)
@@ -235,15 +227,11 @@ class _Modulation:
 
     def _gain(self, gains: Tensor) -> tuple[float, float]:
         """Mean gain of the gated input at the lowest and at the highest level of the controlling one."""
-        channel = self._place[2]
-        values = gains[:, self.steps][:, :, self.gated_channels[channel]].T
-        weight = self.weight[:, channel].unsqueeze(1)
-        present = [level for level in range(self._source.shape[2]) if bool(self._source[..., level].any())]
-        low, high = (
-            float((self._source[..., level] * weight * values).sum() / (self._source[..., level] * weight).sum())
-            for level in (present[0], present[-1])
-        )
-        return low, high
+        values = gains[:, self.steps][:, :, self.gated].T.unsqueeze(-1)
+        weight = self._source * self.weight[:, self._place[2], None, None]  # (steps, batch, levels)
+        means = (weight * values).sum(dim=(0, 1)) / weight.sum(dim=(0, 1))
+        means = means[self._source.flatten(0, 1).any(dim=0)]
+        return float(means[0]), float(means[-1])
 
     def measure(self, trials: Trials) -> float:
         """Share of the strongest pair and lag for other gains in the same trials."""
@@ -267,12 +255,14 @@ def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: 
         at = steps + lag
         inside = ((at >= 0) & (at < time)).float()
         if bool(inside.any()):
-            name = "at the same step" if lag == 0 else f"{_steps(abs(lag))} {'earlier' if lag < 0 else 'later'}"
+            steps_away = f"{abs(lag)} step{'s' if abs(lag) > 1 else ''}"
+            name = "at the same step" if lag == 0 else f"{steps_away} {'earlier' if lag < 0 else 'later'}"
             seen = hot[:, at.clamp(0, time - 1)] * inside[None, :, None, None]
             sources.append(_Source(name, seen.transpose(0, 1), (at == steps)))
     for step in spread(time, _MOST_SOURCES).tolist():
         seen = hot[:, step].unsqueeze(0).expand(len(steps), -1, -1, -1)
-        name = f"{_steps(time - 1 - step)} before the end" if padded else f"at step {step}"
+        before_end = time - 1 - step
+        name = f"{before_end} step{'s' if before_end != 1 else ''} before the end" if padded else f"at step {step}"
         sources.append(_Source(name, seen, steps == step))
     before = there.double().cumsum(dim=1) - there.double()
     mean = (inputs.cumsum(dim=1) - inputs) / before.clamp(min=1).unsqueeze(-1)
@@ -296,10 +286,6 @@ def _representative(energy: Tensor) -> tuple[Tensor, Tensor]:
     drawn = torch.searchsorted(energy.cumsum(dim=0), share * total).clamp(max=time - 1)
     steps, times = torch.unique(drawn, return_counts=True)
     return steps, times * total / (_MOST_STEPS * energy[steps])
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
 
 
 def own_levels(inputs: Tensor, there: Tensor) -> Tensor:

@@ -23,12 +23,10 @@ from lightning_alrnn.analysis.primitives.trials import (
 )
 from lightning_alrnn.analysis.system import read_recurrence
 
-LEAST_EFFECT, LEAST_UNTRAINED = 0.5, 0.95
-"""Least share of the answer's variance that the sum explains; the same if answers explain little of the targets."""
-
-LEAST_FLATNESS, LEAST_FLATNESS_UNTRAINED = 0.5, 0.9
-"""Least ratio of the smallest to the largest quarter of the kernel; the same in such a network."""
-
+LEAST_EFFECT = 0.5
+LEAST_UNTRAINED = 0.95  # if answers explain little of the targets
+LEAST_FLATNESS = 0.5  # the smallest quarter of the kernel over the largest
+LEAST_FLATNESS_UNTRAINED = 0.9
 _LEAST_STEPS = 4
 _LEAST_SHARE = 0.25
 _LEAST_ENERGY = 0.01
@@ -49,8 +47,7 @@ class Integration(NamedTuple):
             the sum, each step of an input has the same weight: that of the condition, or that of the steps with at
             least half of the largest gain of the trial.
         p: Share of draws in which the answers of other trials of the condition are explained as well.
-        intervention: Share of the effect of the first half of the evidence that is lost without the slow modes halfway;
-            NaN if effect or p fail.
+        intervention: Share of the first half's effect that is lost without the slow modes; NaN if effect or p fail.
         reason: Test that failed; empty if integration is found.
         output: Index of the direction of the outputs with the largest effect.
         channels: Inputs that are evidence, int64 of shape ``(n,)``.

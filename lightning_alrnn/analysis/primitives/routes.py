@@ -49,8 +49,7 @@ class Routing(NamedTuple):
     """Whether the gain or the path of an input depends on the condition.
 
     Attributes:
-        found: Whether effect, p and intervention pass their tests; ``None`` if there are fewer than two conditions or
-            no unit switches.
+        found: Whether effect, p and intervention pass; ``None`` for fewer than two conditions or if no unit switches.
         effect: √(Σ_t σ²_t Var(E[g_t | condition]) / E) with the gain g_t = ∂y/∂s_t of an input, its variance σ²_t
             within the conditions, and E as for :class:`~lightning_alrnn.analysis.primitives.gates.Gating`. If no total
             gain differs, g_t is the part of the gain through the nonlinear units that pass most of the input in one
@@ -68,8 +67,7 @@ class Routing(NamedTuple):
         gain: Mean ∂y/∂s_t of each condition and input, weighted by σ², float64 of shape ``(g, K)``.
         effects: Effect on the total gain of each input, of shape ``(K,)``.
         carriers: Nonlinear units that make the difference; ``None`` if effect or p fail.
-        occupancy_js: Mean Jensen–Shannon divergence between the regimes of the conditions, in bits, from 0 (the same)
-            to 1 (none in common). It has no influence on ``found``.
+        occupancy_js: Mean Jensen–Shannon divergence in bits between the regimes of conditions, not used by ``found``.
     """
 
     found: bool | None
@@ -96,8 +94,7 @@ def routing(
 
     Args:
         trials: The same trials, with the answer along one or more directions of the outputs.
-        group: Condition of each trial, int64 of shape ``(batch,)``, negative for trials to leave out; ``None`` without
-            conditions.
+        group: Condition of each trial, int64 of shape ``(batch,)``, negative for none; ``None`` without conditions.
         draws: Number of draws.
         alpha: Significance level for all inputs, units and directions together.
         seed: Seed of the draws.
@@ -107,11 +104,10 @@ def routing(
         group = torch.full((len(trials[0].answer),), -1)
     rows = (group >= 0).nonzero()[:, 0]
     groups = torch.unique(group[rows])
-    reason = ""
+    reason = why_no_unit_switches(trials[0])
     if len(groups) < 2:
         count = "one condition" if len(groups) else "no conditions (SequenceBatch.group)"
         reason = f"the sequences have {count}, and routing needs at least two"
-    reason = reason or why_no_unit_switches(trials[0])
     if reason:
         gain = torch.full((len(groups), width), math.nan, dtype=torch.float64)
         effects = torch.full((width,), math.nan, dtype=torch.float64)
@@ -128,11 +124,10 @@ def routing(
     if best.effect >= least and draws > SCREENING:
         best.draw(orders(chosen.block, draws, seed)[SCREENING:])
     p = p_value(best.share, best.chance, len(trials))
-    carriers, intervention = None, math.nan
+    carriers = None
     reason = why_not(best.effect, least, p, alpha, chosen.untrained)
     if not reason and not best.path:
         carriers = find_carriers(chosen, best.channel, best.measure)
-        intervention = carriers.removed
         reason = why_not(best.effect, least, p, alpha, chosen.untrained, carriers)
     elif not reason:
         other = under(chosen, silence(*best.path))
@@ -140,7 +135,6 @@ def routing(
         change = [float((after - before)[group == condition].std(correction=0)) for condition in groups]
         share = changed_share(before, after)
         carriers = Carriers(best.path, "silence", 1 - min(change) / max(max(change), 1e-300), share)
-        intervention = carriers.removed
         if max(change) < _LEAST_RATIO * min(change) or share < LEAST_CHANGE:
             reason = (
                 f"intervention: silencing units {', '.join(map(str, best.path))} changes the contribution of the input "
@@ -151,7 +145,7 @@ def routing(
         found=not reason,
         effect=best.effect,
         p=p,
-        intervention=intervention,
+        intervention=math.nan if carriers is None else carriers.removed,
         reason=reason,
         output=output,
         channel=best.channel,

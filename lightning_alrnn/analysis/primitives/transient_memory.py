@@ -25,8 +25,6 @@ from lightning_alrnn.analysis.primitives.trials import (
 )
 
 LEAST_EFFECT = 0.25
-"""Least share of the targets' variance that is lost by settling."""
-
 _WINDOW = 0.1
 _NOISE = 0.05
 _MOST_OUTPUTS = 8
@@ -41,8 +39,7 @@ class Transients(NamedTuple):
     input of that window for half as many steps as the longest sequence has. The network then continues from there.
 
     Attributes:
-        found: Whether effect, p and intervention pass their tests; ``None`` if no unit switches or there is nothing to
-            remember.
+        found: Whether effect, p and intervention pass; ``None`` if no unit switches or nothing is to remember.
         effect: R²(target | answer, present input) − R²(target | settled network, present input), held out. The answer
             has 5 % of noise, so that a memory that has decayed twentyfold is lost. The settled network is the best of
             four: held at the trial's own input or at the mean one, by its answer or its state.
@@ -171,8 +168,7 @@ class _Window:
         self._weight = directions @ weight
         values = outputs @ directions.T
         self._scale = values.std(dim=0, correction=0).clamp(min=1e-9 * float(values.abs().max()) + 1e-300)
-        generator = np.random.default_rng(0)
-        self._noise = torch.from_numpy(_NOISE * generator.standard_normal(values.shape))
+        self._noise = torch.from_numpy(_NOISE * np.random.default_rng(0).standard_normal(values.shape))
 
     def answers(self, states: Tensor, intervention: Intervention | None = None) -> Tensor:
         """Outputs at the response, starting from states before the window."""
@@ -198,7 +194,5 @@ class _Window:
         scale = scale.clamp(min=1e-9 * float(self.states.abs().max()) + 1e-300)
         values = ((states - states.mean(dim=0)) / scale).clamp(-_FAR, _FAR)
         directions = torch.linalg.svd(values, full_matrices=False)[2][:_MOST_COMPONENTS]
-        generator = np.random.default_rng(1)
-        noise = torch.from_numpy(_NOISE * generator.standard_normal((len(values), len(directions))))
-        components: Tensor = values @ directions.T + noise
-        return components
+        components: Tensor = values @ directions.T
+        return components + torch.from_numpy(_NOISE * np.random.default_rng(1).standard_normal(components.shape))

@@ -17,24 +17,12 @@ from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
-DRAWS = 200
-"""Number of chance draws; the least p-value is 1/201."""
-
-SCREENING = 20
-"""Number of draws if the effect is too small to be found."""
-
-ALPHA = 0.05
-"""Significance level of each test."""
-
-LEAST_AGREEMENT = 0.25
-"""Least share of the targets' variance that the answers of a trained network explain."""
-
-LEAST_REMOVED = 0.5
-"""Least share of a mechanism that an intervention removes."""
-
-LEAST_CHANGE = 0.1
-"""Least share of the input's contribution to the answer that an intervention changes."""
-
+DRAWS = 200  # chance draws; the least p-value is 1/201
+SCREENING = 20  # chance draws if the effect is too small to be found
+ALPHA = 0.05  # significance level of each test
+LEAST_AGREEMENT = 0.25  # share of the targets' variance that the answers of a trained network explain
+LEAST_REMOVED = 0.5  # share of a mechanism that an intervention removes
+LEAST_CHANGE = 0.1  # share of the input's contribution to the answer that an intervention changes
 _LEAST_BLOCK = 16
 _MOST_RANKED = 24
 _MOST_TRIALS = 256
@@ -291,17 +279,13 @@ def changed_share(before: Tensor, after: Tensor) -> float:
 
 def blocks(lengths: Tensor) -> Tensor:
     """Number of the set of trials of similar length that each trial belongs to, of 16 trials or more if possible."""
-    order = torch.argsort(lengths, stable=True)
-    block = torch.zeros(len(lengths), dtype=torch.int64)
-    number, size = 0, 0
-    for place, trial in enumerate(order.tolist()):
-        if size >= _LEAST_BLOCK and lengths[trial] != lengths[order[place - 1]]:
-            number, size = number + 1, 0
-        block[trial] = number
-        size += 1
-    if number and size < _LEAST_BLOCK:
-        block[block == number] = number - 1
-    return block
+    _, inverse, counts = torch.unique(lengths, return_inverse=True, return_counts=True)
+    numbers, size = [0], 0
+    for count in counts.tolist():
+        numbers.append(numbers[-1] + (size >= _LEAST_BLOCK))
+        size = count if size >= _LEAST_BLOCK else size + count
+    last = numbers[-1] - (size < _LEAST_BLOCK)
+    return torch.tensor(numbers[1:]).clamp(max=max(last, 0))[inverse]
 
 
 def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
