@@ -228,7 +228,7 @@ class _Modulation:
     def _gain(self, gains: Tensor) -> tuple[float, float]:
         """Mean gain of the gated input at the lowest and at the highest level of the controlling one."""
         values = gains[:, self.steps][:, :, self.gated].T.unsqueeze(-1)
-        weight = self._source * self.weight[:, self._place[2], None, None]  # (steps, batch, levels)
+        weight = self._source.double() * self.weight[:, self._place[2], None, None]  # (steps, batch, levels)
         means = (weight * values).sum(dim=(0, 1)) / weight.sum(dim=(0, 1))
         means = means[self._source.flatten(0, 1).any(dim=0)]
         return float(means[0]), float(means[-1])
