@@ -219,10 +219,7 @@ def test_errors_say_what_is_wrong() -> None:
         (lambda: intervene(rnn, inputs, lengths=torch.full((5,), 10)), "lengths must lie between 1"),
         (lambda: intervene(rnn, torch.full_like(inputs, math.nan)), "inputs must be finite"),
         (lambda: fixed_points_under(rnn, freeze_switching(0)), "a frozen regime depends on the run"),
-        (
-            lambda: fixed_points_under(wide, silence(0), torch.zeros(2)),
-            r"inputs must have shape \(hidden_size,\) = \(3,\)",
-        ),
+        (lambda: fixed_points_under(wide, silence(0), torch.zeros(2)), r"inputs must have shape \(hidden_size,\)"),
     ]
     for call, message in calls:
         with pytest.raises(ValueError, match=message):
