@@ -18,12 +18,8 @@ from lightning_alrnn.nn.scan import ScanOutput
 def network(hidden: int, nonlinear: int, **options: Any) -> ALRNN:
     torch.manual_seed(0)
     rnn = ALRNN(options.pop("input_size", 2), hidden, nonlinear, **options).eval()
-    with torch.no_grad():
-        rnn.W.normal_(std=0.6 / hidden**0.5)
-        rnn.h.normal_(std=0.5)
-        rnn.A.uniform_(0.1, 0.6)
-        if rnn.z0 is not None:
-            rnn.z0.normal_()
+    for value in rnn.state_dict().values():
+        value.normal_(std=0.4)
     return rnn
 
 

@@ -79,31 +79,6 @@ def test_coordinates_do_not_count(size: int, units: int, batch: int, time: int) 
         assert dynamics_distance(one, other) < 1e-6
 
 
-def test_unrelated_networks_are_far() -> None:
-    networks = [look(*network(seed, 6, 3)) for seed in range(6)]
-    found = compare_portraits(networks[:3], networks[3:])
-    apart = ~torch.eye(3, dtype=torch.bool)
-    assert all(found.measures[name][apart].min() > 0.5 for name in ("gains", "switching"))
-    assert found.groups.tolist() == [0, 1, 2]
-
-
-def test_the_same_answers_by_other_means_are_told_apart() -> None:
-    """A sum is held by a linear unit, or by two rectified ones that take turns."""
-    linear = build([0, 0], [[1, 0, 0], [0, 0, 0], [0, 0, 0]], [0, -1, -1], 2, C=[[1, 0], [0, 0], [0, 0]])
-    turns = build([0, 0], [[0, 0, 0], [0, 1, -1], [0, -1, 1]], [0, 0, 0], 2, C=[[0, 0], [1, 0], [-1, 0]])
-    inputs, lengths = torch.randn(30, 10, 2, dtype=torch.float64), torch.full((30,), 10)
-    seen = []
-    for rnn, row in ((linear, [1.0, 0, 0]), (turns, [0, 1.0, 0])):
-        readout = torch.tensor([row], dtype=torch.float64)
-        states = rnn(inputs)[0].detach()
-        torch.testing.assert_close((states @ readout.T)[:, -1, 0], inputs[..., 0].sum(dim=1))
-        seen.append(portrait(rnn, inputs, states, readout, lengths))
-    assert gain_distance(*seen) < 1e-8
-    assert switching_distance(*seen) == graph_distance(*seen) == 1
-    found = compare_portraits(seen, [look(*network(seed, 3, 2), batch=30, time=10) for seed in range(2)], ["switching"])
-    assert found.groups.tolist() == [0, 1]
-
-
 def test_gains_have_a_sign_and_no_unit() -> None:
     gains = torch.randn(1, 4, 5, 2, dtype=torch.float64)
     one, larger, opposite, none = (Portrait(EMPTY, EMPTY, EMPTY, gains * factor) for factor in (1, 7, -1, 0))
@@ -204,6 +179,8 @@ def test_groups_and_their_order() -> None:
     assert found.groups[found.order].tolist() in ([0, 0, 0, 1, 1], [1, 1, 0, 0, 0])
     assert found.unchanged == pytest.approx((0, float(found.distance.max())), abs=1e-6)
     assert torch.equal(found.distance, torch.stack(list(found.measures.values())).amax(dim=0))
+    places = torch.tensor([0.0, 0.4, 0.8, 3.0])  # a chain: any two of a group are near
+    assert group_by((places[:, None] - places).abs()).tolist() == [0, 0, 1, 2]
 
 
 def test_one_network_and_none_that_switches() -> None:
@@ -213,9 +190,3 @@ def test_one_network_and_none_that_switches() -> None:
     assert set(found.measures) == {"gains", "dynamics"}  # there is one regime
     assert found.unchanged == (0.0, math.inf)
     assert set(compare_portraits([one, one], [one, one], ["dynamics"]).measures) == set()
-
-
-def test_any_two_of_a_group_are_near() -> None:
-    places = torch.tensor([0.0, 0.4, 0.8, 3.0])  # a chain
-    found = group_by((places[:, None] - places).abs())
-    assert found.tolist() == [0, 0, 1, 2]

@@ -98,8 +98,7 @@ def test_what_is_not_finite_is_refused() -> None:
     data, weight = sequences(rnn)
     with pytest.raises(ValueError, match="parameter of the readout has NaN"):
         study(rnn, data, weight * math.inf)
-    with torch.no_grad():
-        rnn.W[0, 0] = math.nan
+    rnn.W.data[0, 0] = math.nan
     with pytest.raises(ValueError, match="parameter W has NaN or infinite entries: training has diverged"):
         study(rnn, data, weight)
     with pytest.raises(ValueError, match=r"the states of 20 of 20 sequences are not finite: the network is unstable"):
@@ -143,9 +142,8 @@ def test_constant_inputs() -> None:
 
 def test_the_memory_is_of_the_channels_that_count_most() -> None:
     rnn = network(12, 5, 2)
-    with torch.no_grad():
-        rnn.C[:, [3, 7]] *= 100
-        rnn.C[:, [0, 1, 4, 5]] = 0
+    rnn.C.data[:, [3, 7]] *= 100
+    rnn.C.data[:, [0, 1, 4, 5]] = 0
     found = look(rnn)
     assert found.memory_channels.tolist() == [2, 3, 6, 7, 8, 9, 10, 11]
     assert found.memory.states.shape == (8, 8)

@@ -22,12 +22,8 @@ KINDS: tuple[Literal["linearise", "silence"], ...] = ("linearise", "silence")
 def network(hidden: int, nonlinear: int, **options: Any) -> ALRNN:
     torch.manual_seed(0)
     rnn = ALRNN(options.pop("input_size", 2), hidden, nonlinear, **options).eval().double()
-    with torch.no_grad():
-        rnn.W.normal_(std=0.6 / hidden**0.5)
-        rnn.h.normal_(std=0.5)
-        rnn.A.uniform_(0.1, 0.6)
-        if rnn.z0 is not None:
-            rnn.z0.normal_()
+    for value in rnn.state_dict().values():
+        value.normal_(std=0.4)
     return rnn
 
 
@@ -99,21 +95,6 @@ def test_wrong_units() -> None:
     for removals in ([Removal(2, "silence")], [Removal(0, "silence"), Removal(0, "linearise")]):
         with pytest.raises(ValueError, match=r"nonlinear units, 0 … P−1 with P=2, each at most once, got [20] among"):
             remove_units(network(4, 2), removals)
-
-
-@pytest.mark.parametrize("units", [0, 1, 4])
-def test_costs_that_add_up_are_least_at_every_number_of_units(units: int) -> None:
-    torch.manual_seed(units)
-    cost = {Removal(unit, kind): float(torch.rand(())) for unit in range(units) for kind in KINDS}
-
-    def loss(removals: Removals) -> float:
-        return sum(cost[removal] for removal in removals)
-
-    order = [*greedy_removals(units, lambda tried: [*map(loss, tried)])]
-    assert sorted(unit for unit, _ in order) == [*range(units)]
-    for count in range(units + 1):
-        least = min(loss(way) for way in every_way(units) if len(way) == count)
-        assert loss(tuple(order[:count])) == pytest.approx(least)
 
 
 def test_each_step_is_the_best_of_its_tries() -> None:

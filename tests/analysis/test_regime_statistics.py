@@ -6,12 +6,12 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
@@ -25,7 +25,6 @@ from lightning_alrnn.analysis.regime_statistics import (
     merge_rows,
     pack_bits,
     regime_bits,
-    regime_sharing,
     regimes,
     shared_regimes,
     summarize_regimes,
@@ -45,13 +44,10 @@ def test_packing_is_undone_by_unpacking(units: int, rows: int, seed: int) -> Non
     assert torch.equal(unpack_bits(words, units), bits)
 
 
-def test_bit_order() -> None:
+def test_bit_order_and_values_that_are_off() -> None:
     bits = torch.tensor([True, False, True, True])
     assert pack_bits(bits).tolist() == [0b1101]  # bit 0, the first nonlinear unit, is lowest
     assert bitcode(bits) == "1011"  # and the first character
-
-
-def test_what_is_not_a_number_is_off() -> None:
     assert regime_bits(torch.tensor([9.0, math.nan, math.inf, -1.0, 0.0]), 4).tolist() == [False, True, False, False]
 
 
@@ -120,18 +116,6 @@ def test_wrong_shapes() -> None:
         count_regimes_by_group(torch.randn(2, 3, 4), 2, torch.tensor([0, 1, 2]))
 
 
-def count_groups_by_hand(
-    states: torch.Tensor, nonlinear: int, group: list[int], lengths: list[int]
-) -> dict[int, Counter[str]]:
-    """The bitcodes of each group, one state at a time."""
-    first = states.shape[-1] - nonlinear
-    found: dict[int, Counter[str]] = {}
-    for sequence, owner, length in zip(states.tolist(), group, lengths, strict=True):
-        for z in sequence[:length]:
-            found.setdefault(owner, Counter())["".join("1" if value > 0 else "0" for value in z[first:])] += 1
-    return found
-
-
 def sharing_by_hand(counts: dict[int, Counter[str]], g: int, h: int) -> tuple[float, float]:
     """Jaccard index on Python sets, and the divergence by scipy."""
     a, b = set(counts[g]), set(counts[h])
@@ -140,7 +124,7 @@ def sharing_by_hand(counts: dict[int, Counter[str]], g: int, h: int) -> tuple[fl
     return len(a & b) / len(a | b), float(jensenshannon(p, q, base=2)) ** 2
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     nonlinear=st.sampled_from([0, 1, 2, 4, 70]),
     batch=st.integers(1, 8),
@@ -148,14 +132,16 @@ def sharing_by_hand(counts: dict[int, Counter[str]], g: int, h: int) -> tuple[fl
     owners=st.integers(1, 5),
     seed=st.integers(0, 2**31),
 )
-def test_groups_equal_brute_force(nonlinear: int, batch: int, time: int, owners: int, seed: int) -> None:
+def test_groups_equal_brute_force(
+    by_hand: Callable[..., Any], nonlinear: int, batch: int, time: int, owners: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(batch, time, 70, generator=generator)
     states[batch // 2 :, :, :68] = states[:1, :, :68]  # so that 70 units share regimes too
     lengths = torch.randint(1, time + 1, (batch,), generator=generator)
-    group = torch.randint(-1, owners, (batch,), generator=generator)
-    expected = count_groups_by_hand(states, nonlinear, group.tolist(), lengths.tolist())
-    expected.pop(-1, None)  # of no group
+    group = torch.randint(-1, owners, (batch,), generator=generator)  # −1 for no group
+    members = {owner: group == owner for owner in range(owners) if owner in group}
+    expected = {owner: by_hand(states[rows], lengths[rows], nonlinear).counts for owner, rows in members.items()}
 
     found = count_regimes_by_group(states, nonlinear, group, lengths, groups=owners)
     codes = [bitcode(code) for code in found.codes]
@@ -171,35 +157,15 @@ def test_groups_equal_brute_force(nonlinear: int, batch: int, time: int, owners:
     assert count_regimes_by_group(states, nonlinear, group, lengths).groups.tolist() == sorted(expected)
 
     sharing = shared_regimes(states, nonlinear, group, lengths, owners)
-    for g in range(owners):
-        for h in range(owners):
-            measures = (float(sharing.jaccard[g, h]), float(sharing.js[g, h]))
-            if g in expected and h in expected:
-                assert measures == pytest.approx(sharing_by_hand(expected, g, h), abs=1e-9)
-                assert all(0 <= measure <= 1 for measure in measures)
-            else:
-                assert all(map(math.isnan, measures))
-    pairs = [sharing_by_hand(expected, g, h) for g, h in combinations(expected, 2)]
-    if pairs:
-        means = [sum(measure) / len(pairs) for measure in zip(*pairs, strict=True)]
-        assert [sharing.mean_jaccard, sharing.mean_js] == pytest.approx(means, abs=1e-9)
-    else:
-        assert math.isnan(sharing.mean_jaccard)
-        assert math.isnan(sharing.mean_js)
-
-
-def test_sharing_in_closed_form() -> None:
-    # groups: half in A and half in B; A alone; the same as the first; C alone; one without steps
-    a, b, c = [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]
-    states = torch.tensor([[a, b], [a, a], [b, a], [c, c]])
-    sharing = regime_sharing(count_regimes_by_group(states, 2, torch.tensor([0, 1, 2, 3]), groups=5))
-    assert sharing.jaccard[0, :4].tolist() == [1.0, 0.5, 1.0, 0.0]
-    # halves against A alone: H(3/4, 1/4) - (1 + 0) / 2
-    skewed = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
-    assert sharing.js[0, :4].tolist() == pytest.approx([0.0, skewed, 0.0, 1.0], abs=1e-12)
-    assert bool(sharing.js[4].isnan().all() & sharing.jaccard[:, 4].isnan().all())
-    assert sharing.mean_jaccard == pytest.approx((0.5 + 1.0 + 0.5) / 6)
-    assert sharing.mean_js == pytest.approx((3 + 2 * skewed) / 6)
+    nothing = math.nan, math.nan
+    for g, h in product(range(owners), repeat=2):
+        wanted = sharing_by_hand(expected, g, h) if {g, h} <= set(expected) else nothing
+        measures = float(sharing.jaccard[g, h]), float(sharing.js[g, h])
+        assert measures == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+        assert not any(measure < 0 or measure > 1 for measure in measures)
+    pairs = [sharing_by_hand(expected, g, h) for g, h in combinations(expected, 2)] or [nothing]
+    means = [sum(measure) / len(pairs) for measure in zip(*pairs, strict=True)]
+    assert [sharing.mean_jaccard, sharing.mean_js] == pytest.approx(means, abs=1e-9, nan_ok=True)
 
 
 def test_one_group_and_none() -> None:

@@ -26,8 +26,7 @@ def test_a_rule_that_turns_an_input_round() -> None:
 
 def test_another_way_with_the_same_effect_is_routing_too() -> None:
     planted, group = ruled()
-    with torch.no_grad():
-        planted.rnn.W[0, 2] = -1.0  # what unit 2 turns round is turned back
+    planted.rnn.W.data[0, 2] = -1.0  # what unit 2 turns round is turned back
     found = routing(planted.trials(), group)
     assert found.found
     assert found.path in ((0,), (1,))
