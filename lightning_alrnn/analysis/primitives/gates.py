@@ -177,7 +177,7 @@ class _Modulation:
         self.weight = (weight * stand_for.unsqueeze(1)).float()
 
         hot = own_levels(inputs, self.there)
-        self.own = hot[:, self.steps][:, :, self.gated_channels].double()  # levels of the gated inputs themselves
+        self.own_levels = hot[:, self.steps][:, :, self.gated_channels].double()  # of the gated inputs
         sources = _sources(
             hot[:, :, self.channels].float(), inputs[:, :, self.channels], self.there, self.steps, padded
         )
@@ -223,7 +223,7 @@ class _Modulation:
     def _residual(self, gains: Tensor) -> Tensor:
         """Gains at the chosen steps, minus their mean at the same level of the gated input itself."""
         chosen = gains[:, self.steps][:, :, self.gated_channels].unsqueeze(1)
-        return beyond_own_level(chosen, self.own, self.there[:, self.steps])[:, 0].float()
+        return beyond_own_level(chosen, self.own_levels, self.there[:, self.steps])[:, 0].float()
 
     def _gain(self, gains: Tensor) -> tuple[float, float]:
         """Mean gain of the gated input at the lowest and at the highest level of the controlling one."""
@@ -238,7 +238,7 @@ class _Modulation:
         some = spread(len(self.there), len(trials.answer))
         gated = self._place[2]
         gains = to_end(trials.gains, trials.lengths)[:, self.steps][:, :, self.gated_channels].unsqueeze(1)
-        residual = beyond_own_level(gains, self.own[some], self.there[some][:, self.steps])[:, 0]
+        residual = beyond_own_level(gains, self.own_levels[some], self.there[some][:, self.steps])[:, 0]
         source = self._source[:, some].double()
         sums = torch.einsum("tnl,nt->tl", source, residual[..., gated])
         number = source.sum(dim=1).clamp(min=1)
@@ -295,10 +295,10 @@ def own_levels(inputs: Tensor, there: Tensor) -> Tensor:
     return functional.one_hot(levels) * there[..., None, None]
 
 
-def beyond_own_level(gains: Tensor, own: Tensor, there: Tensor) -> Tensor:
+def beyond_own_level(gains: Tensor, levels: Tensor, there: Tensor) -> Tensor:
     """Gains ``(batch, parts, time, channels)`` minus their mean over trials with the input at the same own level."""
-    mean = torch.einsum("ntkl,nptk->ptkl", own, gains) / own.sum(dim=0).clamp(min=1)
-    return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", own, mean), 0.0)
+    mean = torch.einsum("ntkl,nptk->ptkl", levels, gains) / levels.sum(dim=0).clamp(min=1)
+    return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", levels, mean), 0.0)
 
 
 def _levels(inputs: Tensor) -> Tensor:

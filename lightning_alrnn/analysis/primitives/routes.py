@@ -174,9 +174,9 @@ class _Difference:
         units = _switching(trials)
         total = gains[..., channels]
         others = [total - to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
-        self._own = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
+        self._own_levels = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
         self._parts = torch.stack((total, *others), dim=1)
-        self._beyond = beyond_own_level(self._parts, self._own, self._there)
+        self._beyond = beyond_own_level(self._parts, self._own_levels, self._there)
 
         self.chance: list[float] = []
         measured = self._shares(group)
@@ -232,7 +232,7 @@ class _Difference:
         """Share of the strongest input for other gains in the same trials."""
         some = spread(len(self._group), len(trials.answer))
         gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1)
-        gains = beyond_own_level(gains, self._own[some], self._there[some])
+        gains = beyond_own_level(gains, self._own_levels[some], self._there[some])
         return float(self._between(*_means(gains, self._group[some], self._there[some]))[0, self._place])
 
 
