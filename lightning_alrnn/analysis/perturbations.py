@@ -27,13 +27,13 @@ class Nonnormality(NamedTuple):
     """Departure of some matrices from normality, and the transient growth of perturbations that follows.
 
     Attributes:
-        henrici: Departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, from 0 to 1, float64 of shape ``(n,)``.
+        henrici: Departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, 0 if normal, 1 if nilpotent, shape ``(n,)``.
         spectral_radius: max |λ|, of shape ``(n,)``.
         norm: ‖J‖_2, the largest growth in one step, of shape ``(n,)``.
         numerical_abscissa: Largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
         powers: Steps m: each one up to 100, then every 5 %, and the last of each regime, int64 of shape ``(powers,)``.
         growth: ‖J^m‖_2, the largest growth in m steps, of shape ``(n, powers)``; NaN beyond the steps of the regime.
-        max_growth: max_{m ≥ 1} ‖J^m‖_2, of shape ``(n,)``; above 1 in spite of decaying modes for transient growth.
+        max_growth: max_{m ≥ 1} ‖J^m‖_2, of shape ``(n,)``; above 1 although modes decay if growth is transient.
         max_growth_step: Step m of the largest growth, int64 of shape ``(n,)``.
     """
 
@@ -91,7 +91,7 @@ def propagate(rnn: ALRNN | Recurrence, states: Tensor, perturbation: Tensor) -> 
     Args:
         rnn: Network or its parameters.
         states: Unperturbed trajectory z_0 … z_T, shape ``(batch, time, M)``.
-        perturbation: Perturbation δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n of each sequence.
+        perturbation: Perturbation δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n per sequence.
 
     Returns:
         δ_0 … δ_T, float64 of shape ``(batch, time, M)``, or ``(batch, time, n, M)`` for n perturbations.

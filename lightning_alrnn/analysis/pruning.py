@@ -36,7 +36,7 @@ class PrunedNetwork(NamedTuple):
 
     Attributes:
         rnn: AL-RNN with M − (silenced) units, of which P − (removed) are nonlinear.
-        units: Index in the original network of each unit, int64 of shape ``(M,)``, such as for the readout's columns.
+        units: Index in the original network of each unit, int64 of shape ``(M,)``; the readout has these columns.
     """
 
     rnn: ALRNN

@@ -54,7 +54,7 @@ class Gating(NamedTuple):
         control: Controlling input j.
         gated: Gated input.
         when: Steps of the controlling input, such as "3 steps earlier", "at step 0" or "up to then" (its mean).
-        effects: Effect of each controlling (row) on each gated input, float64 of shape ``(K, K)``; NaN if not tested.
+        effects: Largest effect of each controlling input (row) on each gated one, shape ``(K, K)``; NaN if not tested.
         gain: Mean ∂y/∂s of the gated input, weighted by σ², at the lowest and highest level of the controlling one.
         carriers: Nonlinear units that gate; ``None`` if effect or p fail.
     """

@@ -39,7 +39,7 @@ class Transients(NamedTuple):
     input of that window for half as many steps as the longest sequence has. The network then continues from there.
 
     Attributes:
-        found: Whether effect, p and intervention pass; ``None`` if no unit switches or nothing is to remember.
+        found: Whether effect, p and intervention pass; ``None`` if no unit switches or all targets are equal.
         effect: R²(target | answer, present input) − R²(target | settled network, present input), held out. The answer
             has 5 % of noise, so that a memory that has decayed twentyfold is lost. The settled network is the best of
             four: held at the trial's own input or at the mean one, by its answer or its state.
