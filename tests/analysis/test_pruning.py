@@ -106,6 +106,7 @@ def test_each_step_is_the_best_of_its_tries() -> None:
 
     order = tuple(greedy_removals(4, losses))
     assert [len(tried) for tried in asked] == [8, 6, 4, 2]
+    assert {unit for unit, _ in order} == {0, 1, 2, 3}
     for count, tried in enumerate(asked[:]):
         assert {one[:-1] for one in tried} == {order[:count]}
         assert losses([order[: count + 1]])[0] == min(losses(tried))
