@@ -88,8 +88,8 @@ class ALRNN(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, **{"hidden_size (M)": hidden_size})
-        if input_size is not None:
-            check_at_least(1, **{"input_size (K)": input_size})
+        if input_size is not None and input_size < 1:
+            raise ValueError(f"input_size (K) must be at least 1, or None to add the inputs directly, got {input_size}")
         if not 0 <= nonlinear_units <= hidden_size:
             raise ValueError(
                 f"nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), got {nonlinear_units}"
