@@ -77,12 +77,14 @@ class ALRNNNeural(SequenceModule):
     - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
     The manifold-attractor regularisation is added (see :class:`ALRNNModule`). In validation, test and prediction, the
-    network runs freely and sees no spikes; the loss is then 0.15 prediction + 6 choice. See Brenner & Koppe, TMLR 2026
-    (arXiv:2506.07919).
+    network runs freely and sees no spikes, except for ``accuracy_forced``; the loss is then 0.15 prediction + 6 choice.
+    See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
-    The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms (``train/prediction``)
-    and ``train/alpha``. Validation and test log the loss with its parts and (here with ``val/``):
+    The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms ``train/prediction``,
+    ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``. Validation and test log (here
+    with ``val/``):
 
+    - ``val/loss``, ``val/task_loss``, ``val/regularization``, ``val/prediction``, ``val/choice``;
     - ``val/accuracy``: share of correct choices, and ``val/accuracy/<group>`` for each of ``group_names``; NaN for a
       group without a trial;
     - ``val/accuracy_forced``: share of correct choices with teacher forcing;

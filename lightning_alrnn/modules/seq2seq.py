@@ -36,7 +36,7 @@ class ALRNNSeq2Seq(SequenceModule):
     - ``sequence_accuracy``: share of sequences in which every token is correct.
 
     The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one. Batches have int64 tokens
-    ``(batch, T_in)`` and targets ``(batch, T_out)`` that end with ``<end>``, the last class.
+    ``(batch, T_in)``, targets ``(batch, T_out)`` that end with ``<end>``, the last class, and an optional mask.
 
     Args:
         input_size: Number of different input tokens.
@@ -48,7 +48,8 @@ class ALRNNSeq2Seq(SequenceModule):
         teacher_forcing: Probability, at each step in training, that the input of the decoder is the token of the target
             instead of the token that it chose.
         teacher_forcing_epochs: Number of epochs in which this probability falls linearly to 0; ``None`` keeps it.
-        truncate_to_target: Whether to cut the output to the length of the target, without ``<end>``.
+        truncate_to_target: Whether to cut the output to the length of the target. ``<end>`` then does not count and
+            does not stop the decoder.
         max_steps: Largest number of tokens in a prediction.
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units of each network that are regularised; ``None`` for M/2.
