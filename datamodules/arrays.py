@@ -218,17 +218,17 @@ class Arrays(SequenceDataModule):
             return []
         worst = int(far[np.maximum(np.abs(mean), std)[far].argmax()])
         name = f"channel {worst}" if self.input_names is None else f"channel {worst} ({self.input_names[worst]})"
-        others = f" and {count_of(len(far) - 1, 'other channel')}" if len(far) > 1 else ""
+        others = f" (so are those of {count_of(len(far) - 1, 'other channel')})" if len(far) > 1 else ""
         return [
-            f"the mean or the standard deviation of {name}{others} of the inputs is far from 0 or 1 ({name} has the "
-            f"mean {short(mean[worst])} and the standard deviation {short(std[worst])}): pass standardize=True"
+            f"{name} of the inputs has the mean {short(mean[worst])} and the standard deviation {short(std[worst])}, "
+            f"far from 0 and 1{others}: pass standardize=True"
         ]
 
     def _split_sizes(self) -> dict[Split, int]:
         return self._data.sizes
 
     def _step_range(self, batch: AnyBatch) -> tuple[int, int]:
-        return self._data.step_range
+        return self._data.step_range if isinstance(self._data, _Sequences) else super()._step_range(batch)
 
     def _describe_sequences(self, batch: AnyBatch, count: int) -> str:
         if isinstance(self._data, _Sequences):
@@ -470,7 +470,6 @@ class _Recording:
         self._values = values
         self._window = window
         self.sizes = {split: self._windows(split)[1] for split in SPLITS}
-        self.step_range = 1, window
 
     @cached_property
     def scale(self) -> _Scale:
@@ -692,8 +691,8 @@ def _classes_as_floats(values: Array, shape: str) -> str:
     if not 2 <= len(different) <= len(values) / 2:
         return ""
     return (
-        f"targets are floats, which makes this a regression, but they are only {_listed(different)}: if these are "
-        f"classes, pass objective='classification' and targets of shape {shape}; if not, objective='regression'"
+        f"targets are floats, which makes this a regression, but their values are only {_listed(different)}: if "
+        f"these are classes, pass objective='classification' and targets of shape {shape}; if not, objective='regression'"
     )
 
 
