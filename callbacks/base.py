@@ -175,8 +175,7 @@ class StatesCallback(PeriodicCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
-        names = (getattr(holder, "group_names", None) for holder in (getattr(trainer, "datamodule", None), pl_module))
-        self._group_names = next(([str(name) for name in group_names] for group_names in names if group_names), None)
+        self._group_names = names_of(trainer, pl_module, "group_names")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
@@ -280,6 +279,12 @@ def further_readings(callbacks: Iterable[Callback]) -> list[Reading]:
     """The readings that callbacks log and that are not part of the package."""
     readings = [callback.reading for callback in callbacks if isinstance(callback, ReadingCallback)]
     return [reading for reading in readings if type(reading) not in map(type, READINGS)]
+
+
+def names_of(trainer: Trainer, pl_module: LightningModule, kind: str) -> list[str] | None:
+    """The names that the DataModule or the LightningModule has, such as those of kind "group_names"."""
+    names = (getattr(holder, kind, None) for holder in (getattr(trainer, "datamodule", None), pl_module))
+    return next(([str(name) for name in each] for each in names if each), None)
 
 
 def alrnns_of(pl_module: LightningModule) -> dict[str, ALRNN]:

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_alrnn.callbacks.base import names_of
 from lightning_alrnn.files import write_file
 
 _OF_BATCH = ("targets", "group", "mask")
@@ -75,12 +76,8 @@ class PredictionWriter(BasePredictionWriter):
         }
         for name in self._truth[0]:
             arrays.setdefault(name, _stack([batch[name] for batch in self._truth]))
-        for name in _NAMES:
-            names = next(
-                (getattr(one, name) for one in (trainer.datamodule, pl_module) if getattr(one, name, None)), None
-            )  # type: ignore[attr-defined]
-            if names is not None:
-                arrays[name] = np.array([str(each) for each in names])
+        known = {kind: names_of(trainer, pl_module, kind) for kind in _NAMES}
+        arrays |= {kind: np.array(names) for kind, names in known.items() if names is not None}
         self._truth = []
         index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
         rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -15,10 +17,20 @@ from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
-from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
+from lightning_alrnn.plotting.style import (
+    GREY,
+    SERIES_COLOURS,
+    STABILITY_STYLE,
+    draw_unit_circle,
+    new_figure,
+    tidy,
+)
+from lightning_alrnn.plotting.traces import choose_trials, condition_name
 
 _MARKED = 200
 """Bifurcations that are marked, the last ones."""
+_TRIALS = 6
+_PER_CONDITION = 3
 
 
 def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenvalues: Tensor | None = None) -> Figure:
@@ -61,18 +73,29 @@ def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenval
     return figure
 
 
-def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> Figure:
+def plot_state_space(
+    states: Tensor,
+    lengths: Tensor,
+    found: FixedPointSet,
+    labels: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Trajectories and fixed points in the plane of the trajectories' leading two principal components.
 
     Args:
         states: z_1 … z_T, shape ``(batch, time, M)``.
         lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
         found: the fixed points.
+        labels: condition of each sequence, int64 of shape ``(batch,)``, below 0 for none; ``None`` without conditions.
+        names: of the conditions; ``None`` for their indices.
 
     Returns:
-        Figure; fixed points that lie far from all trajectories are left out and counted in the title.
+        Figure with the mean trajectory of each of up to seven conditions, over the sequences that last as long, and
+        three of its sequences (thin); without conditions, six sequences in colours of their own. An open circle marks
+        the start, arrows the direction and a dot the end. Fixed points that lie far from all trajectories are left out
+        and counted in the title.
     """
-    figure = new_figure(5.6, 4.6)
+    figure = new_figure(7.2, 4.8)
     axes = tidy(figure.subplots())
     trajectories = states.double().cpu().numpy()
     valid = valid_steps(lengths.cpu(), states.shape[1]).numpy()
@@ -83,11 +106,22 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
         plane = (points - mean) @ directions.T
         return plane if len(directions) == 2 else np.column_stack((plane, np.zeros(len(plane))))
 
-    for trajectory, steps in zip(trajectories, valid, strict=True):
-        line = project(trajectory[steps])
-        axes.plot(*line.T, color=SKY, linewidth=0.7, alpha=0.6, zorder=1)
-    ends = project(trajectories[np.arange(len(trajectories)), lengths.cpu().numpy() - 1])
-    axes.plot(*ends.T, ".", color=BLUE, markersize=5, label="last step", zorder=2)
+    conditions = None if labels is None or not bool((labels >= 0).any()) else labels.cpu()
+    if conditions is None:
+        for place, trial in enumerate(range(min(len(states), _TRIALS))):
+            path = project(trajectories[trial][valid[trial]])
+            _draw_path(axes, path, SERIES_COLOURS[place], f"sequence {trial}", linewidth=1.0)
+    else:
+        chosen = choose_trials(len(states), conditions, _PER_CONDITION, len(SERIES_COLOURS))
+        for (label, trials), colour in zip(chosen.items(), SERIES_COLOURS, strict=False):
+            for trial in trials:
+                axes.plot(*project(trajectories[trial][valid[trial]]).T, color=colour, linewidth=0.6, alpha=0.45)
+            members = (conditions == label).numpy()
+            running = valid[members].sum(axis=0)
+            steps = int((running >= max(running[0] / 2, 1)).sum())  # the mean of a few sequences would jump
+            weights = valid[members][:, :steps, None]
+            path = project((trajectories[members][:, :steps] * weights).sum(axis=0) / weights.sum(axis=0))
+            _draw_path(axes, path, colour, condition_name(label, names), linewidth=2.0)
 
     plane = project(trajectories[valid])
     low, high = plane.min(axis=0), plane.max(axis=0)
@@ -109,8 +143,25 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
     share: list[float] = components.share.nan_to_num().tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(directions) == 2 else "")
-    axes.legend(frameon=False, fontsize=8)
+    handles, texts = axes.get_legend_handles_labels()
+    for style, text in (({"marker": "o", "markerfacecolor": "white"}, "start"), ({"marker": "o"}, "end")):
+        handles.append(Line2D([], [], color=GREY, linestyle="", markersize=6, **style))  # type: ignore[arg-type]
+        texts.append(text)
+    axes.legend(handles, texts, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _draw_path(axes: Axes, path: np.ndarray, colour: str, label: str, *, linewidth: float) -> None:
+    """Draw a path ``(steps, 2)`` with its start, its direction and its end."""
+    axes.plot(*path.T, color=colour, linewidth=linewidth, label=label, zorder=2)
+    travelled = np.concatenate(([0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()))
+    for share in (0.25, 0.6):
+        step = int(np.searchsorted(travelled, share * travelled[-1]))
+        if 0 < step < len(path):
+            arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": linewidth, "mutation_scale": 12}
+            axes.annotate("", path[step], path[step - 1], arrowprops=arrow, zorder=2)
+    axes.plot(*path[0], "o", color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.5, zorder=4)
+    axes.plot(*path[-1], "o", color=colour, markeredgecolor="white", markersize=7, zorder=4)
 
 
 def plot_tracking(

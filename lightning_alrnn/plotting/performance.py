@@ -12,15 +12,17 @@ from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
 
 _WRITTEN_CLASSES = 12
 _MOST_POINTS = 2000
+_MOST_PANELS = 3
 
 
-def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str]) -> Figure:
+def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str], title: str | None = None) -> Figure:
     """What each class was taken for.
 
     Args:
         classes: predicted classes, int64 of shape ``(n,)``.
         targets: true classes, int64 of shape ``(n,)``.
         names: of the classes.
+        title: of the figure; ``None`` for the share of these predictions that is right.
 
     Returns:
         Figure with the share of each true class (row) that was given each class (column).
@@ -44,31 +46,47 @@ def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str]) -> Fi
     axes.set_yticks(ticks, labels, fontsize=8)
     axes.set_xlabel("answer")
     axes.set_ylabel("true class")
-    axes.set_title(f"{float(np.trace(table) / max(table.sum(), 1)):.1%} of {int(table.sum())} right", fontsize=10)
+    if title is None:
+        title = f"{float(np.trace(table) / max(table.sum(), 1)):.1%} of {int(table.sum())} right"
+    axes.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
 
 
-def plot_values(outputs: Tensor, targets: Tensor) -> Figure:
+def plot_values(
+    outputs: Tensor, targets: Tensor, names: Sequence[str] | None = None, title: str | None = None
+) -> Figure:
     """Answers against what they should be.
 
     Args:
-        outputs: shape ``(n,)``.
-        targets: shape ``(n,)``.
+        outputs: shape ``(n,)`` or ``(n, outputs)``.
+        targets: of the same shape.
+        names: of the outputs; ``None`` for their indices.
+        title: of the figure; ``None`` for the mean squared errors of these answers and of their mean.
 
     Returns:
-        Figure with a point a sequence (2,000 at most) and the line on which answer and target are equal.
+        Figure with a panel for each of the three outputs that vary most, with a point a sequence (2,000 at most) and
+        the line on which answer and target are equal.
     """
-    given, wanted = outputs.double().numpy(), targets.double().numpy()
-    figure = new_figure(4.6, 4.2)
-    axes = tidy(figure.subplots())
-    low, high = min(given.min(), wanted.min()), max(given.max(), wanted.max())
-    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
-    axes.axhline(wanted.mean(), color=ORANGE, linewidth=0.9, linestyle="--", label="always the mean", zorder=1)
-    axes.plot(wanted[:_MOST_POINTS], given[:_MOST_POINTS], ".", color=BLUE, markersize=3, alpha=0.6, zorder=2)
-    axes.set_xlabel("target")
-    axes.set_ylabel("answer")
-    error, spread = float(np.mean((given - wanted) ** 2)), float(wanted.var())
-    axes.set_title(f"mean squared error {error:.2g}, always the mean {spread:.2g}", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    given, wanted = (values.double().reshape(len(values), -1).numpy() for values in (outputs, targets))
+    shown = np.sort(np.argsort(-wanted.var(axis=0), kind="stable")[:_MOST_PANELS])
+    # evenly spaced, as steps of a sequence follow each other
+    some = np.linspace(0, len(wanted) - 1, min(len(wanted), _MOST_POINTS)).round().astype(int)
+    figure = new_figure(4.6 if len(shown) == 1 else 3.0 * len(shown), 4.2 if len(shown) == 1 else 3.4)
+    for place, (axes, output) in enumerate(zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True)):
+        y, x = given[:, output], wanted[:, output]
+        low, high = min(y.min(), x.min()), max(y.max(), x.max())
+        tidy(axes).plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
+        axes.axhline(x.mean(), color=ORANGE, linewidth=0.9, linestyle="--", label="always the mean", zorder=1)
+        axes.plot(x[some], y[some], ".", color=BLUE, markersize=3, alpha=0.6, zorder=2)
+        axes.set_xlabel("target")
+        if place == 0:
+            axes.set_ylabel("answer")
+            axes.legend(frameon=False, fontsize=8, loc="upper left")
+        if len(shown) > 1 or names is not None:
+            axes.set_title(f"output {output}" if names is None else names[output].replace("$", r"\$"), fontsize=9)
+    if title is None:
+        error, spread = float(np.mean((given - wanted) ** 2)), float(wanted.var(axis=0).mean())
+        title = f"mean squared error {error:.2g}, always the mean {spread:.2g}"
+    figure.suptitle(title, fontsize=10)
     return figure

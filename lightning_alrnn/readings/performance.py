@@ -42,7 +42,10 @@ class Performance(Reading):
     )
     charts = (
         Chart("loss", (r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$")),
-        Chart("score", (r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$")),
+        Chart(
+            "score",
+            (r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$", r"^baseline/.+"),
+        ),
         Chart("score by group", (r"^val/accuracy/.+",)),
     )
     place = 1
