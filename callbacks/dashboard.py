@@ -146,7 +146,9 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
             rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(checkpoint))}"))
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    return "\n".join([comparison.warning] * bool(comparison and comparison.warning) + lines)
+    if comparison is not None and comparison.warning:
+        lines.insert(0, comparison.warning)
+    return "\n".join(lines)
 
 
 def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str]]:

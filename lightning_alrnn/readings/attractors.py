@@ -186,10 +186,14 @@ class FixedPointsOfInput(Reading):
         caption = "Eigenvalues of the fixed points and of visited regimes: a mode decays inside the unit circle."
         eigenvalues = plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues)
         report.figure("fixed_points", eigenvalues, caption)
-        caption = "Trajectories, and the fixed points under the input zero, in the plane of the leading components."
         trajectories = report.evidence.trajectories()
         assert trajectories is not None
-        report.figure("state_space", plot_state_space(*trajectories, rest), caption)
+        labels, names, kind = report.conditions or (None, None, "sequence")
+        if labels is not None:
+            labels = labels[: len(trajectories[0])]
+        of_each = "six sequences" if labels is None else f"means of the sequences of each {kind} (thick), three of them"
+        caption = f"Trajectories, {of_each}, and the fixed points under the input zero, in the plane of the components."
+        report.figure("state_space", plot_state_space(*trajectories, rest, labels, names), caption)
 
 
 def _settling(study: Study) -> str:
