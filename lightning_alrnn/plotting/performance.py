@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, plain, tidy
 
 _WRITTEN_CLASSES = 12
 _MOST_POINTS = 2000
@@ -16,17 +16,7 @@ _MOST_PANELS = 3
 
 
 def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str], title: str | None = None) -> Figure:
-    """What each class was taken for.
-
-    Args:
-        classes: predicted classes, int64 of shape ``(n,)``.
-        targets: true classes, int64 of shape ``(n,)``.
-        names: of the classes.
-        title: of the figure; ``None`` for the share of these predictions that is right.
-
-    Returns:
-        Figure with the share of each true class (row) that was given each class (column).
-    """
+    """Share of each true class (row) for which each class (column) was predicted; classes of shape ``(n,)``."""
     count = len(names)
     table = np.zeros((count, count))
     np.add.at(table, (targets.numpy(), classes.numpy()), 1)
@@ -41,11 +31,10 @@ def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str], title
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     step = max(1, count // 20)
     ticks = range(0, count, step)
-    labels = [names[index].replace("$", r"\$") for index in ticks]
+    labels = [plain(names[index]) for index in ticks]
     axes.set_xticks(ticks, labels, fontsize=8, rotation=90 if max(map(len, labels)) > 3 else 0)
     axes.set_yticks(ticks, labels, fontsize=8)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="answer", ylabel="true class")
     if title is None:
         title = f"{float(np.trace(table) / max(table.sum(), 1)):.1%} of {int(table.sum())} right"
     axes.set_title(title, fontsize=10)
@@ -56,25 +45,14 @@ def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str], title
 def plot_values(
     outputs: Tensor, targets: Tensor, names: Sequence[str] | None = None, title: str | None = None
 ) -> Figure:
-    """Answers against what they should be.
-
-    Args:
-        outputs: shape ``(n,)`` or ``(n, outputs)``.
-        targets: of the same shape.
-        names: of the outputs; ``None`` for their indices.
-        title: of the figure; ``None`` for the mean squared errors of these answers and of their mean.
-
-    Returns:
-        Figure with a panel for each of the three outputs that vary most, with a point a sequence (2,000 at most) and
-        the line on which answer and target are equal.
-    """
-    given, wanted = (values.double().reshape(len(values), -1).numpy() for values in (outputs, targets))
+    """Outputs against targets, both of shape ``(n,)`` or ``(n, outputs)``, for the three outputs that vary most."""
+    answers, wanted = (values.double().reshape(len(values), -1).numpy() for values in (outputs, targets))
     shown = np.sort(np.argsort(-wanted.var(axis=0), kind="stable")[:_MOST_PANELS])
     # evenly spaced, as steps of a sequence follow each other
     some = np.linspace(0, len(wanted) - 1, min(len(wanted), _MOST_POINTS)).round().astype(int)
     figure = new_figure(4.6 if len(shown) == 1 else 3.0 * len(shown), 4.2 if len(shown) == 1 else 3.4)
     for place, (axes, output) in enumerate(zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True)):
-        y, x = given[:, output], wanted[:, output]
+        y, x = answers[:, output], wanted[:, output]
         low, high = min(y.min(), x.min()), max(y.max(), x.max())
         tidy(axes).plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
         axes.axhline(x.mean(), color=ORANGE, linewidth=0.9, linestyle="--", label="always the mean", zorder=1)
@@ -84,9 +62,9 @@ def plot_values(
             axes.set_ylabel("answer")
             axes.legend(frameon=False, fontsize=8, loc="upper left")
         if len(shown) > 1 or names is not None:
-            axes.set_title(f"output {output}" if names is None else names[output].replace("$", r"\$"), fontsize=9)
+            axes.set_title(f"output {output}" if names is None else plain(names[output]), fontsize=9)
     if title is None:
-        error, spread = float(np.mean((given - wanted) ** 2)), float(wanted.var(axis=0).mean())
+        error, spread = float(np.mean((answers - wanted) ** 2)), float(wanted.var(axis=0).mean())
         title = f"mean squared error {error:.2g}, always the mean {spread:.2g}"
     figure.suptitle(title, fontsize=10)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lightning_alrnn.plotting.style import SERIES_COLOURS, new_figure, tidy
+from lightning_alrnn.plotting.style import SERIES_COLOURS, new_figure, shorten, tidy
 
 _COLUMNS = 3
 _MOST_CONDITIONS = 5
@@ -113,8 +113,7 @@ def choose_trials(count: int, labels: Tensor | None, per_condition: int, most_co
 def condition_name(index: int, names: Sequence[str] | None, kind: str = "") -> str:
     """Return the name of a condition, short enough for a figure, or its number."""
     name = f"{kind}{index}" if names is None or index >= len(names) else " ".join(str(names[index]).split())
-    name = name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 1]}…"
-    return name.replace("$", r"\$")
+    return shorten(name, _MOST_CHARACTERS)
 
 
 def _draw_trial(axes: Axes, given: np.ndarray, wanted: np.ndarray, counted: np.ndarray, shown: Sequence[int]) -> None:
