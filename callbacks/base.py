@@ -175,12 +175,14 @@ class StatesCallback(PeriodicCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
-        self._group_names = names_of(trainer, pl_module, "group_names")
+        self._group_names, self._class_names = (
+            names_of(trainer, pl_module, kind) for kind in ("group_names", "class_names")
+        )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names)
+            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names, self._class_names)
             self.evidence.need(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
@@ -195,7 +197,7 @@ class StatesCallback(PeriodicCallback):
     ) -> None:
         if self._due:
             states = self._states_of(outputs, pl_module)
-            self.evidence.update((dataloader_idx, batch_idx), *states)
+            self.evidence.update((dataloader_idx, batch_idx), *states, self._classes_of(outputs, states[1]))
             self._outputs, self._batch = outputs, batch  # for subclasses whose `update` needs more than the states
             self.update(*states)
             del self._outputs, self._batch
@@ -222,6 +224,13 @@ class StatesCallback(PeriodicCallback):
                 f"({len(states)},), the index of each sequence's group, got {tuple(group.shape)}"
             )
         return states.detach(), lengths.to(states.device), None if group is None else group.to(states.device)
+
+    def _classes_of(self, outputs: Any, lengths: Tensor) -> Tensor | None:
+        """The class of each sequence, int64 of shape ``(batch,)``, or ``None``."""
+        targets = self._output(outputs, "targets")
+        if not isinstance(targets, Tensor) or targets.shape != lengths.shape or targets.is_floating_point():
+            return None
+        return targets.to(lengths.device)
 
     def _output(self, outputs: Any, name: str) -> Any:
         """The entry ``name`` of the outputs, or the part of it that belongs to this ALRNN."""

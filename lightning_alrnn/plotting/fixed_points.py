@@ -124,18 +124,18 @@ def plot_state_space(
     margin = np.where(high > low, high - low, 1.0)
     points = project(found.z.numpy())
     near = ((points >= low - margin) & (points <= high + margin)).all(axis=1)
-    for name, (colour, marker) in STABILITY_STYLE.items():
-        chosen = near & np.array([stability == name for stability in found.stability], dtype=bool)
+    for stability, (_, marker) in STABILITY_STYLE.items():  # colours stand for conditions here
+        chosen = near & np.array([other == stability for other in found.stability], dtype=bool)
         if chosen.any():
-            style: dict[str, Any] = {"color": colour, "markeredgecolor": "black", "markersize": 8, "zorder": 3}
-            axes.plot(*points[chosen].T, marker, label=name, **style)
+            style: dict[str, Any] = {"color": "black", "markeredgecolor": "white", "markersize": 8, "zorder": 5}
+            axes.plot(*points[chosen].T, marker, label=f"{stability} fixed point", **style)
     outside = int((~near).sum())
     axes.set_title(f"state space with {_title(found)}" + (f", {outside} far outside" if outside else ""), fontsize=10)
     share: list[float] = components.share.nan_to_num().tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(directions) == 2 else "")
-    for label, face in (("start", "white"), ("end", GREY)):
-        axes.plot([], [], "o", color=GREY, markerfacecolor=face, markersize=6, label=label)
+    for text, face in (("start", "white"), ("end", GREY)):
+        axes.plot([], [], "o", color=GREY, markerfacecolor=face, markersize=6, label=text)
     legend_beside(axes)
     return figure
 

@@ -17,7 +17,7 @@ from lightning_alrnn.plotting.style import SERIES_COLOURS, new_figure, shorten, 
 
 _COLUMNS = 3
 _MOST_CONDITIONS = 5
-_MOST_OUTPUTS = 4
+_MOST_OUTPUTS = 3
 _WRITTEN_CLASSES = 8
 _MOST_CHARACTERS = 24
 
@@ -43,7 +43,7 @@ def plot_traces(
 
     Returns:
         Figure with a row for each of up to five conditions and a panel for each trial. Targets are thick and pale,
-        outputs thin. Of the outputs, the four whose targets vary most are shown. Of classes, it shows the class with
+        outputs thin. Of the outputs, the three whose targets vary most are shown. Of classes, it shows the class with
         the largest score.
     """
     rows = choose_trials(len(outputs), labels, _COLUMNS, _MOST_CONDITIONS) if labels is not None else {}

@@ -39,6 +39,7 @@ class Attractors(NamedTuple):
     recurrence: Recurrence  # parameters of the network at the time of the search
     visited: Tensor  # the most visited regimes, (regimes, P)
     trajectories: tuple[Tensor, Tensor] | None  # some states, (batch, time, M), and their lengths
+    conditions: tuple[Tensor | None, list[str] | None] = (None, None)  # condition of each trajectory, and their names
 
 
 class FixedPointsOfInput(Reading):
@@ -118,7 +119,9 @@ class FixedPointsOfInput(Reading):
         )
         # a copy, as the weights may have changed by the time that the figures are drawn
         recurrence = copy.deepcopy(read_recurrence(rnn))
-        return Attractors(cast(FixedPointSet, points), recurrence, visited[:_REGIMES], evidence.trajectories())
+        return Attractors(
+            cast(FixedPointSet, points), recurrence, visited[:_REGIMES], evidence.trajectories(), evidence.conditions()
+        )
 
     def values(self, result: Attractors | None) -> dict[str, float]:
         """Return the numbers of one epoch. The callback adds those that compare two epochs, :data:`CHANGES`."""
@@ -142,7 +145,9 @@ class FixedPointsOfInput(Reading):
         regimes = eigenvalues_of_regimes(result.recurrence, result.visited)
         figures = {"fixed_points/eigenvalues": plot_eigenvalues(result.points, result.visited, regimes)}
         if result.trajectories is not None:
-            figures["fixed_points/state_space"] = plot_state_space(*result.trajectories, result.points)
+            figures["fixed_points/state_space"] = plot_state_space(
+                *result.trajectories, result.points, *result.conditions
+            )
         return figures
 
     def section(self, report: Report) -> None:
