@@ -144,11 +144,12 @@ def _draw_path(axes: Axes, path: np.ndarray, colour: str, label: str, *, linewid
     """Draw a path ``(steps, 2)`` with its start, its direction and its end."""
     axes.plot(*path.T, color=colour, linewidth=linewidth, label=label, zorder=2)
     travelled = np.concatenate(([0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()))
-    for share in (0.25, 0.6):
+    around = max(len(path) // 12, 1)  # steps on both sides of an arrow: single ones of a noisy path go back and forth
+    for share in (0.25, 0.6) if travelled[-1] > 0 else ():
         step = int(np.searchsorted(travelled, share * travelled[-1]))
-        if 0 < step < len(path):
-            arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": linewidth, "mutation_scale": 12}
-            axes.annotate("", path[step], path[step - 1], arrowprops=arrow, zorder=2)
+        direction = path[min(step + around, len(path) - 1)] - path[max(step - around, 0)]
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0, "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", path[step] + direction / 20, path[step] - direction / 2, arrowprops=arrow, zorder=3)
     axes.plot(*path[0], "o", color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.5, zorder=4)
     axes.plot(*path[-1], "o", color=colour, markeredgecolor="white", markersize=7, zorder=4)
 

@@ -118,12 +118,11 @@ def condition_name(index: int, names: Sequence[str] | None, kind: str = "") -> s
 
 def _draw_trial(axes: Axes, given: np.ndarray, wanted: np.ndarray, counted: np.ndarray, shown: Sequence[int]) -> None:
     steps = int(np.flatnonzero(counted)[-1]) + 1 if counted.any() else len(given)
-    time = np.arange(1, steps + 1)
-    only = given.shape[1] == 1 and len(shown) == 1
-    for place, output in enumerate(shown):
-        colour = SERIES_COLOURS[0] if only else SERIES_COLOURS[place]
-        target = np.where(counted[:steps], wanted[:steps, output], np.nan)
-        alone = np.convolve(counted[:steps], np.ones(3), mode="same") == 1  # a line does not show such a step
+    time, counted = np.arange(1, steps + 1), counted[:steps]
+    around = np.pad(counted, 1)
+    alone = counted & ~around[:-2] & ~around[2:]  # a line does not show a step whose neighbours do not count
+    for output, colour in zip(shown, SERIES_COLOURS, strict=False):
+        target = np.where(counted, wanted[:steps, output], np.nan)
         axes.plot(time, target, color=colour, linewidth=4, alpha=0.35, solid_capstyle="round")
         axes.plot(time[alone], target[alone], "o", color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
         axes.plot(time, given[:steps, output], color=colour, linewidth=1.2)

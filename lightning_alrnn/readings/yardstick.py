@@ -75,7 +75,8 @@ class Comparison(NamedTuple):
     def sentence(self) -> str:
         """Return the score of the network and those of the baselines in words."""
         others = [f"{_phrase(name)} has {self._text(score)}" for name, score in self.baselines.items()]
-        text = f"The {_METRICS[self.metric]} is {self._text(self.value)}; {', '.join(others)}."
+        listed = " and ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+        text = f"The {_METRICS[self.metric]} is {self._text(self.value)}; {listed}."
         if self.skill < _HARDLY:
             return text
         which = "it" if len(others) == 1 else "the best of these"

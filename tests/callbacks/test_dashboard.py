@@ -61,7 +61,20 @@ def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert steps == [1, 3]  # nothing is logged once more
     assert events.Scalars("val/mse")[-1].value == pytest.approx(float(trainer.callback_metrics["val/mse"]))
 
-    said = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    baselines = trainer.datamodule.baselines("val")  # type: ignore[attr-defined]
+    assert set(baselines) == {"mean", "linear model"}
+    assert "^baseline/.+" in charts["score"]
+    for name, scores in baselines.items():
+        logged = events.Scalars(f"baseline/mse/{name.replace(' ', '_')}")
+        assert [event.step for event in logged] == [1, 3]
+        assert [event.value for event in logged] == pytest.approx([scores["mse"]] * 2)
+
+    first, *lines = capsys.readouterr().out.strip().splitlines()
+    mse = float(trainer.callback_metrics["val/mse"])
+    assert mse > min(scores["mse"] for scores in baselines.values())
+    assert first.startswith("The network is no better than a linear model: its mean squared error is")
+    said = dict(line.split("  ", 1) for line in lines)
+    assert said["baselines"].strip().startswith("mse: linear model 0.")
     assert {"val/mse", "regimes", "active units", "fixed points", "log", "figures", "checkpoint", "next"} <= set(said)
     assert said["regimes"].strip().startswith(f"{int(trainer.callback_metrics['regime/visited'])} of 2^3")
     assert Path(said["checkpoint"].strip()).is_file()
