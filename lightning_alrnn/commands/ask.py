@@ -35,7 +35,7 @@ from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.executors import default_jobs
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Verdict
-from lightning_alrnn.sweep.verdict_page import format_verdict, write_verdict
+from lightning_alrnn.sweep.verdict_page import write_verdict
 
 _SEEDS = "5..40"
 _FIRST_LOOK = 8
@@ -46,7 +46,7 @@ _GRID: dict[str, tuple[Any, ...]] = {
 }
 _DEFAULTS = (50, "gaussian", 0.001)
 """What is used of the grid where the time was too short to compare."""
-_GRID_UNITS = (0, 10)
+_GRID_UNITS, _GRID_SEEDS = (0, 2, 10), 2
 _GRID_STEPS = 300
 _FEWEST_STEPS, _MOST_STEPS = 1_000, 10_000
 _BATCH = 64
@@ -101,7 +101,7 @@ def run_ask(arguments: Sequence[str]) -> None:
     _say(f"{_listed(choice.settings)} ({compared}); at most {choice.epochs} epochs, P = {words.listed(choice.units)}")
     with _deadline(start + (1 - _READING_SHARE) * seconds) as late:
         _sweep([*_training(choice, shared), f"--output_dir={folder}", f"--seeds={_SEEDS}"], late)
-    verdict = _judge(folder, choice)
+    verdict = _judge(folder)
     comparisons = _compare(path, data_options, verdict)
     learnt = bool(comparisons) and comparisons[0].p <= ALPHA
     networks = _read_networks(folder, verdict, start + seconds) if learnt else {}
@@ -111,7 +111,7 @@ def run_ask(arguments: Sequence[str]) -> None:
     write_file(folder / "ask.html", page.html())
     _note(folder, answer=answer, learnt=learnt, comparisons=comparisons)
     lines = [f"{name:<9}{path}" for name, path in ({"page": folder / "ask.html"} | _reports(networks)).items()]
-    sys.stdout.write("\n".join(["", format_verdict(verdict), "", *textwrap.wrap(answer, 100), "", *lines, ""]))
+    sys.stdout.write("\n".join(["", *textwrap.wrap(answer, 100), "", *lines, ""]))
 
 
 def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +153,12 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
         return Choice(**notes["choice"])
     steps = -(-len(data.dataset("train")) // data.batch_size)
     short_epochs = -(-_GRID_STEPS // steps)
-    arguments = [*shared, f"--trainer.max_epochs={short_epochs}", f"--output_dir={folder / 'settings'}", "--seeds=1"]
+    arguments = [
+        *shared,
+        f"--trainer.max_epochs={short_epochs}",
+        f"--output_dir={folder / 'settings'}",
+        f"--seeds={_GRID_SEEDS}",
+    ]
     arguments += ["--nonlinear_units=" + ",".join(map(str, _GRID_UNITS))]
     arguments += [f"--grid={key}={','.join(map(str, values))}" for key, values in _GRID.items()]
     with _deadline(grid_end) as late:
@@ -172,16 +177,15 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
 
 
 def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
-    """The setting with the best mean rank over P by the validation loss, and how many were compared."""
-    losses: dict[int, dict[tuple[Any, ...], float]] = defaultdict(dict)
+    """The setting with the best mean rank over P and seeds by the validation loss, and how many were compared."""
+    losses: dict[tuple[int | None, int], dict[tuple[Any, ...], float]] = defaultdict(dict)
     for record in records:
         loss = record.run.metrics.get("val/task_loss", math.inf)
         setting = tuple(record.run.settings[key] for key in _GRID)
-        losses[cast(int, record.run.nonlinear_units)][setting] = loss if math.isfinite(loss) else math.inf
-    settings = [one for one in product(*_GRID.values()) if all(one in losses[p] for p in _GRID_UNITS)]
-    ranks = {
-        one: sum(sum(losses[p][other] < losses[p][one] for other in settings) for p in _GRID_UNITS) for one in settings
-    }
+        losses[record.run.nonlinear_units, record.run.seed][setting] = loss if math.isfinite(loss) else math.inf
+    cases = [losses[case] for case in product(_GRID_UNITS, range(_GRID_SEEDS))]
+    settings = [one for one in product(*_GRID.values()) if all(one in case for case in cases)]
+    ranks = {one: sum(sum(case[other] < case[one] for other in settings) for case in cases) for one in settings}
     best = min(ranks, key=ranks.__getitem__, default=_DEFAULTS)
     return dict(zip(_GRID, best, strict=True)), len(settings)
 
@@ -240,7 +244,7 @@ def _sweep(arguments: Sequence[str], late: _Late) -> None:
             raise
 
 
-def _judge(folder: Path, choice: Choice) -> Verdict:
+def _judge(folder: Path) -> Verdict:
     try:
         return write_verdict(folder)
     except ValueError as error:
@@ -279,7 +283,7 @@ def _read_networks(folder: Path, verdict: Verdict, end: float) -> dict[str, tupl
         target = folder / f"network_P{p}"
         limit = max((end - time.monotonic()) / 6, 1.0)
         _say(f"reads a typical network with P={p}")
-        with quiet():
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
             analysis = analyze_network(
                 [f"--ckpt_path={folder / record.checkpoint}", f"--output_dir={target}", f"--time_limit={limit:.1f}"]
             )
@@ -357,7 +361,7 @@ def _methods(data: Arrays, choice: Choice, verdict: Verdict) -> str:
     if choice.compared:
         settings += (
             f"were chosen from {choice.compared} combinations by the validation loss of runs of {choice.short_epochs} "
-            f"epochs with one seed, by the mean rank over P = {words.listed(_GRID_UNITS)}. "
+            f"epochs with {_GRID_SEEDS} seeds, by the mean rank over P = {words.listed(_GRID_UNITS)}. "
         )
     else:
         settings += "were not tuned. "
@@ -371,7 +375,7 @@ def _methods(data: Arrays, choice: Choice, verdict: Verdict) -> str:
         "not decreased by 1 % for a quarter of them; the weights with the lowest validation loss were tested. Each P "
         f"was trained with {tried} seeds and judged by {verdict.rules.score}: P is enough if its median run is at most "
         f"{words.number(verdict.rules.tolerance)} worse than that of the best P and if at least half of its runs are; "
-        f"claims are wrong with a probability of at most {verdict.rules.alpha:g} for all P and looks "
+        f"claims are wrong with a probability of at most {ALPHA:g} for all P and looks "
         f"({words.listed(verdict.looks)} seeds) together. Software: {versions}, Python {platform.python_version()}."
     )
 
