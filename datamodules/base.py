@@ -204,6 +204,8 @@ class SequenceDataModule(SplitDataModule):
         objective: Kind of task, "classification" or "regression".
         target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
         criterion: Rule by which a trial of a regression is correct, in :data:`lightning_alrnn.metrics.CRITERIA`.
+        input_names: Names of the input channels, or ``None``; tokens have none.
+        output_names: Names of the outputs of a regression, or ``None``.
         class_names: Names of the classes, or ``None``.
         group_names: Names of the groups in the ``group`` of a batch, or ``None``.
         phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.
@@ -218,6 +220,8 @@ class SequenceDataModule(SplitDataModule):
     objective: Objective
     target_step: TargetStep
     criterion: str | None = None
+    input_names: list[str] | None = None
+    output_names: list[str] | None = None
     class_names: list[str] | None = None
     group_names: list[str] | None = None
     phase_names: list[str] | None = None
