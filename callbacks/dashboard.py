@@ -21,6 +21,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.analysis.tracking import STABILITIES
 from lightning_alrnn.callbacks.base import alrnns_of, further_readings
+from lightning_alrnn.callbacks.traces import TraceFigures
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.readings import READINGS, chart_layout
 from lightning_alrnn.readings.yardstick import baselines_of, compare
@@ -36,7 +37,9 @@ class Dashboard(Callback):
     paths of the log, the checkpoints and the figures, and the command that analyses the network.
 
     Each validation logs ``baseline/<metric>/<name>``, the scores of predictors without a network, if the DataModule has
-    them. The summary compares the network with them and says first if it is no better than the best one.
+    them. The summary compares the network with them and says first if it is no better than the best one. If there are
+    targets at every step, the figure ``val/traces`` shows targets and outputs of single trials over time, every 25
+    epochs and at the end.
 
     Args:
         summary: Whether to write HPARAMS and the summary at the end of ``fit``. ``alrnn sweep`` writes its own.
@@ -44,6 +47,7 @@ class Dashboard(Callback):
 
     def __init__(self, summary: bool = True) -> None:
         self.summary = summary
+        self._traces = TraceFigures()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
@@ -52,7 +56,25 @@ class Dashboard(Callback):
             card = model_card(pl_module, data, trainer.optimizers, trainer, sys.argv)
             logger.experiment.add_text("model card", card, trainer.global_step)
 
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._traces.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_train_end(trainer, pl_module)
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_validation_epoch_end(trainer, pl_module)
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores = {

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
 from observed import QUIET
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -14,10 +17,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
+from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy, traces
 from lightning_alrnn.callbacks.dashboard import _typed
 from lightning_alrnn.cli import resolve_configs
-from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.datamodules import Addition, Arrays
 
 
 def fit(folder: Path, **options: Any) -> Trainer:
@@ -79,6 +82,36 @@ def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert said["regimes"].strip().startswith(f"{int(trainer.callback_metrics['regime/visited'])} of 2^3")
     assert Path(said["checkpoint"].strip()).is_file()
     assert said["next"].strip().startswith("alrnn analyze --ckpt_path ")
+
+
+@pytest.mark.parametrize("at_every_step", [True, False])
+def test_traces_are_those_of_the_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_every_step: bool
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(traces, "plot_traces", lambda *given: drawn.append(given) or Figure())
+    rng = np.random.default_rng(0)
+    inputs, group = rng.normal(size=(60, 7, 2)).astype("f"), ["left", "right"] * 30
+    mask = (rng.random((60, 7)) < 0.5).astype("f") if at_every_step else None
+    if mask is not None:
+        mask[:, 0] = 1
+    targets = inputs.cumsum(axis=1) if at_every_step else inputs.sum(axis=1)
+    data = Arrays(inputs, targets, mask=mask, group=group, target_step="every" if at_every_step else "last")
+    data.output_names = ["x", "y"]
+    model = ALRNNModule(2, 2, 6, 3, objective="regression", target_step=data.target_step)
+    logger = TensorBoardLogger(tmp_path, "run", 0)
+    trainer = Trainer(max_epochs=2, logger=logger, callbacks=[Dashboard(summary=False)], **QUIET)
+    trainer.fit(model, data)
+    assert len(drawn) == int(at_every_step)  # once, at the end
+    assert len(list(tmp_path.rglob("val_traces-epoch=001.png"))) == int(at_every_step)
+    if at_every_step:
+        batch = data.build("val")
+        outputs, wanted, counted, labels, names, channels = drawn[0]
+        torch.testing.assert_close(outputs, model(batch.inputs, batch.lengths).outputs.detach())
+        assert torch.equal(wanted, batch.targets)
+        assert torch.equal(counted, batch.mask > 0)  # type: ignore[operator]
+        assert torch.equal(labels, batch.group)
+        assert (names, channels) == (["left", "right"], ["x", "y"])
 
 
 def test_nothing_is_said_of_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
