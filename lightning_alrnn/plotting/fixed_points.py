@@ -128,7 +128,7 @@ def plot_state_space(
         chosen = near & np.array([other == stability for other in found.stability], dtype=bool)
         if chosen.any():
             style: dict[str, Any] = {"color": "black", "markeredgecolor": "white", "markersize": 8, "zorder": 5}
-            axes.plot(*points[chosen].T, marker, label=f"{stability} fixed point", **style)
+            axes.plot(*points[chosen].T, marker, label=f"fixed point, {stability}", **style)
     outside = int((~near).sum())
     axes.set_title(f"state space with {_title(found)}" + (f", {outside} far outside" if outside else ""), fontsize=10)
     share: list[float] = components.share.nan_to_num().tolist()
@@ -148,7 +148,7 @@ def _draw_path(axes: Axes, path: np.ndarray, colour: str, label: str, *, linewid
     for share in (0.25, 0.6) if travelled[-1] > 0 else ():
         step = int(np.searchsorted(travelled, share * travelled[-1]))
         direction = path[min(step + around, len(path) - 1)] - path[max(step - around, 0)]
-        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0, "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0, "mutation_scale": 22, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", path[step] + direction / 20, path[step] - direction / 2, arrowprops=arrow, zorder=3)
     axes.plot(*path[0], "o", color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.5, zorder=4)
     axes.plot(*path[-1], "o", color=colour, markeredgecolor="white", markersize=7, zorder=4)

@@ -39,7 +39,7 @@ def test_a_panel_shows_a_trial_up_to_its_last_target() -> None:
     np.testing.assert_allclose(target.get_ydata(), expected)
     single = figure.axes[4].lines
     assert len(y_of(single[2])) == 3  # of trial 4, up to the step with a target
-    assert [y_of(line) for line in single if line.get_marker() == "o"][0] == pytest.approx([float(targets[4, 2, 1])])
+    assert next(y_of(line) for line in single if line.get_marker() == "o") == pytest.approx([float(targets[4, 2, 1])])
     assert texts(figure.legends[0]) == ["target", "output", "x", "y", "z"]
 
 

@@ -31,7 +31,7 @@ def test_skill_is_the_share_of_the_error_of_the_best_baseline(
     comparison = compare(metrics, baselines, "val")
     assert comparison is not None
     assert comparison.skill == pytest.approx(skill)
-    assert bool(comparison.warning) == (skill <= 0)
+    assert ("no better" in comparison.warning) == bool(comparison.warning) == (skill <= 0)
     if len(baselines) > 1:
         assert next(iter(comparison.baselines)) == "linear model"
 
