@@ -124,7 +124,8 @@ class TestBaselines:
         assert scores["mean"]["mse"] == pytest.approx(3.0)  # of 0 to 4, for the mean 3 of 0 to 6
         assert scores["linear model"]["mse"] == pytest.approx(0.0, abs=1e-6)
         scores.clear()
-        assert data.baselines() and data.built == ["train", "val"]
+        assert data.baselines()
+        assert data.built == ["train", "val"]
         assert data.baselines("test")["mean"]["mse"] == pytest.approx(14 / 3)
         assert Renewed().baselines() == data.baselines()  # the first epoch's
 

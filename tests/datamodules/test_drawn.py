@@ -66,9 +66,11 @@ def test_every_option_is_a_hyperparameter_and_sizes_are_checked(
 def test_every_channel_has_a_name_of_its_own(kind: type[SequenceDataModule], options: dict[str, Any]) -> None:
     data = kind(**options, train_size=1100)
     batch = data.build("train")
-    assert data.input_names is not None and len(set(data.input_names)) == data.input_size
+    assert data.input_names is not None
+    assert len(set(data.input_names)) == data.input_size
     if data.objective == "regression":
-        assert data.output_names is not None and len(data.output_names) == data.output_size
+        assert data.output_names is not None
+        assert len(data.output_names) == data.output_size
     # a channel with the name of a group is on in trials of that group only, and on in all of them if it is its cue
     for channel, name in enumerate(data.input_names):
         if isinstance(data, MultiTask) and data.group_names is not None and name in data.group_names:
