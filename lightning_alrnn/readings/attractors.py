@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _REGIMES = 16
 _RESTARTS = 64
+_READ_OUT = 4  # outputs of a fixed point in the table
 
 CHANGES = tuple(f"fixed_points/{name}" for name in ("born", "died", "changed_stability", "bifurcation"))
 """Keys that compare two epochs of a training run."""
@@ -177,8 +178,10 @@ class FixedPointsOfInput(Reading):
             "bounded.",
         )
         if len(rest.z):
+            names = report.performance.output_names or report.performance.class_names
+            readout = f"readout ({', '.join(names[:_READ_OUT])})" if names else "readout"
             page.table(
-                ("regime", "stability", "slowest decay (steps)", "max |λ|", "visited", "on a border", "readout"),
+                ("regime", "stability", "slowest decay (steps)", "max |λ|", "visited", "on a border", readout),
                 [_point(rest, index) for index in range(min(len(rest.z), MOST_ROWS))],
                 f"Fixed points under the input zero{first_of(len(rest.z))}.",
             )
@@ -256,7 +259,7 @@ def _point(points: FixedPointSet, index: int) -> tuple[str, ...]:
         f"{float(points.eigenvalues[index].abs().max()):.4f}",
         "yes" if bool(points.visited[index]) else "no",
         "yes" if bool(points.on_border[index]) else "no",
-        ", ".join(f"{value:.2f}" for value in values[:4]) + (" …" if len(values) > 4 else ""),
+        ", ".join(f"{value:.2f}" for value in values[:_READ_OUT]) + (" …" if len(values) > _READ_OUT else ""),
     )
 
 
