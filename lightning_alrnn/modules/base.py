@@ -33,7 +33,7 @@ from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 
 _CHECKPOINT_STEPS = 1000
-_PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
+_PROGRESS_BAR = ("task_loss", "accuracy", "sequence_accuracy")
 _PROGRESS_STEPS = 50
 
 
@@ -155,8 +155,8 @@ class SequenceModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: AnyBatch, batch_idx: int) -> None:
         if (batch_idx + 1) % _PROGRESS_STEPS == 0:
             # Lightning reads the value of the progress bar at every step; on the CPU this does not halt the device
-            mean = self._metrics("train")["loss"].compute().cpu()
-            self.log("train/loss", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+            mean = self._metrics("train")["task_loss"].compute().cpu()
+            self.log("train/task_loss", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
 
     def on_validation_epoch_start(self) -> None:
         self._reset_metrics("val")

@@ -109,6 +109,7 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     batch = batch_of("regression", "last", size=60)
     model = ALRNNModule(2, 3, 8, 3, objective="regression")
     losses: list[float] = []
+    penalties: list[float] = []
     shown: list[float] = []
     means: list[float] = []
     calls: list[str] = []
@@ -116,8 +117,9 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     monkeypatch.setattr(model, "log", lambda name, *args, **kwargs: (calls.append(name), log(name, *args, **kwargs)))
 
     def read_shown(trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        penalties.append(float(pl_module.regularization().detach()))
         if batch_idx == 55:
-            shown.append(float(trainer.progress_bar_metrics["train/loss"]))
+            shown.append(float(trainer.progress_bar_metrics["train/task_loss"]))
 
     spy = LambdaCallback(
         on_train_batch_start=read_shown,
@@ -126,9 +128,10 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     )
     fit(model, loader(batch, 1), epochs=2, callbacks=[spy], enable_checkpointing=False)
     assert len(losses) == 120
-    assert shown == pytest.approx([sum(losses[:50]) / 50, sum(losses[60:110]) / 50])
+    task_losses = [loss - penalty for loss, penalty in zip(losses, penalties, strict=True)]
+    assert shown == pytest.approx([sum(task_losses[:50]) / 50, sum(task_losses[60:110]) / 50])
     assert means == pytest.approx([sum(losses[:60]) / 60, sum(losses[60:]) / 60])
-    assert calls == ["train/loss", "train/task_loss", "train/regularization", "train/loss"] * 2
+    assert calls == ["train/loss", "train/task_loss", "train/regularization", "train/task_loss"] * 2
 
 
 def test_an_interrupted_validation_leaves_nothing_behind() -> None:
