@@ -188,7 +188,8 @@ def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
     ranks = {one: sum(sum(case[other] < case[one] for other in settings) for case in cases) for one in settings}
     if not ranks:
         return dict(_DEFAULTS), 0
-    return dict(zip(_GRID, min(ranks, key=ranks.__getitem__), strict=True)), len(settings)
+    best = min(ranks, key=ranks.__getitem__)
+    return dict(zip(_GRID, best, strict=True)), len(settings)
 
 
 def _units(settings: Mapping[str, Any]) -> list[int]:
