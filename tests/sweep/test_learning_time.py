@@ -83,22 +83,16 @@ def test_late_unable_and_what_cannot_be_told_are_kept_apart() -> None:
 
 def test_claims_pay_for_the_number_of_p() -> None:
     one_in_ten: Times = [*LATE[:9], None]
+    verdict = judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten}))
     # from the largest P on each is told at most of the level, and behind one that is not, at a part of the rest
-    assert status(judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten})))[1:] == [
-        "reaches it",
-        "cannot be told",
-        "reaches it",
-    ]
-    assert status(judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten})))[0] == "cannot be told"
+    assert status(verdict) == ["cannot be told", "reaches it", "cannot be told", "reaches it"]
 
 
 def test_few_seeds_show_nothing() -> None:
     verdict = judge(learned({0: NEVER[:3], 1: FAST[:3]}))
     assert status(verdict) == ["cannot be told"] * 2
-    assert [learning_span(one) for one in verdict.learning_times] == [
-        "not within 100 (no limits yet)",
-        "12 (no limits yet)",
-    ]
+    spans = [learning_span(one) for one in verdict.learning_times]
+    assert spans == ["not within 100 (no limits yet)", "12 (no limits yet)"]
     assert verdict.learning == (
         "The runs do not show whether a typical run of P=0 or 1 reaches the threshold (0 of 3 and 3 of 3 runs did)."
     )
@@ -106,15 +100,18 @@ def test_few_seeds_show_nothing() -> None:
 
 def test_training_that_ended_early_says_nothing_of_what_would_have_come() -> None:
     made = learned({0: NEVER, 1: LATE, 2: FAST})
-    ended = [run._replace(epochs=8 + run.seed) if run.epochs_to_threshold is None else run for run in made]
-    never = judge(ended).learning_times[0]
+
+    def ended_after(epochs: int) -> LearningTime:
+        ended = [run._replace(epochs=epochs + run.seed) if run.epochs_to_threshold is None else run for run in made]
+        return judge(ended).learning_times[0]
+
+    never = ended_after(8)
     assert (never.epochs, never.later) == (8, False)  # others take 12
     assert learning_status(never) == "unable within 8 epochs"
     assert learning_span(never) == "not within 8"
     one = [run._replace(epochs_to_threshold=None, epochs=8) if run[1:3] == (1, 0) else run for run in made]
     assert learning_span(judge(one).learning_times[1]) == "62.5 (52 to 75)"  # it may have been the slowest or the first
-    ended = [run._replace(epochs=40 + run.seed) if run.epochs_to_threshold is None else run for run in made]
-    never = judge(ended).learning_times[0]
+    never = ended_after(40)
     assert (never.epochs, never.later, never.delay) == (40, True, 42 - 15)
 
 
