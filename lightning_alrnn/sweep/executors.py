@@ -71,21 +71,16 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
     except RuntimeError as error:
         raise ValueError(f"--executor slurm: {error} Use it on a machine with `sbatch` and `srun`") from None
     undone = [work for work in works if not _is_done(folder, work)]
-    queued = [(work, job) for work in undone if (job := _queued_job(folder, work)) is not None]
+    queued = [(work, job) for work in undone if (job := queued_job(folder, work)) is not None]
     new = [work for work in undone if all(work != other for other, _ in queued)]
     if new:
         executor.update_parameters(**_slurm_parameters(slurm))
         with executor.batch():
             submitted = [executor.submit(_Call(surroundings, work)) for work in new]
-        for work, job_id in zip(new, [job.job_id for job in submitted], strict=True):
-            write_file(work.folder(folder) / _SLURM_JOB, job_id)
-            queued.append((work, _SlurmJob(job_id)))
+        for work, job in zip(new, submitted, strict=True):
+            write_file(work.folder(folder) / _SLURM_JOB, job.job_id)
+            queued.append((work, _SlurmJob(job.job_id)))
     _watch(queued, monitor)
-
-
-def is_queued(folder: Path, work: Work) -> bool:
-    """Whether SLURM has a waiting or running job for a work."""
-    return _queued_job(folder, work) is not None
 
 
 def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
@@ -137,7 +132,8 @@ class _SlurmJob:
         return self._done
 
 
-def _queued_job(folder: Path, work: Work) -> _SlurmJob | None:
+def queued_job(folder: Path, work: Work) -> _SlurmJob | None:
+    """The waiting or running SLURM job of a work."""
     path = work.folder(folder) / _SLURM_JOB
     job = _SlurmJob(path.read_text().strip()) if path.is_file() else None
     return None if job is None or job.done() else job
@@ -150,11 +146,7 @@ def _work_off(
     slots: int,
     monitor: SweepMonitor,
 ) -> None:
-    """Start works as slots become free, until all runs are done, here or by another sweep.
-
-    ``start`` returns the process, or ``None`` if the work has already ended. Works of another sweep on this machine
-    occupy slots.
-    """
+    """Start works as slots become free, until all runs are done, here or by another sweep on this machine or not."""
     folder = surroundings.folder
     waiting = deque(works)
     elsewhere: list[Work] = []
@@ -244,19 +236,16 @@ def _has_ended(folder: Path, spec: Spec) -> bool:
 
 
 def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
+    parameters = {
         "job_name": "alrnn-sweep",
+        "partition": slurm.partition,
         "time": slurm.minutes,
         "nodes": slurm.nodes,
         "ntasks_per_node": max(slurm.gpus, 1),
+        "gpus_per_node": slurm.gpus or None,
+        "array_parallelism": slurm.jobs,
         "additional_parameters": dict(slurm.more),
         # since version 22.05, srun does not inherit it from sbatch
         "setup": ['[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'],
     }
-    if slurm.partition is not None:
-        parameters["partition"] = slurm.partition
-    if slurm.gpus:
-        parameters["gpus_per_node"] = slurm.gpus
-    if slurm.jobs is not None:
-        parameters["array_parallelism"] = slurm.jobs
-    return parameters
+    return {name: value for name, value in parameters.items() if value is not None}

@@ -96,17 +96,12 @@ class Work(NamedTuple):
 def divide(
     folder: Path,
     specs: Sequence[Spec],
-    size: Size,
-    slots: int | None,
+    size: Size,  # largest number of runs in a population: "auto" for as many as memory allows, "off" for one
+    slots: int | None,  # number of processes, or ``None`` if it is unknown
     announce: Callable[[str], None],
-    gpu: Gpu | None = None,
+    gpu: Gpu | None = None,  # share of a GPU, or ``None`` for training on the CPU
 ) -> list[Work]:
-    """Group runs that can share a step, in the order of the first run of each group.
-
-    ``size`` is the largest number of runs in a population: "auto" for as many as memory allows, divided among the slots
-    (processes; ``None`` if their number is unknown), "off" for one. ``announce`` gets the reasons for training runs
-    alone. ``gpu`` is ``None`` for training on the CPU.
-    """
+    """Group runs that can share a step, in the order of the first run of each group, and announce why others cannot."""
     works: list[Work] = []
     together: dict[str, list[Spec]] = defaultdict(list)
     for spec in specs:

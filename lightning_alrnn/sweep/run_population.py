@@ -44,10 +44,7 @@ from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_fold
 
 
 def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
-    """Train a population or a single run, unless another process does, and record the results.
-
-    A population that does not fit into GPU memory is halved. If it fails otherwise, its runs are trained one by one.
-    """
+    """Train and record a population, or else its halves (if the GPU memory is too small) or its runs one by one."""
     if not work.population:
         do_run(surroundings, work.specs[0], task)
         return

@@ -48,17 +48,12 @@ def write_verdict(
     alpha: float = ALPHA,
     seeds: int | None = None,
 ) -> Verdict:
-    """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg into its folder.
-
-    A sweep that adds seeds (``--seeds 5..40``) is judged with the seeds of its last complete look, unless ``seeds``
-    states another number, and at the level divided by the number of looks. The other arguments are those of
-    :func:`judge`.
-    """
+    """Judge the runs of a sweep as :func:`judge` does, and write verdict.html, .json, .png and .svg into its folder."""
     root = Path(folder)
     records = read_records(root)
     sweep = _read_json(root / "sweep.json")
     looks = sweep.get("looks") or []
-    if looks:
+    if looks:  # a sweep that adds seeds is judged at its last complete look
         seeds = seeds or _last_look(records, looks, sweep.get("runs_per_seed", 1))
         alpha /= len(looks)
     if seeds is not None:
@@ -343,12 +338,8 @@ def _further(verdict: Verdict) -> list[str]:
 
 def _stated(score: str | None, tolerance: float | None, solved: float | None, alpha: float) -> list[str]:
     """The options of ``alrnn verdict`` that were used."""
-    options = {
-        "--score": score,
-        "--solved": solved,
-        "--tolerance": tolerance,
-        "--alpha": None if alpha == ALPHA else alpha,
-    }
+    options = {"--score": score, "--solved": solved, "--tolerance": tolerance}
+    options["--alpha"] = None if alpha == ALPHA else alpha
     return [word for option, value in options.items() if value is not None for word in (option, str(value))]
 
 
@@ -409,7 +400,8 @@ def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], 
     rows = []
     for one in size.estimates:
         row = [str(one.nonlinear_units), f"{len(one.scores)}/{one.tried}", words.number(one.typical)]
-        row += [_gap(one), _share(one)] if one.compared else [_NONE, _NONE]
+        good_runs = f"{one.good} of {one.tried} ({words.share(one)})"
+        row += [_gap(one), good_runs] if one.compared else [_NONE, _NONE]
         row += [_mean(getattr(one, field)) for field in logged.values()]
         rows.append((*row, words.status(one, verdict.rules)))
     for baseline in size.baselines:
@@ -420,10 +412,6 @@ def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], 
 
 def _gap(one: Estimate) -> str:
     return f"{words.number(one.gap)} ({words.limits(one)})" if math.isfinite(one.gap) else "diverges"
-
-
-def _share(one: Estimate) -> str:
-    return f"{one.good} of {one.tried} ({words.percent(one.share_low)} to {words.percent(one.share_high)})"
 
 
 def _mean(values: Sequence[float]) -> str:

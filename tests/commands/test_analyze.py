@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import LAST, fit, fit_tokens
+from command_runs import LAST, fit, fit_tokens, refused
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 
@@ -31,15 +31,10 @@ def addition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Figures are left out; what they would be drawn from is kept."""
-    kept: list[Any] = []
-
-    def keep(*arguments: Any) -> dict[str, Any]:
-        kept.append(arguments)
-        return {}
-
-    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", keep)
-    return kept
+    """The arguments of each report, which is not drawn."""
+    calls: list[Any] = []
+    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", lambda *call: calls.append(call) or {})
+    return calls
 
 
 def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,12 +46,8 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert f"report   {folder / 'report.html'}" in out
     assert " ".join(out.split()).endswith(report["answer"])
-    assert report["source"] == {
-        "checkpoint": str(addition),
-        "config": str(addition.parents[1] / "config.yaml"),
-        "data": "Addition",
-        "epoch": 0,
-    }
+    assert list(report["source"]) == ["checkpoint", "config", "data", "epoch"]
+    assert [*report["source"].values()] == [str(addition), str(addition.parents[1] / "config.yaml"), "Addition", 0]
     assert report["sequences"] == 24
     assert set(report["performance"]["metrics"]) >= {"test/mse", "test/loss"}
     assert report["study"]["summary"]["possible_log2"] == 2
@@ -66,7 +57,7 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
 
 def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_report: list[Any]) -> None:
     analyze_network(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
-    folder, found, kept, performance, *_ = no_report[0]
+    folder, results, kept, performance, *_ = no_report[0]
     assert folder == Path("out")
     assert kept.states.shape == (10, 7, 6)
     cli = run_cli(["test", "--config", str(addition.parents[1] / "config.yaml"), "--ckpt_path", str(addition)])
@@ -76,13 +67,13 @@ def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_repor
     torch.testing.assert_close(kept.targets, batch.targets[chosen])
     assert torch.equal(kept.phase, batch.phase[chosen])
     assert performance.phase_names == cli.datamodule.phase_names
-    assert len(found.phases.gain) == len(batch.phase[chosen].unique())
+    assert len(results.phases.gain) == len(batch.phase[chosen].unique())
     with torch.no_grad():
         prediction, whole = cli.model(batch.inputs[chosen]), cli.model(batch.inputs)
     torch.testing.assert_close(kept.outputs, prediction.outputs)
     torch.testing.assert_close(kept.states, prediction.states)
-    assert found.gains.shape == (10, 7, 2)
-    torch.testing.assert_close(found.output_row, cli.model.readout.weight.detach()[0].double())
+    assert results.gains.shape == (10, 7, 2)
+    torch.testing.assert_close(results.output_row, cli.model.readout.weight.detach()[0].double())
     # the metrics are those of the whole split
     error = float((whole.outputs - batch.targets).square().mean())
     assert performance.metrics["test/mse"] == pytest.approx(error, rel=1e-5)
@@ -163,31 +154,25 @@ def test_a_module_of_another_kind() -> None:
 
 
 def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["analyze", "--ckpt_path", "runs/none.ckpt"])
-    assert stop.value.code == 2
-    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints are in" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", "runs/none.ckpt"], capsys)
+    assert "runs/none.ckpt: no such file. Checkpoints are in" in message
     assert not Path("runs").exists()
 
 
 def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = fit(tmp_path, *ADDITION, "--model.core=GRU") / LAST
-    with pytest.raises(SystemExit):
-        main(["analyze", "--ckpt_path", str(path)])
-    assert "needs the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", str(path)], capsys)
+    assert "needs the regimes of an ALRNN, but core is GRU, which has none" in message
     assert not (path.parents[1] / "analysis").exists()
 
 
-def test_a_network_that_is_no_number(
-    addition: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_that_is_no_number(addition: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     broken = torch.load(addition, weights_only=True)
     broken["state_dict"]["core.W"][0, 0] = torch.nan
     torch.save(broken, tmp_path / "broken.ckpt")
     config = str(addition.parents[1] / "config.yaml")
-    with pytest.raises(SystemExit):
-        main(["analyze", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--config", config])
-    assert "parameter W has NaN or infinite entries" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--config", config], capsys)
+    assert "parameter W has NaN or infinite entries" in message
 
 
 def test_sequences_are_spread_over_the_split() -> None:

@@ -148,14 +148,16 @@ def test_redraws_in_place(clock: SimpleNamespace) -> None:
 
 def test_interrupted_it_leaves_the_latest_table_and_a_clean_line() -> None:
     terminal = Terminal()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        LiveTable(make_specs([0, 5], 4), "val/accuracy", terminal) as table,
-    ):
-        table.show({})
-        table.show(STATES)  # too early to be drawn
-        terminal.write("^C")  # the terminal's echo
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with LiveTable(make_specs([0, 5], 4), "val/accuracy", terminal) as table:
+            table.show({})
+            table.show(STATES)  # too early to be drawn
+            terminal.write("^C")  # the terminal's echo
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert terminal.screen == f"{TABLE}\n"
 
 
@@ -268,7 +270,9 @@ RUNNING = [RunState("running", 50, 100)] * 2
         ([], [RunState("done")] * 4, 60, "4 of 4 runs done · 1:00 elapsed"),
     ],
 )  # fmt: skip
-def test_time_left(first: list[RunState], now: list[RunState], seconds: float, text: str, clock: SimpleNamespace) -> None:
+def test_time_left(
+    first: list[RunState], now: list[RunState], seconds: float, text: str, clock: SimpleNamespace
+) -> None:
     terminal = Terminal()
     table = LiveTable(make_specs(range(4), 1), file=terminal)
     names = [f"P{p}-0" for p in range(4)]
@@ -399,7 +403,9 @@ def test_runs_that_are_trained(table: SimpleNamespace, clock: SimpleNamespace, t
     assert table.closed
 
 
-def test_members_of_a_population_that_are_done_one_by_one(table: SimpleNamespace, clock: SimpleNamespace, tmp_path: Path) -> None:
+def test_members_of_a_population_that_are_done_one_by_one(
+    table: SimpleNamespace, clock: SimpleNamespace, tmp_path: Path
+) -> None:
     population = make_work(tmp_path, SPECS[:2])
     watching = SweepMonitor(tmp_path, SPECS)
     watching.watch([population])
