@@ -164,7 +164,7 @@ class _Pruner:
 
 
 class _WithoutUnits(Callback):
-    """Computes the validation loss without each nonlinear unit, and moves the progress bar."""
+    """Computes the validation loss without each nonlinear unit."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -185,9 +185,6 @@ class _WithoutUnits(Callback):
         self._sums.append(sums.cpu())
         self._bar.update(len(sums) / cast(int, trainer.num_val_batches[0]))
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._bar.update(_EPOCH / cast(int, trainer.num_training_batches))
-
     def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self._bar.update(1 / cast(int, trainer.num_test_batches[0]))
 
@@ -196,6 +193,16 @@ class _WithoutUnits(Callback):
         """Losses with each unit linearised, then with each silenced; float64 of shape ``(2 P,)``."""
         sums = torch.stack(self._sums).sum(dim=0)[1:]
         return sums[:, 0] / sums[:, 1]
+
+
+class _TrainingProgress(Callback):
+    """Moves a progress bar with the batches of training."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._bar.update(_EPOCH / cast(int, trainer.num_training_batches))
 
 
 def _write(result: Pruned, checkpoint: Path, data: str, epochs: int) -> None:

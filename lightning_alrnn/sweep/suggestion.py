@@ -17,7 +17,7 @@ def next_command(
     tolerance: float | None,
     stated: Sequence[str] = (),
 ) -> str | None:
-    """The ``alrnn sweep`` with these seeds or P, or else ``alrnn verdict`` with this tolerance; ``None`` without any."""
+    """The ``alrnn sweep`` with these seeds or P, or else ``alrnn verdict`` with this tolerance; or else ``None``."""
     if seeds is None and nonlinear_units is None:
         if tolerance is None:
             return None
