@@ -24,7 +24,7 @@ from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task
 from lightning_alrnn.sweep.run_population import do_work
-from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record
+from lightning_alrnn.sweep.store import LOG, Claim, read_record
 from lightning_alrnn.sweep.workers import start_worker
 
 _POLL_SECONDS = 0.02
@@ -70,7 +70,7 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
         executor = submitit.SlurmExecutor(folder / "jobs")
     except RuntimeError as error:
         raise ValueError(f"--executor slurm: {error} Use it on a machine with `sbatch` and `srun`") from None
-    undone = [work for work in works if not _is_done(folder, work)]
+    undone = [work for work in works if not work.is_done(folder)]
     queued = [(work, job) for work in undone if (job := queued_job(folder, work)) is not None]
     new = [work for work in undone if all(work != other for other, _ in queued)]
     if new:
@@ -85,7 +85,7 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
 
 def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
     """Sorted ids of the jobs of works that are not done."""
-    paths = [work.folder(folder) / _SLURM_JOB for work in works if not _is_done(folder, work)]
+    paths = [work.folder(folder) / _SLURM_JOB for work in works if not work.is_done(folder)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
@@ -95,11 +95,11 @@ def default_jobs(accelerator: str) -> int:
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
-class _Call:
+class _Call(NamedTuple):
     """A work that submitit can call; after a requeue it resumes from its last checkpoint."""
 
-    def __init__(self, surroundings: Surroundings, work: Work) -> None:
-        self.surroundings, self.work = surroundings, work
+    surroundings: Surroundings
+    work: Work
 
     def __call__(self) -> None:
         place = submitit.JobEnvironment()
@@ -172,7 +172,7 @@ def _work_off(
             beside = sum(host in _holders(folder, work) for work in elsewhere)
             while waiting and len(running) + beside < slots:
                 work = waiting.popleft()
-                if _is_done(folder, work):
+                if work.is_done(folder):
                     _tell(monitor, work.specs)
                 elif holders := _holders(folder, work):
                     elsewhere.append(work)
@@ -224,10 +224,6 @@ def _holders(folder: Path, work: Work) -> set[str]:
     """Machines that train runs of a work."""
     holders = (Claim(folder, spec.name).holder() for spec in work.specs)
     return {holder[0] for holder in holders if holder is not None}
-
-
-def _is_done(folder: Path, work: Work) -> bool:
-    return all(is_done(folder, spec.name) for spec in work.specs)
 
 
 def _has_ended(folder: Path, spec: Spec) -> bool:

@@ -34,7 +34,7 @@ from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
-from lightning_alrnn.sweep.store import read_record, run_folder
+from lightning_alrnn.sweep.store import is_done, read_record, run_folder
 
 Size = int | Literal["auto", "off"]
 CHECKPOINT = "last.ckpt"
@@ -85,6 +85,10 @@ class Work(NamedTuple):
     def folder(self, sweep: Path) -> Path:
         """Folder of the population, or of the run."""
         return run_folder(sweep, self.specs[0].name, self.population)
+
+    def is_done(self, sweep: Path) -> bool:
+        """Whether all runs have finished or diverged."""
+        return all(is_done(sweep, spec.name) for spec in self.specs)
 
     def only(self, specs: Sequence[Spec], sweep: Path) -> Work:
         """The work without runs that others have done; all of it once the training of a population has begun."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -66,7 +66,11 @@ def learning_times(
     longest = max(run.epochs or 0 for run in trained)
     compared = [one.nonlinear_units for one in estimates if one.compared]
     earliest, latest = ({p: _times(runs, end) for p, runs in chosen.items()} for end in (False, True))
-    epochs = {p: min(_epochs_in_vain(runs), default=longest) for p, runs in chosen.items()}
+    in_vain = {
+        p: [run.epochs or 0 for run in runs if run.epochs_to_threshold is None and not run.diverged]
+        for p, runs in chosen.items()
+    }
+    epochs = {p: min(of_runs, default=longest) for p, of_runs in in_vain.items()}
     unable = {p: float(special.bdtr((earliest[p] <= epochs[p]).sum(), len(earliest[p]), 0.5)) for p in compared}
     able = {p: float(special.bdtr(np.isinf(latest[p]).sum(), len(latest[p]), 0.5)) for p in compared}
     reaches = dict.fromkeys(_shown(unable, alpha), False)
@@ -108,11 +112,6 @@ def _times(runs: Sequence[Run], latest: bool) -> NDArray[np.float64]:
         else:
             times.append(math.inf if latest or run.diverged else 1.0 + (run.epochs or 0))
     return np.sort(times)
-
-
-def _epochs_in_vain(runs: Sequence[Run]) -> Iterator[int]:
-    """Numbers of epochs of the runs that did not reach the threshold."""
-    return (run.epochs or 0 for run in runs if run.epochs_to_threshold is None and not run.diverged)
 
 
 def _limits(earliest: NDArray[np.float64], latest: NDArray[np.float64], alpha: float) -> Interval:

@@ -51,10 +51,6 @@ class Surroundings(NamedTuple):
     stop_when: StopWhen | None = None  # rule by which training ends early
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was interrupted and can resume from its last checkpoint."""
-
-
 class Task(NamedTuple):
     """One of the processes of a run."""
 
@@ -142,7 +138,7 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         record = record._replace(run=run, **result, status="done")
     except BaseException as error:
         if was_interrupted(error):
-            raise Interrupted(f"{spec.name} was interrupted") from None
+            raise KeyboardInterrupt(f"{spec.name} was interrupted") from None
         diverged = isinstance(error, FloatingPointError)
         record = record._replace(
             run=record.run._replace(diverged=diverged),

@@ -223,8 +223,8 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     def write(folder: Path, seeds: int | None = None) -> Verdict:
         judged.append(seeds)
         verdict = write_verdict(folder, seeds=seeds)
-        told = verdict.sizes[0]._replace(claims=Claims(False, (0, 2), 0, False))  # leaves nothing open
-        return verdict._replace(sizes=(told,)) if seeds == 2 else verdict
+        answered = verdict.sizes[0]._replace(claims=Claims(False, (0, 2), 0, False))  # leaves nothing open
+        return verdict._replace(sizes=(answered,)) if seeds == 2 else verdict
 
     monkeypatch.setattr(command, "write_verdict", write)
     options = ("--nonlinear_units=0,2", "--seeds=1..3")

@@ -147,11 +147,11 @@ class Job:
 
 def check_same(job: Job, whole: Job) -> None:
     """Check that a job that was stopped ended as one that was not: no gap in its curves, and no step twice."""
-    expected, found = whole.last(), job.last()
-    assert found["global_step"] == expected["global_step"] == STEPS * EPOCHS
+    expected, last = whole.last(), job.last()
+    assert last["global_step"] == expected["global_step"] == STEPS * EPOCHS
     tolerance = 0.0 if whole.tasks == 1 else 1e-6
     for name, value in expected["state_dict"].items():
-        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
+        torch.testing.assert_close(last["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
     shown = job.curves()
     assert shown.keys() == whole.curves().keys()
     for tag, points in whole.curves().items():

@@ -186,7 +186,7 @@ def test_each_worker_has_a_gpu(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert seen == {"run0": ["GPU-1a"], "run1": ["GPU-2b"], "run2": ["GPU-1a"]}  # two share one
 
 
-def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_of_jobs_for_slurm(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     for name, script in {
@@ -197,34 +197,29 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(executors, "_POLL_SECONDS", 0.001)
-    folder = tmp_path / "swept"
-    write_record(folder, done(spec(1)))
+    write_record(world.folder, done(spec(1)))
     works = alone(0, 1, 2)
-    monitor = World(folder)
     slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
-    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
+    executors.run_slurm(world.surroundings, works, slurm, world)
     flags = set((tmp_path / "script").read_text().splitlines())
     # what is done is not submitted
     expected = "array=0-1%2 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
     assert {f"#SBATCH --{option}" for option in expected.split()} <= flags
     assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
-    assert sorted(monitor.reported) == ["run0", "run2"]
-    assert executors.slurm_jobs(folder, works) == ["17_0", "17_1"]
+    assert sorted(world.reported) == ["run0", "run2"]
+    assert executors.slurm_jobs(world.folder, works) == ["17_0", "17_1"]
 
     # while the jobs are in the queue they are not submitted again
     (tmp_path / "script").unlink()
     (tmp_path / "queue").write_text("PENDING\n")
     watched: list[Work] = []
     monkeypatch.setattr(executors, "_watch", lambda running, monitor: watched.extend(work for work, _ in running))
-    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
+    executors.run_slurm(world.surroundings, works, slurm, world)
     assert watched == [works[0], works[2]]
     assert not (tmp_path / "script").exists()
 
 
-def test_slurm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    slurm = Slurm(None, 60, 0, 1, None, {})
+def test_slurm_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match=r"--executor slurm: .*srun"):
-        executors.run_slurm(Surroundings(tmp_path, (), {}, ""), alone(0), slurm, World(tmp_path))
-    assert read_record(tmp_path, "run0") is None
+        executors.run_slurm(world.surroundings, alone(0), Slurm(None, 60, 0, 1, None, {}), world)

@@ -67,11 +67,11 @@ def test_late_unable_and_what_cannot_be_told_are_kept_apart() -> None:
         "run of the fastest P. P=0 is unable within 100 epochs: a typical run does not reach the threshold (0 of 10 "
         "runs did)."
     )
-    told = judge(learned({0: HALF, 1: LATE, 2: FAST, 5: FAST}))
-    assert status(told)[:2] == ["late or unable", "late"]
+    open_verdict = judge(learned({0: HALF, 1: LATE, 2: FAST, 5: FAST}))
+    assert status(open_verdict)[:2] == ["late or unable", "late"]
     assert (
         "P=0 is later than the fastest P, but the runs do not show whether it is late or unable (5 of 10 runs reached"
-        in told.learning
+        in open_verdict.learning
     )
     mixed = judge(learned({0: [*HALF[:8], 3, 4], 1: LATE, 2: FAST}))
     assert status(mixed) == ["cannot be told", "reaches it", "reaches it"]  # nothing is said behind what is not told

@@ -16,8 +16,8 @@ def pruned(validation: list[float], test: list[float], name: str = "accuracy") -
     for index, (chosen_by, score) in enumerate(zip(validation, test, strict=True)):
         kind = "silence" if index % 2 else "linearise"
         removal = Removal(index - 1, kind) if index else None  # type: ignore[arg-type]
-        left = len(test) - 1 - index
-        points.append(PruningPoint(left, removal, {f"val/{name}": chosen_by}, {f"test/{name}": score}))
+        remaining = len(test) - 1 - index
+        points.append(PruningPoint(remaining, removal, {f"val/{name}": chosen_by}, {f"test/{name}": score}))
     if name == "mse":
         points[0] = points[0]._replace(test={**points[0].test, "test/constant_mse": 1.0})
     return Pruning(tuple(points), pruning_rules(points[0]))

@@ -223,15 +223,15 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     monkeypatch.setattr(MemberFolders, "write_checkpoints", interrupt_the_third)
     assert sweep("swept", *OPTIONS, base=PLAIN) == 130
     assert "its halves are trained one after the other" in capsys.readouterr().err
-    surroundings, whole = begun[0]
+    surroundings, population = begun[0]
     halves = [work for _, work in begun[1:]]
-    assert [work.specs for work in halves] == [whole.specs[:3], whole.specs[3:]]
+    assert [work.specs for work in halves] == [population.specs[:3], population.specs[3:]]
     folder = surroundings.folder
     # the same command would go on with the second, and so does a job that is requeued, which begins with the whole
     assert (halves[1].folder(folder) / CHECKPOINT).is_file()
     assert read_populations(folder) == [halves[1]]
     before = written(folder)
-    run_population.do_work(surroundings, whole)
+    run_population.do_work(surroundings, population)
     assert [work for _, work in begun[3:]] == [halves[1]]
     for half, resumed in zip(halves, (False, True), strict=True):
         for spec in half.specs:

@@ -162,8 +162,8 @@ def test_sparse_beats_full_with_little_data() -> None:
     many = {p: around(mean, 0.004, 8, p) for p, mean in ((0, 0.6), (2, 0.95), (5, 0.95), (10, 0.95))}
     made = [*runs(many, settings={"data.train_size": 1000}), *runs(few, settings={"data.train_size": 100})]
     verdict = judge(made)
-    told = [(size.train_size, size.claims.sparse_beats_full, size.alpha) for size in verdict.sizes]
-    assert told == [(100, True, 0.025), (1000, False, 0.025)]  # one level for all sizes together
+    by_size = [(size.train_size, size.claims.sparse_beats_full, size.alpha) for size in verdict.sizes]
+    assert by_size == [(100, True, 0.025), (1000, False, 0.025)]  # one level for all sizes together
     assert verdict.answer.startswith("With 1000 training sequences, nonlinearity is needed")
     assert verdict.answer.endswith("With 100 training sequences, fewer nonlinear units beat all of them.")
 

@@ -194,9 +194,11 @@ def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path)
     tolerance = float(command.split()[-1])
     assert tolerance < 0.02
     # it was found by what it tells, and the answer says so
-    told = write_verdict(tmp_path, tolerance=tolerance)
-    assert told.claims.nonlinearity_needed is True
-    assert f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in told.answer
+    verdict = write_verdict(tmp_path, tolerance=tolerance)
+    assert verdict.claims.nonlinearity_needed is True
+    assert (
+        f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in verdict.answer
+    )
     assert "exploratory" not in write_verdict(tmp_path, tolerance=0.015).answer
 
 
