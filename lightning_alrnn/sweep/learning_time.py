@@ -75,7 +75,10 @@ def learning_times(
     able = {p: float(special.bdtr(np.isinf(latest[p]).sum(), len(latest[p]), 0.5)) for p in compared}
     reaches = dict.fromkeys(_shown(unable, alpha), False)
     reaches |= dict.fromkeys(_shown(dict(reversed(able.items())), alpha), True)
-    delays = {p: _delay(p, earliest, {q: latest[q] for q in compared}, alpha) for p in compared}
+    delays = {}
+    for place, p in enumerate(compared):  # its earliest times against the latest times of the other P
+        ordered = [np.sort(-(earliest if q == p else latest)[q]) for q in compared]
+        delays[p] = max(0.0, gap_lower_limit(ordered, place, alpha))
     later = set(takewhile(lambda p: delays[p] > 0, compared))
     times = []
     for p, runs in chosen.items():
@@ -124,11 +127,3 @@ def _shown(errors: Mapping[int, float], alpha: float) -> list[int]:
     """The P whose claim holds at the level alpha, given the probability of a false claim for each P."""
     first = takewhile(lambda p: errors[p] <= _SEQUENCE_PART * alpha, errors)
     return [*first, *(p for p, error in errors.items() if error <= (1 - _SEQUENCE_PART) * alpha / len(errors))]
-
-
-def _delay(
-    p: int, earliest: Mapping[int, NDArray[np.float64]], latest: Mapping[int, NDArray[np.float64]], alpha: float
-) -> float:
-    """Lower limit of the delay of a P: its earliest times against the latest times of the other P."""
-    ordered = [np.sort(-(earliest if q == p else latest)[q]) for q in latest]
-    return max(0.0, gap_lower_limit(ordered, [*latest].index(p), alpha))

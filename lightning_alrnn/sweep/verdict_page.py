@@ -60,7 +60,8 @@ def write_verdict(
         records = [record for record in records if record.run.seed < seeds]
     if not any(record.status == "done" for record in records):
         raise ValueError(_why_nothing(root, records))
-    runs = [_as_run(record) for record in records]
+    # a run that is not done has no metrics that count
+    runs = [one.run if one.status == "done" else one.run._replace(metrics={}, diverged=False) for one in records]
     verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
     suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
     if tolerance in suggested:
@@ -352,13 +353,13 @@ def _suggest(
     suggested: list[float],
 ) -> str | None:
     """The command that would answer an open question; a tolerance that it suggests is added to the list."""
-    size = verdict.sizes[-1]
-    units = {one.nonlinear_units for one in size.estimates}
-    missing = ({0} | ({size.hidden_size} if size.hidden_size is not None else set())) - units
-    seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
-    tolerance = _telling_tolerance(runs, verdict) if arguments and verdict.untold and seeds is None else None
     if not arguments:
         return None
+    size = verdict.sizes[-1]
+    units = {one.nonlinear_units for one in size.estimates}
+    missing = {p for p in (0, size.hidden_size) if p is not None} - units
+    seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
+    tolerance = _telling_tolerance(runs, verdict) if verdict.untold and seeds is None else None
     if not missing and tolerance is not None:
         suggested.append(tolerance)
     return next_command(
@@ -445,11 +446,6 @@ def _why_nothing(root: Path, records: Sequence[Record]) -> str:
     if failed:
         said += f", the last one with {failed[-1].error!r}; repeat the command of the sweep to run them again"
     return said
-
-
-def _as_run(record: Record) -> Run:
-    """A run for the verdict, without the metrics of a run that is not done."""
-    return record.run if record.status == "done" else record.run._replace(metrics={}, diverged=False)
 
 
 def _direction(verdict: Verdict) -> str:

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from command_runs import ADDITION, CPU
+from command_runs import ADDITION, CPU, exit_code, written_records
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -41,20 +41,11 @@ FOLDER = Path("swept")
 
 def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
     """The exit code of a sweep."""
-    try:
-        main(["sweep", *INLINE, *base, *options])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("sweep", *INLINE, *base, *options)
 
 
 def record(name: str) -> Record:
     return read_record(FOLDER, name)
-
-
-def written() -> dict[Path, int]:
-    """When each record was written."""
-    return {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
 
 
 def events_of(name: str) -> EventAccumulator:
@@ -137,9 +128,9 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search("`[^ ]+ fit .*--model.nonlinear_units=2", card)
 
     # again: nothing is left to do, and P and seeds may be added
-    before = written()
+    before = written_records(FOLDER)
     assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
-    assert written() == before
+    assert written_records(FOLDER) == before
     settings = json.loads((FOLDER / "sweep.json").read_text())
     assert settings["judged"] == [1]
     assert settings["arguments"] == [*INLINE, *MEASURED, *options, "--core=ALRNN,GRU"]
@@ -235,10 +226,10 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     assert judged == [1, 2, 2]
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
     # the same command again repeats no run and stops at the same look
-    before = written()
+    before = written_records(FOLDER)
     assert sweep(*options) == 0
     assert judged == [1, 2, 2] * 2
-    assert written() == before
+    assert written_records(FOLDER) == before
     # more looks than were planned would cost the level that is promised
     assert sweep("--nonlinear_units=0,2", "--seeds=5") == 2
     assert "looks, by --seeds: 1, 2 and 3 there, none now" in capsys.readouterr().err

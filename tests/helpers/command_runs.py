@@ -18,6 +18,20 @@ ONE_EPOCH = [*CPU, "--trainer.max_epochs=1"]
 LAST = Path("checkpoints") / "last.ckpt"
 
 
+def exit_code(*arguments: str) -> int:
+    """The exit code of ``alrnn``."""
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def written_records(folder: Path) -> dict[Path, int]:
+    """The time at which each record of a sweep was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The message with which ``alrnn`` refuses arguments."""
     capsys.readouterr()

@@ -167,7 +167,7 @@ def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypa
         assert not process.is_alive()
 
 
-@pytest.mark.parametrize(("accelerator", "gpus", "jobs"), [("auto", 2, 2), ("cpu", 2, None), ("auto", 0, None)])
+@pytest.mark.parametrize(("accelerator", "gpus", "jobs"), [("auto", 97, 97), ("cpu", 97, None), ("auto", 0, None)])
 def test_default_jobs(accelerator: str, gpus: int, jobs: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "visible_gpus", lambda: ["GPU"] * gpus)
     assert default_jobs(accelerator) == (jobs or len(os.sched_getaffinity(0)))
@@ -199,11 +199,11 @@ def test_an_array_of_jobs_for_slurm(world: World, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
     write_record(world.folder, done(spec(1)))
     works = alone(0, 1, 2)
-    slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
+    slurm = Slurm("gpu", 90, 2, 3, 1, {"account": "lab", "cpus_per_task": "4"})
     executors.run_slurm(world.surroundings, works, slurm, world)
     flags = set((tmp_path / "script").read_text().splitlines())
     # what is done is not submitted
-    expected = "array=0-1%2 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
+    expected = "array=0-1%1 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
     assert {f"#SBATCH --{option}" for option in expected.split()} <= flags
     assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
     assert sorted(world.reported) == ["run0", "run2"]

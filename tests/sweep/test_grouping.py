@@ -279,7 +279,9 @@ def test_populations_are_noted(tmp_path: Path) -> None:
     record(tmp_path, specs[0], "done", population=first.population)
     record(tmp_path, specs[2], "done", population=second.population)
     assert sorted(read_populations(tmp_path)) == sorted([first, second])
+    assert not second.is_done(tmp_path)
     record(tmp_path, specs[3], "done", population=second.population)
+    assert second.is_done(tmp_path)
     assert read_populations(tmp_path) == [first]
     # another sweep has done one of its runs: it is not gone on with
     record(tmp_path, specs[0], "done", population="another")

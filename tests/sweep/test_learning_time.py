@@ -117,7 +117,7 @@ def test_training_that_ended_early_says_nothing_of_what_would_have_come() -> Non
 
 def test_which_runs_count() -> None:
     made = learned({0: NEVER, 1: LATE, 2: FAST})
-    lost = [run._replace(metrics={}, diverged=True) if run.nonlinear_units == 0 else run for run in made]
+    lost = [run._replace(metrics={}, diverged=True, epochs=7) if run.nonlinear_units == 0 else run for run in made]
     diverged = judge(lost).learning_times[0]
     assert (diverged.reached, diverged.tried, diverged.low, diverged.epochs) == (0, 10, inf, 100)
     assert learning_status(diverged) == "unable within 100 epochs"

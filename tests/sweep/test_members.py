@@ -87,12 +87,11 @@ def test_the_parts_of_a_run_are_those_of_alrnn_fit(specs: list[Spec], tmp_path: 
     assert (again.config, again.text) == (first.config, first.text)
     for name in ("module", "data", "callbacks", "logger", "trainer"):
         assert getattr(again, name) is not getattr(first, name)
-    callbacks, places = (
-        [{id(callback) for callback in one.callbacks} for one in (first, again)],
-        [{value.data_ptr() for value in one.module.parameters() if value.numel()} for one in (first, again)],
-    )
-    assert not callbacks[0] & callbacks[1]
-    assert not places[0] & places[1]
+    for parts in (
+        [{id(callback) for callback in member.callbacks} for member in (first, again)],
+        [{value.data_ptr() for value in member.module.parameters() if value.numel()} for member in (first, again)],
+    ):
+        assert parts[0].isdisjoint(parts[1])
 
 
 def test_runs_that_differ_in_more_than_numbers_are_read_by_themselves(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command_runs import ADDITION
+from command_runs import ADDITION, exit_code, written_records
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -46,11 +46,7 @@ pytestmark = pytest.mark.usefixtures("no_verdict_figures")
 
 
 def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
-    try:
-        main(["sweep", f"--output_dir={folder}", "--executor=inline", *base, *options])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("sweep", f"--output_dir={folder}", "--executor=inline", *base, *options)
 
 
 def checkpoint(folder: str, run: str, name: str = "last.ckpt") -> dict[str, Any]:
@@ -59,11 +55,6 @@ def checkpoint(folder: str, run: str, name: str = "last.ckpt") -> dict[str, Any]
 
 def weights(folder: str, record: Record, name: str = "last.ckpt") -> dict[str, Tensor]:
     return checkpoint(folder, record.name, name)["state_dict"]  # type: ignore[no-any-return]
-
-
-def written(folder: str | Path) -> dict[Path, int]:
-    """When each record was written."""
-    return {path: path.stat().st_mtime_ns for path in Path(folder).glob("runs/*/record.json")}
 
 
 def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +95,9 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
     assert headers[0] == headers[1]
     assert {"population", "epochs_to_threshold"} <= set(headers[0].split(","))
     # the same command again has nothing to do
-    before = written("auto")
+    before = written_records(Path("auto"))
     assert sweep("auto", *options) == 0
-    assert written("auto") == before
+    assert written_records(Path("auto")) == before
 
 
 def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
@@ -230,7 +221,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     # the same command would go on with the second, and so does a job that is requeued, which begins with the whole
     assert (halves[1].folder(folder) / CHECKPOINT).is_file()
     assert read_populations(folder) == [halves[1]]
-    before = written(folder)
+    before = written_records(folder)
     run_population.do_work(surroundings, population)
     assert [work for _, work in begun[3:]] == [halves[1]]
     for half, resumed in zip(halves, (False, True), strict=True):
@@ -239,7 +230,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
             assert (record.status, record.population, record.resumed) == ("done", half.population, resumed)
             assert record.epochs == 2
             path = folder / "runs" / spec.name / "record.json"
-            assert (written(folder)[path] == before[path]) != resumed
+            assert (written_records(folder)[path] == before[path]) != resumed
 
 
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,9 +196,7 @@ def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path)
     # it was found by what it tells, and the answer says so
     verdict = write_verdict(tmp_path, tolerance=tolerance)
     assert verdict.claims.nonlinearity_needed is True
-    assert (
-        f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in verdict.answer
-    )
+    assert f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in verdict.answer
     assert "exploratory" not in write_verdict(tmp_path, tolerance=0.015).answer
 
 
