@@ -75,7 +75,7 @@ class SequenceCollector(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: SequenceBatch,
-        *_: Any,
+        *indices: Any,
     ) -> None:
         assert isinstance(pl_module, ALRNNModule)
         states, lengths = outputs["states"], outputs["lengths"]

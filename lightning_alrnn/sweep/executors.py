@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -77,9 +78,9 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
         executor.update_parameters(**_slurm_parameters(slurm))
         with executor.batch():
             submitted = [executor.submit(_Call(surroundings, work)) for work in new]
-        for work, job in zip(new, submitted, strict=True):
-            write_file(work.folder(folder) / _SLURM_JOB, job.job_id)
-            queued.append((work, _SlurmJob(job.job_id)))
+        for work, submission in zip(new, submitted, strict=True):
+            write_file(work.folder(folder) / _SLURM_JOB, submission.job_id)
+            queued.append((work, _SlurmJob(submission.job_id)))
     _watch(queued, monitor)
 
 
@@ -95,7 +96,8 @@ def default_jobs(accelerator: str) -> int:
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
-class _Call(NamedTuple):
+@dataclass
+class _Call:
     """A work that submitit can call; after a requeue it resumes from its last checkpoint."""
 
     surroundings: Surroundings
