@@ -157,7 +157,7 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
         *shared,
         f"--trainer.max_epochs={short_epochs}",
         f"--output_dir={folder / 'settings'}",
-        f"--seeds={_GRID_SEEDS}",
+        "--seeds=1",
     ]
     arguments += ["--nonlinear_units=" + ",".join(map(str, _GRID_UNITS))]
     arguments += [f"--grid={key}={','.join(map(str, values))}" for key, values in _GRID.items()]
