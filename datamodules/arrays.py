@@ -176,6 +176,7 @@ class Arrays(SequenceDataModule):
 
     @property
     def statistics(self) -> Statistics | None:
+        """Mean and standard deviation of each input channel, by which ``standardize`` scales; or ``None``."""
         if self.standardize and self._statistics is None:
             self._statistics = self._data.scale.statistics
         return self._statistics if self.standardize else None
@@ -692,7 +693,8 @@ def _classes_as_floats(values: Array, shape: str) -> str:
         return ""
     return (
         f"targets are floats, which makes this a regression, but their values are only {_listed(different)}: if "
-        f"these are classes, pass objective='classification' and targets of shape {shape}; if not, objective='regression'"
+        f"these are classes, pass objective='classification' and targets of shape {shape}; if not, "
+        "objective='regression'"
     )
 
 

@@ -488,8 +488,10 @@ class TestMistakes:
     def test_the_worst_channel_is_named(self) -> None:
         x = inputs(90) * [1, 10, 1000] + [0, 0, 5000]
         (mistake,) = Arrays(x, labels(0), input_names=["a", "b", "reward"]).likely_mistakes()
-        mean, std = (f"{value:,.0f}" for value in (x[Arrays(x, labels(0))._data.rows["train"], :, 2].mean(), 1000))
-        assert mistake.startswith(f"channel 2 (reward) of the inputs has the mean {mean} and the standard deviation ")
+        mean = x[Arrays(x, labels(0))._data.rows["train"], :, 2].mean()
+        assert mistake.startswith(
+            f"channel 2 (reward) of the inputs has the mean {mean:,.0f} and the standard deviation "
+        )
         assert mistake.endswith(", far from 0 and 1 (so are those of 1 other channel): pass standardize=True")
 
     @pytest.mark.parametrize(
@@ -561,9 +563,9 @@ class TestDescription:
     def test_of_a_recording(self) -> None:
         wave = np.where(np.arange(1000) % 2, 1.0, -1.0)[:, None]
         assert Arrays(wave, window=50).describe() == (
-            "one recording of 1,000 steps with 1 channel, in 20 windows of at most 50 steps; prediction of the next step "
-            "(regression at every step, 1 output); 14 / 3 / 3 windows for training / validation / test; sd of the inputs "
-            "1"
+            "one recording of 1,000 steps with 1 channel, in 20 windows of at most 50 steps; prediction of the next "
+            "step (regression at every step, 1 output); 14 / 3 / 3 windows for training / validation / test; sd of the "
+            "inputs 1"
         )
 
 

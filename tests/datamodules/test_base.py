@@ -147,8 +147,8 @@ class TestDescription:
         )
         assert Recorded().describe().startswith("7 sequences of 4 steps with 1 channel and spikes of 2 units; ")
         assert SCAN(split="length").describe() == (
-            "15,291 sequences of 1-9 steps of tokens from a vocabulary of 14; classification at every step of an output "
-            "sequence, 7 classes; 15,291 for training"
+            "15,291 sequences of 1-9 steps of tokens from a vocabulary of 14; classification at every step of an "
+            "output sequence, 7 classes; 15,291 for training"
         )
         pictures = Numbered()
         pictures.build = lambda split: SequenceBatch(  # type: ignore[method-assign]

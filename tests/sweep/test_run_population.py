@@ -136,7 +136,7 @@ def test_a_member_s_checkpoint_has_the_statistics_of_its_data(caplog: pytest.Log
     others = [option for option in PLAIN if not option.startswith(("--config", "--data"))]
     with caplog.at_level("INFO"):
         assert sweep("swept", *TWO, base=[*data, *others]) == 0
-    line = "Data of the first of 2 networks: one recording of 300 steps with 2 channels, in 16 windows"
+    line = "Data of the first of 2 networks: one recording of 300 steps with 2 channels, in 17 windows"
     assert caplog.text.count(line) == 1
     for path in Path("swept").glob("runs/*/checkpoints/*.ckpt"):
         stored = torch.load(path, weights_only=True)["Arrays"]["statistics"]
