@@ -226,6 +226,7 @@ class MemberFolders(Checkpoint):
             "datamodule_hparams_name": member.data._hparams_name,
             "datamodule_hyper_parameters": dict(member.data.hparams),
         }
+        module.on_save_checkpoint(checkpoint)
         if not best and self._is_trained(population, k):  # training can resume from it
             states = {callback.state_key: callback.state_dict() for callback in self._looks.callbacks[k]}
             states[ExactResume().state_key] = resume_state(module)
