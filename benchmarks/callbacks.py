@@ -1,4 +1,4 @@
-"""What the callbacks cost: their scalars in an epoch of the addition task, and one figure of each.
+"""Measure what the callbacks cost: their scalars in an epoch of the addition task, and their figures.
 
 An epoch is 100 training batches of 128 sequences (T=100, M=50) and a validation of 1000, in ``Trainer.fit``.
 "default" is RegimeOccupancy, ActiveUnits and FixedPoints; "all" adds Spectrum and LatentTrajectories, which share the
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial, wraps
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,18 +57,14 @@ class Epochs(Callback):
         self.hooks.append(1e3 * self.spent)
 
     def watch(self, callback: Callback) -> None:
-        """Add up the time within a callback's hooks."""
+        """Add up the time within the hooks of a callback."""
         for name in _HOOKS:
-            setattr(callback, name, self._timed(getattr(callback, name)))
+            setattr(callback, name, partial(self._run, getattr(callback, name)))
 
-    def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
-        @wraps(hook)
-        def run(*args: Any, **kwargs: Any) -> None:
-            start = time.perf_counter()
-            hook(*args, **kwargs)
-            self.spent += time.perf_counter() - start
-
-        return run
+    def _run(self, hook: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        hook(*args, **kwargs)
+        self.spent += time.perf_counter() - start
 
 
 def fit(nonlinear: int, kinds: tuple[type[PeriodicCallback], ...], epochs: int) -> tuple[Epochs, list[Any], Trainer]:
@@ -76,17 +72,9 @@ def fit(nonlinear: int, kinds: tuple[type[PeriodicCallback], ...], epochs: int) 
     watch, callbacks = Epochs(), [kind(figure_every_n_epochs=0) for kind in kinds]
     for callback in callbacks:
         watch.watch(callback)
-    trainer = Trainer(
-        max_epochs=epochs + 1,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[*callbacks, watch],
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options: dict[str, Any] = {"num_sanity_val_steps": 0, "gradient_clip_val": 1.0, "enable_checkpointing": False}
+    trainer = Trainer(max_epochs=epochs + 1, accelerator="cpu", callbacks=[*callbacks, watch], **options, **quiet)
     torch.manual_seed(0)
     trainer.fit(
         ALRNNModule(2, 1, HIDDEN, nonlinear, objective="regression", optimizer=partial(torch.optim.Adam, lr=3e-3)),
@@ -108,37 +96,37 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    data, rows = [], []
+    data: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+
+    def note(nonlinear: int, part: str, name: str, times: Any, share: float, cells: Sequence[str] = ("", "")) -> None:
+        spent = times.get("callbacks", times)
+        data.append({"P": nonlinear, "what": name, "milliseconds": times, "share": share})
+        label = "UnitAblation" if name == "ablation" else name
+        rows.append([f"{part}, {label}", str(nonlinear), *cells, cell(spent), f"{share:.1%}"])
+
     for nonlinear in (5, 50):
         epochs: dict[str, list[float]] = {name: [] for name in SETS}
         hooks: dict[str, list[float]] = {name: [] for name in SETS}
-        for _ in range(options.repeats):
-            for name, kinds in SETS.items():
-                watch, *_ = fit(nonlinear, kinds, epochs=3)
-                epochs[name] += watch.epochs[1:]
-                hooks[name] += watch.hooks[1:]
+        for name, kinds in [*SETS.items()] * options.repeats:
+            watch, *_ = fit(nonlinear, kinds, epochs=3)
+            epochs[name] += watch.epochs[1:]
+            hooks[name] += watch.hooks[1:]
         plain = summary(epochs["none"])
         for name in list(SETS)[1:]:
-            found = {"epoch": summary(epochs[name]), "callbacks": summary(hooks[name]), "without": plain}
-            share = found["callbacks"]["median"] / plain["median"]
-            data.append({"P": nonlinear, "what": name, "milliseconds": found, "share": share})
-            cells = [cell(found[key]) for key in ("without", "epoch", "callbacks")]
-            rows.append([f"scalars, {name}", str(nonlinear), *cells, f"{share:.1%}"])
+            times = {"epoch": summary(epochs[name]), "callbacks": summary(hooks[name]), "without": plain}
+            share = times["callbacks"]["median"] / plain["median"]
+            note(nonlinear, "scalars", name, times, share, (cell(plain), cell(times["epoch"])))
         ablation = summary([fit(nonlinear, (UnitAblation,), epochs=1)[0].hooks[-1] for _ in range(options.repeats)])
-        share = ablation["median"] / plain["median"] / 10  # it is evaluated every ten epochs
-        data.append({"P": nonlinear, "what": "ablation", "milliseconds": ablation, "share": share})
-        rows.append(["scalars, UnitAblation", str(nonlinear), "", "", cell(ablation), f"{share:.1%}"])
-        every = (*SETS["all"], UnitAblation)
-        _, callbacks, trainer = fit(nonlinear, every, epochs=1)
+        note(nonlinear, "scalars", "ablation", ablation, ablation["median"] / plain["median"] / 10)  # every ten epochs
+        _, callbacks, trainer = fit(nonlinear, (*SETS["all"], UnitAblation), epochs=1)
+        defaults = {type(callback).__name__: type(callback)().figure_every_n_epochs for callback in callbacks}
         for callback in callbacks:  # what a figure needs is kept only where there are figures
             callback.figure_every_n_epochs = 10
         trainer.validate(trainer.lightning_module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
-        kinds_of = {kind.__name__: kind for kind in every}
         figures = measure({type(callback).__name__: partial(draw, callback) for callback in callbacks}, 5)
         for name, value in figures.items():
-            share = value["median"] / (1e3 * kinds_of[name]().figure_every_n_epochs)
-            data.append({"P": nonlinear, "what": name, "milliseconds": value, "share": share})
-            rows.append([f"figures, {name}", str(nonlinear), "", "", cell(value), f"{share:.1%}"])
+            note(nonlinear, "figures", name, value, value["median"] / (1e3 * defaults[name]))
     text = (
         f"Callbacks in milliseconds, minimum (median): scalars in an epoch of the addition task (B={BATCH}, T={STEPS}, "
         f"M={HIDDEN}, {BATCHES} batches and 1000 sequences of validation), share of the epoch without them (of ten for "

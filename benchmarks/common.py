@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, tables, result files."""
+"""Interleaved timing, tables and result files of the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,16 @@ def arguments(description: str | None, repeats: int, threads: Sequence[int] = (1
 
 
 def run_on_one_thread() -> None:
-    """Start the benchmark anew where numpy's linear algebra would have more: ``torch.set_num_threads`` is not its own.
+    """Restart the benchmark where numpy has more threads, which ``torch.set_num_threads`` leaves alone.
 
-    Its threads wait for each other: beside another process, a solution of a small system takes a hundred times as long.
+    They wait for each other: beside another process, solving a small system takes a hundred times as long.
     """
     if os.environ.get("OMP_NUM_THREADS") != "1":
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def measure(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each run: all in turn, again and again, so that a slow moment of the machine hits all alike."""
+    """Milliseconds of each run; the runs take turns, so that a slow moment of the machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 2):
         for name, run in runs.items():
@@ -57,26 +57,23 @@ def cell(value: dict[str, float], digits: int = 2) -> str:
     return f"{value['min']:.{digits}f} ({value['median']:.{digits}f})"
 
 
-def save(name: str, text: str, columns: Sequence[str], rows: Sequence[Sequence[str]], data: Any) -> None:
-    """Print a table with a line above it, and write it to ``results/name.md``, the numbers to ``results/name.json``.
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    lines = [f"| {' | '.join(row)} |" for row in (columns, *rows)]
+    return [lines[0], "|---" * len(columns) + "|", *lines[1:]]
 
-    Args:
-        name: of the files, which is that of the benchmark.
-        text: what the numbers are.
-        columns: heads of the columns.
-        rows: cells.
-        data: all numbers, for JSON.
-    """
+
+def save(name: str, text: str, columns: Sequence[str], rows: Sequence[Sequence[str]], data: Any) -> None:
+    """Print a line of text and a table, and write them to ``results/name.md`` and ``data`` to ``results/name.json``."""
     machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}"
-    lines = [
-        f"{text} `python benchmarks/{name}.py`; {machine}.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|---" * len(columns) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-    RESULTS.mkdir(exist_ok=True)
+    lines = [f"{text} `python benchmarks/{name}.py`; {machine}.", "", *table(columns, rows)]
     content = {"command": f"python benchmarks/{name}.py", "machine": machine, "results": data}
+    write(name, lines, content)
+
+
+def write(name: str, lines: Sequence[str], content: Any) -> None:
+    """Print lines, and write them to ``results/name.md`` and the content to ``results/name.json``."""
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(["", *lines]), flush=True)

@@ -1,7 +1,7 @@
-"""What it costs to find fixed points, with one M×M solve for each of the 2^P regimes beside it.
+"""Measure what it costs to find fixed points, beside one M×M solve for each of the 2^P regimes.
 
-Brute force and the exhaustive search must find the same regimes, or the benchmark stops. So it does where one of 1,000
-networks with rescaled units is said to be complete and is not, see ``rescaled.py``.
+The benchmark stops if brute force and the exhaustive search find other regimes, or if the result for one of 1,000
+networks with rescaled units (``rescaled.py``) claims to be complete and is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESCALED = 500  # networks for each range of scales
 
 
 def network(nonlinear: int, integrators: int = 0, hidden: int = HIDDEN) -> ALRNN:
-    """Random weights; of the linear units, the first ones may be integrators without a drive."""
+    """A network with random weights; its first linear units may be integrators without a drive."""
     rng = np.random.default_rng(nonlinear)
     rnn = ALRNN(2, hidden, nonlinear, self_connections="all").double()
     with torch.no_grad():
@@ -58,24 +58,24 @@ def trained(nonlinear: int, steps: int = 300) -> ALRNN:
 
 
 def brute_force(rnn: ALRNN) -> set[int]:
-    """Codes of the regimes that hold their own fixed point, by batched M×M solves."""
+    """Codes of the regimes that contain their fixed point, by batched M×M solves."""
     A, W, h = (value.detach().numpy() for value in (rnn.diagonal(), rnn.W, rnn.h))
     units, linear = rnn.nonlinear_units, rnn.linear_units
-    found: set[int] = set()
+    regimes: set[int] = set()
     for numbers in np.array_split(np.arange(2**units), max(1, 2**units // 512)):
         codes = numbers[:, None] >> np.arange(units) & 1
         slopes = np.hstack((np.ones((len(codes), linear)), codes))
         matrices = np.eye(len(h)) - np.diag(A) - W * slopes[:, None, :]
         z = np.linalg.solve(matrices, np.broadcast_to(h, (len(codes), len(h)))[..., None])[..., 0]
-        found.update(numbers[((z[:, linear:] > 0) == codes).all(axis=1)].tolist())
-    return found
+        regimes.update(numbers[((z[:, linear:] > 0) == codes).all(axis=1)].tolist())
+    return regimes
 
 
 def check(rnn: ALRNN) -> None:
     """Raise unless both ways find the same regimes."""
-    found = fixed_points(rnn, method="exhaustive")
-    assert isinstance(found, FixedPointSet)
-    codes = set((found.code.long() << torch.arange(rnn.nonlinear_units)).sum(dim=1).tolist())
+    result = fixed_points(rnn, method="exhaustive")
+    assert isinstance(result, FixedPointSet)
+    codes = set((result.code.long() << torch.arange(rnn.nonlinear_units)).sum(dim=1).tolist())
     if codes != brute_force(rnn):
         raise RuntimeError(f"P={rnn.nonlinear_units}: the exhaustive search and brute force differ")
 
@@ -85,13 +85,13 @@ def check_rescaled(decades: int) -> tuple[int, int, list[float]]:
     count, complete, times = 0, 0, []
     for system in rescaled.systems(RESCALED, decades):
         start = time.perf_counter()
-        found = rescaled.search(system)
+        result = rescaled.search(system)
         times.append(1e3 * (time.perf_counter() - start))
-        wrong = rescaled.differences(system, found, rescaled.brute_force(system))
-        if found.complete and wrong:
+        wrong = rescaled.differences(system, result, rescaled.brute_force(system))
+        if result.complete and wrong:
             raise RuntimeError(f"M={len(system.h)}, P={system.units}, {system.kind}: {', '.join(wrong)}")
-        count += len(found.z) + len(found.continua)
-        complete += found.complete
+        count += len(result.z) + len(result.continua)
+        complete += result.complete
     return count, complete, times
 
 
@@ -121,21 +121,12 @@ def main() -> None:
     for name, rnn, runs in cases:
         result: Any = runs["search"]()
         count, claim = len(result.z), result.certificate
-        found = measure(runs, options.repeats)
+        measured = measure(runs, options.repeats)
         size = {"M": rnn.hidden_size, "P": rnn.nonlinear_units}
-        data.append({"name": name, **size, "found": count, "certificate": claim, "milliseconds": found})
-        brute = cell(found["brute force"]) if "brute force" in found else ""
-        rows.append(
-            [
-                name,
-                str(rnn.hidden_size),
-                str(rnn.nonlinear_units),
-                str(count),
-                claim.replace("|", "\\|"),  # within a table
-                cell(found["search"]),
-                brute,
-            ]
-        )
+        data.append({"name": name, **size, "found": count, "certificate": claim, "milliseconds": measured})
+        brute = cell(measured["brute force"]) if "brute force" in measured else ""
+        sizes = [str(rnn.hidden_size), str(rnn.nonlinear_units), str(count)]
+        rows.append([name, *sizes, claim.replace("|", "\\|"), cell(measured["search"]), brute])  # | within a table
         print(*rows[-1], sep=" | ", flush=True)
     for decades in (3, 5):
         count, complete, times = check_rescaled(decades)

@@ -1,4 +1,4 @@
-"""How long the generated tasks take to generate, all sequences of a split in one go."""
+"""Time how long it takes to generate the sequences of the generated tasks, a whole split at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_alrnn.datamodules import SCAN, Addition, ContextualIntegration, C
 
 
 def candidates() -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """Functions that are timed, by name."""
     return {
         "addition, 10,000 trials": lambda: Addition(train_size=10_000).build("train"),
         "copy, 2,000 trials": lambda: Copy(train_size=2_000).build("train"),
@@ -27,9 +27,9 @@ def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__, repeats=7)
     torch.set_num_threads(options.threads[0])
-    found = measure(candidates(), options.repeats)
+    times = measure(candidates(), options.repeats)
     text = f"Generation in milliseconds on one thread: minimum (median) of {options.repeats} interleaved repeats."
-    save("generation", text, ["", "ms"], [[name, cell(value, 0)] for name, value in found.items()], found)
+    save("generation", text, ["", "ms"], [[name, cell(value, 0)] for name, value in times.items()], times)
 
 
 if __name__ == "__main__":

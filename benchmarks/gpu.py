@@ -3,7 +3,7 @@
 The checks come first, each with random numbers of its own: every backend against the plain loop in float64, one launch
 for networks that differ in P, ``torch.compile``, training of each module with all callbacks and no synchronisation in a
 step, NCCL with one process, bfloat16, resuming, and a population against its members trained singly. Then come timings
-by CUDA events, all in turn, and a sweep of 1,000 networks. What fails, or finds something missing, stops nothing else.
+by CUDA events, all in turn, and a sweep of 1,000 networks. A part that fails, or lacks a package, stops no other part.
 
 It needs PyTorch from 2.11 and Triton from 3.6 and works on a checkout that is not installed. Without a GPU it says so
 and writes nothing.
@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import importlib
-import json
+import importlib.util
+import itertools
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -32,7 +34,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from common import RESULTS, summary
+from common import summary, table, write
+from recurrence import CASES, layers
 from torch import Tensor, nn
 
 from lightning_alrnn.nn import ALRNN, Recurrence, available_backends, run_recurrence
@@ -41,34 +44,29 @@ from lightning_alrnn.nn.scan.cudnn import KINK
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-5  # of the largest entry, beyond three times what the plain loop in float32 is off by
-CASES = {  # B, T, M, P, K: those of recurrence.py
-    "addition": (64, 100, 50, 5, 2),
-    "copy": (64, 117, 50, 5, 21),
-    "multi-task": (64, 100, 64, 8, 18),
-    "sMNIST": (64, 392, 100, 10, 100),
-    "Lorenz-63": (16, 200, 20, 2, 3),
-}
 STACKS = (1, 8, 64, 512)  # networks
+SINGLE: dict[str, Any] = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False}
 
 
 class MissingError(Exception):
-    """What a part needs and this machine has not."""
+    """Name of a package that a part needs and that is not installed."""
 
 
 class Machine(NamedTuple):
-    """What the parts run on.
-
-    Attributes:
-        device: the GPU.
-        accelerator: what the Trainer calls it.
-        deadline: ``time.monotonic()`` at which all must have ended.
-        tiny: whether this is a rehearsal on a CPU.
-    """
+    """The device that the parts run on, and the time by which they must have ended."""
 
     device: torch.device
-    accelerator: str
-    deadline: float
-    tiny: bool
+    deadline: float  # of time.monotonic()
+
+    @property
+    def tiny(self) -> bool:
+        """Whether this is a rehearsal on a CPU."""
+        return self.device.type == "cpu"
+
+    @property
+    def accelerator(self) -> str:
+        """The device's kind as the Trainer calls it."""
+        return "cpu" if self.tiny else "gpu"
 
     @property
     def seconds_left(self) -> float:
@@ -79,7 +77,7 @@ class Machine(NamedTuple):
 
 
 def backends(machine: Machine) -> list[str]:
-    """Those that run float32 here, ``eager`` aside."""
+    """Backends that run float32 here, other than ``eager``."""
     names = [name for name in available_backends() if name not in ("eager", "native")]
     if "triton" not in names:
         raise MissingError("triton")
@@ -94,7 +92,7 @@ def draw(generator: torch.Generator, *shape: int) -> Tensor:
 def problem(
     generator: torch.Generator, leading: tuple[int, ...], case: Sequence[int], added: bool
 ) -> list[Tensor | None]:
-    """Inputs, state and parameters in float64, of a network that neither dies out nor blows up."""
+    """Inputs, state and parameters in float64 of a network whose states neither vanish nor explode."""
     batch, steps, hidden, _, channels = case
     width = hidden if added else channels
     return [
@@ -120,18 +118,26 @@ def outputs_and_gradients(
 
 
 def in_float32() -> Any:
-    """A context in which cuDNN multiplies in float32; as PyTorch sets it up, it would in TF32, which is off by 1e-3."""
+    """A context in which cuDNN multiplies in float32; PyTorch's default is TF32, which is off by 1e-3."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def beside_a_kink(states: Tensor, nonlinear: int) -> bool:
-    """Whether a state is so near a kink, of the ReLU or of cuDNN's form, that float32 may see it on the other side.
-
-    A gradient jumps there, whatever computes it.
-    """
+    """Whether a state is so near a kink, of the ReLU or of cuDNN's form, that the gradient in float32 may jump."""
     rectified = states[..., states.shape[-1] - nonlinear :]
     distances = rectified[rectified != 0].abs(), (states - KINK).abs()  # zero is past the end of a sequence
     return any(bool((distance < 2e-6).any()) for distance in distances)
+
+
+def exact_problem(
+    generator: torch.Generator, leading: tuple[int, ...], case: Sequence[int], units: Any, lengths: Any, added: bool
+) -> tuple[list[Tensor | None], list[Tensor]]:
+    """A problem and its exact solution, drawn again until no state is beside a kink."""
+    while True:
+        values = problem(generator, leading, case, added)
+        exact = outputs_and_gradients(values, units, lengths, "eager", torch.float64, "cpu")
+        if not beside_a_kink(exact[0], int(torch.as_tensor(units).max())):
+            return values, exact
 
 
 def check_backends(machine: Machine) -> str:
@@ -143,11 +149,7 @@ def check_backends(machine: Machine) -> str:
         for padded in (False, True):
             lengths = torch.randint(1, case[1] + 1, (case[0],), generator=generator) if padded else None
             there = None if lengths is None else lengths.to(machine.device)
-            while True:
-                values = problem(generator, (), case, added=bool(number % 2))
-                exact = outputs_and_gradients(values, case[3], lengths, "eager", torch.float64, "cpu")
-                if not beside_a_kink(exact[0], case[3]):
-                    break
+            values, exact = exact_problem(generator, (), case, case[3], lengths, added=bool(number % 2))
             plain = outputs_and_gradients(values, case[3], there, "eager", torch.float32, machine.device)
             noise = [float((one - other).abs().max()) for one, other in zip(plain, exact, strict=True)]
             for name in backends(machine):
@@ -167,11 +169,7 @@ def check_stack(machine: Machine) -> str:
     generator = torch.Generator().manual_seed(time.time_ns() % 2**32)
     case, units = (18, 6, 17, 0, 3) if machine.tiny else (40, 30, 50, 0, 3), torch.tensor([0, 5, 17])
     lengths = torch.randint(1, case[1] + 1, (3, case[0]), generator=generator)
-    while True:
-        values = problem(generator, (3,), case, added=False)
-        exact = outputs_and_gradients(values, units, lengths, "eager", torch.float64, "cpu")
-        if not beside_a_kink(exact[0], int(units.max())):
-            break
+    values, exact = exact_problem(generator, (3,), case, units, lengths, added=False)
     there = units.to(machine.device), lengths.to(machine.device)
     first, second = (outputs_and_gradients(values, *there, "triton", torch.float32, machine.device) for _ in range(2))
     if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
@@ -207,7 +205,7 @@ def check_compile(machine: Machine) -> str:
 
 
 def lightning() -> Any:
-    """What training needs, as one namespace; :class:`MissingError` names what is not there."""
+    """The packages that training needs, as one namespace."""
     sys.path.append(str(REPOSITORY / "tests" / "helpers"))
     try:
         import pytorch_lightning
@@ -227,7 +225,7 @@ def lightning() -> Any:
     )
 
 
-def trainer_of(machine: Machine, epochs: int, folder: Path, **options: Any) -> Any:
+def trainer_of(machine: Machine, epochs: int, folder: str, **options: Any) -> Any:
     """A Trainer on the device that prints nothing."""
     return lightning().trainer.Trainer(
         max_epochs=epochs,
@@ -243,30 +241,28 @@ def trainer_of(machine: Machine, epochs: int, folder: Path, **options: Any) -> A
 
 
 def all_callbacks(kind: str) -> list[Any]:
-    """Every callback of the package that a module of this kind can have."""
+    """Every callback of the package that fits a module of this kind."""
     callbacks = lightning().callbacks
     names = ["RegimeOccupancy", "ActiveUnits", "FixedPoints", "Spectrum", "LatentTrajectories", "DivergenceGuard"]
     names += {"sequence": ["UnitAblation"], "neural": ["NeuralFit"], "seq2seq": ["LengthAccuracy"]}[kind]
-    found = [getattr(callbacks, name) for name in names]
+    kinds = [getattr(callbacks, name) for name in names]
     if kind != "seq2seq":
-        return [callback() for callback in found]
-    # an encoder and a decoder: callbacks that look at one network want to be told which
-    looks = [issubclass(callback, callbacks.StatesCallback) for callback in found]
-    return [
-        callback(module="network.decoder") if look else callback() for callback, look in zip(found, looks, strict=True)
-    ]
+        return [callback() for callback in kinds]
+    # of an encoder and a decoder, callbacks that look at one network want to know which
+    of_one = {callback: issubclass(callback, callbacks.StatesCallback) for callback in kinds}
+    return [callback(module="network.decoder") if of_one[callback] else callback() for callback in kinds]
 
 
 @contextlib.contextmanager
 def synchronisations() -> Iterator[list[str]]:
-    """Where the host waits for the device in between, as ``file:line``, the innermost line of this package."""
+    """Lines of this package at which the host waits for the device, as ``file:line``."""
     places: list[str] = []
 
     def note(message: Any, *_: Any) -> None:
         if "synchronizing CUDA operation" in str(message):
             frames = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
             inside = [frame for frame in frames if str(REPOSITORY) in frame.filename]
-            # what Lightning does by itself between two lines of this package is not the package's
+            # the innermost line of the package
             frame = (inside or frames)[-1]
             places.append(f"{Path(frame.filename).name}:{frame.lineno}")
 
@@ -307,41 +303,37 @@ def watch_steps(trainer: Any, module: Any) -> list[str]:
 
 def check_steps(machine: Machine) -> str:
     """Each module with all of its callbacks, in a Trainer that forms a process group: NCCL takes what they reduce."""
-    names = lightning().runs.MODULES
-    found: dict[str, int] = {}
-    keys: dict[str, set[str]] = {}
+    runs, waits, keys = lightning().runs, Counter[str](), dict[str, set[str]]()
     try:
-        for kind in names:
-            for strategy in ("auto", "ddp"):
-                with tempfile.TemporaryDirectory() as folder:
-                    module = lightning().runs.build(kind)
-                    data = lightning().runs.Sequences(kind, (24, 10, 10), 8)
-                    options = {"callbacks": all_callbacks(kind), "gradient_clip_val": 1.0, "strategy": strategy}
-                    trainer = trainer_of(machine, 2, Path(folder), **options)
-                    places = watch_steps(trainer, module) if strategy == "auto" else []
-                    trainer.fit(module, data)
-                    logged = set(trainer.callback_metrics)
-                    if keys.setdefault(kind, logged) != logged:
-                        raise AssertionError(f"{kind}: other keys under ddp: {sorted(keys[kind] ^ logged)}")
-                    for place in places:
-                        found[f"{kind} {place}"] = found.get(f"{kind} {place}", 0) + 1
+        for kind, strategy in itertools.product(runs.MODULES, ("auto", "ddp")):
+            with tempfile.TemporaryDirectory() as folder:
+                module, data = runs.build(kind), runs.Sequences(kind, (24, 10, 10), 8)
+                options = {"callbacks": all_callbacks(kind), "gradient_clip_val": 1.0, "strategy": strategy}
+                trainer = trainer_of(machine, 2, folder, **options)
+                places = watch_steps(trainer, module) if strategy == "auto" else []
+                trainer.fit(module, data)
+                logged = set(trainer.callback_metrics)
+                if keys.setdefault(kind, logged) != logged:
+                    raise AssertionError(f"{kind}: other keys under ddp: {sorted(keys[kind] ^ logged)}")
+                waits.update(f"{kind} {place}" for place in places)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    if found:
-        listed = ", ".join(f"{place} ({count}×)" for place, count in sorted(found.items()))
+    if waits:
+        listed = ", ".join(f"{place} ({count}×)" for place, count in sorted(waits.items()))
         raise AssertionError(f"the host waits for the device in a step: {listed}")
-    return f"{', '.join(names)}: no synchronisation in a step; {sum(map(len, keys.values()))} keys, the same under ddp"
+    names, count = ", ".join(runs.MODULES), sum(map(len, keys.values()))
+    return f"{names}: no synchronisation in a step; {count} keys, the same under ddp"
 
 
 def check_bfloat16(machine: Machine) -> str:
     """Training in ``bf16-mixed``: the recurrence stays in float32."""
     with tempfile.TemporaryDirectory() as folder:
         module, data = lightning().runs.build("sequence"), lightning().runs.Sequences("sequence", (24, 10, 10), 8)
-        trainer = trainer_of(machine, 2, Path(folder), precision="bf16-mixed")
+        trainer = trainer_of(machine, 2, folder, precision="bf16-mixed")
         trainer.fit(module, data)
         loss = float(trainer.callback_metrics["train/loss"])
-    if not torch.isfinite(torch.tensor(loss)):
+    if not math.isfinite(loss):
         raise AssertionError(f"the loss is {loss}")
     return f"loss {loss:.3f} after two epochs"
 
@@ -353,15 +345,15 @@ def check_resume(machine: Machine) -> str:
 
         def fit(epochs: int, name: str, checkpoint: str | None = None) -> Any:
             module = runs.build("sequence")
-            trainer = trainer_of(machine, epochs, Path(folder) / name)
+            trainer = trainer_of(machine, epochs, f"{folder}/{name}")
             trainer.fit(module, runs.Sequences("sequence", (24, 10, 10), 8), ckpt_path=checkpoint)
-            trainer.save_checkpoint(Path(folder) / f"{name}.ckpt")
+            trainer.save_checkpoint(f"{folder}/{name}.ckpt")
             return module
 
-        whole = fit(4, "whole")
+        uninterrupted = fit(4, "uninterrupted")
         fit(2, "half")
-        resumed = fit(4, "resumed", str(Path(folder) / "half.ckpt"))
-    for name, value in whole.state_dict().items():
+        resumed = fit(4, "resumed", f"{folder}/half.ckpt")
+    for name, value in uninterrupted.state_dict().items():
         if not torch.equal(value.cpu(), resumed.state_dict()[name].cpu()):
             raise AssertionError(f"{name} differs")
     return "bit for bit"
@@ -384,17 +376,8 @@ def population_of(
         mar_strength=0.1,
         optimizer=partial(torch.optim.Adam, lr=3e-3),
     )
-    sets = [
-        data.Addition(
-            sequence_length=steps,
-            train_size=sizes[0],
-            val_size=sizes[1],
-            test_size=sizes[1],
-            batch_size=batch,
-            seed=seed,
-        )
-        for seed in range(-(-count // 10))
-    ]
+    options = {"train_size": sizes[0], "val_size": sizes[1], "test_size": sizes[1], "batch_size": batch}
+    sets = [data.Addition(sequence_length=steps, seed=seed, **options) for seed in range(-(-count // 10))]
     return population, data.PopulationDataModule([sets[number // 10] for number in range(count)])
 
 
@@ -403,21 +386,20 @@ def check_population(machine: Machine) -> str:
     with tempfile.TemporaryDirectory() as folder:
         population, sets = population_of(machine, 3, 20, (256, 64))
         alone = population_of(machine, 3, 20, (256, 64))[0].members()
-        options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False}
-        trainer = trainer_of(machine, 2, Path(folder), **options)
+        trainer = trainer_of(machine, 2, folder, **SINGLE)
         places = watch_steps(trainer, population)
         trainer.fit(population, sets)
-        for single, own in zip(alone, sets.members, strict=True):
-            trainer_of(machine, 2, Path(folder), **options).fit(single, own)
+        for single, data in zip(alone, sets.members, strict=True):
+            trainer_of(machine, 2, folder, **SINGLE).fit(single, data)
         worst = largest_difference(population.members(), alone)
         if worst > 1e-3:
             raise AssertionError(f"weights differ by {worst:.2g}")
         if places:
             raise AssertionError(f"the host waits for the device in a step: {sorted(set(places))}")
         from_graph = 0.0
-        if machine.device.type == "cuda":
+        if not machine.tiny:
             graphed, sets = population_of(machine, 3, 20, (256, 64), cuda_graph=True)
-            trainer_of(machine, 2, Path(folder), **options).fit(graphed, sets)
+            trainer_of(machine, 2, folder, **SINGLE).fit(graphed, sets)
             from_graph = largest_difference(graphed.members(), population.members())
     if from_graph > 1e-5:
         raise AssertionError(f"from a CUDA graph, weights differ by {from_graph:.2g}")
@@ -425,7 +407,7 @@ def check_population(machine: Machine) -> str:
 
 
 def largest_difference(networks: Sequence[nn.Module], others: Sequence[nn.Module]) -> float:
-    """Between the weights of networks, each with the one in its place."""
+    """Largest difference between the weights of two lists of networks."""
     pairs = zip(networks, others, strict=True)
     values = [zip(one.parameters(), other.parameters(), strict=True) for one, other in pairs]
     return max(float((a.cpu() - b.cpu()).abs().max()) for each in values for a, b in each if a.numel())
@@ -435,7 +417,7 @@ def largest_difference(networks: Sequence[nn.Module], others: Sequence[nn.Module
 
 
 def milliseconds(machine: Machine, runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Each run between two events of the device, all in turn, after two rounds that warm up; what fails is left out."""
+    """Milliseconds of each run; the runs take turns, after two rounds that warm up. A run that fails is left out."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 2):
         for name in list(times):
@@ -451,8 +433,8 @@ def milliseconds(machine: Machine, runs: dict[str, Callable[[], object]], repeat
 
 
 def milliseconds_of(machine: Machine, run: Callable[[], object]) -> float:
-    """What one run takes, on the device where that is a GPU."""
-    if machine.device.type != "cuda":
+    """Milliseconds of one run, by events of the device if it is a GPU."""
+    if machine.tiny:
         before = time.perf_counter()
         run()
         return 1e3 * (time.perf_counter() - before)
@@ -466,7 +448,7 @@ def milliseconds_of(machine: Machine, run: Callable[[], object]) -> float:
 
 
 def candidates(machine: Machine, case: Sequence[int]) -> dict[str, Callable[[], object]]:
-    """Forward and backward pass of what is timed, by name."""
+    """Forward and backward passes that are timed, by name."""
     batch, steps, hidden, nonlinear, channels = case
     torch.manual_seed(0)
     sequences = torch.randn(batch, steps, channels, device=machine.device)
@@ -477,25 +459,19 @@ def candidates(machine: Machine, case: Sequence[int]) -> dict[str, Callable[[], 
     def passes(layer: Any, parameters: list[Tensor], **options: Any) -> Callable[[], object]:
         return lambda: torch.autograd.grad(layer(sequences, **options)[0], parameters, weight)
 
-    layers: dict[str, nn.Module] = {
-        name: ALRNN(channels, hidden, nonlinear, backend=name).to(machine.device)  # type: ignore[arg-type]
-        for name in backends(machine)
-    }
-    layers["nn.RNN(relu)"] = nn.RNN(channels, hidden, nonlinearity="relu", batch_first=True).to(machine.device)
-    layers["nn.GRU"] = nn.GRU(channels, hidden, batch_first=True).to(machine.device)
-    runs = {name: passes(layer, list(layer.parameters())) for name, layer in layers.items()}
+    networks = layers(hidden, nonlinear, channels, backends(machine), machine.device)
+    runs = {name: passes(layer, list(layer.parameters())) for name, layer in networks.items()}
     for name in ("triton", "cudnn"):
-        runs[f"{name}, padded"] = passes(layers[name], list(layers[name].parameters()), lengths=lengths)
+        runs[f"{name}, padded"] = passes(networks[name], list(networks[name].parameters()), lengths=lengths)
     packed = nn.utils.rnn.pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
     flat = torch.randn(int(lengths.sum()), hidden, device=machine.device)
-    rnn = layers["nn.RNN(relu)"]
+    rnn = networks["nn.RNN(relu)"]
     runs["nn.RNN(relu), packed"] = lambda: torch.autograd.grad(rnn(packed)[0].data, list(rnn.parameters()), flat)
-    if machine.device.type == "cuda":
+    if not machine.tiny:
         fused = ALRNN(channels, hidden, nonlinear, backend="fused").to(machine.device)
-        parameters = list(fused.parameters())
 
         class States(nn.Module):
-            """The layer with a plain tuple as its result, as the capture of a graph wants it."""
+            """The layer with a plain tuple as its result, which the capture of a graph needs."""
 
             def __init__(self) -> None:
                 super().__init__()
@@ -506,9 +482,9 @@ def candidates(machine: Machine, case: Sequence[int]) -> dict[str, Callable[[], 
 
         try:
             graphed: Any = torch.cuda.make_graphed_callables(States(), (sequences,))
-            runs["fused in a CUDA graph"] = passes(graphed, parameters)
+            runs["fused in a CUDA graph"] = passes(graphed, list(fused.parameters()))
         except Exception as error:
-            torch.cuda.set_stream(torch.cuda.default_stream())  # a capture that failed leaves its own
+            leave_capture(machine)
             print(f"  fused in a CUDA graph fails: {type(error).__name__}: {error}", flush=True)
     return runs
 
@@ -521,8 +497,19 @@ def time_recurrence(machine: Machine) -> list[dict[str, Any]]:
         with in_float32():
             times = milliseconds(machine, candidates(machine, case), 2 if machine.tiny else 20)
         rows.append({"name": name, "B,T,M,P,K": case, "milliseconds": times})
-        print(f"  {name}: " + ", ".join(f"{key} {value['median']:.2f}" for key, value in times.items()), flush=True)
+        print_medians(name, times)
     return rows
+
+
+def print_medians(name: str, times: dict[str, dict[str, float]]) -> None:
+    """Print the median of each run in a line."""
+    print(f"  {name}: " + ", ".join(f"{key} {value['median']:.2f}" for key, value in times.items()), flush=True)
+
+
+def leave_capture(machine: Machine) -> None:
+    """Go back to the default stream: the capture of a graph that failed leaves another."""
+    if not machine.tiny:
+        torch.cuda.set_stream(torch.cuda.default_stream())
 
 
 def time_stacks(machine: Machine) -> list[dict[str, Any]]:
@@ -548,14 +535,10 @@ def time_stacks(machine: Machine) -> list[dict[str, Any]]:
             states = run_recurrence(recurrence, inputs, state, None, backend).states  # noqa: B023
             return torch.autograd.grad(states, leaves, weight)  # noqa: B023
 
-        times = milliseconds(
-            machine, {name: partial(run, name) for name in ("triton", "fused")}, 2 if machine.tiny else 10
-        )
+        runs = {name: partial(run, name) for name in ("triton", "fused")}
+        times = milliseconds(machine, runs, 2 if machine.tiny else 10)
         rows.append({"networks": count, "milliseconds": times})
-        print(
-            f"  {count} networks: " + ", ".join(f"{key} {value['median']:.2f}" for key, value in times.items()),
-            flush=True,
-        )
+        print_medians(f"{count} networks", times)
     return rows
 
 
@@ -563,23 +546,21 @@ def time_training(machine: Machine) -> list[dict[str, Any]]:
     """A training step of a population in Lightning: milliseconds of wall time a step, in an epoch after the first."""
     rows: list[dict[str, Any]] = [{"networks": count} for count in ((1, 3) if machine.tiny else (*STACKS[:-1], 500))]
     steps, length = (2, 10) if machine.tiny else (20, 100)
-    for key in ("milliseconds", "from a CUDA graph") if machine.device.type == "cuda" else ("milliseconds",):
+    for key in ("milliseconds", "from a CUDA graph") if not machine.tiny else ("milliseconds",):
         for row in rows:
             if machine.seconds_left < 60:
                 break
-            options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False, "limit_val_batches": 1}
             epochs: list[float] = []
             try:
-                graph = key != "milliseconds"
-                sizes = 64 * steps, 64
+                graph, sizes = key != "milliseconds", (64 * steps, 64)
                 population, data = population_of(machine, row["networks"], length, sizes, batch=64, cuda_graph=graph)
+                options = {"callbacks": [epoch_times(machine, epochs)], "limit_val_batches": 1, **SINGLE}
                 with tempfile.TemporaryDirectory() as folder:
-                    trainer = trainer_of(machine, 3, Path(folder), callbacks=[epoch_times(machine, epochs)], **options)
-                    trainer.fit(population, data)
+                    trainer_of(machine, 3, folder, **options).fit(population, data)
             except Exception as error:
                 if key == "milliseconds":
                     raise
-                torch.cuda.set_stream(torch.cuda.default_stream())  # a capture that failed leaves its own
+                leave_capture(machine)
                 print(f"  {key} it fails: {type(error).__name__}: {error}", flush=True)
                 break
             row[key] = min(epochs[1:]) / steps
@@ -591,7 +572,7 @@ def epoch_times(machine: Machine, epochs: list[float]) -> Any:
     """A callback that notes the milliseconds of each epoch's training."""
 
     def now() -> float:
-        if machine.device.type == "cuda":
+        if not machine.tiny:
             torch.cuda.synchronize()
         return 1e3 * time.perf_counter()
 
@@ -610,20 +591,14 @@ def time_sweep(machine: Machine) -> dict[str, Any]:
     """A sweep of 1,000 addition networks as the configuration ``addition_quick`` trains them, in one process."""
     lightning()
     count, epochs = (4, 1) if machine.tiny else (1000, 40)
-    missing = []
-    for name in ("jsonargparse", "submitit"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
+    missing = [name for name in ("jsonargparse", "submitit") if importlib.util.find_spec(name) is None]
     limit = max(10.0, machine.seconds_left - 15)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         start = time.monotonic()
         if missing:
             way = f"a population in Python, as {' and '.join(missing)} is missing"
             population, data = population_of(machine, count, 50, (10_000, 1000))
-            options = {"gradient_clip_val": 1.0, "logger": False, "enable_checkpointing": False}
-            trainer = trainer_of(machine, epochs, Path(folder), max_time=timedelta(seconds=limit), **options)
+            trainer = trainer_of(machine, epochs, folder, max_time=timedelta(seconds=limit), **SINGLE)
             trainer.fit(population, data)
             if trainer.current_epoch < epochs:
                 unfinished = f"{round(limit)}, epoch {trainer.current_epoch} of {epochs}"
@@ -649,12 +624,8 @@ def time_sweep(machine: Machine) -> dict[str, Any]:
             with (Path(folder) / "results.csv").open(encoding="utf-8") as file:
                 scores = [float(row["test/task_loss"]) for row in csv.DictReader(file)]
         seconds = time.monotonic() - start
-    result = {
-        "networks": count,
-        "way": way,
-        "seconds": round(seconds, 1),
-        "median test loss": sorted(scores)[len(scores) // 2],
-    }
+    result: dict[str, Any] = {"networks": count, "way": way, "seconds": round(seconds, 1)}
+    result["median test loss"] = sorted(scores)[len(scores) // 2]
     print("  " + ", ".join(f"{key}: {value}" for key, value in result.items()), flush=True)
     return result
 
@@ -674,11 +645,11 @@ PARTS: dict[str, Callable[[Machine], Any]] = {
     "training steps": time_training,
     "sweep": time_sweep,
 }
-"""What is done, in this order; the last four are timings."""
+"""All parts in order; the last four are timings."""
 
 
 def run_parts(machine: Machine) -> dict[str, dict[str, Any]]:
-    """Do all parts, whatever becomes of each."""
+    """Do all parts, also after one fails."""
     results: dict[str, dict[str, Any]] = {}
     for name, part in PARTS.items():
         start = time.monotonic()
@@ -694,8 +665,7 @@ def run_parts(machine: Machine) -> dict[str, dict[str, Any]]:
             detail = f"{type(error).__name__}: {error}"
             if outcome == "FAILED":
                 traceback.print_exc()
-            if machine.device.type == "cuda":
-                torch.cuda.set_stream(torch.cuda.default_stream())  # a capture that failed leaves its own
+            leave_capture(machine)
         results[name] = {"outcome": outcome, "seconds": round(time.monotonic() - start, 1), "result": detail}
         print(f"  {outcome}: {detail if isinstance(detail, str) else 'see below'}", flush=True)
     return results
@@ -703,29 +673,29 @@ def run_parts(machine: Machine) -> dict[str, dict[str, Any]]:
 
 def tables(results: dict[str, dict[str, Any]]) -> list[str]:
     """The results as Markdown."""
-    lines = ["| | outcome | seconds | |", "|---|---|---|---|"]
+    outcomes = []
     for name, result in results.items():
         detail = result["result"] if isinstance(result["result"], str) else "below"
         text = detail.replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| {name} | {result['outcome']} | {result['seconds']} | {text[:300]} |")
+        outcomes.append([name, result["outcome"], str(result["seconds"]), text[:300]])
+    lines = table(["", "outcome", "seconds", ""], outcomes)
     for name, head in (("recurrence", "B, T, M, P, K"), ("stacks", "networks")):
         rows = results[name]["result"]
         if isinstance(rows, str):
             continue
         columns = list(dict.fromkeys(key for row in rows for key in row["milliseconds"]))
-        lines += ["", f"Forward and backward in milliseconds, median, all products in float32: {name}.", ""]
-        lines += [f"| {head} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        cells = []
         for row in rows:
             case = ", ".join(map(str, row["B,T,M,P,K"])) if "name" in row else str(row["networks"])
             times = row["milliseconds"]
-            cells = [f"{times[key]['median']:.3f}" if key in times else "–" for key in columns]
-            lines.append(f"| {case} | " + " | ".join(cells) + " |")
-    if not isinstance(results["training steps"]["result"], str):
+            cells.append([case, *(f"{times[key]['median']:.3f}" if key in times else "–" for key in columns)])
+        lines += ["", f"Forward and backward in milliseconds, median, all products in float32: {name}.", ""]
+        lines += table([head, *columns], cells)
+    rows, keys = results["training steps"]["result"], ("milliseconds", "from a CUDA graph")
+    if not isinstance(rows, str):
+        cells = [[str(row["networks"]), *(f"{row[key]:.2f}" if key in row else "–" for key in keys)] for row in rows]
         lines += ["", "A training step of a population, in milliseconds.", ""]
-        lines += ["| networks | step | from a CUDA graph |", "|---|---|---|"]
-        for row in results["training steps"]["result"]:
-            cells = [f"{row[key]:.2f}" if key in row else "–" for key in ("milliseconds", "from a CUDA graph")]
-            lines.append(f"| {row['networks']} | " + " | ".join(cells) + " |")
+        lines += table(["networks", "step", "from a CUDA graph"], cells)
     if not isinstance(results["sweep"]["result"], str):
         lines += ["", "; ".join(f"{key}: {value}" for key, value in results["sweep"]["result"].items())]
     return lines
@@ -734,7 +704,7 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do all parts, print and write the tables; 1 if a check failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8, help="after which no further part begins")
+    parser.add_argument("--minutes", type=float, default=8, help="time after which no further part begins")
     rehearsal = "all parts with tiny sizes on the CPU, with TRITON_INTERPRET=1; writes nothing"
     parser.add_argument("--rehearse", action="store_true", help=rehearsal)
     options = parser.parse_args(arguments)
@@ -742,28 +712,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("There is no GPU here that PyTorch can use: nothing was checked, timed or written.")
         return 0
     warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)  # of which Lightning has some for each of the many trainings
+    logging.disable(logging.WARNING)  # Lightning warns about each of the many trainings
     deadline = time.monotonic() + 60 * options.minutes
     if options.rehearse:
-        machine, card = Machine(torch.device("cpu"), "cpu", deadline, tiny=True), "CPU, a rehearsal"
+        machine, card = Machine(torch.device("cpu"), deadline), "CPU, a rehearsal"
     else:
-        machine = Machine(torch.device("cuda", torch.cuda.current_device()), "gpu", deadline, tiny=False)
+        machine = Machine(torch.device("cuda", torch.cuda.current_device()), deadline)
         facts = torch.cuda.get_device_properties(machine.device)
         card = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {facts.multi_processor_count} multiprocessors"
     triton = sys.modules.get("triton") or (importlib.import_module("triton") if operator.triton_is_installed else None)
-    versions = (
-        f"torch {torch.__version__}, CUDA {torch.version.cuda}, Triton {getattr(triton, '__version__', 'missing')}"
-    )
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, "
+    versions += f"Triton {getattr(triton, '__version__', 'missing')}"
     kernel = "" if operator.kernel is not None else "; the C kernel is not compiled here"
     print(f"{card}; {versions}{kernel}", flush=True)
     results = run_parts(machine)
     lines = [f"{card}; {versions}. `make gpu`.", "", *tables(results)]
-    print("\n".join(["", *lines]), flush=True)
-    if not options.rehearse:
-        RESULTS.mkdir(exist_ok=True)
-        content = {"command": "make gpu", "machine": f"{card}; {versions}", "results": results}
-        (RESULTS / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (RESULTS / "gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if options.rehearse:
+        print("\n".join(["", *lines]), flush=True)
+    else:
+        write("gpu", lines, {"command": "make gpu", "machine": f"{card}; {versions}", "results": results})
     return int(any(result["outcome"] == "FAILED" for result in results.values()))
 
 

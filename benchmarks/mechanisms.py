@@ -1,4 +1,4 @@
-"""Are primitives found where they are, and only there? Networks whose mechanism is known, untrained and trained ones.
+"""Check whether primitives are found where they are, and only there, in networks whose mechanism is known.
 
     python benchmarks/mechanisms.py          # some ten minutes on two cores, most of it training
     python benchmarks/mechanisms.py --quick  # one network of each kind, no training: a minute
@@ -51,70 +51,59 @@ TRAINED: dict[str, tuple[str, int, int, tuple[bool | None, ...]]] = {
 
 
 class Job(NamedTuple):
-    """A network to look at.
+    """A network to analyse."""
 
-    Attributes:
-        source: "built", "untrained" or "trained".
-        kind: What it is.
-        seed: Its number.
-        units: P, of an untrained one.
-    """
-
-    source: str
+    source: str  # "built", "untrained" or "trained"
     kind: str
     seed: int
-    units: int = 0
+    units: int = 0  # P of an untrained one
+
+
+class Finding(NamedTuple):
+    """What was found of one primitive."""
+
+    found: bool | None
+    effect: float
+    p: float
+    intervention: float
+    reason: str
 
 
 class Outcome(NamedTuple):
-    """What was found in a network.
-
-    Attributes:
-        job: Which network.
-        truth: What it has, of each primitive.
-        found: What was found.
-        numbers: Effect, p and intervention of each.
-        reasons: What failed.
-    """
+    """Which primitives a network has, and what was found of each."""
 
     job: Job
     truth: tuple[bool | None, ...]
-    found: tuple[bool | None, ...]
-    numbers: tuple[tuple[float, float, float], ...]
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def has_found(self, index: int) -> bool:
+        """Whether a primitive was found."""
+        return self.findings[index].found is True
 
 
 def look(job: Job) -> Outcome:
-    """Build, or load, a network and look for primitives."""
+    """Build or load a network, and look for primitives."""
     torch.set_num_threads(1)
     if job.source == "trained":
-        return trained(job)
-    if job.source == "built":
+        truth, arguments = TRAINED[job.kind][3], trained(job)
+    elif job.source == "built":
         truth, build = KINDS[job.kind]
         rng = np.random.default_rng([job.seed, *job.kind.encode()])
-        return outcome(job, truth, build(rng, HIDDEN[job.seed % len(HIDDEN)]))
-    return outcome(job, (False,) * 4, untrained(job))
+        arguments = run(build(rng, HIDDEN[job.seed % len(HIDDEN)]))
+    else:
+        truth, arguments = (False,) * 4, run(untrained(job))
+    primitives = find_primitives(*arguments)
+    readings: list[Any] = [getattr(primitives, name) for name in PRIMITIVES]
+    return Outcome(job, truth, tuple(Finding(*(getattr(one, name) for name in Finding._fields)) for one in readings))
 
 
-def outcome(job: Job, truth: tuple[bool | None, ...], case: Case) -> Outcome:
-    """Run a network over its trials and look for primitives."""
+def run(case: Case) -> tuple[Any, ...]:
+    """Run a network over its trials; returns the arguments of ``find_primitives``."""
     states = intervene(case.rnn, case.inputs, lengths=case.lengths).states
     last = -1 if case.lengths is None else case.lengths - 1
     answers = states[torch.arange(len(states)), last] @ case.weight.T
     targets = answers if case.targets is None else case.targets
-    found = find_primitives(case.rnn, case.inputs, states, case.weight, targets, case.lengths, case.group)
-    return read(job, truth, [getattr(found, name) for name in PRIMITIVES])
-
-
-def read(job: Job, truth: tuple[bool | None, ...], found: list[Any]) -> Outcome:
-    """Put together what was found."""
-    return Outcome(
-        job,
-        truth,
-        tuple(one.found for one in found),
-        tuple((one.effect, one.p, one.intervention) for one in found),
-        tuple(one.reason for one in found),
-    )
+    return case.rnn, case.inputs, states, case.weight, targets, case.lengths, case.group
 
 
 def untrained(job: Job) -> Case:
@@ -158,7 +147,7 @@ def trials(task: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 def folder(kind: str, seed: int) -> Path:
-    """Where a trained network lies."""
+    """Folder of a trained network."""
     config, units, *_ = TRAINED[kind]
     return FOLDER / f"{config}-P{units}-seed{seed}"
 
@@ -180,39 +169,26 @@ def train(job: Job) -> None:
     }
     at.mkdir(parents=True, exist_ok=True)
     with (at / "fit.log").open("w") as log:
-        subprocess.run(
-            [*command, *(f"--{name}={value}" for name, value in options.items())],
-            check=True,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, *settings], check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
     (at / "done").touch()
 
 
-def trained(job: Job) -> Outcome:
-    """Look at a trained network as ``alrnn analyze`` does."""
-    run = folder(job.kind, job.seed) / "version_0"
-    (checkpoint,) = (run / "checkpoints").glob("best*.ckpt")
+def trained(job: Job) -> tuple[Any, ...]:
+    """Run a trained network as ``alrnn analyze`` does; returns the arguments of ``find_primitives``."""
+    log = folder(job.kind, job.seed) / "version_0"
+    (checkpoint,) = (log / "checkpoints").glob("best*.ckpt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-        cli, collector = read_network(checkpoint, [run / "config.yaml"], run, 512, options)
-    model, sequences = cli.model, collector.sequences
-    found = find_primitives(
-        model.core.cpu().double(),
-        sequences.inputs,
-        sequences.states,
-        model.readout.weight,
-        sequences.targets,
-        sequences.lengths,
-        sequences.group,
-    )
-    return read(job, TRAINED[job.kind][3], [getattr(found, name) for name in PRIMITIVES])
+        cli, collector = read_network(checkpoint, [log / "config.yaml"], log, 512, options)
+    core, data = cli.model.core.cpu().double(), collector.sequences
+    return core, data.inputs, data.states, cli.model.readout.weight, data.targets, data.lengths, data.group
 
 
 def jobs(quick: bool) -> Iterator[Job]:
-    """All networks, those that take longest first."""
+    """All networks, starting with those that take longest."""
     if not quick:
         for kind, (_, _, seeds, _) in TRAINED.items():
             yield from (Job("trained", kind, seed) for seed in range(seeds))
@@ -224,33 +200,28 @@ def jobs(quick: bool) -> Iterator[Job]:
 
 
 def by_kind(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    """Of each kind of network: how many there are, in how many each primitive was found, and whether they have it."""
+    """Number of networks of each kind, whether they have each primitive, and in how many it was found."""
     kinds: dict[tuple[str, str, int], list[Outcome]] = {}
     for one in outcomes:
         kinds.setdefault((one.job.source, one.job.kind, one.job.units), []).append(one)
-    return [
-        {
-            "source": source,
-            "kind": kind,
-            **({"units": units} if source == "untrained" else {}),
-            "networks": len(of),
-            **{
-                name: {"has": of[0].truth[index], "found": sum(one.found[index] is True for one in of)}
-                for index, name in enumerate(PRIMITIVES)
-            },
-        }
-        for (source, kind, units), of in sorted(kinds.items())
-    ]
+    rows = []
+    for (source, kind, units), same in sorted(kinds.items()):
+        row = {"source": source, "kind": kind} | ({"units": units} if source == "untrained" else {})
+        row |= {"networks": len(same)}
+        for index, name in enumerate(PRIMITIVES):
+            row |= {name: {"has": same[0].truth[index], "found": sum(one.has_found(index) for one in same)}}
+        rows.append(row)
+    return rows
 
 
 def rate(outcomes: list[Outcome], index: int, truth: bool) -> str:
-    """In how many of the networks that have a primitive, or have it not, it was found."""
-    found = [one.found[index] is True for one in outcomes if one.truth[index] is truth]
+    """In how many of the networks that have a primitive, or do not have it, it was found."""
+    found = [one.has_found(index) for one in outcomes if one.truth[index] is truth]
     return f"{sum(found)} of {len(found)}" if found else "–"
 
 
 def main() -> None:
-    """Look at all networks, print what was found and write it."""
+    """Analyse all networks, print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one network of each kind, no training")
     quick = parser.parse_args().quick
@@ -262,22 +233,19 @@ def main() -> None:
         for one in tqdm(pool.imap_unordered(look, every), "look", len(every)):
             outcomes.append(one)
             for index, name in enumerate(PRIMITIVES):
-                if one.truth[index] is not None and one.truth[index] is not (one.found[index] is True):
-                    effect, p, intervention = one.numbers[index]
-                    what = "found, and not there" if one.found[index] else "missed"
-                    tqdm.write(
-                        f"{what}: {name} in {one.job} (effect {effect:.2f}, p {p:.3f}, intervention "
-                        f"{intervention:.2f}) {one.reasons[index]}"
-                    )
+                if one.truth[index] not in (None, one.has_found(index)):
+                    finding = one.findings[index]
+                    wrong = "found, and not there" if finding.found else "missed"
+                    numbers = f"effect {finding.effect:.2f}, p {finding.p:.3f}, intervention {finding.intervention:.2f}"
+                    tqdm.write(f"{wrong}: {name} in {one.job} ({numbers}) {finding.reason}")
     rows = []
     for index, name in enumerate(PRIMITIVES):
         row = [name]
         for source in ("built", "trained"):
             of = [one for one in outcomes if one.job.source == source]
             row += [rate(of, index, True), rate(of, index, False)]
-        for units in UNITS:
-            of = [one for one in outcomes if one.job.source == "untrained" and one.job.units == units]
-            row.append(rate(of, index, False))
+        untrained_ones = [one for one in outcomes if one.job.source == "untrained"]
+        row += [rate([one for one in untrained_ones if one.job.units == units], index, False) for units in UNITS]
         rows.append(row)
     heads = ["", "built, has it", "built, has it not", "trained, has it", "trained, has it not"]
     heads += [f"untrained, P={units}" for units in UNITS]

@@ -1,4 +1,4 @@
-"""Peak memory of a forward and backward pass: how much more the process holds at its height than before the pass.
+"""Measure the peak memory of a forward and backward pass: by how much the resident size of the process grows.
 
 Each candidate runs in a process of its own, which reports its largest resident size during the pass less that before
 it (Linux only).
@@ -46,25 +46,18 @@ def main() -> None:
     names = [name for name in candidates(2, 3, 4, 1, 2) if name != "floor"]
     data, rows = [], []
     for case, size in SIZES.items():
-        found = {}
+        growths = {}
         for name in names:
             command = [sys.executable, __file__, "--one", name, case]
-            found[name] = summary(
-                [
-                    float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-                    for _ in range(options.repeats)
-                ]
+            growths[name] = summary(
+                [float(subprocess.check_output(command).split()[-1]) for _ in range(options.repeats)]
             )
-        batch, time, hidden, _, _ = size
-        states = batch * time * hidden * 4 / 2**20
-        data.append({"name": case, "B,T,M,P,K": size, "states": states, "mebibytes": found})
-        rows.append(
-            [f"{', '.join(map(str, size))} ({case})", f"{states:.1f}", *(cell(value, 1) for value in found.values())]
-        )
-    text = (
-        "Growth of the peak memory by a forward and backward pass in MiB: minimum (median) of "
-        f"{options.repeats} processes."
-    )
+        states = size[0] * size[1] * size[2] * 4 / 2**20
+        data.append({"name": case, "B,T,M,P,K": size, "states": states, "mebibytes": growths})
+        head = f"{', '.join(map(str, size))} ({case})"
+        rows.append([head, f"{states:.1f}", *(cell(value, 1) for value in growths.values())])
+    text = "Growth of the peak memory by a forward and backward pass in MiB: minimum (median) of "
+    text += f"{options.repeats} processes."
     save("memory", text, ["B, T, M, P, K", "the states alone", *names], rows, data)
 
 

@@ -1,4 +1,4 @@
-"""What E networks cost in one call of the recurrence and in one training step, beside E networks one by one.
+"""Measure what E networks cost in one call of the recurrence and in one training step, beside one by one.
 
 A step draws a batch for each network, then come the forward pass, the loss, the regularisation, the backward pass, the
 clipping of each network's gradient and Adam (fused). The networks differ in P; their sizes are those of the configs
@@ -23,13 +23,13 @@ SAMPLES = 1000  # sequences that a batch is drawn from
 
 
 class Case(NamedTuple):
-    """Sizes of a task."""
+    """Sizes of a task; a single output stands for a regression."""
 
     batch: int
     time: int
     hidden: int
     inputs: int
-    outputs: int  # 1 for a regression, else the number of classes
+    outputs: int
 
 
 CASES = {
@@ -50,10 +50,8 @@ class Network(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch."""
         outputs = self.readout(self.rnn(inputs).last)
-        if outputs.shape[-1] == 1:
-            loss = (outputs[:, 0] - targets).square().mean()
-        else:
-            loss = functional.cross_entropy(outputs, targets)
+        regression = outputs.shape[-1] == 1
+        loss = (outputs[:, 0] - targets).square().mean() if regression else functional.cross_entropy(outputs, targets)
         return loss + 0.1 * manifold_attractor_penalty(self.rnn, self.rnn.hidden_size // 2)
 
 
@@ -142,16 +140,8 @@ def main() -> None:
                 times = measure(runs, max(5, options.repeats // count))
                 each = {run: {key: value / count for key, value in time.items()} for run, time in times.items()}
                 ratio = each["at once"]["min"] / each["one by one"]["min"]
-                data.append(
-                    {
-                        "threads": threads,
-                        "name": name,
-                        **case._asdict(),
-                        "E": count,
-                        "milliseconds": each,
-                        "ratio": ratio,
-                    }
-                )
+                row = {"threads": threads, "name": name, **case._asdict(), "E": count}
+                data.append(row | {"milliseconds": each, "ratio": ratio})
                 sizes = f"{case.batch}, {case.time}, {case.hidden}, {case.inputs} ({name})"
                 cells = [cell(each[run], 3) for run in runs]
                 rows.append([str(threads), sizes, str(count), *cells, f"{ratio:.2f}"])

@@ -1,7 +1,7 @@
-"""Networks built by hand, whose mechanism is known: what ``mechanisms.py`` looks for primitives in.
+"""Networks built by hand, whose mechanism is known, for ``mechanisms.py``.
 
-Each kind of network is drawn anew for each seed: its length, its inputs and how it is hidden, by up to 40 stable linear
-units beside its own and a random rotation of all linear units, so that nothing lies along an axis.
+Each kind of network is drawn anew for each seed: its length, its inputs, up to 40 stable linear units without effect
+and a random rotation of all linear units, so that nothing lies along an axis.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lightning_alrnn.nn import Recurrence
 
 TRIALS = 300
 HIDDEN = (0, 5, 10, 40)
-"""Linear units that a network is hidden among, by turns."""
+"""Numbers of linear units that networks are hidden among, in turn."""
 
 Generator = np.random.Generator
 Truth = tuple[bool | None, bool | None, bool | None, bool | None]
@@ -25,19 +25,10 @@ Truth = tuple[bool | None, bool | None, bool | None, bool | None]
 
 
 class Case(NamedTuple):
-    """A network, its readout, trials and what its answers should be.
-
-    Attributes:
-        rnn: Parameters of the network.
-        weight: Readout, shape ``(outputs, M)``.
-        inputs: Shape ``(batch, time, K)``.
-        targets: Classes of shape ``(batch,)``, or ``None`` for the answers themselves.
-        group: Conditions of shape ``(batch,)``, or ``None``.
-        lengths: Valid steps of shape ``(batch,)``, or ``None``.
-    """
+    """A network, its readout, trials and targets; ``None`` as targets stands for the answers themselves."""
 
     rnn: Recurrence
-    weight: Tensor
+    weight: Tensor  # of the readout, (outputs, M)
     inputs: Tensor
     targets: Tensor | None = None
     group: Tensor | None = None
@@ -45,92 +36,73 @@ class Case(NamedTuple):
 
 
 class Wiring:
-    """Units by name, and what they pass on to one another.
-
-    Args:
-        rng: Of the network.
-        channels: K.
-    """
+    """Named units and the weights between them; "s0", "s1", … are the inputs."""
 
     def __init__(self, rng: Generator, channels: int) -> None:
         self._rng, self._channels = rng, channels
-        self._linear: list[str] = []
-        self._rectified: list[str] = []
+        self._units: dict[str, tuple[bool, float]] = {}  # rectified, bias
         self._weights: dict[tuple[str, str], float] = {}
-        self._inputs: dict[tuple[str, int], float] = {}
-        self._bias: dict[str, float] = {}
 
     def unit(self, name: str, *, rectified: bool = False, bias: float = 0.0, **weights: float) -> Wiring:
         """Add a unit; ``s0=1.0`` is the weight of input 0, ``a=1.0`` that of unit a."""
-        (self._rectified if rectified else self._linear).append(name)
-        self._bias[name] = bias
-        for source, weight in weights.items():
-            if source.startswith("s") and source[1:].isdigit():
-                self._inputs[name, int(source[1:])] = weight
-            else:
-                self._weights[name, source] = weight
-        return self
+        self._units[name] = rectified, bias
+        return self.connect(name, **weights)
 
     def connect(self, target: str, **weights: float) -> Wiring:
         """Add weights to a unit."""
-        for source, weight in weights.items():
-            self._weights[target, source] = weight
+        self._weights |= {(target, source): weight for source, weight in weights.items()}
         return self
 
     def pair(
         self, name: str, to: str, weight: float = 1.0, *, bias: float = 0.0, gate: dict[str, float], **signal: float
     ) -> Wiring:
-        """Two rectified units that together pass a signal of either sign on to a unit, while the gate is at zero.
-
-        Args:
-            name: Of both.
-            to: Where to.
-            weight: Of the signal there.
-            bias: Of both units, such as minus what the gate is when it is open.
-            gate: What opens it, as in :meth:`unit`.
-            **signal: What is passed on, as in :meth:`unit`.
-        """
+        """Add two rectified units that pass a signal of either sign on to a unit, while the gate is at zero."""
         for suffix, sign in (("+", 1.0), ("-", -1.0)):
             both = {**{source: sign * value for source, value in signal.items()}, **gate}
             self.unit(name + suffix, rectified=True, bias=bias, **both)
-            self._weights[to, name + suffix] = sign * weight
+            self.connect(to, **{name + suffix: sign * weight})
         return self
 
     def line(self, name: str, count: int, *, rectified: bool = False, bias: float = 0.0, **source: float) -> str:
-        """Units each of which passes on what the one before it had; the name of the last one."""
+        """Add units each of which passes on the last value of the one before it; returns the name of the last one."""
         for step in range(count):
             weights = {f"{name}{step - 1}": 1.0} if step else source
             self.unit(f"{name}{step}", rectified=rectified, bias=0.0 if step else bias, **weights)
         return f"{name}{count - 1}"
 
+    def inert(self, count: int, *random: str, **weights: float) -> Wiring:
+        """Add rectified units that pass nothing on, some of their weights random."""
+        for index in range(count):
+            drawn = {source: float(self._rng.normal()) for source in random}
+            self.unit(f"inert{index}", rectified=True, **drawn, **weights)
+        return self
+
     def hide(self, hidden: int, **readout: float) -> tuple[Recurrence, Tensor]:
         """The network among ``hidden`` linear units of no effect, all linear units rotated at random; its readout."""
-        names = [*self._linear, *(f"hidden {index}" for index in range(hidden)), *self._rectified]
-        place = {name: index for index, name in enumerate(names)}
-        size, linear = len(names), len(names) - len(self._rectified)
-        W, C, h = np.zeros((size, size)), np.zeros((size, self._channels)), np.zeros(size)
+        linear = [name for name, (rectified, _) in self._units.items() if not rectified]
+        linear += [f"hidden {index}" for index in range(hidden)]
+        names = linear + [name for name, (rectified, _) in self._units.items() if rectified]
+        sources = {name: place for place, name in enumerate([*names, *(f"s{k}" for k in range(self._channels))])}
+        size = len(names)
+        weights, D = np.zeros((size, len(sources))), np.zeros((1, size))
         for (target, source), weight in self._weights.items():
-            W[place[target], place[source]] = weight
-        for (target, channel), weight in self._inputs.items():
-            C[place[target], channel] = weight
-        for name, bias in self._bias.items():
-            h[place[name]] = bias
-        for index in range(hidden):
-            at = place[f"hidden {index}"]
-            W[at, at] = self._rng.uniform(-0.6, 0.6)
-            C[at] = self._rng.normal(0, 0.5, self._channels)
-        D = np.zeros((1, size))
+            weights[sources[target], sources[source]] = weight
+        for place in range(len(linear) - hidden, len(linear)):
+            weights[place, place] = self._rng.uniform(-0.6, 0.6)
+            weights[place, size:] = self._rng.normal(0, 0.5, self._channels)
+        h = np.array([self._units.get(name, (False, 0.0))[1] for name in names])
         for name, weight in readout.items():
-            D[0, place[name]] = weight
+            D[0, sources[name]] = weight
         Q = np.eye(size)
-        if linear > 1:
-            Q[:linear, :linear] = np.linalg.qr(self._rng.normal(size=(linear, linear)))[0]
+        if len(linear) > 1:
+            Q[: len(linear), : len(linear)] = np.linalg.qr(self._rng.normal(size=(len(linear), len(linear))))[0]
+        W, C = weights[:, :size], weights[:, size:]
         A, W, C, h = map(torch.from_numpy, (np.zeros(size), Q @ W @ Q.T, Q @ C, Q @ h))
-        return Recurrence(A, W, C, h, size - linear), torch.from_numpy(D @ Q.T)
+        return Recurrence(A, W, C, h, size - len(linear)), torch.from_numpy(D @ Q.T)
 
 
 def steps(rng: Generator, least: int = 12, most: int = 100) -> int:
-    """How long the trials are."""
+    """Length of the trials."""
     return int(rng.integers(least, most))
 
 
@@ -142,6 +114,18 @@ def noise(rng: Generator, time: int, channels: int) -> Tensor:
 def marks(rng: Generator, time: int, rate: float) -> Tensor:
     """1 in some steps, 0 elsewhere."""
     return torch.from_numpy((rng.random((TRIALS, time)) < rate).astype(float))
+
+
+def marked(rng: Generator, time: int, rate: float, channels: int = 2) -> Tensor:
+    """Noise within ±2, and marks in channel 1."""
+    inputs = noise(rng, time, channels).clamp(-2, 2)
+    inputs[:, :, 1] = marks(rng, time, rate)
+    return inputs
+
+
+def signed(group: Tensor) -> Tensor:
+    """±1 for each of two conditions, at every step."""
+    return (2.0 * group - 1).unsqueeze(1)
 
 
 def halves(rng: Generator) -> Tensor:
@@ -169,8 +153,7 @@ def gated_sum(
     signal = {wiring.line("wait", wait, s0=1.0) if wait else "s0": 1.0}
     gate, bias = ({"s1": -5.0}, 0.0) if closes else ({"s1": 5.0}, -5.0)
     wiring.pair("gate", "sum", bias=bias, gate=gate, **signal)
-    inputs = noise(rng, time, 2).clamp(-2, 2)
-    inputs[:, :, 1] = marks(rng, time, rate)
+    inputs = marked(rng, time, rate)
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
 
@@ -190,17 +173,15 @@ def later_gate(rng: Generator, hidden: int) -> Case:
     """A mark opens the gate some steps later, which are few of the trial's: the values before them never count."""
     time, wiring, lag = steps(rng, 30), Wiring(rng, 2), int(rng.integers(1, 5))
     wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-5.0, gate={wiring.line("late", lag, s1=1.0): 5.0}, s0=1.0)
-    inputs = noise(rng, time, 2).clamp(-2, 2)
-    inputs[:, :, 1] = marks(rng, time, 0.3)
+    inputs = marked(rng, time, 0.3)
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
 
 def gate_beside_another_input(rng: Generator, hidden: int, size: float) -> Case:
-    """A gated input beside one of another size that counts whatever happens."""
+    """A gated input beside one of another size that is never gated."""
     time, wiring = steps(rng), Wiring(rng, 3)
     wiring.unit("sum", sum=1.0, s2=1.0).pair("gate", "sum", bias=-5.0, gate={"s1": 5.0}, s0=1.0)
-    inputs = noise(rng, time, 3).clamp(-2, 2)
-    inputs[:, :, 1] = marks(rng, time, 0.5)
+    inputs = marked(rng, time, 0.5, 3)
     inputs[:, :, 2] *= size
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
@@ -209,8 +190,8 @@ def gate_by_two_marks(rng: Generator, hidden: int) -> Case:
     """A value counts where two inputs are both on."""
     time, wiring = steps(rng), Wiring(rng, 3)
     wiring.unit("sum", sum=1.0).pair("gate", "sum", bias=-10.0, gate={"s1": 5.0, "s2": 5.0}, s0=1.0)
-    inputs = noise(rng, time, 3).clamp(-2, 2)
-    inputs[:, :, 1], inputs[:, :, 2] = marks(rng, time, 0.6), marks(rng, time, 0.6)
+    inputs = marked(rng, time, 0.6, 3)
+    inputs[:, :, 2] = marks(rng, time, 0.6)
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
 
@@ -258,8 +239,7 @@ def sign_gate(rng: Generator, hidden: int) -> Case:
     wiring.unit("sum", sum=1.0)
     wiring.pair("as it is", "sum", 1.0, bias=-5.0, gate={"s1": 5.0}, s0=1.0)
     wiring.pair("turned", "sum", -1.0, gate={"s1": -5.0}, s0=1.0)
-    inputs = noise(rng, time, 2).clamp(-2, 2)
-    inputs[:, :, 1] = marks(rng, time, 0.5)
+    inputs = marked(rng, time, 0.5)
     return Case(*wiring.hide(hidden, sum=1.0), inputs)
 
 
@@ -271,8 +251,7 @@ def leaky_sum(rng: Generator, hidden: int, *, trials: float | None = None, chann
     time, wiring = steps(rng), Wiring(rng, channels)
     keep = 1.0 if trials is None else float(np.exp(-1 / (trials * time)))
     wiring.unit("sum", sum=keep, **{f"s{channel}": float(rng.uniform(0.5, 1.5)) for channel in range(channels)})
-    for index in range(inert):
-        wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), sum=float(rng.normal()))
+    wiring.inert(inert, "s0", "sum")
     return Case(*wiring.hide(hidden, sum=1.0), noise(rng, time, channels))
 
 
@@ -352,7 +331,7 @@ def two_ways(rng: Generator, hidden: int, turned: float) -> Case:
     wiring.pair("another", "sum", turned, bias=-6.0, gate={"s1": -6.0}, s0=1.0)
     group = halves(rng)
     inputs = noise(rng, time, 2).clamp(-3, 3)
-    inputs[:, :, 1] = (2.0 * group - 1).unsqueeze(1)
+    inputs[:, :, 1] = signed(group)
     return Case(*wiring.hide(hidden, sum=1.0), inputs, group=group)
 
 
@@ -360,15 +339,7 @@ def two_ways(rng: Generator, hidden: int, turned: float) -> Case:
 
 
 def chains(wiring: Wiring, count: int, *, channel: int = 0, name: str = "", **gate: float) -> None:
-    """Two lines of rectified units, of which one takes up positive and one negative values, to the unit ``answer``.
-
-    Args:
-        wiring: The network.
-        count: Units of each line.
-        channel: What is taken up.
-        name: Of the lines.
-        **gate: Takes a value up only where it is on, as in :meth:`Wiring.unit`.
-    """
+    """Add a line of rectified units for positive and one for negative values, from a gate to the unit ``answer``."""
     for sign, suffix in ((1.0, "up"), (-1.0, "down")):
         source = {f"s{channel}": sign, **gate}
         end = wiring.line(name + suffix, count, rectified=True, bias=-sum(gate.values()), **source)
@@ -471,8 +442,7 @@ def kept_cue(rng: Generator, hidden: int, *, trials: float) -> Case:
     """A linear unit keeps the cue with a time constant of so many trials; rectified units look on."""
     time, wiring = steps(rng), Wiring(rng, 2)
     wiring.unit("memory", memory=float(np.exp(-1 / (trials * time))), s0=1.0)
-    for index in range(3):
-        wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), s1=float(rng.normal()), memory=1.0)
+    wiring.inert(3, "s0", "s1", memory=1.0)
     inputs, target = cue(rng, time)
     return Case(*wiring.hide(hidden, memory=1.0), inputs, target)
 
@@ -481,8 +451,7 @@ def linear_chain(rng: Generator, hidden: int) -> Case:
     """A cue travels along linear units; rectified units look on."""
     time, wiring = steps(rng, 10, 25), Wiring(rng, 2)
     end = wiring.line("chain", time, s0=1.0)
-    for index in range(2):
-        wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), **{f"chain{time // 2}": 1.0})
+    wiring.inert(2, "s0", **{f"chain{time // 2}": 1.0})
     inputs, target = cue(rng, time)
     return Case(*wiring.hide(hidden, **{end: 1.0}), inputs, target)
 
@@ -491,8 +460,7 @@ def linear_delay(rng: Generator, hidden: int) -> Case:
     """The answer is what came some steps ago, along linear units; rectified units look on."""
     time, wiring = steps(rng, 12, 30), Wiring(rng, 1)
     end = wiring.line("chain", time // 2, s0=1.0)
-    for index in range(3):
-        wiring.unit(f"inert{index}", rectified=True, s0=float(rng.normal()), **{f"chain{time // 4}": 1.0})
+    wiring.inert(3, "s0", **{f"chain{time // 4}": 1.0})
     return Case(*wiring.hide(hidden, **{end: 1.0}), noise(rng, time, 1))
 
 
@@ -501,8 +469,7 @@ def rotation(rng: Generator, hidden: int) -> Case:
     time, wiring, angle = steps(rng), Wiring(rng, 2), float(rng.uniform(0.2, 1.0))
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
     wiring.unit("x", x=cosine, y=-sine, s0=1.0).unit("y", x=sine, y=cosine)
-    for index in range(2):
-        wiring.unit(f"inert{index}", rectified=True, s1=1.0, x=float(rng.normal()))
+    wiring.inert(2, "x", s1=1.0)
     inputs, target = cue(rng, time)
     end = angle * (time - 1)
     return Case(*wiring.hide(hidden, x=float(np.cos(end)), y=float(np.sin(end))), inputs, target)
@@ -517,9 +484,7 @@ def flip_flop(rng: Generator, hidden: int) -> Case:
     last = time - 1 - (pulses[:, ::-1] != 0).argmax(axis=1)
     inputs = case.inputs.clone()
     inputs[:, :, 0] = torch.from_numpy(pulses)
-    return case._replace(
-        inputs=inputs, targets=torch.from_numpy((pulses[np.arange(TRIALS), last] > 0).astype(np.int64))
-    )
+    return case._replace(inputs=inputs, targets=torch.from_numpy(pulses[np.arange(TRIALS), last] > 0).long())
 
 
 def reflex(rng: Generator, hidden: int) -> Case:
@@ -539,7 +504,7 @@ def busy_onlookers(rng: Generator, hidden: int) -> Case:
         wiring.unit(f"inert{index}", rectified=True, one=float(rng.normal()), **weights)
     group = halves(rng)
     inputs = noise(rng, time, 3)
-    inputs[:, :, 2] = (2.0 * group - 1).unsqueeze(1)
+    inputs[:, :, 2] = signed(group)
     return Case(*wiring.hide(hidden, two=1.0), inputs, group=group)
 
 
@@ -557,7 +522,7 @@ def offset_by_condition(rng: Generator, hidden: int, *, keep: float = 0.8, shift
         wiring.unit(name, rectified=True, s1=sign).connect("answer", **{name: shift * sign})
     group = halves(rng)
     inputs = noise(rng, time, 2)
-    inputs[:, :, 1] = (2.0 * group - 1).unsqueeze(1)
+    inputs[:, :, 1] = signed(group)
     return Case(*wiring.hide(hidden, answer=1.0), inputs, group=group)
 
 

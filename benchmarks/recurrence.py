@@ -1,4 +1,4 @@
-"""What one forward and backward pass of the recurrence costs, beside what it replaces.
+"""Time one forward and backward pass of the recurrence, beside the layers that it replaces.
 
 A fixed gradient comes in on every state. The ``floor`` is three products of (B·T, M) by (M, M): arithmetic that no
 implementation can leave out.
@@ -6,7 +6,8 @@ implementation can leave out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from common import arguments, cell, measure, save
@@ -23,8 +24,18 @@ CASES = {  # B, T, M, P, K
 }
 
 
+def layers(hidden: int, nonlinear: int, inputs: int, backends: Iterable[str], device: Any = "cpu") -> dict[str, Any]:
+    """The layer with each backend, and layers that it replaces."""
+    networks = {
+        **{name: ALRNN(inputs, hidden, nonlinear, backend=name) for name in backends},  # type: ignore[arg-type]
+        "nn.RNN(relu)": nn.RNN(inputs, hidden, nonlinearity="relu", batch_first=True),
+        "nn.GRU": nn.GRU(inputs, hidden, batch_first=True),
+    }
+    return {name: network.to(device) for name, network in networks.items()}
+
+
 def candidates(batch: int, steps: int, hidden: int, nonlinear: int, inputs: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """Passes that are timed, by name."""
     torch.manual_seed(0)
     sequences, weight = torch.randn(batch, steps, inputs), torch.randn(batch, steps, hidden)
     flat, square = torch.randn(batch * steps, hidden), torch.randn(hidden, hidden)
@@ -38,15 +49,10 @@ def candidates(batch: int, steps: int, hidden: int, nonlinear: int, inputs: int)
         torch.mm(flat, square)
         torch.mm(flat.t(), flat)
 
-    layers: dict[str, nn.Module] = {
-        name: ALRNN(inputs, hidden, nonlinear, backend=name)  # type: ignore[arg-type]
-        for name in available_backends()
-        if name != "triton"  # which benchmarks/gpu.py times
-    }
-    layers["nn.RNN(relu)"] = nn.RNN(inputs, hidden, nonlinearity="relu", batch_first=True)
-    layers["nn.GRU"] = nn.GRU(inputs, hidden, batch_first=True)
-    layers["nn.LSTM"] = nn.LSTM(inputs, hidden, batch_first=True)
-    return {name: passes(layer) for name, layer in layers.items()} | {"floor": floor}
+    backends = [name for name in available_backends() if name != "triton"]  # benchmarks/gpu.py times that
+    networks = layers(hidden, nonlinear, inputs, backends)
+    networks["nn.LSTM"] = nn.LSTM(inputs, hidden, batch_first=True)
+    return {name: passes(layer) for name, layer in networks.items()} | {"floor": floor}
 
 
 def main() -> None:
@@ -56,10 +62,10 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for name, case in CASES.items():
-            found = measure(candidates(*case), options.repeats)
-            data.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": found})
-            columns = ["threads", "B, T, M, P, K", *found]
-            rows.append([str(threads), f"{', '.join(map(str, case))} ({name})", *map(cell, found.values())])
+            times = measure(candidates(*case), options.repeats)
+            data.append({"threads": threads, "name": name, "B,T,M,P,K": case, "milliseconds": times})
+            columns = ["threads", "B, T, M, P, K", *times]
+            rows.append([str(threads), f"{', '.join(map(str, case))} ({name})", *map(cell, times.values())])
             print(*rows[-1], sep=" | ", flush=True)
     text = f"Forward and backward in milliseconds: minimum (median) of {options.repeats} interleaved repeats."
     save("recurrence", text, columns, rows, data)

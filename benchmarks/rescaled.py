@@ -1,7 +1,7 @@
-"""Networks whose units were rescaled, and what fixed points they have by brute force in extended precision.
+"""Networks with rescaled units, and their fixed points by brute force in extended precision.
 
-Scaling units, z → S z with W → S W S⁻¹ and h → S h, changes nothing in the dynamics, but rounds the weights and makes
-large units stand beside small ones. Brute force sees the network before that.
+Scaling units, z → S z with W → S W S⁻¹ and h → S h, leaves the dynamics as they are, but rounds the weights and puts
+large units beside small ones. Brute force gets the network before the scaling.
 """
 
 from __future__ import annotations
@@ -22,18 +22,9 @@ KINDS = ("random", "trained-like", "on a border", "integrator")
 
 
 class Rescaled(NamedTuple):
-    """A network, and by how much its units were scaled.
+    """A network before scaling, and the scale of each unit."""
 
-    Attributes:
-        kind: one of ``KINDS``.
-        A: shape ``(M,)``.
-        W: before scaling, shape ``(M, M)``.
-        h: before scaling, shape ``(M,)``.
-        units: P.
-        scale: S, shape ``(M,)``.
-    """
-
-    kind: str
+    kind: str  # one of KINDS
     A: Array
     W: Array
     h: Array
@@ -42,17 +33,11 @@ class Rescaled(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What brute force finds.
+    """Fixed points by brute force; a unit within 1e-11 of the largest counts as zero and off."""
 
-    Attributes:
-        points: z by code, before scaling. A unit at zero within 1e-11 of the largest counts as zero and off.
-        index_sum: Σ sign det(I − J) in these codes.
-        continua: the regimes with a line of fixed points.
-    """
-
-    points: dict[tuple[bool, ...], Array]
-    index_sum: int
-    continua: set[tuple[bool, ...]]
+    points: dict[tuple[bool, ...], Array]  # z by code, before scaling
+    index_sum: int  # Σ sign det(I − J) in these codes
+    continua: set[tuple[bool, ...]]  # regimes with a line of fixed points
 
 
 def systems(count: int, decades: float, seed: int = 0) -> Iterator[Rescaled]:
@@ -84,9 +69,9 @@ def search(system: Rescaled) -> FixedPointSet:
     """The fixed points of the scaled network."""
     W = system.W * system.scale[:, None] / system.scale
     A, W, h = map(torch.tensor, (system.A, W, system.h * system.scale))
-    found = fixed_points(Recurrence(A, W, None, h, system.units))
-    assert isinstance(found, FixedPointSet)
-    return found
+    result = fixed_points(Recurrence(A, W, None, h, system.units))
+    assert isinstance(result, FixedPointSet)
+    return result
 
 
 def brute_force(system: Rescaled) -> Expected:
@@ -135,7 +120,7 @@ def _solve(matrices: Array, side: Array) -> tuple[NDArray[np.longdouble], Array]
 
 
 def differences(system: Rescaled, found: FixedPointSet, expected: Expected) -> list[str]:
-    """What is wrong with a result: points missed or spurious, continua, index sum; nothing where it is right."""
+    """Errors of a result: missed or spurious points and continua, a wrong index sum."""
     codes = [tuple(code) for code in found.code.tolist()]
     wrong = [f"spurious point {code}" for code in codes if code not in expected.points]
     wrong += [f"missed point {code}" for code in expected.points if code not in codes]

@@ -1,4 +1,4 @@
-"""How the time of a forward and backward pass grows with T, M, B and P.
+"""Measure how the time of a forward and backward pass grows with T, M, B and P.
 
 Each is varied around B=64, T=100, M=50, P=5, K=2.
 """
@@ -27,11 +27,11 @@ def main() -> None:
         for varied, values in SWEEPS.items():
             for value in values:
                 size = {"B": 64, "T": 100, "M": 50, "P": 5} | {varied: value}
-                runs = candidates(size["B"], size["T"], size["M"], size["P"], 2)
-                found = measure({name: runs[name] for name in NAMES if name in runs}, options.repeats)
-                data.append({"threads": threads, "varied": varied, **size, "milliseconds": found})
-                columns = ["threads", "varied", *found]
-                rows.append([str(threads), f"{varied}={value}", *map(cell, found.values())])
+                runs = candidates(*size.values(), 2)
+                times = measure({name: runs[name] for name in NAMES if name in runs}, options.repeats)
+                data.append({"threads": threads, "varied": varied, **size, "milliseconds": times})
+                columns = ["threads", "varied", *times]
+                rows.append([str(threads), f"{varied}={value}", *map(cell, times.values())])
                 print(*rows[-1], sep=" | ", flush=True)
     text = (
         "Forward and backward in milliseconds, one size varied around B=64, T=100, M=50, P=5, K=2: minimum (median) of "

@@ -1,4 +1,4 @@
-"""What a network of ``alrnn sweep`` costs, against one that is trained and tested by ``alrnn fit`` and ``alrnn test``.
+"""Measure what a network of ``alrnn sweep`` costs, beside ``alrnn fit`` and ``alrnn test``.
 
 Of each configuration the command line trains and tests one network, whose P and seed are those of the configuration,
 and then a sweep trains and tests all, each with as many cores as there are. The factor is (fit + test) × networks /
@@ -55,9 +55,8 @@ def alrnn(folder: Path, *arguments: str) -> tuple[float, float]:
             time.sleep(0.2)
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(
-            f"{' '.join(command)} ended with {process.returncode}: {(folder / 'log').read_text()[-2000:]}"
-        )
+        log_text = (folder / "log").read_text()[-2000:]
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {log_text}")
     return seconds, most
 
 
@@ -139,18 +138,10 @@ def main() -> None:
         f"most {many['MB'] / 1024:.1f} GB; beyond making, training and evaluating it, {many['bookkeeping']:.0f} ms a "
         "network."
     )
-    rows = [
-        [
-            row["task"],
-            str(row["networks"]),
-            f"{row['fit']:.1f}",
-            f"{row['test']:.1f}",
-            f"{row['sweep']:.1f}",
-            f"{row['MB'] / 1024:.1f}",
-            f"{row['factor']:.1f}",
-        ]
-        for row in results
-    ]
+    rows = []
+    for row in results:
+        seconds = [f"{row[key]:.1f}" for key in ("fit", "test", "sweep")]
+        rows.append([row["task"], str(row["networks"]), *seconds, f"{row['MB'] / 1024:.1f}", f"{row['factor']:.1f}"])
     columns = ["task", "networks", "fit of one", "test of one", "sweep", "memory (GB)", "times cheaper"]
     save("sweeps", text, columns, rows, {"single": results, "many": many})
 

@@ -1,4 +1,4 @@
-"""What training costs: alone, beside other ways to write it, and within ``Trainer.fit``.
+"""Measure what training costs: alone, beside other ways to write it, and within ``Trainer.fit``.
 
 Addition, a step: ``published form`` is a loop with a copy of the states at each step, a concatenation of all states at
 the end and the regularisation unit by unit. ``nn.RNN(relu)`` has no regularisation. ``bare`` is ALRNNModule's
@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from common import arguments, cell, measure, run_on_one_thread, save, summary
@@ -36,14 +37,8 @@ SIZE = 100 * BATCH
 
 def published(batch: SequenceBatch) -> Callable[[], object]:
     """The recurrence as a loop over time with copies, and a penalty computed unit by unit."""
-    parameters = {
-        "A": torch.randn(HIDDEN) * 0.01,
-        "W": torch.randn(HIDDEN, HIDDEN) * 0.01,
-        "C": torch.randn(HIDDEN, 2) * 0.1,
-        "h": torch.randn(HIDDEN) * 0.01,
-        "D": torch.randn(1, HIDDEN) * 0.1,
-    }
-    A, W, C, h, D = (value.requires_grad_() for value in parameters.values())
+    shapes = ((0.01, HIDDEN), (0.01, HIDDEN, HIDDEN), (0.1, HIDDEN, 2), (0.01, HIDDEN), (0.1, 1, HIDDEN))
+    A, W, C, h, D = ((torch.randn(*shape) * scale).requires_grad_() for scale, *shape in shapes)
     optimizer = torch.optim.Adam([A, W, C, h, D])
 
     def penalty() -> Tensor:
@@ -155,12 +150,12 @@ def addition(repeats: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
     def model(**adam: bool) -> ALRNNModule:
         return ALRNNModule(2, 1, HIDDEN, NONLINEAR, objective="regression", optimizer=partial(torch.optim.Adam, **adam))
 
-    whole = Addition(sequence_length=STEPS, train_size=BATCH).build("train")
+    batch = Addition(sequence_length=STEPS, train_size=BATCH).build("train")
     runs = {
-        "bare": bare(model(), [whole]),
-        "bare, fused Adam": bare(model(fused=True), [whole]),
-        "nn.RNN(relu)": rnn(whole),
-        "published form": published(whole),
+        "bare": bare(model(), [batch]),
+        "bare, fused Adam": bare(model(fused=True), [batch]),
+        "nn.RNN(relu)": rnn(batch),
+        "published form": published(batch),
     }
     results, fitted = {}, []
     for _ in range(3):  # interleaved with the Trainer's epochs
@@ -177,18 +172,10 @@ def contextual(repeats: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]
     batches, validation = list(data.train_dataloader()), list(data.val_dataloader())
 
     def model() -> ALRNNModule:
-        return ALRNNModule(
-            data.input_size,
-            data.output_size,
-            hidden_size=10,
-            nonlinear_units=5,
-            objective=data.objective,
-            target_step=data.target_step,
-            criterion=data.criterion,
-            init="near_identity",
-            mar_strength=0.01,
-            optimizer=partial(torch.optim.Adam, lr=0.003),
-        )
+        task: dict[str, Any] = {name: getattr(data, name) for name in ("objective", "target_step", "criterion")}
+        adam = partial(torch.optim.Adam, lr=0.003)
+        sizes = data.input_size, data.output_size, 10, 5
+        return ALRNNModule(*sizes, init="near_identity", mar_strength=0.01, optimizer=adam, **task)
 
     steps, epoch = f"contextual_quick: {len(batches)} steps", "contextual_quick: these and the validation"
     runs = {steps: bare(model(), batches, clip=1.0), epoch: bare(model(), batches, validation, clip=1.0)}

@@ -1,11 +1,11 @@
-"""How often is a verdict wrong, and how often does it tell? Synthetic sweeps whose truth is known.
+"""Measure how often a verdict is wrong, and how often it tells, on synthetic sweeps whose truth is known.
 
     python benchmarks/verdict_calibration.py             # 1,000 sweeps a cell; about 50 minutes on two cores
     python benchmarks/verdict_calibration.py --tables 50 # a glance
 
-Each truth is judged at 3, 5, 10 and 20 seeds and 3, 5 and 7 values of P, and as ``--seeds 5..40`` is. A claim is false
-if it contradicts the typical runs (medians) of the distributions that the scores are drawn from. The tolerance is 0.02.
-What is claimed of the epochs to the threshold is judged in the same way, by truths of their own.
+Each truth is judged at 3, 5, 10 and 20 seeds and 3, 5 and 7 values of P, and with ``--seeds 5..40``. A claim is false
+if it contradicts the medians of the distributions that the scores are drawn from. The tolerance is 0.02. Claims on the
+epochs to the threshold are judged in the same way, with truths for them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import math
 import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import RESULTS, save
+from common import RESULTS, save, table
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -39,42 +40,28 @@ Draw = Callable[[np.random.Generator, int, int], Scores]
 
 
 class Truth(NamedTuple):
-    """Scores that sweeps are drawn from: ``(seeds, columns)``, −∞ for a run that diverged, NaN for one that is missing.
+    """A distribution of scores, ``(seeds, columns)``: −∞ for a run that diverged, NaN for one that is missing.
 
-    Where it is a truth about learning times, epochs to the threshold are drawn in their place, and scores are noise.
-
-    Attributes:
-        name: What is true.
-        draw: Draws a sweep.
-        boundary: Whether a gap equals the tolerance exactly, or within 0.0001: all P are enough then.
-        settings: Number of settings that each P chooses from, all alike; the validation score is the test's.
-        sizes: Number of sizes of training data, all alike.
-        every: Number of epochs between validations, where it is a truth about learning times.
-        stopped: Whether runs end early, after 10 epochs or more.
+    Of a truth about learning times the epochs to the threshold are drawn instead, and scores are noise.
     """
 
     name: str
     draw: Draw
-    boundary: bool = False
-    settings: int = 1
-    sizes: int = 1
-    every: int = 0
-    stopped: bool = False
+    boundary: bool = False  # a gap equals the tolerance, or within 0.0001: all P are enough
+    settings: int = 1  # that each P chooses from, all alike; the validation score is the test's
+    sizes: int = 1  # of training data, all alike
+    every: int = 0  # epochs between validations, of a truth about learning times
+    stopped: bool = False  # runs end early, after 10 epochs or more
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """What may be claimed falsely."""
+        """Claims that may be false."""
         return LEARNING if self.every else CLAIMS
 
 
-def peaks(rng: np.random.Generator, shape: tuple[int, ...], share: float, high: float, low: float) -> Scores:
-    """Scores at two peaks, the upper one with a probability."""
-    return np.where(rng.random(shape) < share, high, low) + 0.004 * rng.normal(size=shape)
-
-
-def around(rng: np.random.Generator, shape: tuple[int, ...], centre: float, deviation: float) -> Scores:
-    """Normal scores."""
-    return centre + deviation * rng.normal(size=shape)
+def each(draw: Callable[[np.random.Generator, tuple[int, int]], Scores]) -> Draw:
+    """A distribution of the shape of a sweep, the same for all columns."""
+    return lambda rng, seeds, columns: draw(rng, (seeds, columns))
 
 
 def first(draw_first: Draw, draw_rest: Draw, count: int = 1) -> Draw:
@@ -88,13 +75,13 @@ def first(draw_first: Draw, draw_rest: Draw, count: int = 1) -> Draw:
 
 
 def two(share: float, low: float, high: float = 0.95) -> Draw:
-    """All columns at two peaks."""
-    return lambda rng, seeds, columns: peaks(rng, (seeds, columns), share, high, low)
+    """Scores at two peaks, the upper one with a probability."""
+    return each(lambda rng, s: np.where(rng.random(s) < share, high, low) + 0.004 * rng.normal(size=s))
 
 
 def steady(centre: float, deviation: float = 0.004) -> Draw:
-    """All columns normal."""
-    return lambda rng, seeds, columns: around(rng, (seeds, columns), centre, deviation)
+    """Normal scores."""
+    return each(lambda rng, shape: centre + deviation * rng.normal(size=shape))
 
 
 def noise(kind: str, centre: float, deviation: float) -> Draw:
@@ -106,42 +93,36 @@ def noise(kind: str, centre: float, deviation: float) -> Draw:
         "skewed to the right": lambda rng, shape: rng.exponential(size=shape) - math.log(2),
         "uniform": lambda rng, shape: math.sqrt(3) * rng.uniform(-1, 1, size=shape),
     }
-    return lambda rng, seeds, columns: centre + deviation * shapes[kind](rng, (seeds, columns))
+    return each(lambda rng, shape: centre + deviation * shapes[kind](rng, shape))
+
+
+def behind(kind: str, count: int) -> Draw:
+    """The first columns worse by 1.01 tolerances."""
+    return first(noise(kind, 0.8798, 0.01), noise(kind, 0.9, 0.01), count)
 
 
 def diverging(share: float, centre: float) -> Draw:
-    """Normal scores of which a share diverged."""
-
-    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
-        shape = (seeds, columns)
-        return np.where(rng.random(shape) < share, -math.inf, around(rng, shape, centre, 0.01))
-
-    return draw
+    """Normal scores, a share of them diverged."""
+    return each(
+        lambda rng, s: np.where(rng.random(s) < share, -math.inf, centre + 0.01 * rng.normal(size=s)),
+    )
 
 
 def by_seed(effect: float, draw_scores: Draw) -> Draw:
-    """Scores that the seed's data make better or worse for all P alike."""
+    """Scores that the data of a seed shift for all P alike."""
     return lambda rng, seeds, columns: draw_scores(rng, seeds, columns) + effect * rng.normal(size=(seeds, 1))
 
 
 def easy_seeds(share: float) -> Draw:
-    """All P ≥ 1 at one of two peaks, the same for all, as the seed's data have it."""
-
-    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
-        easy = rng.random((seeds, 1)) < share
-        return np.where(easy, 0.95, 0.75) + 0.004 * rng.normal(size=(seeds, columns))
-
-    return draw
+    """All P at one of two peaks, the same for all P of a seed."""
+    return lambda rng, seeds, columns: (
+        np.where(rng.random((seeds, 1)) < share, 0.95, 0.75) + 0.004 * rng.normal(size=(seeds, columns))
+    )
 
 
-def counts(correct: Sequence[float]) -> Draw:
-    """Accuracies on 200 test trials; the last probability is that of all further columns."""
-
-    def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
-        share = [correct[min(column, len(correct) - 1)] for column in range(columns)]
-        return rng.binomial(200, share, size=(seeds, columns)) / 200
-
-    return draw
+def counts(correct: float) -> Draw:
+    """Accuracies on 200 test trials."""
+    return each(lambda rng, shape: rng.binomial(200, correct, size=shape) / 200)
 
 
 def missing(draw_scores: Draw, share: float = 0.15) -> Draw:
@@ -156,12 +137,12 @@ def missing(draw_scores: Draw, share: float = 0.15) -> Draw:
 
 
 def steps(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
-    """Each P is better than the one before it, by 0.8 of the tolerance."""
-    return around(rng, (seeds, columns), 0.9, 0.006) + 0.8 * TOLERANCE * np.arange(columns)
+    """Scores that rise by 0.8 of the tolerance from each P to the next."""
+    return steady(0.9, 0.006)(rng, seeds, columns) + 0.8 * TOLERANCE * np.arange(columns)
 
 
 def spread(log_deviation: float | Sequence[float], centre: float = 29.5, tail: str = "normal") -> Draw:
-    """Epochs around the same median, by P with the same or another spread on a logarithmic scale."""
+    """Epochs around the same median, with the same spread on a logarithmic scale or another one for each P."""
 
     def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
         shape = (seeds, columns)
@@ -172,7 +153,7 @@ def spread(log_deviation: float | Sequence[float], centre: float = 29.5, tail: s
 
 
 def nested(*, closer: bool = False, middle: float = 0.02) -> Draw:
-    """Epochs at two peaks as good as half and half, by P further apart, or closer; the rest are at the median."""
+    """Epochs at two equally likely peaks, further apart for each P, or closer; the rest are at the median."""
 
     def draw(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
         distances = 5.0 * np.arange(1, columns + 1)
@@ -192,30 +173,31 @@ def reaching(share: float, draw_epochs: Draw) -> Draw:
     return draw
 
 
-def never(rng: np.random.Generator, seeds: int, columns: int) -> Scores:
-    """No run reaches the threshold."""
-    return np.full((seeds, columns), math.inf)
-
-
 def apart(share: float, fast: float, slow: float) -> Draw:
     """Epochs at two peaks, the faster one with a probability."""
-    return lambda rng, seeds, columns: np.where(rng.random((seeds, columns)) < share, fast, slow)
+    return each(lambda rng, shape: np.where(rng.random(shape) < share, fast, slow))
 
 
 def by_the_seed(draw_epochs: Draw) -> Draw:
-    """All P alike, as the seed's data have it."""
+    """Epochs that are the same for all P of a seed."""
     return lambda rng, seeds, columns: np.repeat(draw_epochs(rng, seeds, 1), columns, axis=1)
 
 
 def seeds_alike(draw_epochs: Draw, factor: float) -> Draw:
-    """Epochs that the seed's data make more or fewer for all P alike."""
+    """Epochs that the data of a seed scale for all P alike."""
     return lambda rng, seeds, columns: draw_epochs(rng, seeds, columns) * np.exp(factor * rng.normal(size=(seeds, 1)))
 
 
+never = each(lambda rng, shape: np.full(shape, math.inf))
+"""No run reaches the threshold."""
+
+border = partial(Truth, boundary=True)
+late = partial(Truth, every=1)
+
 NULLS = (
     Truth("P=0 fails in 10 % of its runs, mean 0.03 worse", first(two(0.9, 0.65), steady(0.95))),
-    Truth("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75)), boundary=True),
-    Truth("the same with one such other", first(steady(0.85), two(0.5, 0.75), 99), boundary=True),
+    border("P=0 steady at .85, the others .75 or .95 half and half", first(steady(0.85), two(0.5, 0.75))),
+    border("the same with one such other", first(steady(0.85), two(0.5, 0.75), 99)),
     Truth("P=0 steady at .85, the others .95 in 55 %", first(steady(0.85), two(0.55, 0.75))),
     Truth("P=0 steady at .85, the others .95 in 45 %", first(steady(0.85), two(0.45, 0.75))),
     Truth("P=0 diverges in 40 % of runs", first(diverging(0.4, 0.9), steady(0.9, 0.01))),
@@ -231,7 +213,7 @@ NULLS = (
     Truth("peaks 2.5 tolerances apart: 45 % against 75 %", first(two(0.45, 0.9), two(0.75, 0.9), 2)),
     Truth("all steady 1.05 tolerances below one that fails in 10 %", first(steady(0.929, 0.002), two(0.9, 0.9), 99)),
     Truth("all steady 1.05 tolerances below one that fails in 40 %", first(steady(0.928, 0.002), two(0.6, 0.75), 99)),
-    Truth("worse by exactly the tolerance, sd .01", first(steady(0.88, 0.01), steady(0.9, 0.01)), boundary=True),
+    border("worse by exactly the tolerance, sd .01", first(steady(0.88, 0.01), steady(0.9, 0.01))),
     Truth(
         "worse by exactly the tolerance, sd .03 and .003", first(steady(0.88, 0.03), steady(0.9, 0.003)), boundary=True
     ),
@@ -239,36 +221,23 @@ NULLS = (
     Truth("all but one worse by 1.01 tolerances, sd .003, it .03", first(steady(0.8798, 0.003), steady(0.9, 0.03), 99)),
     Truth("the same, skewed to the right", first(steady(0.8798, 0.003), noise("skewed to the right", 0.9, 0.03), 99)),
     Truth("the same, skewed to the left", first(steady(0.8798, 0.003), noise("skewed to the left", 0.9, 0.03), 99)),
-    Truth(
-        "half of P worse by 1.01 tolerances, t with 2 degrees",
-        first(noise("t with 2 degrees", 0.8798, 0.01), noise("t with 2 degrees", 0.9, 0.01), 3),
-    ),
-    Truth(
-        "all but one worse by 1.01 tolerances, Cauchy",
-        first(noise("Cauchy", 0.8798, 0.01), noise("Cauchy", 0.9, 0.01), 99),
-    ),
-    Truth(
-        "all but one worse by 1.01 tolerances, uniform",
-        first(noise("uniform", 0.8798, 0.01), noise("uniform", 0.9, 0.01), 99),
-    ),
-    Truth(
-        "P=0 skewed to the left, within the tolerance",
-        first(noise("skewed to the left", 0.881, 0.03), steady(0.9)),
-        boundary=True,
+    Truth("half of P worse by 1.01 tolerances, t with 2 degrees", behind("t with 2 degrees", 3)),
+    Truth("all but one worse by 1.01 tolerances, Cauchy", behind("Cauchy", 99)),
+    Truth("all but one worse by 1.01 tolerances, uniform", behind("uniform", 99)),
+    border(
+        "P=0 skewed to the left, within the tolerance", first(noise("skewed to the left", 0.881, 0.03), steady(0.9))
     ),
     Truth("each P better by 0.8 tolerances", steps),
     Truth(
         "seeds differ by .03, P=0 worse by 1.01 tolerances",
         by_seed(0.03, first(steady(0.8798, 0.006), steady(0.9, 0.006))),
     ),
-    Truth(
-        "seeds differ by .1, P=0 worse by the tolerance",
-        by_seed(0.1, first(steady(0.88, 0.006), steady(0.9, 0.006))),
-        boundary=True,
+    border(
+        "seeds differ by .1, P=0 worse by the tolerance", by_seed(0.1, first(steady(0.88, 0.006), steady(0.9, 0.006)))
     ),
     Truth("the seed decides for all P ≥ 1 (45 %), P=0 .95 in 55 %", first(two(0.55, 0.75), easy_seeds(0.45))),
-    Truth("ties on 200 trials, P=0 worse by 5", first(counts([0.895]), counts([0.92]))),
-    Truth("ties on 200 trials, worse by the tolerance", first(counts([0.90]), counts([0.92])), boundary=True),
+    Truth("ties on 200 trials, P=0 worse by 5", first(counts(0.895), counts(0.92))),
+    border("ties on 200 trials, worse by the tolerance", first(counts(0.90), counts(0.92))),
     Truth("15 % of runs missing, P=0 solves 45 %", missing(first(two(0.45, 0.5), two(0.95, 0.5)))),
     Truth("three settings, P=0 solves 45 %", first(two(0.45, 0.5), two(0.95, 0.5)), settings=3),
     Truth("three settings, others .95 in 45 %, P=0 steady at .85", first(steady(0.85), two(0.45, 0.75)), settings=3),
@@ -276,43 +245,40 @@ NULLS = (
     Truth("two sizes of data, all but the largest P solve 45 %", first(two(0.45, 0.5), two(0.95, 0.5), 99), sizes=2),
 )
 LATE_NULLS = (
-    Truth("epochs alike", spread(0.3), every=1),
+    late("epochs alike", spread(0.3)),
     Truth("epochs alike, a validation every 5", spread(0.15), every=5),
-    Truth("epochs alike, heavy tails", spread(0.5, tail="Cauchy"), every=1),
-    Truth("epochs alike, runs end early", spread(0.3), every=1, stopped=True),
-    Truth("epochs alike, 15 % of runs missing", missing(spread(0.3)), every=1),
-    Truth("epochs alike, the seed makes them more or fewer", seeds_alike(spread(0.2), 0.5), every=1),
-    Truth("epochs alike, two sizes of data", spread(0.3), sizes=2, every=1),
-    Truth("epochs alike, three settings", spread(0.3), settings=3, every=1),
-    Truth("medians equal, spreads .05 and 1 in turn", spread((0.05, 1.0)), every=1),
-    Truth("medians equal, P=0 spread by 1, the others by .1", first(spread(1.0), spread(0.1)), every=1),
-    Truth("medians equal, P=0 spread by .1, the others by 1", first(spread(0.1), spread(1.0)), every=1),
-    Truth("medians equal, two peaks further apart by P", nested(), every=1),
-    Truth("medians equal, two peaks closer by P", nested(closer=True), every=1),
-    Truth("P=0 steady, the others at two peaks", first(spread(0.02, 49.5), nested()), every=1),
-    Truth(
+    late("epochs alike, heavy tails", spread(0.5, tail="Cauchy")),
+    late("epochs alike, runs end early", spread(0.3), stopped=True),
+    late("epochs alike, 15 % of runs missing", missing(spread(0.3))),
+    late("epochs alike, the seed makes them more or fewer", seeds_alike(spread(0.2), 0.5)),
+    late("epochs alike, two sizes of data", spread(0.3), sizes=2),
+    late("epochs alike, three settings", spread(0.3), settings=3),
+    late("medians equal, spreads .05 and 1 in turn", spread((0.05, 1.0))),
+    late("medians equal, P=0 spread by 1, the others by .1", first(spread(1.0), spread(0.1))),
+    late("medians equal, P=0 spread by .1, the others by 1", first(spread(0.1), spread(1.0))),
+    late("medians equal, two peaks further apart by P", nested()),
+    late("medians equal, two peaks closer by P", nested(closer=True)),
+    late("P=0 steady, the others at two peaks", first(spread(0.02, 49.5), nested())),
+    late(
         "the seed decides for all P ≥ 1 (45 % fast), P=0 fast in 55 %",
         first(apart(0.55, 30, 90), by_the_seed(apart(0.45, 20, 80))),
-        every=1,
     ),
-    Truth("P=0 never, two peaks further apart by P", first(never, nested()), every=1),
-    Truth("P=0 and 1 late, the others alike", first(spread(0.1, 79.5), spread(0.3), 2), every=1),
-    Truth("P=0 faster by 2 epochs, spread by .5", first(spread(0.5, 27.5), spread(0.5)), every=1),
-    Truth("all reach it in 55 %", reaching(0.55, spread(0.3, 29.2)), every=1),
-    Truth("all reach it in 45 %", reaching(0.45, spread(0.3)), every=1),
-    Truth(
+    late("P=0 never, two peaks further apart by P", first(never, nested())),
+    late("P=0 and 1 late, the others alike", first(spread(0.1, 79.5), spread(0.3), 2)),
+    late("P=0 faster by 2 epochs, spread by .5", first(spread(0.5, 27.5), spread(0.5))),
+    late("all reach it in 55 %", reaching(0.55, spread(0.3, 29.2))),
+    late("all reach it in 45 %", reaching(0.45, spread(0.3))),
+    late(
         "P=0 reaches it in 55 %, late, the others in 45 %",
         first(reaching(0.55, spread(0.1, 79.5)), reaching(0.45, spread(0.3))),
-        every=1,
     ),
-    Truth(
+    late(
         "all but the largest P reach it in 45 %, it in 55 %",
         first(reaching(0.45, spread(0.3)), reaching(0.55, spread(0.3)), 99),
-        every=1,
     ),
-    Truth("P=0 and 1 never, the others in 55 %", first(never, reaching(0.55, spread(0.3, 29.2)), 2), every=1),
-    Truth("P=0 and 1 in 45 %, the others always", first(reaching(0.45, spread(0.3)), spread(0.3), 2), every=1),
-    Truth("all reach it in 45 %, runs end early", reaching(0.45, spread(0.3)), every=1, stopped=True),
+    late("P=0 and 1 never, the others in 55 %", first(never, reaching(0.55, spread(0.3, 29.2)), 2)),
+    late("P=0 and 1 in 45 %, the others always", first(reaching(0.45, spread(0.3)), spread(0.3), 2)),
+    late("all reach it in 45 %, runs end early", reaching(0.45, spread(0.3)), stopped=True),
     Truth(
         "P=0 diverges in 40 % of runs, faster in the others", first(diverging(0.4, 30.0), spread(0.3, 33.5)), every=1
     ),
@@ -327,22 +293,20 @@ POWERS = (
     ),
     Truth("P=0 worse by 0.05, sd .01", first(steady(0.85, 0.01), steady(0.9, 0.01))),
 )
-LATE_POWER = Truth(
+LATE_POWER = late(
     "P=0 never, P=1 after 60 epochs, the others after 30, each but one in 20",
     first(first(never, reaching(0.95, spread(0.15, 59.5))), reaching(0.95, spread(0.15)), 2),
-    every=1,
 )
+
+TRUTHS = (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER)
 
 
 class Counts(NamedTuple):
-    """How often, of the sweeps of a cell, each claim is false, and what is told.
-
-    ``by_gap_alone`` is what the gap by itself would call enough: how often some P, and how often a false one.
-    """
+    """Numbers of sweeps of a cell in which each claim is false, and in which each answer is told."""
 
     false: dict[str, int]
     told: dict[str, int]
-    by_gap_alone: tuple[int, int]
+    by_gap_alone: tuple[int, int]  # the gap alone would name a sufficient set, and a false one
     seeds: list[int]
 
 
@@ -354,7 +318,7 @@ def runs_of(truth: Truth, rng: np.random.Generator, seeds: int, columns: int) ->
         epochs: NDArray[np.float64] | None = None
         if truth.every:
             epochs = gridded(scores, truth.every)
-            scores = np.where(np.isfinite(scores) | (scores > 0), around(rng, scores.shape, 0.5, 0.1), scores)
+            scores = np.where(np.isfinite(scores) | (scores > 0), 0.5 + 0.1 * rng.normal(size=scores.shape), scores)
         settings: dict[str, Any] = {"model.init": str(setting)} if truth.settings > 1 else {}
         settings |= {"data.train_size": 100 * (size + 1)} if truth.sizes > 1 else {}
         for seed, row in enumerate(scores.tolist()):
@@ -370,24 +334,29 @@ def runs_of(truth: Truth, rng: np.random.Generator, seeds: int, columns: int) ->
 
 
 def gridded(epochs: Scores, every: int) -> Scores:
-    """Epochs as they are seen by validations; infinite where there is none that early, or the run diverged."""
+    """Epochs at which validations see the threshold reached; infinite if none does, or the run diverged."""
     seen = every * np.ceil(np.maximum(epochs, 1) / every)
     return np.where((seen <= EPOCHS) & (epochs > -math.inf), seen, np.where(np.isnan(epochs), math.nan, math.inf))
 
 
+def medians(draw: Draw, columns: int) -> Scores:
+    """Medians of each P over 200,000 runs, of those that are not missing."""
+    samples = draw(np.random.default_rng(0), 200_000, columns).T
+    finite = [np.sort(column[~np.isnan(column)]) for column in samples]
+    return np.array([column[len(column) // 2] for column in finite])
+
+
 def typical_epochs(truth: Truth, columns: int) -> Scores:
-    """Epochs of a typical run of each P, by the medians of 200,000 runs."""
-    epochs = gridded(truth.draw(np.random.default_rng(0), 200_000, columns), truth.every)
-    return np.array([np.sort(column[~np.isnan(column)])[(~np.isnan(column)).sum() // 2] for column in epochs.T])
+    """Epochs of a typical run of each P."""
+    return medians(lambda *size: gridded(truth.draw(*size), truth.every), columns)
 
 
 def sufficient(truth: Truth, columns: int) -> NDArray[np.bool_]:
-    """Which P are enough in truth, by the medians of 200,000 runs."""
+    """Whether each P is enough in truth."""
     if truth.boundary or truth.every:
         return np.ones(columns, dtype=bool)
-    scores = truth.draw(np.random.default_rng(0), 200_000, columns)
-    medians = np.array([np.sort(column[~np.isnan(column)])[(~np.isnan(column)).sum() // 2] for column in scores.T])
-    enough: NDArray[np.bool_] = medians.max() - medians <= TOLERANCE
+    typical = medians(truth.draw, columns)
+    enough: NDArray[np.bool_] = typical.max() - typical <= TOLERANCE
     return enough
 
 
@@ -425,7 +394,7 @@ def looked_at(runs: Sequence[Run], seeds: int | None) -> Iterator[tuple[int, Ver
 def count(task: tuple[str, int | None, int, int]) -> Counts:
     """Judge the sweeps of a cell: a truth, a number of seeds (``None`` for 5..40), a number of P."""
     name, seeds, columns, tables = task
-    truth = next(one for one in (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER) if one.name == name)
+    truth = next(one for one in TRUTHS if one.name == name)
     enough = sufficient(truth, columns)
     typical = typical_epochs(truth, columns) if truth.every else np.empty(0)
     rng = np.random.default_rng(zlib.crc32(repr(task).encode()))
@@ -465,10 +434,10 @@ def count(task: tuple[str, int | None, int, int]) -> Counts:
 
 
 def power_limit(columns: int = 7, seeds: int = 5, draws: int = 400_000) -> float:
-    """What no procedure of the level can exceed: how often P=0 is claimed to be enough if all P are equal, sd .01.
+    """The most often that a procedure of the level can claim P=0 to be enough if all P are equal, sd .01.
 
-    By Neyman and Pearson, the power of the most powerful test of one case in which P=0 is not enough, a quarter of the
-    tolerance below the others but one (unknown which), which is three quarters above them; the sd is known.
+    By Neyman and Pearson, this is the power of the most powerful test of one case in which P=0 is not enough: a quarter
+    of the tolerance below the others but one (unknown which), which is three quarters above them; the sd is known.
     """
     scale = TOLERANCE / 0.01 * math.sqrt(seeds)
     rng = np.random.default_rng(0)
@@ -497,7 +466,7 @@ def main() -> None:
     options = parser.parse_args()
     tasks = [
         (truth.name, seeds, columns, options.tables)
-        for truth in (*NULLS, *POWERS, *LATE_NULLS, LATE_POWER)
+        for truth in TRUTHS
         for seeds in (*SEEDS, None)
         for columns in COLUMNS
     ]
@@ -542,43 +511,32 @@ def write(results: dict[tuple[str, int | None, int, int], Counts], tables: int) 
         f"The largest rate of a false claim over 3, 5 and 7 P; {tables} sweeps a cell, level {LEVEL}, so that up to "
         f"{bound:.4f} is chance. Cells above: {len(over)} of {len(cells)}."
     )
-    data = {
-        "bound": bound,
-        "false_by_gap_alone": alone,
-        "looks": LOOKS,
-        "over": over,
-        "cells": cells,
-        "power_limit": limit,
-    }
-    save("verdict_calibration", text, heads, rows, data)
+    data = {"bound": bound, "false_by_gap_alone": alone, "looks": LOOKS, "over": over, "cells": cells}
+    save("verdict_calibration", text, heads, rows, data | {"power_limit": limit})
     head = ["truth", "seeds × P", "needed", "a sufficient set", "P=0 in it", "everything", "a set by the gap alone"]
     head.append("mean seeds")
+    sizes = list(itertools.product((5, 10, 20, None), (3, 7)))
+    rows, late = [], []
+    for truth in POWERS:
+        for seeds, columns in sizes:
+            result = results[(truth.name, seeds, columns, tables)]
+            shown = [f"{number / tables:.2f}" for number in (*result.told.values(), result.by_gap_alone[0])]
+            rows.append([truth.name, f"{seeds or '5..40'} × {columns}", *shown, f"{np.mean(result.seeds):.0f}"])
+    names = ("P=0 unable", "P=1 later", "P=1 late", "P>1 reach it")
+    for seeds, columns in sizes:
+        told = results[(LATE_POWER.name, seeds, columns, tables)].told
+        late.append([f"{seeds or '5..40'} × {columns}", *(f"{told[name] / tables:.2f}" for name in names)])
     lines = [
         f"What is told, as a share of the sweeps. Of all procedures of the level none could have P=0 in the set more "
         f"often than {limit:.2f} where all P are equal, sd .01, at 5 × 7. The gap alone, without the share of good "
         f"runs, would name more sets, and false ones in up to {alone:.0%} of the sweeps of a cell.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|---" * len(head) + "|",
-    ]
-    for truth in POWERS:
-        for seeds, columns in itertools.product((5, 10, 20, None), (3, 7)):
-            result = results[(truth.name, seeds, columns, tables)]
-            shown = [f"{number / tables:.2f}" for number in (*result.told.values(), result.by_gap_alone[0])]
-            cell = [truth.name, f"{seeds or '5..40'} × {columns}", *shown, f"{np.mean(result.seeds):.0f}"]
-            lines.append("| " + " | ".join(cell) + " |")
-    names = ("P=0 unable", "P=1 later", "P=1 late", "P>1 reach it")
-    lines += [
+        *table(head, rows),
         "",
         f"The same of learning times: {LATE_POWER.name}.",
         "",
-        "| " + " | ".join(["seeds × P", *names]) + " |",
-        "|---" * (1 + len(names)) + "|",
+        *table(["seeds × P", *names], late),
     ]
-    for seeds, columns in itertools.product((5, 10, 20, None), (3, 7)):
-        told = results[(LATE_POWER.name, seeds, columns, tables)].told
-        cell = [f"{seeds or '5..40'} × {columns}", *(f"{told[name] / tables:.2f}" for name in names)]
-        lines.append("| " + " | ".join(cell) + " |")
     (RESULTS / "verdict_power.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(["", *lines]))
     print(json.dumps(over, indent=1) if over else "\nno cell above the bound")

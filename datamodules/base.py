@@ -14,13 +14,16 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from lightning_alrnn.batch import AnyBatch, NeuralBatch, Objective, Split, TargetStep, valid_steps
+from lightning_alrnn.baselines import score_baselines
+from lightning_alrnn.batch import AnyBatch, NeuralBatch, Objective, SequenceBatch, Split, TargetStep, valid_steps
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _Batch = TypeVar("_Batch")
 
 _CHUNK = 1024
+_FITTED = 2_000  # training sequences that baselines are fitted to
+_NUMBERS = 2**24  # inputs that are read at a time, 64 MB
 
 
 class SequenceDataset(Dataset[AnyBatch]):
@@ -229,6 +232,7 @@ class SequenceDataModule(SplitDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self._datasets: dict[Split, SequenceDataset | EpochDataset] = {}
+        self._baselines: dict[Split, dict[str, dict[str, float]]] = {}
 
     def build(self, split: Split) -> AnyBatch:
         """Build all sequences of one split, as one batch of tensors on the CPU.
@@ -276,6 +280,36 @@ class SequenceDataModule(SplitDataModule):
             else:
                 self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
+
+    def baselines(self, split: Split = "val") -> dict[str, dict[str, float]]:
+        """Return the scores of predictors without a network, which are computed on first use.
+
+        :func:`lightning_alrnn.baselines.score_baselines` says what the predictors are. They are fitted to the training
+        data, and to those of the first epoch if each epoch has new data.
+
+        Args:
+            split: Name of the split that they are scored on, "train", "val" or "test".
+
+        Returns:
+            The scores of each predictor, ``mse`` or ``accuracy``, by its name. Recorded neurons and
+            sequence-to-sequence tasks have no baselines.
+        """
+        if split not in self._baselines:
+            fitted = self.dataset("train")
+            train = fitted.__getitems__(range(min(len(fitted), _FITTED)))
+            if isinstance(train, NeuralBatch) or _is_translation(train, self.target_step):
+                self._baselines[split] = {}
+            else:
+                evaluation = cast("Iterator[SequenceBatch]", _chunks(self.dataset(split), train))
+                self._baselines[split] = score_baselines(
+                    train,
+                    evaluation,
+                    self.objective,
+                    self.target_step,
+                    outputs=self.output_size,
+                    criterion=self.criterion,
+                )
+        return {name: dict(scores) for name, scores in self._baselines[split].items()}
 
     def _prepare(self, split: Split) -> None:
         self.dataset(split)
@@ -330,6 +364,24 @@ class SequenceDataModule(SplitDataModule):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
         return make_loader(dataset, split, sampler, self.batch_size, self.num_workers)
+
+
+def _is_translation(batch: SequenceBatch, target_step: TargetStep) -> bool:
+    """Whether the steps of the targets are not those of the inputs, as in sequence-to-sequence tasks."""
+    if target_step == "last":
+        return False
+    steps = batch.inputs.shape[1]
+    if batch.targets.shape[1] != steps:
+        return True
+    after = ~valid_steps(batch.lengths, steps)
+    return batch.mask is not None and bool((batch.mask.reshape(*after.shape, -1)[after] > 0).any())
+
+
+def _chunks(dataset: SequenceDataset | EpochDataset, example: AnyBatch) -> Iterator[AnyBatch]:
+    """All sequences of a dataset in order; vectors of words may need more memory than what they are made from."""
+    size = max(_NUMBERS // example.inputs[0].numel(), 1)
+    for begin in range(0, len(dataset), size):
+        yield dataset.__getitems__(range(begin, min(begin + size, len(dataset))))
 
 
 def draw_trials(

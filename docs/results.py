@@ -23,31 +23,18 @@ FOLDER = Path(__file__).parent / "results"
 
 
 class Task(NamedTuple):
-    """What is run for a task.
-
-    Attributes:
-        config: name of the configuration.
-        units: values of P.
-        score: logged key that is shown, without its stage.
-        label: what the score is called.
-        seeds: how many.
-        options: further arguments of every run.
-        retest: arguments under which the trained network is tested once more, by the name of that test.
-        shown: further keys that the table shows: of the test, or the last value of one that is logged in training.
-        folder: where in ``--data_dir`` the data are, where they are not generated.
-        title: what is said of the options, if anything.
-    """
+    """Runs of a task, and what the page shows of them."""
 
     config: str
     units: tuple[int, ...]
-    score: str
-    label: str
+    score: str  # logged key without its stage
+    label: str  # of the score
     seeds: int = 3
-    options: tuple[str, ...] = ()
-    retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
-    shown: tuple[str, ...] = ()
-    folder: str = ""
-    title: str = ""
+    options: tuple[str, ...] = ()  # further arguments of every run
+    retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  # arguments of further tests, by name
+    shown: tuple[str, ...] = ()  # further keys of the table, of the test or logged last in training
+    folder: str = ""  # of real data in --data_dir
+    title: str = ""  # of the figure, which names the options
 
 
 def _scan(split: str) -> Task:
@@ -83,10 +70,7 @@ TASKS = {
         "accuracy",
         "test accuracy",
         seeds=1,
-        options=(
-            "--trainer.max_epochs=10",
-            "--model.lr_scheduler.T_max=10",
-        ),
+        options=("--trainer.max_epochs=10", "--model.lr_scheduler.T_max=10"),
         folder="mnist",
         title="10 epochs",
     ),
@@ -111,7 +95,7 @@ def _spoken(key: str) -> str:
 
 
 def _logged(folder: Path, key: str) -> list[float]:
-    """The values of a key that TensorBoard's files in a folder hold, in order."""
+    """Values of a key in the TensorBoard files of a folder, in order."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
@@ -119,7 +103,7 @@ def _logged(folder: Path, key: str) -> list[float]:
 
 
 def run_task(name: str, processes: int, data_dir: str) -> list[dict[str, Any]]:
-    """All runs of a task: those noted beside the page, or else those of a sweep."""
+    """All runs of a task, from the file beside the page or from a sweep."""
     from lightning_alrnn.cli import run_cli
     from lightning_alrnn.commands.entry import main as alrnn
     from lightning_alrnn.sweep.store import read_records
@@ -176,10 +160,10 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
     further = {**{name: name for name in task.retest}, **{key: _spoken(key) for key in task.shown}}
     for key in (f"test/{task.score}", *further):
         for units in values:
-            found = [run["metrics"][key] for run in runs if run["P"] == units]
+            scores = [run["metrics"][key] for run in runs if run["P"] == units]
             head = f"{units}, {further[key]}" if key in further else f"{units}"
             digits = 4 if key in task.shown else 3  # an eigenvalue of 1.003 is not 1
-            cells = " | ".join(f"{score:.{digits}g}" for score in [*found, sum(found) / len(found)])
+            cells = " | ".join(f"{score:.{digits}g}" for score in [*scores, sum(scores) / len(scores)])
             lines.append(f"| {head} | {cells} |")
     lines += ["", f"![{task.label} against P, and over training](results/{name}.png)"]
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -187,7 +171,7 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
 
 
 def draw(name: str, runs: list[dict[str, Any]]) -> None:
-    """Score against P, every seed and the mean, beside the validated score over training."""
+    """Draw the score of every seed and the mean against P, and the validated score over training."""
     from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 
     task = TASKS[name]
@@ -196,20 +180,17 @@ def draw(name: str, runs: list[dict[str, Any]]) -> None:
     left, right = figure.subplots(1, 2)
     means = []
     for position, (units, colour) in enumerate(zip(values, (BLUE, ORANGE, GREEN, GREY), strict=False)):
-        own = [run for run in runs if run["P"] == units]
-        found = [run["metrics"][f"test/{task.score}"] for run in own]
-        means.append(sum(found) / len(found))
-        left.plot([position] * len(found), found, "o", color=colour, alpha=0.7, markeredgewidth=0, clip_on=False)
-        for run in own:
-            label = f"P = {units}" if run is own[0] else None
+        same = [run for run in runs if run["P"] == units]
+        scores = [run["metrics"][f"test/{task.score}"] for run in same]
+        means.append(sum(scores) / len(scores))
+        left.plot([position] * len(scores), scores, "o", color=colour, alpha=0.7, markeredgewidth=0, clip_on=False)
+        for run in same:
+            label = f"P = {units}" if run is same[0] else None
             right.plot(range(1, len(run["curve"]) + 1), run["curve"], color=colour, linewidth=0.8, label=label)
     left.plot(range(len(values)), means, color="0.4", linewidth=1, zorder=0)
     left.set_xticks(range(len(values)), [str(units) for units in values])
-    left.set_xlim(-0.5, len(values) - 0.5)
-    left.set_xlabel("nonlinear units P")
-    left.set_ylabel(task.label)
-    right.set_xlabel("epoch")
-    right.set_ylabel(task.label.replace("test", "validation"))
+    left.set(xlim=(-0.5, len(values) - 0.5), xlabel="nonlinear units P", ylabel=task.label)
+    right.set(xlabel="epoch", ylabel=task.label.replace("test", "validation"))
     right.legend(frameon=False, fontsize="small")
     for axes in (left, right):
         if "mse" in task.score:

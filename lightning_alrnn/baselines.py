@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -14,6 +14,8 @@ from lightning_alrnn.metrics.criteria import find_criterion
 
 _SEQUENCES = 2_000
 """Training sequences that a baseline is fitted to: the first ones."""
+_STEPS = 100_000
+"""Steps that the linear model is fitted to, if each has a target; at least 20 sequences."""
 _HISTORIES = (1, 2, 5, 10, 20)
 _MAX_FEATURES = 256
 _PENALTIES = (1e-6, 1e-4, 1e-2, 1.0)
@@ -25,7 +27,7 @@ Predictor = Callable[[SequenceBatch], Tensor]
 
 def score_baselines(
     train: SequenceBatch,
-    evaluation: SequenceBatch,
+    evaluation: SequenceBatch | Iterable[SequenceBatch],
     objective: Objective,
     target_step: TargetStep,
     *,
@@ -37,12 +39,13 @@ def score_baselines(
     - ``"most frequent class"`` or ``"mean"``: the same prediction for every sequence and step.
     - ``"same as the last step"``: y_t = x_t, where the target is the next input.
     - ``"linear model"``: a ridge regression on the last k inputs, and on their mean over the sequence where the target
-      is at the last step. A fifth of the training sequences decides on k and the penalty. A classification takes the
-      largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such model.
+      is at the last step, all of them standardised. A fifth of the training sequences decides on k and the penalty. A
+      classification takes the largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such model.
 
     Args:
-        train: Training sequences, of which the first 2,000 are used.
-        evaluation: Sequences that the predictors are scored on.
+        train: Training sequences, of which the first 2,000 are used. With targets at every step, the linear model uses
+            as many of them as have 100,000 steps.
+        evaluation: Sequences that the predictors are scored on, in one or more batches.
         objective: Kind of task, "classification" or "regression".
         target_step: Steps with targets, "last" or "every".
         outputs: Number of outputs or classes.
@@ -66,7 +69,7 @@ def score_baselines(
         predictors["same as the last step"] = lambda batch: batch.inputs
     if task.width(train) <= _MAX_FEATURES and len(train.inputs) > 1:
         predictors["linear model"] = task.fit_linear(train)
-    return {name: task.score(predictor, evaluation, criterion) for name, predictor in predictors.items()}
+    return task.score(predictors, [evaluation] if isinstance(evaluation, SequenceBatch) else evaluation, criterion)
 
 
 class _Task:
@@ -95,6 +98,8 @@ class _Task:
         width = self.width(train)
         histories = [k for k in _HISTORIES if k == 1 or k * width <= _MAX_FEATURES]
         size = len(train.inputs)
+        if self.every:
+            size = min(size, max(_STEPS // train.inputs.shape[1], 20))
         held_out = max(size // 5, 1)
         parts = _rows(train, slice(0, size - held_out)), _rows(train, slice(size - held_out, size))
         fitted, judged = (self._moments(part, width, histories[-1]) for part in parts)
@@ -109,27 +114,38 @@ class _Task:
         weights = _solve(moments, self._columns(best[1], width, histories[-1]), best[2])
         return lambda batch: self._features(batch, width, histories[-1]) @ weights
 
-    def score(self, predict: Predictor, evaluation: SequenceBatch, criterion: str | None) -> dict[str, float]:
-        total = torch.zeros(4, dtype=torch.float64)
-        for batch in _batches(evaluation, self.width(evaluation) * _HISTORIES[-1]):
-            outputs, counted = predict(batch).double(), self.counted(batch)
-            if self.classes:
-                counts = counted[..., 0] > 0
-                right = (outputs.argmax(dim=-1) == batch.targets) & counts
-                total[2:] += torch.stack([right.sum(), counts.sum()])
-                continue
-            errors = (outputs - batch.targets.double()).square() * counted
-            total[:2] += torch.stack([errors.sum(), counted.expand_as(errors).sum()])
-            if criterion is not None:
-                targets = batch.targets
-                if self.every:
-                    last = torch.arange(len(outputs)), batch.lengths - 1
-                    outputs, targets = outputs[last], targets[last]
-                correct = find_criterion(criterion)(outputs.to(targets.dtype), targets)
-                total[2:] += torch.tensor([float(correct.sum()), float(len(correct))])
-        squares, elements, correct_count, trials = total.tolist()
-        scores = {} if self.classes else {"mse": squares / max(elements, 1)}
-        return scores | ({"accuracy": correct_count / trials} if trials else {})
+    def score(
+        self, predictors: dict[str, Predictor], evaluation: Iterable[SequenceBatch], criterion: str | None
+    ) -> dict[str, dict[str, float]]:
+        totals = {name: torch.zeros(4, dtype=torch.float64) for name in predictors}
+        for data in evaluation:
+            for batch in _batches(data, self.width(data) * _HISTORIES[-1]):
+                counted = self.counted(batch)
+                for name, predict in predictors.items():
+                    totals[name] += self._sums(predict(batch).double(), batch, counted, criterion)
+        scores = {}
+        for name, total in totals.items():
+            squares, elements, correct, trials = total.tolist()
+            scores[name] = {} if self.classes else {"mse": squares / max(elements, 1)}
+            scores[name] |= {"accuracy": correct / trials} if trials else {}
+        return scores
+
+    def _sums(self, outputs: Tensor, batch: SequenceBatch, counted: Tensor, criterion: str | None) -> Tensor:
+        """Squared errors and their number, correct predictions and their number."""
+        if self.classes:
+            counts = counted[..., 0] > 0
+            correct = (outputs.argmax(dim=-1) == batch.targets) & counts
+            return torch.tensor([0, 0, correct.sum(), counts.sum()], dtype=torch.float64)
+        errors = (outputs - batch.targets.double()).square() * counted
+        sums = [errors.sum(), counted.expand_as(errors).sum(), 0, 0]
+        if criterion is not None:
+            targets = batch.targets
+            if self.every:
+                last = torch.arange(len(outputs)), batch.lengths - 1
+                outputs, targets = outputs[last], targets[last]
+            correct = find_criterion(criterion)(outputs.to(targets.dtype), targets)
+            sums[2:] = correct.sum(), len(correct)
+        return torch.tensor(sums, dtype=torch.float64)
 
     def shape(self, batch: SequenceBatch) -> tuple[int, ...]:
         return tuple(batch.inputs.shape[: 2 if self.every else 1])
@@ -186,12 +202,20 @@ class _Task:
 
 
 def _solve(moments: tuple[Tensor, ...], columns: Tensor, penalty: float) -> Tensor:
-    """Ridge weights ``(features, outputs)``, zero outside the columns; the penalty is relative and spares the 1."""
+    """Weights ``(features, outputs)`` of a ridge regression on the standardised columns; zero for the others."""
     square, cross = moments[0][columns][:, columns], moments[1][columns]
-    ridge = penalty * square.diagonal().mean() * torch.eye(len(columns), dtype=torch.float64)
-    ridge[0, 0] = 0
+    count = square[0, 0].clamp(min=1)  # no step may count
+    means, target_means = square[0, 1:] / count, cross[0] / count
+    centred = square[1:, 1:] - count * means.outer(means)
+    variances = centred.diagonal() / count
+    # a channel that is constant but for rounding has no part
+    scale = torch.where(variances > 1e-12 * means.square(), variances, torch.inf).sqrt()
+    correlations = centred / count / scale.outer(scale) + penalty * torch.eye(len(scale), dtype=torch.float64)
+    slopes = torch.linalg.solve(
+        correlations, (cross[1:] / count - means.outer(target_means)) / scale.unsqueeze(-1)
+    ) / scale.unsqueeze(-1)
     weights = torch.zeros(len(moments[0]), cross.shape[1], dtype=torch.float64)
-    weights[columns] = torch.linalg.pinv(square + ridge, hermitian=True) @ cross  # no step may count
+    weights[columns] = torch.cat([(target_means - means @ slopes).unsqueeze(0), slopes])
     return weights
 
 

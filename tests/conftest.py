@@ -1,4 +1,4 @@
-"""What the tests share: brute-force counts and processes."""
+"""Fixtures: brute-force counts, a group of two processes, and a folder for each test."""
 
 from __future__ import annotations
 
@@ -37,29 +37,27 @@ class BruteForce(NamedTuple):
     moves: int
 
 
-def count_by_hand(states: Tensor, lengths: Tensor, nonlinear: int) -> BruteForce:
-    """Count the bitcodes of valid states with Python loops."""
-    first = states.shape[-1] - nonlinear
-    counts: Counter[str] = Counter()
-    transitions: Counter[tuple[str, str]] = Counter()
-    on, switches = [0] * nonlinear, [0] * nonlinear
-    for sequence, length in zip(states.tolist(), lengths.tolist(), strict=True):
-        codes = ["".join("1" if value > 0 else "0" for value in z[first:]) for z in sequence[:length]]
-        counts.update(codes)
-        transitions.update(pairwise(codes))
-        for unit in range(nonlinear):
-            on[unit] += sum(code[unit] == "1" for code in codes)
-            switches[unit] += sum(a[unit] != b[unit] for a, b in pairwise(codes))
-    return BruteForce(counts, transitions, on, switches, sum(counts.values()), sum(transitions.values()))
-
-
 @pytest.fixture
 def by_hand() -> Callable[[Tensor, Tensor, int], BruteForce]:
     return count_by_hand
 
 
+def count_by_hand(states: Tensor, lengths: Tensor, nonlinear: int) -> BruteForce:
+    """Count the bitcodes of valid states with Python loops."""
+    counts, transitions = Counter[str](), Counter[tuple[str, str]]()
+    on, switches = [0] * nonlinear, [0] * nonlinear
+    for sequence, length in zip(states.tolist(), lengths.tolist(), strict=True):
+        codes = ["".join("01"[value > 0] for value in z[len(z) - nonlinear :]) for z in sequence[:length]]
+        counts.update(codes)
+        transitions.update(pairwise(codes))
+        for unit in range(nonlinear):
+            on[unit] += sum(code[unit] == "1" for code in codes)
+            switches[unit] += sum(a[unit] != b[unit] for a, b in pairwise(codes))
+    return BruteForce(counts, transitions, on, switches, counts.total(), transitions.total())
+
+
 def _serve(rank: int, store: str, asked: Connection) -> None:
-    """Do what is asked for, in a process of a group of two; each group is a new one, as a test may leave its own."""
+    """Run functions in a process of a group of two; each has a new group, as a test may leave its group."""
     torch.set_num_threads(1)
     environment = dict(os.environ)
     for number in itertools.count():

@@ -92,3 +92,16 @@ def test_the_smallest_data(sequences: int, time: int) -> None:
     batch = SequenceBatch(x, x, torch.ones(sequences, dtype=torch.int64), torch.zeros(sequences, time))
     scores = score_baselines(batch, batch, "regression", "every", outputs=1)
     assert scores["mean"] == {"mse": 0.0}  # nothing counts
+
+
+def test_channels_of_any_scale() -> None:
+    inputs = torch.randn(300, 10, 2)
+    targets = inputs[:, -1, :1] + inputs[:, -1, 1:]
+    scaled = inputs * torch.tensor([1e3, 1e-3]) + torch.tensor([5e3, 0.0])
+    batch = SequenceBatch(scaled.double(), targets, torch.full((300,), 10))
+    # in two batches, as a larger data set is read
+    parts = [SequenceBatch(*(field[rows] for field in batch[:3])) for rows in (slice(0, 100), slice(100, 300))]
+    scores = score_baselines(batch, iter(parts), "regression", "last", outputs=1)
+    assert scores["linear model"]["mse"] < 1e-8
+    whole = score_baselines(batch, batch, "regression", "last", outputs=1)
+    assert scores["mean"]["mse"] == pytest.approx(whole["mean"]["mse"], rel=1e-12)

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripts import load_script
@@ -26,9 +27,16 @@ def test_pages_show_the_tables_as_written() -> None:
         assert module.filled(page) == page
 
 
+def results_of(name: str) -> tuple[Any, str]:
+    """The numbers and the table of a benchmark."""
+    content = json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    table = (FOLDER / "results" / f"{name}.md").read_text(encoding="utf-8")
+    assert content["command"] in table
+    return content["results"], table
+
+
 def test_the_calibration_holds_its_level_in_every_cell() -> None:
-    content = json.loads((FOLDER / "results" / "verdict_calibration.json").read_text(encoding="utf-8"))["results"]
-    table = (FOLDER / "results" / "verdict_calibration.md").read_text(encoding="utf-8")
+    content, table = results_of("verdict_calibration")
     assert content["over"] == []
     worst: dict[str, dict[str, float]] = {}
     for cell in content["cells"]:
@@ -38,15 +46,12 @@ def test_the_calibration_holds_its_level_in_every_cell() -> None:
     rows = [row for row in worst.items() if f"| {row[0]} |" in table]
     assert len(rows) > 30
     for truth, by_seeds in rows:
-        assert (
-            f"| {truth} | {' | '.join(f'{by_seeds[seeds]:.3f}' for seeds in ('3', '5', '10', '20', '5..40'))} |"
-            in table
-        )
+        rates = [f"{by_seeds[seeds]:.3f}" for seeds in ("3", "5", "10", "20", "5..40")]
+        assert f"| {' | '.join([truth, *rates])} |" in table
 
 
 def test_primitives_are_found_where_they_are_and_only_there() -> None:
-    content = json.loads((FOLDER / "results" / "mechanisms.json").read_text(encoding="utf-8"))["results"]
-    table = (FOLDER / "results" / "mechanisms.md").read_text(encoding="utf-8")
+    content, table = results_of("mechanisms")
     for name in ("gating", "integration", "routing", "transients"):
         row = next(line for line in table.splitlines() if line.startswith(f"| {name} |"))
         for truth, least, most in ((True, 0.95, 1.0), (False, 0.0, 0.05)):
@@ -58,22 +63,17 @@ def test_primitives_are_found_where_they_are_and_only_there() -> None:
                     assert f"| {number} of {networks} |" in row
 
 
-TIMED = sorted(
-    path.stem
-    for path in (FOLDER / "results").glob("*.json")
-    if path.stem not in ("verdict_calibration", "mechanisms", "sweeps", "gpu")
-)
+OTHERS = {"verdict_calibration", "mechanisms", "sweeps", "gpu"}
+TIMED = sorted({path.stem for path in (FOLDER / "results").glob("*.json")} - OTHERS)
 
 
 @pytest.mark.parametrize("name", TIMED)
 def test_tables_hold_the_minima_of_their_numbers(name: str) -> None:
-    content = json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    table = (FOLDER / "results" / f"{name}.md").read_text(encoding="utf-8")
-    assert content["command"] in table
+    content, table = results_of(name)
     digits = {"memory": 1, "generation": 0, "networks": 3}.get(name, 2)
-    found = re.findall(r'"min": ([\d.e+-]+)', json.dumps(content["results"]))
-    assert found
-    for value in found:
+    minima = re.findall(r'"min": ([\d.e+-]+)', json.dumps(content))
+    assert minima
+    for value in minima:
         assert f"{float(value):.{digits}f} (" in table
 
 
@@ -128,7 +128,7 @@ def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(mon
 
     parts = {"one": missing, "two": waits, "three": lambda machine: "fine"}
     monkeypatch.setattr(module, "PARTS", parts)
-    machine = module.Machine(module.torch.device("cpu"), "cpu", time.monotonic() + 100, tiny=True)
+    machine = module.Machine(module.torch.device("cpu"), time.monotonic() + 100)
     results = module.run_parts(machine)
     assert [result["outcome"] for result in results.values()] == ["missing", "FAILED", "passed"]
     assert results["one"]["result"] == "triton is not installed"

@@ -26,7 +26,7 @@ CHECKPOINT = Path("runs/Addition/version_0/checkpoints/last.ckpt")
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The last line of what the command said; it ended with exit code 2 and no traceback."""
+    """Error output of a command, which ends with exit code 2 and without a traceback."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as error:
         main(arguments)
@@ -38,13 +38,13 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     main(FIT)
-    file_size, content = CHECKPOINT.stat().st_size, torch.load(CHECKPOINT, weights_only=True)
-    Path("cut.ckpt").write_bytes(CHECKPOINT.read_bytes()[: file_size // 2])
+    complete, content = CHECKPOINT.read_bytes(), torch.load(CHECKPOINT, weights_only=True)
+    Path("cut.ckpt").write_bytes(complete[: len(complete) // 2])
     Path("text.ckpt").write_text("hello")
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
     cases = {"cut": "is not a complete checkpoint", "text": "not a complete checkpoint", "weights": "lacks state_dict"}
-    cases |= {"absent": "no such file", "size": "size mismatch for core.W"}
+    cases |= {"absent": "no such file", "size": "is of another network: core.W has the shape [6, 6]"}
     test, analyze, resume = ["test", *DATA], ["analyze", *DATA], [*FIT, "--trainer.max_epochs=2"]
     pairs = [*((test, name) for name in cases), (analyze, "cut"), (analyze, "size"), (resume, "text"), (resume, "size")]
     for command, name in pairs:
@@ -87,7 +87,7 @@ def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFix
 
 
 def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:  # not even root can write to it
+    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:  # not even root can write there
         said = refused([*FIT, f"--trainer.logger.save_dir={folder}"], capsys)
     assert said.splitlines()[-1].startswith("alrnn: error: [Errno 30] Read-only file system: ")
 

@@ -12,15 +12,17 @@ import pytest
 
 from lightning_alrnn.lazy import import_on_use
 
+PACKAGES = pytest.mark.parametrize("package", ["lightning_alrnn", "lightning_alrnn.plotting", "lightning_alrnn.sweep"])
 
-@pytest.mark.parametrize("package", ["lightning_alrnn", "lightning_alrnn.sweep"])
+
+@PACKAGES
 def test_the_import_of_a_package_takes_no_time(package: str) -> None:
     program = f"import sys, {package}; print(*{{'torch', 'pytorch_lightning', 'numpy', 'scipy'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "\n"
 
 
-@pytest.mark.parametrize("package", ["lightning_alrnn", "lightning_alrnn.sweep"])
+@PACKAGES
 def test_names_are_those_that_a_type_checker_sees(package: str) -> None:
     module = importlib.import_module(package)
     names = set()

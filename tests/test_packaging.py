@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"callbacks": "callbacks", "configs": "configs", "datamodules": "datamodules"}
+FOLDERS = ("callbacks", "configs", "datamodules")
 
 
 def build_wheel(folder: Path, **environment: str) -> Path:
@@ -38,15 +39,13 @@ def test_without_a_compiler_the_wheel_holds_the_rest(wheel: Path, tmp_path: Path
 
 
 def test_wheel_holds_every_module_and_config(wheel: Path) -> None:
+    package = ROOT / "lightning_alrnn"
+    paths = {path for pattern in ("*.py", "*.pyi", "py.typed") for path in package.rglob(pattern)}
     expected = {
-        path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "*.pyi", "py.typed")
-        for path in (ROOT / "lightning_alrnn").rglob(pattern)
-        if path.relative_to(ROOT / "lightning_alrnn").parts[0] not in FOLDERS
+        path.relative_to(ROOT).as_posix() for path in paths if path.relative_to(package).parts[0] not in FOLDERS
     }
-    for folder in FOLDERS:
-        for pattern in ("*.py", "*.yaml"):
-            expected |= {f"lightning_alrnn/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / folder).rglob(pattern)}
+    for folder, pattern in itertools.product(FOLDERS, ("*.py", "*.yaml")):
+        expected |= {f"lightning_alrnn/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob(pattern)}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name for name in names if not name.endswith((".so", ".pyd"))} == expected

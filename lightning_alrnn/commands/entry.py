@@ -47,8 +47,12 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     """Run a command, and print an expected error as one line."""
     command, *rest = arguments
-    if command == "sweep":
-        _begin_sweep(rest)
+    if "torch" not in sys.modules and command != "configs":
+        sys.stderr.write(f"alrnn {command}: importing PyTorch and Lightning takes some seconds\n")
+    if command in ("ask", "sweep") and not {"inline", "slurm", "--executor=inline", "--executor=slurm"} & set(rest):
+        from lightning_alrnn.sweep.workers import prepare_workers
+
+        prepare_workers()  # they import PyTorch at the same time
     try:
         if command in OPTIONS:
             resolve_name(f"lightning_alrnn.commands.{command}:run_{command}")(rest)
@@ -63,12 +67,3 @@ def _run(arguments: list[str]) -> None:
         if message is None:
             raise
         fail(message)
-
-
-def _begin_sweep(arguments: Sequence[str]) -> None:
-    """Print that a sweep starts, and let the process of its workers import PyTorch at the same time."""
-    sys.stderr.write("alrnn sweep: starting; importing PyTorch and Lightning takes some seconds\n")
-    if not {"inline", "slurm", "--executor=inline", "--executor=slurm"} & set(arguments):
-        from lightning_alrnn.sweep.workers import prepare_workers
-
-        prepare_workers()

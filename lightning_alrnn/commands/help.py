@@ -11,6 +11,7 @@ COMMANDS = {
     "validate": "compute the scores of a trained network on the validation split",
     "test": "compute the scores of a trained network on the test split",
     "predict": "write the predictions and states of a trained network to predictions.npz",
+    "ask": "answer, for your own data: are nonlinear units needed, and what do they do",
     "analyze": "write a report on the regimes and nonlinear units of a trained network",
     "prune": "remove the nonlinear units of a trained network and say how few are enough",
     "sweep": "train many networks: every combination of P, seeds and other settings",

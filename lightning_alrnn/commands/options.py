@@ -55,6 +55,17 @@ example:
 
 All further options are those of `alrnn test`, such as --data.sequence_length 200."""
 
+_ASK = """\
+Do your data need nonlinear units, and what do these do? The command checks the data, chooses the
+size, the initialisation and the learning rate by short runs, sweeps P, judges the sweep, analyses
+two of the networks, and writes ask.html and the files of the sweep. To continue, repeat it."""
+_ASK_EXAMPLE = """\
+example:
+  alrnn ask mine.npz --minutes 10
+
+The file holds `inputs` and `targets`, or is one recording; docs/tasks/arrays.md describes both. All
+further options are those of the data, such as --data.criterion sign."""
+
 _COMPARE = """\
 Do all seeds find the same solution? The command compares the networks of a sweep with the same P,
 or several checkpoints: their mechanisms, their fixed points and their distances, which do not
@@ -112,6 +123,7 @@ example:
 
 _TEXTS = {
     "analyze": (_ANALYZE, _ANALYZE_EXAMPLE),
+    "ask": (_ASK, _ASK_EXAMPLE),
     "compare": (_COMPARE, _COMPARE_EXAMPLE),
     "completion": (_COMPLETION, _COMPLETION_EXAMPLE),
     "configs": (_CONFIGS, _CONFIGS_EXAMPLE),
@@ -153,6 +165,11 @@ _LIST: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "analyze": {**_NETWORK, "--output_dir": _folder("analysis in the log directory"), **_limits(512, 10.0, "")},
+    "ask": {
+        "inputs": {"type": Path, "metavar": "FILE", "help": "arrays, as a .npz or .npy file"},
+        "--minutes": {"metavar": "N", "type": float, "default": 10.0, "help": "time that it may take (default: 10)"},
+        "--output_dir": _folder("runs/ask_NAME"),
+    },
     "compare": {
         "paths": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "folder of a sweep, or checkpoints"},
         "--output_dir": _folder("the folder of the sweep"),

@@ -10,35 +10,35 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
 from lightning_alrnn.analysis.comparison import MEASURES, SAME, Comparison
-from lightning_alrnn.plotting.style import GREY, RED, new_figure, tidy
+from lightning_alrnn.plotting.style import GREY, RED, new_figure, plain, tidy
 
 _MOST_WRITTEN = 6
 
 
 def plot_comparison(comparisons: Mapping[str, Comparison], labels: Mapping[str, Sequence[str]]) -> Figure:
-    """Clustering and distances of the networks with each P.
+    """Draw the clustering and the distances of the networks with each P.
 
     Args:
-        comparisons: What :func:`lightning_alrnn.analysis.compare_portraits` returns, by title.
+        comparisons: Results of :func:`lightning_alrnn.analysis.compare_portraits`, by title.
         labels: Names of the networks, by the same titles.
 
     Returns:
-        Figure with a row for each title: the dendrogram of complete linkage with the criterion ``SAME`` as a line, then
-        the distances, and those by each measure, as matrices. Networks are in the same order in all of them.
+        Figure with a row for each title: the dendrogram of complete linkage, with the criterion ``SAME`` as a line,
+        and matrices of the distances and of each measure, all in the order of the dendrogram.
     """
-    sizes = [max(1.3, 0.5 + 0.16 * len(found.distance)) for found in comparisons.values()]
+    sizes = [max(1.3, 0.5 + 0.16 * len(comparison.distance)) for comparison in comparisons.values()]
     figure = new_figure(11.5, sum(sizes) + 0.35 * len(sizes) + 0.5)
     grid = figure.add_gridspec(len(sizes), 2 + len(MEASURES), height_ratios=sizes, width_ratios=(1.3, *[1] * 5))
     image = None
-    for row, (title, found) in enumerate(comparisons.items()):
-        order = found.order.tolist()
-        names = [labels[title][index].replace("$", r"\$") for index in order]
+    for row, (title, comparison) in enumerate(comparisons.items()):
+        order = comparison.order.tolist()
+        names = [plain(labels[title][index]) for index in order]
         tree = tidy(figure.add_subplot(grid[row, 0]))
-        _draw_tree(tree, found)
+        _draw_tree(tree, comparison)
         tree.set_title(title, fontsize=10, loc="left", fontweight="bold")
-        for column, name in enumerate(("distance", *MEASURES), start=1):
+        matrices = {"distance": comparison.distance, **{name: comparison.measures.get(name) for name in MEASURES}}
+        for column, (name, values) in enumerate(matrices.items(), start=1):
             axes = figure.add_subplot(grid[row, column])
-            values = found.distance if name == "distance" else found.measures.get(name)
             if row == 0:
                 axes.set_title(name, fontsize=10)
             if values is None:
@@ -61,12 +61,11 @@ def plot_comparison(comparisons: Mapping[str, Comparison], labels: Mapping[str, 
     return figure
 
 
-def _draw_tree(axes: Axes, found: Comparison) -> None:
-    if len(found.distance) > 1:
-        dendrogram(
-            found.merges, orientation="left", ax=axes, no_labels=True, color_threshold=0, above_threshold_color="black"
-        )
-        axes.set_xlim(max(1.0, 1.05 * float(found.merges[-1, 2])), 0)
+def _draw_tree(axes: Axes, comparison: Comparison) -> None:
+    merges = comparison.merges
+    if len(merges):
+        dendrogram(merges, orientation="left", ax=axes, no_labels=True, color_threshold=0, above_threshold_color="k")
+        axes.set_xlim(max(1.0, 1.05 * float(merges[-1, 2])), 0)
         axes.invert_yaxis()  # the first network on top, as in the matrices
     axes.axvline(SAME, color=RED, linewidth=0.8, linestyle="--")
     axes.spines["left"].set_visible(False)

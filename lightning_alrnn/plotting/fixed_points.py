@@ -1,8 +1,9 @@
-"""Figures of fixed points: their eigenvalues, and where they lie among the trajectories."""
+"""Figures of fixed points: their eigenvalues, their places among the trajectories, and how training moves them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -15,24 +16,32 @@ from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
-from lightning_alrnn.plotting.style import BLUE, GREY, SKY, STABILITY_STYLE, draw_unit_circle, new_figure, tidy
+from lightning_alrnn.plotting.style import (
+    BLUE,
+    GREY,
+    SKY,
+    STABILITY_STYLE,
+    counted,
+    draw_unit_circle,
+    legend_beside,
+    new_figure,
+    tidy,
+)
 
-_MARKED = 200
-"""Bifurcations that are marked, the last ones."""
+_MOST_MARKED = 200  # bifurcations, the last ones
+_MAY_BE_MORE = " (there may be more)"
 
 
 def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenvalues: Tensor | None = None) -> Figure:
-    """Eigenvalues against the unit circle.
-
-    A mode λ decays where it lies inside the circle, grows outside, and holds its value on it.
+    """Draw eigenvalues against the unit circle: a mode λ decays inside it, grows outside and holds its value on it.
 
     Args:
-        found: the fixed points.
-        codes: visited regimes, most frequent first, bool of shape ``(regimes, P)``.
-        eigenvalues: of their matrices, complex of shape ``(regimes, M)``.
+        found: Fixed points.
+        codes: Visited regimes, most frequent first, bool of shape ``(regimes, P)``.
+        eigenvalues: Eigenvalues of the regimes, complex of shape ``(regimes, M)``.
 
     Returns:
-        Figure with the fixed points' eigenvalues (left) and the regimes' (right, each regime in its colour).
+        Figure with the eigenvalues of the fixed points (left) and of the regimes (right, each regime in its colour).
     """
     figure = new_figure(9.0, 4.4)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -47,65 +56,56 @@ def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenval
             points = values[rows].ravel()
             label = f"{len(rows)} {name}"
             left.plot(points.real, points.imag, marker, color=colour, markersize=4, alpha=0.8, label=label)
-    count = len(found.z)
-    left.set_title(f"{count} fixed point{'' if count == 1 else 's'}{_claim(found)}", fontsize=10)
-    if count:
+    left.set_title(_title(found), fontsize=10)
+    if len(found.z):
         left.legend(frameon=False, fontsize=8)
 
     if codes is not None and eigenvalues is not None and len(codes):
         draw_regime_eigenvalues(right, codes, eigenvalues)
-        right.legend(
-            frameon=False, fontsize=8, title="regime", title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
-        )
+        legend_beside(right, title="regime")
         right.set_title(f"{len(codes)} most visited regimes" if len(codes) > 1 else "the visited regime", fontsize=10)
     return figure
 
 
 def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> Figure:
-    """Trajectories and fixed points in the plane of the trajectories' leading two principal components.
+    """Draw trajectories and fixed points in the plane of the trajectories' leading two principal components.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        found: the fixed points.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+        found: Fixed points.
 
     Returns:
-        Figure; fixed points that lie far from all trajectories are left out and counted in the title.
+        Figure; the title counts the fixed points that lie far from all trajectories and are not drawn.
     """
     figure = new_figure(5.6, 4.6)
     axes = tidy(figure.subplots())
-    trajectories = states.double().cpu().numpy()
-    valid = valid_steps(lengths.cpu(), states.shape[1]).numpy()
-    components = principal_components(states.cpu(), lengths.cpu())
+    trajectories, lengths = states.double().cpu().numpy(), lengths.cpu()
+    valid = valid_steps(lengths, states.shape[1]).numpy()
+    components = principal_components(states.cpu(), lengths)
     mean, directions = components.mean.numpy(), components.directions[:2].numpy()
 
     def project(points: np.ndarray) -> np.ndarray:
         plane = (points - mean) @ directions.T
-        return plane if len(directions) == 2 else np.column_stack((plane, np.zeros(len(plane))))
+        return np.pad(plane, ((0, 0), (0, 2 - len(directions))))
 
     for trajectory, steps in zip(trajectories, valid, strict=True):
-        line = project(trajectory[steps])
-        axes.plot(*line.T, color=SKY, linewidth=0.7, alpha=0.6, zorder=1)
-    ends = project(trajectories[np.arange(len(trajectories)), lengths.cpu().numpy() - 1])
+        axes.plot(*project(trajectory[steps]).T, color=SKY, linewidth=0.7, alpha=0.6, zorder=1)
+    ends = project(trajectories[np.arange(len(trajectories)), lengths.numpy() - 1])
     axes.plot(*ends.T, ".", color=BLUE, markersize=5, label="last step", zorder=2)
 
     plane = project(trajectories[valid])
     low, high = plane.min(axis=0), plane.max(axis=0)
     margin = np.where(high > low, high - low, 1.0)
-    points = project(found.z.numpy()) if len(found.z) else np.zeros((0, 2))
+    points = project(found.z.numpy())
     near = ((points >= low - margin) & (points <= high + margin)).all(axis=1)
     for name, (colour, marker) in STABILITY_STYLE.items():
         chosen = near & np.array([stability == name for stability in found.stability], dtype=bool)
         if chosen.any():
-            axes.plot(
-                *points[chosen].T, marker, color=colour, markeredgecolor="black", markersize=8, label=name, zorder=3
-            )
+            style: dict[str, Any] = {"color": colour, "markeredgecolor": "black", "markersize": 8, "zorder": 3}
+            axes.plot(*points[chosen].T, marker, label=name, **style)
     outside = int((~near).sum())
-    axes.set_title(
-        f"state space with {len(points)} fixed point{'' if len(points) == 1 else 's'}{_claim(found)}"
-        + (f", {outside} far outside" if outside else ""),
-        fontsize=10,
-    )
+    axes.set_title(f"state space with {_title(found)}" + (f", {outside} far outside" if outside else ""), fontsize=10)
     share: list[float] = components.share.nan_to_num().tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(directions) == 2 else "")
@@ -116,17 +116,17 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
 def plot_tracking(
     evaluations: Sequence[TrackedFixedPoints], bifurcations: Sequence[int] = (), *, complete: bool = True
 ) -> Figure:
-    """Where each fixed point is over the epochs of training, and how many there are.
+    """Draw the fixed points over the epochs of training.
 
     Args:
-        evaluations: the tracked fixed points of each evaluation, at least one.
-        bifurcations: epochs in which their number or stability changed.
-        complete: whether all fixed points were found; else the title says that there may be more.
+        evaluations: Tracked fixed points of each evaluation, at least one.
+        bifurcations: Epochs at which the number or the stability of fixed points changed.
+        complete: Whether all fixed points were found; otherwise the title says that there may be more.
 
     Returns:
-        Figure with the coordinate of each along the states' leading principal component (top; a line joins what is the
-        same fixed point, and the scale is linear near 0 and logarithmic beyond where one lies far out) and numbers of
-        fixed points by stability (bottom). Epochs with a bifurcation are dashed.
+        Figure with the coordinate of each fixed point along the leading principal component of the states (top; a line
+        joins one fixed point over the epochs; the scale is logarithmic beyond its linear part where a point lies far
+        out) and the number of fixed points by stability (bottom). Dashed lines are epochs with a bifurcation.
     """
     figure = new_figure(7.2, 4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
@@ -139,7 +139,7 @@ def plot_tracking(
             points.setdefault(stability, []).append((one.epoch, coordinate))
     for axes in (top, bottom):
         tidy(axes)
-        for epoch in bifurcations[-_MARKED:]:
+        for epoch in bifurcations[-_MOST_MARKED:]:
             axes.axvline(epoch, color=GREY, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
     top.add_collection(LineCollection(list(lines.values()), colors=GREY, linewidths=0.8, zorder=1))
     for name, (colour, marker) in STABILITY_STYLE.items():
@@ -156,22 +156,16 @@ def plot_tracking(
     if len(values) and values.max() > 30 * max(np.median(values), 1e-12):
         top.set_yscale("symlog", linthresh=max(float(np.median(values)), 1e-12), linscale=2)
     top.set_ylabel("along component 1")
-    bottom.set_ylabel("number")
-    bottom.set_ylim(bottom=0)
+    bottom.set(ylabel="number", ylim=(0, None))
     bottom.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    bottom.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    bottom.set_xlabel("epoch")
-    count = len(bifurcations)
-    top.set_title(
-        f"{len(lines)} fixed point{'' if len(lines) == 1 else 's'} followed, "
-        f"{count} bifurcation{'' if count == 1 else 's'}{'' if complete else ' (there may be more)'}",
-        fontsize=10,
-    )
+    bottom.set(xlim=(epochs.min() - 0.5, epochs.max() + 0.5), xlabel="epoch")
+    title = f"{counted(len(lines), 'fixed point')} followed, {counted(len(bifurcations), 'bifurcation')}"
+    top.set_title(title + ("" if complete else _MAY_BE_MORE), fontsize=10)
     if points:
-        top.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(top)
     return figure
 
 
-def _claim(found: FixedPointSet) -> str:
-    return "" if found.complete else " (there may be more)"
+def _title(found: FixedPointSet) -> str:
+    return counted(len(found.z), "fixed point") + ("" if found.complete else _MAY_BE_MORE)

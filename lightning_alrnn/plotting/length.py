@@ -1,4 +1,4 @@
-"""Figures of accuracy by the length of sequences."""
+"""The figure of accuracy by the length of sequences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lightning_alrnn.plotting.style import BLUE, GREY, new_figure, tidy
 
 
 def plot_length_accuracy(right: Tensor, total: Tensor) -> Figure:
-    """Share of sequences that are right, by the length of their target, above how many there are.
+    """Draw the share of sequences that are right, by the length of their target.
 
     Args:
-        right: how many sequences of each length are right, shape ``(lengths,)``.
-        total: how many there are, of the same shape.
+        right: Number of sequences of each length that are right, shape ``(lengths,)``.
+        total: Number of sequences of each length, shape ``(lengths,)``.
 
     Returns:
         Figure with the share (top) and the number (bottom) of each length that occurs.
@@ -22,13 +22,11 @@ def plot_length_accuracy(right: Tensor, total: Tensor) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
     lengths = total.nonzero()[:, 0].cpu()
     count = total.cpu()[lengths]
-    share = right.cpu()[lengths] / count.clamp(min=1)
+    share = right.cpu()[lengths] / count
     tidy(top).bar(lengths.numpy(), share.numpy(), color=BLUE, width=0.8)
-    top.set_ylim(0, 1.05)
-    top.set_ylabel("share right")
-    everything = int(right.sum()) / max(int(total.sum()), 1)
-    top.set_title(f"{everything:.1%} of {int(total.sum())} sequences are right in every token", fontsize=10)
+    top.set(ylim=(0, 1.05), ylabel="share right")
+    all_right = int(right.sum()) / max(int(total.sum()), 1)
+    top.set_title(f"{all_right:.1%} of {int(total.sum())} sequences are right in every token", fontsize=10)
     tidy(bottom).bar(lengths.numpy(), count.numpy(), color=GREY, width=0.8)
-    bottom.set_ylabel("sequences")
-    bottom.set_xlabel("length of the target")
+    bottom.set(ylabel="sequences", xlabel="length of the target")
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,24 +13,14 @@ from lightning_alrnn.analysis.modes import SlowModes
 from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality
 from lightning_alrnn.analysis.regime_statistics import bitcode
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, legend_beside, new_figure, tidy
 
 _MOST_CHANNELS = 6
 _LABEL_BITS = 12
 
 
 def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure:
-    """Timescales of the slowest modes of each regime, and how well inputs reach them and the readout sees them.
-
-    Args:
-        found: the slowest modes of some regimes.
-        occupancy: share of the steps in each regime, shape ``(n,)``.
-        steps: length of the sequences, for comparison.
-
-    Returns:
-        Figure with |τ| of each mode (left; hollow where it grows) and cosines of the angles between modes and the
-        spaces of inputs and readout (right).
-    """
+    """Timescales of the slowest modes of each regime, and how well inputs reach them and the readout sees them."""
     figure = new_figure(9.4, 4.0)
     left, right = figure.subplots(1, 2)
     count, modes = found.timescales.shape
@@ -40,31 +31,20 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
     for grows, face, label in ((False, BLUE, "decays"), (True, "none", "grows")):
         chosen = (tau < 0) == grows
         if chosen.any():
-            tidy(left).plot(
-                rank[chosen],
-                shown[chosen],
-                "o",
-                color=RED if grows else BLUE,
-                markerfacecolor=face,
-                markersize=5,
-                label=label,
-            )
+            style: dict[str, Any] = {"color": RED if grows else BLUE, "markerfacecolor": face, "markersize": 5}
+            tidy(left).plot(rank[chosen], shown[chosen], "o", label=label, **style)
     left.axhline(steps, color=GREY, linewidth=0.9, linestyle="--")
     left.text(1.0, steps, " length of\n a sequence", transform=left.get_yaxis_transform(), fontsize=8, va="center")
-    left.set_yscale("log")
-    left.set_ylabel("timescale |τ| (steps)")
+    left.set(yscale="log", ylabel="timescale |τ| (steps)")
     left.set_title(f"the {modes} slowest modes of each regime", fontsize=10)
     left.legend(frameon=False, fontsize=8)
-    tidy(right).plot(
-        rank, found.input_overlap.numpy().ravel(), "o", color=ORANGE, markersize=5, label="inputs reach it"
-    )
+    overlaps = [(found.input_overlap, "o", ORANGE, 5, "inputs reach it")]
     if found.readout_overlap is not None:
-        right.plot(
-            rank, found.readout_overlap.numpy().ravel(), "D", color=BLUE, markersize=4, label="the readout sees it"
-        )
-    right.set_ylim(-0.03, 1.03)
-    right.set_ylabel("cosine")
-    right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        overlaps.append((found.readout_overlap, "D", BLUE, 4, "the readout sees it"))
+    for overlap, marker, colour, size, label in overlaps:
+        tidy(right).plot(rank, overlap.numpy().ravel(), marker, color=colour, markersize=size, label=label)
+    right.set(ylim=(-0.03, 1.03), ylabel="cosine")
+    legend_beside(right)
     labels = [
         f"{bitcode(code) if 0 < len(code) <= _LABEL_BITS else index + 1}\n{float(share):.0%}"
         for index, (code, share) in enumerate(zip(found.codes, occupancy, strict=True))
@@ -72,26 +52,14 @@ def plot_slow_modes(found: SlowModes, occupancy: Tensor, steps: float) -> Figure
     turned = 90 if max(map(len, labels), default=0) > 9 else 0
     for axes in (left, right):
         axes.set_xticks(range(count), labels, fontsize=7, rotation=turned)
-        axes.set_xlim(-0.5, count - 0.5)
-        axes.set_xlabel("regime, share of steps")
+        axes.set(xlim=(-0.5, count - 0.5), xlabel="regime, share of steps")
     return figure
 
 
 def plot_memory(
     found: InputMemory, modes: Nonnormality, codes: Tensor, channels: Sequence[str] | None = None
 ) -> Figure:
-    """How much inputs count some steps later, and how much perturbations grow in the visited regimes.
-
-    Args:
-        found: memory of the inputs.
-        modes: growth in some regimes, for as long as each was held.
-        codes: these regimes, most visited first, bool of shape ``(n, P)``.
-        channels: names of the inputs; ``None`` for their indices.
-
-    Returns:
-        Figure with the root mean square of ∂y_t/∂s_{t−lag}, or of ∂z_t/∂s_{t−lag} without a readout, of the six
-        channels that count most (left), and ‖Jⁿ‖ of each regime (right).
-    """
+    """How much inputs count some steps later (left), and how much perturbations grow in the visited regimes (right)."""
     figure = new_figure(9.4, 3.8)
     left, right = figure.subplots(1, 2)
     values = (found.states if found.outputs is None else found.outputs).numpy()
@@ -99,8 +67,7 @@ def plot_memory(
     for place, channel in enumerate(sorted(order)):
         name = f"input {channel}" if channels is None else channels[channel]
         tidy(left).plot(found.lags.numpy(), values[:, channel], color=SERIES_COLOURS[place], label=name)
-    left.set_xlabel("lag (steps)")
-    left.set_ylabel("r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
+    left.set(xlabel="lag (steps)", ylabel="r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
     left.set_ylim(bottom=0)
     left.set_title("how much an input counts later", fontsize=10)
     left.legend(frameon=False, fontsize=8)
@@ -111,9 +78,7 @@ def plot_memory(
             label = regime_label(code, rank + 1)
             tidy(right).plot(modes.powers.numpy(), finite[rank], color=colour, linewidth=1.4, label=label)
     right.axhline(1.0, color=GREY, linewidth=0.8)
-    right.set_yscale("log")
-    right.set_xlabel("n (steps that the regime was held for)")
-    right.set_ylabel("‖Jⁿ‖")
+    right.set(yscale="log", xlabel="n (steps that the regime was held for)", ylabel="‖Jⁿ‖")
     right.set_title("largest growth of a perturbation", fontsize=10)
-    right.legend(title="regime", frameon=False, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(right, title="regime")
     return figure

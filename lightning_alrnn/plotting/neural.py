@@ -1,4 +1,4 @@
-"""Figures of spikes: recorded and of a model."""
+"""Figures of recorded spikes and those of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_alrnn.analysis.neural import SpikeStatistics, pearson, tuning
-from lightning_alrnn.plotting.style import BLUE, GREY, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, new_figure, shorten, tidy, write_in_middle
 
 _SHOWN = 8
 _NAME_CHARACTERS = 16
@@ -22,9 +22,9 @@ class ExampleTrial(NamedTuple):
     """One trial, recorded and of the model.
 
     Attributes:
-        condition: its condition.
-        spikes: recorded counts, shape ``(bins, N)``.
-        drawn: counts drawn from the free-running model with the same inputs, of the same shape.
+        condition: Index of the condition.
+        spikes: Recorded counts, shape ``(bins, N)``.
+        drawn: Counts drawn from the free-running model with the same inputs, shape ``(bins, N)``.
     """
 
     condition: int
@@ -39,19 +39,18 @@ def plot_neural_fit(
     *,
     data: str = "recorded",
 ) -> Figure:
-    """Recorded and model spikes by condition, beside the regimes visited.
+    """Draw recorded spikes and those of the model by condition, and the regimes of the model.
 
     Args:
-        averages: as :class:`ConditionAverages` computes them.
-        examples: trials to show, one a condition.
-        names: names of the conditions; ``None`` for their numbers.
-        data: what the spikes are that the model is compared with: "recorded" or "simulated".
+        averages: Result of :meth:`lightning_alrnn.metrics.ConditionAverages.compute`.
+        examples: Trials to show, one for each condition.
+        names: Names of the conditions; ``None`` for indices.
+        data: Word for the spikes that the model is compared with: "recorded" or "simulated".
 
     Returns:
-        Figure with a row for each condition, the eight with most trials at most. From left to right: the counts of one
-        recorded trial; counts drawn from the free-running model with the same inputs; the mean counts over trials,
-        recorded and of the model; and the share of trials in which each nonlinear unit is on, whose pattern is the
-        regime. Units are in the order of their rates.
+        Figure with a row for each condition, at most the eight with most trials, and units in the order of their rates.
+        From left to right: counts of one trial, recorded and of the model; mean counts over trials, recorded and of the
+        model; and the share of trials in which each nonlinear unit is on.
     """
     trials = averages["trials"].cpu()
     ranked = trials.sum(dim=1).argsort(descending=True, stable=True)[:_SHOWN]
@@ -66,34 +65,31 @@ def plot_neural_fit(
     if not shown:
         axes = figure.subplots()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no trials", ha="center", transform=axes.transAxes, color=GREY)
+        write_in_middle(axes, "no trials")
         return figure
 
     steps = int((trials[shown] > 0).sum(dim=1).max())
     spikes, rates, on = (averages[name].cpu()[:, :steps] for name in ("spikes", "rates", "on"))
     order = spikes.nanmean(dim=(0, 1)).argsort(descending=True, stable=True)
     top = max(float(np.nanquantile(rates[shown].numpy(), 0.995)), float(np.nanquantile(spikes[shown].numpy(), 0.98)))
-    found = {example.condition: example for example in examples}
+    example_of = {example.condition: example for example in examples}
     panels = figure.subplots(len(shown), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 0.9), sharex=True)
     titles = (f"one trial, {data}", "one trial, model", f"mean counts, {data}", "mean counts, model", "regimes")
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     for row, condition in zip(panels, shown, strict=True):
         name = str(condition) if names is None else names[condition]
-        row[0].set_ylabel(f"{_short(name)}\nunit, by rate", fontsize=7)
-        example = found.get(condition)
+        row[0].set_ylabel(f"{shorten(name, _NAME_CHARACTERS)}\nunit, by rate", fontsize=7)
+        example = example_of.get(condition)
         for axes, counts in zip(row[:2], (None, None) if example is None else example[1:], strict=True):
-            _raster(axes, None if counts is None else counts.cpu()[:steps, order], steps)
+            if counts is None:
+                axes.set_yticks([])
+            else:
+                _draw_raster(axes, counts.cpu()[:steps, order], steps)
         for axes, mean in zip(row[2:4], (spikes, rates), strict=True):
-            image = axes.imshow(
-                mean[condition][:, order].T.numpy(),
-                aspect="auto",
-                cmap="cividis",
-                vmin=0,
-                vmax=max(top, 1e-6),
-                interpolation="nearest",
-            )
-        _regimes(row[4], on[condition].T.numpy())
+            style: dict[str, Any] = {"aspect": "auto", "cmap": "cividis", "interpolation": "nearest"}
+            image = axes.imshow(mean[condition][:, order].T.numpy(), vmin=0, vmax=max(top, 1e-6), **style)
+        _draw_regimes(row[4], on[condition].T.numpy())
         for axes in row:
             axes.tick_params(labelsize=7)
             axes.set_xlim(-0.5, steps - 0.5)
@@ -106,15 +102,15 @@ def plot_neural_fit(
 
 
 def plot_spike_agreement(found: SpikeStatistics, *, data: str = "recorded") -> Figure:
-    """Rates, coefficients of variation and Fano factors of the model against those of the data.
+    """Draw rates, coefficients of variation and Fano factors of the model against those of the data.
 
     Args:
-        found: the statistics.
-        data: what the spikes are that the model is compared with: "recorded" or "simulated".
+        found: Statistics of the spikes.
+        data: Word for the spikes that the model is compared with: "recorded" or "simulated".
 
     Returns:
-        Figure with a point for each unit and condition (rates, and rates without each unit's mean over conditions) or
-        for each unit (coefficient of variation and Fano factor of the counts in bins); on the line the two are equal.
+        Figure with a point for each unit and condition (rates, and rates without the mean of each unit over conditions)
+        or for each unit (coefficient of variation, and Fano factor of the counts in bins), and the line of equality.
     """
     figure = new_figure(13.0, 3.5)
     panels: list[tuple[str, Tensor, Tensor]] = [
@@ -125,33 +121,27 @@ def plot_spike_agreement(found: SpikeStatistics, *, data: str = "recorded") -> F
     ]
     if len(found.rates) < 2:
         del panels[1]
-    for axes, (title, own, model) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, recorded, model) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         tidy(axes)
-        x, y = (values.flatten().cpu().numpy() for values in (own, model))
-        known = np.isfinite(x) & np.isfinite(y)
-        low, high = _limits(np.concatenate((x[known], y[known])))
+        x, y = (values.flatten().cpu().numpy() for values in (recorded, model))
+        finite = np.isfinite(x) & np.isfinite(y)
+        low, high = _limits(np.concatenate((x[finite], y[finite])))
         axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
-        axes.plot(x[known], y[known], "o", color=BLUE, markersize=3, alpha=0.7, markeredgewidth=0)
-        axes.set_xlim(low, high)
-        axes.set_ylim(low, high)
-        axes.set_aspect("equal")
-        axes.set_title(f"{title}, r = {float(pearson(own, model)):.2f}", fontsize=9)
-        axes.set_xlabel(data)
-        axes.set_ylabel("free-running model")
+        axes.plot(x[finite], y[finite], "o", color=BLUE, markersize=3, alpha=0.7, markeredgewidth=0)
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set_title(f"{title}, r = {float(pearson(recorded, model)):.2f}", fontsize=9)
+        axes.set(xlabel=data, ylabel="free-running model")
     return figure
 
 
-def _raster(axes: Axes, counts: Tensor | None, steps: int) -> None:
-    """Counts ``(bins, N)`` as marks, the darker the more spikes; what lies past the trial's end is shaded."""
-    if counts is None:
-        axes.set_yticks([])
-        return
+def _draw_raster(axes: Axes, counts: Tensor, steps: int) -> None:
+    """Counts ``(bins, N)`` as marks, darker for more spikes; the steps past the end of the trial are shaded."""
     axes.imshow(counts.T.numpy(), aspect="auto", cmap="Greys", vmin=0, vmax=3, interpolation="nearest")
     if len(counts) < steps:
         axes.axvspan(len(counts) - 0.5, steps - 0.5, color="0.85", linewidth=0)
 
 
-def _regimes(axes: Axes, on: NDArray[Any]) -> None:
+def _draw_regimes(axes: Axes, on: NDArray[Any]) -> None:
     """Shares ``(P, bins)``: a line for one unit, a row for each of several."""
     units = len(on)
     if units == 0:
@@ -173,8 +163,3 @@ def _limits(values: NDArray[Any]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
-
-
-def _short(name: str) -> str:
-    short = name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
-    return short.replace("$", r"\$")  # else matplotlib reads a formula

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: text, tables and figures."""
+"""A report as one self-contained HTML file: text, tables and figures."""
 
 from __future__ import annotations
 
@@ -43,10 +43,6 @@ pre { background: #f6f6f6; padding: .7rem .9rem; overflow-x: auto; }
 class Page:
     """An HTML page that is written from top to bottom; all text is escaped.
 
-    Args:
-        title: of the page.
-        lead: a line below it.
-
     Example:
         >>> page = Page("Report", "of nothing")
         >>> page.section("How well does it do?")
@@ -64,48 +60,25 @@ class Page:
         self._sections: list[str] = []
 
     def section(self, title: str) -> None:
-        """Begin a section, which the list of contents names.
-
-        Args:
-            title: of the section.
-        """
+        """Begin a section, which the table of contents names."""
         self._sections.append(title)
         self._parts.append(f'<h2 id="section-{len(self._sections)}">{escape(title)}</h2>')
 
     def subsection(self, title: str) -> None:
-        """Begin a part of a section.
-
-        Args:
-            title: of the part.
-        """
+        """Begin a subsection."""
         self._parts.append(f"<h3>{escape(title)}</h3>")
 
     def text(self, paragraph: str, *, answer: bool = False) -> None:
-        """Add a paragraph.
-
-        Args:
-            paragraph: plain text.
-            answer: whether to set it off, as the sentence that answers the section's question.
-        """
+        """Add a paragraph, set off where it is the answer to the question of the section."""
         attribute = ' class="answer"' if answer else ""
         self._parts.append(f"<p{attribute}>{escape(paragraph)}</p>")
 
     def code(self, text: str) -> None:
-        """Add lines to be read as they are, such as a command or a traceback.
-
-        Args:
-            text: the lines.
-        """
+        """Add preformatted lines, such as a command or a traceback."""
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-        """Add a table.
-
-        Args:
-            columns: heads of the columns.
-            rows: cells of each row, one a column.
-            caption: what stands above; nothing where it is empty.
-        """
+        """Add a table from the heads of its columns and the cells of each row."""
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
         body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         above = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -114,13 +87,7 @@ class Page:
         )
 
     def figure(self, figure: Figure, caption: str, path: Path | None = None) -> None:
-        """Add a figure, held within the page, with what it shows.
-
-        Args:
-            figure: the figure.
-            caption: what it shows.
-            path: of files without a suffix that it is written to as well, as by :func:`save_figure`; or ``None``.
-        """
+        """Add a figure within the page, and also write it to files as :func:`save_figure` does if a path is given."""
         width = round(96 * figure.get_size_inches()[0])
         image = encode_png(render(figure, dpi=_DPI)) if path is None else save_figure(figure, path)
         data = b64encode(image).decode()
@@ -146,18 +113,10 @@ class Page:
 
 
 def save_figure(figure: Figure, path: Path) -> bytes:
-    """Write a figure as ``<path>.png`` and ``<path>.svg``; the same figure gives the same bytes.
-
-    Args:
-        figure: the figure.
-        path: of the files, without a suffix.
-
-    Returns:
-        What the PNG file holds.
-    """
+    """Write a figure as ``<path>.png``, whose bytes it returns, and ``<path>.svg``; equal figures give equal bytes."""
     image = encode_png(render(figure, dpi=_DPI))
     write_file(path.with_name(f"{path.name}.png"), image)
-    figure.set_layout_engine("none")  # the drawing has the layout of the image; finding it again costs as much
+    figure.set_layout_engine("none")  # the drawing has the layout of the image; a second layout costs as much
     drawing = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": path.name}):
         figure.savefig(drawing, format="svg", metadata={"Date": None})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import torch
 from matplotlib.axes import Axes
@@ -24,19 +26,12 @@ _DARKER = 0.55
 
 
 def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
-    """The colours of some regimes in a figure.
+    """Colours of regimes in a figure, for at most ``most`` of them; ``OTHERS`` for the rest.
 
-    A regime's colour follows from its code alone, so that it is the same in all figures, at all epochs and after a
-    resume. There are 16: eight hues, full where an even number of the first eight nonlinear units are on and light
-    where an odd number are, so that a switch of one of them is seen as such. Where two regimes of a figure share a
-    colour, the one that comes second is drawn in a darker shade of it, and a third is grey.
-
-    Args:
-        codes: the regimes, most visited first, bool of shape ``(regimes, P)``.
-        most: how many of them are coloured.
-
-    Returns:
-        A colour each, in hexadecimal; ``OTHERS`` for those that have none of their own.
+    The colour of a regime follows from its code alone, so that it is the same in all figures, at all epochs and after
+    a resume. There are 16: eight hues, full for an even number of active units among the first eight and light for an
+    odd number, so that a switch of one of them shows. Of regimes that share a colour, the second is drawn in a darker
+    shade and the third in grey.
 
     Example:
         >>> import torch
@@ -61,57 +56,27 @@ def regime_colours(codes: Tensor, most: int = 8) -> list[str]:
 
 
 def regime_label(code: Tensor, rank: int) -> str:
-    """What a regime is called in a figure.
-
-    Args:
-        code: its bits, bool of shape ``(P,)``.
-        rank: its rank by occupancy, from 1.
-
-    Returns:
-        The bits, or the rank where they do not fit; "linear" for P=0.
-    """
+    """Bits of a regime, or its rank (from 1) where they do not fit; "linear" for P=0."""
     if len(code) == 0:
         return "linear"
     return bitcode(code) if len(code) <= _LABEL_BITS else f"rank {rank}"
 
 
 def draw_regime_eigenvalues(axes: Axes, codes: Tensor, eigenvalues: Tensor, occupancy: Tensor | None = None) -> None:
-    """Draw the eigenvalues of regimes in the complex plane, each regime in its colour, with labels for a legend.
-
-    Args:
-        axes: where.
-        codes: the regimes, most visited first, bool of shape ``(regimes, P)``.
-        eigenvalues: complex of shape ``(regimes, M)``.
-        occupancy: share of steps in each, shape ``(regimes,)``, which then stands in the labels.
-    """
+    """Draw the eigenvalues of regimes, each regime in its colour with a label, and share of steps, for a legend."""
     values = eigenvalues.cpu().numpy()
     colours = regime_colours(codes)
     rest = [rank for rank, colour in enumerate(colours) if colour == OTHERS]
+
+    def draw(ranks: list[int], label: str, colour: str, size: int, order: float) -> None:
+        share = "" if occupancy is None else f"  {float(occupancy[ranks].sum()):.0%}"
+        points = values[ranks].ravel()
+        style: dict[str, Any] = {"color": colour, "markersize": size, "markeredgewidth": 0, "zorder": order}
+        axes.plot(points.real, points.imag, "o", label=label + share, **style)
+
     # the most visited on top; labels in the order of the ranks, the others last
     for rank, (code, colour) in enumerate(zip(codes, colours, strict=True)):
         if colour != OTHERS:
-            share = "" if occupancy is None else f"  {float(occupancy[rank]):.0%}"
-            label = regime_label(code, rank + 1) + share
-            axes.plot(
-                values[rank].real,
-                values[rank].imag,
-                "o",
-                color=colour,
-                markersize=4,
-                markeredgewidth=0,
-                label=label,
-                zorder=3 - rank / 100,
-            )
+            draw([rank], regime_label(code, rank + 1), colour, 4, 3 - rank / 100)
     if rest:
-        points = values[rest].ravel()
-        share = "" if occupancy is None else f"  {float(occupancy[rest].sum()):.0%}"
-        axes.plot(
-            points.real,
-            points.imag,
-            "o",
-            color=OTHERS,
-            markersize=3,
-            markeredgewidth=0,
-            label=f"{len(rest)} others{share}",
-            zorder=2,
-        )
+        draw(rest, f"{len(rest)} others", OTHERS, 3, 2)

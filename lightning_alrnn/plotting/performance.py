@@ -8,23 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, plain, tidy
 
 _WRITTEN_CLASSES = 12
 _MOST_POINTS = 2000
 
 
 def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str]) -> Figure:
-    """What each class was taken for.
-
-    Args:
-        classes: predicted classes, int64 of shape ``(n,)``.
-        targets: true classes, int64 of shape ``(n,)``.
-        names: of the classes.
-
-    Returns:
-        Figure with the share of each true class (row) that was given each class (column).
-    """
+    """Share of each true class (row) for which each class (column) was predicted; classes of shape ``(n,)``."""
     count = len(names)
     table = np.zeros((count, count))
     np.add.at(table, (targets.numpy(), classes.numpy()), 1)
@@ -39,36 +30,26 @@ def plot_confusion(classes: Tensor, targets: Tensor, names: Sequence[str]) -> Fi
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     step = max(1, count // 20)
     ticks = range(0, count, step)
-    labels = [names[index].replace("$", r"\$") for index in ticks]
+    labels = [plain(names[index]) for index in ticks]
     axes.set_xticks(ticks, labels, fontsize=8, rotation=90 if max(map(len, labels)) > 3 else 0)
     axes.set_yticks(ticks, labels, fontsize=8)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="answer", ylabel="true class")
     axes.set_title(f"{float(np.trace(table) / max(table.sum(), 1)):.1%} of {int(table.sum())} right", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
 
 
 def plot_values(outputs: Tensor, targets: Tensor) -> Figure:
-    """Answers against what they should be.
-
-    Args:
-        outputs: shape ``(n,)``.
-        targets: shape ``(n,)``.
-
-    Returns:
-        Figure with a point a sequence (2,000 at most) and the line on which answer and target are equal.
-    """
-    given, wanted = outputs.double().numpy(), targets.double().numpy()
+    """Outputs against targets, both of shape ``(n,)``, and the line on which they are equal."""
+    answers, wanted = outputs.double().numpy(), targets.double().numpy()
     figure = new_figure(4.6, 4.2)
     axes = tidy(figure.subplots())
-    low, high = min(given.min(), wanted.min()), max(given.max(), wanted.max())
+    low, high = min(answers.min(), wanted.min()), max(answers.max(), wanted.max())
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
     axes.axhline(wanted.mean(), color=ORANGE, linewidth=0.9, linestyle="--", label="always the mean", zorder=1)
-    axes.plot(wanted[:_MOST_POINTS], given[:_MOST_POINTS], ".", color=BLUE, markersize=3, alpha=0.6, zorder=2)
-    axes.set_xlabel("target")
-    axes.set_ylabel("answer")
-    error, spread = float(np.mean((given - wanted) ** 2)), float(wanted.var())
+    axes.plot(wanted[:_MOST_POINTS], answers[:_MOST_POINTS], ".", color=BLUE, markersize=3, alpha=0.6, zorder=2)
+    axes.set(xlabel="target", ylabel="answer")
+    error, spread = float(np.mean((answers - wanted) ** 2)), float(wanted.var())
     axes.set_title(f"mean squared error {error:.2g}, always the mean {spread:.2g}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure

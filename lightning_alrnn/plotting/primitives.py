@@ -8,22 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_alrnn.analysis.primitives import Gating, Integration, Routing
-from lightning_alrnn.plotting.style import BLUE, GREY, SERIES_COLOURS, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, SERIES_COLOURS, legend_beside, new_figure, plain, tidy
 
 _MOST = 8
 
 
 def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
-    """How much each input's gain depends on each other one, and what the most dependent one counts.
-
-    Args:
-        found: what was found, of a network with units that switch.
-        channels: names of the inputs; ``None`` for their indices.
-
-    Returns:
-        Figure with the effects of the controlling inputs (rows) on the gated ones (columns), and the mean gain of the
-        gated input of the largest effect where the controlling one is at its lowest and highest level.
-    """
+    """Effect of each input on the gain of each other one, and the gain of the pair with the largest effect."""
     figure = new_figure(8.4, 3.4)
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     effects = found.effects.numpy()
@@ -34,8 +25,7 @@ def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
         range(len(columns)), [names[index] for index in columns], fontsize=8, rotation=90 if len(columns) > 4 else 0
     )
     left.set_yticks(range(len(rows)), [names[index] for index in rows], fontsize=8)
-    left.set_xlabel("gated")
-    left.set_ylabel("controlling")
+    left.set(xlabel="gated", ylabel="controlling")
     left.set_title("effect of one input on the gain of another", fontsize=10)
     figure.colorbar(image, ax=left, shrink=0.85)
     tidy(right).bar((0, 1), found.gain, 0.6, color=(GREY, BLUE))
@@ -47,16 +37,7 @@ def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
 
 
 def plot_integration(found: Integration, channels: Sequence[str] | None = None) -> Figure:
-    """What early and late evidence counts for the answer.
-
-    Args:
-        found: what was found, with evidence in one input at least.
-        channels: names of the inputs; ``None`` for their indices.
-
-    Returns:
-        Figure with the mean gain of each input that comes as evidence in the four quarters of the evidence: level for a
-        network that integrates, rising for one that forgets.
-    """
+    """Gain of each input with evidence, by quarter: level in a network that integrates, rising in one that forgets."""
     figure = new_figure(5.2, 3.2)
     axes = tidy(figure.subplots())
     for row, channel in enumerate(found.channels.tolist()[: len(SERIES_COLOURS)]):
@@ -65,24 +46,13 @@ def plot_integration(found: Integration, channels: Sequence[str] | None = None) 
         axes.plot(range(1, 5), kernel, "o-", color=SERIES_COLOURS[row], label=f"{name}, flat {found.flatness[row]:.2f}")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(1, 5), ("first", "second", "third", "last"))
-    axes.set_xlabel("quarter of the evidence")
-    axes.set_ylabel("mean ∂y/∂s")
+    axes.set(xlabel="quarter of the evidence", ylabel="mean ∂y/∂s")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
 def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: Sequence[str] | None = None) -> Figure:
-    """What each input counts for the answer, in each condition.
-
-    Args:
-        found: what was found, with two conditions at least.
-        names: of the conditions in ``found.groups``; ``None`` for their indices.
-        channels: names of the inputs; ``None`` for their indices.
-
-    Returns:
-        Figure with the mean ∂y/∂s of each input (the eight that differ most), a bar a condition (seven at most), and
-        the effect of the condition on each.
-    """
+    """Gain of the eight inputs that differ most, a bar for each condition, and the effect of the condition on each."""
     effects = found.effects.nan_to_num(0.0).numpy()
     shown = np.sort(np.argsort(-effects, kind="stable")[:_MOST])
     gain = found.gain.numpy()[: len(SERIES_COLOURS)]
@@ -92,7 +62,7 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
     for row, values in enumerate(gain):
         label = str(int(found.groups[row])) if names is None else names[row]
         place = np.arange(len(shown)) + (row - (len(gain) - 1) / 2) * width
-        axes.bar(place, values[shown], width, color=SERIES_COLOURS[row], label=label[:24].replace("$", r"\$"))
+        axes.bar(place, values[shown], width, color=SERIES_COLOURS[row], label=plain(label[:24]))
     axes.axhline(0, color="black", linewidth=0.8)
     labels = [f"input {index}" if channels is None else channels[index] for index in shown]
     axes.set_xticks(
@@ -102,5 +72,5 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
     )
     axes.set_ylabel("mean ∂y/∂s")
     axes.set_title("what an input counts for the answer, and the effect of the condition", fontsize=10)
-    axes.legend(title="condition", frameon=False, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes, title="condition")
     return figure

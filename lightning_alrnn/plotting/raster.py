@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_alrnn.analysis.regime_statistics import regimes
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
-from lightning_alrnn.plotting.style import new_figure
+from lightning_alrnn.plotting.style import legend_beside, new_figure, plain
 
 _MOST_ROWS = 200
 
@@ -26,19 +26,10 @@ def plot_regime_raster(
     group: Tensor | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """The regime of each sequence at each step, a row a sequence, by condition.
+    """Regime of each of up to 200 sequences at each step, sorted by condition.
 
-    Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        group: condition or class of each sequence, by which rows are sorted, int64 of shape ``(batch,)``, below 0 for
-            none; or ``None``.
-        names: of the conditions; ``None`` for their indices.
-
-    Returns:
-        Figure with up to 200 sequences; the most visited regimes have a colour each, the others are grey, and steps
-        past a sequence's length are white.
+    The most visited regimes have a colour each, the others are grey, and steps past the end of a sequence are white.
+    A negative ``group`` is no condition.
     """
     rows = torch.arange(len(states))
     if group is not None:
@@ -63,8 +54,7 @@ def plot_regime_raster(
     palette = ListedColormap([*(colours[rank] for rank in coloured), OTHERS, "white"])
     axes.imshow(labels.numpy(), cmap=palette, vmin=-0.5, vmax=palette.N - 0.5, aspect="auto", interpolation="nearest")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.set_xlabel("step")
-    axes.set_ylabel("sequence")
+    axes.set(xlabel="step", ylabel="sequence")
     if group is not None:
         owners = group.cpu()[rows].numpy()
         bounds = np.flatnonzero(np.diff(owners)) + 0.5
@@ -74,7 +64,7 @@ def plot_regime_raster(
         middles = (edges[:-1] + edges[1:]) / 2
         present = owners[np.clip(middles.round().astype(int), 0, len(owners) - 1)]
         texts = ["none" if index < 0 else str(index) if names is None else names[index] for index in present]
-        axes.set_yticks(middles, [text[:24].replace("$", r"\$") for text in texts], fontsize=8)
+        axes.set_yticks(middles, [plain(text[:24]) for text in texts], fontsize=8)
         axes.set_ylabel("")
     handles = []
     for rank in coloured:
@@ -83,13 +73,5 @@ def plot_regime_raster(
     if found.visited > len(coloured):
         rest = 1 - float(found.occupancy[coloured].sum())
         handles.append(Patch(color=OTHERS, label=f"{found.visited - len(coloured)} others  {rest:.0%}"))
-    axes.legend(
-        handles=handles,
-        title="regime, share of steps",
-        frameon=False,
-        fontsize=8,
-        title_fontsize=8,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-    )
+    legend_beside(axes, handles=handles, title="regime, share of steps")
     return figure

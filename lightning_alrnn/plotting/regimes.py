@@ -1,4 +1,4 @@
-"""Figures of regimes and of the units that make them."""
+"""Figures of regimes and of nonlinear units."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lightning_alrnn.analysis.regime_statistics import (
 )
 from lightning_alrnn.analysis.units import UnitStatistics
 from lightning_alrnn.plotting.palette import regime_colours
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, new_figure, tidy
+from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, legend_beside, new_figure, shorten, tidy, write_in_middle
 
 _LABEL_CHARACTERS = 12
 _NAME_CHARACTERS = 24
@@ -36,21 +36,20 @@ _WRITTEN_COLUMNS = 16
 
 
 def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
-    """How often each regime is visited, beside the transitions among the most frequent ones.
+    """Draw how often each regime is visited, and the transitions among the most frequent ones.
 
     Args:
-        found: counts of regimes and transitions.
-        top: how many of the most frequent regimes are shown.
+        found: Counts of regimes and transitions.
+        top: Number of regimes shown, the most frequent first.
 
     Returns:
-        Figure with sorted occupancy (left; bitcodes as labels where they fit, ranks elsewhere) and the transition
-        matrix (right; from row to column, each row's regime marked in its colour).
+        Figure with the sorted occupancy (left; bitcodes as labels where they fit, otherwise ranks) and the transition
+        matrix (right; from row to column, the regime of each row marked in its colour).
     """
     figure = new_figure(9.5, 4.4)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     summary = summarize_regimes(found)
     shown = min(top, len(found.codes))
-    units = found.codes.shape[1]
     labels, name = _regime_labels(found.codes[:shown])
 
     occupancy = found.counts[:shown].double().numpy() / max(found.steps, 1)
@@ -61,33 +60,30 @@ def plot_regimes(found: RegimeCounts, *, top: int = 16) -> Figure:
         left.text(1.0, 0.98, note, ha="right", va="top", transform=left.transAxes, fontsize=8, color=GREY)
     rotation = 0 if sum(map(len, labels)) < 40 else 90
     left.set_xticks(range(shown), labels, rotation=rotation, fontsize=8, family="monospace")
-    left.set_xlabel(name)
-    left.set_ylabel("share of steps")
-    left.set_title(
-        f"{summary.visited} of $2^{{{units}}}$ regimes visited, effectively {summary.effective:.1f}", fontsize=10
-    )
+    left.set(xlabel=name, ylabel="share of steps")
+    title = f"{summary.visited} of $2^{{{found.codes.shape[1]}}}$ regimes visited"
+    left.set_title(f"{title}, effectively {summary.effective:.1f}", fontsize=10)
 
     matrix = transition_matrix(found, top).numpy()
     image = right.imshow(matrix, cmap="cividis", vmin=0, aspect="equal")
-    fits = shown * max(len(label) for label in labels) <= 80 if labels else False
+    fits = 0 < shown * max(map(len, labels), default=0) <= 80
     right.set_xticks(range(shown), labels if fits else [""] * shown, rotation=90, fontsize=7, family="monospace")
     right.set_yticks(range(shown), labels, fontsize=7, family="monospace")
     _mark(right, colours)
-    right.set_xlabel("to" if fits else "to (same order)")
-    right.set_ylabel("from")
+    right.set(xlabel="to" if fits else "to (same order)", ylabel="from")
     right.set_title(f"transitions, {summary.switch_rate:.3f} switches a step", fontsize=10)
     figure.colorbar(image, ax=right, label="probability", shrink=0.85)
     return figure
 
 
 def plot_units(found: UnitStatistics) -> Figure:
-    """Duty cycle of each nonlinear unit, and how often it switches.
+    """Draw how often each nonlinear unit is on, and how often it switches.
 
     Args:
-        found: statistics of the units.
+        found: Statistics of the units.
 
     Returns:
-        Figure with the share of steps in which each unit is on (bars) and in which it switches (points).
+        Figure with the share of steps at which each unit is on (bars) and at which it switches (points).
     """
     units = len(found.duty)
     figure = new_figure(min(max(6.5, 2.5 + 0.3 * units), 14.0), 3.4)
@@ -96,33 +92,30 @@ def plot_units(found: UnitStatistics) -> Figure:
         f"{found.active} of {units} nonlinear units active, {found.always_on} always on, {found.always_off} always off",
         fontsize=10,
     )
-    axes.set_xlabel("nonlinear unit")
-    axes.set_ylabel("share of steps")
-    axes.set_ylim(0, 1.05)
+    axes.set(xlabel="nonlinear unit", ylabel="share of steps", ylim=(0, 1.05))
     if units:
         position = np.arange(units)
         axes.bar(position, found.duty.numpy(), color=BLUE, width=0.8, alpha=0.85, label="on (duty cycle)")
         axes.plot(position, found.switching.numpy(), "o", color=ORANGE, markersize=5, label="switches", clip_on=False)
         axes.set_xticks(position[:: max(1, units // 25)])
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
     else:
         axes.set_xticks([])
-        axes.text(0.5, 0.5, "P = 0: no nonlinear units", ha="center", transform=axes.transAxes, color=GREY)
+        write_in_middle(axes, "P = 0: no nonlinear units")
     return figure
 
 
 def plot_group_regimes(found: GroupOccupancy, names: Sequence[str] | None = None, *, top: int = 32) -> Figure:
-    """The share of each group's steps in the most frequent regimes.
+    """Draw the share of steps that each group spends in the most frequent regimes.
 
     Args:
-        found: counts of the groups.
-        names: name of each group, in the order of ``found``; ``None`` for their indices.
-        top: how many of the most frequent regimes are shown.
+        found: Counts of the groups.
+        names: Name of each group, in the order of ``found``; ``None`` for indices.
+        top: Number of regimes shown, the most frequent first.
 
     Returns:
-        Figure with one row a group and one column a regime, the darker the larger the share; cells of regimes that a
-        group never visits are white. Shares are written in per cent, from 1 % on. To the right stands how many regimes
-        each group visits.
+        Figure with a row for each group and a column for each regime, darker for a larger share, in per cent from 1 %
+        on and white where a group never visits the regime. The right axis says how many regimes each group visits.
     """
     groups, regimes = found.counts.shape
     shown = min(top, regimes)
@@ -133,11 +126,10 @@ def plot_group_regimes(found: GroupOccupancy, names: Sequence[str] | None = None
     axes.set_title(f"{groups} groups visit {regimes} of $2^{{{found.codes.shape[1]}}}$ regimes{rest}", fontsize=10)
     if shown == 0:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no group has steps", ha="center", transform=axes.transAxes, color=GREY)
+        write_in_middle(axes, "no group has steps")
         return figure
 
-    counts = found.counts[:, :shown]
-    share = (counts / found.steps[:, None].clamp(min=1)).masked_fill(counts == 0, math.nan).numpy()
+    share = _shares(found, shown)
     image = _matrix(axes, share, top=float(np.nanmax(share)), missing="white")
     _write_cells(axes, image, share, lambda value: f"{100 * value:.0f}" if value >= 0.005 else "")
     labels, name = _regime_labels(found.codes[:shown])
@@ -153,15 +145,15 @@ def plot_group_regimes(found: GroupOccupancy, names: Sequence[str] | None = None
 
 
 def plot_regime_sharing(found: RegimeSharing, names: Sequence[str] | None = None) -> Figure:
-    """How far each pair of groups uses the same regimes.
+    """Draw to what extent each pair of groups uses the same regimes.
 
     Args:
-        found: the measures of all pairs.
-        names: name of each group, in the order of ``found``; ``None`` for their indices.
+        found: Measures of all pairs.
+        names: Name of each group, in the order of ``found``; ``None`` for indices.
 
     Returns:
         Figure with the Jaccard index of the visited regimes (left) and the Jensen–Shannon divergence of the occupancies
-        (right); dark is much in common in both. Groups without steps are grey.
+        (right). Dark cells have much in common in both; groups without steps are grey.
     """
     groups = len(found.groups)
     side = 1.3 + 0.3 * max(groups, 6)
@@ -184,25 +176,25 @@ def plot_regime_sharing(found: RegimeSharing, names: Sequence[str] | None = None
 
 
 def plot_phases(found: Phases, names: Sequence[str] | None = None, *, top: int = 16) -> Figure:
-    """Where the steps of each phase of the trial are spent, which units are on there, and what inputs count.
+    """Draw where the network is in each phase of a trial, which units are on there, and which inputs count.
 
     Args:
-        found: what the network does in each phase.
-        names: name of each phase, in the order of ``found``; ``None`` for their indices.
-        top: how many of the most frequent regimes are shown.
+        found: Activity in each phase.
+        names: Name of each phase, in the order of ``found``; ``None`` for indices.
+        top: Number of regimes shown, the most frequent first.
 
     Returns:
-        Figure with one row a phase: the share of its steps in each regime (left; white where the regime is never
-        visited), the share in which each unit is on (middle), and the mean |∂y/∂s| of each input (right). Without
-        nonlinear units the last alone. Numbers, the first two in per cent, are written where there is room.
+        Figure with a row for each phase: the share of its steps in each regime (left; white where it is never visited),
+        the share at which each unit is on (middle), both in per cent, and the mean |∂y/∂s| of each input (right, the
+        only panel without nonlinear units). Numbers are written where there is room.
     """
-    counts, codes = found.occupancy.counts[:, :top], found.occupancy.codes[:top]
-    share = (counts / found.occupancy.steps[:, None]).masked_fill(counts == 0, math.nan)
-    labels, name = _regime_labels(codes)
-    panels: list[tuple[str, Tensor, list[str], str, float, Callable[[float], str]]] = [
-        ("share of the phase's steps", share, labels, name, 1.0, lambda value: f"{100 * value:.0f}"),
-        ("unit is on", found.on, [], "nonlinear unit", 1.0, lambda value: f"{100 * value:.0f}"),
-        ("mean |∂y/∂s|", found.gain, [], "input", float(found.gain.max()), "{:.2g}".format),
+    share = _shares(found.occupancy, top)
+    labels, name = _regime_labels(found.occupancy.codes[:top])
+    percent: Callable[[float], str] = lambda value: f"{100 * value:.0f}"  # noqa: E731
+    panels = [
+        ("share of the phase's steps", share, labels, name, 1.0, percent),
+        ("unit is on", found.on.numpy(), [], "nonlinear unit", 1.0, percent),
+        ("mean |∂y/∂s|", found.gain.numpy(), [], "input", float(found.gain.max()), "{:.2g}".format),
     ]
     if found.on.shape[1] == 0:
         panels = panels[2:]
@@ -212,9 +204,9 @@ def plot_phases(found: Phases, names: Sequence[str] | None = None, *, top: int =
     axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     for panel, (title, values, ticks, unit, highest, write) in zip(axes, panels, strict=True):
         columns = values.shape[1]
-        image = _matrix(panel, values.numpy(), top=highest or 1.0, missing="white")
+        image = _matrix(panel, values, top=highest or 1.0, missing="white")
         if rows <= _WRITTEN_GROUPS and columns <= _WRITTEN_COLUMNS:
-            _write_cells(panel, image, values.numpy(), write)
+            _write_cells(panel, image, values, write)
         if ticks:
             _label(panel.xaxis, ticks, rotation=90 if sum(map(len, ticks)) > 3 * columns else 0, family="monospace")
         else:
@@ -227,6 +219,13 @@ def plot_phases(found: Phases, names: Sequence[str] | None = None, *, top: int =
     return figure
 
 
+def _shares(found: GroupOccupancy, top: int) -> NDArray[np.float64]:
+    """Share of each group's steps in the most frequent regimes, NaN where a group never visits one."""
+    counts = found.counts[:, :top]
+    shares: NDArray[np.float64] = (counts / found.steps[:, None].clamp(min=1)).numpy()
+    return np.where(counts.numpy() == 0, math.nan, shares)
+
+
 def _regime_labels(codes: Tensor) -> tuple[list[str], str]:
     """Bitcodes where they fit, ranks elsewhere, and what the axis is called."""
     if 0 < codes.shape[1] <= _LABEL_CHARACTERS:
@@ -235,9 +234,7 @@ def _regime_labels(codes: Tensor) -> tuple[list[str], str]:
 
 
 def _group_labels(groups: Tensor, names: Sequence[str] | None) -> list[str]:
-    labels = map(str, groups.tolist()) if names is None else names
-    short = [label if len(label) <= _NAME_CHARACTERS else label[: _NAME_CHARACTERS - 1] + "…" for label in labels]
-    return [label.replace("$", r"\$") for label in short]  # else matplotlib reads a formula
+    return [shorten(label, _NAME_CHARACTERS) for label in (map(str, groups.tolist()) if names is None else names)]
 
 
 def _mark(axes: Axes, colours: Sequence[str]) -> None:

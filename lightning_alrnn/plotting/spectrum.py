@@ -1,8 +1,9 @@
-"""Figures of eigenvalues, and of the states beside the slowest mode."""
+"""The figure of eigenvalues and the slowest mode."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,25 +12,36 @@ from matplotlib.ticker import MaxNLocator
 
 from lightning_alrnn.analysis.spectrum import PrincipalComponents, RegimeSpectrum, principal_angle
 from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, PURPLE, RED, draw_unit_circle, new_figure, tidy
+from lightning_alrnn.plotting.style import (
+    BLUE,
+    ORANGE,
+    PURPLE,
+    RED,
+    draw_unit_circle,
+    legend_beside,
+    new_figure,
+    tidy,
+    write_in_middle,
+)
 
 _COMPONENTS = 10
 _SHORTEST = 0.1  # steps
+_BELOW: dict[str, Any] = {"frameon": False, "fontsize": 8, "loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
 
 
 def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Figure:
-    """Eigenvalues of the most visited regimes, beside the principal components of the states and the slowest mode.
+    """Draw the eigenvalues of the most visited regimes, and the slowest mode among the principal components.
 
     Args:
-        found: eigenvalues of the regimes.
-        components: principal components of the states.
+        found: Eigenvalues of the regimes.
+        components: Principal components of the states.
 
     Returns:
-        Figure with the eigenvalues against the unit circle (left; those of the slowest mode ringed, each regime in its
-        colour); of the ten leading
-        components, the share of the variance (bars) and cos² of the angle to the slowest mode (points), which add up to
-        1 over all components, or to 2 where the mode is a complex pair (middle); and the timescales of each regime's
-        modes, those of a tenth of a step or more (right; a mode that holds its value has a square at the top).
+        Figure with three panels. Left: the eigenvalues against the unit circle, each regime in its colour, the slowest
+        mode ringed. Middle: share of the variance (bars) of the ten leading components, and cos² of the angle between
+        each and the slowest mode (points), which adds up to 1 over all components, or to 2 for a complex pair. Right:
+        timescales of the modes of each regime, from a tenth of a step on, with a square at the top for a mode that
+        holds its value.
     """
     figure = new_figure(13.2, 4.4)
     left, right, beside = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
@@ -41,59 +53,27 @@ def plot_spectrum(found: RegimeSpectrum, components: PrincipalComponents) -> Fig
     slowest = found.slowest.eigenvalue
     ring = [slowest] if slowest.imag == 0 else [slowest, slowest.conjugate()]
     label = f"slowest mode: {_number(slowest)}, {_time(found.slowest.timescale)}"
-    left.plot(
-        [value.real for value in ring],
-        [value.imag for value in ring],
-        "o",
-        color=ORANGE,
-        markersize=11,
-        markerfacecolor="none",
-        markeredgewidth=1.6,
-        label=label,
-        zorder=3,
-    )
-    handles, labels = left.get_legend_handles_labels()
-    left.add_artist(
-        left.legend(
-            handles[-1:], labels[-1:], frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13)
-        )
-    )
-    left.legend(
-        handles[:-1],
-        labels[:-1],
-        frameon=False,
-        fontsize=8,
-        title="regime, share of steps",
-        title_fontsize=8,
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-    )
+    style = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.6, "zorder": 3}
+    left.plot([value.real for value in ring], [value.imag for value in ring], "o", color=ORANGE, label=label, **style)
+    *regimes, mode = left.get_legend_handles_labels()[0]
+    left.add_artist(left.legend(handles=[mode], **_BELOW))
+    legend_beside(left, handles=regimes, title="regime, share of steps")
     held = float(found.occupancy.sum())
-    left.set_title(
-        f"the {count} most visited regimes, {held:.0%} of steps" if count > 1 else "the most visited regime",
-        fontsize=10,
-    )
+    several = f"the {count} most visited regimes, {held:.0%} of steps"
+    left.set_title(several if count > 1 else "the most visited regime", fontsize=10)
 
     shown = min(_COMPONENTS, size)
     position = np.arange(1, shown + 1)
     tidy(right).set_ylim(0, 1.05)
-    right.set_xlabel("principal component of the states")
-    right.set_xticks(position)
+    right.set(xlabel="principal component of the states", xticks=position)
     if math.isnan(float(components.share[0])):
-        right.text(0.5, 0.5, "the states do not vary", ha="center", transform=right.transAxes, color=GREY)
+        write_in_middle(right, "the states do not vary")
         return figure
     angles = [principal_angle(direction, found.slowest.directions) for direction in components.directions[:shown]]
     right.bar(position, components.share[:shown].numpy(), color=BLUE, width=0.8, label="share of variance")
     overlap = np.cos(np.radians(angles)) ** 2
-    right.plot(
-        position,
-        overlap,
-        "o",
-        color=ORANGE,
-        markersize=5,
-        label="cos² of the angle to the slowest mode",
-        clip_on=False,
-    )
+    label = "cos² of the angle to the slowest mode"
+    right.plot(position, overlap, "o", color=ORANGE, markersize=5, label=label, clip_on=False)
     right.legend(frameon=False, fontsize=8)
     right.set_title(f"component 1 is {angles[0]:.1f}° from the slowest mode", fontsize=10)
     return figure
@@ -113,15 +93,12 @@ def _draw_timescales(axes: Axes, found: RegimeSpectrum) -> None:
         if chosen.any():
             height = np.where(finite, np.abs(steps), top)[chosen]
             axes.plot(rank[chosen], height, marker, color=colour, markersize=4, alpha=0.7, label=label)
-    axes.set_yscale("log")
-    axes.set_ylim(_SHORTEST, 1.3 * top)
-    axes.set_xlim(0.4, len(found.codes) + 0.6)
+    axes.set(yscale="log", ylim=(_SHORTEST, 1.3 * top), xlim=(0.4, len(found.codes) + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("regime (1 = most visited)")
-    axes.set_ylabel("timescale (steps)")
+    axes.set(xlabel="regime (1 = most visited)", ylabel="timescale (steps)")
     axes.set_title("timescales of the regimes' modes", fontsize=10)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+        axes.legend(ncols=3, **_BELOW)
 
 
 def _number(value: complex) -> str:

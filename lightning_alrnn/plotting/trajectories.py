@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor
 from lightning_alrnn.analysis.regime_statistics import bitcode, regime_bits, regimes
 from lightning_alrnn.analysis.spectrum import PrincipalComponents
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
-from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, tidy
+from lightning_alrnn.plotting.style import GREY, SERIES_COLOURS, new_figure, shorten, tidy
 
-_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#F0E442", "black")
+_COLOURS = (*SERIES_COLOURS, "black")
 _MARKERS = ("o", "^", "s")  # each colour again with the next marker
 _LABEL_CHARACTERS = 12
 _NAME_CHARACTERS = 16
@@ -30,10 +30,10 @@ class Trajectory(NamedTuple):
     """Some states of one sequence.
 
     Attributes:
-        states: shape ``(steps, M)``.
-        steps: which steps they are, from 1, int64 of shape ``(steps,)``.
-        class_index: its class, −1 for none.
-        group_index: its group, −1 for none.
+        states: States, shape ``(steps, M)``.
+        steps: Index of each step, from 1, int64 of shape ``(steps,)``.
+        class_index: Class of the sequence, −1 for none.
+        group_index: Group of the sequence, −1 for none.
     """
 
     states: Tensor
@@ -49,26 +49,24 @@ def plot_trajectories(
     class_names: Sequence[str] | None = None,
     group_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Trajectories in the plane of the states' leading principal components, by class, group and regime.
+    """Draw trajectories in the plane of two principal components, by class, group and regime.
 
     Args:
-        trajectories: at least one.
-        components: principal components, of these states or of more.
-        nonlinear_units: P.
-        class_names: of the classes; ``None`` for their numbers.
-        group_names: of the groups; ``None`` for their numbers.
+        trajectories: Trajectories, at least one.
+        components: Principal components of these states, or of more.
+        nonlinear_units: Number of nonlinear units P.
+        class_names: Names of the classes; ``None`` for indices.
+        group_names: Names of the groups; ``None`` for indices.
 
     Returns:
-        Figure with a panel each for class and group where any trajectory has one, or else for time; and one for the
-        regime of each state, the most frequent told apart. Large marks are the last steps.
+        Figure with a panel each for class and group where any trajectory has one, otherwise for time, and one for the
+        regime of each state, the most frequent in colour. Large marks are the last steps.
     """
-    by: list[tuple[str, list[int], Sequence[str] | None]] = []
-    for title, indices, names in (
+    labels = (
         ("class", [one.class_index for one in trajectories], class_names),
         ("group", [one.group_index for one in trajectories], group_names),
-    ):
-        if max(indices) >= 0:
-            by.append((title, indices, names))
+    )
+    by = [(title, indices, names) for title, indices, names in labels if max(indices) >= 0]
     panels = max(len(by), 1) + 1
     figure = new_figure(4.4 * panels, 4.3)
     axes = figure.subplots(1, panels, sharex=True, sharey=True)
@@ -88,15 +86,7 @@ def plot_trajectories(
 
 
 def regime_names(states: Tensor, nonlinear_units: int) -> list[str]:
-    """What the regime of each state is called.
-
-    Args:
-        states: shape ``(steps, M)``.
-        nonlinear_units: P.
-
-    Returns:
-        Bits (hexadecimal above P=12), or "linear" for P=0.
-    """
+    """Bits of the regime of each state (hexadecimal above P=12), or "linear" for P=0."""
     codes = map(bitcode, regime_bits(states, nonlinear_units))
     if nonlinear_units == 0:
         return ["linear"] * len(states)
@@ -111,15 +101,15 @@ def _project(states: Tensor, components: PrincipalComponents) -> NDArray[np.floa
     # a component's sign is arbitrary: its largest entry is made positive, so that figures of different epochs agree
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     plane = (states.double() - components.mean) @ (directions * largest.sign()).T
-    points: NDArray[np.float64] = plane.numpy()
-    return points if points.shape[1] == 2 else np.column_stack((points, np.zeros(len(points))))
+    return np.pad(plane.numpy(), ((0, 0), (0, 2 - len(directions))))
 
 
 def _by_label(
     axes: Axes, planes: Sequence[NDArray[np.float64]], labels: Sequence[int], names: Sequence[str] | None
 ) -> None:
     common = [label for label, _ in Counter(labels).most_common(len(_COLOURS) * len(_MARKERS))]
-    styles = {label: _style(rank) for rank, label in enumerate(sorted(common))}
+    looks = ((colour, marker) for marker in _MARKERS for colour in _COLOURS)
+    styles = dict(zip(sorted(common), looks, strict=False))
     colours = [styles.get(label, (GREY, ""))[0] for label in labels]
     axes.add_collection(LineCollection(planes, colors=colours, linewidths=0.7, alpha=0.5, zorder=1))
     ends = np.array([plane[-1] for plane in planes])
@@ -146,52 +136,36 @@ def _by_time(
 def _by_regime(
     axes: Axes, planes: Sequence[NDArray[np.float64]], trajectories: Sequence[Trajectory], nonlinear_units: int
 ) -> None:
-    found = regimes(torch.cat([one.states for one in trajectories]).unsqueeze(0), nonlinear_units)
-    labels = found.labels[0].numpy()
-    colours = regime_colours(found.codes)
+    visits = regimes(torch.cat([one.states for one in trajectories]).unsqueeze(0), nonlinear_units)
+    labels = visits.labels[0].numpy()
+    colours = regime_colours(visits.codes)
     coloured = [rank for rank, colour in enumerate(colours) if colour != OTHERS]
     x, y = np.concatenate(planes).T
     axes.add_collection(LineCollection(planes, colors="0.85", linewidths=0.6, zorder=1))
     rest = ~np.isin(labels, coloured)
     if rest.any():
-        label = f"{found.visited - len(coloured)} others"
+        label = f"{visits.visited - len(coloured)} others"
         axes.plot(x[rest], y[rest], "o", color=OTHERS, markersize=2, markeredgewidth=0, label=label)
     for rank in reversed(coloured):
         chosen = labels == rank
-        label = f"{regime_label(found.codes[rank], rank + 1)} ({chosen.mean():.0%})"
+        label = f"{regime_label(visits.codes[rank], rank + 1)} ({chosen.mean():.0%})"
         axes.plot(x[chosen], y[chosen], "o", color=colours[rank], markersize=2.2, markeredgewidth=0, label=label)
-    axes.set_title(f"by regime, {found.visited} visited", fontsize=10)
+    axes.set_title(f"by regime, {visits.visited} visited", fontsize=10)
     _legend(axes, len(coloured) + 1, reverse=True)
 
 
 def _legend(axes: Axes, entries: int, *, reverse: bool = False) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if reverse:
-        handles, labels = handles[::-1], labels[::-1]
-    lines = [handle for handle in handles if isinstance(handle, Line2D)]  # which all of them are
-    large = [
-        Line2D([], [], linestyle="", marker=line.get_marker(), color=line.get_color(), markersize=5) for line in lines
+    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    handles = [
+        Line2D([], [], ls="", marker=line.get_marker(), color=line.get_color(), markersize=5, label=line.get_label())
+        for line in (lines[::-1] if reverse else lines)
     ]
-    axes.legend(
-        large,
-        labels,
-        frameon=False,
-        fontsize=7,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.14),
-        ncols=min(max(entries, 1), 4),
-        columnspacing=1.0,
-        handletextpad=0.2,
-    )
-
-
-def _style(rank: int) -> tuple[str, str]:
-    return _COLOURS[rank % len(_COLOURS)], _MARKERS[rank // len(_COLOURS)]
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": min(max(entries, 1), 4)}
+    axes.legend(handles=handles, frameon=False, fontsize=7, columnspacing=1.0, handletextpad=0.2, **place)
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:
     if index < 0:
         return "none"
     name = " ".join(str(names[index]).split()) if names is not None and index < len(names) else str(index)
-    name = name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
-    return name.replace("$", r"\$")
+    return shorten(name, _NAME_CHARACTERS)

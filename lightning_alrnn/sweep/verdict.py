@@ -105,6 +105,17 @@ class Verdict(NamedTuple):
         """Claims at the largest size of training data."""
         return self.sizes[-1].claims
 
+    def status(self, estimate: Estimate) -> str:
+        """Whether the runs show a P to be enough.
+
+        Args:
+            estimate: Estimate for that P.
+
+        Returns:
+            "enough", "not enough", "not shown" to be either, or "not compared".
+        """
+        return words.status(estimate, self.rules).partition(":")[0]
+
     @property
     def estimates(self) -> tuple[Estimate, ...]:
         """Estimates for each P at the largest size of training data."""

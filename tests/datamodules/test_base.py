@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules import SequenceDataModule, SequenceDataset
+from lightning_alrnn.datamodules import SCAN, SequenceDataModule, SequenceDataset, base
 from lightning_alrnn.datamodules.base import SPLITS, EpochDataset, EpochSampler, draw_trials, full_lengths
 
 
@@ -115,6 +115,25 @@ class TestDataset:
         assert [batch.spikes.unique().tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert [batch.targets.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
         assert data.dataset("val").__getitems__([3, 1]).group.tolist() == [3, 1]  # type: ignore[union-attr]
+
+
+class TestBaselines:
+    def test_of_a_split_once(self) -> None:
+        data = Numbered()
+        scores = data.baselines()
+        assert scores["mean"]["mse"] == pytest.approx(3.0)  # of 0 to 4, for the mean 3 of 0 to 6
+        assert scores["linear model"]["mse"] == pytest.approx(0.0, abs=1e-6)
+        scores.clear()
+        assert data.baselines() and data.built == ["train", "val"]
+        assert data.baselines("test")["mean"]["mse"] == pytest.approx(14 / 3)
+        assert Renewed().baselines() == data.baselines()  # the first epoch's
+
+    def test_only_where_targets_are_those_of_the_inputs(self) -> None:
+        assert Recorded().baselines() == {}
+        assert SCAN(split="length").baselines() == {}
+        longer = SequenceBatch(torch.zeros(3, 4), torch.zeros(3, 4), torch.ones(3), torch.ones(3, 4))
+        assert base._is_translation(longer, "every")  # of as many steps, but after the end of the inputs
+        assert not base._is_translation(longer._replace(mask=None), "every")
 
 
 class TestLoaders:

@@ -7,15 +7,8 @@ from pathlib import Path
 
 from studies import written
 
-from lightning_alrnn.analysis.primitives import (
-    ALPHA,
-    DRAWS,
-    LEAST_AGREEMENT,
-    gates,
-    integrals,
-    transient_memory,
-    trials,
-)
+from lightning_alrnn.analysis import primitives
+from lightning_alrnn.analysis.primitives import gates, integrals, transient_memory, trials
 
 PAGE = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
@@ -29,11 +22,11 @@ def found_where(name: str) -> str:
 
 def test_thresholds() -> None:
     page = " ".join(PAGE.split())
-    assert f"share of {DRAWS} draws" in page
+    assert f"share of {primitives.DRAWS} draws" in page
     assert f"{trials.SCREENING} draws are made" in page
-    assert f"least p is 1/{DRAWS + 1}" in page
-    assert f"p ≤ {ALPHA}" in page
-    assert f"less than {LEAST_AGREEMENT:.0%}".replace("%", " %") in page
+    assert f"least p is 1/{primitives.DRAWS + 1}" in page
+    assert f"p ≤ {primitives.ALPHA}" in page
+    assert f"less than {primitives.LEAST_AGREEMENT:.0%}".replace("%", " %") in page
     assert (trials.LEAST_REMOVED, trials.LEAST_CHANGE) == (0.5, 0.1)  # half of it, a tenth
     for name in ("Gating", "Rule-dependent routing"):
         assert f"at least {gates.LEAST_EFFECT} ({gates.LEAST_UNTRAINED})" in found_where(name)

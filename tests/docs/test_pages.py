@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to type: Python runs, commands and YAML are understood, links lead somewhere."""
+"""README and docs: Python runs, commands and YAML are understood, options and links exist."""
 
 from __future__ import annotations
 
@@ -33,22 +33,13 @@ PAGES = [
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.is_relative_to(FRAGMENTS)),
 ]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
-OF_OTHERS = {
-    "ntasks",
-    "signal",
-    "time",
-    "mem",
-    "requeue",
-    "nodes",
-    "format",
-    "logdir",
-    "pty",
-}  # of SLURM and TensorBoard
-OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # what may stand there as "…"
+# options of SLURM and TensorBoard
+OF_OTHERS = {"ntasks", "signal", "time", "mem", "requeue", "nodes", "format", "logdir", "pty"}
+OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # by the option that "…" follows
 
 
 class Block(NamedTuple):
-    """A fenced block, and what stands between it and the one before."""
+    """A fenced block, and the text between it and the block before."""
 
     language: str
     text: str
@@ -56,18 +47,19 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    found, end = [], 0
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL):
-        found.append(Block(match[1], match[2], page[end : match.start()]))
-        end = match.end()
-    return found
+    parts = re.split(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    return [Block(*fields) for fields in zip(parts[1::3], parts[2::3], parts[::3], strict=False)]
+
+
+def prose(page: str) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
 
 
 def commands(page: str) -> Iterator[list[str]]:
-    """Those in blocks of the shell, or without a language, and those within a sentence."""
+    """Commands in blocks of the shell or without a language, and within sentences."""
     shell = "".join(block.text for block in blocks(page) if block.language in ("", "bash", "sh"))
-    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    for line in [*shell.replace("\\\n", "").split("\n"), *re.findall(r"`([^`]+)`", prose)]:
+    for line in [*shell.replace("\\\n", "").split("\n"), *re.findall(r"`([^`]+)`", prose(page))]:
         line = re.sub(r" > \S+$", "", line).removeprefix("srun ").removesuffix(" &")
         if re.match(r"(alrnn|make|pip|python|tensorboard) ", line):
             yield shlex.split(line, comments=True)
@@ -83,7 +75,7 @@ def _of(pages: list[Path], holds: Callable[[str], bool] = lambda text: True) -> 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """What the pages take for there: the reader's own data, and word vectors."""
+    """Files that the pages assume: the reader's data, and word vectors."""
     inputs = np.random.default_rng(0).normal(size=(40, 5, 2)).astype("float32")
     np.savez(tmp_path / "mine.npz", inputs=inputs, targets=np.arange(40) % 2)
     (tmp_path / "glove.6B.100d.txt").write_text("the" + " 0.1" * 100 + "\n", encoding="utf-8")
@@ -95,7 +87,7 @@ def test_python_runs(
     path: Path, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The blocks of a page one after the other, in one epoch; what is shown as their output is their output."""
-    found = blocks(path.read_text(encoding="utf-8"))
+    fenced = blocks(path.read_text(encoding="utf-8"))
     original = Trainer.__init__
 
     def one_epoch(self: Trainer, **options: Any) -> None:
@@ -103,7 +95,7 @@ def test_python_runs(
 
     monkeypatch.setattr(Trainer, "__init__", one_epoch)
     names: dict[str, Any] = {"__name__": path.stem}
-    for block, following in zip(found, [*found[1:], None], strict=True):
+    for block, following in zip(fenced, [*fenced[1:], None], strict=True):
         if block.language != "python":
             continue
         capsys.readouterr()
@@ -122,10 +114,10 @@ def test_commands_are_understood(path: Path, files: Path, parse: Callable[[list[
     for words in commands(page):
         filled: list[str] = []
         for word in words:
-            omitted = OMITTED.get(filled[-1], "") if word == "…" and filled else ""
-            filled += (
-                [omitted] if omitted else ["--config", "digits"] if word == "…" else [PLACEHOLDERS.get(word, word)]
-            )
+            if word != "…":
+                filled.append(PLACEHOLDERS.get(word, word))
+            else:
+                filled += [OMITTED[filled[-1]]] if filled[-1] in OMITTED else ["--config", "digits"]
         if filled[0] == "alrnn":
             parse(filled[1:])
         elif filled[0] == "make":
@@ -152,7 +144,7 @@ def test_examples_of_help_are_understood(
 
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], None]:
-    """Take a command as far as it goes without running: model and data are made, sweeps planned."""
+    """Go through a command without running it: model and data are made, sweeps planned."""
     made: list[str] = []
 
     def stop(self: LightningCLI, subcommand: str | None) -> None:
@@ -177,7 +169,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             assert name in COMMANDS
         elif name == "sweep" and not asks:
             sweep._plan(*parser_of("sweep").parse_known_args(rest))
-        elif name in ("analyze", "prune", "compare") and not asks:
+        elif name in ("analyze", "ask", "prune", "compare") and not asks:
             parser_of(name).parse_known_args(rest)
         elif asks:
             with suppress(SystemExit):
@@ -201,53 +193,32 @@ def test_a_wrong_option_is_not_understood(files: Path, parse: Callable[[list[str
             parse(wrong)
         assert ended.value.code == 2
     with pytest.raises(ValueError, match="no_such"):
-        parse(
-            [
-                "sweep",
-                "--config",
-                "digits",
-                "--nonlinear_units",
-                "0",
-                "--seeds",
-                "1",
-                "--output_dir",
-                "a",
-                "--no_such=1",
-            ]
-        )
+        parse(shlex.split("sweep --config digits --nonlinear_units 0 --seeds 1 --output_dir a --no_such=1"))
 
 
 def _own_options() -> set[str]:
     """All options of the commands but those of models, data and the Trainer."""
     text = "".join(parser_of(name).format_help() for name in OPTIONS)
-    return {
-        *re.findall(r"--([a-z_]+)", text),
-        "config",
-        "model",
-        "data",
-        "seed_everything",
-        "ckpt_path",
-        "print_config",
-    }
+    common = {"config", "model", "data", "seed_everything", "ckpt_path", "print_config"}
+    return common | set(re.findall(r"--([a-z_]+)", text))
 
 
 @_of(PAGES)
 def test_options_exist(path: Path) -> None:
-    """Those that are named in passing; the commands are looked at above."""
-    known = {"trainer": set(inspect.signature(Trainer).parameters)}
+    """Options that are named in passing."""
+    options = {"trainer": set(inspect.signature(Trainer).parameters)}
     for kind, package in (("data", datamodules), ("model", modules)):
         classes = [getattr(package, name) for name in package.__all__]
-        known[kind] = {option for each in classes for option in inspect.signature(each).parameters}
-    known["model"] |= ALRNN_DEFAULTS.keys()
-    own = _own_options() | OF_OTHERS | {"help", "data_dir"}
-    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for code in re.findall(r"`([^`]+)`", prose):
+        options[kind] = {option for each in classes for option in inspect.signature(each).parameters}
+    options["model"] |= ALRNN_DEFAULTS.keys()
+    plain = _own_options() | OF_OTHERS | {"help", "data_dir"} | options.keys()
+    for code in re.findall(r"`([^`]+)`", prose(path.read_text(encoding="utf-8"))):
         for option in re.findall(r"(?<![\w-])--([a-z_]+(?:\.\w+)*)(?![\w-])", code):
             kind, _, rest = option.replace(".init_args", "").partition(".")
             if rest and not rest.isupper():
-                assert rest.partition(".")[0] in known[kind], option
+                assert rest.partition(".")[0] in options[kind], option
             elif not rest:
-                assert option in own | known.keys(), option
+                assert option in plain, option
 
 
 SETTINGS = [
@@ -301,8 +272,7 @@ def test_the_api_has_every_public_name() -> None:
         package = __import__(f"lightning_alrnn.{name}", fromlist=["__all__"])
         public |= {f"lightning_alrnn.{name}.{member}" for member in package.__all__}
     assert public <= set(shown)
-    kept = {path.rpartition(".")[2] for path in shown}
-    assert set(lightning_alrnn.__all__) <= kept
+    assert set(lightning_alrnn.__all__) <= {path.rpartition(".")[2] for path in shown}
     assert set(shown) - public == {f"lightning_alrnn.{name}" for name in ("SequenceBatch", "NeuralBatch")}
 
 
@@ -315,10 +285,7 @@ def _anchors(path: Path) -> set[str]:
 
 @_of([*PAGES, ROOT / "CHANGELOG.md"])
 def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", link):
-            continue
+    for link in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", prose(path.read_text(encoding="utf-8"))):
         target, _, anchor = link.partition("#")
         where = (path.parent / target) if target else path
         assert where.exists(), link
@@ -329,9 +296,9 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
 def test_the_tutorial_leads_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its data, its configuration in one epoch, and its first commands, which find what those before them wrote."""
     page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    found = blocks(page)
-    exec(compile(found[0].text, "tutorial.md", "exec"), {})
-    config = next(block.text for block in found if block.language == "yaml")
+    fenced = blocks(page)
+    exec(compile(fenced[0].text, "tutorial.md", "exec"), {})
+    config = next(block.text for block in fenced if block.language == "yaml")
     (tmp_path / "mine.yaml").write_text(config.replace("max_epochs: 30", "max_epochs: 1"), encoding="utf-8")
     for name in ("fit", "test", "analyze"):
         main(next(words[1:] for words in commands(page) if words[1] == name and len(words) > 2))

@@ -12,19 +12,11 @@ from scripts import load_script
 from lightning_alrnn.configs import shipped_configs
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "results.md"
 FOLDER = ROOT / "docs" / "results"
-
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"<!-- begin docs/results/(\w+)\.md -->", PAGE)
 
 results = load_script(ROOT / "docs" / "results.py")
-
-
-def test_page_shows_the_tables_as_written() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert load_script(ROOT / "benchmarks" / "readme.py").filled(page) == page
-
-
-SHOWN = re.findall(r"<!-- begin docs/results/(\w+)\.md -->", PAGE.read_text(encoding="utf-8"))
 
 
 def test_tasks_have_configurations() -> None:
@@ -44,7 +36,7 @@ def test_each_task_is_shown_with_every_run(name: str) -> None:
     keys = {"": f"test/{task.score}"} | {results._spoken(key): key for key in task.shown}
     for units, retest, row in rows:
         *scores, mean = map(float, row.split(" | "))
-        own = sorted((run for run in runs if run["P"] == int(units)), key=lambda run: run["seed"])
-        expected = [run["metrics"][keys.get(retest, retest)] for run in own]
+        same_units = sorted((run for run in runs if run["P"] == int(units)), key=lambda run: run["seed"])
+        expected = [run["metrics"][keys.get(retest, retest)] for run in same_units]
         assert scores == pytest.approx(expected, rel=5e-3)
         assert mean == pytest.approx(sum(expected) / len(expected), rel=5e-3)

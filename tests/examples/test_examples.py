@@ -1,4 +1,4 @@
-"""The examples run, and print what they say."""
+"""The examples run, and print what their texts announce."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def test_own_data(capsys: pytest.CaptureFixture[str]) -> None:
     shares = re.findall(r"^  [01]{2} +(0\.\d+|1\.000)$", printed, flags=re.MULTILINE)
     assert 2 <= len(shares) <= 4
     assert sum(map(float, shares)) == pytest.approx(1.0, abs=2e-3)
-    assert re.search(r"^  same  ", printed, flags=re.MULTILINE)
-    assert re.search(r"^  opposite  ", printed, flags=re.MULTILINE)
+    assert all(re.search(rf"^  {rule}  ", printed, flags=re.MULTILINE) for rule in ("same", "opposite"))
 
 
 def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +76,20 @@ def test_read_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ]
     assert re.fullmatch(r"regime [01]{2}: [\d.]+% of the steps; slowest modes \S+, \S+ steps", printed[3])
     assert printed[-1].startswith("fixed points (complete): ")
+
+
+def test_a_three_bit_memory_has_its_27_fixed_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = load("flip_flop").main(tmp_path)
+    assert len(found.z) == 27
+    assert found.stability.count("stable") == 8
+    assert found.index_sum == 1
+    assert found.complete
+    stable = [index for index, kind in enumerate(found.stability) if kind == "stable"]
+    signs = {tuple((found.readout[index] > 0).tolist()) for index in stable}
+    assert len(signs) == 8  # each memory has its point
+    assert float((found.readout[stable].abs() - 1).abs().max()) < 0.2
+    assert "fixed points      27, complete; index sum +1" in capsys.readouterr().out
+    assert (tmp_path / "state_space.png").stat().st_size > 10_000
 
 
 def test_reading_takes_twenty_lines() -> None:

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -24,12 +25,8 @@ from lightning_alrnn.nn import Recurrence
 PACKAGE = "lightning_alrnn"
 
 _HEADING = re.compile(r"^([A-Z][a-z]+):$")
-_SHAPE = re.compile(
-    r"``\([^`]*\)``"  # ``(batch, time, M)``
-    r"|\bscalars?\b"
-    r"|\b(?:same|that|its|their|whose) shapes?\b"
-    r"|\bshapes? (?:of|as) ",
-    re.IGNORECASE,
+_SHAPE = re.compile(  # such as ``(batch, time, M)``
+    r"``\([^`]*\)``|\bscalars?\b|\b(?:same|that|its|their|whose) shapes?\b|\bshapes? (?:of|as) ", re.IGNORECASE
 )
 _UNDECLARED = ("forward", "update")  # what these take, torch and torchmetrics leave to the class
 
@@ -63,40 +60,34 @@ def exported_objects(package: ModuleType) -> Iterator[Documented]:
 
 def missing(value: Any, owner: type | None = None) -> list[str]:
     """What the docstring of a function, method or class does not say."""
-    if inspect.isclass(value):
-        return _missing_of_class(value)
-    sections = _described(value, owner)
+    sections = _sections(value.__doc__) if inspect.isclass(value) else _described(value, owner)
     if not sections:
         return ["a docstring"]
-    return [
-        *_missing_arguments(value, sections.get("Args", {})),
-        *_missing_returns(value, sections),
-        *_missing_raises(_raised(value, owner), sections),
-    ]
-
-
-def _missing_of_class(cls: type) -> list[str]:
-    sections = _sections(cls.__doc__)
-    if not sections:
-        return ["a docstring"]
-    found = []
-    if hasattr(cls, "_fields") or dataclasses.is_dataclass(cls):
+    if not inspect.isclass(value):
+        arguments = _missing_arguments(value, sections)
+        return [*arguments, *_missing_returns(value, sections), *_missing_raises(_raised(value, owner), sections)]
+    makers = [function for name, function in _functions(value).items() if name in ("__init__", "__post_init__")]
+    raised = {kind for maker in makers for kind in _raised(maker, value)}
+    if hasattr(value, "_fields") or dataclasses.is_dataclass(value):
         described = sections.get("Attributes", sections.get("Args", {}))
-        for name, annotation in vars(cls).get("__annotations__", {}).items():
-            if not name.startswith("_"):
-                found += _missing_entry(name, _evaluated(annotation, cls), described, "Attributes")
-    elif (constructor := _functions(cls).get("__init__")) is not None:
-        found += _missing_arguments(constructor, sections.get("Args", {}))
-    makers = [function for name, function in _functions(cls).items() if name in ("__init__", "__post_init__")]
-    return found + _missing_raises({name for maker in makers for name in _raised(maker, cls)}, sections)
+        fields = {name: kind for name, kind in inspect.get_annotations(value).items() if not name.startswith("_")}
+        entries = [
+            _missing_entry(name, _evaluated(kind, value), described, "Attributes") for name, kind in fields.items()
+        ]
+    else:
+        entries = [_missing_arguments(maker, sections) for maker in makers]
+    return [*itertools.chain(*entries), *_missing_raises(raised, sections)]
 
 
-def _missing_arguments(function: Callable[..., Any], described: dict[str, str]) -> list[str]:
-    found = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name not in ("self", "cls") and not name.startswith("_"):
-            found += _missing_entry(name, _evaluated(parameter.annotation, function), described, "Args")
-    return found
+def _missing_arguments(function: Callable[..., Any], sections: Sections) -> list[str]:
+    return [
+        problem
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("self", "cls") and not name.startswith("_")
+        for problem in _missing_entry(
+            name, _evaluated(parameter.annotation, function), sections.get("Args", {}), "Args"
+        )
+    ]
 
 
 def _missing_entry(name: str, annotation: Any, described: dict[str, str], section: str) -> list[str]:
@@ -174,13 +165,9 @@ def _sections(docstring: str | None) -> Sections:
 
 
 def _functions(cls: type) -> dict[str, Callable[..., Any]]:
-    """Those that the class itself defines, not those that a dataclass or protocol is given."""
-    found = {name: _function(value) for name, value in vars(cls).items()}
-    return {
-        name: function
-        for name, function in found.items()
-        if function is not None and function.__module__ == cls.__module__ and _tree(function) is not None
-    }
+    """Functions that the class itself defines, not those that a dataclass or protocol is given."""
+    functions = ((name, _function(value)) for name, value in vars(cls).items())
+    return {name: each for name, each in functions if each and each.__module__ == cls.__module__ and _tree(each)}
 
 
 def _function(value: Any) -> Callable[..., Any] | None:
@@ -224,6 +211,7 @@ def _exceptions(named: ast.expr | None, names: dict[str, Any]) -> set[Raised]:
 
 
 def _helper(called: ast.expr, caller: Callable[..., Any], owner: type | None) -> Callable[..., Any] | None:
+    """The function that a call names, if it is private or there to check."""
     match called:
         case ast.Name(id=name):
             helper = _function(vars(sys.modules[caller.__module__]).get(name))
@@ -231,9 +219,8 @@ def _helper(called: ast.expr, caller: Callable[..., Any], owner: type | None) ->
             helper = _function(inspect.getattr_static(owner, name, None))
         case _:
             return None
-    if helper is None or not name.startswith(("_", "check_")):
-        return None
-    return helper if helper.__module__.startswith((PACKAGE, caller.__module__)) else None
+    within = helper is not None and helper.__module__.startswith((PACKAGE, caller.__module__))
+    return helper if within and name.startswith(("_", "check_")) else None
 
 
 def _raises_and_calls(

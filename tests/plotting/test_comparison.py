@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from figures import texts
 
 from lightning_alrnn.analysis.comparison import MEASURES, Comparison, Portrait, compare_portraits
 from lightning_alrnn.plotting.comparison import plot_comparison
@@ -30,7 +31,7 @@ def test_a_row_for_each_group_in_the_order_of_the_tree() -> None:
     assert len(panels) == 3 * (2 + len(MEASURES))
     assert [panels[row * 6].get_title(loc="left") for row in range(3)] == list(groups)
     assert [axes.get_title() for axes in panels[1:6]] == ["distance", *MEASURES]
-    assert [text.get_text() for text in panels[3].texts] == ["left out"]  # switching, with one regime
+    assert texts(panels[3].texts) == ["left out"]  # switching, with one regime
     for row, (title, found) in enumerate(groups.items()):
         names = [label.get_text() for label in panels[row * 6 + 1].get_yticklabels()]
         assert names == [labels[title][index] for index in found.order.tolist()]

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from figures import texts
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
@@ -111,11 +112,9 @@ def test_all_figures_agree() -> None:
     )
     for legend in legends:
         assert legend is not None
-        entries = dict(
-            zip([text.get_text().split()[0] for text in legend.get_texts()], legend.legend_handles, strict=True)
-        )
-        entries.pop("8", None)  # "8 others"
-        assert len(entries) == 8
+        names = [name.split()[0] for name in texts(legend)]
+        entries = {name: handle for name, handle in zip(names, legend.legend_handles, strict=True) if name != "8"}
+        assert len(entries) == 8  # beside "8 others"
         for name, handle in entries.items():
             colour = handle.get_facecolor() if hasattr(handle, "get_facecolor") else handle.get_color()  # type: ignore[union-attr]
             assert to_hex(colour) == expected[name]

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from figures import texts
 from matplotlib.figure import Figure
 
 from lightning_alrnn.analysis import Removal
@@ -34,7 +35,7 @@ def drawn(scores: list[float], name: str = "accuracy") -> Figure:
 def test_each_point_names_the_unit_that_was_taken_away() -> None:
     figure = drawn([0.95, 0.94, 0.7, 0.5])
     (axes,) = figure.axes
-    labels = [label.get_text() for label in axes.get_xticklabels()]
+    labels = texts(axes.get_xticklabels())
     assert labels == ["0\nunit 0\nsilenced", "1\nunit 1\nlinearised", "2\nunit 2\nsilenced", "3\nas\ntrained"]
     marks = [line for line in axes.lines if line.get_marker() in ("o", "X")]
     assert "".join(str(mark.get_marker()) for mark in marks) == "XXoo"
@@ -57,5 +58,5 @@ def test_labels_do_not_touch(units: int) -> None:
 
 def test_networks_that_diverge_stand_at_the_worse_end() -> None:
     axes = drawn([0.1, 0.11, math.nan], "mse").axes[0]
-    assert "diverged" in [label.get_text() for label in axes.get_yticklabels()]
-    assert [text.get_text() for text in axes.texts] == ["1 of 1"]
+    assert "diverged" in texts(axes.get_yticklabels())
+    assert texts(axes.texts) == ["1 of 1"]

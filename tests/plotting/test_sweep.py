@@ -1,4 +1,4 @@
-"""The figure of a verdict: it draws whatever the sweep, shows each run and each limit, and no text covers another."""
+"""The figure of a verdict shows each run and each limit of any sweep, and no text covers another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from figures import check_drawn, texts, y_of
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,7 +17,6 @@ from matplotlib.transforms import Bbox
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.plotting import plot_verdict
-from lightning_alrnn.plotting.style import render
 from lightning_alrnn.sweep import Run, Verdict, judge
 
 UNITS = (0, 1, 2, 5, 10, 25, 50)
@@ -38,29 +38,18 @@ def sizes() -> list[Run]:
     return made
 
 
-def starts() -> list[Run]:
-    near = runs(jitter(NEAR_IDENTITY), settings={"model.init": "near_identity"})
-    return near + runs(jitter(GAUSSIAN), settings={"model.init": "gaussian"})
-
-
-def without_callbacks() -> list[Run]:
-    made = runs({p: around(0.9, 0.003, 5, p) for p in (0, 2)})
-    return [run._replace(metrics={"test/accuracy": run.metrics["test/accuracy"]}) for run in made]
-
-
-def two_peaks() -> list[Run]:
-    solved = {0: 0, 1: 5, 2: 9, 5: 10, 10: 10}
-    return runs(jitter({p: [0.95] * good + [0.5] * (10 - good) for p, good in solved.items()}))
-
-
+TWO_PEAKS = {p: [0.95] * good + [0.5] * (10 - good) for p, good in {0: 0, 1: 5, 2: 9, 5: 10, 10: 10}.items()}
 STEADY = {p: around(0.9, 0.003, 5, p) for p in (1, 2, 5, 10, 25)}
 BASELINES = {"GRU": 4e-4, "LSTM": 4.1e-4, "Transformer": 0.15}
 SWEEPS = {
     "needed": addition(),
     "sufficient": runs({p: around(0.9, 0.003, 5, p) for p in UNITS}, hidden_size=50),
-    "two peaks": two_peaks(),
+    "two peaks": runs(jitter(TWO_PEAKS)),
     "undecided": runs({p: around(0.8 + 0.01 * p**0.5, 0.06, 5, p) for p in UNITS}, hidden_size=50),
-    "contextual": starts(),
+    "contextual": [
+        *runs(jitter(NEAR_IDENTITY), settings={"model.init": "near_identity"}),
+        *runs(jitter(GAUSSIAN), settings={"model.init": "gaussian"}),
+    ],
     "baselines": [
         *addition(),
         *(run for core, mse in BASELINES.items() for run in baseline(core, [mse] * 3, "test/mse")),
@@ -84,7 +73,10 @@ SWEEPS = {
     "late": learned({0: [None] * 8, 1: [*range(60, 67), None], 2: [*range(20, 28)], 5: [10] * 8, 10: [12] * 8}),
     "seldom learned": learned({0: [None] * 3, 1: [None, 90, 80], 2: [12, None, 4]}),
     "one P": runs({5: [0.9] * 5}),
-    "without callbacks": without_callbacks(),
+    "without callbacks": [
+        run._replace(metrics={"test/accuracy": run.metrics["test/accuracy"]})
+        for run in runs({0: STEADY[1], 2: STEADY[2]})
+    ],
 }
 SOLVED = {"baselines": 0.08, "two peaks": 0.9}
 
@@ -99,16 +91,15 @@ def drawn(name: str) -> Figure:
     return plot_verdict(judged(name))
 
 
-def texts(figure: Figure) -> list[Text]:
-    """What is written; the labels of ticks beyond an axis are not."""
+def written(figure: Figure) -> list[Text]:
+    """Texts that are visible; labels of ticks beyond an axis are not."""
     beyond = []
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-            beyond += [
-                label for tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)
-            ]
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [
+            tick for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if not low <= tick.get_loc() <= high
+        ]
+        beyond += [label for tick in ticks for label in (tick.label1, tick.label2)]
     found = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in beyond]
     return [text for text in found if text.get_text() and text.get_visible()]
 
@@ -126,10 +117,6 @@ def line_boxes(text: Text, box: Bbox) -> list[tuple[str, Bbox]]:
     ]
 
 
-def score_axes(figure: Figure) -> Axes:
-    return figure.axes[0]
-
-
 def panel(name: str, title: str) -> Axes:
     return next(axes for axes in drawn(name).axes if title in axes.get_title())
 
@@ -139,17 +126,13 @@ def marks(axes: Axes) -> list[Line2D]:
     return [line for line in axes.lines if line.get_zorder() == 3]
 
 
-def height(line: Line2D) -> float:
-    return float(np.asarray(line.get_ydata())[0])
-
-
 @pytest.mark.parametrize("name", SWEEPS)
 def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
     figure = drawn(name)
-    assert render(figure).std() > 5
+    check_drawn(figure)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    boxes = [box for text in texts(figure) for box in line_boxes(text, text.get_window_extent(canvas.get_renderer()))]
+    boxes = [box for text in written(figure) for box in line_boxes(text, text.get_window_extent(canvas.get_renderer()))]
     for index, (said, box) in enumerate(boxes):
         assert box.x0 >= -1, said
         assert box.x1 <= figure.bbox.x1 + 1, said
@@ -166,7 +149,7 @@ def test_the_whole_answer_is_the_title() -> None:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_run_is_a_point(name: str) -> None:
-    axes = score_axes(drawn(name))
+    axes = drawn(name).axes[0]
     points = np.concatenate([np.asarray(drawn.get_offsets()) for drawn in axes.collections])
     key = judged(name).rules.score
     scores = sorted(run.metrics[key] for run in SWEEPS[name] if not run.diverged)
@@ -187,16 +170,16 @@ def test_every_run_is_a_point(name: str) -> None:
 )
 def test_what_is_shown_of_each_p_can_be_read(name: str, shown: str) -> None:
     figure = drawn(name)
-    assert "".join(str(mark.get_marker()) for mark in marks(score_axes(figure))) == shown
-    legend = score_axes(figure).get_legend()
+    assert "".join(str(mark.get_marker()) for mark in marks(figure.axes[0])) == shown
+    legend = figure.axes[0].get_legend()
     assert legend is not None
-    labels = {text.get_text() for text in legend.get_texts()}
+    labels = set(texts(legend))
     names = {ENOUGH: "P is enough", NOT_ENOUGH: "P is not enough", NOT_SHOWN: "neither is shown"}
     assert {said for marker, said in names.items() if marker in shown} == labels & set(names.values())
     # the same marks stand in the panels below, except for P that are not compared
     for title in ("worse", "share"):
         assert "".join(str(mark.get_marker()) for mark in marks(panel(name, title))) == shown.strip(NOT_COMPARED)
-    colours = {(mark.get_marker(), mark.get_markerfacecolor()) for mark in marks(score_axes(figure))}
+    colours = {(mark.get_marker(), mark.get_markerfacecolor()) for mark in marks(figure.axes[0])}
     assert len(colours) == len(set(shown))
 
 
@@ -209,8 +192,8 @@ def test_gaps_and_shares_are_those_of_the_estimates(name: str) -> None:
     }
     for title, numbers in wanted.items():
         axes = panel(name, title)
-        limits = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_marker() == "_"]
-        found = [(height(mark), *limit) for mark, limit in zip(marks(axes), limits, strict=True)]
+        limits = [y_of(line) for line in axes.lines if line.get_marker() == "_"]
+        found = [(y_of(mark)[0], *limit) for mark, limit in zip(marks(axes), limits, strict=True)]
         assert np.allclose(found, numbers, rtol=0, atol=1e-15)
 
 
@@ -225,46 +208,39 @@ def test_infinite_limits_are_arrows_to_the_edge() -> None:
 
 def test_what_a_typical_run_is_held_against() -> None:
     rules, best = judged("needed").rules, min(one.typical for one in judged("needed").estimates)
-    band = (
-        score_axes(drawn("needed"))
-        .patches[0]
-        .get_extents()
-        .transformed(score_axes(drawn("needed")).transData.inverted())
-    )
+    axes = drawn("needed").axes[0]
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
     assert (band.y0, band.y1) == pytest.approx((best, best + rules.tolerance))
-    labels = [text.get_text() for text in panel("needed", "worse").get_yticklabels()]
+    labels = texts(panel("needed", "worse").get_yticklabels())
     assert labels == ["0", "tolerance\n0.00815", "0.0815"]
-    assert rules.tolerance in [height(line) for line in panel("needed", "worse").lines]
-    assert 0.5 in [height(line) for line in panel("needed", "share").lines]
+    assert rules.tolerance in [y_of(line)[0] for line in panel("needed", "worse").lines]
+    assert 0.5 in [y_of(line)[0] for line in panel("needed", "share").lines]
 
 
 def test_what_is_written() -> None:
     figure = drawn("baselines")
-    said = [text.get_text() for text in texts(figure)]
-    ticks = [tick.get_text() for tick in score_axes(figure).get_xticklabels()]
+    said = [text.get_text() for text in written(figure)]
+    ticks = texts(figure.axes[0].get_xticklabels())
     assert ticks == ["0\nlinear", "1", "2", "5", "10", "25", "50\nfully nonlinear", "GRU", "LSTM", "RNN", "Transformer"]
     assert {"solved: ≤ 0.08", "share of runs that solve the task", "test/mse (lower is better)", "1 of 1"} <= set(said)
-    assert "share of runs as good as the best's typical run" in [text.get_text() for text in texts(drawn("needed"))]
+    assert "share of runs as good as the best's typical run" in [text.get_text() for text in written(drawn("needed"))]
 
 
 def test_scales_and_panels_follow_what_there_is() -> None:
-    assert score_axes(drawn("needed")).get_yscale() == "log"
-    assert score_axes(drawn("zero")).get_yscale() == "symlog"
-    assert score_axes(drawn("contextual")).get_yscale() == "linear"
-    assert {name: len(drawn(name).axes) for name in ("needed", "without callbacks")} == {
-        "needed": 5,
-        "without callbacks": 3,
-    }
+    assert drawn("needed").axes[0].get_yscale() == "log"
+    assert drawn("zero").axes[0].get_yscale() == "symlog"
+    assert drawn("contextual").axes[0].get_yscale() == "linear"
+    assert [len(drawn(name).axes) for name in ("needed", "without callbacks")] == [5, 3]
 
 
 def test_epochs_until_the_threshold() -> None:
     axes = panel("late", "epochs until")
     times = judged("late").learning_times
-    assert [height(mark) for mark in marks(axes)[1:]] == [one.typical for one in times[1:]]
-    limits = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_marker() == "_"]
+    assert [y_of(mark)[0] for mark in marks(axes)[1:]] == [one.typical for one in times[1:]]
+    limits = [y_of(line) for line in axes.lines if line.get_marker() == "_"]
     assert limits[1:] == [[one.low, one.high] for one in times[1:]]
-    never = height(marks(axes)[0])
-    labels = [label.get_text() for label in axes.get_yticklabels()]
+    never = y_of(marks(axes)[0])[0]
+    labels = texts(axes.get_yticklabels())
     assert labels[axes.get_yticks().tolist().index(never)] == "not within\n100"
     assert max(limits[1]) < never < axes.get_ylim()[1]
     nobody = plot_verdict(judge(learned({0: [None] * 6, 1: [None] * 6, 2: [5] * 6})))
@@ -272,10 +248,10 @@ def test_epochs_until_the_threshold() -> None:
 
 
 def test_a_colour_for_each_size() -> None:
-    axes = score_axes(drawn("sizes"))
+    axes = drawn("sizes").axes[0]
     legend = axes.get_legend()
     assert legend is not None
-    labels = [text.get_text() for text in legend.get_texts()]
+    labels = texts(legend)
     assert labels[:3] == ["100 sequences", "300 sequences", "1000 sequences"]
     assert len({str(mark.get_markerfacecolor()) for mark in marks(axes)}) == 3
     shown = "".join(str(mark.get_marker()) for mark in marks(axes))
@@ -284,14 +260,12 @@ def test_a_colour_for_each_size() -> None:
 
 @pytest.mark.parametrize(("name", "worse_end"), [("diverged", 0), ("errors diverged", 1)])
 def test_diverged_runs_are_counted_at_the_worse_end(name: str, worse_end: int) -> None:
-    axes = score_axes(drawn(name))
+    axes = drawn(name).axes[0]
     assert {text.get_text() for text in axes.texts} == {"5 of 5", "1 of 5"}
     limits, scores = axes.get_ylim(), [score for one in judged(name).estimates for score in one.scores.values()]
-    at_edge, worst = height(marks(axes)[0]), (min, max)[worse_end](scores)
+    at_edge, worst = y_of(marks(axes)[0])[0], (min, max)[worse_end](scores)
     assert min(limits[worse_end], worst) < at_edge < max(limits[worse_end], worst)
-    for axes in (score_axes(drawn(name)), panel(name, "worse")):
-        labels = {
-            round(float(place), 9): label.get_text()
-            for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
-        }
-        assert labels[round(height(marks(axes)[0]), 9)] == "diverged"
+    for axes in (drawn(name).axes[0], panel(name, "worse")):
+        places = [round(float(place), 9) for place in axes.get_yticks()]
+        labels = dict(zip(places, texts(axes.get_yticklabels()), strict=True))
+        assert labels[round(y_of(marks(axes)[0])[0], 9)] == "diverged"

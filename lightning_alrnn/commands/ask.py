@@ -1,0 +1,402 @@
+"""``alrnn ask``: from the arrays of a user to one page with the answer, within a number of minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import platform
+import signal
+import statistics
+import sys
+import textwrap
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, cast
+
+import yaml
+from scipy.stats import binomtest
+
+from lightning_alrnn.commands.analyze import analyze_network, quiet
+from lightning_alrnn.commands.options import parser_of
+from lightning_alrnn.commands.sweep import run_sweep
+from lightning_alrnn.datamodules.arrays import Arrays
+from lightning_alrnn.files import write_file, write_json
+from lightning_alrnn.plotting.page import Page
+from lightning_alrnn.plotting.sweep import plot_verdict
+from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.executors import default_jobs
+from lightning_alrnn.sweep.store import Record, read_records
+from lightning_alrnn.sweep.verdict import ALPHA, Verdict
+from lightning_alrnn.sweep.verdict_page import write_verdict
+
+_SEEDS = "5..40"
+_FIRST_LOOK = 8
+_GRID: dict[str, tuple[Any, ...]] = {
+    "model.hidden_size": (20, 50),
+    "model.init": ("gaussian", "near_identity"),
+    "model.optimizer.lr": (0.001, 0.003, 0.01),
+}
+_DEFAULTS = (50, "gaussian", 0.001)
+"""What is used of the grid where the time was too short to compare."""
+_GRID_UNITS, _GRID_SEEDS = (0, 2, 10), 2
+_GRID_STEPS = 300
+_FEWEST_STEPS, _MOST_STEPS = 1_000, 10_000
+_BATCH = 64
+# shares of the time: of the short runs, of the reading of two networks, and of the sweep for its first look
+_GRID_SHARE, _READING_SHARE, _FIRST_LOOK_SHARE = 0.2, 0.15, 0.6
+
+
+class Choice(NamedTuple):
+    """The settings that short runs decided on, and how the sweep is trained."""
+
+    settings: dict[str, Any]
+    compared: int
+    short_epochs: int
+    epochs: int
+    steps_per_epoch: int
+    units: list[int]
+
+
+class Comparison(NamedTuple):
+    """In how many seeds the networks are better than a predictor without a network, by the mean over all P."""
+
+    name: str
+    level: float  # the predictor's mean score
+    better: int
+    seeds: int
+
+    @property
+    def p(self) -> float:
+        """One-sided p of the sign test."""
+        return float(binomtest(self.better, self.seeds, alternative="greater").pvalue) if self.seeds else 1.0
+
+
+def run_ask(arguments: Sequence[str]) -> None:
+    """Run ``alrnn ask``."""
+    options, further = parser_of("ask").parse_known_args(list(arguments))
+    if not options.minutes > 0:
+        raise ValueError(f"--minutes must be more than 0, got {options.minutes:g}")
+    seconds = 60 * options.minutes
+    start = time.monotonic()
+    path: Path = options.inputs
+    folder = (options.output_dir or Path("runs", f"ask_{path.stem}")).resolve()
+    data_options = _data_options(further)
+    if "standardize" not in data_options:
+        data_options["standardize"] = Arrays(str(path), **data_options).vocab_size is None
+    data = Arrays(str(path), **data_options)
+    _say(data.describe())
+    shared = [f"--data.{key}={json.dumps(value)}" for key, value in data_options.items()]
+    shared = ["--data=Arrays", f"--data.inputs={path.resolve()}", *shared]
+    _enter(folder, path, data_options)
+    choice = _choose(folder, data, shared, start + _GRID_SHARE * seconds, start + (1 - _READING_SHARE) * seconds)
+    compared = f"chosen by {choice.compared} short runs" if choice.compared else "the defaults: no short run was done"
+    _say(f"{_listed(choice.settings)} ({compared}); at most {choice.epochs} epochs, P = {words.listed(choice.units)}")
+    with _deadline(start + (1 - _READING_SHARE) * seconds) as late:
+        _sweep([*_training(choice, shared), f"--output_dir={folder}", f"--seeds={_SEEDS}"], late)
+    verdict = _judge(folder)
+    comparisons = _compare(path, data_options, verdict)
+    learnt = bool(comparisons) and comparisons[0].p <= ALPHA
+    networks = _read_networks(folder, verdict, start + seconds) if learnt else {}
+    answer = _answer(verdict, comparisons)
+    again = f"alrnn ask {path} --minutes {2 * options.minutes:g} --output_dir {options.output_dir or folder}"
+    page = _page(data, choice, verdict, comparisons, networks, answer, again)
+    write_file(folder / "ask.html", page.html())
+    _note(folder, answer=answer, learnt=learnt, comparisons=comparisons)
+    lines = [f"{name:<9}{path}" for name, path in ({"page": folder / "ask.html"} | _reports(networks)).items()]
+    sys.stdout.write("\n".join(["", *textwrap.wrap(answer, 100), "", *lines, ""]))
+
+
+def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of ``Arrays`` among the arguments, by name; there may be no others."""
+    options: dict[str, Any] = {}
+    words_left = list(arguments)
+    while words_left:
+        flag, separator, value = words_left.pop(0).partition("=")
+        if not flag.startswith("--data."):
+            raise ValueError(
+                f"alrnn ask has no option {flag}: it takes --minutes, --output_dir and options of the data such as "
+                "--data.criterion sign; alrnn sweep takes all options"
+            )
+        if not separator and not words_left:
+            raise ValueError(f"{flag} needs a value")
+        options[flag.removeprefix("--data.")] = yaml.safe_load(value if separator else words_left.pop(0))
+    unknown = [name for name in options if name not in Arrays.__init__.__annotations__]
+    if unknown:
+        raise ValueError(f"--data.{unknown[0]}: Arrays has no such option; alrnn fit --data.help Arrays lists them")
+    return options
+
+
+def _enter(folder: Path, path: Path, data_options: Mapping[str, Any]) -> None:
+    """Make the folder, or see that it holds an earlier call on the same data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = {"data": hashlib.sha256(path.read_bytes()).hexdigest(), "options": dict(data_options)}
+    before = _read_notes(folder).get("asked", asked)
+    if before != asked:
+        raise ValueError(
+            f"{folder} holds the answer for other data or other options of the data: use another --output_dir"
+        )
+    _note(folder, asked=asked)
+
+
+def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, sweep_end: float) -> Choice:
+    """Compare settings by the validation loss of short runs, and plan the sweep for the time that is left."""
+    notes = _read_notes(folder)
+    if "choice" in notes:  # a sweep goes on with what it began with
+        return Choice(**notes["choice"])
+    steps = -(-len(data.dataset("train")) // data.batch_size)
+    short_epochs = -(-_GRID_STEPS // steps)
+    arguments = [
+        *shared,
+        f"--trainer.max_epochs={short_epochs}",
+        f"--output_dir={folder / 'settings'}",
+        f"--seeds={_GRID_SEEDS}",
+    ]
+    arguments += ["--nonlinear_units=" + ",".join(map(str, _GRID_UNITS))]
+    arguments += [f"--grid={key}={','.join(map(str, values))}" for key, values in _GRID.items()]
+    with _deadline(grid_end) as late:
+        _sweep(arguments, late)
+    records = [record for record in read_records(folder / "settings") if record.status == "done"]
+    settings, compared = _best_setting(records)
+    same = [record for record in records if record.run.settings["model.hidden_size"] == settings["model.hidden_size"]]
+    epochs = _MOST_STEPS // steps
+    if same:
+        per_epoch = sum(record.seconds for record in same) / sum(record.epochs for record in same)
+        time_left = _FIRST_LOOK_SHARE * (sweep_end - time.monotonic()) * default_jobs("cpu")
+        epochs = min(epochs, int(time_left / (_FIRST_LOOK * len(_units(settings)) * per_epoch)))
+    choice = Choice(settings, compared, short_epochs, max(epochs, 1), steps, _units(settings))
+    _note(folder, choice=choice._asdict())
+    return choice
+
+
+def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
+    """The setting with the best mean rank over P and seeds by the validation loss, and how many were compared."""
+    losses: dict[tuple[int | None, int], dict[tuple[Any, ...], float]] = defaultdict(dict)
+    for record in records:
+        loss = record.run.metrics.get("val/task_loss", math.inf)
+        setting = tuple(record.run.settings[key] for key in _GRID)
+        losses[record.run.nonlinear_units, record.run.seed][setting] = loss if math.isfinite(loss) else math.inf
+    cases = [losses[case] for case in product(_GRID_UNITS, range(_GRID_SEEDS))]
+    settings = [one for one in product(*_GRID.values()) if all(one in case for case in cases)]
+    ranks = {one: sum(sum(case[other] < case[one] for other in settings) for case in cases) for one in settings}
+    best = min(ranks, key=ranks.__getitem__, default=_DEFAULTS)
+    return dict(zip(_GRID, best, strict=True)), len(settings)
+
+
+def _units(settings: Mapping[str, Any]) -> list[int]:
+    """The numbers of nonlinear units of the sweep, from none to all."""
+    size = settings["model.hidden_size"]
+    return [0, 1, 2, 5, 10, size]
+
+
+def _training(choice: Choice, shared: Sequence[str]) -> list[str]:
+    return [
+        *shared,
+        *(f"--{key}={value}" for key, value in choice.settings.items()),
+        f"--trainer.max_epochs={choice.epochs}",
+        f"--nonlinear_units={','.join(map(str, choice.units))}",
+        "--stop_when=plateau",
+    ]
+
+
+class _Late:
+    """Whether a deadline has passed."""
+
+    passed = False
+
+
+@contextlib.contextmanager
+def _deadline(moment: float) -> Iterator[_Late]:
+    """Interrupt what runs at a moment of the monotonic clock, as Ctrl-C does."""
+    late = _Late()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        late.passed = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, max(moment - time.monotonic(), 0.1))
+    try:
+        yield late
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _sweep(arguments: Sequence[str], late: _Late) -> None:
+    """Run a sweep as far as the time allows; what it prints at its end is said on the page."""
+    quiet_arguments = [*arguments, "--trainer.enable_progress_bar=false"]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_sweep(quiet_arguments)
+    except SystemExit as stopped:
+        if stopped.code == 2 or (stopped.code == 130 and not late.passed):  # a wrong option, or Ctrl-C
+            raise
+    except KeyboardInterrupt:  # before the runs have begun, or after their end
+        if not late.passed:
+            raise
+
+
+def _judge(folder: Path) -> Verdict:
+    try:
+        return write_verdict(folder)
+    except ValueError as error:
+        raise ValueError(f"the time was too short for a single network: repeat with more --minutes ({error})") from None
+
+
+def _compare(path: Path, data_options: Mapping[str, Any], verdict: Verdict) -> list[Comparison]:
+    """Compare the networks with the predictors that need none, on the same test data: those of each seed."""
+    metric, sign = verdict.rules.score.rpartition("/")[2], verdict.rules.sign
+    scores: dict[int, list[float]] = defaultdict(list)
+    for estimate in verdict.estimates:
+        for seed, score in estimate.scores.items():
+            scores[seed].append(score)
+    baselines = {seed: Arrays(str(path), **data_options, seed=seed).baselines("test") for seed in scores}
+    comparisons = []
+    for name in next(iter(baselines.values()), {}):
+        levels = {seed: of_seed[name][metric] for seed, of_seed in baselines.items() if metric in of_seed.get(name, {})}
+        # the mean over all P: the best P of several would be better by chance
+        better = [sign * (statistics.fmean(scores[seed]) - level) > 0 for seed, level in levels.items()]
+        if levels:
+            comparisons.append(Comparison(name, statistics.fmean(levels.values()), sum(better), len(better)))
+    return comparisons
+
+
+def _read_networks(folder: Path, verdict: Verdict, end: float) -> dict[str, tuple[Path, str]]:
+    """Analyse a typical network with the smallest P that is enough, and one with P=M: report and answer by name."""
+    finite = [one for one in verdict.estimates if math.isfinite(one.typical)]
+    best = max(finite, key=lambda one: verdict.rules.sign * one.typical)
+    smallest = verdict.claims.smallest_sufficient
+    by_name = {record.name: record for record in read_records(folder)}
+    networks: dict[str, tuple[Path, str]] = {}
+    for p in dict.fromkeys((best.nonlinear_units if smallest is None else smallest, finite[-1].nonlinear_units)):
+        (estimate,) = (one for one in finite if one.nonlinear_units == p)
+        seed = min(estimate.scores, key=lambda seed: abs(estimate.scores[seed] - estimate.typical))
+        (record,) = (one for one in by_name.values() if (one.run.nonlinear_units, one.run.seed) == (p, seed))
+        target = folder / f"network_P{p}"
+        limit = max((end - time.monotonic()) / 6, 1.0)
+        _say(f"reads a typical network with P={p}")
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            analysis = analyze_network(
+                [f"--ckpt_path={folder / record.checkpoint}", f"--output_dir={target}", f"--time_limit={limit:.1f}"]
+            )
+        networks[f"P={p}"] = (target / "report.html", analysis.report["answer"])
+    return networks
+
+
+def _answer(verdict: Verdict, comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return verdict.answer
+    constant, *others = comparisons
+    seeds = words.counted(constant.seeds, "seed")
+    if constant.p > ALPHA:
+        return (
+            f"It is not shown that anything was learnt: by {verdict.rules.score}, the networks are better than the "
+            f"prediction {constant.name!r} ({words.number(constant.level)}) in {constant.better} of {seeds} "
+            f"(p = {constant.p:.2g}). Whether nonlinearity is needed is then no question."
+        )
+    said = verdict.answer
+    for other in others:
+        verb = "are better" if other.p <= ALPHA else "are not shown to be better"
+        said += (
+            f" The networks {verb} than the {other.name} ({words.number(other.level)}): in {other.better} of "
+            f"{words.counted(other.seeds, 'seed')}."
+        )
+    return said
+
+
+def _page(
+    data: Arrays,
+    choice: Choice,
+    verdict: Verdict,
+    comparisons: Sequence[Comparison],
+    networks: Mapping[str, tuple[Path, str]],
+    answer: str,
+    again: str,
+) -> Page:
+    page = Page("How many nonlinear units do these data need, and what do they do?", data.describe())
+    page.section("Answer")
+    page.text(answer, answer=True)
+    page.figure(plot_verdict(verdict), "The score of each run, and the typical run (median) of each P.")
+    if comparisons:
+        rows = [(one.name, words.number(one.level), f"{one.better} of {one.seeds}") for one in comparisons]
+        head = ("predictor without a network", verdict.rules.score, "seeds in which the networks are better")
+        page.table(head, rows, "Fitted to the training data of each seed and scored on its test data.")
+    if networks:
+        page.section("What the units do")
+        for name, (report, found) in networks.items():
+            page.text(f"A typical network with {name}: {found}")
+            page.code(str(report))
+    page.section("What could not be told")
+    short = choice.epochs * choice.steps_per_epoch < _FEWEST_STEPS
+    gaps = [*verdict.untold, *(["whether longer training gives another answer"] if short else [])]
+    if gaps:
+        page.text(f"These runs do not tell {words.listed(gaps)}. More time gives more seeds:")
+        page.code(again)
+        if short:
+            page.text(
+                f"The time allowed for {choice.epochs} epochs only, which are "
+                f"{choice.epochs * choice.steps_per_epoch} steps. Longer training needs another --output_dir."
+            )
+    else:
+        page.text("Nothing that the sweep asks.")
+    page.section("Methods")
+    page.text(_methods(data, choice, verdict))
+    page.text("verdict.html beside this page explains the tolerance and the limits.")
+    return page
+
+
+def _methods(data: Arrays, choice: Choice, verdict: Verdict) -> str:
+    """A paragraph for a paper."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("lightning-alrnn", "torch", "pytorch-lightning"))
+    tried = max((one.tried for one in verdict.estimates), default=0)
+    settings = f"Initialisation, number of units and learning rate ({_listed(choice.settings)}) "
+    if choice.compared:
+        settings += (
+            f"were chosen from {choice.compared} combinations by the validation loss of runs of {choice.short_epochs} "
+            f"epochs with {_GRID_SEEDS} seeds, by the mean rank over P = {words.listed(_GRID_UNITS)}. "
+        )
+    else:
+        settings += "were not tuned. "
+    standardized = " Each channel was standardised by the mean and standard deviation of the training data."
+    return (
+        f"Almost-linear recurrent networks (Brenner and Koppe, TMLR 2026) with M = "
+        f"{choice.settings['model.hidden_size']} units, of which P = {words.listed(choice.units)} were rectified, were "
+        f"trained on these data: {data.describe()}.{standardized if data.hparams.get('standardize') else ''} "
+        f"Each seed drew the initial weights and the split of the data. {settings}Networks were trained by Adam with "
+        f"batches of {data.batch_size} sequences for at most {choice.epochs} epochs, and until the validation loss had "
+        "not decreased by 1 % for a quarter of them; the weights with the lowest validation loss were tested. Each P "
+        f"was trained with {tried} seeds and judged by {verdict.rules.score}: P is enough if its median run is at most "
+        f"{words.number(verdict.rules.tolerance)} worse than that of the best P and if at least half of its runs are; "
+        f"claims are wrong with a probability of at most {ALPHA:g} for all P and looks "
+        f"({words.listed(verdict.looks)} seeds) together. Software: {versions}, Python {platform.python_version()}."
+    )
+
+
+def _reports(networks: Mapping[str, tuple[Path, str]]) -> dict[str, Path]:
+    return {name: report for name, (report, _) in networks.items()}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    names = {"model.hidden_size": "M", "model.init": "init", "model.optimizer.lr": "lr"}
+    return ", ".join(f"{names[key]} = {value}" for key, value in settings.items())
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _read_notes(folder: Path) -> dict[str, Any]:
+    path = folder / "ask.json"
+    return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _note(folder: Path, **values: Any) -> None:
+    write_json(folder / "ask.json", _read_notes(folder) | values)
