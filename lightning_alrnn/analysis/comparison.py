@@ -1,9 +1,10 @@
-"""Whether networks solve a task in the same way: distances that do not depend on the coordinates of their states."""
+"""Distances between networks that do not depend on the coordinates of their states."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +24,12 @@ from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
 MEASURES = {
-    "gains": "what each input counts for the answer",
+    "gains": "how strongly each input affects the answer",
     "switching": "which steps share a regime",
-    "graph": "which switches there are from regime to regime, and how many",
+    "graph": "which switches between regimes occur, and how often",
     "dynamics": "the modes of the regimes",
 }
-"""What networks are compared by, in words."""
-SAME = 0.5
-"""Two networks count as the same up to this distance, where 1 is that of networks with nothing in common."""
+SAME = 0.5  # distance up to which two networks count as the same; it is 1 if they have nothing in common
 
 _MOST_REGIMES = 16
 _MOST_MATCHED = 256
@@ -41,19 +40,17 @@ _TINY = 1e-9
 
 
 class Portrait(NamedTuple):
-    """A network on some sequences, in quantities that do not depend on the coordinates of its states.
+    """Description of a network on some sequences that does not depend on the coordinates of its states.
 
-    They stay the same if units are permuted, nonlinear units are scaled by positive factors, or linear units are mixed
+    It stays the same if units are permuted, nonlinear units are scaled by positive factors, or linear units are mixed
     by an invertible matrix.
 
     Attributes:
-        labels: number of the regime at each step, int64 of shape ``(batch, time)``; −1 past a sequence's length. The
-            most visited regime has number 0; of regimes visited equally often, the earliest comes first.
-        occupancy: share of steps in the most visited regimes, which add up to 95 % of the steps or are 16, scaled to
-            sum 1, float64 of shape ``(regimes,)``.
-        spectra: eigenvalues of A + W D in each of these regimes, complex128 of shape ``(regimes, M)``.
-        gains: ∂y_T/∂s_t of each output, times the standard deviation of the input over all steps, float64 of shape
-            ``(outputs, batch, time, K)``. An input that hardly varies counts as little as it does in the sequences.
+        labels: Number of the regime at each step, int64 of shape ``(batch, time)``; −1 in padding. Regime 0 is the most
+            visited one; of regimes visited equally often, the earliest comes first.
+        occupancy: Share of steps in up to 16 regimes that cover 95 %, scaled to sum 1, float64 of shape ``(regimes,)``.
+        spectra: Eigenvalues of A + W D in each of these regimes, complex128 of shape ``(regimes, M)``.
+        gains: ∂y_T/∂s_t times the standard deviation of s, float64 of shape ``(outputs, batch, time, K)``.
     """
 
     labels: Tensor
@@ -63,18 +60,17 @@ class Portrait(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How far n networks are from each other.
+    """Distances between n networks.
 
     Attributes:
-        measures: distances by each measure (a key of ``MEASURES``), float64 of shape ``(n, n)``. A measure is left out
-            where it says nothing, such as ``switching`` for P = 0.
-        untrained: median of the distances between a network and an untrained one, by each measure.
-        distance: the largest of the measures, float64 of shape ``(n, n)``.
-        merges: complete-linkage clustering of ``distance`` in SciPy's form, float64 of shape ``(n − 1, 4)``.
-        order: the networks such that similar ones are neighbours, int64 of shape ``(n,)``.
-        groups: number of the group that each network belongs to, from 0 for the largest, int64 of shape ``(n,)``. Any
-            two networks of a group have a distance of at most ``SAME``.
-        unchanged: criteria instead of ``SAME`` between which the groups stay the same, (lower, upper).
+        measures: Distances by each measure (a key of ``MEASURES``), float64 of shape ``(n, n)``. A measure that is zero
+            for all networks is left out, such as ``switching`` for P = 0.
+        untrained: Median distance between a network and an untrained one, by each measure.
+        distance: Largest of the measures, float64 of shape ``(n, n)``.
+        merges: Complete-linkage clustering of ``distance`` in SciPy's form, float64 of shape ``(n − 1, 4)``.
+        order: Order of the networks that puts similar ones next to each other, int64 of shape ``(n,)``.
+        groups: Group of each network, from 0 for the largest, int64 of shape ``(n,)``, with distances up to ``SAME``.
+        unchanged: Range (lower, upper) of thresholds other than ``SAME`` that lead to the same groups.
     """
 
     measures: dict[str, Tensor]
@@ -87,11 +83,10 @@ class Comparison(NamedTuple):
 
 
 def output_directions(outputs: Sequence[Tensor]) -> Tensor:
-    """The directions in which the outputs of several networks vary, the same for all of them.
+    """Find the directions in which the outputs of several networks vary, the same for all of them.
 
     Args:
-        outputs: of each network for the same sequences, shape ``(batch, outputs)``. Each network counts the same,
-            whatever the size of its outputs.
+        outputs: Outputs of each network for the same sequences, shape ``(batch, outputs)``; their scale has no effect.
 
     Returns:
         Principal components of the outputs with at least 1 % of the variance, four at most, float64 of shape
@@ -105,31 +100,29 @@ def output_directions(outputs: Sequence[Tensor]) -> Tensor:
     scaled = torch.cat([values / values.norm().clamp(min=_TINY) for values in centred])
     _, strength, directions = torch.linalg.svd(scaled, full_matrices=False)
     share = strength.square() / strength.square().sum().clamp(min=_TINY)
-    kept: Tensor = directions[: max(1, min(_MOST_OUTPUTS, int((share >= _LEAST_VARIANCE).sum())))]
-    return kept
+    leading: Tensor = directions[: max(1, min(_MOST_OUTPUTS, int((share >= _LEAST_VARIANCE).sum())))]
+    return leading
 
 
 def portrait(
     rnn: ALRNN | Recurrence, inputs: Tensor, states: Tensor, readout_weight: Tensor, lengths: Tensor
 ) -> Portrait:
-    """Describe a network on some sequences, as far as it can be compared with others.
+    """Describe a network on some sequences for comparison with other networks.
 
     Args:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``.
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        readout_weight: Matrix D of the outputs y = D z + b, shape ``(outputs, M)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
 
     Raises:
-        ValueError: if a parameter or a state is not finite or a shape does not fit.
+        ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=1)
-        >>> states = torch.tensor([[[0.0, 1.0], [0.0, -1.0], [0.0, -2.0]]])
-        >>> found = portrait(rnn, torch.randn(1, 3, 1), states, torch.ones(1, 2), torch.tensor([3]))
-        >>> found.labels.tolist(), found.spectra.shape, found.gains.shape
+        >>> rnn, states = ALRNN(1, 2, 1), torch.tensor([[[0.0, 1.0], [0.0, -1.0], [0.0, -2.0]]])
+        >>> view = portrait(rnn, torch.randn(1, 3, 1), states, torch.ones(1, 2), torch.tensor([3]))
+        >>> view.labels.tolist(), view.spectra.shape, view.gains.shape
         ([[1, 0, 0]], torch.Size([2, 2]), torch.Size([1, 1, 3, 1]))
     """
     units = int(read_recurrence(rnn).P)
@@ -152,21 +145,20 @@ def portrait(
 
 
 def gain_distance(one: Portrait, other: Portrait) -> float:
-    """How differently the inputs count for the answer, √(1 − cos).
+    """Compare how strongly each input affects the answer, √(1 − cos).
 
-    cos is the cosine of the angle between the gains of the two networks, over all sequences, steps, inputs and outputs:
-    a common factor does not count, as that of the logits of a network that is surer of its classes.
+    cos is the cosine of the angle between the gains of the two networks; a common factor has no effect.
 
     Args:
-        one: a network.
-        other: another one, on the same sequences.
+        one: Portrait of a network.
+        other: Portrait of another network on the same sequences.
 
     Returns:
-        0 where they are the same, 1 where they have nothing in common, √2 where they are opposite.
+        0 for the same gains, 1 for gains with nothing in common, √2 for opposite gains.
 
     Example:
-        >>> nothing = torch.zeros(0)
-        >>> one, other = (Portrait(nothing, nothing, nothing, torch.tensor(gains)) for gains in ([1.0, 0], [0, 1.0]))
+        >>> empty = torch.zeros(0)
+        >>> one, other = (Portrait(empty, empty, empty, torch.tensor(gains)) for gains in ([1.0, 0], [0, 1.0]))
         >>> gain_distance(one, one), round(gain_distance(one, other), 6)
         (0.0, 1.0)
     """
@@ -177,25 +169,20 @@ def gain_distance(one: Portrait, other: Portrait) -> float:
 
 
 def switching_distance(one: Portrait, other: Portrait) -> float:
-    """How differently the steps are divided into regimes, 1 − I / H.
+    """Compare how the steps are divided into regimes, 1 − I / H (normalised variation of information).
 
-    I is the mutual information between the regimes of the two networks at the same step, H their joint entropy (the
-    normalised variation of information). It does not matter how the regimes are numbered.
+    I is the mutual information between the regimes of the two networks at the same step, H their joint entropy.
 
     Args:
-        one: a network.
-        other: another one, on the same sequences.
+        one: Portrait of a network.
+        other: Portrait of another network on the same sequences.
 
     Returns:
-        0 where two steps share a regime in one network if and only if they do in the other; 1 where the regime of one
-        says nothing about that of the other.
+        0 if the regime of one network determines that of the other and vice versa, 1 if they are independent.
 
     Example:
-        >>> nothing, gains = torch.zeros(0), torch.zeros(0)
-        >>> one, other, third = (
-        ...     Portrait(torch.tensor([labels]), nothing, nothing, gains)
-        ...     for labels in ([0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1])
-        ... )
+        >>> empty, labels = torch.zeros(0), ([0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1])
+        >>> one, other, third = (Portrait(torch.tensor([row]), empty, empty, empty) for row in labels)
         >>> switching_distance(one, other), switching_distance(one, third)
         (0.0, 1.0)
     """
@@ -209,25 +196,22 @@ def switching_distance(one: Portrait, other: Portrait) -> float:
 
 
 def graph_distance(one: Portrait, other: Portrait) -> float:
-    """How different the regimes' graphs are up to the names of the regimes, Σ |f_ij − g_ij| / Σ (f_ij + g_ij), i ≠ j.
+    """Compare the switches between regimes, Σ |f_ij − g_ij| / Σ (f_ij + g_ij) over i ≠ j.
 
-    f and g are how often the networks switch from regime i to regime j. Regimes of the two networks are taken for each
-    other such that as many steps as possible are in the same regime in both (Hungarian algorithm; the 256 most
-    visited). The same switches some steps later make no difference.
+    f_ij and g_ij are the numbers of switches from regime i to regime j. Regimes of the two networks are matched such
+    that as many steps as possible are in the same regime in both (Hungarian algorithm; the 256 most visited). The same
+    switches some steps later make no difference.
 
     Args:
-        one: a network.
-        other: another one, on the same sequences.
+        one: Portrait of a network.
+        other: Portrait of another network on the same sequences.
 
     Returns:
-        0 where they have the same switches equally often; 1 where they have none in common.
+        0 for the same switches equally often, 1 for no switches in common.
 
     Example:
-        >>> nothing, gains = torch.zeros(0), torch.zeros(0)
-        >>> one, other = (
-        ...     Portrait(torch.tensor([labels]), nothing, nothing, gains) for labels in ([0, 0, 1, 1], [1, 1, 0, 0])
-        ... )
-        >>> graph_distance(one, other)
+        >>> empty, labels = torch.zeros(0), ([0, 0, 1, 1], [1, 1, 0, 0])
+        >>> graph_distance(*(Portrait(torch.tensor([row]), empty, empty, empty) for row in labels))
         0.0
     """
     sizes = [int(network.labels.max()) + 1 for network in (one, other)]
@@ -248,21 +232,9 @@ def graph_distance(one: Portrait, other: Portrait) -> float:
 
 
 def spectrum_distance(one: Tensor, other: Tensor) -> float:
-    """How different two lists of eigenvalues are, √(Σ |λ − μ|² / Σ (|λ|² + |μ|²)).
+    """√(Σ |λ − μ|² / Σ (|λ|² + |μ|²)) of two lists of eigenvalues, matched by the Hungarian algorithm.
 
-    Each λ is taken with one μ such that the sum is least (Hungarian algorithm). Modes that are gone after a step, with
-    λ near 0, hardly count. The shorter list is filled up with zeros, the modes of units without effect.
-
-    Args:
-        one: eigenvalues, complex or real of shape ``(M,)``.
-        other: those of another matrix, shape ``(N,)``.
-
-    Returns:
-        0 where they are the same; 1 where those of one are all zero.
-
-    Example:
-        >>> spectrum_distance(torch.tensor([0.5, 0.9]), torch.tensor([0.9, 0.5, 0.0]))
-        0.0
+    The shorter list is filled up with zeros, the modes of units without effect. 0 is the same, 1 all zero in one list.
     """
     size = max(len(one), len(other))
     first, second = (np.pad(values.numpy(), (0, size - len(values))) for values in (one, other))
@@ -274,35 +246,31 @@ def spectrum_distance(one: Tensor, other: Tensor) -> float:
 
 
 def dynamics_distance(one: Portrait, other: Portrait) -> float:
-    """How different the modes are that the networks have while they run.
+    """Compare the modes of the regimes that the networks visit.
 
-    The least mean of :func:`spectrum_distance` over all ways to take the steps of one network with those of the other,
-    each regime as often as it is visited (optimal transport, the Wasserstein distance of order 1).
+    The distance is the mean :func:`spectrum_distance` under the best transport between the regimes of the two networks,
+    each weighted by its occupancy (the Wasserstein distance of order 1).
 
     Args:
-        one: a network.
-        other: another one.
+        one: Portrait of a network.
+        other: Portrait of another network.
 
     Returns:
-        0 where they visit regimes with the same eigenvalues equally often.
+        0 if both visit regimes with the same eigenvalues equally often.
 
     Example:
-        >>> gains, labels = torch.zeros(0), torch.zeros(0)
-        >>> one, other = (
-        ...     Portrait(labels, torch.tensor(share), torch.tensor([[0.5], [0.9]]), gains)
-        ...     for share in ([0.75, 0.25], [0.5, 0.5])
-        ... )
-        >>> round(dynamics_distance(one, other), 4)  # a quarter of the steps, with √(0.4² / (0.5² + 0.9²))
+        >>> empty, spectra = torch.zeros(0), torch.tensor([[0.5], [0.9]])
+        >>> shares = torch.tensor([0.75, 0.25]), torch.tensor([0.5, 0.5])
+        >>> round(dynamics_distance(*(Portrait(empty, share, spectra, empty) for share in shares)), 4)
         0.0971
     """
     cost = np.array([[spectrum_distance(left, right) for right in other.spectra] for left in one.spectra])
     first, second = (network.occupancy.double().numpy() for network in (one, other))
-    sums = np.concatenate(
-        [np.kron(np.eye(len(first)), np.ones(len(second))), np.kron(np.ones(len(first)), np.eye(len(second)))]
-    )
+    rows, columns = np.kron(np.eye(len(first)), np.ones(len(second))), np.tile(np.eye(len(second)), len(first))
     # the last sum follows from the others; rounding would make the equations contradict each other
-    found = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=np.concatenate([first, second])[:-1], method="highs")
-    return max(0.0, float(cost.ravel() @ found.x))
+    sums, shares = np.vstack((rows, columns))[:-1], np.concatenate((first, second))[:-1]
+    transport = linprog(cost.ravel(), A_eq=sums, b_eq=shares, method="highs")
+    return max(0.0, float(cost.ravel() @ transport.x))
 
 
 _DISTANCES = {
@@ -316,37 +284,31 @@ _DISTANCES = {
 def compare_portraits(
     portraits: Sequence[Portrait], untrained: Sequence[Portrait], measures: Sequence[str] = tuple(MEASURES)
 ) -> Comparison:
-    """Say how far networks are from each other, and from untrained ones.
+    """Compare networks with each other and with untrained ones.
 
     Args:
-        portraits: the networks, on the same sequences.
-        untrained: for each of them a network of the same form with weights as before training, on the same sequences.
-            A measure by which these are near too does not say that networks have learned the same.
-        measures: keys of ``MEASURES``. Gains cannot be compared where each network has an encoder of its own, as the
-            inputs of the recurrent layer then differ.
+        portraits: Portraits of the networks on the same sequences.
+        untrained: Portrait of an untrained network of the same form for each network, on the same sequences. A measure
+            that is small here too does not show that networks have learned the same.
+        measures: Keys of ``MEASURES``. Leave out ``gains`` if each network has its own encoder, because the inputs of
+            the recurrent layers then differ.
 
     Example:
-        >>> from lightning_alrnn.nn import ALRNN
         >>> inputs, rnns = torch.randn(8, 5, 1), [ALRNN(1, 3, 1) for _ in range(4)]
         >>> def look(rnn):
         ...     return portrait(rnn, inputs, rnn(inputs)[0].detach(), torch.ones(1, 3), torch.full((8,), 5))
-        >>> found = compare_portraits([look(rnns[0]), look(rnns[0])], [look(rnns[1]), look(rnns[2])])
-        >>> float(found.distance.max()), found.groups.tolist()
+        >>> comparison = compare_portraits([look(rnns[0]), look(rnns[0])], [look(rnns[1]), look(rnns[2])])
+        >>> float(comparison.distance.max()), comparison.groups.tolist()
         (0.0, [0, 0])
     """
     size = len(portraits)
-    distances: dict[str, Tensor] = {}
-    references: dict[str, float] = {}
+    distances, references = dict[str, Tensor](), dict[str, float]()
     for name in measures:
         measure = _DISTANCES[name]
         reference = float(np.median([measure(*pair) for pair in zip(portraits, untrained, strict=True)]))
-        found = torch.zeros(size, size, dtype=torch.float64)
-        for row in range(size):
-            for column in range(row):
-                found[row, column] = found[column, row] = measure(portraits[row], portraits[column])
-        if max(reference, float(found.max())) > _TINY:
-            references[name] = reference
-            distances[name] = found
+        values = squareform([measure(other, one) for one, other in combinations(portraits, 2)])
+        if max(reference, float(values.max())) > _TINY:
+            references[name], distances[name] = reference, tensor(values)
     distance = torch.stack([torch.zeros(size, size, dtype=torch.float64), *distances.values()]).amax(dim=0)
     if size == 1:
         merges, order = np.zeros((0, 4)), np.zeros(1, dtype=np.int64)
@@ -367,29 +329,16 @@ def compare_portraits(
 
 
 def group_by(distance: Tensor) -> Tensor:
-    """Groups of networks of which any two have a distance of at most ``SAME`` (complete linkage).
-
-    Args:
-        distance: by one measure or by all, float64 of shape ``(n, n)``.
-
-    Returns:
-        Number of the group that each belongs to, from 0 for the largest, int64 of shape ``(n,)``.
-
-    Example:
-        >>> group_by(torch.tensor([[0.0, 0.9, 0.8], [0.9, 0.0, 0.1], [0.8, 0.1, 0.0]])).tolist()
-        [1, 0, 0]
-    """
+    """Number of the group of each network, from 0 for the largest: any two of a group differ by at most ``SAME``."""
     if len(distance) == 1:
         return torch.zeros(1, dtype=torch.int64)
-    found = fcluster(complete(squareform(distance.numpy())), SAME, criterion="distance")
-    labels = tensor(found.astype(np.int64)) - 1
-    first = [int((labels == label).nonzero()[0]) for label in range(int(labels.max()) + 1)]
-    ranked = sorted(range(len(first)), key=lambda label: (-int((labels == label).sum()), first[label]))
-    return torch.tensor(ranked).argsort()[labels]
+    clusters = fcluster(complete(squareform(distance.numpy())), SAME, criterion="distance")
+    _, first, labels, sizes = np.unique(clusters, return_index=True, return_inverse=True, return_counts=True)
+    return tensor(np.lexsort((first, -sizes)).argsort()[labels])
 
 
 def _entropy(rows: Tensor) -> float:
-    """Of how often each row occurs, in bits."""
+    """Entropy in bits of how often each row occurs."""
     share = count_rows(rows)[1].double() / len(rows)
     return float(-(share * share.log2()).sum())
 

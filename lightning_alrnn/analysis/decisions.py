@@ -1,9 +1,9 @@
-"""Deciding which of some candidate regimes hold fixed points, by an M×M solve each, and reporting each point once.
+"""Deciding which candidate regimes hold fixed points, by an M×M solve each, and reporting each point once.
 
 A sign test at zero would lose points on the border between regimes to rounding, or count them once from each side. Here
-a unit counts as zero where a change of the parameters, each by a tolerated share of itself, puts it there, and what is
-found from several sides is merged. Where such a change makes I − J singular the regime holds no fixed point or a
-continuum of them. Neither depends on the scales of the units, as a tolerance for states or singular values would.
+a unit counts as zero if a change of the parameters, each by a tolerated share of itself, puts it there, and what is
+found from several sides is merged. If such a change makes I − J singular, the regime holds no fixed point or a
+continuum. Neither depends on the scales of the units, as a tolerance for states or singular values would.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linprog
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lightning_alrnn.analysis.pivots import interval
 from lightning_alrnn.analysis.system import (
@@ -31,74 +33,43 @@ from lightning_alrnn.analysis.system import (
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)
-
-_REFINEMENTS = 10
-"""Steps of refinement, each of which gains the digits that the inverse is right to."""
-
-_LP_TOLERANCE = 1e-6
-"""Relative. The linear programs are solved to about 1e-7."""
+_REFINEMENTS = 10  # each gains the digits that the inverse is right to
+_LP_TOLERANCE = 1e-6  # relative; the linear programs are solved to about 1e-7
+_FAR = 1e6  # counts as infinite, in units of the solution
 
 
 class Solutions(NamedTuple):
-    """Isolated fixed points, a row each.
+    """Isolated fixed points, a row each."""
 
-    Attributes:
-        z: shape ``(n, M)``.
-        code: the regimes in which they solve the equation, shape ``(n, P)``.
-        border: units that are zero within the tolerance, shape ``(n, P)``.
-        side: units that are above zero without any tolerance, shape ``(n, P)``.
-    """
-
-    z: Floats
-    code: Bools
-    border: Bools
-    side: Bools
+    z: Floats  # (n, M)
+    code: Bools  # regimes in which they solve the equation, (n, P)
+    border: Bools  # units that are zero within the tolerance, (n, P)
+    side: Bools  # units that are above zero without any tolerance, (n, P)
 
 
 class Piece(NamedTuple):
-    """A :class:`~lightning_alrnn.analysis.fixed_point_search.Continuum`, and the units that are zero all over it.
+    """A :class:`~lightning_alrnn.analysis.fixed_point_search.Continuum`, and the units that are zero all over it."""
 
-    Attributes:
-        code: the regime, shape ``(P,)``.
-        z: one of its points, shape ``(M,)``.
-        directions: what it extends in, shape ``(k, M)``.
-        extent: how far, shape ``(k, 2)``.
-        border: the units that are zero all over it, shape ``(P,)``.
-    """
-
-    code: Bools
-    z: Floats
-    directions: Floats
-    extent: Floats
-    border: Bools
+    code: Bools  # (P,)
+    z: Floats  # one of its points, (M,)
+    directions: Floats  # (k, M)
+    extent: Floats  # (k, 2)
+    border: Bools  # units that are zero all over it, (P,)
 
 
 class Decided(NamedTuple):
-    """What some regimes hold.
-
-    Attributes:
-        solutions: isolated fixed points, perhaps several times each.
-        continua: fixed points that are not isolated, by regime, perhaps several times each.
-        complete: whether all regimes were decided.
-    """
+    """Fixed points that some regimes hold, perhaps several times each."""
 
     solutions: Solutions
     continua: list[Piece]
-    complete: bool
+    complete: bool  # whether all regimes were decided
 
 
 def decide(system: System, codes: Bools, border_tolerance: float, singular_tolerance: float) -> Decided:
-    """Solve in each of the regimes and see whether the solution lies in it.
-
-    Args:
-        system: the map under a constant input, balanced.
-        codes: the regimes, shape ``(n, P)``.
-        border_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-        singular_tolerance: as there.
-    """
+    """Solve in each of the regimes ``(n, P)`` of a balanced system and see whether the solution lies in it."""
     size = system.size
     change = max(border_tolerance, size * _EPSILON)
-    found = [Solutions(np.zeros((0, size)), codes[:0], codes[:0], codes[:0])]
+    points = [Solutions(np.zeros((0, size)), codes[:0], codes[:0], codes[:0])]
     continua = []
     complete = True
     for chunk in in_chunks(codes, size):
@@ -112,7 +83,7 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
                 continue
             result = _decide_singular(system, regime, change, singular_tolerance)
             if isinstance(result, Solutions):
-                found.append(result)
+                points.append(result)
             elif isinstance(result, Piece):
                 continua.append(result)
             # where it is not singular as it stands there is a point, perhaps far away or in the next regime
@@ -120,22 +91,13 @@ def decide(system: System, codes: Bools, border_tolerance: float, singular_toler
         solutions, all_solved = _solve_regular(
             system, chunk[solved], matrices[solved], inverse[solved], certain[solved], change
         )
-        found.append(solutions)
+        points.append(solutions)
         complete &= all_solved
-    return Decided(Solutions(*map(np.concatenate, zip(*found, strict=True))), continua, bool(complete))
+    return Decided(Solutions(*map(np.concatenate, zip(*points, strict=True))), continua, bool(complete))
 
 
 def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -> Floats:
-    """The sign of det(I − J) in each of some regimes, 0 where it is singular.
-
-    Args:
-        system: the map, balanced.
-        codes: the regimes, shape ``(n, P)``.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-
-    Returns:
-        Shape ``(n,)``.
-    """
+    """The sign of det(I − J) in each of the regimes ``(n, P)`` of a balanced system, 0 if it is singular."""
     signs = [np.zeros(0)]
     for chunk in in_chunks(codes, system.size):
         matrices, _, certain = _invert(system, chunk, singular_tolerance)
@@ -149,7 +111,7 @@ def determinant_signs(system: System, codes: Bools, singular_tolerance: float) -
 
 
 def _invert(system: System, codes: Bools, singular_tolerance: float) -> tuple[Floats, Floats, Bools]:
-    """I − J of regimes, its inverse, and for which of them that is good to some eight digits."""
+    """I − J of each regime, its inverse, and whether that is good to some eight digits."""
     matrices, sizes = equations(system, codes), magnitudes(system, codes)
     rows = 1.0 / np.maximum(np.abs(matrices).max(axis=2), _TINY)
     scaled = matrices * rows[..., None]
@@ -161,33 +123,21 @@ def _invert(system: System, codes: Bools, singular_tolerance: float) -> tuple[Fl
 
 
 class _Regime(NamedTuple):
-    """I − J of one regime, taken apart in scales of its own.
+    """I − J of one regime, taken apart in scales of its own."""
 
-    Attributes:
-        code: the regime, shape ``(P,)``.
-        left: left singular vectors, times the factors of the rows, shape ``(M, M)``, a column each.
-        right: right singular vectors, times the factors of the columns, of the same shape.
-        null: which singular values are zero within the tolerance, shape ``(M,)``.
-        exact: whether those are zero up to one rounding of each parameter.
-        inverse: of I − J, or what is left of it without the null directions, shape ``(M, M)``.
-        columns: factors of the columns, shape ``(M,)``.
-        flat: share of its largest entry below which an entry of a null direction, over ``columns``, is rounding error.
-        certain: whether ``inverse`` proves that I − J is regular.
-    """
-
-    code: Bools
-    left: Floats
-    right: Floats
-    null: Bools
-    exact: bool
-    inverse: Floats
-    columns: Floats
-    flat: float
-    certain: bool
+    code: Bools  # (P,)
+    left: Floats  # left singular vectors, times the factors of the rows, a column each, (M, M)
+    right: Floats  # right singular vectors, times the factors of the columns, (M, M)
+    null: Bools  # which singular values are zero within the tolerance, (M,)
+    exact: bool  # whether those are zero up to one rounding of each parameter
+    inverse: Floats  # of I − J without its null directions, (M, M)
+    columns: Floats  # factors of the columns, (M,)
+    flat: float  # share of a null direction's largest entry, over the columns, below which an entry is rounding error
+    certain: bool  # whether the inverse proves that I − J is regular
 
 
 def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regime:
-    """A singular value is zero where changes of the parameters, each by that share of itself, can make it so."""
+    """Take I − J apart: a singular value is zero if changes of the parameters by that share make it so."""
     matrix, size = equations(system, code), magnitudes(system, code)
     rows, columns = scaling_of(matrix, size, singular_tolerance)
     scaled = matrix * rows[:, None] * columns
@@ -205,23 +155,15 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     reach = np.maximum(reach, 1e-3 * max(values[0], _TINY))
     share = np.minimum(values, values_exactly) / reach
     null = share <= singular_tolerance
-    kept = ~null
-    if kept.all():  # by elimination, which leaves zeros zero
+    regular = ~null
+    if regular.all():  # by elimination, which leaves zeros zero
         inverse = columns[:, None] * np.linalg.inv(scaled) * rows
     else:
-        inverse = (right[:, kept] / values[kept]) @ left[:, kept].T
-    flat = 8 * len(rows) * _EPSILON * values[0] / values[kept].min(initial=values[0] or 1.0)
-    return _Regime(
-        code,
-        left,
-        right,
-        null,
-        bool((share[null] <= _EPSILON).all()),
-        inverse,
-        columns,
-        float(flat),
-        not null.any() and _is_inverse(inverse, matrix, size),
-    )
+        inverse = (right[:, regular] / values[regular]) @ left[:, regular].T
+    flat = 8 * len(rows) * _EPSILON * values[0] / values[regular].min(initial=values[0] or 1.0)
+    exact = bool((share[null] <= _EPSILON).all())
+    certain = not null.any() and _is_inverse(inverse, matrix, size)
+    return _Regime(code, left, right, null, exact, inverse, columns, float(flat), certain)
 
 
 def _is_inverse(inverse: Floats, matrix: Floats, size: Floats) -> bool:
@@ -240,7 +182,7 @@ def _is_inverse(inverse: Floats, matrix: Floats, size: Floats) -> bool:
 def _solve_regular(
     system: System, codes: Bools, matrices: Floats, inverse: Floats, certain: Bools, change: float
 ) -> tuple[Solutions, bool]:
-    """The solutions that lie in their regimes, and whether all of them could be told."""
+    """The solutions that lie in their regimes, and whether all of them could be decided."""
     z = inverse @ system.drive
     for _ in range(2):  # a product with the inverse is not backward stable, with refinement it is
         z = z + apply(inverse, system.drive - apply(matrices, z))
@@ -289,18 +231,7 @@ def _onto_border(z: Floats, border: Bools, inverse: Floats, sizes: Floats, chang
 def _decide_singular(
     system: System, regime: _Regime, change: float, singular_tolerance: float
 ) -> Solutions | Piece | bool:
-    """The fixed points in a regime in which I − J is singular.
-
-    Args:
-        system: the map.
-        regime: I − J.
-        change: relative change of the parameters by which a unit may be off the border.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`.
-
-    Returns:
-        A continuum; a point, where the regime holds no more of it; ``True`` where there is none; ``False`` where that
-        could not be decided.
-    """
+    """A continuum, or the only fixed point, if I − J is singular; ``True`` if there is none, ``False`` if undecided."""
     code, linear = regime.code, system.linear
     z = regime.inverse @ system.drive
     for _ in range(_REFINEMENTS):
@@ -310,8 +241,8 @@ def _decide_singular(
             break
     sizes = term_sizes(system, z, code)
     left = regime.left[:, regime.null]
-    rest = left.T @ exact_residual(system, z[None], code[None])[0]
-    inconsistent = np.abs(rest) / np.maximum(np.abs(left).T @ sizes, _TINY)
+    residual = left.T @ exact_residual(system, z[None], code[None])[0]
+    inconsistent = np.abs(residual) / np.maximum(np.abs(left).T @ sizes, _TINY)
     if inconsistent.max() > max(10 * singular_tolerance, 10 * change):
         # the solutions lie where the rounding of the parameters puts them, if anywhere
         return regime.exact and bool(inconsistent.max() > 1e-9)
@@ -363,12 +294,8 @@ def _orthonormal(directions: Floats) -> tuple[Floats, Floats]:
     return (columns * np.sign(largest)).T, change * np.sign(largest)[:, None]
 
 
-_FAR = 1e6
-"""Counts as infinite, in units of the solution."""
-
-
 def _polygon(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
-    """As :func:`_polyhedron`, for k = 2 and much faster: by the crossings of the borders."""
+    """Do the same as :func:`_polyhedron`, for k = 2 and much faster, by the crossings of the borders."""
     corners = _corners(values, slopes, np.zeros(2), _FAR)
     if len(corners) == 0:
         return True
@@ -386,7 +313,7 @@ def _polygon(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[F
 
 
 def _infinite(ends: Floats, change_of_basis: Floats) -> Floats:
-    """Infinity for what is as far as was looked."""
+    """Replace what is as far as the search went by infinity."""
     far = 1e-3 * _FAR * np.abs(change_of_basis).max(axis=1, keepdims=True)
     return np.where(np.abs(ends) > far, np.copysign(np.inf, ends), ends)
 
@@ -409,16 +336,9 @@ def _corners(values: Floats, slopes: Floats, centre: Floats, far: float) -> Floa
 
 
 def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tuple[Floats, Floats] | bool:
-    """The c, of k > 1 entries, with values + c · slopes ≥ 0, by linear programs.
+    """One c ``(k,)`` with values + c · slopes ≥ 0 and the extent of B c around it ``(k, 2)``, by linear programs.
 
-    Args:
-        values: shape ``(P,)``, of the order of 1 at most, as the slopes.
-        slopes: shape ``(k, P)``.
-        change_of_basis: B, shape ``(k, k)``.
-
-    Returns:
-        One such c, shape ``(k,)``, and the extent in each entry of B c relative to it, shape ``(k, 2)``; ``True`` where
-        there is no such c, ``False`` where a program failed.
+    Values ``(P,)`` and slopes ``(k, P)`` are at most about 1. ``True``: there is no such c. ``False``: an error.
     """
     dimensions, units = slopes.shape
     rows, limits = -slopes.T, values
@@ -455,72 +375,38 @@ def _polyhedron(values: Floats, slopes: Floats, change_of_basis: Floats) -> tupl
 
 
 def merge(solutions: Solutions) -> Solutions:
-    """Report a point once that solves the equation in several regimes, and put units on the border to zero.
-
-    Args:
-        solutions: n of them, as :func:`decide` finds them.
-
-    Returns:
-        At most n, in the order of the first finding of each.
-    """
+    """Report a point once that solves the equation in several regimes, and set units on the border to zero."""
     z, code, border, side = solutions
     linear = z.shape[1] - code.shape[1]
     nonlinear = z[:, linear:]
     if border.any():
         # a solution is the same as that of the regime it really lies in, and of the one with units on the border off
         names = np.stack((code, nonlinear > 0, code & ~border, side), axis=1)
-        group: dict[bytes, int] = {}
-        parent = list(range(len(z)))
-
-        def root(index: int) -> int:
-            while parent[index] != index:
-                index = parent[index]
-            return index
-
-        for index in range(len(z)):
-            for name in names[index]:
-                first, second = root(group.setdefault(name.tobytes(), index)), root(index)
-                parent[max(first, second)] = min(first, second)
-        best = {root(index): index for index in reversed(range(len(z)))}
+        _, name = np.unique(names.reshape(-1, names.shape[2]), axis=0, return_inverse=True)
+        size = len(z) + name.size
+        links = coo_array((np.ones(name.size), (np.arange(name.size) // 4, len(z) + name.ravel())), shape=(size, size))
+        component = connected_components(links, directed=False)[1]
+        best = {component[index]: index for index in reversed(range(len(z)))}
         # the one that takes no tolerance
-        best |= {root(index): index for index in np.flatnonzero(~border.any(axis=1)).tolist()}
-        chosen = [best[index] for index in sorted(best)]
+        best |= {component[index]: index for index in np.flatnonzero(~border.any(axis=1))}
+        chosen = [best[label] for label in sorted(best)]
         z, nonlinear, border = z[chosen], nonlinear[chosen], border[chosen]
     nonlinear = np.where(border, 0.0, nonlinear)
     return Solutions(np.hstack((z[:, :linear], nonlinear)), nonlinear > 0, border, nonlinear > 0)
 
 
 def merge_continua(continua: list[Piece]) -> list[Piece]:
-    """Leave out continua that are part of another: its edge, or the same one from the other side of a border.
-
-    Args:
-        continua: as :func:`decide` finds them.
-
-    Returns:
-        Those that are left, without the bits of units on the border, ordered by their bits, that of the last unit
-        first.
-    """
-    kept: list[Piece] = []
+    """Drop continua that are part of another, as an edge or from across a border, and order them by their bits."""
+    pieces: list[Piece] = []
     for piece in sorted(continua, key=lambda piece: (-len(piece.directions), piece.code.tolist()[::-1])):
-        if not within_continua(piece.code[None], piece.border[None], kept)[0]:
-            kept.append(piece)
-    kept = [piece._replace(code=piece.code & ~piece.border) for piece in kept]
-    return sorted(kept, key=lambda piece: piece.code.tolist()[::-1])
+        if not within_continua(piece.code[None], piece.border[None], pieces)[0]:
+            pieces.append(piece)
+    pieces = [piece._replace(code=piece.code & ~piece.border) for piece in pieces]
+    return sorted(pieces, key=lambda piece: piece.code.tolist()[::-1])
 
 
 def within_continua(code: Bools, border: Bools, continua: list[Piece]) -> Bools:
-    """Which of some solutions are part of a continuum.
-
-    Where they are in its regime too, being zero in the units that tell the regimes apart, they solve its equation too.
-
-    Args:
-        code: regimes of the solutions, shape ``(n, P)``.
-        border: units that are zero, of the same shape.
-        continua: any number of them.
-
-    Returns:
-        Shape ``(n,)``.
-    """
+    """Whether each solution is part of a continuum: in its regime, but for units that are zero."""
     within = np.zeros(len(code), dtype=np.bool_)
     for piece in continua:
         within |= ((code == piece.code) | border).all(axis=1)

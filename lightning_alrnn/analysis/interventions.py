@@ -1,8 +1,6 @@
-"""What a network does when its nonlinearity is taken away, unit by unit or step by step.
+"""What a network does without its nonlinearity, unit by unit or step by step.
 
-An intervention changes how the rectified units act while a network runs over its inputs: a unit is made linear or held
-at zero, the network is held in one regime for some steps, or it keeps, from some step on, the regime it is in. What the
-task score, the regimes and the fixed points are then tells what the nonlinearity was for.
+The effect on the task score, the regimes and the fixed points shows what the nonlinearity is for.
 """
 
 from __future__ import annotations
@@ -21,16 +19,16 @@ from lightning_alrnn.nn.recurrence import Recurrence
 
 
 class Intervention(NamedTuple):
-    """A change of what rectified units do.
+    """Change of what rectified units do.
 
-    Made by :func:`linearise`, :func:`silence`, :func:`clamp_regime` and :func:`freeze_switching`.
+    Created by :func:`linearise`, :func:`silence`, :func:`clamp_regime` and :func:`freeze_switching`.
 
     Attributes:
         kind: "linearise", "silence", "clamp" or "freeze".
-        units: the nonlinear units it is about, from 0 to P−1 (unit i is unit M−P+i of all); none where it is about all.
-        code: the regime that is held, P bits; ``None`` but for "clamp".
-        start: the first step that it is about; step 0 is the one of the first input.
-        stop: the first step that it is no longer about; ``None`` for the end.
+        units: Nonlinear units that are changed, from 0 to P−1 (unit i is unit M−P+i of all); empty for all.
+        code: Bits of the regime that is held; ``None`` except for "clamp".
+        start: First step of the intervention; step 0 is the one of the first input.
+        stop: Step after the last one of the intervention; ``None`` for the end.
     """
 
     kind: Literal["linearise", "silence", "clamp", "freeze"]
@@ -44,8 +42,8 @@ class Trajectories(NamedTuple):
     """States of a batch of sequences, and the regimes that led to them.
 
     Attributes:
-        states: z_1 … z_T, float64 of shape ``(batch, time, M)``, on the CPU; zero past a sequence's length.
-        codes: the regime in effect at each step: which units let z_{t−1} through, bool of shape ``(batch, time, P)``.
+        states: States z_1 … z_T, float64 of shape ``(batch, time, M)``, on the CPU; zero in padding.
+        codes: Regime in effect at each step, that is, which units pass z_{t−1} on, bool of shape ``(batch, time, P)``.
     """
 
     states: Tensor
@@ -53,20 +51,21 @@ class Trajectories(NamedTuple):
 
 
 class InterventionEffect(NamedTuple):
-    """What an intervention changes.
+    """Effect of an intervention.
 
     Attributes:
-        intervention: which.
-        baseline: score without it.
-        score: score with it.
+        intervention: Intervention.
+        baseline: Score of the intact network.
+        score: Score under the intervention.
         change: ``score − baseline``.
         occupancy_shift: Jensen–Shannon divergence in bits between the shares of steps spent in each regime with and
-            without it, 0 (the same) to 1 (no regime in common). Regimes are those in effect, see :class:`Trajectories`.
-        visited: number of regimes in effect with it.
-        baseline_visited: and without it.
-        fixed_points: of the changed network, see :func:`fixed_points_under`; of a frozen one in the regime that most
-            sequences are frozen in.
-        baseline_fixed_points: of the network as it is.
+            without the intervention, from 0 (the same) to 1 (no regime in common), of the regimes in effect, see
+            :class:`Trajectories`.
+        visited: Number of regimes in effect under the intervention.
+        baseline_visited: Number of regimes in effect without it.
+        fixed_points: Fixed points of the changed network, see :func:`fixed_points_under`; for "freeze", of the regime
+            that most sequences are frozen in.
+        baseline_fixed_points: Fixed points of the intact network.
     """
 
     intervention: Intervention
@@ -81,49 +80,45 @@ class InterventionEffect(NamedTuple):
 
 
 def linearise(*units: int) -> Intervention:
-    """Some nonlinear units (0 … P−1) become linear: they pass on z itself, not max(0, z).
+    """Make nonlinear units linear: they pass on z itself instead of max(0, z).
 
     Args:
-        *units: which, 0 for unit M−P.
+        *units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
     Returns:
-        The intervention, for :func:`intervene` and :func:`fixed_points_under`.
+        Intervention for :func:`intervene` and :func:`fixed_points_under`.
 
     Raises:
-        ValueError: if no unit is given.
-
-    Example:
-        >>> linearise(0, 2).units
-        (0, 2)
+        ValueError: If no unit is given.
     """
     return Intervention("linearise", _several(units))
 
 
 def silence(*units: int) -> Intervention:
-    """Some nonlinear units (0 … P−1) are held at z = 0: they affect neither other units nor the readout.
+    """Hold nonlinear units at z = 0: they affect neither other units nor the readout.
 
     Args:
-        *units: which, 0 for unit M−P.
+        *units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
 
     Returns:
-        The intervention, for :func:`intervene` and :func:`fixed_points_under`.
+        Intervention for :func:`intervene` and :func:`fixed_points_under`.
 
     Raises:
-        ValueError: if no unit is given.
+        ValueError: If no unit is given.
     """
     return Intervention("silence", _several(units))
 
 
 def clamp_regime(code: Tensor | Sequence[bool], start: int = 0, stop: int | None = None) -> Intervention:
-    """The network is held in one regime from step ``start`` to before step ``stop``, whatever the signs of its units.
+    """Hold the network in one regime, whatever the signs of its units.
 
     Args:
-        code: the regime, bool or 0/1 of shape ``(P,)``.
-        start: first step, 0 for that of the first input.
-        stop: the step after the last one; ``None`` for the end.
+        code: Bits of the regime, bool or 0/1 of shape ``(P,)``.
+        start: First step, 0 for the one of the first input.
+        stop: Step after the last one; ``None`` for the end.
 
     Raises:
-        ValueError: if not 0 ≤ ``start`` < ``stop``.
+        ValueError: If not 0 ≤ ``start`` < ``stop``.
     """
     if start < 0 or (stop is not None and stop <= start):
         raise ValueError(f"start and stop must be steps with 0 ≤ start < stop, got {start} and {stop}")
@@ -132,16 +127,16 @@ def clamp_regime(code: Tensor | Sequence[bool], start: int = 0, stop: int | None
 
 
 def freeze_switching(start: int) -> Intervention:
-    """Each sequence keeps, from step ``start`` on, the regime of the state that enters it: the rest is linear.
+    """Keep each sequence in the regime that it is in at a step, so that the network is linear from there on.
 
     Args:
-        start: first step, 0 for that of the first input.
+        start: First step, 0 for the one of the first input.
 
     Returns:
-        The intervention, for :func:`intervene`.
+        Intervention for :func:`intervene`.
 
     Raises:
-        ValueError: if ``start`` is negative.
+        ValueError: If ``start`` is negative.
     """
     if start < 0:
         raise ValueError(f"start must not be negative, got {start}")
@@ -156,29 +151,24 @@ def intervene(
     state: Tensor | None = None,
     lengths: Tensor | None = None,
 ) -> Trajectories:
-    """Run over inputs with an intervention, or as the network is.
+    """Run a network over inputs under an intervention.
 
     Args:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` where they are added directly.
-        intervention: what is changed; ``None`` for nothing.
-        state: z_0, shape ``(batch, M)``; ``None`` for the network's learned one or zeros.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``; ``(batch, time, M)`` if they are added directly.
+        intervention: Intervention; ``None`` for the intact network.
+        state: Initial state z_0, shape ``(batch, M)``; ``None`` for the learned one of the network or zeros.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Raises:
-        ValueError: if a parameter, an input or a state is not finite, a shape does not fit, or the intervention is not
-            one of this network and these steps.
+        ValueError: If a parameter, an input or a state is not finite, a shape does not fit, or the intervention does
+            not fit the network or the number of steps.
 
     Example:
-        Held at "on", the unit integrates what it would have forgotten.
-
         >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
         >>> with torch.no_grad():
         ...     _ = rnn.A.zero_(), rnn.W.fill_(1.0), rnn.C.fill_(1.0), rnn.h.zero_()
-        >>> inputs = torch.tensor([[[1.0], [-3.0], [0.5]]])
-        >>> intervene(rnn, inputs).states.flatten().tolist()
-        [1.0, -2.0, 0.5]
-        >>> intervene(rnn, inputs, linearise(0)).states.flatten().tolist()
+        >>> intervene(rnn, torch.tensor([[[1.0], [-3.0], [0.5]]]), linearise(0)).states.flatten().tolist()
         [1.0, -2.0, -1.5]
     """
     recurrence = read_recurrence(rnn)
@@ -188,13 +178,12 @@ def intervene(
             f"inputs must have shape (batch, time, {name}={width}) with at least one step, got {tuple(inputs.shape)}"
         )
     batch, time = inputs.shape[:2]
-    z = torch.zeros(batch, size, dtype=torch.float64)
-    if state is None and isinstance(rnn, ALRNN) and rnn.z0 is not None:
-        state = rnn.z0.expand(batch, size)
-    if state is not None:
-        if state.shape != (batch, size):
-            raise ValueError(f"state must have shape (batch, M) = {(batch, size)}, got {tuple(state.shape)}")
-        z = read_states("state", state, size)
+    if state is None:
+        learned = rnn.z0 if isinstance(rnn, ALRNN) else None
+        state = (torch.zeros(size) if learned is None else learned).expand(batch, size)
+    if state.shape != (batch, size):
+        raise ValueError(f"state must have shape (batch, M) = {(batch, size)}, got {tuple(state.shape)}")
+    z = read_states("state", state, size)
     if lengths is not None:
         check_lengths(lengths, batch, time)
     _check(intervention, recurrence, time)
@@ -224,34 +213,30 @@ def intervene(
 def fixed_points_under(
     rnn: ALRNN | Recurrence, intervention: Intervention, inputs: Tensor | None = None, **options: Any
 ) -> FixedPointSet:
-    """The fixed points of a network under an intervention that lasts.
+    """Find the fixed points of a network under an intervention that lasts.
 
-    The result is in terms of all units of the network: linear units count as on and silenced ones as off in codes; the
-    eigenvalues are those of the units that are left.
+    The result is in terms of all units of the network: in codes, linear units count as on and silenced ones as off. The
+    eigenvalues are those of the units that are not silenced; if all units are, zero is the only one.
 
     Args:
-        rnn: the network, or its parameters.
-        intervention: made by :func:`linearise`, :func:`silence` or :func:`clamp_regime`, whose one regime has one fixed
-            point or a continuum.
-        inputs: the constant input s, shape ``(K,)``; ``None`` for zeros.
-        **options: ``method``, ``box``, ``restarts``, ``seed``, ``time_limit``, ``max_exhaustive_units`` and tolerances
-            of :func:`~lightning_alrnn.analysis.fixed_points`.
+        rnn: Network or its parameters.
+        intervention: Result of :func:`linearise`, :func:`silence` or :func:`clamp_regime`.
+        inputs: Constant input s, shape ``(K,)``; ``None`` for zeros.
+        **options: Options of :func:`~lightning_alrnn.analysis.fixed_points`: ``method``, ``box``, ``restarts``,
+            ``seed``, ``time_limit``, ``max_exhaustive_units`` and tolerances.
 
     Raises:
-        ValueError: as there, if the intervention is not one of this network, or is a frozen regime, which depends on
-            the run.
+        ValueError: If the intervention does not fit the network or is a frozen regime, which depends on the run, or
+            :func:`~lightning_alrnn.analysis.fixed_points` raises it.
 
     Example:
-        Without its nonlinearity, the unit that wins by inhibiting the other loses to it as much as it gains.
+        Without their nonlinearity, two units that inhibit each other have no winner.
 
         >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=2)
         >>> with torch.no_grad():
-        ...     _ = rnn.A.fill_(0.5), rnn.h.fill_(1.0)
-        ...     _ = rnn.W.copy_(torch.tensor([[0.0, -1.0], [-1.0, 0.0]]))
-        >>> fixed_points(rnn).stability
-        ['stable', 'stable', 'saddle']
-        >>> fixed_points_under(rnn, linearise(0, 1)).stability
-        ['saddle']
+        ...     _ = rnn.A.fill_(0.5), rnn.h.fill_(1.0), rnn.W.copy_(torch.tensor([[0.0, -1.0], [-1.0, 0.0]]))
+        >>> fixed_points(rnn).stability, fixed_points_under(rnn, linearise(0, 1)).stability
+        (['stable', 'stable', 'saddle'], ['saddle'])
     """
     recurrence = read_recurrence(rnn)
     _check(intervention, recurrence, None)
@@ -269,20 +254,21 @@ def fixed_points_under(
     elif intervention.kind == "clamp":
         fixed = torch.tensor(intervention.code, dtype=torch.bool)
         order, switching, changed = list(range(size)), [], recurrence.clamped(fixed)
-    else:  # a silenced unit is gone
-        changed = recurrence.permuted(order)._replace(P=len(switching))
-    found = cast(FixedPointSet, fixed_points(changed, inputs, **options))
+    else:  # silenced units are gone, but one stays if no other unit is left
+        order = order or [0]
+        changed = recurrence.silenced(units).permuted(order)._replace(P=len(switching))
+    points = cast(FixedPointSet, fixed_points(changed, inputs, **options))
     places = _Places(size, order, switching, fixed)
-    return found._replace(
-        z=places.states(found.z),
-        code=places.codes(found.code),
-        eigenvectors=places.states(found.eigenvectors.mT).mT,
-        border=places.codes(found.border) & ~places.codes(torch.zeros_like(found.border)),
+    return points._replace(
+        z=places.states(points.z),
+        code=places.codes(points.code),
+        eigenvectors=places.states(points.eigenvectors.mT).mT,
+        border=places.codes(points.border) & ~places.codes(torch.zeros_like(points.border)),
         continua=tuple(
             Continuum(places.codes(piece.code), places.states(piece.z), places.states(piece.directions), piece.extent)
-            for piece in found.continua
+            for piece in points.continua
         ),
-        ghosts=VirtualFixedPoints(places.states(found.ghosts.z), places.codes(found.ghosts.code), *found.ghosts[2:]),
+        ghosts=VirtualFixedPoints(places.states(points.ghosts.z), places.codes(points.ghosts.code), *points.ghosts[2:]),
     )
 
 
@@ -297,29 +283,28 @@ def intervention_effect(
     fixed_point_input: Tensor | None = None,
     **options: Any,
 ) -> InterventionEffect:
-    """What an intervention changes: task score, occupancy of regimes, fixed points.
+    """Measure the effect of an intervention on the task score, the occupancy of regimes, and the fixed points.
 
     Args:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``.
-        intervention: what is changed.
-        score: called with the states, float64 of shape ``(batch, time, M)``, gives one number, such as the accuracy of
-            a readout of them.
-        state: z_0, shape ``(batch, M)``; ``None`` as in :func:`intervene`.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        fixed_point_input: the constant input for fixed points, shape ``(K,)``; ``None`` for zeros.
-        **options: of :func:`~lightning_alrnn.analysis.fixed_points`.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
+        intervention: Intervention.
+        score: Function of the states, float64 of shape ``(batch, time, M)``, that returns one number.
+        state: Initial state z_0, shape ``(batch, M)``; ``None`` as in :func:`intervene`.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        fixed_point_input: Constant input for fixed points, shape ``(K,)``; ``None`` for zeros.
+        **options: Options of :func:`~lightning_alrnn.analysis.fixed_points`.
 
     Raises:
-        ValueError: as :func:`intervene` and :func:`fixed_points_under`.
+        ValueError: As in :func:`intervene` and :func:`fixed_points_under`.
 
     Example:
         >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
         >>> with torch.no_grad():
         ...     _ = rnn.A.zero_(), rnn.W.fill_(0.5), rnn.C.fill_(1.0), rnn.h.zero_()
         >>> inputs = torch.tensor([[[-1.0], [0.0]]])
-        >>> found = intervention_effect(rnn, inputs, linearise(0), score=lambda states: states[0, -1, 0])
-        >>> found.baseline, found.score, found.occupancy_shift
+        >>> effect = intervention_effect(rnn, inputs, linearise(0), score=lambda states: states[0, -1, 0])
+        >>> effect.baseline, effect.score, effect.occupancy_shift
         (0.0, -0.5, 1.0)
     """
     plain = intervene(rnn, inputs, state=state, lengths=lengths)
@@ -348,28 +333,21 @@ def intervention_effect(
 
 
 class _Places(NamedTuple):
-    """Where the units of a changed network stand in the original one.
+    """Places of the units of a changed network in the original one."""
 
-    Attributes:
-        size: M of the original.
-        order: the original index of each unit of the changed one.
-        switching: the original index, among the P, of each of its nonlinear units.
-        fixed: the bits of those that no longer switch, shape ``(P,)``.
-    """
-
-    size: int
-    order: list[int]
-    switching: list[int]
-    fixed: Tensor
+    size: int  # M of the original
+    order: list[int]  # the original index of each unit of the changed network
+    switching: list[int]  # the original index, among the P, of each of its nonlinear units
+    fixed: Tensor  # bits of the units that no longer switch, (P,)
 
     def states(self, values: Tensor) -> Tensor:
-        """Shape ``(…, changed M)`` to ``(…, M)``, zero for units that are gone."""
+        """Map ``(…, changed M)`` to ``(…, M)``, zero for units that are gone."""
         full = values.new_zeros(*values.shape[:-1], self.size)
         full[..., self.order] = values
         return full
 
     def codes(self, bits: Tensor) -> Tensor:
-        """Shape ``(…, changed P)`` to ``(…, P)``."""
+        """Map ``(…, changed P)`` to ``(…, P)``."""
         full = self.fixed.expand(*bits.shape[:-1], -1).clone()
         full[..., self.switching] = bits
         return full
@@ -382,7 +360,7 @@ def _several(units: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check(intervention: Intervention | None, recurrence: Recurrence, time: int | None) -> None:
-    """Raise ``ValueError`` unless the intervention is one of a network with so many units and steps."""
+    """Raise ``ValueError`` if the intervention does not fit a network with that many units and steps."""
     if intervention is None:
         return
     units = int(recurrence.P)

@@ -1,4 +1,4 @@
-"""How well a model's spike counts agree with recorded ones."""
+"""Agreement between a model's spike counts and recorded ones."""
 
 from __future__ import annotations
 
@@ -11,40 +11,28 @@ from lightning_alrnn.batch import valid_steps
 
 
 class SpikeSums(NamedTuple):
-    """Sums over valid bins, of which :func:`spike_statistics` makes rates and their scatter. They add up over batches.
+    """Sums over valid bins for :func:`spike_statistics`. They add up over batches."""
 
-    Attributes:
-        bins: number of bins, int64, a scalar.
-        spikes: Σ x of each unit, int64 of shape ``(N,)``.
-        squares: Σ x², int64 of shape ``(N,)``.
-        expected: Σ E[x] of the model, float of shape ``(N,)``.
-        expected_squares: Σ E[x²] of the model, float of shape ``(N,)``.
-        group_bins: number of bins of each condition, int64 of shape ``(conditions,)``.
-        group_spikes: Σ x of each condition, int64 of shape ``(conditions, N)``.
-        group_expected: Σ E[x] of each condition, float of shape ``(conditions, N)``.
-    """
-
-    bins: Tensor
-    spikes: Tensor
-    squares: Tensor
-    expected: Tensor
-    expected_squares: Tensor
-    group_bins: Tensor
-    group_spikes: Tensor
-    group_expected: Tensor
+    bins: Tensor  # number of bins, int64, a scalar
+    spikes: Tensor  # Σ x of each unit, int64 (N,)
+    squares: Tensor  # Σ x², int64 (N,)
+    expected: Tensor  # Σ E[x] of the model, (N,)
+    expected_squares: Tensor  # Σ E[x²] of the model, (N,)
+    group_bins: Tensor  # number of bins of each condition, int64 (conditions,)
+    group_spikes: Tensor  # Σ x of each condition, int64 (conditions, N)
+    group_expected: Tensor  # Σ E[x] of each condition, (conditions, N)
 
 
 class SpikeStatistics(NamedTuple):
-    """Rates and scatter of counts, recorded and of the model; NaN where there is nothing to divide by.
+    """Rates and variability of recorded counts and of the model; NaN if the divisor is zero.
 
     Attributes:
-        rates: mean count a bin, over all trials of a condition, shape ``(conditions, N)``; one row for all trials
-            where there are no conditions.
-        expected_rates: the same of the model.
-        cv: coefficient of variation of the counts in bins of all trials, √var / mean, shape ``(N,)``.
-        expected_cv: the same of the model.
+        rates: Mean count per bin of each condition, shape ``(conditions, N)``; one row without conditions.
+        expected_rates: Mean count of the model, of the same shape.
+        cv: Coefficient of variation of the counts in bins of all trials, √var / mean, shape ``(N,)``.
+        expected_cv: Coefficient of variation of the model, of the same shape.
         fano: Fano factor of the counts in bins of all trials, var / mean, shape ``(N,)``.
-        expected_fano: the same of the model.
+        expected_fano: Fano factor of the model, of the same shape.
     """
 
     rates: Tensor
@@ -58,17 +46,7 @@ class SpikeStatistics(NamedTuple):
 def sum_spikes(
     spikes: Tensor, mean: Tensor, variance: Tensor, lengths: Tensor, group: Tensor | None, conditions: int
 ) -> SpikeSums:
-    """Sums of a batch.
-
-    Args:
-        spikes: recorded counts, shape ``(batch, time, N)``.
-        mean: the model's mean counts, of the same shape.
-        variance: the model's variances of the counts, given its state, of the same shape.
-        lengths: valid bins of each trial, shape ``(batch,)``.
-        group: condition of each trial, shape ``(batch,)``, or ``None``; a trial of none of the conditions counts among
-            all trials alone.
-        conditions: number of conditions, 0 for none.
-    """
+    """Sums of counts, means and variances ``(batch, time, N)``; a group outside 0 … conditions−1 is none."""
     valid = valid_steps(lengths, spikes.shape[1]).unsqueeze(-1)
     counts = torch.where(valid, spikes, 0).long()
     mean = torch.where(valid, mean, 0.0)
@@ -91,16 +69,10 @@ def sum_spikes(
 
 
 def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
-    r"""Rates, coefficients of variation and Fano factors.
+    """Rates, coefficients of variation and Fano factors in float64, from the sums of one batch or of several, added up.
 
-    The model's variance of a count over bins is that of the law of total variance, mean(E[x²]) − mean(E[x])², which is
-    what infinitely many samples would give: nothing is drawn. The results are float64.
-
-    Args:
-        sums: of one batch or, added up, of several.
-
-    Reference:
-        Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
+    The model's variance of a count over bins is mean(E[x²]) − mean(E[x])², by the law of total variance.
+    Reference: Dayan & Abbott, "Theoretical Neuroscience", 2001, chapter 1.
     """
     sums = SpikeSums(*(values.double() for values in sums))
     if len(sums.group_bins):
@@ -118,43 +90,33 @@ def spike_statistics(sums: SpikeSums) -> SpikeStatistics:
 
 
 def tuning(rates: Tensor) -> Tensor:
-    """Each unit's rates without their mean over conditions.
-
-    Args:
-        rates: spikes per bin, shape ``(conditions, N)``; NaN where there are none.
-
-    Returns:
-        Of the same shape, NaN where it was.
-    """
+    """Rates ``(conditions, N)`` of each unit minus their mean over conditions; NaN stays NaN."""
     return rates - rates.nanmean(dim=0, keepdim=True)
 
 
 def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson's correlation of two tensors of one shape.
-
-    Pairs in which either value is NaN are left out. The result is NaN where fewer than two pairs are left, or one of
-    the two does not vary.
+    """Pearson's correlation of two tensors of the same shape.
 
     Args:
-        x: floating point, of any shape ``(…)``.
-        y: of the same shape.
+        x: Values, floating point of any shape ``(…)``. Pairs with NaN are left out.
+        y: Values, of the same shape.
 
     Returns:
-        Scalar, from −1 to 1.
+        Scalar from −1 to 1; NaN for fewer than two pairs or constant values.
 
     Example:
         >>> round(float(pearson(torch.tensor([1.0, 2.0, 3.0, float("nan")]), torch.tensor([2.0, 4.0, 6.0, 1.0]))), 3)
         1.0
     """
-    known = ~(torch.isnan(x) | torch.isnan(y))
-    r = (_normalized(x, known) * _normalized(y, known)).sum().clamp(-1, 1)
-    return torch.where(known.any(), r, torch.nan)
+    valid = ~(torch.isnan(x) | torch.isnan(y))
+    r = (_normalized(x, valid) * _normalized(y, valid)).sum().clamp(-1, 1)
+    return torch.where(valid.any(), r, torch.nan)
 
 
-def _normalized(values: Tensor, known: Tensor) -> Tensor:
-    """Deviations from the mean of the known values, of length 1; NaN where they do not vary."""
-    values = torch.where(known, values, 0.0)
-    deviation = torch.where(known, values - values.sum() / known.sum().clamp(min=1), 0.0)
+def _normalized(values: Tensor, valid: Tensor) -> Tensor:
+    """Deviations from the mean of the valid values, scaled to length 1; NaN if they do not vary."""
+    values = torch.where(valid, values, 0.0)
+    deviation = torch.where(valid, values - values.sum() / valid.sum().clamp(min=1), 0.0)
     length = deviation.norm()
     # what rounding leaves of equal values is no variation
     varies = length > 10 * torch.finfo(values.dtype).eps * values.norm()

@@ -1,7 +1,7 @@
-"""How perturbations and inputs travel along trajectories: Jacobians, their products, and what makes them grow.
+"""Growth of perturbations and inputs along trajectories: Jacobians, their products, and non-normality.
 
 Along z_t = A z_{t−1} + W φ*(z_{t−1}) + C s_t + h a small change of a state travels by δ_t = J_{t−1} δ_{t−1}, where
-J_{t−1} = A + W D is the matrix of the regime that z_{t−1} lies in. Everything here is computed in float64.
+J_{t−1} = A + W D is the matrix of the regime of z_{t−1}. All computations are in float64.
 """
 
 from __future__ import annotations
@@ -19,26 +19,22 @@ from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
-_CHUNK_ELEMENTS = 2**23
-"""Entries of a batch of perturbations, 64 MB."""
+_CHUNK_ELEMENTS = 2**23  # entries of a batch of perturbations, 64 MB
 _EVERY_STEP = 100
 
 
 class Nonnormality(NamedTuple):
-    """How far the modes of some matrices are from orthogonal, and what follows: perturbations grow before they decay.
+    """Departure of some matrices from normality, and the transient growth of perturbations that follows.
 
     Attributes:
-        henrici: departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, between 0 (normal: orthogonal modes) and 1
-            (nilpotent), float64 of shape ``(n,)``; 0 where J = 0.
+        henrici: Departure from normality (‖J‖_F² − Σ|λ|²)^{1/2} / ‖J‖_F, 0 if normal, 1 if nilpotent, shape ``(n,)``.
         spectral_radius: max |λ|, of shape ``(n,)``.
         norm: ‖J‖_2, the largest growth in one step, of shape ``(n,)``.
-        numerical_abscissa: largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
-        powers: the m that growth is given for, int64 of shape ``(powers,)``: every one up to 100, then every 5 %, and
-            the last of each regime.
-        growth: ‖J^m‖_2, the largest growth in m steps, of shape ``(n, powers)``; NaN beyond the regime's own steps.
-        max_growth: max_{m ≥ 1} of it, of shape ``(n,)``; above 1 in a regime with a spectral radius below 1, it is
-            transient.
-        max_growth_step: the m at which, int64 of shape ``(n,)``.
+        numerical_abscissa: Largest eigenvalue of (J + Jᵀ)/2, of shape ``(n,)``.
+        powers: Steps m: each one up to 100, then every 5 %, and the last of each regime, int64 of shape ``(powers,)``.
+        growth: ‖J^m‖_2, the largest growth in m steps, of shape ``(n, powers)``; NaN beyond the steps of the regime.
+        max_growth: max_{m ≥ 1} ‖J^m‖_2, of shape ``(n,)``; above 1 although modes decay if growth is transient.
+        max_growth_step: Step m of the largest growth, int64 of shape ``(n,)``.
     """
 
     henrici: Tensor
@@ -52,15 +48,13 @@ class Nonnormality(NamedTuple):
 
 
 class InputMemory(NamedTuple):
-    """How much an input counts some steps later, on average over steps and sequences.
+    """Effect of an input some steps later, on average over steps and sequences.
 
     Attributes:
-        lags: 0 … max_lag, int64 of shape ``(lags,)``.
-        states: root mean square over steps and sequences of ‖∂z_t/∂s_{t−lag}‖ for each input channel, float64 of shape
-            ``(lags, K)``. At lag 0 these are the norms of the columns of C.
-        outputs: the same of ∂y_t/∂s_{t−lag} for the outputs y = D z + b, float64 of shape ``(lags, K)``; ``None``
-            without the weight of a readout.
-        pairs: how many pairs of steps each lag's mean is of, int64 of shape ``(lags,)``.
+        lags: Lags 0 … max_lag, int64 of shape ``(lags,)``.
+        states: Root mean square of ‖∂z_t/∂s_{t−lag}‖ for each input channel, float64 of shape ``(lags, K)``.
+        outputs: Root mean square of ‖∂y_t/∂s_{t−lag}‖ for y = D z + b, of the same shape; ``None`` without a readout.
+        pairs: Number of pairs of steps that each lag is averaged over, int64 of shape ``(lags,)``.
     """
 
     lags: Tensor
@@ -70,23 +64,20 @@ class InputMemory(NamedTuple):
 
 
 def jacobians(rnn: ALRNN | Recurrence, states: Tensor) -> Tensor:
-    """The Jacobian ∂z'/∂z of one step from each state, A + W D in the state's regime.
+    """Jacobian ∂z'/∂z of one step from each state, A + W D in the regime of the state.
 
     Args:
-        rnn: the network, or its parameters.
-        states: shape ``(…, M)``. A unit at exactly 0 counts as off.
+        rnn: Network or its parameters.
+        states: States, shape ``(…, M)``. A unit at exactly 0 counts as off.
 
     Returns:
         float64 of shape ``(…, M, M)`` on the CPU.
 
     Raises:
-        ValueError: if a parameter or a state is not finite or a shape does not fit.
+        ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
-        >>> with torch.no_grad():
-        ...     _ = rnn.A.fill_(0.5), rnn.W.fill_(-1.0)
+        >>> rnn = Recurrence(torch.tensor([0.5]), torch.tensor([[-1.0]]), torch.ones(1, 1), torch.zeros(1), P=1)
         >>> jacobians(rnn, torch.tensor([[2.0], [-2.0]])).flatten().tolist()
         [-0.5, 0.5]
     """
@@ -95,43 +86,38 @@ def jacobians(rnn: ALRNN | Recurrence, states: Tensor) -> Tensor:
 
 
 def propagate(rnn: ALRNN | Recurrence, states: Tensor, perturbation: Tensor) -> Tensor:
-    """How a small perturbation of the first state travels along trajectories, δ_t = J_{t−1} … J_0 δ_0.
+    """Propagate a small perturbation of the first state along trajectories, δ_t = J_{t−1} … J_0 δ_0.
 
     Args:
-        rnn: the network, or its parameters.
-        states: z_0 … z_T, the unperturbed trajectory, shape ``(batch, time, M)``.
-        perturbation: δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n perturbations of each sequence.
+        rnn: Network or its parameters.
+        states: Unperturbed trajectory z_0 … z_T, shape ``(batch, time, M)``.
+        perturbation: Perturbation δ_0, shape ``(M,)``, ``(batch, M)``, or ``(batch, n, M)`` for n per sequence.
 
     Returns:
         δ_0 … δ_T, float64 of shape ``(batch, time, M)``, or ``(batch, time, n, M)`` for n perturbations.
 
     Raises:
-        ValueError: if a parameter, a state or the perturbation is not finite or a shape does not fit.
+        ValueError: If a parameter, a state or the perturbation is not finite or a shape does not fit.
 
     Example:
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=1)
-        >>> with torch.no_grad():
-        ...     _ = rnn.A.fill_(0.5), rnn.W.fill_(-1.0)
+        >>> rnn = Recurrence(torch.tensor([0.5]), torch.tensor([[-1.0]]), torch.ones(1, 1), torch.zeros(1), P=1)
         >>> propagate(rnn, torch.tensor([[[2.0], [-1.0], [-0.5]]]), torch.tensor([1.0])).flatten().tolist()
         [1.0, -0.5, -0.25]
     """
     recurrence = read_recurrence(rnn)
     size = len(recurrence.h)
     slopes = _slopes(recurrence, states)
-    given = read_states("perturbation", perturbation, size)
-    if given.ndim > 3 or (given.ndim > 1 and len(given) not in (1, len(states))):
+    start = read_states("perturbation", perturbation, size)
+    if start.ndim > 3 or (start.ndim > 1 and len(start) not in (1, len(states))):
         raise ValueError(
             f"perturbation must have shape (M,), (batch, M) or (batch, n, M) with M={size} and batch={len(states)}, "
             f"got {tuple(perturbation.shape)}"
         )
-    several = given.ndim == 3
-    delta = (given if several else given.reshape(-1, 1, size)).expand(len(states), -1, size)
-    travelled = [delta]
+    several = start.ndim == 3
+    deltas = [(start if several else start.reshape(-1, 1, size)).expand(len(states), -1, size)]
     for slope in slopes.unbind(1)[:-1]:
-        delta = recurrence.jvp(delta, slope.unsqueeze(1))
-        travelled.append(delta)
-    result = torch.stack(travelled, dim=1)
+        deltas.append(recurrence.jvp(deltas[-1], slope.unsqueeze(1)))
+    result = torch.stack(deltas, dim=1)
     return result if several else result.squeeze(2)
 
 
@@ -142,33 +128,27 @@ def input_memory(
     lengths: Tensor | None = None,
     readout_weight: Tensor | None = None,
 ) -> InputMemory:
-    """How strongly states, and outputs, depend on earlier inputs: the size of ∂z_t/∂s_{t−lag}.
+    """Measure how strongly states and outputs depend on earlier inputs.
 
     ∂z_t/∂s_{t−lag} = J_{t−1} … J_{t−lag} C, with the Jacobians of the regimes in between.
 
     Args:
-        rnn: the network, or its parameters.
-        states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
-        max_lag: the longest lag, from 0 to T−1.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        readout_weight: D of the outputs y = D z + b, shape ``(outputs, M)``.
+        rnn: Network or its parameters.
+        states: States z_1 … z_T after the inputs s_1 … s_T, shape ``(batch, time, M)``.
+        max_lag: Longest lag, from 0 to T−1.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        readout_weight: Matrix D of the outputs y = D z + b, shape ``(outputs, M)``.
 
     Raises:
-        ValueError: if a parameter or a state is not finite, a shape does not fit, or ``max_lag`` is out of range.
+        ValueError: If a parameter or a state is not finite, a shape does not fit, or ``max_lag`` is out of range.
 
     Example:
-        A unit that keeps half of what it has.
-
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=0)
-        >>> with torch.no_grad():
-        ...     _ = rnn.W.fill_(0.5), rnn.C.fill_(2.0)
+        >>> rnn = Recurrence(torch.zeros(1), torch.tensor([[0.5]]), torch.tensor([[2.0]]), torch.zeros(1), P=0)
         >>> input_memory(rnn, torch.zeros(1, 4, 1), max_lag=3).states.flatten().tolist()
         [2.0, 1.0, 0.5, 0.25]
 
     Reference:
-        Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
-        (arXiv:1211.5063), on products of Jacobians.
+        Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
     """
     recurrence = read_recurrence(rnn)
     size, channels = recurrence.input_weights.shape
@@ -197,35 +177,30 @@ def input_memory(
                 change = recurrence.jvp(change, slopes[some, lag - 1 : time - 1].unsqueeze(2))
             reached = valid[some, lag:]
             pairs[lag] += reached.sum()
-            for row, seen in enumerate((change, None if readout is None else functional.linear(change, readout))):
-                if seen is not None:
-                    squares[row, lag] += (seen.square().sum(dim=-1) * reached.unsqueeze(-1)).sum(dim=(0, 1))
+            effects = [change] if readout is None else [change, functional.linear(change, readout)]
+            for row, effect in enumerate(effects):
+                squares[row, lag] += (effect.square().sum(dim=-1) * reached.unsqueeze(-1)).sum(dim=(0, 1))
     roots = (squares / pairs.clamp(min=1).unsqueeze(-1)).sqrt().where((pairs > 0).unsqueeze(-1), torch.nan)
     return InputMemory(torch.arange(max_lag + 1), roots[0], None if readout is None else roots[1], pairs)
 
 
 def nonnormality(rnn: ALRNN | Recurrence, codes: Tensor, steps: int | Tensor = 100) -> Nonnormality:
-    """How non-normal the matrices A + W D of some regimes are.
+    """Measure the non-normality of the matrices A + W D of some regimes.
 
     Args:
-        rnn: the network, or its parameters.
-        codes: regimes, bool or 0/1 of shape ``(n, P)``.
-        steps: how many powers of the matrices to look at; or how many of each, int64 of shape ``(n,)``: the longest
-            stretch for which trajectories held the regime (``longest`` of
-            :func:`~lightning_alrnn.analysis.dwell_times`), since J^m says nothing of longer ones.
+        rnn: Network or its parameters.
+        codes: Bits of the regimes, bool or 0/1 of shape ``(n, P)``.
+        steps: Number of powers of the matrices, or the number for each regime, int64 of shape ``(n,)``, such as
+            ``longest`` of :func:`~lightning_alrnn.analysis.dwell_times`, because trajectories leave the regime after
+            that.
 
     Raises:
-        ValueError: if a parameter is not finite, a shape does not fit, or a number of steps is below 1.
+        ValueError: If a parameter is not finite, a shape does not fit, or a number of steps is below 1.
 
     Example:
-        A chain of two units: an input to the first reaches the second, four times as strong, and is gone.
-
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=2, nonlinear_units=0)
-        >>> with torch.no_grad():
-        ...     _ = rnn.W.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0]]))
-        >>> found = nonnormality(rnn, torch.zeros(1, 0))
-        >>> float(found.henrici), float(found.spectral_radius), float(found.max_growth), int(found.max_growth_step)
+        >>> W = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+        >>> result = nonnormality(Recurrence(torch.zeros(2), W, torch.eye(2), torch.zeros(2), P=0), torch.zeros(1, 0))
+        >>> float(result.henrici), float(result.spectral_radius), float(result.max_growth), int(result.max_growth_step)
         (1.0, 0.0, 4.0, 1)
 
     Reference:
@@ -248,7 +223,7 @@ def nonnormality(rnn: ALRNN | Recurrence, codes: Tensor, steps: int | Tensor = 1
 
 
 def _powers(held: NDArray[np.int64]) -> NDArray[np.int64]:
-    """From 0 to the longest, coarser beyond 100, with each regime's own last one."""
+    """Exponents from 0 to the longest stretch, coarser beyond 100, with the last one of each regime."""
     longest = int(held.max(initial=1))
     powers = list(range(min(longest, _EVERY_STEP) + 1))
     while powers[-1] < longest:
@@ -257,7 +232,7 @@ def _powers(held: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _nonnormality(matrices: Floats, held: NDArray[np.int64], powers: NDArray[np.int64]) -> tuple[Tensor, ...]:
-    """The fields of :class:`Nonnormality` of some matrices, without ``powers``."""
+    """Fields of :class:`Nonnormality` for some matrices, without ``powers``."""
     moduli = np.abs(np.linalg.eigvals(matrices))
     scale = np.maximum(np.abs(matrices).max(axis=(1, 2)), 1e-300)[:, None]  # squares must not overflow
     total = ((matrices / scale[..., None]) ** 2).sum(axis=(1, 2))
@@ -290,7 +265,7 @@ def _nonnormality(matrices: Floats, held: NDArray[np.int64], powers: NDArray[np.
 
 
 def _slopes(recurrence: Recurrence, states: Tensor) -> Tensor:
-    """The diagonals of D along trajectories, float64 of shape ``(batch, time, M)``."""
+    """Diagonals of D along trajectories, float64 of shape ``(batch, time, M)``."""
     if states.ndim != 3:
         raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
     return recurrence.slopes(read_states("states", states, len(recurrence.h)))

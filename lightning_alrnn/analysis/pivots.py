@@ -40,70 +40,41 @@ from lightning_alrnn.analysis.system import (
     unique_codes,
 )
 
-_CHUNK_LEVELS = 12
-"""The tree is worked off in subtrees of 2^12 regimes, which bounds the memory."""
-
+_CHUNK_LEVELS = 12  # the tree is worked off in subtrees of 2^12 regimes, which bounds the memory
+# screening: by what relative change of the parameters a sign may be wrong in a candidate; M×M solves decide then
 _SLACK = 1e-8
-"""Screening: by what relative change of the parameters a sign may be wrong in a candidate. M×M solves decide then."""
-
-_SMALL_PIVOT = 1e-4
-"""Pivots below this share of their row and column make the tree's arithmetic unsafe."""
-
-_ROUNDING = 1e-13
-"""Screening: singular values below this share of the largest, or of 1, are zero up to rounding."""
+_SMALL_PIVOT = 1e-4  # pivots below this share of their row and column make the tree's arithmetic unsafe
+_ROUNDING = 1e-13  # screening: singular values below this share of the largest, or of 1, are zero up to rounding
 
 
 class Reduced(NamedTuple):
-    """The P×P form with k unknowns t: w = q + Q u + T t ≥ 0, 0 = c + S u − Σ₀ t.
+    """The P×P form with k unknowns t: w = q + Q u + T t ≥ 0, 0 = c + S u − Σ₀ t."""
 
-    Attributes:
-        table: [[Q, T], [S, −Σ₀]], shape ``(P+k, P+k)``.
-        constant: [q, c], shape ``(P+k,)``.
-        sizes: those of the terms that add up to ``table`` and ``constant``, shape ``(P+k, P+k+1)``; a relative change
-            of the parameters moves the entries by that share of them.
-        base: the regime in which u = 0, bool of shape ``(P,)``.
-        spread: bound on |z|_∞ / |u|_∞ where drive and t are zero.
-        offset: |z|_∞ where u and t are zero.
-        drive: |C s + h|_∞, in the scales of the conditions.
-    """
-
-    table: Floats
-    constant: Floats
+    table: Floats  # [[Q, T], [S, −Σ₀]], (P+k, P+k)
+    constant: Floats  # [q, c], (P+k,)
+    # of the terms that add up to table and constant, (P+k, P+k+1): a relative change of the parameters moves the
+    # entries by that share of them
     sizes: Floats
-    base: Bools
-    spread: float
-    offset: float
-    drive: float
+    base: Bools  # the regime in which u = 0, (P,)
+    spread: float  # bound on |z|_∞ / |u|_∞ where drive and t are zero
+    offset: float  # |z|_∞ where u and t are zero
+    drive: float  # |C s + h|_∞, in the scales of the conditions
 
 
 class _Nodes(NamedTuple):
-    """Nodes of one level of the pivot tree.
+    """Nodes of one level of the pivot tree."""
 
-    Attributes:
-        table: coefficients of the undecided units and of t; a row for each unit (of u or w, whichever is not zero, once
-            the unit is decided) and each condition, shape ``(nodes, P+k, undecided+k)``.
-        constant: shape ``(nodes, P+k)``.
-        probe: the same for a random constant, which grows where errors do.
-        active: of the decided units, those with u > 0, the bits of an int64 of shape ``(nodes,)``.
-        unsafe: whether a pivot was small, bool of shape ``(nodes,)``.
-    """
-
+    # coefficients of the undecided units and of t; a row for each unit (of u or w, whichever is not zero, once the unit
+    # is decided) and each condition, (nodes, P+k, undecided+k)
     table: Floats
-    constant: Floats
-    probe: Floats
-    active: NDArray[np.int64]
-    unsafe: Bools
+    constant: Floats  # (nodes, P+k)
+    probe: Floats  # the same for a random constant, which grows where errors do
+    active: NDArray[np.int64]  # bits of the decided units with u > 0, (nodes,)
+    unsafe: Bools  # whether a pivot was small, (nodes,)
 
 
 def base_regime(system: System) -> Bools:
-    """The regime to start from: of a few, the one whose I − J is best conditioned.
-
-    Args:
-        system: the map under a constant input.
-
-    Returns:
-        Shape ``(P,)``.
-    """
+    """Of a few regimes the one whose I − J is best conditioned, to start from."""
     unit = np.arange(system.size - system.linear)
     codes = np.stack((unit < 0, unit >= 0, unit % 2 == 0, unit % 2 == 1, unit % 4 < 2, unit % 4 > 1))
     values = np.linalg.svd(equations(system, codes), compute_uv=False)
@@ -112,24 +83,14 @@ def base_regime(system: System) -> Bools:
 
 
 def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) -> Reduced:
-    """Eliminate z from the equation, with u = 0 in the base regime.
-
-    Args:
-        system: the map under a constant input.
-        base: the base regime, shape ``(P,)``.
-        singular_tolerance: That of :func:`~lightning_alrnn.analysis.fixed_points`, or only rounding.
-
-    Returns:
-        The equation in u, w and t.
-    """
+    """Eliminate z from the equation, with u = 0 in the base regime."""
     linear, units = system.linear, len(base)
     matrix = equations(system, base)
     rows, columns = scaling_of(matrix, magnitudes(system, base), singular_tolerance)
     scaled = matrix * rows[:, None] * columns
     left, values, right = np.linalg.svd(scaled)
-    rank = int(
-        (values > 1e-4 * max(values[0], 1.0)).sum()
-    )  # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
+    # exact with any threshold; this one keeps Σ₁⁻¹ well conditioned
+    rank = int((values > 1e-4 * max(values[0], 1.0)).sum())
     left, right = rows[:, None] * left, right * columns
     sources = np.column_stack((system.coupling[:, linear:], system.drive))
     if rank == len(rows):  # by elimination, which leaves zeros zero
@@ -151,13 +112,12 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
     sign = np.where(base, 1.0, -1.0)
     complement = sign[:, None] * np.hstack((solved, right[rank:].T))[linear:]
     complement[:, :units] += np.eye(units)
+    blocks = [
+        [complement[:, :units], complement[:, units + 1 :]],
+        [conditions[:, :units], -np.diag(values[rank:])],
+    ]
     return Reduced(
-        table=np.block(
-            [
-                [complement[:, :units], complement[:, units + 1 :]],
-                [conditions[:, :units], -np.diag(values[rank:])],
-            ]
-        ),
+        table=np.block(blocks),
         constant=np.concatenate((complement[:, units], conditions[:, units])),
         sizes=sizes,
         base=base,
@@ -168,48 +128,34 @@ def reduce_system(system: System, base: Bools, singular_tolerance: float = 0.0) 
 
 
 def screen(reduced: Reduced, time_limit: float = math.inf) -> Bools | None:
-    """The regimes that may hold a fixed point, few false ones among them and none missing.
+    """The regimes ``(n, P)`` that may hold a fixed point, few false ones among them and none missing.
 
-    Args:
-        reduced: of :func:`reduce_system`.
-        time_limit: seconds.
-
-    Returns:
-        Shape ``(n, P)``; ``None`` once the first 2^12 regimes, which are searched in any case, tell that the time will
-        not be enough for all.
-
-    Reference:
-        Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
+    ``None`` once the first 2^12 regimes, which are searched in any case, show that the time limit is too short.
+    Reference: Cottle, Pang & Stone, "The Linear Complementarity Problem", 1992, principal pivots.
     """
     start = time.monotonic()
     units = len(reduced.base)
     top = max(0, units - _CHUNK_LEVELS)
     probe = np.random.default_rng(0).normal(size=len(reduced.constant)) * _row_sizes(reduced)
-    root = _Nodes(
-        reduced.table[None],
-        reduced.constant[None],
-        probe[None],
-        np.zeros(1, dtype=np.int64),
-        np.zeros(1, dtype=np.bool_),
-    )
-    found = []
+    fields = reduced.table, reduced.constant, probe, np.int64(0), np.False_
+    root = _Nodes._make(np.asarray(field)[None] for field in fields)
+    codes = []
     with np.errstate(all="ignore"):  # unsafe nodes may overflow; they are screened again
         for unit in range(top):
             root = _branch(root, unit)
         for index in range(len(root.active)):
             if (time.monotonic() - start) * len(root.active) > time_limit * max(index, 1) and index > 0:
                 return None
-            one = slice(index, index + 1)
-            nodes = _Nodes(root.table[one], root.constant[one], root.probe[one], root.active[one], root.unsafe[one])
+            nodes = _Nodes._make(field[index : index + 1] for field in root)
             for unit in range(top, units):
                 nodes = _branch(nodes, unit)
             if _is_free(reduced):
-                found.append(unique_codes(_screen_lines(reduced, nodes)))
+                codes.append(unique_codes(_screen_lines(reduced, nodes)))
                 continue
             for row in range(units, len(reduced.constant)):
                 nodes = _eliminate(nodes, row)
-            found.append(unique_codes(_screen_leaves(reduced, nodes)))
-    return unique_codes(np.concatenate(found))
+            codes.append(unique_codes(_screen_leaves(reduced, nodes)))
+    return unique_codes(np.concatenate(codes))
 
 
 def _row_sizes(reduced: Reduced) -> Floats:
@@ -220,14 +166,9 @@ def _row_sizes(reduced: Reduced) -> Floats:
 
 def _branch(nodes: _Nodes, unit: int) -> _Nodes:
     """Decide a unit both ways: u = 0, or w = 0 and its u eliminated."""
-    on = _eliminate(nodes, unit)
-    return _Nodes(
-        np.concatenate((nodes.table[:, :, 1:], on.table)),
-        np.concatenate((nodes.constant, on.constant)),
-        np.concatenate((nodes.probe, on.probe)),
-        np.concatenate((nodes.active, nodes.active | 1 << unit)),
-        np.concatenate((nodes.unsafe, on.unsafe)),
-    )
+    off = nodes._replace(table=nodes.table[:, :, 1:])
+    on = _eliminate(nodes, unit)._replace(active=nodes.active | 1 << unit)
+    return _Nodes._make(map(np.concatenate, zip(off, on, strict=True)))
 
 
 def _eliminate(nodes: _Nodes, row: int) -> _Nodes:
@@ -247,6 +188,7 @@ def _eliminate(nodes: _Nodes, row: int) -> _Nodes:
 
 
 def _screen_leaves(reduced: Reduced, leaves: _Nodes) -> Bools:
+    """Screen fully decided nodes by the signs of their solutions."""
     units, size = len(reduced.base), len(reduced.constant)
     values = leaves.constant
     active = (leaves.active[:, None] >> np.arange(units) & 1).astype(np.bool_)
@@ -321,43 +263,18 @@ def _meets(values: Floats, directions: Floats) -> Bools:
 
 
 def unknowns(active: Bools, size: int) -> Bools:
-    """Which of u and t may differ from zero.
-
-    Args:
-        active: which of u may, shape ``(n, P)``.
-        size: P+k, the number of u and t.
-
-    Returns:
-        Shape ``(n, P+k)``.
-    """
+    """Which of u and t may differ from zero, shape ``(n, P+k)``, given which of u may."""
     return np.concatenate((active, np.ones((len(active), size - active.shape[1]), dtype=np.bool_)), axis=1)
 
 
 def solution_size(reduced: Reduced, values: Floats) -> Floats:
-    """Bound on the largest absolute entry of z, |z|_∞, of solutions.
-
-    Args:
-        reduced: of :func:`reduce_system`.
-        values: u or w, and t, of each solution, shape ``(n, P+k)``.
-
-    Returns:
-        Shape ``(n, 1)``.
-    """
+    """Bound on |z|_∞ of solutions given as u or w, and t, shape ``(n, 1)``."""
     size: Floats = np.abs(values).max(axis=1, keepdims=True, initial=0.0) * (1.0 + reduced.spread) + reduced.offset
     return size
 
 
 def regimes_of(reduced: Reduced, active: Bools, values: Floats) -> Bools:
-    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side.
-
-    Args:
-        reduced: of :func:`reduce_system`.
-        active: which of u may differ from zero, shape ``(n, P)``.
-        values: u or w of each solution, and t or not, shape ``(n, P)`` or ``(n, P+k)``.
-
-    Returns:
-        Shape ``(n, P)``.
-    """
+    """Codes of candidates. Exact zeros (h = 0 solves to z = 0 in every regime) get one code, not one from each side."""
     codes: Bools = (active ^ reduced.base) & (values[:, : active.shape[1]] != 0)
     return codes
 
@@ -387,7 +304,7 @@ def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
     values = apply(right.mT, projected / np.where(regular[:, None], singular, 1.0))
     _, slack = error_of(values, (right.mT / np.where(regular[:, None], singular, 1.0)[:, None, :]) @ left.mT)
     slack = slack + 1e-12 / np.maximum(lowest, _ROUNDING) * np.abs(values).max(axis=1, keepdims=True)
-    kept = regular & (values >= -slack)[:, :units].all(axis=1)
+    possible = regular & (values >= -slack)[:, :units].all(axis=1)
 
     # as a singular regime: the equations have to be consistent, and their line of solutions has to meet the regime
     null = share < 1e-6
@@ -405,23 +322,15 @@ def _screen_directly(reduced: Reduced, active: Bools) -> Bools:
     plane = consistent & (null.sum(axis=1) == 2)
     if units:
         meets[plane] = _meets(slack[plane, :units], right[plane, -2:, :units])
-    kept |= null.any(axis=1) & consistent & meets
-    kept |= (lowest[:, 0] > 1e-15) & (lowest[:, 0] < 1e-11)  # not for this arithmetic to tell
-    return regimes_of(reduced, active[kept], values[kept])
+    possible |= null.any(axis=1) & consistent & meets
+    possible |= (lowest[:, 0] > 1e-15) & (lowest[:, 0] < 1e-11)  # not for this arithmetic to tell
+    return regimes_of(reduced, active[possible], values[possible])
 
 
 def interval(values: Floats, slopes: Floats, flat: float) -> tuple[Floats, Floats]:
     """The least and the greatest c with values + c · slopes ≥ 0 in all entries of the last dimension.
 
-    Slopes within ±``flat`` count as zero. Where there is no such c, the least exceeds the greatest.
-
-    Args:
-        values: shape ``(…, n)``.
-        slopes: of the same shape.
-        flat: not negative.
-
-    Returns:
-        Each of shape ``(…)``; infinite where nothing bounds c.
+    Slopes within ±``flat`` count as zero. If there is no such c, the least exceeds the greatest.
     """
     rising, falling = slopes > flat, slopes < -flat
     level = ~rising & ~falling

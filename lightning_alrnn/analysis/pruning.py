@@ -1,7 +1,6 @@
-"""Nonlinear units taken away one after the other, and the smaller AL-RNN that is left.
+"""Removal of nonlinear units one after the other, and the smaller AL-RNN that remains.
 
-A unit that is linearised or silenced for good leaves an ordinary AL-RNN with one nonlinear unit less. Unlike
-:mod:`~lightning_alrnn.analysis.ablation`, which tries each unit by itself, units are taken away together.
+Unlike :mod:`~lightning_alrnn.analysis.ablation`, which tries each unit by itself, this module removes units together.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
 
 class Removal(NamedTuple):
-    """A nonlinear unit that is taken away.
+    """Removal of a nonlinear unit.
 
     Attributes:
-        unit: its index, from 0 to P−1 (unit i is unit M−P+i of all).
-        kind: "linearise" (it passes on z itself, not max(0, z)) or "silence" (it is held at zero).
+        unit: Index of the unit, from 0 to P−1 (unit i is unit M−P+i of all).
+        kind: "linearise" (the unit passes on z itself, not max(0, z)) or "silence" (it is held at zero).
     """
 
     unit: int
@@ -33,12 +32,11 @@ Removals: TypeAlias = tuple[Removal, ...]
 
 
 class PrunedNetwork(NamedTuple):
-    """A network without some of its nonlinear units.
+    """Network without some of its nonlinear units.
 
     Attributes:
-        rnn: an AL-RNN with M − (silenced) units, of which P − (removed) are nonlinear.
-        units: index in the original network of each of its units, int64 of shape ``(M,)`` with its own M. The readout
-            has the columns ``readout.weight[:, units]``.
+        rnn: AL-RNN with M − (silenced) units, of which P − (removed) are nonlinear.
+        units: Index in the original network of each unit, int64 of shape ``(M,)``; the readout has these columns.
     """
 
     rnn: ALRNN
@@ -47,22 +45,21 @@ class PrunedNetwork(NamedTuple):
 
 @torch.no_grad()
 def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
-    """The AL-RNN that is left without some nonlinear units.
+    """Build the AL-RNN that remains without some nonlinear units.
 
-    Linearised units stand behind the linear ones; where linear units have no A_ii, theirs goes into W_ii. Silenced
-    units are gone, unless no other is left: then one stays, with weights of zero. Inputs that are added to the units
-    directly get a matrix C of zeros and ones, as units are in another order and may be fewer.
+    Linearised units follow the linear ones; if linear units have no A_ii, theirs goes into W_ii. Silenced units are
+    gone, but one stays, with weights of zero, if no other unit is left. Inputs that are added to the units directly get
+    a matrix C of zeros and ones.
 
     Args:
-        rnn: the network, which is left as it is.
-        removals: units, each at most once.
+        rnn: Network, which does not change.
+        removals: Removals of different units.
 
     Returns:
-        A network with the same states, but for rounding, as one with :func:`~lightning_alrnn.analysis.linearise` and
-        :func:`~lightning_alrnn.analysis.silence`.
+        Network with the states that it has under the interventions ``linearise`` and ``silence``, up to rounding.
 
     Raises:
-        ValueError: if a unit is not one of 0 … P−1 or is taken away twice.
+        ValueError: If a unit is not one of 0 … P−1 or is removed twice.
 
     Example:
         >>> rnn = ALRNN(input_size=2, hidden_size=6, nonlinear_units=3)
@@ -80,10 +77,10 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     linearised = [rnn.linear_units + removal.unit for removal in removals if removal.kind == "linearise"]
     remaining = [rnn.linear_units + unit for unit in range(rnn.nonlinear_units) if unit not in units]
     order = [*range(rnn.linear_units), *sorted(linearised), *remaining]
-    alive = 1.0 if order else 0.0
     order = order or [0]
-    recurrence = rnn.recurrence().permuted(order)
-    A, W, C, h = (alive * field for field in (recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h))
+    silenced = [removal.unit for removal in removals if removal.kind == "silence"]
+    recurrence = rnn.recurrence().silenced(silenced).permuted(order)
+    A, W, C, h = recurrence.A, recurrence.W, recurrence.input_weights, recurrence.h
     options = {name: getattr(rnn, name) for name in ALRNN_DEFAULTS}
     with torch.device("meta"):  # weights are not drawn, which would move torch's generator on
         small = ALRNN(C.shape[1], len(order), len(remaining), **options)
@@ -91,31 +88,27 @@ def remove_units(rnn: ALRNN, removals: Sequence[Removal]) -> PrunedNetwork:
     W.diagonal()[:without] += A[:without]
     weights = {"A": A[without:], "W": W, "C": C, "h": h}
     if rnn.z0 is not None:
-        weights["z0"] = alive * rnn.z0[order]
+        weights["z0"] = (rnn.z0 * rnn.recurrence().active(silenced))[order]
     small.load_state_dict(weights, assign=True)
     small.train(rnn.training)
     return PrunedNetwork(small, torch.tensor(order, device=rnn.W.device))
 
 
 def greedy_removals(units: int, losses: Callable[[list[Removals]], Sequence[float]]) -> Iterator[Removal]:
-    """Take nonlinear units away one by one, each time the one without which the loss is least.
+    """Remove nonlinear units one by one, each time the one that leaves the least loss.
 
-    At each step every unit that is left is tried both ways. Of equal losses silencing comes first, which leaves the
-    smaller network, and then the unit with the lower index. This takes P(P+1) losses, and not the 3^P of all
-    choices; what is best together may be missed where no part of it is good alone.
+    Each step tries every remaining unit in both ways. Of equal losses silencing comes first, then the lower index. This
+    takes P(P+1) losses instead of the 3^P of all choices, but misses combinations whose parts are not good alone.
 
     Args:
-        units: P.
-        losses: called with several lists of removals, returns the loss of the network after each of them; NaN counts as
-            infinite. All lists begin with what was yielded so far, in that order, and have one removal more.
+        units: Number P of nonlinear units.
+        losses: Function that takes several lists of removals and returns the loss of the network after each of them;
+            NaN counts as infinite. All lists begin with the removals yielded so far and have one more.
 
     Yields:
-        The P removals, in the order in which they are made. ``losses`` is called when the next one is asked for, so
-        that the network may be trained anew between two.
+        The P removals in order. ``losses`` is called when the next one is requested, possibly after training.
 
     Example:
-        Unit 1 is of no use, and unit 0 acts as a linear unit.
-
         >>> cost = {(0, "linearise"): 0.1, (0, "silence"): 5.0, (1, "linearise"): 0.0, (1, "silence"): 0.0}
         >>> [*greedy_removals(2, lambda tried: [sum(cost[removal] for removal in one) for one in tried])]
         [Removal(unit=1, kind='silence'), Removal(unit=0, kind='linearise')]
@@ -125,7 +118,7 @@ def greedy_removals(units: int, losses: Callable[[list[Removals]], Sequence[floa
     kinds: tuple[Literal["silence", "linearise"], ...] = ("silence", "linearise")
     while remaining:
         tried = [(*removed, Removal(unit, kind)) for kind in kinds for unit in remaining]
-        found = [math.inf if math.isnan(loss) else loss for loss in losses(tried)]
-        removed = tried[found.index(min(found))]
+        values = [math.inf if math.isnan(loss) else loss for loss in losses(tried)]
+        removed = tried[values.index(min(values))]
         remaining.remove(removed[-1].unit)
         yield removed[-1]

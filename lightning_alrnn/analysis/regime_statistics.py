@@ -1,8 +1,8 @@
 """Which linear regimes a network visits, how often, and in what order.
 
-The regime of a state is the sign pattern of its P nonlinear units: bit i is 1 where unit M−P+i is above 0. As text it
-is the *bitcode*, a string of P characters whose character i is bit i. For counting, the bits are packed into int64
-words of 63 bits each, bit 0 lowest, so that any P fits.
+The regime of a state is the sign pattern of its P nonlinear units: bit i is 1 if unit M−P+i is above 0. As text it is
+the *bitcode*, a string whose character i is bit i. For counting, the bits are packed into int64 words of 63 bits each,
+bit 0 lowest, so that any P fits.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ from torch import Tensor
 
 from lightning_alrnn.batch import valid_steps
 
-WORD_BITS = 63
-"""Bits in one int64 word; the sign bit stays 0."""
-
+WORD_BITS = 63  # of one int64 word; the sign bit stays 0
 _CHUNK_BITS = 21  # three to a word
 _TABLE = 16  # so many times as many cells as numbers, a table is still filled faster than the numbers are sorted
 
 
 class RegimeCounts(NamedTuple):
-    """How often each regime, and each step from one regime to the next, occurred.
+    """Number of visits to each regime and number of transitions between regimes.
 
     Attributes:
-        codes: bits of the visited regimes, most frequent first, bool of shape ``(regimes, P)``.
-        counts: steps spent in each, int64 of shape ``(regimes,)``.
-        transitions: index pairs (from, to) into ``codes``, self-transitions included, int64 of shape ``(pairs, 2)``.
-        transition_counts: how often each pair occurred, int64 of shape ``(pairs,)``.
-        steps: number of states counted; more than the sum of ``counts`` only where there were too many regimes to list.
-        moves: number of steps from t to t+1 within a sequence.
-        switches: number of moves that change the regime.
+        codes: Bits of the visited regimes, most frequent first, bool of shape ``(regimes, P)``.
+        counts: Number of steps in each regime, int64 of shape ``(regimes,)``.
+        transitions: Index pairs (from, to) into ``codes``, self-transitions included, int64 of shape ``(pairs, 2)``.
+        transition_counts: Number of times that each pair occurred, int64 of shape ``(pairs,)``.
+        steps: Number of states counted, including those in regimes that are not listed.
+        moves: Number of steps from t to t+1 within a sequence.
+        switches: Number of moves that change the regime.
     """
 
     codes: Tensor
@@ -45,15 +43,14 @@ class RegimeCounts(NamedTuple):
 
 
 class GroupOccupancy(NamedTuple):
-    """How often each group of trials visits each regime.
+    """Number of steps that each group of trials spends in each regime.
 
     Attributes:
-        groups: index of each group, ascending, int64 of shape ``(groups,)``.
-        codes: bits of the regimes that any of the groups visits, bool of shape ``(regimes, P)``; first those in which
-            the groups together spend most steps.
-        counts: n_gr, steps of group g in regime r, int64 of shape ``(groups, regimes)``.
-        steps: number of states of each group, int64 of shape ``(groups,)``; more than the sum of its ``counts`` only
-            where there were too many regimes to list. The occupancy of a group is its counts over its steps.
+        groups: Index of each group, ascending, int64 of shape ``(groups,)``.
+        codes: Bits of the regimes visited by any group, most frequent first, bool of shape ``(regimes, P)``.
+        counts: n_gr, the number of steps of group g in regime r, int64 of shape ``(groups, regimes)``.
+        steps: Number of states of each group, including those in regimes that are not listed, int64 of shape
+            ``(groups,)``. The occupancy of a group is ``counts / steps``.
     """
 
     groups: Tensor
@@ -63,19 +60,17 @@ class GroupOccupancy(NamedTuple):
 
 
 class RegimeSharing(NamedTuple):
-    """How far groups of trials use the same regimes.
+    """Overlap between the regimes that groups of trials use.
 
-    With A_g the set of regimes that group g visits, and p_g its occupancy distribution:
+    A_g is the set of regimes that group g visits, p_g its occupancy distribution, and H the entropy in bits. Entries
+    are NaN for groups without steps.
 
     Attributes:
-        groups: index of each group, int64 of shape ``(groups,)``.
-        jaccard: |A_g ∩ A_h| / |A_g ∪ A_h|, float64 of shape ``(groups, groups)``; 1 where two groups visit the same
-            regimes, 0 where they have none in common, NaN where one of them has no steps.
-        js: Jensen–Shannon divergence H((p_g + p_h)/2) − (H(p_g) + H(p_h))/2 in bits, H the entropy, of the same shape;
-            0 where two groups divide their time equally among the same regimes, 1 where they have none in common, NaN
-            where one of them has no steps. It is a divergence: small where much is shared.
-        mean_jaccard: mean of ``jaccard`` over pairs of different groups with steps; NaN where there is no pair.
-        mean_js: the same of ``js``.
+        groups: Index of each group, int64 of shape ``(groups,)``.
+        jaccard: |A_g ∩ A_h| / |A_g ∪ A_h|, float64 of shape ``(groups, groups)``: 1 for the same regimes.
+        js: Jensen–Shannon divergence H((p_g + p_h)/2) − (H(p_g) + H(p_h))/2 in bits, of the same shape: 0 for the same.
+        mean_jaccard: Mean of ``jaccard`` over pairs of different groups; NaN if there is no pair.
+        mean_js: Mean of ``js`` over the same pairs.
 
     Reference:
         Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37:145 (1991).
@@ -92,13 +87,12 @@ class RegimeSummary(NamedTuple):
     """Scalars that describe regime occupancy.
 
     Attributes:
-        visited: number of regimes with at least one step.
+        visited: Number of regimes with at least one step.
         possible_log2: P, as 2^P regimes are possible.
         entropy: H = −Σ p log2 p of the occupancy p, in bits.
-        effective: 2^H, the number of equally occupied regimes that has the same entropy.
-        switch_rate: share of steps (from t to t+1 within a sequence) that change the regime; 0 where no sequence has
-            two steps.
-        top_occupancy: share of steps spent in the most frequent regime.
+        effective: 2^H, the number of equally occupied regimes with the same entropy.
+        switch_rate: Share of steps (from t to t+1 within a sequence) that change the regime; 0 without such steps.
+        top_occupancy: Share of steps spent in the most frequent regime.
 
     Reference:
         Hill, "Diversity and evenness", Ecology 54:427 (1973), effective numbers.
@@ -113,19 +107,18 @@ class RegimeSummary(NamedTuple):
 
 
 class Regimes(NamedTuple):
-    """The regimes that trajectories visit, most frequent first.
+    """Regimes that trajectories visit, most frequent first.
 
     Attributes:
-        codes: bits of the visited regimes, bool of shape ``(regimes, P)``.
-        counts: steps spent in each, int64 of shape ``(regimes,)``.
-        occupancy: share of all steps spent in each, float64 of shape ``(regimes,)``.
-        labels: the regime of each state as index into ``codes``, int64 of shape ``(batch, time)``; −1 past a sequence's
-            length and where the regime is not listed.
-        visited: number of regimes with at least one step, listed or not.
-        entropy: H = −Σ p log2 p of the occupancy p of all of them, in bits.
-        effective: 2^H, the number of equally occupied regimes that has the same entropy.
-        switch_rate: share of steps (from t to t+1 within a sequence) that change the regime.
-        dropped: how many of the rarest are not listed.
+        codes: Bits of the visited regimes, bool of shape ``(regimes, P)``.
+        counts: Number of steps in each regime, int64 of shape ``(regimes,)``.
+        occupancy: Share of all steps spent in each regime, float64 of shape ``(regimes,)``.
+        labels: Index into ``codes`` of each state, int64 of shape ``(batch, time)``; −1 in padding and if not listed.
+        visited: Number of regimes with at least one step, listed or not.
+        entropy: H = −Σ p log2 p of the occupancy p of all visited regimes, in bits.
+        effective: 2^H, the number of equally occupied regimes with the same entropy.
+        switch_rate: Share of steps (from t to t+1 within a sequence) that change the regime.
+        dropped: Number of visited regimes that are not listed, the rarest ones.
     """
 
     codes: Tensor
@@ -140,18 +133,16 @@ class Regimes(NamedTuple):
 
 
 class DwellTimes(NamedTuple):
-    """How long trajectories stay in a regime at a stretch.
+    """Durations of the stretches that trajectories spend in one regime.
 
     Attributes:
-        codes: bits of the visited regimes, the one with most steps first, bool of shape ``(regimes, P)``.
-        visits: number of stretches in each, int64 of shape ``(regimes,)``.
-        mean: their mean duration in steps, of those that neither begin nor end with the sequence; float64 of shape
-            ``(regimes,)``, NaN where there is none.
-        longest: the longest of all stretches in each, int64 of shape ``(regimes,)``.
-        regime: index into ``codes`` of each stretch, sequence by sequence in order, int64 of shape ``(stretches,)``.
-        duration: its steps, int64 of shape ``(stretches,)``.
-        cut: whether it begins or ends with its sequence, so that it might have lasted longer, bool of shape
-            ``(stretches,)``.
+        codes: Bits of the visited regimes, most frequent first, bool of shape ``(regimes, P)``.
+        visits: Number of stretches in each regime, int64 of shape ``(regimes,)``.
+        mean: Mean duration in steps of the stretches that are not cut, float64 of shape ``(regimes,)``; NaN if all are.
+        longest: Longest duration of all stretches, int64 of shape ``(regimes,)``.
+        regime: Index into ``codes`` of each stretch, sequence by sequence in order, int64 of shape ``(stretches,)``.
+        duration: Number of steps of each stretch, int64 of shape ``(stretches,)``.
+        cut: Whether the stretch begins or ends with its sequence, bool of shape ``(stretches,)``.
     """
 
     codes: Tensor
@@ -164,17 +155,17 @@ class DwellTimes(NamedTuple):
 
 
 class TransitionGraph(NamedTuple):
-    """Which regimes follow which, self-transitions included.
+    """Transitions between regimes, self-transitions included.
 
     Attributes:
-        codes: the regimes, most frequent first, bool of shape ``(regimes, P)``.
-        counts: steps spent in each, int64 of shape ``(regimes,)``.
-        edges: index pairs (from, to) into ``codes``, the most frequent first, int64 of shape ``(edges, 2)``.
-        edge_counts: how often each occurred, int64 of shape ``(edges,)``.
-        probability: share of all steps out of the first regime that lead to the second, float64 of shape ``(edges,)``.
-        matrix: the same as a matrix, float64 of shape ``(regimes, regimes)``, see :func:`transition_matrix`.
-        entropy_rate: see :func:`entropy_rate`, of all visited regimes.
-        visited: number of visited regimes; more than are listed where ``max_regimes`` is smaller.
+        codes: Bits of the regimes, most frequent first, bool of shape ``(regimes, P)``.
+        counts: Number of steps in each regime, int64 of shape ``(regimes,)``.
+        edges: Index pairs (from, to) into ``codes``, the most frequent first, int64 of shape ``(edges, 2)``.
+        edge_counts: Number of times that each edge occurred, int64 of shape ``(edges,)``.
+        probability: Share of all steps out of the first regime that lead to the second, float64 of shape ``(edges,)``.
+        matrix: The same as a matrix, float64 of shape ``(regimes, regimes)``, see :func:`transition_matrix`.
+        entropy_rate: Entropy rate of all visited regimes, see :func:`entropy_rate`.
+        visited: Number of visited regimes, listed or not.
     """
 
     codes: Tensor
@@ -188,26 +179,12 @@ class TransitionGraph(NamedTuple):
 
 
 def words_needed(nonlinear_units: int) -> int:
-    """Number of int64 words that hold P bits, at least 1.
-
-    Args:
-        nonlinear_units: P.
-
-    Returns:
-        ⌈P / 63⌉, but at least 1.
-    """
+    """Number of int64 words that hold P bits, ⌈P / 63⌉ but at least 1."""
     return max(1, -(-nonlinear_units // WORD_BITS))
 
 
 def pack_bits(bits: Tensor) -> Tensor:
-    """Pack regimes into int64 words.
-
-    Args:
-        bits: bool of shape ``(…, P)``.
-
-    Returns:
-        int64 of shape ``(…, words)``.
-    """
+    """Pack regimes ``(…, P)`` into int64 words ``(…, words)``."""
     units = bits.shape[-1]
     words = torch.zeros(*bits.shape[:-1], words_needed(units), dtype=torch.int64, device=bits.device)
     numbers = to_number(bits, torch.float32)
@@ -220,69 +197,36 @@ def pack_bits(bits: Tensor) -> Tensor:
 
 
 def to_number(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bits as 0 and 1: by way of bytes, which a CPU converts eight times as fast.
-
-    Args:
-        bits: bool of shape ``(…)``.
-        dtype: type of the numbers.
-
-    Returns:
-        Shape ``(…)``.
-    """
+    """Convert bits to 0 and 1 by way of bytes, which a CPU converts eight times as fast."""
     return bits.view(torch.uint8).to(dtype)
 
 
 def unpack_bits(words: Tensor, nonlinear_units: int) -> Tensor:
-    """Undo :func:`pack_bits`.
-
-    Args:
-        words: int64 of shape ``(…, words)``.
-        nonlinear_units: P.
-
-    Returns:
-        bool of shape ``(…, P)``.
-    """
+    """Undo :func:`pack_bits`: int64 words ``(…, words)`` to bool ``(…, P)``."""
     unit = torch.arange(nonlinear_units, device=words.device)
     return (words[..., unit // WORD_BITS] >> (unit % WORD_BITS) & 1).bool()
 
 
 def bitcode(bits: Tensor) -> str:
-    """One regime's bits as text.
+    """Write the bits of one regime as text.
 
     Args:
-        bits: bool or 0/1 of shape ``(P,)``.
+        bits: Regime, bool or 0/1 of shape ``(P,)``.
 
     Returns:
-        ``"011"`` for P=3 with the last two units on.
+        Text such as ``"011"``, for P=3 with the last two units on.
     """
     return "".join("1" if bit else "0" for bit in bits.tolist())
 
 
 def regime_bits(states: Tensor, nonlinear_units: int) -> Tensor:
-    """The regime of each state: z > 0 of the last P units.
-
-    Args:
-        states: shape ``(…, M)``.
-        nonlinear_units: P.
-
-    Returns:
-        bool of shape ``(…, P)``.
-    """
+    """The regime of each state ``(…, M)``: z > 0 of the last P units, bool of shape ``(…, P)``."""
     units = states.detach()[..., states.shape[-1] - nonlinear_units :]
     return units.clone().gt_(0).bool()  # half the time of `units > 0`: a CPU compares within one type much faster
 
 
 def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Unique rows, how often each occurs, and where each row went.
-
-    Args:
-        rows: int64 of shape ``(n, words)``.
-        weights: how often each row counts, int64 of shape ``(n,)``; ``None`` for once.
-
-    Returns:
-        The unique rows in sorted order ``(u, words)``, their counts ``(u,)`` and the index of each row's unique row
-        ``(n,)``.
-    """
+    """Sorted unique rows ``(u, words)``, their (weighted) counts ``(u,)``, and each row's index among them ``(n,)``."""
     numbers, inverse = torch.unique(rows[:, 0], return_inverse=True)
     for column in rows[:, 1:].unbind(dim=1):  # to sort numbers again and again is much faster than to sort rows
         values, place = torch.unique(column, return_inverse=True)
@@ -294,7 +238,7 @@ def count_rows(rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Ten
 
 
 def _count_numbers(numbers: Tensor, valid: Tensor, below: int) -> tuple[Tensor, Tensor]:
-    """The numbers from 0 to less than ``below`` that occur where ``valid``, in order, and how often each does."""
+    """The numbers in 0 … ``below`` − 1 that occur where ``valid`` is set, in order, and the count of each."""
     if below > _TABLE * numbers.numel():
         unique, counts = torch.unique(numbers[valid], return_counts=True)
         return unique, counts
@@ -305,36 +249,20 @@ def _count_numbers(numbers: Tensor, valid: Tensor, below: int) -> tuple[Tensor, 
 
 
 class PackedCounts(NamedTuple):
-    """Counts in packed form, in no particular order.
+    """Counts in packed form, in no particular order; those of groups are empty if trials have no group."""
 
-    Attributes:
-        codes: regimes, int64 of shape ``(n, words)``.
-        counts: steps spent in each, shape ``(n,)``.
-        pairs: transitions as two regimes side by side, shape ``(m, 2·words)``.
-        pair_counts: how often each occurred, shape ``(m,)``.
-        group_codes: a group and a regime side by side, shape ``(k, 1 + words)``; empty where trials have no group.
-        group_code_counts: steps of the group in the regime, shape ``(k,)``.
-        groups: groups, shape ``(l, 1)``.
-        group_counts: steps of each, shape ``(l,)``.
-    """
-
-    codes: Tensor
-    counts: Tensor
-    pairs: Tensor
-    pair_counts: Tensor
-    group_codes: Tensor
-    group_code_counts: Tensor
-    groups: Tensor
-    group_counts: Tensor
+    codes: Tensor  # regimes, int64 (n, words)
+    counts: Tensor  # steps spent in each, (n,)
+    pairs: Tensor  # transitions as two regimes side by side, (m, 2·words)
+    pair_counts: Tensor  # (m,)
+    group_codes: Tensor  # a group and a regime side by side, (k, 1 + words)
+    group_code_counts: Tensor  # (k,)
+    groups: Tensor  # (l, 1)
+    group_counts: Tensor  # steps of each group, (l,)
 
 
 def no_counts(nonlinear_units: int, device: torch.device) -> PackedCounts:
-    """Counts of nothing, each of the right type and width.
-
-    Args:
-        nonlinear_units: P.
-        device: where they are to be.
-    """
+    """Empty counts, each of the right type and width."""
     words = words_needed(nonlinear_units)
     counts = torch.zeros(0, dtype=torch.int64, device=device)
     fields = [
@@ -343,28 +271,8 @@ def no_counts(nonlinear_units: int, device: torch.device) -> PackedCounts:
     return PackedCounts(*fields)
 
 
-def count_batch(states: Tensor, lengths: Tensor, nonlinear_units: int, group: Tensor | None = None) -> PackedCounts:
-    """Count regimes and transitions of a batch, in packed form.
-
-    Args:
-        states: shape ``(batch, time, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; steps past them are not counted, nor is
-            anything across sequences.
-        nonlinear_units: P.
-        group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
-    """
-    return count_packed(pack_bits(regime_bits(states, nonlinear_units)), lengths, nonlinear_units, group)
-
-
 def count_packed(packed: Tensor, lengths: Tensor, nonlinear_units: int, group: Tensor | None = None) -> PackedCounts:
-    """As :func:`count_batch`, from regimes that are packed already.
-
-    Args:
-        packed: regimes of each step, int64 of shape ``(batch, time, words)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        nonlinear_units: P.
-        group: index of each sequence's group, int64 of shape ``(batch,)``, or ``None``.
-    """
+    """Count the packed regimes ``(batch, time, words)`` and transitions of a batch within each sequence's length."""
     valid = valid_steps(lengths, packed.shape[1])
     # transitions are counted on the indices of the regimes, one number a pair
     index = torch.zeros_like(packed[..., 0])
@@ -379,21 +287,20 @@ def count_packed(packed: Tensor, lengths: Tensor, nonlinear_units: int, group: T
         index[valid] = inverse
     size = max(len(codes), 1)
     pairs, pair_counts = _count_numbers(index[:, :-1] * size + index[:, 1:], valid[:, 1:], size**2)
-    found = no_counts(nonlinear_units, packed.device)._replace(
+    batch_counts = no_counts(nonlinear_units, packed.device)._replace(
         codes=codes,
         counts=counts,
         pairs=torch.cat((codes[pairs // size], codes[pairs % size]), dim=1),
         pair_counts=pair_counts,
     )
     if group is None or len(group) == 0:
-        return found
+        return batch_counts
     first, last = (int(end) for end in group.aminmax())
-    keys, key_counts = _count_numbers(
-        (group.long() - first).unsqueeze(1) * size + index, valid, (last - first + 1) * size
-    )
+    keys = (group.long() - first).unsqueeze(1) * size + index
+    keys, key_counts = _count_numbers(keys, valid, (last - first + 1) * size)
     owners = (keys // size + first).unsqueeze(1)
     groups, group_counts, _ = count_rows(owners, key_counts)
-    return found._replace(
+    return batch_counts._replace(
         group_codes=torch.cat((owners, codes[keys % size]), dim=1),
         group_code_counts=key_counts,
         groups=groups,
@@ -402,16 +309,7 @@ def count_packed(packed: Tensor, lengths: Tensor, nonlinear_units: int, group: T
 
 
 def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Add up the counts of equal rows and keep at most ``limit`` rows, those with the largest counts.
-
-    Args:
-        rows: int64 of shape ``(n, width)``.
-        counts: of each, int64 of shape ``(n,)``.
-        limit: how many rows to keep.
-
-    Returns:
-        Different rows in order, shape ``(m, width)`` with m ≤ ``limit``, and the count of each, shape ``(m,)``.
-    """
+    """Add up the counts of equal rows and keep the ``limit`` rows with the largest counts, in sorted order."""
     rows, counts, _ = count_rows(rows, counts)
     if len(rows) > limit:
         keep = counts.topk(limit).indices.sort().values
@@ -420,42 +318,19 @@ def merge_rows(rows: Tensor, counts: Tensor, limit: int) -> tuple[Tensor, Tensor
 
 
 def switches_and_moves(packed: PackedCounts) -> tuple[Tensor, Tensor]:
-    """How many moves of a batch change the regime, and how many moves there are.
-
-    Args:
-        packed: counts of a batch.
-
-    Returns:
-        Two int64 scalars.
-    """
+    """Number of moves of a batch that change the regime, and number of all moves."""
     words = packed.codes.shape[1]
     switched = (packed.pairs[:, :words] != packed.pairs[:, words:]).any(dim=1)
     return packed.pair_counts[switched].sum(), packed.pair_counts.sum()
 
 
 def regime_counts(packed: PackedCounts, nonlinear_units: int, *, steps: int, moves: int, switches: int) -> RegimeCounts:
-    """Order packed counts by frequency and turn codes into bits.
-
-    Args:
-        packed: the counts; rows may repeat.
-        nonlinear_units: P.
-        steps: number of states counted.
-        moves: number of steps from t to t+1 counted.
-        switches: number of moves that change the regime.
-    """
+    """Order packed counts, whose rows may repeat, by frequency and turn codes into bits."""
     codes, counts, _ = count_rows(packed.codes, packed.counts)
     pairs, pair_counts, _ = count_rows(packed.pairs, packed.pair_counts)
     # most frequent first; regimes of equal count in order of their code, so that the order is always the same
     order = torch.argsort(counts, descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    words = codes.shape[1]
-    # look both ends of each pair up among the codes: unique rows of codes and ends together
-    ends = pairs.reshape(-1, words)
-    _, _, inverse = count_rows(torch.cat((codes, ends)))
-    known = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), -1, dtype=torch.int64, device=codes.device)
-    known[inverse[: len(codes)]] = rank
-    transitions = known[inverse[len(codes) :]].reshape(-1, 2)
+    transitions = _index_among(codes[order], pairs.reshape(-1, codes.shape[1])).reshape(-1, 2)
     listed = (transitions >= 0).all(dim=1)  # a dropped regime takes its transitions along
     transitions, pair_counts = transitions[listed], pair_counts[listed]
     by_frequency = torch.argsort(pair_counts, descending=True, stable=True)
@@ -470,26 +345,34 @@ def regime_counts(packed: PackedCounts, nonlinear_units: int, *, steps: int, mov
     )
 
 
+def _index_among(codes: Tensor, rows: Tensor) -> Tensor:
+    """The place of each row ``(n, words)`` among different codes ``(regimes, words)``, −1 if it is none of them."""
+    unique, _, inverse = count_rows(torch.cat((codes, rows)))
+    places = inverse.new_full((len(unique),), -1)
+    places[inverse[: len(codes)]] = torch.arange(len(codes), device=codes.device)
+    return places[inverse[len(codes) :]]
+
+
 def count_regimes(states: Tensor, nonlinear_units: int, lengths: Tensor | None = None) -> RegimeCounts:
-    """Count the regimes that trajectories visit, and the transitions between them.
+    """Count the regimes that trajectories visit and the transitions between them.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
-        >>> states = torch.tensor([[[1.0], [-1.0], [-2.0]]])
-        >>> found = count_regimes(states, nonlinear_units=1)
-        >>> [bitcode(code) for code in found.codes], found.counts.tolist()
+        >>> counts = count_regimes(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
+        >>> [bitcode(code) for code in counts.codes], counts.counts.tolist()
         (['0', '1'], [2, 1])
-        >>> found.transitions.tolist()  # from 1 to 0, then from 0 to 0
+        >>> counts.transitions.tolist()  # from 1 to 0, then from 0 to 0
         [[0, 0], [1, 0]]
     """
-    packed = count_batch(states, _check_states(states, nonlinear_units, lengths), nonlinear_units)
+    lengths = _check_states(states, nonlinear_units, lengths)
+    packed = count_packed(pack_bits(regime_bits(states, nonlinear_units)), lengths, nonlinear_units)
     switches, moves = switches_and_moves(packed)
     return regime_counts(
         packed, nonlinear_units, steps=int(packed.counts.sum()), moves=int(moves), switches=int(switches)
@@ -499,34 +382,23 @@ def count_regimes(states: Tensor, nonlinear_units: int, lengths: Tensor | None =
 def group_occupancy(
     packed: PackedCounts, nonlinear_units: int, groups: int | None = None, max_groups: int | None = None
 ) -> GroupOccupancy:
-    """Order packed counts of groups by group and by frequency, and turn codes into bits.
-
-    Args:
-        packed: the counts, on the CPU; rows may repeat. Groups below 0 are left out.
-        nonlinear_units: P.
-        groups: how many groups there are, so that those without a step are listed too; ``None`` lists those that occur.
-        max_groups: how many groups to list at most, those with most steps; ``None`` for all.
-    """
+    """Order packed counts on the CPU by group, without groups below 0, and by frequency, and turn codes into bits."""
     owners, owner_steps, _ = count_rows(packed.groups, packed.group_counts)
-    listed, _, _ = count_rows(torch.cat((owners, torch.arange(groups or 0).unsqueeze(1))))
-    listed = listed[:, 0]
-    listed = listed[listed >= 0]
+    real = owners[:, 0] >= 0
+    listed = torch.unique(torch.cat((owners[real, 0], torch.arange(groups or 0))))
     steps = torch.zeros_like(listed)
-    known = owners[:, 0] >= 0
-    steps[torch.searchsorted(listed, owners[known, 0])] = owner_steps[known]
+    steps[torch.searchsorted(listed, owners[real, 0])] = owner_steps[real]
     if max_groups is not None and len(listed) > max_groups:
         keep = torch.argsort(steps, descending=True, stable=True)[:max_groups].sort().values
         listed, steps = listed[keep], steps[keep]
 
     rows, counts, _ = count_rows(packed.group_codes, packed.group_code_counts)
-    kept = torch.isin(rows[:, 0], listed)
-    rows, counts = rows[kept], counts[kept]
+    member = torch.isin(rows[:, 0], listed)
+    rows, counts = rows[member], counts[member]
     codes, totals, inverse = count_rows(rows[:, 1:], counts)
     order = torch.argsort(totals, descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
     matrix = torch.zeros(len(listed), len(codes), dtype=torch.int64)
-    matrix[torch.searchsorted(listed, rows[:, 0].contiguous()), rank[inverse]] = counts
+    matrix[torch.searchsorted(listed, rows[:, 0].contiguous()), order.argsort()[inverse]] = counts
     return GroupOccupancy(listed, unpack_bits(codes[order], nonlinear_units), matrix, steps)
 
 
@@ -536,45 +408,42 @@ def count_regimes_by_group(
     """Count the regimes that each group of trajectories visits.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        group: index of each sequence's group, int64 of shape ``(batch,)``; a sequence below 0 belongs to none.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        groups: how many groups there are, so that those without a step are listed too; ``None`` lists those that occur.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        group: Index of the group of each sequence, int64 of shape ``(batch,)``; negative for sequences of no group.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        groups: Number of groups, to list groups without steps too; ``None`` lists the groups that occur.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0], [-2.0]], [[-1.0], [-3.0], [-2.0]]])
-        >>> found = count_regimes_by_group(states, nonlinear_units=1, group=torch.tensor([0, 1]))
-        >>> [bitcode(code) for code in found.codes], found.counts.tolist()
+        >>> occupancy = count_regimes_by_group(states, nonlinear_units=1, group=torch.tensor([0, 1]))
+        >>> [bitcode(code) for code in occupancy.codes], occupancy.counts.tolist()
         (['0', '1'], [[2, 1], [3, 0]])
     """
     lengths = _check_states(states, nonlinear_units, lengths)
     if group.shape != lengths.shape:
         raise ValueError(
-            f"group must have shape {tuple(lengths.shape)}, one index a sequence, got {tuple(group.shape)}"
+            f"group must have shape {tuple(lengths.shape)}, one index per sequence, got {tuple(group.shape)}"
         )
-    packed = count_batch(states, lengths, nonlinear_units, group.to(states.device))
+    codes = pack_bits(regime_bits(states, nonlinear_units))
+    packed = count_packed(codes, lengths, nonlinear_units, group.to(states.device))
     return group_occupancy(PackedCounts(*(field.cpu() for field in packed)), nonlinear_units, groups)
 
 
 def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
-    """How far the groups use the same regimes, pair by pair and on average. Formulas: see :class:`RegimeSharing`.
-
-    Where regimes were too many to list, it is about those that are listed.
+    """Compare the regimes of groups pair by pair and on average, see :class:`RegimeSharing`.
 
     Args:
-        found: of :func:`count_regimes_by_group`.
+        found: Counts by :func:`count_regimes_by_group`. Regimes that are not listed do not count.
 
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]], [[-3.0], [-1.0]]])
         >>> sharing = regime_sharing(count_regimes_by_group(states, 1, group=torch.tensor([0, 1, 2])))
         >>> sharing.jaccard[0].tolist()  # groups 1 and 2 visit one of the two regimes of group 0
         [1.0, 0.5, 0.5]
-        >>> round(sharing.mean_jaccard, 3), round(sharing.mean_js, 3)
-        (0.667, 0.208)
     """
     visited = (found.counts > 0).double()
     both = visited @ visited.T
@@ -586,7 +455,7 @@ def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
     occupancy = found.counts.double() / found.counts.sum(dim=1, keepdim=True).clamp(min=1)
     entropy = _entropy(occupancy)
     # a row of pairs at a time: all at once would take groups² · regimes numbers
-    mixed = [_entropy((occupancy + own) / 2) for own in occupancy]
+    mixed = [_entropy((occupancy + row) / 2) for row in occupancy]
     js = (torch.stack(mixed) if mixed else entropy.new_zeros(0, 0)) - (entropy + entropy[:, None]) / 2
     js = js.clamp(0, 1).masked_fill(missing, math.nan)
 
@@ -595,13 +464,13 @@ def regime_sharing(found: GroupOccupancy) -> RegimeSharing:
 
 
 def summarize_regimes(found: RegimeCounts) -> RegimeSummary:
-    """Reduce counts to scalars. Where regimes were too many to list, ``visited`` and ``entropy`` are lower bounds.
+    """Reduce counts to scalars.
 
     Args:
-        found: of :func:`count_regimes`.
+        found: Counts by :func:`count_regimes`; ``visited`` and ``entropy`` are lower bounds if some are not listed.
     """
     occupancy = found.counts.double() / max(found.steps, 1)
-    entropy = max(float(torch.special.entr(occupancy).sum()) / math.log(2), 0.0)
+    entropy = max(float(_entropy(occupancy)), 0.0)
     return RegimeSummary(
         visited=len(found.codes),
         possible_log2=found.codes.shape[1],
@@ -616,18 +485,15 @@ def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
     """Row-stochastic matrix of the transitions among the most frequent regimes.
 
     Args:
-        found: counts of regimes and transitions.
-        regimes: how many of the most frequent regimes to take.
+        found: Counts of regimes and transitions.
+        regimes: Number of regimes, the most frequent ones.
 
     Returns:
         float64 of shape ``(n, n)`` with n = min(regimes, visited). Entry (i, j) is the share of *all* steps out of
-        regime i that lead to j, so a row sums to less than 1 where steps lead to regimes beyond the n. A regime that
-        is never left (only ever the last step of a sequence) has a row of zeros.
+        regime i that lead to j, so a row may sum to less than 1. A regime that is never left has a row of zeros.
     """
     size = min(regimes, len(found.codes))
-    leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)
-    transitions, counts = found.transitions.cpu(), found.transition_counts.cpu().double()
-    leaving.scatter_add_(0, transitions[:, 0], counts)
+    transitions, counts, leaving = _transitions(found)
     among = (transitions < size).all(dim=1)
     matrix = torch.zeros(size, size, dtype=torch.float64)
     matrix[transitions[among, 0], transitions[among, 1]] = counts[among]
@@ -635,16 +501,15 @@ def transition_matrix(found: RegimeCounts, regimes: int) -> Tensor:
 
 
 def entropy_rate(found: RegimeCounts) -> float:
-    """Entropy rate of the regimes as a Markov chain: −Σ_ij (n_ij / n) log2(n_ij / n_i) in bits a step.
+    """Entropy rate of the regimes as a Markov chain, −Σ_ij (n_ij / n) log2(n_ij / n_i) in bits a step.
 
-    n_ij counts the steps from regime i to regime j, self-transitions included, n_i those out of i and n all. 0 where
-    each regime has but one successor; the less a regime tells about the next one, the nearer it comes to their entropy.
+    n_ij is the number of steps from regime i to regime j, self-transitions included, n_i and n their sums.
 
     Args:
-        found: of :func:`count_regimes`.
+        found: Counts by :func:`count_regimes`.
 
     Returns:
-        Bits a step, from 0 to P.
+        Bits a step, from 0 (each regime has only one successor) to P.
 
     Example:
         >>> states = torch.tensor([[[1.0], [1.0], [-1.0], [1.0], [1.0]]])  # from 1 to 1 or 0, from 0 to 1
@@ -654,37 +519,36 @@ def entropy_rate(found: RegimeCounts) -> float:
     Reference:
         Cover & Thomas, "Elements of Information Theory", 2006, chapter 4.
     """
-    counts = found.transition_counts.cpu().double()
-    leaving = torch.zeros(max(len(found.codes), 1), dtype=torch.float64)
-    sources = found.transitions[:, 0].cpu()
-    leaving.scatter_add_(0, sources, counts)
-    total = float(counts.sum())
-    if total == 0:
-        return 0.0
-    return abs(float((counts * (counts / leaving[sources]).log2()).sum())) / total
+    transitions, counts, leaving = _transitions(found)
+    bits = counts * (counts / leaving[transitions[:, 0]]).log2()
+    return abs(float(bits.sum())) / max(float(counts.sum()), 1.0)
+
+
+def _transitions(found: RegimeCounts) -> tuple[Tensor, Tensor, Tensor]:
+    """Transitions, their counts, and the number of moves out of each regime, the latter two float64; on the CPU."""
+    transitions, counts = found.transitions.cpu(), found.transition_counts.cpu().double()
+    leaving = counts.new_zeros(len(found.codes)).scatter_add_(0, transitions[:, 0], counts)
+    return transitions, counts, leaving
 
 
 def dwell_times(states: Tensor, nonlinear_units: int, lengths: Tensor | None = None) -> DwellTimes:
-    """How long trajectories stay in each regime at a stretch.
+    """Measure how long trajectories stay in each regime at a stretch.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
-        >>> states = torch.tensor([[[1.0], [-1.0], [-2.0], [3.0], [4.0]]])
-        >>> found = dwell_times(states, nonlinear_units=1)
-        >>> [bitcode(found.codes[regime]) for regime in found.regime], found.duration.tolist(), found.cut.tolist()
+        >>> dwell = dwell_times(torch.tensor([[[1.0], [-1.0], [-2.0], [3.0], [4.0]]]), nonlinear_units=1)
+        >>> [bitcode(dwell.codes[regime]) for regime in dwell.regime], dwell.duration.tolist(), dwell.cut.tolist()
         (['1', '0', '1'], [1, 2, 2], [True, False, True])
-        >>> found.mean.tolist()
-        [nan, 2.0]
     """
-    found = regimes(states, nonlinear_units, lengths, max_regimes=None)
-    index, size = found.labels.cpu(), len(found.codes)
+    visited = regimes(states, nonlinear_units, lengths, max_regimes=None)
+    index, size = visited.labels.cpu(), len(visited.codes)
     valid = index >= 0
     changed = index[:, 1:] != index[:, :-1]
     edge = torch.ones(len(index), 1, dtype=torch.bool)
@@ -697,42 +561,38 @@ def dwell_times(states: Tensor, nonlinear_units: int, lengths: Tensor | None = N
     cut = (begin[:, 1] == 0) | (end[:, 1] == valid.sum(dim=1)[end[:, 0]] - 1)
 
     visits = torch.bincount(regime, minlength=size)
-    whole = torch.bincount(regime[~cut], minlength=size)
+    complete = torch.bincount(regime[~cut], minlength=size)
     steps = torch.bincount(regime[~cut], weights=duration[~cut].double(), minlength=size)
     longest = torch.zeros(size, dtype=torch.int64).scatter_reduce_(0, regime, duration, "amax")
-    return DwellTimes(found.codes.cpu(), visits, steps / whole, longest, regime, duration, cut)
+    return DwellTimes(visited.codes.cpu(), visits, steps / complete, longest, regime, duration, cut)
 
 
 def regimes(
     states: Tensor, nonlinear_units: int, lengths: Tensor | None = None, max_regimes: int | None = 65_536
 ) -> Regimes:
-    """The regimes of trajectories: which, how often, and the one of each state.
+    """List the regimes of trajectories, their occupancy, and the regime of each state.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        max_regimes: how many of the most frequent to list; ``None`` for all.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        max_regimes: Maximal number of regimes to list, the most frequent ones; ``None`` for all.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
-        >>> found = regimes(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
-        >>> [bitcode(code) for code in found.codes], found.labels.tolist()
+        >>> visited = regimes(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
+        >>> [bitcode(code) for code in visited.codes], visited.labels.tolist()
         (['0', '1'], [[1, 0, 0]])
     """
     valid = valid_steps(_check_states(states, nonlinear_units, lengths), states.shape[1])
     counted = count_regimes(states, nonlinear_units, lengths)
     summary = summarize_regimes(counted)
     listed = len(counted.codes) if max_regimes is None else min(max_regimes, len(counted.codes))
-    # rows of the listed regimes and of the states' are unique together: each state's row leads back to its regime
-    codes = pack_bits(counted.codes[:listed])
-    _, _, inverse = count_rows(torch.cat((codes, pack_bits(regime_bits(states, nonlinear_units)[valid]))))
-    known = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), -1, device=states.device)
-    known[inverse[:listed]] = torch.arange(listed, device=states.device)
     index = torch.full(states.shape[:2], -1, dtype=torch.int64, device=states.device)
-    index[valid] = known[inverse[listed:]]
+    rows = pack_bits(regime_bits(states, nonlinear_units)[valid])
+    index[valid] = _index_among(pack_bits(counted.codes[:listed]), rows)
     return Regimes(
         codes=counted.codes[:listed],
         counts=counted.counts[:listed],
@@ -749,51 +609,51 @@ def regimes(
 def transition_graph(
     states: Tensor, nonlinear_units: int, lengths: Tensor | None = None, max_regimes: int = 64
 ) -> TransitionGraph:
-    """Which regimes follow which along trajectories.
+    """List the transitions between the regimes of trajectories.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        max_regimes: how many of the most frequent regimes to list, with the edges among them.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        max_regimes: Maximal number of regimes to list with the edges among them, the most frequent ones.
 
     Raises:
-        ValueError: if a shape does not fit.
+        ValueError: If a shape does not fit.
 
     Example:
         >>> graph = transition_graph(torch.tensor([[[1.0], [-1.0], [-2.0]]]), nonlinear_units=1)
         >>> graph.edges.tolist(), graph.probability.tolist()  # regime 0 is "0", regime 1 is "1"
         ([[0, 0], [1, 0]], [1.0, 1.0])
     """
-    found = count_regimes(states, nonlinear_units, lengths)
-    matrix = transition_matrix(found, max_regimes)
-    listed = (found.transitions < len(matrix)).all(dim=1)
-    edges = found.transitions[listed].cpu()
+    counted = count_regimes(states, nonlinear_units, lengths)
+    matrix = transition_matrix(counted, max_regimes)
+    listed = (counted.transitions < len(matrix)).all(dim=1)
+    edges = counted.transitions[listed].cpu()
     return TransitionGraph(
-        codes=found.codes[:max_regimes].cpu(),
-        counts=found.counts[:max_regimes].cpu(),
+        codes=counted.codes[:max_regimes].cpu(),
+        counts=counted.counts[:max_regimes].cpu(),
         edges=edges,
-        edge_counts=found.transition_counts[listed].cpu(),
+        edge_counts=counted.transition_counts[listed].cpu(),
         probability=matrix[edges[:, 0], edges[:, 1]],
         matrix=matrix,
-        entropy_rate=entropy_rate(found),
-        visited=len(found.codes),
+        entropy_rate=entropy_rate(counted),
+        visited=len(counted.codes),
     )
 
 
 def shared_regimes(
     states: Tensor, nonlinear_units: int, group: Tensor, lengths: Tensor | None = None, groups: int | None = None
 ) -> RegimeSharing:
-    """How far groups of trajectories (conditions, classes, tasks) use the same regimes.
+    """Compare the regimes of groups of trajectories, such as conditions, classes or tasks.
 
-    The same as :func:`regime_sharing` of :func:`count_regimes_by_group`, whose arguments it takes.
+    Equivalent to :func:`regime_sharing` of :func:`count_regimes_by_group`.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        group: index of each sequence's group, int64 of shape ``(batch,)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        groups: number of groups; ``None`` as in :func:`count_regimes_by_group`.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        group: Index of the group of each sequence, int64 of shape ``(batch,)``; negative for sequences of no group.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        groups: Number of groups, to list groups without steps too; ``None`` lists the groups that occur.
 
     Example:
         >>> states = torch.tensor([[[1.0], [-1.0]], [[-1.0], [-1.0]]])
@@ -804,7 +664,7 @@ def shared_regimes(
 
 
 def _check_states(states: Tensor, nonlinear_units: int, lengths: Tensor | None) -> Tensor:
-    """Check shapes, and give the lengths on the states' device."""
+    """Check shapes and return the lengths on the device of the states."""
     if states.ndim != 3:
         raise ValueError(f"states must have shape (batch, time, M), got {tuple(states.shape)}")
     if not 0 <= nonlinear_units <= states.shape[-1]:
@@ -815,6 +675,6 @@ def _check_states(states: Tensor, nonlinear_units: int, lengths: Tensor | None) 
 
 
 def _entropy(occupancy: Tensor) -> Tensor:
-    """−Σ p log2 p of each row, shape ``(rows, regimes)`` to ``(rows,)``."""
-    entropy: Tensor = torch.special.entr(occupancy).sum(dim=1)
+    """−Σ p log2 p over the last dimension."""
+    entropy: Tensor = torch.special.entr(occupancy).sum(dim=-1)
     return entropy / math.log(2)

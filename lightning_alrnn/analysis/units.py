@@ -1,4 +1,4 @@
-"""What each nonlinear unit does on its own: how often it is on, how often it switches."""
+"""Activity of each nonlinear unit: how often it is on and how often it switches."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from lightning_alrnn.batch import valid_steps
 class UnitStatistics(NamedTuple):
     """Activity of the nonlinear units.
 
-    A rectified unit that never switches is linear in effect, so the number of *active* units is the number of
-    nonlinearities that the network makes use of.
-
     Attributes:
-        duty: share of steps in which each unit is on (z > 0), float64 of shape ``(P,)``.
-        switching: share of steps (from t to t+1 within a sequence) in which each unit goes on or off, float64 of shape
-            ``(P,)``; 0 where no sequence has two steps.
-        active: number of units that switch in at least a fraction ε of steps.
-        always_on: number of units that are on in every step.
-        always_off: number of units that are on in no step.
-        mean_duty: mean of ``duty``; 0 where P=0.
+        duty: Share of steps in which each unit is on (z > 0), float64 of shape ``(P,)``.
+        switching: Share of steps (from t to t+1 within a sequence) in which each unit switches, of the same shape.
+        active: Number of units that switch in at least a fraction ε of steps.
+        always_on: Number of units that are on in every step.
+        always_off: Number of units that are on in no step.
+        mean_duty: Mean of ``duty``; 0 if P=0.
     """
 
     duty: Tensor
@@ -36,17 +32,7 @@ class UnitStatistics(NamedTuple):
 
 
 def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Count, for each nonlinear unit, the steps in which it is on and those in which it switches.
-
-    Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        nonlinear_units: P.
-
-    Returns:
-        ``on`` and ``switches`` of shape ``(P,)``, and the numbers of steps and of moves from t to t+1, scalars; all
-        int64.
-    """
+    """Steps in which each unit is on and moves in which it switches, ``(P,)`` each, and all steps and moves."""
     valid = valid_steps(lengths, states.shape[1])
     bits = regime_bits(states, nonlinear_units)
     on = _count(bits, valid)
@@ -55,15 +41,7 @@ def count_units(states: Tensor, lengths: Tensor, nonlinear_units: int) -> tuple[
 
 
 def unit_statistics(on: Tensor, switches: Tensor, steps: int, moves: int, threshold: float) -> UnitStatistics:
-    """Turn counts into :class:`UnitStatistics`.
-
-    Args:
-        on: steps in which each unit is on, int64 of shape ``(P,)``.
-        switches: moves in which it switches, of the same shape.
-        steps: number of steps.
-        moves: number of moves from t to t+1.
-        threshold: ε, the share of moves from which a unit counts as active.
-    """
+    """Turn counts into :class:`UnitStatistics`; active units switch in a share ``threshold`` of the moves."""
     duty = on.double() / max(steps, 1)
     switching = switches.double() / max(moves, 1)
     return UnitStatistics(
@@ -79,18 +57,17 @@ def unit_statistics(on: Tensor, switches: Tensor, steps: int, moves: int, thresh
 def unit_activity(
     states: Tensor, nonlinear_units: int, lengths: Tensor | None = None, threshold: float = 1e-3
 ) -> UnitStatistics:
-    """Activity of the nonlinear units along trajectories.
+    """Measure the activity of the nonlinear units along trajectories.
 
     Args:
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        nonlinear_units: P.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        threshold: ε, the share of steps from which a unit that switches counts as active.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        nonlinear_units: Number P of nonlinear units.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        threshold: Share ε of steps in which an active unit switches at least.
 
     Example:
-        >>> states = torch.tensor([[[1.0, 5.0], [-1.0, 5.0], [2.0, 5.0]]])
-        >>> found = unit_activity(states, nonlinear_units=2)
-        >>> found.active, found.always_on, found.switching.tolist()
+        >>> activity = unit_activity(torch.tensor([[[1.0, 5.0], [-1.0, 5.0], [2.0, 5.0]]]), nonlinear_units=2)
+        >>> activity.active, activity.always_on, activity.switching.tolist()
         (1, 1, [1.0, 0.0])
     """
     if lengths is None:
@@ -100,6 +77,6 @@ def unit_activity(
 
 
 def _count(bits: Tensor, valid: Tensor) -> Tensor:
-    """How often each bit ``(batch, time, P)`` is set in valid steps ``(batch, time)``: a product, not a slow sum."""
+    """Number of valid steps in which each bit ``(batch, time, P)`` is set, by a product, which is faster than a sum."""
     dtype = torch.float32 if valid.numel() < 2**24 else torch.float64  # in which the counts are exact
     return (to_number(valid.flatten(), dtype) @ to_number(bits.flatten(0, 1), dtype)).long()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.analysis import Removal, greedy_removals, intervene, linearise, remove_units, silence
+from lightning_alrnn.analysis import Removal, greedy_removals, remove_units
 from lightning_alrnn.analysis.pruning import Removals
 from lightning_alrnn.nn import ALRNN
 
@@ -22,12 +22,8 @@ KINDS: tuple[Literal["linearise", "silence"], ...] = ("linearise", "silence")
 def network(hidden: int, nonlinear: int, **options: Any) -> ALRNN:
     torch.manual_seed(0)
     rnn = ALRNN(options.pop("input_size", 2), hidden, nonlinear, **options).eval().double()
-    with torch.no_grad():
-        rnn.W.normal_(std=0.6 / hidden**0.5)
-        rnn.h.normal_(std=0.5)
-        rnn.A.uniform_(0.1, 0.6)
-        if rnn.z0 is not None:
-            rnn.z0.normal_()
+    for value in rnn.state_dict().values():
+        value.normal_(std=0.4)
     return rnn
 
 
@@ -41,15 +37,15 @@ def step_by_step(rnn: ALRNN, inputs: Tensor, removals: Sequence[Removal]) -> Ten
     """States of the original network with units changed at each step."""
     rectified = torch.zeros(rnn.hidden_size, dtype=torch.bool)
     rectified[rnn.linear_units :] = True
-    kept = torch.ones(rnn.hidden_size).double()
+    remains = torch.ones(rnn.hidden_size).double()
     for unit, kind in removals:
         rectified[rnn.linear_units + unit] = False
-        kept[rnn.linear_units + unit] = float(kind == "linearise")
+        remains[rnn.linear_units + unit] = float(kind == "linearise")
     C = torch.eye(rnn.hidden_size).double() if rnn.C is None else rnn.C
-    z, states = rnn.start(len(inputs)) * kept, []
+    z, states = rnn.start(len(inputs)) * remains, []
     for step in range(inputs.shape[1]):
         let_through = torch.where(rectified, z.clamp(min=0), z)
-        z = (rnn.diagonal() * z + let_through @ rnn.W.T + inputs[:, step] @ C.T + rnn.h) * kept
+        z = (rnn.diagonal() * z + let_through @ rnn.W.T + inputs[:, step] @ C.T + rnn.h) * remains
         states.append(z)
     return torch.stack(states, dim=1)
 
@@ -85,23 +81,6 @@ def test_the_smaller_network_has_the_states_of_the_changed_one(
         assert not expected[..., lost].any()
 
 
-def test_the_smaller_network_is_that_of_the_interventions() -> None:
-    rnn, inputs = network(7, 4), torch.randn(2, 5, 2, dtype=torch.float64)
-    for kind, change in (("linearise", linearise), ("silence", silence)):
-        small, units = remove_units(rnn, [Removal(3, kind), Removal(1, kind)])  # type: ignore[arg-type]
-        expected = intervene(rnn, inputs, change(1, 3)).states
-        torch.testing.assert_close(small(inputs).states, expected[..., units])
-
-
-def test_removals_one_after_the_other_are_those_together() -> None:
-    rnn, inputs = network(6, 4), torch.randn(2, 5, 2, dtype=torch.float64)
-    first, before = remove_units(rnn, [Removal(1, "linearise")])
-    second, after = remove_units(first, [Removal(2, "silence")])  # unit 3, as unit 1 is gone
-    together, units = remove_units(rnn, [Removal(3, "silence"), Removal(1, "linearise")])
-    assert before[after].tolist() == units.tolist()
-    torch.testing.assert_close(second(inputs).states, together(inputs).states)
-
-
 def test_the_network_is_left_as_it_is() -> None:
     rnn = network(4, 2).float()
     before = copy.deepcopy(rnn.state_dict())
@@ -118,56 +97,6 @@ def test_wrong_units() -> None:
             remove_units(network(4, 2), removals)
 
 
-def planted(needed: int) -> ALRNN:
-    """Some units are read out and switch, one is always on, one is never read, one is always off and never read."""
-    rnn = ALRNN(1, needed + 4, needed + 3).double()
-    with torch.no_grad():
-        rnn.A.zero_(), rnn.W.zero_(), rnn.C.fill_(1.0), rnn.h.zero_()  # type: ignore[union-attr]
-        rnn.W[0, 1 : needed + 2] = 1.0  # unit 0 is linear, and the sum of all that follow but the last two
-        rnn.h[needed + 1] = 100.0
-        rnn.h[-1] = -100.0
-        rnn.C[1 : needed + 1, 0] = torch.arange(1.0, needed + 1).double()  # type: ignore[index]
-    return rnn
-
-
-@pytest.mark.parametrize("needed", [0, 1, 3])
-def test_units_that_are_not_needed_go_first(needed: int) -> None:
-    rnn, inputs = planted(needed), torch.randn(50, 6, 1, dtype=torch.float64)
-    target = rnn(inputs).states[..., 0]
-
-    def loss(removals: Removals) -> float:
-        small = remove_units(rnn, removals).rnn
-        return float((small(inputs).states[..., 0] - target).square().mean().detach())
-
-    order = [*greedy_removals(needed + 3, lambda tried: [*map(loss, tried)])]
-    assert set(order[:3]) == {
-        Removal(needed, "linearise"),
-        Removal(needed + 1, "silence"),
-        Removal(needed + 2, "silence"),
-    }
-    assert loss(tuple(order[:3])) < 1e-20
-    # no other three, and no four, would do; of those that are needed the one with the least weight goes first
-    fewest = min(len(way) for way in every_way(needed + 3) if loss(way) < 1e-20 and len(way) == 3)
-    assert fewest == 3
-    assert not [way for way in every_way(needed + 3) if len(way) > 3 and loss(way) < 1e-3]
-    assert [unit for unit, _ in order[3:]] == [*range(needed)]
-
-
-@pytest.mark.parametrize("units", [0, 1, 4])
-def test_costs_that_add_up_are_least_at_every_number_of_units(units: int) -> None:
-    torch.manual_seed(units)
-    cost = {Removal(unit, kind): float(torch.rand(())) for unit in range(units) for kind in KINDS}
-
-    def loss(removals: Removals) -> float:
-        return sum(cost[removal] for removal in removals)
-
-    order = [*greedy_removals(units, lambda tried: [*map(loss, tried)])]
-    assert sorted(unit for unit, _ in order) == [*range(units)]
-    for count in range(units + 1):
-        least = min(loss(way) for way in every_way(units) if len(way) == count)
-        assert loss(tuple(order[:count])) == pytest.approx(least)
-
-
 def test_each_step_is_the_best_of_its_tries() -> None:
     asked: list[list[Removals]] = []
 
@@ -177,8 +106,8 @@ def test_each_step_is_the_best_of_its_tries() -> None:
 
     order = tuple(greedy_removals(4, losses))
     assert [len(tried) for tried in asked] == [8, 6, 4, 2]
-    asked_before = list(asked)
-    for count, tried in enumerate(asked_before):
+    assert {unit for unit, _ in order} == {0, 1, 2, 3}
+    for count, tried in enumerate(asked[:]):
         assert {one[:-1] for one in tried} == {order[:count]}
         assert losses([order[: count + 1]])[0] == min(losses(tried))
 

@@ -1,8 +1,8 @@
-"""What the nonlinearity does: gating, integration, rule-dependent routing and memory-dependent transients, measured.
+"""Computational primitives: gating, integration, rule-dependent routing and memory-dependent transients.
 
-Each is an effect, the chance of it under exchanged trials, and an intervention that takes the mechanism away and must
-change the answer as the mechanism predicts. A primitive counts as found where all three hold. All are about one number
-for each trial, the answer y: the network's outputs at the last step, along a direction in which they vary.
+A primitive is found if its effect is large enough, larger than by chance, and disappears under an intervention that
+removes the mechanism. All tests are about the answer of each trial: the outputs of the network at the last step, along
+a direction in which they vary.
 
 Reference:
     The names are those of Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); the measures are this package's own.

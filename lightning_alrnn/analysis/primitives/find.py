@@ -20,17 +20,16 @@ _LEAST_DIRECTION = 0.1
 
 
 class Primitives(NamedTuple):
-    """What the nonlinearity does.
+    """Computational primitives of a network.
 
     Attributes:
-        agreement: share of the targets' variance that the outputs tell, linearly and held out; below 0.25 the effects
-            of gating, integration and routing must be larger to be found.
-        directions: those of the outputs that are looked at, float64 of shape ``(n, outputs)``: at most three, in which
-            the outputs vary at least a tenth as much as in the first.
-        gating: whether one input decides how much another one counts.
-        integration: whether the answer is a sum over time that slow modes hold.
-        routing: whether inputs count otherwise in other conditions.
-        transients: whether the answer hangs on states that the present input would not hold.
+        agreement: Share of the targets' variance that the outputs explain, linearly and held out.
+        directions: Directions of the outputs that are analysed, float64 of shape ``(n, outputs)``: at most three, in
+            which the outputs vary at least a tenth as much as in the first.
+        gating: Whether one input determines the gain of another one.
+        integration: Whether the answer is a sum over time that slow modes hold.
+        routing: Whether the gain or the path of an input depends on the condition.
+        transients: Whether the answer depends on states that the present input would not hold.
     """
 
     agreement: float
@@ -54,43 +53,40 @@ def find_primitives(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Primitives:
-    """Look for gating, integration, rule-dependent routing and memory-dependent transients.
+    """Test a network for gating, integration, rule-dependent routing and memory-dependent transients.
 
     Args:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``.
-        states: z_1 … z_T, shape ``(batch, time, M)``.
-        readout_weight: D of the outputs y = D z_T + b, shape ``(outputs, M)``.
-        targets: what they should be at the sequence's last step: classes, int64 of shape ``(batch,)``, or values
-            ``(batch, outputs)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        group: condition of each, int64 of shape ``(batch,)``, below 0 for none; ``None`` without conditions.
-        draws: how many times chance is drawn.
-        alpha: level of each test.
-        seed: seed of the draws.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        readout_weight: Matrix D of the outputs y = D z_T + b, shape ``(outputs, M)``.
+        targets: Targets of the last step: classes, int64 of shape ``(batch,)``, or values ``(batch, outputs)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        group: Condition of each sequence, int64 of shape ``(batch,)``, negative for none; ``None`` without conditions.
+        draws: Number of chance draws.
+        alpha: Significance level of each test.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: if a parameter or a state is not finite or a shape does not fit.
+        ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        A linear network that adds up its input: it integrates, and has no gates.
-
         >>> inputs = torch.randn(100, 12, 1, generator=torch.Generator().manual_seed(0))
         >>> rnn = Recurrence(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), P=0)
         >>> states = inputs.cumsum(dim=1)
-        >>> found = find_primitives(rnn, inputs, states, torch.ones(1, 1), states[:, -1])
-        >>> found.integration.found, found.gating.found, found.gating.reason
-        (True, None, 'the network is linear (P = 0): an input counts the same in every trial')
+        >>> primitives = find_primitives(rnn, inputs, states, torch.ones(1, 1), states[:, -1])
+        >>> primitives.integration.found, primitives.gating.found
+        (True, None)
     """
     z, weight = states.detach().cpu().double(), readout_weight.detach().cpu().double()
     last = torch.full((len(z),), z.shape[1]) if lengths is None else lengths.cpu()
     outputs = z[torch.arange(len(z)), last - 1] @ weight.T
     directions = leading_outputs(outputs)[:_MOST_DIRECTIONS]
-    told = agreement(outputs, targets)
-    trials = [read_trials(rnn, inputs, z, row, last, told) for row in directions @ weight]
+    explained = agreement(outputs, targets)
+    trials = [read_trials(rnn, inputs, z, row, last, explained) for row in directions @ weight]
     group = None if group is None else group.cpu()
     return Primitives(
-        agreement=told,
+        agreement=explained,
         directions=directions,
         gating=gating(trials, draws=draws, alpha=alpha, seed=seed),
         integration=integration(trials, group, draws=draws, alpha=alpha, seed=seed),
@@ -100,13 +96,13 @@ def find_primitives(
 
 
 def leading_outputs(outputs: Tensor) -> Tensor:
-    """The directions in which outputs vary most, of length 1, the largest entry of each positive.
+    """Find the directions in which outputs vary most.
 
     Args:
-        outputs: shape ``(…, outputs)``.
+        outputs: Outputs, shape ``(…, outputs)``.
 
     Returns:
-        float64 of shape ``(n, outputs)``, those in which they vary at least a tenth as much as in the first.
+        Unit vectors, float64 of shape ``(n, outputs)``, along which they vary at least a tenth as much as the first.
 
     Example:
         >>> leading_outputs(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).tolist()
@@ -114,9 +110,9 @@ def leading_outputs(outputs: Tensor) -> Tensor:
     """
     values = outputs.detach().cpu().double().reshape(-1, outputs.shape[-1])
     _, sizes, directions = torch.linalg.svd(values - values.mean(dim=0), full_matrices=False)
-    kept = sizes >= _LEAST_DIRECTION * sizes[0]
-    kept[0] = True
-    directions = directions[: len(kept)][kept]
+    large = sizes >= _LEAST_DIRECTION * sizes[0]
+    large[0] = True
+    directions = directions[large]
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     signed: Tensor = directions * torch.where(largest > 0, 1.0, -1.0)
     return signed

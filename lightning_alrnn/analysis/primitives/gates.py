@@ -20,17 +20,14 @@ from lightning_alrnn.analysis.primitives.trials import (
     find_carriers,
     orders,
     p_value,
+    spread,
     subset,
     to_end,
+    why_not,
 )
-from lightning_alrnn.analysis.primitives.words import why_not
 
 LEAST_EFFECT = 0.4
-"""Size of the modulation, relative to the strongest input, from which a gate counts."""
-
-LEAST_UNTRAINED = 0.7
-"""The same in a network whose answers tell little of the targets."""
-
+LEAST_UNTRAINED = 0.7  # if answers explain little of the targets
 _LEVELS = 4
 _FEW_VALUES = 8
 _LEAST_ATOM = 0.1
@@ -42,27 +39,24 @@ _NEAR = 16
 
 
 class Gating(NamedTuple):
-    """Whether the gain of one input depends on another input, or on what it was itself at other steps.
+    """Whether the gain of one input depends on another input, or on the same input at other steps.
 
     Attributes:
-        found: whether effect, p and intervention are all as they must be; ``None`` where no unit switches.
-        effect: √(Σ_t σ²_t Var(E[g_t | s_j]) / E) with the gain g_t = ∂y/∂s_t of the gated input, σ²_t the variance of
-            that input over the trials, the controlling input s_j at the steps of ``when``, and E the largest of
-            Σ_t σ²_t E[g²_t] of the gated input and Σ_t σ²_t E[g_t]² of all others but s_j. By chance it is 0; 0.7 where
-            the strongest input is let through in half of the trials, 1 where it counts as much against as for the
-            answer. What depends on the gated input's own value at the same step is left out.
-        p: share of draws, trials exchanged, in which the largest effect over all pairs and lags is as large.
-        intervention: share of the effect that is gone without ``carriers``; NaN where effect or p are not enough.
-        reason: what failed; empty where it is found.
-        output: index of the direction of the outputs in which the effect is largest.
-        control: the controlling input j.
-        gated: the gated input k.
-        when: the steps of j: "at the same step", "3 steps earlier", "at step 0" or "up to then" (its mean so far).
-        effects: the largest effect of each controlling (row) on each gated input, float64 of shape ``(K, K)``; NaN for
-            what was not looked at: beside the eight inputs that count most.
-        gain: mean ∂y/∂s of the gated input, each step by its σ², where the controlling one is at its lowest and at its
-            highest level.
-        carriers: the nonlinear units that gate; ``None`` as for ``intervention``.
+        found: Whether effect, p and intervention pass their tests; ``None`` if no unit switches.
+        effect: √(Σ_t σ²_t Var(E[g_t | s_j]) / E) with the gain g_t = ∂y/∂s_t of the gated input, its variance σ²_t over
+            the trials, and the controlling input s_j at the steps of ``when``. E is the largest of Σ_t σ²_t E[g²_t] of
+            the gated input and Σ_t σ²_t E[g_t]² of all others except s_j. The value of the gated input at the same step
+            does not count. 0.7 if the strongest input passes in half of the trials, 1 if it has either sign.
+        p: Share of draws, trials exchanged, in which the largest effect over all pairs and lags is as large.
+        intervention: Share of the effect that disappears without ``carriers``; NaN if effect or p fail.
+        reason: Test that failed; empty if the gate is found.
+        output: Index of the direction of the outputs with the largest effect.
+        control: Controlling input j.
+        gated: Gated input.
+        when: Steps of the controlling input, such as "3 steps earlier", "at step 0" or "up to then" (its mean).
+        effects: Largest effect of each controlling input (row) on each gated one, shape ``(K, K)``; NaN if not tested.
+        gain: Mean ∂y/∂s of the gated input, weighted by σ², at the lowest and highest level of the controlling one.
+        carriers: Nonlinear units that gate; ``None`` if effect or p fail.
     """
 
     found: bool | None
@@ -80,46 +74,35 @@ class Gating(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """Levels of the controlling inputs, seen from the steps of the gated ones.
+    """Levels of the controlling inputs, seen from the steps of the gated ones."""
 
-    Attributes:
-        name: for :attr:`Gating.when`.
-        hot: 1 where an input is at a level; float32 of shape ``(steps, batch, J, levels)``.
-        present: whether it is the gated input's own step, bool of shape ``(steps,)``.
-    """
-
-    name: str
-    hot: Tensor
-    present: Tensor
+    name: str  # for Gating.when
+    hot: Tensor  # 1 for the level of an input, float32 (steps, batch, J, levels)
+    present: Tensor  # whether it is the gated input's own step, bool (steps,)
 
 
 def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA, seed: int = 0) -> Gating:
-    """Whether one input gates another: see :class:`Gating`.
+    """Test whether one input gates another, see :class:`Gating`.
 
-    Chance: the gains of each trial beside the inputs of another one, so that what depends on the time alone is chance.
-    Where sequences differ in length, trials are exchanged with those of like length, and steps counted from the end.
+    The draws combine the gains of each trial with the inputs of another trial of similar length.
 
     Args:
-        trials: the same trials, with the answer along one or more directions of the outputs.
-        draws: how many times trials are exchanged.
-        alpha: level, for all inputs, lags and directions together.
-        seed: seed of the draws.
+        trials: The same trials, with the answer along one or more directions of the outputs.
+        draws: Number of draws.
+        alpha: Significance level for all inputs, lags and directions together.
+        seed: Seed of the draws.
 
     Example:
-        A unit that lets input 0 through where input 1 is 1, before another that adds.
+        A unit that passes input 0 on if input 1 is 1, before another that adds up.
 
+        >>> from lightning_alrnn.analysis import intervene
         >>> from lightning_alrnn.analysis.primitives import read_trials
         >>> from lightning_alrnn.nn import Recurrence
-        >>> _ = torch.manual_seed(0)
         >>> inputs = torch.stack((torch.rand(200, 8), (torch.rand(200, 8) < 0.3).float()), dim=-1)
-        >>> states, z = [], torch.zeros(200, 2)
-        >>> for step in range(8):
-        ...     z = torch.stack((z[:, 0] + z[:, 1].relu(), inputs[:, step].sum(dim=1) - 1), dim=1)
-        ...     states.append(z)
         >>> W, C = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
         >>> rnn = Recurrence(torch.zeros(2), W, C, torch.tensor([0.0, -1.0]), P=1)
-        >>> found = gating([read_trials(rnn, inputs, torch.stack(states, dim=1), torch.tensor([1.0, 0.0]))])
-        >>> found.found, found.control, found.gated, found.when, found.carriers.units
+        >>> result = gating([read_trials(rnn, inputs, intervene(rnn, inputs).states, torch.tensor([1.0, 0.0]))])
+        >>> result.found, result.control, result.gated, result.when, result.carriers.units
         (True, 1, 0, 'at the same step', (0,))
     """
     width = trials[0].inputs.shape[2]
@@ -128,18 +111,18 @@ def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA
     if reason:
         return Gating(None, math.nan, math.nan, math.nan, reason, 0, 0, 0, "", nothing, (math.nan, math.nan), None)
     trials = [subset(one, _MOST_TRIALS) for one in trials]
-    looked = [_Modulation(one, min(draws, SCREENING), seed) for one in trials]
-    output = max(range(len(looked)), key=lambda index: looked[index].effect)
-    best = looked[output]
+    modulations = [_Modulation(one, min(draws, SCREENING), seed) for one in trials]
+    output = max(range(len(modulations)), key=lambda index: modulations[index].effect)
+    best = modulations[output]
     untrained = trials[output].untrained
     least = LEAST_UNTRAINED if untrained else LEAST_EFFECT
     if best.effect >= least and draws > SCREENING:
         best.draw(orders(trials[output].block, draws, seed)[SCREENING:])
-    p = p_value(best.share, best.chance, len(looked))
+    p = p_value(best.share, best.chance, len(modulations))
     carriers = None
     if best.effect >= least and p <= alpha:
         carriers = find_carriers(trials[output], best.gated, best.measure)
-    reason = why_not(best.effect, least, untrained, p, alpha, carriers)
+    reason = why_not(best.effect, least, p, alpha, untrained, carriers)
     return Gating(
         found=not reason,
         effect=best.effect,
@@ -157,25 +140,18 @@ def gating(trials: Sequence[Trials], *, draws: int = DRAWS, alpha: float = ALPHA
 
 
 def why_no_unit_switches(trials: Trials) -> str:
-    """Why gains are the same in all trials.
-
-    Args:
-        trials: the trials.
-
-    Returns:
-        A sentence; empty where they need not be the same.
-    """
+    """The reason why gains are the same in all trials; empty if they may differ."""
     if trials.units == 0:
-        return "the network is linear (P = 0): an input counts the same in every trial"
+        return "the network is linear (P = 0), so each input has the same effect in every trial"
     on = trials.states[..., len(trials.row) - trials.units :] > 0
     inside = trials.valid.unsqueeze(-1)
     if not bool(((on & inside).any(dim=(0, 1)) & (~on & inside).any(dim=(0, 1))).any()):
-        return "no nonlinear unit switches: an input counts the same in every trial"
+        return "no nonlinear unit switches, so each input has the same effect in every trial"
     return ""
 
 
 class _Modulation:
-    """How the gains of some trials depend on their inputs."""
+    """Dependence of the gains of some trials on their inputs."""
 
     def __init__(self, trials: Trials, draws: int, seed: int) -> None:
         width = trials.inputs.shape[2]
@@ -201,28 +177,24 @@ class _Modulation:
         self.weight = (weight * stand_for.unsqueeze(1)).float()
 
         hot = own_levels(inputs, self.there)
-        self.own = hot[:, self.steps][:, :, self.gated_channels].double()  # levels of the gated inputs themselves
+        self.own_levels = hot[:, self.steps][:, :, self.gated_channels].double()  # of the gated inputs
         sources = _sources(
             hot[:, :, self.channels].float(), inputs[:, :, self.channels], self.there, self.steps, padded
         )
         # all sources as rows of one product a step: (steps, sources · J · levels, batch)
         rows = torch.cat([source.hot.flatten(2) for source in sources], dim=2).transpose(1, 2).contiguous()
         number = rows.sum(dim=2, keepdim=True).clamp(min=1)
-        sizes = [source.hot.shape[3] for source in sources]
-        present = torch.stack([source.present for source in sources])
-
+        sizes = [source.hot[0, 0].numel() for source in sources]
         residual = self._residual(gains).transpose(0, 1).contiguous()
 
         def shares(order: Tensor | None = None) -> Tensor:
-            given = residual if order is None else residual[:, order]
-            explained = (rows @ given).square() / number * self.weight.unsqueeze(1)
-            result, start = [], 0
-            for index, size in enumerate(sizes):
-                part = explained[:, start : start + len(self.channels) * size]
-                part = part.reshape(len(part), len(self.channels), size, -1).sum(dim=2)  # (steps, J, gated)
-                left_out = present[index][:, None, None] & same
-                result.append(part.masked_fill(left_out, 0.0).sum(dim=0) / strongest)
-                start += len(self.channels) * size
+            exchanged = residual if order is None else residual[:, order]
+            explained = (rows @ exchanged).square() / number * self.weight.unsqueeze(1)
+            result = []
+            for source, part in zip(sources, explained.split_with_sizes(sizes, dim=1), strict=True):
+                by_input = part.reshape(len(part), len(self.channels), -1, part.shape[2]).sum(dim=2)
+                itself = source.present[:, None, None] & same
+                result.append(by_input.masked_fill(itself, 0.0).sum(dim=0) / strongest)
             return torch.stack(result)
 
         self._shares = shares
@@ -243,34 +215,30 @@ class _Modulation:
         self.gain = self._gain(exact)
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
-        """Add draws to ``chance``, and give the mean of their shares."""
+        """Add draws to ``chance`` and return the mean of their shares."""
         drawn = [self._shares(order) for order in exchanged]
         self.chance += [float(one.max()) for one in drawn]
         return torch.stack(drawn).mean(dim=0)
 
     def _residual(self, gains: Tensor) -> Tensor:
-        """Gains at the chosen steps beyond their mean where the gated input itself is at the same level."""
+        """Gains at the chosen steps, minus their mean at the same level of the gated input itself."""
         chosen = gains[:, self.steps][:, :, self.gated_channels].unsqueeze(1)
-        return beyond_own_level(chosen, self.own, self.there[:, self.steps])[:, 0].float()
+        return beyond_own_level(chosen, self.own_levels, self.there[:, self.steps])[:, 0].float()
 
     def _gain(self, gains: Tensor) -> tuple[float, float]:
-        """Mean gain of the gated input where the controlling one is at its lowest and at its highest level."""
-        channel = self._place[2]
-        values = gains[:, self.steps][:, :, self.gated_channels[channel]].T
-        weight = self.weight[:, channel].unsqueeze(1)
-        present = [level for level in range(self._source.shape[2]) if bool(self._source[..., level].any())]
-        low, high = (
-            float((self._source[..., level] * weight * values).sum() / (self._source[..., level] * weight).sum())
-            for level in (present[0], present[-1])
-        )
-        return low, high
+        """Mean gain of the gated input at the lowest and at the highest level of the controlling one."""
+        values = gains[:, self.steps][:, :, self.gated].T.unsqueeze(-1)
+        weight = self._source.double() * self.weight[:, self._place[2], None, None]  # (steps, batch, levels)
+        means = (weight * values).sum(dim=(0, 1)) / weight.sum(dim=(0, 1))
+        means = means[self._source.flatten(0, 1).any(dim=0)]
+        return float(means[0]), float(means[-1])
 
     def measure(self, trials: Trials) -> float:
-        """The share, of the pair and lag that were found, of other gains in the same trials."""
-        some = torch.linspace(0, len(self.there) - 1, len(trials.answer)).round().long()
+        """Share of the strongest pair and lag for other gains in the same trials."""
+        some = spread(len(self.there), len(trials.answer))
         gated = self._place[2]
         gains = to_end(trials.gains, trials.lengths)[:, self.steps][:, :, self.gated_channels].unsqueeze(1)
-        residual = beyond_own_level(gains, self.own[some], self.there[some][:, self.steps])[:, 0]
+        residual = beyond_own_level(gains, self.own_levels[some], self.there[some][:, self.steps])[:, 0]
         source = self._source[:, some].double()
         sums = torch.einsum("tnl,nt->tl", source, residual[..., gated])
         number = source.sum(dim=1).clamp(min=1)
@@ -279,15 +247,7 @@ class _Modulation:
 
 
 def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: bool) -> list[_Source]:
-    """Where the controlling inputs are looked at: at some distance, at some step of the trial, and on average so far.
-
-    Args:
-        hot: levels at all steps, shape ``(batch, time, J, levels)``.
-        inputs: their values, shape ``(batch, time, J)``.
-        there: which steps are valid, shape ``(batch, time)``.
-        steps: those of the gated inputs.
-        padded: whether lengths differ, so that steps can only be counted from the end.
-    """
+    """The controlling inputs at some distance, at some step of the trial (from the end if ``padded``), and so far."""
     time = hot.shape[1]
     sources = []
     far = [lag for lag in range(1, time) if lag <= _NEAR or lag & (lag - 1) == 0]
@@ -295,12 +255,14 @@ def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: 
         at = steps + lag
         inside = ((at >= 0) & (at < time)).float()
         if bool(inside.any()):
-            name = "at the same step" if lag == 0 else f"{_steps(abs(lag))} {'earlier' if lag < 0 else 'later'}"
+            steps_away = f"{abs(lag)} step{'s' if abs(lag) > 1 else ''}"
+            name = "at the same step" if lag == 0 else f"{steps_away} {'earlier' if lag < 0 else 'later'}"
             seen = hot[:, at.clamp(0, time - 1)] * inside[None, :, None, None]
             sources.append(_Source(name, seen.transpose(0, 1), (at == steps)))
-    for step in _spread(time, _MOST_SOURCES).tolist():
+    for step in spread(time, _MOST_SOURCES).tolist():
         seen = hot[:, step].unsqueeze(0).expand(len(steps), -1, -1, -1)
-        name = f"{_steps(time - 1 - step)} before the end" if padded else f"at step {step}"
+        before_end = time - 1 - step
+        name = f"{before_end} step{'s' if before_end != 1 else ''} before the end" if padded else f"at step {step}"
         sources.append(_Source(name, seen, steps == step))
     before = there.double().cumsum(dim=1) - there.double()
     mean = (inputs.cumsum(dim=1) - inputs) / before.clamp(min=1).unsqueeze(-1)
@@ -314,11 +276,11 @@ def _sources(hot: Tensor, inputs: Tensor, there: Tensor, steps: Tensor, padded: 
 
 
 def _representative(energy: Tensor) -> tuple[Tensor, Tensor]:
-    """Up to 32 steps, spread evenly over the energy of all, and how many steps each stands for."""
+    """Up to 32 steps, spread evenly over the energy of all, and the number of steps that each stands for."""
     time = len(energy)
     total = float(energy.sum())
     if time <= _MOST_STEPS or not total > 0:
-        steps = _spread(time, _MOST_STEPS)
+        steps = spread(time, _MOST_STEPS)
         return steps, torch.full((len(steps),), time / len(steps), dtype=torch.float64)
     share = (torch.arange(_MOST_STEPS, dtype=torch.float64) + 0.5) / _MOST_STEPS
     drawn = torch.searchsorted(energy.cumsum(dim=0), share * total).clamp(max=time - 1)
@@ -326,59 +288,33 @@ def _representative(energy: Tensor) -> tuple[Tensor, Tensor]:
     return steps, times * total / (_MOST_STEPS * energy[steps])
 
 
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
-
-
 def own_levels(inputs: Tensor, there: Tensor) -> Tensor:
-    """Inputs as a few levels: their own values where they are few, or quartiles.
-
-    Args:
-        inputs: shape ``(batch, time, K)``.
-        there: which steps are valid, bool of shape ``(batch, time)``.
-
-    Returns:
-        1 where an input is at a level, 0 elsewhere, int64 of shape ``(batch, time, K, levels)``.
-    """
+    """One-hot levels ``(batch, time, K, levels)`` of inputs: their own values if they are few, or quartiles."""
     levels = torch.zeros(inputs.shape, dtype=torch.int64)
     levels[there] = _levels(inputs[there])
     return functional.one_hot(levels) * there[..., None, None]
 
 
-def beyond_own_level(gains: Tensor, own: Tensor, there: Tensor) -> Tensor:
-    """Gains less their mean over the trials in which the input itself is at the same level: not what it does to itself.
-
-    Args:
-        gains: shape ``(batch, parts, time, channels)``.
-        own: of :func:`own_levels`, float64 of shape ``(batch, time, channels, levels)``.
-        there: which steps are valid, bool of shape ``(batch, time)``.
-
-    Returns:
-        Of the same shape as ``gains``; zero where a step is not valid.
-    """
-    mean = torch.einsum("ntkl,nptk->ptkl", own, gains) / own.sum(dim=0).clamp(min=1)
-    return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", own, mean), 0.0)
+def beyond_own_level(gains: Tensor, levels: Tensor, there: Tensor) -> Tensor:
+    """Gains ``(batch, parts, time, channels)`` minus their mean over trials with the input at the same own level."""
+    mean = torch.einsum("ntkl,nptk->ptkl", levels, gains) / levels.sum(dim=0).clamp(min=1)
+    return torch.where(there[:, None, :, None], gains - torch.einsum("ntkl,ptkl->nptk", levels, mean), 0.0)
 
 
 def _levels(inputs: Tensor) -> Tensor:
-    """Inputs ``(n, K)`` as a few levels, int64 of the same shape: their own values where they are few, or quartiles."""
+    """Levels of inputs ``(n, K)``, int64 of the same shape: their own values if they are few, or quartiles."""
     levels = torch.zeros(inputs.shape, dtype=torch.int64)
     for channel in range(inputs.shape[1]):
         values = inputs[:, channel].contiguous()
-        seen = torch.unique(values)
-        if len(seen) <= _FEW_VALUES:
-            levels[:, channel] = torch.bucketize(values, seen)
+        distinct = torch.unique(values)
+        if len(distinct) <= _FEW_VALUES:
+            levels[:, channel] = torch.bucketize(values, distinct)
             continue
         share = np.arange(1, _LEVELS) / _LEVELS
         quartiles = torch.unique(torch.from_numpy(np.quantile(values.double().numpy(), share)).to(values.dtype))
-        atoms = [edge for edge in quartiles if float((values == edge).double().mean()) >= _LEAST_ATOM]
         level = torch.bucketize(values, quartiles)  # values up to an edge are below it
-        for edge in atoms:
-            level += values >= edge
+        for edge in quartiles:
+            if float((values == edge).double().mean()) >= _LEAST_ATOM:
+                level += values >= edge
         levels[:, channel] = torch.unique(level, return_inverse=True)[1]
     return levels
-
-
-def _spread(count: int, most: int) -> Tensor:
-    """Up to ``most`` of the indices 0 … count−1, evenly spread."""
-    return torch.linspace(0, count - 1, min(count, most)).round().long()

@@ -19,22 +19,14 @@ from lightning_alrnn.analysis.primitives.trials import (
     orders,
     p_value,
     prediction,
+    why_not,
 )
-from lightning_alrnn.analysis.primitives.words import by_chance, too_small
 from lightning_alrnn.analysis.system import read_recurrence
 
 LEAST_EFFECT = 0.5
-"""Share of the answer's variance that the sum must tell."""
-
-LEAST_UNTRAINED = 0.95
-"""The same in a network whose answers tell little of the targets."""
-
-LEAST_FLATNESS = 0.5
-"""What the quarter of the evidence that counts least must count, of that which counts most."""
-
+LEAST_UNTRAINED = 0.95  # if answers explain little of the targets
+LEAST_FLATNESS = 0.5  # the smallest quarter of the kernel over the largest
 LEAST_FLATNESS_UNTRAINED = 0.9
-"""The same in a network whose answers tell little of the targets."""
-
 _LEAST_STEPS = 4
 _LEAST_SHARE = 0.25
 _LEAST_ENERGY = 0.01
@@ -46,26 +38,25 @@ _QUARTERS = 4
 class Integration(NamedTuple):
     """Whether the answer is a sum of an input over time that slow modes hold.
 
-    An input is evidence where it varies over the trials, at four steps and a quarter of the sequence's at least. Each
-    trial's evidence is cut into four quarters of equal Σ (s_t − mean)².
+    An input is evidence if it varies over the trials in at least four steps and a quarter of the sequence. The evidence
+    of each trial is divided into four quarters of equal Σ (s_t − mean)².
 
     Attributes:
-        found: whether effect, p and intervention are all as they must be; ``None`` where no input comes as evidence.
-        effect: share of the answer's variance within the conditions that a sum of the evidence tells, held out. In the
-            sum every step of an input counts the same: by condition, or where the trial's own gain is at least half of
-            the largest.
-        p: share of draws in which the answers of other trials of the condition are told as well.
-        intervention: share of what the first half of the evidence counts that is lost where the state is taken out of
-            the slow modes halfway; NaN where effect or p are not enough.
-        reason: what failed; empty where it is found.
-        output: index of the direction of the outputs in which the effect is largest.
-        channels: inputs that come as evidence, int64 of shape ``(n,)``.
-        kernel: mean ∂y/∂s_t in each quarter, float64 of shape ``(n, 4)``, positive on average over each trial.
-        flatness: the least of these over the largest, of shape ``(n,)``; those of at least 0.5 are in the sum.
-        slow: number of slow modes, the mean over trials: those of the trial's own mean Jacobian after half of the
-            evidence that keep at least half to its end.
-        timescale: −1/ln|λ| of the slowest one in steps, the median over trials; negative where it grows.
-        lost_otherwise: the same as ``intervention`` where all but the slow modes are taken out.
+        found: Whether effect, p and intervention pass their tests; ``None`` if no input is evidence.
+        effect: Share of the answer's variance within the conditions that a sum of the evidence explains, held out. In
+            the sum, each step of an input has the same weight: that of the condition, or that of the steps with at
+            least half of the largest gain of the trial.
+        p: Share of draws in which the answers of other trials of the condition are explained as well.
+        intervention: Share of the first half's effect that is lost without the slow modes; NaN if effect or p fail.
+        reason: Test that failed; empty if integration is found.
+        output: Index of the direction of the outputs with the largest effect.
+        channels: Inputs that are evidence, int64 of shape ``(n,)``.
+        kernel: Mean ∂y/∂s_t in each quarter, float64 of shape ``(n, 4)``, with a positive mean over each trial.
+        flatness: Smallest entry of the kernel over the largest, of shape ``(n,)``; from 0.5 on, an input is in the sum.
+        slow: Mean number of slow modes per trial: modes of the trial's mean Jacobian after half of the evidence that
+            keep at least half to the end.
+        timescale: −1/ln|λ| of the slowest mode in steps, the median over trials; negative if it grows.
+        lost_otherwise: The same as ``intervention`` without all other modes.
     """
 
     found: bool | None
@@ -83,7 +74,7 @@ class Integration(NamedTuple):
 
 
 class _Sum(NamedTuple):
-    """What each step adds to the sum, conditions as columns, and how well the sum tells the answer."""
+    """Contribution of each step to the sum, conditions as columns, and how well the sum explains the answer."""
 
     steps: Tensor
     conditions: Tensor
@@ -99,67 +90,58 @@ def integration(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Integration:
-    """Whether the network integrates: see :class:`Integration`.
+    """Test whether the network integrates, see :class:`Integration`.
 
-    Chance: the answers exchanged among trials of the same condition and like length.
+    The draws exchange the answers among trials of the same condition and similar length.
 
     Args:
-        trials: the same trials, with the answer along one or more directions of the outputs.
-        group: condition of each, int64 of shape ``(batch,)``; ``None`` where there are none.
-        draws: how many times answers are exchanged.
-        alpha: level, for all directions together.
-        seed: seed of the draws.
+        trials: The same trials, with the answer along one or more directions of the outputs.
+        group: Condition of each trial, int64 of shape ``(batch,)``; ``None`` without conditions.
+        draws: Number of draws.
+        alpha: Significance level for all directions together.
+        seed: Seed of the draws.
 
     Example:
-        One of three units adds up what it is given; the others forget.
+        A unit that adds up its input integrates.
 
         >>> from lightning_alrnn.analysis.primitives import read_trials
         >>> from lightning_alrnn.nn import Recurrence
         >>> inputs = torch.randn(100, 12, 1, generator=torch.Generator().manual_seed(0))
-        >>> W = torch.diag(torch.tensor([1.0, 0.3, 0.1]))
-        >>> rnn = Recurrence(torch.zeros(3), W, torch.ones(3, 1), torch.zeros(3), P=0)
-        >>> states, z = [], torch.zeros(100, 3)
-        >>> for step in range(12):
-        ...     z = z @ W + inputs[:, step]
-        ...     states.append(z)
-        >>> found = integration([read_trials(rnn, inputs, torch.stack(states, dim=1), torch.tensor([1.0, 0.0, 0.0]))])
-        >>> found.found, round(found.effect, 3), round(found.intervention, 3), found.slow
+        >>> rnn = Recurrence(torch.zeros(1), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1), P=0)
+        >>> result = integration([read_trials(rnn, inputs, inputs.cumsum(dim=1), torch.ones(1))])
+        >>> result.found, round(result.effect, 3), round(result.intervention, 3), result.slow
         (True, 1.0, 1.0, 1.0)
     """
     group = torch.zeros(len(trials[0].answer), dtype=torch.int64) if group is None else group.cpu()
-    looked = [_look(one, group, draws, seed, len(trials)) for one in trials]
-    effects = [-math.inf if summed is None else summed.effect for summed, *_ in looked]
+    sums = [_look(one, group, draws, seed, len(trials)) for one in trials]
+    effects = [-math.inf if summed is None else summed.effect for summed, *_ in sums]
     output = effects.index(max(effects))
-    summed, channels, kernel, flatness = looked[output]
+    summed, channels, kernel, flatness = sums[output]
     untrained = trials[output].untrained
-    found = Integration(
-        None, math.nan, math.nan, math.nan, "", output, channels, kernel, flatness, math.nan, math.nan, math.nan
-    )
+    nan = math.nan
+    result = Integration(None, nan, nan, nan, "", output, channels, kernel, flatness, nan, nan, nan)
     if len(channels) == 0:
-        return found._replace(
-            reason="no input that counts varies over the trials in a quarter of the steps: a sum cannot be told from "
-            "what was kept of one moment"
+        return result._replace(
+            reason="no input that affects the answer varies over the trials in at least a quarter of the steps, so a "
+            "sum cannot be distinguished from the memory of a single moment"
         )
     if summed is None:
-        worst = float(flatness.max())
-        return found._replace(
-            found=False,
-            effect=0.0,
-            p=1.0,
-            reason=f"effect: no kernel is flat, the quarter that counts least has {worst:.2g} of the one that counts "
-            f"most, below {LEAST_FLATNESS_UNTRAINED if untrained else LEAST_FLATNESS}",
+        reason = (
+            f"effect: no kernel is flat, the smallest quarter has {float(flatness.max()):.2g} of the largest one, "
+            f"below {LEAST_FLATNESS_UNTRAINED if untrained else LEAST_FLATNESS}"
         )
+        return result._replace(found=False, effect=0.0, p=1.0, reason=reason)
     least = LEAST_UNTRAINED if untrained else LEAST_EFFECT
-    reason = too_small(summed.effect, least, untrained) or by_chance(summed.p, alpha)
-    found = found._replace(found=False, effect=summed.effect, p=summed.p, reason=reason)
+    reason = why_not(summed.effect, least, summed.p, alpha, untrained)
+    result = result._replace(found=False, effect=summed.effect, p=summed.p, reason=reason)
     if reason:
-        return found
+        return result
     lost, otherwise, slow, timescale = _take_out(trials[output], summed)
     if not lost >= LEAST_REMOVED:
-        reason = f"intervention: without the slow modes the first half of the evidence loses {lost:.0%} of its effect"
+        reason = f"intervention: the first half of the evidence loses {lost:.0%} of its effect without the slow modes"
     elif not otherwise < LEAST_REMOVED:
-        reason = f"intervention: without the other modes as well it loses {otherwise:.0%} of its effect"
-    return found._replace(
+        reason = f"intervention: the first half loses {otherwise:.0%} of its effect without the other modes, too"
+    return result._replace(
         found=not reason,
         intervention=lost,
         reason=reason,
@@ -172,7 +154,7 @@ def integration(
 def _look(
     trials: Trials, group: Tensor, draws: int, seed: int, tests: int
 ) -> tuple[_Sum | None, Tensor, Tensor, Tensor]:
-    """The sum that tells the answer best, if any kernel is flat; the evidence, its kernels and their flatness."""
+    """The sum that explains the answer best, if a kernel is flat; the evidence, its kernels and their flatness."""
     count = trials.valid.sum(dim=0).clamp(min=1).unsqueeze(1)
     inside = trials.valid.unsqueeze(-1)
     squares = ((trials.inputs - trials.inputs.sum(dim=0) / count) * inside).square()
@@ -187,9 +169,7 @@ def _look(
     evidence = able & (energy > 0) & (energy >= _LEAST_ENERGY * largest)
     order = energy.argsort(descending=True, stable=True)
     channels = order[evidence[order]][:_MOST_CHANNELS].sort().values
-    kernel = torch.zeros(len(channels), _QUARTERS, dtype=torch.float64)
-    for row, channel in enumerate(channels.tolist()):
-        kernel[row] = _kernel(squares[..., channel], trials.gains[..., channel])
+    kernel = _kernel(squares[..., channels], trials.gains[..., channels])
     flatness = (kernel.amin(dim=1) / kernel.amax(dim=1).clamp(min=1e-300)).clamp(min=0)
     flat = channels[flatness >= (LEAST_FLATNESS_UNTRAINED if trials.untrained else LEAST_FLATNESS)]
     if len(flat) == 0:
@@ -220,9 +200,8 @@ def _look(
     best = max(range(len(measured)), key=lambda index: measured[index])
     chance = [max(effects(answer[order])) for order in orders(block, draws, seed)]
     effect = measured[best]
-    fit = torch.linalg.lstsq(
-        torch.cat((torch.ones_like(answer), columns[best]), dim=1), answer, driver="gelsd"
-    ).solution[1 : 1 + len(flat), 0]
+    predictors = torch.cat((torch.ones_like(answer), columns[best]), dim=1)
+    fit = torch.linalg.lstsq(predictors, answer, driver="gelsd").solution[1 : 1 + len(flat), 0]
     return _Sum(sums[best] @ fit, conditions, effect, p_value(effect, chance, tests)), channels, kernel, flatness
 
 
@@ -236,35 +215,29 @@ def _steady(squares: Tensor, gains: Tensor, group: Tensor) -> Tensor:
 
 
 def _kernel(squares: Tensor, gains: Tensor) -> Tensor:
-    """Mean gain in each quarter of a trial's evidence, by its squares, shape ``(4,)``; positive over the trial."""
+    """Mean gain in each quarter of a trial's evidence, weighted by squares, ``(n, 4)``; positive over each trial."""
     total = squares.sum(dim=1, keepdim=True)
     place = (squares.cumsum(dim=1) - squares / 2) / total.clamp(min=1e-300)
     quarter = (_QUARTERS * place).long().clamp(max=_QUARTERS - 1)
-    sign = (squares * gains).sum(dim=1, keepdim=True).sign()
-    kernel = torch.zeros(_QUARTERS, dtype=torch.float64)
-    for index in range(_QUARTERS):
-        weight = squares * (quarter == index)
-        kernel[index] = (weight * gains * sign).sum() / weight.sum().clamp(min=1e-300)
-    return kernel
+    signed = gains * (squares * gains).sum(dim=1, keepdim=True).sign()
+    weights = [squares * (quarter == index) for index in range(_QUARTERS)]
+    means = [(weight * signed).sum(dim=(0, 1)) / weight.sum(dim=(0, 1)).clamp(min=1e-300) for weight in weights]
+    return torch.stack(means, dim=1)
 
 
 def _take_out(trials: Trials, summed: _Sum) -> tuple[float, float, float, float]:
-    """What the first half of the evidence loses where slow modes, and where all others, are taken out halfway.
-
-    Returns:
-        Both shares, the mean number of slow modes, and the median timescale of the slowest.
-    """
+    """Loss of the first half of the evidence without slow modes and without others, their number and timescale."""
     recurrence = read_recurrence(trials.rnn)
     arrived = summed.steps.square().sum(dim=0).cumsum(dim=0)
     half = max(1, int((arrived < arrived[-1] / 2).sum()))
     rows = (trials.lengths > half).nonzero()[:, 0]
-    states, left = trials.states[rows], trials.lengths[rows] - half
+    states, remaining = trials.states[rows], trials.lengths[rows] - half
     z = states[:, half - 1]
     passed = trials.valid[rows, half:].double()
     on = recurrence.regime(states[:, half - 1 : -1]) * passed.unsqueeze(-1)
     share = on.sum(dim=1) / passed.sum(dim=1, keepdim=True)
     values, right = torch.linalg.eig(recurrence.regime_matrix(share))
-    slow = values.abs() ** left.unsqueeze(1) >= 0.5
+    slow = values.abs() ** remaining.unsqueeze(1) >= 0.5
     apart = z - z.mean(dim=0)
     # least squares, as a defective matrix has no inverse of its eigenvectors
     parts = torch.linalg.lstsq(right, apart.to(right.dtype).unsqueeze(2), driver="gelsd").solution[..., 0]
@@ -274,13 +247,13 @@ def _take_out(trials: Trials, summed: _Sum) -> tuple[float, float, float, float]
     columns = torch.column_stack((torch.ones_like(first), first, second, conditions))
 
     def counts(state: Tensor) -> float:
-        run = intervene(trials.rnn, trials.inputs[rows, half:], state=state, lengths=left)
-        answer = run.states[torch.arange(len(rows)), left - 1] @ trials.row
+        run = intervene(trials.rnn, trials.inputs[rows, half:], state=state, lengths=remaining)
+        answer = run.states[torch.arange(len(rows)), remaining - 1] @ trials.row
         if not bool(torch.isfinite(answer).all()):
             return math.nan
         return float(torch.linalg.lstsq(columns, answer.unsqueeze(1), driver="gelsd").solution[1, 0])
 
-    whole = counts(z)
-    lost, otherwise = (1 - counts(state) / whole for state in (z - held, z - apart + held))
+    intact = counts(z)
+    lost, otherwise = (1 - counts(state) / intact for state in (z - held, z - apart + held))
     slowest = values.abs().amax(dim=1).clamp(min=1e-300)
     return lost, otherwise, float(slow.double().sum(dim=1).mean()), float((-1 / slowest.log()).median())

@@ -33,10 +33,11 @@ from lightning_alrnn.analysis.primitives.trials import (
     p_value,
     part_of_answer,
     select,
+    spread,
     to_end,
     under,
+    why_not,
 )
-from lightning_alrnn.analysis.primitives.words import why_not
 from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, regime_sharing
 
 _MOST_UNITS = 16
@@ -45,31 +46,28 @@ _LEAST_RATIO = 2.0
 
 
 class Routing(NamedTuple):
-    """Whether an input counts otherwise, or passes through other units, in another condition.
+    """Whether the gain or the path of an input depends on the condition.
 
     Attributes:
-        found: whether effect, p and intervention are all as they must be; ``None`` where there are fewer than two
-            conditions or no unit switches.
-        effect: √(Σ_t σ²_t Var(E[g_t | condition]) / E) with the gain g_t = ∂y/∂s_t of an input, σ²_t its variance over
-            the trials of a condition, and E as for :class:`~lightning_alrnn.analysis.primitives.gates.Gating`; or with
-            the part of the gain that passes through those nonlinear units which pass most in one condition, held
-            against itself where it is larger than E. The largest of all inputs and conditions. Of two equally frequent
-            conditions 0.7 where the strongest input counts for one only, 1 where it counts as much against as for the
-            answer. What depends on the input's own value at the same step is left out.
-        p: share of draws, conditions exchanged, in which the largest effect is as large.
-        intervention: share of the effect that is gone without ``carriers``; of a path, by how much more silencing its
-            unit changes what the input makes of the answer in one condition than in another (1 − least /
-            largest). NaN where effect or p are not enough.
-        reason: what failed; empty where it is found.
-        output: index of the direction of the outputs in which the effect is largest.
-        channel: the input.
-        path: the nonlinear units whose part of the gain it is; none for the whole gain.
-        groups: indices of the conditions, int64 of shape ``(g,)``.
-        gain: mean ∂y/∂s_t of each condition and input, each step by its σ², float64 of shape ``(g, K)``.
-        effects: effect of each input, on its whole gain, of shape ``(K,)``.
-        carriers: the nonlinear units that make the difference; ``None`` as for ``intervention``.
-        occupancy_js: mean Jensen–Shannon divergence between the conditions' shares of steps in each regime, in bits, 0
-            (the same regimes) to 1 (none in common). It does not decide.
+        found: Whether effect, p and intervention pass; ``None`` for fewer than two conditions or if no unit switches.
+        effect: √(Σ_t σ²_t Var(E[g_t | condition]) / E) with the gain g_t = ∂y/∂s_t of an input, its variance σ²_t
+            within the conditions, and E as for :class:`~lightning_alrnn.analysis.primitives.gates.Gating`. If no total
+            gain differs, g_t is the part of the gain through the nonlinear units that pass most of the input in one
+            condition, relative to itself if it is larger than E. The largest over all inputs and conditions. Of two
+            equally frequent conditions, 0.7 if the strongest input passes in only one, 1 if it has either sign.
+        p: Share of draws, conditions exchanged, in which the largest effect is as large.
+        intervention: Share of the effect that disappears without ``carriers``. For a path, 1 − least / largest change
+            of the input's contribution to the answer over the conditions if its units are silenced. NaN if effect or p
+            fail.
+        reason: Test that failed; empty if routing is found.
+        output: Index of the direction of the outputs with the largest effect.
+        channel: Input with the largest effect.
+        path: Nonlinear units of the part of the gain; empty for the total gain.
+        groups: Indices of the conditions, int64 of shape ``(g,)``.
+        gain: Mean ∂y/∂s_t of each condition and input, weighted by σ², float64 of shape ``(g, K)``.
+        effects: Effect on the total gain of each input, of shape ``(K,)``.
+        carriers: Nonlinear units that make the difference; ``None`` if effect or p fail.
+        occupancy_js: Mean Jensen–Shannon divergence in bits between the regimes of conditions, not used by ``found``.
     """
 
     found: bool | None
@@ -90,67 +88,64 @@ class Routing(NamedTuple):
 def routing(
     trials: Sequence[Trials], group: Tensor | None, *, draws: int = DRAWS, alpha: float = ALPHA, seed: int = 0
 ) -> Routing:
-    """Whether conditions are routed: see :class:`Routing`.
+    """Test whether inputs are routed by the condition, see :class:`Routing`.
 
-    Chance: the conditions exchanged among trials of like length.
+    The draws exchange the conditions among trials of similar length.
 
     Args:
-        trials: the same trials, with the answer along one or more directions of the outputs.
-        group: condition of each, int64 of shape ``(batch,)``; those below 0 are left out. ``None`` without conditions.
-        draws: how many times conditions are exchanged.
-        alpha: level, for all inputs, units and directions together.
-        seed: seed of the draws.
+        trials: The same trials, with the answer along one or more directions of the outputs.
+        group: Condition of each trial, int64 of shape ``(batch,)``, negative for none; ``None`` without conditions.
+        draws: Number of draws.
+        alpha: Significance level for all inputs, units and directions together.
+        seed: Seed of the draws.
     """
     width = trials[0].inputs.shape[2]
     if group is None:
         group = torch.full((len(trials[0].answer),), -1)
     rows = (group >= 0).nonzero()[:, 0]
     groups = torch.unique(group[rows])
-    reason = ""
+    reason = why_no_unit_switches(trials[0])
     if len(groups) < 2:
         count = "one condition" if len(groups) else "no conditions (SequenceBatch.group)"
-        reason = f"the sequences have {count}, and two at least are needed to be told apart"
-    reason = reason or why_no_unit_switches(trials[0])
+        reason = f"the sequences have {count}, and routing needs at least two"
     if reason:
-        nothing = torch.full((len(groups), width), math.nan, dtype=torch.float64)
-        channels = torch.full((width,), math.nan, dtype=torch.float64)
-        return Routing(None, math.nan, math.nan, math.nan, reason, 0, 0, (), groups, nothing, channels, None, math.nan)
+        gain = torch.full((len(groups), width), math.nan, dtype=torch.float64)
+        effects = torch.full((width,), math.nan, dtype=torch.float64)
+        return Routing(None, math.nan, math.nan, math.nan, reason, 0, 0, (), groups, gain, effects, None, math.nan)
     trials = [select(one, rows) for one in trials]
     group = group[rows].cpu()
     least = LEAST_UNTRAINED if trials[0].untrained else LEAST_EFFECT
-    looked = [_Difference(one, group, least, min(draws, SCREENING), seed) for one in trials]
+    differences = [_Difference(one, group, least, min(draws, SCREENING), seed) for one in trials]
     # paths are for where no gain differs as a whole
-    output = max(range(len(looked)), key=lambda index: (not looked[index].path, looked[index].effect))
-    if looked[output].effect < least:
-        output = max(range(len(looked)), key=lambda index: looked[index].effect)
-    best, chosen = looked[output], trials[output]
+    output = max(range(len(trials)), key=lambda index: (not differences[index].path, differences[index].effect))
+    if differences[output].effect < least:
+        output = max(range(len(trials)), key=lambda index: differences[index].effect)
+    best, chosen = differences[output], trials[output]
     if best.effect >= least and draws > SCREENING:
         best.draw(orders(chosen.block, draws, seed)[SCREENING:])
-    p = p_value(best.share, best.chance, len(looked))
-    carriers, intervention = None, math.nan
-    reason = why_not(best.effect, least, chosen.untrained, p, alpha, None)
+    p = p_value(best.share, best.chance, len(trials))
+    carriers = None
+    reason = why_not(best.effect, least, p, alpha, chosen.untrained)
     if not reason and not best.path:
         carriers = find_carriers(chosen, best.channel, best.measure)
-        intervention = carriers.removed
-        reason = why_not(best.effect, least, chosen.untrained, p, alpha, carriers)
+        reason = why_not(best.effect, least, p, alpha, chosen.untrained, carriers)
     elif not reason:
         other = under(chosen, silence(*best.path))
         before, after = (part_of_answer(one, best.channel) for one in (chosen, other))
         change = [float((after - before)[group == condition].std(correction=0)) for condition in groups]
-        whole = changed_share(before, after)
-        carriers = Carriers(best.path, "silence", 1 - min(change) / max(max(change), 1e-300), whole)
-        intervention = carriers.removed
-        if max(change) < _LEAST_RATIO * min(change) or whole < LEAST_CHANGE:
+        share = changed_share(before, after)
+        carriers = Carriers(best.path, "silence", 1 - min(change) / max(max(change), 1e-300), share)
+        if max(change) < _LEAST_RATIO * min(change) or share < LEAST_CHANGE:
             reason = (
-                f"intervention: silencing units {', '.join(map(str, best.path))} changes what the input makes of the "
-                f"answer by {min(change):.2g} to {max(change):.2g} in the conditions"
+                f"intervention: silencing units {', '.join(map(str, best.path))} changes the contribution of the input "
+                f"to the answer by {min(change):.2g} to {max(change):.2g} in the conditions"
             )
     occupancy = count_regimes_by_group(chosen.states, chosen.units, group, chosen.lengths)
     return Routing(
         found=not reason,
         effect=best.effect,
         p=p,
-        intervention=intervention,
+        intervention=math.nan if carriers is None else carriers.removed,
         reason=reason,
         output=output,
         channel=best.channel,
@@ -164,7 +159,7 @@ def routing(
 
 
 class _Difference:
-    """How the gains of some trials, and their parts through each unit, differ between conditions."""
+    """Differences between conditions in the gains of some trials, and in their parts through each unit."""
 
     def __init__(self, trials: Trials, group: Tensor, least: float, draws: int, seed: int) -> None:
         self._group = group
@@ -177,11 +172,11 @@ class _Difference:
         channels = energy.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
         self._weight = power[:, channels] / torch.maximum(energy[channels], steady.max()).clamp(min=1e-300)
         units = _switching(trials)
-        whole = gains[..., channels]
-        others = [whole - to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
-        self._own = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
-        self._parts = torch.stack((whole, *others), dim=1)
-        self._beyond = beyond_own_level(self._parts, self._own, self._there)
+        total = gains[..., channels]
+        others = [total - to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
+        self._own_levels = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
+        self._parts = torch.stack((total, *others), dim=1)
+        self._beyond = beyond_own_level(self._parts, self._own_levels, self._there)
 
         self.chance: list[float] = []
         measured = self._shares(group)
@@ -200,16 +195,12 @@ class _Difference:
         self.effects = torch.full((gains.shape[2],), math.nan, dtype=torch.float64)
         self.effects[channels] = effects[0]
         weight = power * self._there.unsqueeze(-1)
-        self.gain = torch.stack(
-            [
-                (weight * gains)[group == condition].sum(dim=(0, 1))
-                / weight[group == condition].sum(dim=(0, 1)).clamp(min=1e-300)
-                for condition in torch.unique(group)
-            ]
-        )
+        member = (group.unsqueeze(1) == torch.unique(group)).double()
+        weighted, weights = (member.T @ values.sum(dim=1) for values in (weight * gains, weight))
+        self.gain = weighted / weights.clamp(min=1e-300)
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
-        """Add draws to ``chance``, and give the mean of their shares."""
+        """Add draws to ``chance`` and return the mean of their shares."""
         drawn = [self._shares(self._group[order]) for order in exchanged]
         self.chance += [float(one.max()) for one in drawn]
         return torch.stack(drawn).mean(dim=0)
@@ -226,7 +217,7 @@ class _Difference:
         return torch.cat((shares[:1], shares[1:] / size.clamp(min=1)))
 
     def _preferred(self, group: Tensor) -> Tensor:
-        """The condition in which most of each input passes through each unit, int64 of shape ``(units, channels)``."""
+        """The condition in which each unit passes most of each input, int64 of shape ``(units, channels)``."""
         mean, _ = _means(self._parts[:, 1:], group, self._there)
         return (self._weight * mean.square()).sum(dim=2).argmax(dim=0)
 
@@ -238,15 +229,15 @@ class _Difference:
         return shares
 
     def measure(self, trials: Trials) -> float:
-        """The share, of the input that was found, of other gains in the same trials."""
-        some = torch.linspace(0, len(self._group) - 1, len(trials.answer)).round().long()
+        """Share of the strongest input for other gains in the same trials."""
+        some = spread(len(self._group), len(trials.answer))
         gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1)
-        gains = beyond_own_level(gains, self._own[some], self._there[some])
+        gains = beyond_own_level(gains, self._own_levels[some], self._there[some])
         return float(self._between(*_means(gains, self._group[some], self._there[some]))[0, self._place])
 
 
 def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the trials of each condition of gains ``(batch, parts, time, channels)``, and how many these are."""
+    """Mean of gains ``(batch, parts, time, channels)`` over the trials of each condition, and their number."""
     member = (group.unsqueeze(1) == torch.unique(group)).double()
     number = member.T @ there.double()
     total = (member.T @ gains.flatten(1)).reshape(len(number), *gains.shape[1:])
@@ -254,16 +245,14 @@ def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _power_within(inputs: Tensor, there: Tensor, group: Tensor) -> Tensor:
-    """Variance of each input within the conditions, shape ``(time, K)``: an input that tells the condition has none."""
-    member = (group.unsqueeze(1) == torch.unique(group)).double()
-    number = (member.T @ there.double()).clamp(min=1)
-    mean = torch.einsum("ng,ntk->gtk", member, inputs) / number.unsqueeze(-1)
-    apart = (inputs - torch.einsum("ng,gtk->ntk", member, mean)) * there.unsqueeze(-1)
+    """Variance of each input within the conditions, shape ``(time, K)``: 0 for an input that encodes the condition."""
+    mean, _ = _means(inputs.unsqueeze(1), group, there)
+    apart = (inputs - mean[torch.unique(group, return_inverse=True)[1], 0]) * there.unsqueeze(-1)
     return apart.square().sum(dim=0) / there.sum(dim=0).clamp(min=1).unsqueeze(-1)
 
 
 def _switching(trials: Trials) -> list[int]:
-    """The nonlinear units that switch, those first that are on and off most evenly."""
+    """Nonlinear units that switch, ordered by how evenly they are on and off."""
     on = (trials.states[..., len(trials.row) - trials.units :] > 0).double()
     spread = on.std(dim=(0, 1), correction=0)
     order = spread.argsort(descending=True, stable=True)[:_MOST_UNITS]

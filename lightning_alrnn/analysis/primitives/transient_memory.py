@@ -1,4 +1,4 @@
-"""Memory-dependent transients: the answer hangs on states that no attractor of the present input holds."""
+"""Memory-dependent transients: the answer depends on states that no attractor of the present input holds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ from lightning_alrnn.analysis.primitives.trials import (
     orders,
     p_value,
     prediction,
+    why_not,
 )
-from lightning_alrnn.analysis.primitives.words import by_chance, too_small
 
 LEAST_EFFECT = 0.25
-"""Share of the targets' variance that settling must take away."""
-
 _WINDOW = 0.1
 _NOISE = 0.05
 _MOST_OUTPUTS = 8
@@ -37,25 +35,23 @@ _FAR = 1e6
 class Transients(NamedTuple):
     """Whether the answer depends on states that the present input would not hold.
 
-    The network is let settle: one window, a tenth of the sequence, before the response it is held at the input of that
-    window for half as many steps as the longest sequence has, and goes on from there.
+    In the settled network, one window (a tenth of the sequence) before the response, the state settles under the mean
+    input of that window for half as many steps as the longest sequence has. The network then continues from there.
 
     Attributes:
-        found: whether effect, p and intervention are all as they must be; ``None`` where no unit switches or there is
-            nothing to remember.
-        effect: R²(target | answer, present input) − R²(target | settled network, present input), held out, in shares of
-            the targets' variance; the answer stands with 5 % of noise, so that what has decayed twentyfold is lost. The
-            settled network is the one that tells more: held at the trial's own input or at the mean one, its answer or
-            its state.
-        p: share of draws, targets exchanged, in which the effect is as large.
-        intervention: share of what the answer tells beyond the present input that is gone where the nonlinear units are
-            silenced, made linear or frozen in the window; NaN where effect or p are not enough.
-        reason: what failed; empty where it is found.
+        found: Whether effect, p and intervention pass; ``None`` if no unit switches or all targets are equal.
+        effect: R²(target | answer, present input) − R²(target | settled network, present input), held out. The answer
+            has 5 % of noise, so that a memory that has decayed twentyfold is lost. The settled network is the best of
+            four: held at the trial's own input or at the mean one, by its answer or its state.
+        p: Share of draws, targets exchanged, in which the effect is as large.
+        intervention: Share of what the answer explains beyond the present input that disappears if the nonlinear units
+            are silenced, made linear or frozen in the window; NaN if effect or p fail.
+        reason: Test that failed; empty if transients are found.
         present: R²(target | present input).
         answer: R²(target | answer, present input).
         settled: R²(target | settled network, present input).
-        without: which of "silence", "linearise" and "freeze" takes most away; empty as for ``intervention``.
-        steps: how many steps before the response the window has, the median over the sequences.
+        without: Strongest intervention, "silence", "linearise" or "freeze"; empty if effect or p fail.
+        steps: Number of steps from the window to the response, the median over the sequences.
     """
 
     found: bool | None
@@ -79,17 +75,17 @@ def transients(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Transients:
-    """Whether the network answers from transients: see :class:`Transients`.
+    """Test whether the network answers from transients, see :class:`Transients`.
 
-    Chance: the targets exchanged among trials of like length. Sequences of fewer than three steps are left out.
+    The draws exchange the targets among trials of similar length. Sequences of fewer than three steps are left out.
 
     Args:
-        trials: the trials.
-        readout_weight: D of the outputs, shape ``(outputs, M)``.
-        targets: what the outputs should be: classes, int64 of shape ``(batch,)``, or values ``(batch, outputs)``.
-        draws: how many times targets are exchanged.
-        alpha: level.
-        seed: seed of the draws.
+        trials: Trials.
+        readout_weight: Matrix D of the outputs, shape ``(outputs, M)``.
+        targets: Targets of the outputs: classes, int64 of shape ``(batch,)``, or values ``(batch, outputs)``.
+        draws: Number of draws.
+        alpha: Significance level.
+        seed: Seed of the draws.
     """
     nothing = Transients(None, *(math.nan,) * 3, "", *(math.nan,) * 3, "", 0)
     reason = why_no_unit_switches(trials)
@@ -98,69 +94,57 @@ def transients(
         reason = "fewer than ten sequences have three steps or more"
     values = as_values(targets)[rows]
     if not reason and float(values.std(dim=0, correction=0).sum()) <= 1e-9 * float(values.abs().max()):
-        reason = "all targets are the same: there is nothing to remember"
+        reason = "all targets are the same, so there is nothing to remember"
     if reason:
         return nothing._replace(reason=reason)
 
     window = _Window(trials, readout_weight, rows)
-    answers = window.answers(window.states)
-    known = window.present
-    matrices = [prediction(known, seed), prediction(torch.cat((known, window.noisy(answers)), dim=1), seed)]
-    settled = [explained(matrices[0], values)]
-    kept = [matrices[0]]
+
+    def predict(features: Tensor) -> Tensor:
+        return prediction(torch.cat((window.present, features), dim=1), seed)
+
+    present_alone, with_answer = prediction(window.present, seed), predict(window.noisy(window.answers(window.states)))
+    settled = [present_alone]
     for held in (window.held, window.held.mean(dim=0).expand_as(window.held)):
         state = window.settle(held)
-        for told in (window.noisy(window.answers(state)), window.components(state)):
-            kept.append(prediction(torch.cat((known, told), dim=1), seed))
-            settled.append(explained(kept[-1], values))
-    best = max(range(len(settled)), key=lambda index: settled[index])
+        settled += [predict(window.noisy(window.answers(state))), predict(window.components(state))]
+    best = max(settled, key=lambda matrix: explained(matrix, values))
 
-    def effect(given: Tensor) -> float:
-        return explained(matrices[1], given) - max(explained(matrices[0], given), explained(kept[best], given))
+    def effect(targets: Tensor) -> float:
+        return explained(with_answer, targets) - max(explained(matrix, targets) for matrix in (present_alone, best))
 
     measured = effect(values)
     p = p_value(measured, [effect(values[order]) for order in orders(trials.block[rows], draws, seed)])
-    present, answer = settled[0], explained(matrices[1], values)
-    found = nothing._replace(
+    present, answer = explained(present_alone, values), explained(with_answer, values)
+    result = nothing._replace(
         found=False,
         effect=measured,
         p=p,
-        reason=too_small(measured, LEAST_EFFECT, False) or by_chance(p, alpha),
+        reason=why_not(measured, LEAST_EFFECT, p, alpha),
         present=present,
         answer=answer,
-        settled=settled[best],
+        settled=explained(best, values),
         steps=int(window.length.median()),
     )
-    if found.reason:
-        return found
-    everyone = range(trials.units)
-    beyond = answer - max(present, 0.0)
+    if result.reason:
+        return result
+    units = range(trials.units)
+    interventions = {"silence": silence(*units), "linearise": linearise(*units), "freeze": freeze_switching(0)}
     removed = {}
-    for kind, intervention in (
-        ("silence", silence(*everyone)),
-        ("linearise", linearise(*everyone)),
-        ("freeze", freeze_switching(0)),
-    ):
-        told = torch.cat((known, window.noisy(window.answers(window.states, intervention))), dim=1)
-        removed[kind] = (answer - max(explained(prediction(told, seed), values), present, 0.0)) / beyond
+    for kind, intervention in interventions.items():
+        remaining = explained(predict(window.noisy(window.answers(window.states, intervention))), values)
+        removed[kind] = (answer - max(remaining, present, 0.0)) / (answer - max(present, 0.0))
     without = max(removed, key=lambda kind: removed[kind])
     if removed[without] < LEAST_REMOVED:
         reason = (
-            "intervention: with the nonlinear units silenced, made linear or frozen the answer still tells "
-            f"{1 - removed[without]:.0%} of it"
+            f"intervention: the answer still explains {1 - removed[without]:.0%} of it with the nonlinear units "
+            "silenced, made linear or frozen"
         )
-    return found._replace(found=not reason, intervention=removed[without], reason=reason, without=without)
+    return result._replace(found=not reason, intervention=removed[without], reason=reason, without=without)
 
 
 class _Window:
-    """The network before the response.
-
-    Attributes:
-        states: those before the window, float64 of shape ``(n, M)``.
-        length: steps from there to the response, int64 of shape ``(n,)``.
-        held: the mean input of the window, float64 of shape ``(n, K)``.
-        present: that and the input at the response, side by side.
-    """
+    """The network in the window before the response."""
 
     def __init__(self, trials: Trials, readout_weight: Tensor, rows: Tensor) -> None:
         lengths, inputs = trials.lengths[rows], trials.inputs[rows]
@@ -184,17 +168,16 @@ class _Window:
         self._weight = directions @ weight
         values = outputs @ directions.T
         self._scale = values.std(dim=0, correction=0).clamp(min=1e-9 * float(values.abs().max()) + 1e-300)
-        generator = np.random.default_rng(0)
-        self._noise = torch.from_numpy(_NOISE * generator.standard_normal(values.shape))
+        self._noise = torch.from_numpy(_NOISE * np.random.default_rng(0).standard_normal(values.shape))
 
     def answers(self, states: Tensor, intervention: Intervention | None = None) -> Tensor:
-        """Outputs at the response, from some states before the window."""
+        """Outputs at the response, starting from states before the window."""
         run = intervene(self._rnn, self._inputs, intervention, state=states, lengths=self.length)
         answers: Tensor = run.states[torch.arange(len(states)), self.length - 1] @ self._weight.T
         return answers
 
     def noisy(self, answers: Tensor) -> Tensor:
-        """Outputs in standard deviations of the network's own, with noise."""
+        """Outputs in standard deviations of those of the intact network, with noise."""
         values = torch.nan_to_num(answers / self._scale, nan=0.0).clamp(-_FAR, _FAR)
         return values + self._noise
 
@@ -211,7 +194,5 @@ class _Window:
         scale = scale.clamp(min=1e-9 * float(self.states.abs().max()) + 1e-300)
         values = ((states - states.mean(dim=0)) / scale).clamp(-_FAR, _FAR)
         directions = torch.linalg.svd(values, full_matrices=False)[2][:_MOST_COMPONENTS]
-        generator = np.random.default_rng(1)
-        noise = torch.from_numpy(_NOISE * generator.standard_normal((len(values), len(directions))))
-        components: Tensor = values @ directions.T + noise
-        return components
+        components: Tensor = values @ directions.T
+        return components + torch.from_numpy(_NOISE * np.random.default_rng(1).standard_normal(components.shape))

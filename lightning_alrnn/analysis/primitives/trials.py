@@ -1,4 +1,4 @@
-"""What the primitives are read from: the exact effect of every input on the answer, trial by trial."""
+"""Data that the primitives are computed from: the exact effect of every input on the answer, trial by trial."""
 
 from __future__ import annotations
 
@@ -17,24 +17,12 @@ from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.recurrence import Recurrence
 
-DRAWS = 200
-"""How many times chance is drawn; the least p-value is 1/201."""
-
-SCREENING = 20
-"""How many of them are drawn where the effect is too small to be found."""
-
-ALPHA = 0.05
-"""The level of each test."""
-
-LEAST_AGREEMENT = 0.25
-"""Share of the targets' variance that the answers must tell; below it the network counts as untrained."""
-
-LEAST_REMOVED = 0.5
-"""Share of a mechanism that an intervention must take away."""
-
-LEAST_CHANGE = 0.1
-"""Share of what the input makes of the answer that an intervention must change."""
-
+DRAWS = 200  # chance draws; the least p-value is 1/201
+SCREENING = 20  # chance draws if the effect is too small to be found
+ALPHA = 0.05  # significance level of each test
+LEAST_AGREEMENT = 0.25  # share of the targets' variance that the answers of a trained network explain
+LEAST_REMOVED = 0.5  # share of a mechanism that an intervention removes
+LEAST_CHANGE = 0.1  # share of the input's contribution to the answer that an intervention changes
 _LEAST_BLOCK = 16
 _MOST_RANKED = 24
 _MOST_TRIALS = 256
@@ -43,21 +31,20 @@ _RIDGE = 1e-3
 
 
 class Trials(NamedTuple):
-    """Trials and what each of their inputs counts for the answer, on the CPU.
+    """Trials and the effect of each of their inputs on the answer, on the CPU.
 
     Attributes:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, float64 of shape ``(batch, time, K)``; zero past a sequence's length.
-        states: z_1 … z_T, float64 of shape ``(batch, time, M)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``.
-        valid: which steps lie within the sequence, bool of shape ``(batch, time)``.
-        row: D of the answer y = D z_T + b, float64 of shape ``(M,)``.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, float64 of shape ``(batch, time, K)``; zero in padding.
+        states: States z_1 … z_T, float64 of shape ``(batch, time, M)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
+        valid: Mask of the valid steps, bool of shape ``(batch, time)``.
+        row: Vector D of the answer y = D z_T + b, float64 of shape ``(M,)``.
         answer: D z_T of each sequence, float64 of shape ``(batch,)``.
-        gains: ∂y/∂s_t, float64 of shape ``(batch, time, K)``; zero past a sequence's length.
-        power: variance of each input over the trials, as many steps before the end, float64 of shape ``(time, K)``;
-            the last entry is that of the last step.
-        block: number of the set of trials of like length that each belongs to, int64 of shape ``(batch,)``.
-        agreement: share of the targets' variance that the network's outputs tell, see :func:`agreement`.
+        gains: ∂y/∂s_t, float64 of shape ``(batch, time, K)``; zero in padding.
+        power: Variance of each input over the trials, steps counted from the end, float64 of shape ``(time, K)``.
+        block: Number of the set of trials of similar length that each trial belongs to, int64 of shape ``(batch,)``.
+        agreement: Share of the targets' variance that the outputs of the network explain, see :func:`agreement`.
     """
 
     rnn: ALRNN | Recurrence
@@ -74,29 +61,22 @@ class Trials(NamedTuple):
 
     @property
     def units(self) -> int:
-        """P, the number of nonlinear units."""
+        """Number P of nonlinear units."""
         return int(read_recurrence(self.rnn).P)
 
     @property
     def untrained(self) -> bool:
-        """Whether the answers tell so little of the targets that a larger effect is asked for."""
+        """Whether the answers explain so little of the targets that a larger effect is needed."""
         return self.agreement < LEAST_AGREEMENT
 
 
 class Carriers(NamedTuple):
-    """Nonlinear units without which a mechanism is gone.
-
-    Attributes:
-        units: which.
-        kind: "silence" or "linearise".
-        removed: share of the mechanism that this takes away.
-        change: 1 − r² of what the input makes of the answer, Σ_t ∂y/∂s_t (s_t − mean), with and without them.
-    """
+    """Nonlinear units that carry a mechanism."""
 
     units: tuple[int, ...]
-    kind: str
-    removed: float
-    change: float
+    kind: str  # "silence" or "linearise"
+    removed: float  # share of the mechanism that disappears without them
+    change: float  # 1 − r² of the input's contribution to the answer with and without them
 
 
 def read_trials(
@@ -107,18 +87,18 @@ def read_trials(
     lengths: Tensor | None = None,
     agreement: float = math.nan,
 ) -> Trials:
-    """Put together what the primitives are read from.
+    """Collect the data that the primitives are computed from.
 
     Args:
-        rnn: the network, or its parameters.
-        inputs: s_1 … s_T, shape ``(batch, time, K)``.
-        states: z_1 … z_T, the states after them, shape ``(batch, time, M)``.
-        readout_weight: D of the answer y = D z_T + b, shape ``(M,)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
-        agreement: of the network's outputs with the targets; NaN where it is not known.
+        rnn: Network or its parameters.
+        inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``.
+        states: States z_1 … z_T after these inputs, shape ``(batch, time, M)``.
+        readout_weight: Vector D of the answer y = D z_T + b, shape ``(M,)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
+        agreement: Agreement of the network's outputs with the targets; NaN if it is unknown.
 
     Raises:
-        ValueError: if a parameter or a state is not finite or a shape does not fit.
+        ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
         >>> rnn = Recurrence(torch.zeros(1), torch.full((1, 1), 0.5), torch.ones(1, 1), torch.zeros(1), P=0)
@@ -156,29 +136,22 @@ def read_trials(
 def input_gain(
     rnn: ALRNN | Recurrence, states: Tensor, readout_weight: Tensor, lengths: Tensor | None = None
 ) -> Tensor:
-    """How much each input counts for the output at the sequence's last step, ∂y_T/∂s_t = D J_T … J_{t+1} C.
-
-    J_t = A + W D(z_{t−1}) is the Jacobian of the step to z_t.
+    """Effect of each input on the output at the last step of the sequence, ∂y_T/∂s_t = D J_T … J_{t+1} C.
 
     Args:
-        rnn: the network, or its parameters.
-        states: z_1 … z_T, the states after inputs s_1 … s_T, shape ``(batch, time, M)``.
-        readout_weight: D of the output y = D z + b, shape ``(M,)``.
-        lengths: valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` where all are valid.
+        rnn: Network or its parameters.
+        states: States z_1 … z_T, shape ``(batch, time, M)``.
+        readout_weight: Vector D of one output, shape ``(M,)``.
+        lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
 
     Returns:
-        float64 of shape ``(batch, time, K)``; zero past a sequence's length.
+        float64 of shape ``(batch, time, K)``; zero in padding.
 
     Raises:
-        ValueError: if a parameter or a state is not finite or a shape does not fit.
+        ValueError: If a parameter or a state is not finite or a shape does not fit.
 
     Example:
-        A unit that keeps half of what it has.
-
-        >>> from lightning_alrnn.nn import ALRNN
-        >>> rnn = ALRNN(input_size=1, hidden_size=1, nonlinear_units=0)
-        >>> with torch.no_grad():
-        ...     _ = rnn.W.fill_(0.5), rnn.C.fill_(2.0)
+        >>> rnn = Recurrence(torch.zeros(1), torch.full((1, 1), 0.5), torch.full((1, 1), 2.0), torch.zeros(1), P=0)
         >>> input_gain(rnn, torch.zeros(1, 3, 1), torch.ones(1)).flatten().tolist()
         [0.5, 1.0, 2.0]
     """
@@ -210,15 +183,7 @@ def _gains(recurrence: Recurrence, codes: Tensor, row: Tensor, lengths: Tensor) 
 
 
 def gains_past(trials: Trials, unit: int) -> Tensor:
-    """∂y/∂s_t without what passes through the rectifier of a nonlinear unit, in the same regimes.
-
-    Args:
-        trials: the trials.
-        unit: which, 0 for unit M−P.
-
-    Returns:
-        float64 of shape ``(batch, time, K)``.
-    """
+    """∂y/∂s_t without what passes through the rectifier of a nonlinear unit, in the same regimes."""
     recurrence = read_recurrence(trials.rnn)
     codes = functional.pad(recurrence.regime(trials.states[:, :-1]), (0, 0, 1, 0))
     codes[..., unit] = False
@@ -226,12 +191,7 @@ def gains_past(trials: Trials, unit: int) -> Tensor:
 
 
 def under(trials: Trials, intervention: Intervention) -> Trials:
-    """The same trials under an intervention; ``power`` stays what it is.
-
-    Args:
-        trials: the trials.
-        intervention: what is changed.
-    """
+    """The same trials under an intervention; ``power`` does not change."""
     run = intervene(trials.rnn, trials.inputs, intervention, lengths=trials.lengths)
     recurrence = read_recurrence(trials.rnn)
     if intervention.kind == "silence":
@@ -242,19 +202,14 @@ def under(trials: Trials, intervention: Intervention) -> Trials:
 
 
 def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], float]) -> Carriers:
-    """The fewest nonlinear units that carry a mechanism: without them it is gone, and the answer another.
+    """The fewest nonlinear units that carry a mechanism: without them it disappears and the answer changes.
 
-    Units are ranked by how much of the mechanism goes with each, and taken away together, 1, 2, 4, … of them, until
-    half of it is gone and a tenth of what the input makes of the answer has changed.
-
-    Args:
-        trials: the trials; 256 of them are looked at.
-        channel: the input that the mechanism is about.
-        measure: how much there is of the mechanism, 0 where there is none.
+    Units are ranked by how much of the mechanism disappears with each, and removed together, 1, 2, 4, … of them, until
+    half of it is gone and a tenth of the input's contribution to the answer has changed.
     """
     some = subset(trials, _MOST_TRIALS)
     size = len(trials.row) - trials.units
-    whole = measure(some)
+    intact = measure(some)
     on = (some.states[..., size:] > 0).double()
     # units that switch, by what they pass on
     reach = read_recurrence(trials.rnn).W[:, size:].norm(dim=0) * some.states[..., size:].std(dim=(0, 1), correction=0)
@@ -266,7 +221,7 @@ def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], floa
         if not bool(torch.isfinite(other.gains).all() and torch.isfinite(other.answer).all()):
             return Carriers(units, kind.__name__, -math.inf, 0.0)  # nothing can be said of a network that explodes
         change = changed_share(part_of_answer(some, channel), part_of_answer(other, channel))
-        return Carriers(units, kind.__name__, 1 - measure(other) / whole, change)
+        return Carriers(units, kind.__name__, 1 - measure(other) / intact, change)
 
     alone = {
         unit: max((look((unit,), kind) for kind in (silence, linearise)), key=_rank)
@@ -286,41 +241,28 @@ def find_carriers(trials: Trials, channel: int, measure: Callable[[Trials], floa
 
 
 def _rank(carriers: Carriers) -> float:
-    """How far half of the mechanism and a tenth of the answer are gone; from 1 on, both."""
+    """How far half of the mechanism and a tenth of the answer are gone; from 1 on, both are."""
     return min(carriers.removed / LEAST_REMOVED, carriers.change / LEAST_CHANGE)
 
 
 def subset(trials: Trials, count: int) -> Trials:
-    """Some of the trials, evenly spread.
+    """At most ``count`` of the trials, evenly spread."""
+    return select(trials, spread(len(trials.answer), count))
 
-    Args:
-        trials: the trials.
-        count: how many, at most.
-    """
-    return select(trials, torch.linspace(0, len(trials.answer) - 1, min(count, len(trials.answer))).round().long())
+
+def spread(count: int, most: int) -> Tensor:
+    """Up to ``most`` of the indices 0 … count−1, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def select(trials: Trials, rows: Tensor) -> Trials:
-    """Some of the trials; ``power`` stays what it is.
-
-    Args:
-        trials: the trials.
-        rows: indices of those that are kept, int64 of shape ``(n,)``.
-    """
+    """The trials of some rows; ``power`` does not change."""
     names = ("inputs", "states", "lengths", "valid", "answer", "gains", "block")
     return trials._replace(**{name: getattr(trials, name)[rows] for name in names})
 
 
 def part_of_answer(trials: Trials, channel: int) -> Tensor:
-    """What an input makes of each answer, Σ_t ∂y/∂s_t (s_t − its mean over the trials), exact in a trial's regimes.
-
-    Args:
-        trials: the trials.
-        channel: which input.
-
-    Returns:
-        float64 of shape ``(batch,)``.
-    """
+    """Contribution of an input to each answer, Σ_t ∂y/∂s_t (s_t − its mean over trials), exact in a trial's regimes."""
     inside = trials.valid.double()
     inputs = trials.inputs[..., channel]
     mean = (inputs * inside).sum(dim=0) / inside.sum(dim=0).clamp(min=1)
@@ -328,15 +270,7 @@ def part_of_answer(trials: Trials, channel: int) -> Tensor:
 
 
 def changed_share(before: Tensor, after: Tensor) -> float:
-    """1 − r² of two answers: 0 where one is the other on another scale, 1 where it tells nothing of it.
-
-    Args:
-        before: float64 of shape ``(batch,)``.
-        after: of the same shape.
-
-    Returns:
-        0 to 1.
-    """
+    """1 − r² of two answers: 0 if one is a multiple of the other up to a constant, 1 if they are uncorrelated."""
     first, second = before - before.mean(), after - after.mean()
     size = float(first.square().sum() * second.square().sum())
     scale = float(before.square().sum() * after.square().sum())
@@ -344,38 +278,18 @@ def changed_share(before: Tensor, after: Tensor) -> float:
 
 
 def blocks(lengths: Tensor) -> Tensor:
-    """Sets of trials of like length, of 16 or more where there are as many.
-
-    Args:
-        lengths: int64 of shape ``(batch,)``.
-
-    Returns:
-        The number of each trial's set, int64 of shape ``(batch,)``.
-    """
-    order = torch.argsort(lengths, stable=True)
-    block = torch.zeros(len(lengths), dtype=torch.int64)
-    number, size = 0, 0
-    for place, trial in enumerate(order.tolist()):
-        if size >= _LEAST_BLOCK and lengths[trial] != lengths[order[place - 1]]:
-            number, size = number + 1, 0
-        block[trial] = number
-        size += 1
-    if number and size < _LEAST_BLOCK:
-        block[block == number] = number - 1
-    return block
+    """Number of the set of trials of similar length that each trial belongs to, of 16 trials or more if possible."""
+    _, inverse, counts = torch.unique(lengths, return_inverse=True, return_counts=True)
+    numbers, size = [0], 0
+    for count in counts.tolist():
+        numbers.append(numbers[-1] + (size >= _LEAST_BLOCK))
+        size = count if size >= _LEAST_BLOCK else size + count
+    last = numbers[-1] - (size < _LEAST_BLOCK)
+    return torch.tensor(numbers[1:]).clamp(max=max(last, 0))[inverse]
 
 
 def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
-    """Permutations of trials within their blocks.
-
-    Args:
-        block: of each trial, int64 of shape ``(batch,)``.
-        draws: how many.
-        seed: of the draws.
-
-    Returns:
-        Indices, int64 of shape ``(batch,)`` each.
-    """
+    """Permutations of trials within their blocks."""
     generator = np.random.default_rng(seed)
     numbers = block.numpy()
     at = np.argsort(numbers, kind="stable")
@@ -388,16 +302,7 @@ def orders(block: Tensor, draws: int, seed: int) -> list[Tensor]:
 
 
 def p_value(value: float, chance: list[float], tests: int = 1) -> float:
-    """Share of draws, the measured one among them, that reach a value, times the number of tests.
-
-    Args:
-        value: what was measured.
-        chance: what was drawn.
-        tests: how many tests the value is the best of.
-
-    Returns:
-        1 at the most; NaN for NaN.
-    """
+    """Share of draws, the measured one included, that reach a value, times the number of tests; NaN for NaN."""
     if math.isnan(value):
         return math.nan
     reached = sum(other >= value - 1e-12 for other in chance)
@@ -405,15 +310,7 @@ def p_value(value: float, chance: list[float], tests: int = 1) -> float:
 
 
 def to_end(values: Tensor, lengths: Tensor) -> Tensor:
-    """Shift sequences so that all end at the last step.
-
-    Args:
-        values: shape ``(batch, time, K)``.
-        lengths: int64 of shape ``(batch,)``.
-
-    Returns:
-        Of the same shape; zero before a sequence's beginning.
-    """
+    """Shift sequences ``(batch, time, K)`` so that all end at the last step, with zeros before they begin."""
     time = values.shape[1]
     index = torch.arange(time) - (time - lengths).unsqueeze(1)
     shifted = values.gather(1, index.clamp(min=0).unsqueeze(-1).expand_as(values))
@@ -421,15 +318,7 @@ def to_end(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def prediction(features: Tensor, seed: int = 0) -> Tensor:
-    """The matrix that turns targets into linear predictions of them, held out in five folds, by ridge regression.
-
-    Args:
-        features: shape ``(batch, features)``; those that do not vary do not count.
-        seed: of the folds.
-
-    Returns:
-        float64 of shape ``(batch, batch)``.
-    """
+    """Matrix ``(batch, batch)`` from targets to their predictions by ridge regression, held out in five folds."""
     count = len(features)
     fold = torch.empty(count, dtype=torch.int64)
     fold[torch.from_numpy(np.random.default_rng(seed).permutation(count))] = torch.arange(count) % _FOLDS
@@ -453,15 +342,7 @@ def prediction(features: Tensor, seed: int = 0) -> Tensor:
 
 
 def explained(matrix: Tensor, targets: Tensor) -> float:
-    """Share of the targets' variance that predictions explain.
-
-    Args:
-        matrix: of :func:`prediction`, shape ``(batch, batch)``.
-        targets: float64 of shape ``(batch, outputs)``.
-
-    Returns:
-        1 at the most, below 0 where the mean tells more; NaN where all targets are one.
-    """
+    """Share of the targets' variance that predictions explain; NaN if all targets are the same."""
     spread = float((targets - targets.mean(dim=0)).square().sum())
     if spread <= 1e-18 * float(targets.square().sum()):
         return math.nan
@@ -469,28 +350,21 @@ def explained(matrix: Tensor, targets: Tensor) -> float:
 
 
 def as_values(targets: Tensor) -> Tensor:
-    """Targets as numbers.
-
-    Args:
-        targets: classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
-
-    Returns:
-        A column for each class, or the values, float64 of shape ``(batch, outputs)``.
-    """
+    """Targets as float64 ``(batch, outputs)``: values, or a column for each class."""
     if targets.is_floating_point():
         return targets.detach().cpu().double().reshape(len(targets), -1)
     return functional.one_hot(torch.unique(targets.cpu(), return_inverse=True)[1]).double()
 
 
 def agreement(outputs: Tensor, targets: Tensor) -> float:
-    """Share of the targets' variance that the outputs tell, linearly and held out (five folds).
+    """Share of the targets' variance that the outputs explain, linearly and held out in five folds.
 
     Args:
-        outputs: shape ``(batch, outputs)``.
-        targets: classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
+        outputs: Outputs, shape ``(batch, outputs)``.
+        targets: Classes, int64 of shape ``(batch,)``, or values, floating point ``(batch,)`` or ``(batch, outputs)``.
 
     Returns:
-        1 at the most, about 0 or below where outputs tell nothing; NaN where all targets are one.
+        At most 1; about 0 or below if outputs explain nothing; NaN if all targets are the same.
 
     Example:
         >>> outputs = torch.linspace(-1, 1, 50).unsqueeze(1)
@@ -498,3 +372,19 @@ def agreement(outputs: Tensor, targets: Tensor) -> float:
         1.0
     """
     return explained(prediction(outputs.detach().cpu()), as_values(targets))
+
+
+def why_not(
+    effect: float, least: float, p: float, alpha: float, untrained: bool = False, carriers: Carriers | None = None
+) -> str:
+    """Which of effect, chance and intervention failed; empty if none did."""
+    if not effect >= least:
+        why = ", as the answers explain little of the targets" if untrained else ""
+        return f"effect: {effect:.2g} is below {least:.2g}{why}"
+    if p > alpha:
+        return f"chance: p = {p:.3f} is above {alpha:.2g}"
+    if carriers is not None and carriers.removed < LEAST_REMOVED:
+        return f"intervention: no nonlinear units carry it (at most {max(carriers.removed, 0.0):.0%} disappears)"
+    if carriers is not None and carriers.change < LEAST_CHANGE:
+        return f"intervention: the contribution of the input to the answer changes by only {carriers.change:.0%}"
+    return ""

@@ -30,7 +30,7 @@ def test_two_outputs_are_looked_at_one_by_one() -> None:
     assert found.routing.found
 
 
-@pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 1), (1, 5), (12, 3)])
+@pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 1), (1, 5), (3, 4), (12, 3)])
 @pytest.mark.parametrize("seed", [0, 4, 5])
 def test_every_edge_has_an_answer(batch: int, time: int, seed: int) -> None:
     rnn = random_network(seed)

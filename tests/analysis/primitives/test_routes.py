@@ -15,8 +15,7 @@ def test_a_rule_that_turns_an_input_round() -> None:
     """Unit 1 or unit 2 passes it on, with opposite signs."""
     planted, group = ruled()
     found = routing(planted.trials(), group)
-    assert found.found
-    assert (found.channel, found.path) == (0, ())
+    assert (found.found, found.channel, found.path) == (True, 0, ())
     assert found.effect > 0.9
     assert found.p == pytest.approx(1 / 201)
     assert found.gain[:, 0].tolist() == pytest.approx([-11 / 12, 11 / 12], abs=0.01)  # the last input is not added yet
@@ -27,8 +26,7 @@ def test_a_rule_that_turns_an_input_round() -> None:
 
 def test_another_way_with_the_same_effect_is_routing_too() -> None:
     planted, group = ruled()
-    with torch.no_grad():
-        planted.rnn.W[0, 2] = -1.0  # what unit 2 turns round is turned back
+    planted.rnn.W.data[0, 2] = -1.0  # what unit 2 turns round is turned back
     found = routing(planted.trials(), group)
     assert found.found
     assert found.path in ((0,), (1,))

@@ -37,8 +37,8 @@ def test_targets_that_have_nothing_to_do_with_it() -> None:
 
 
 def test_an_attractor_holds_the_answer() -> None:
-    rnn = build([0.5, 0.5], [[0.0, -1.0], [-1.0, 0.0]], [1.0, 1.0], 2, C=np.array([[1.0], [-1.0]]))
     inputs, target = cue(120, TIME)
+    rnn = build([0.5, 0.5], [[0.0, -1.0], [-1.0, 0.0]], [1.0, 1.0], 2, C=np.array([[1.0], [-1.0]]))
     found = remember(Planted(rnn, inputs, torch.tensor([1.0, -1.0])), target)
     assert found.found is False
     assert found.settled > 0.95
