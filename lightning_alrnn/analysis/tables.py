@@ -126,7 +126,7 @@ def _named(value: Any, items: Mapping[str, Any]) -> str:
 
 
 def _scalars(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if _is_scalar(value)}
+    return {name: value for name, value in fields.items() if _is_scalar(value) and value is not None}
 
 
 def _is_scalar(value: Any) -> bool:

@@ -8,6 +8,8 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,13 +92,15 @@ def test_python_runs(
     fenced = blocks(path.read_text(encoding="utf-8"))
     original = Trainer.__init__
 
+    @wraps(original)  # the command line reads its arguments
     def one_epoch(self: Trainer, **options: Any) -> None:
         original(self, **options | {"max_epochs": 1, "enable_progress_bar": False, "accelerator": "cpu"})
 
     monkeypatch.setattr(Trainer, "__init__", one_epoch)
     names: dict[str, Any] = {"__name__": path.stem}
     for block, following in zip(fenced, [*fenced[1:], None], strict=True):
-        if block.language != "python":
+        needed = re.search(r"<!-- needs (\w+) -->", block.gap)
+        if block.language != "python" or (needed is not None and find_spec(needed[1]) is None):
             continue
         capsys.readouterr()
         exec(compile(block.text, _id(path), "exec"), names)

@@ -40,7 +40,7 @@ def test_onnx_for_a_fixed_number_of_steps(tmp_path: Path) -> None:
     program = torch.onnx.export(model, (INPUTS,), dynamo=True, dynamic_shapes=({0: Dim("batch")},), verbose=False)
     assert program is not None
     program.save(tmp_path / "network.onnx")
-    outputs, states, *_ = reference.ReferenceEvaluator(tmp_path / "network.onnx").run(
+    outputs, states, *_ = reference.ReferenceEvaluator(str(tmp_path / "network.onnx")).run(
         None, {"inputs": OTHERS[:, :10].numpy()}
     )
     expected = model(OTHERS[:, :10])
