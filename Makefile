@@ -20,7 +20,7 @@ lint: $(INSTALLED)  ## ruff, formatting, types, and that the docs build
 	$(BIN)/mypy
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of README.md
+bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the tables of the docs
 	$(BIN)/python benchmarks/recurrence.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/training.py

@@ -175,13 +175,14 @@ class StatesCallback(PeriodicCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._path, self._rnn = find_alrnn(pl_module, self.module, type(self).__name__)
-        names = (getattr(holder, "group_names", None) for holder in (getattr(trainer, "datamodule", None), pl_module))
-        self._group_names = next(([str(name) for name in group_names] for group_names in names if group_names), None)
+        self._group_names, self._class_names = (
+            names_of(trainer, pl_module, kind) for kind in ("group_names", "class_names")
+        )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._due = self.is_due(trainer)
         if self._due:
-            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names)
+            self.evidence = share_evidence(self.rnn, pl_module.device, self._group_names, self._class_names)
             self.evidence.need(*self.needs)
             self.reset(self.rnn, pl_module.device)
 
@@ -196,7 +197,7 @@ class StatesCallback(PeriodicCallback):
     ) -> None:
         if self._due:
             states = self._states_of(outputs, pl_module)
-            self.evidence.update((dataloader_idx, batch_idx), *states)
+            self.evidence.update((dataloader_idx, batch_idx), *states, self._classes_of(outputs, states[1]))
             self._outputs, self._batch = outputs, batch  # for subclasses whose `update` needs more than the states
             self.update(*states)
             del self._outputs, self._batch
@@ -223,6 +224,13 @@ class StatesCallback(PeriodicCallback):
                 f"({len(states)},), the index of each sequence's group, got {tuple(group.shape)}"
             )
         return states.detach(), lengths.to(states.device), None if group is None else group.to(states.device)
+
+    def _classes_of(self, outputs: Any, lengths: Tensor) -> Tensor | None:
+        """The class of each sequence, int64 of shape ``(batch,)``, or ``None``."""
+        targets = self._output(outputs, "targets")
+        if not isinstance(targets, Tensor) or targets.shape != lengths.shape or targets.is_floating_point():
+            return None
+        return targets.to(lengths.device)
 
     def _output(self, outputs: Any, name: str) -> Any:
         """The entry ``name`` of the outputs, or the part of it that belongs to this ALRNN."""
@@ -280,6 +288,12 @@ def further_readings(callbacks: Iterable[Callback]) -> list[Reading]:
     """The readings that callbacks log and that are not part of the package."""
     readings = [callback.reading for callback in callbacks if isinstance(callback, ReadingCallback)]
     return [reading for reading in readings if type(reading) not in map(type, READINGS)]
+
+
+def names_of(trainer: Trainer, pl_module: LightningModule, kind: str) -> list[str] | None:
+    """The names that the DataModule or the LightningModule has, such as those of kind "group_names"."""
+    names = (getattr(holder, kind, None) for holder in (getattr(trainer, "datamodule", None), pl_module))
+    return next(([str(name) for name in each] for each in names if each), None)
 
 
 def alrnns_of(pl_module: LightningModule) -> dict[str, ALRNN]:

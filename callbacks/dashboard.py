@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
@@ -20,8 +21,10 @@ from torch.utils.tensorboard.summary import hparams
 
 from lightning_alrnn.analysis.tracking import STABILITIES
 from lightning_alrnn.callbacks.base import alrnns_of, further_readings
+from lightning_alrnn.callbacks.traces import TraceFigures
 from lightning_alrnn.callbacks.unit_ablation import Ablatable
 from lightning_alrnn.readings import READINGS, chart_layout
+from lightning_alrnn.readings.yardstick import baselines_of, compare
 from lightning_alrnn.scores import SCORES
 
 
@@ -33,12 +36,18 @@ class Dashboard(Callback):
     value of each metric. The summary shows the score, the regimes, units and fixed points of the last validation, the
     paths of the log, the checkpoints and the figures, and the command that analyses the network.
 
+    Each validation logs ``baseline/<metric>/<name>``, the scores of predictors without a network, if the DataModule has
+    them. The summary compares the network with them and says first if it is no better than the best one. If there are
+    targets at every step, the figure ``val/traces`` shows targets and outputs of single trials over time, every 25
+    epochs and at the end.
+
     Args:
         summary: Whether to write HPARAMS and the summary at the end of ``fit``. ``alrnn sweep`` writes its own.
     """
 
     def __init__(self, summary: bool = True) -> None:
         self.summary = summary
+        self._traces = TraceFigures()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._laid_out = False
@@ -46,6 +55,37 @@ class Dashboard(Callback):
         for logger in _tensorboards(trainer):
             card = model_card(pl_module, data, trainer.optimizers, trainer, sys.argv)
             logger.experiment.add_text("model card", card, trainer.global_step)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._traces.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_train_end(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._traces.on_validation_epoch_end(trainer, pl_module)
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        scores = {
+            f"baseline/{metric}/{name.replace(' ', '_')}": value
+            for name, values in baselines_of(trainer.datamodule, "val").items()  # type: ignore[attr-defined]
+            for metric, value in values.items()
+        }
+        # as PeriodicCallback.report: one copy to the device, and every process knows the keys
+        scalars = torch.tensor(list(scores.values()), dtype=torch.float32, device=pl_module.device).unbind()
+        for key, scalar in zip(scores, scalars, strict=True):
+            pl_module.log(key, scalar, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self._laid_out:
@@ -101,13 +141,19 @@ def model_card(
 
 
 def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | None) -> str:
-    """The results of a run and the paths of its files, in lines of a name and a value."""
+    """The results of a run and the paths of its files, in lines of a name and a value.
+
+    If the network is no better than a baseline, a sentence that says so comes first.
+    """
     rows: list[tuple[str, str]] = []
+    comparison = compare(metrics, baselines_of(trainer.datamodule, "val"), "val")  # type: ignore[attr-defined]
     for score in SCORES:
         if f"val/{score}" in metrics:
             best = Path(getattr(trainer.checkpoint_callback, "best_model_path", "") or "").stem
             rows.append((f"val/{score}", f"{metrics[f'val/{score}']:.4g}" + (f" (best: {best})" if best else "")))
             break
+    if comparison is not None:
+        rows.append(("baselines", comparison.row()))
     for key in sorted(metrics):
         if key.endswith("regime/visited"):
             rows += _network_rows(key.removesuffix("regime/visited"), metrics)
@@ -121,7 +167,10 @@ def run_summary(trainer: Trainer, metrics: dict[str, float], directory: str | No
         if isinstance(trainer.lightning_module, Ablatable) and alrnns_of(trainer.lightning_module):  # as analyze asks
             rows.append(("next", f"alrnn analyze --ckpt_path {shlex.quote(str(checkpoint))}"))
     width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    if comparison is not None and comparison.warning:
+        lines.insert(0, comparison.warning)
+    return "\n".join(lines)
 
 
 def _network_rows(prefix: str, metrics: dict[str, float]) -> list[tuple[str, str]]:

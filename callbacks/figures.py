@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_alrnn.files import write_file
@@ -18,21 +19,24 @@ from lightning_alrnn.plotting.style import encode_png, render
 def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None:
     """Draw figures by name and log them, on the first process; every process calls this function.
 
-    Each figure is rendered once. It becomes the file ``figures/<name>-epoch=<epoch>.png`` in the Trainer's log
-    directory, and an image in each logger that takes images. Nothing is drawn without a logger or under
-    ``fast_dev_run``.
+    Each figure is rendered once. It becomes an image in each logger that takes images, and a file in the Trainer's log
+    directory: ``figures/<name>-epoch=<epoch>.png`` in a fit, ``figures/<name>-validate.png`` or
+    ``figures/<name>-test.png`` otherwise. Nothing is drawn without a logger or under ``fast_dev_run``.
     """
     if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     directory = trainer.log_dir  # a broadcast: every process takes part
     if not trainer.is_global_zero:
         return
+    function = trainer.state.fn
+    # a validation after the fit writes into the folder of the run, where it must not replace the figures of the fit
+    when = f"epoch={trainer.current_epoch:03d}" if function in (None, TrainerFn.FITTING) else function.value
     for name, figure in draw().items():
         image = render(figure)
         for logger in trainer.loggers:  # first: a CSVLogger clears its folder when it starts
             _log_image(logger, name, image, figure, trainer.global_step)
         if directory is not None:
-            path = Path(directory) / "figures" / f"{name.replace('/', '_')}-epoch={trainer.current_epoch:03d}.png"
+            path = Path(directory) / "figures" / f"{name.replace('/', '_')}-{when}.png"
             write_file(path, encode_png(image))
 
 

@@ -71,15 +71,12 @@ class LatentTrajectories(ReadingCallback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
-        self._class_names: Sequence[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         self._collects = trainer.is_global_zero and (self.figure_every_n_epochs > 0 or self.embeddings)
 
     def update(self, states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
         if not self._collects or self._examined >= _MOST_EXAMINED:
             return
-        targets = self._output(self._outputs, "targets")
-        if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
-            targets = None
+        targets = self._classes_of(self._outputs, lengths)
         labels = torch.stack(
             [torch.full_like(lengths, -1) if each is None else each.long() for each in (targets, group)], dim=1
         )

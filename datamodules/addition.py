@@ -75,6 +75,7 @@ class Addition(SequenceDataModule):
         self.sequence_length = sequence_length
         self.markers = markers
         self.operation = operation
+        self.input_names, self.output_names = ["value", "marker"], [operation]
         self.phase_names = ["before the marks", "mark", "between the marks", "after the marks"]
         self.save_hyperparameters()
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep
+from lightning_alrnn.batch import AnyBatch, Objective, SequenceBatch, Split, TargetStep
 from lightning_alrnn.datamodules.base import (
     SPLITS,
     SequenceDataModule,
@@ -20,7 +23,10 @@ from lightning_alrnn.datamodules.base import (
     check_fractions,
     check_size,
     check_values,
+    count_of,
     full_lengths,
+    short,
+    span,
 )
 from lightning_alrnn.datamodules.files import read_npz
 from lightning_alrnn.metrics.criteria import find_criterion
@@ -30,6 +36,13 @@ Source: TypeAlias = str | list[Any] | Any
 Array: TypeAlias = NDArray[Any]
 
 _INDEX: dict[Split, str] = {"train": "train_index", "val": "val_index", "test": "test_index"}
+_MOST_LISTED = 5
+_MOST_VALUES = 20  # different whole numbers that are probably classes
+_FAR = 5  # a mean or standard deviation that a network learns badly from
+_SMALL = 0.1  # a standard deviation, of numbers that are all smaller than 0.5
+_WIDE = 3  # times as many channels as steps: probably swapped axes
+_CHUNK = 2**22  # numbers that are scaled at a time
+_CONSTANT = 1e-12  # a standard deviation, relative to the mean, that comes from rounding
 _SAVE = "save the arrays with np.savez(path, inputs=…, targets=…); a single array goes into a .npy file"
 
 
@@ -66,6 +79,14 @@ class Arrays(SequenceDataModule):
         batch_size: Number of sequences in a step of one process.
         num_workers: Number of worker processes of each DataLoader.
         seed: Seed of the random split.
+        standardize: Whether each input channel gets the mean 0 and the standard deviation 1 over the valid steps of the
+            training split. In a recording, the targets do too. A network is tested with the statistics that it was
+            trained with, which its checkpoint keeps.
+        input_names: Names of the input channels.
+        output_names: Names of the outputs of a regression, or of the classes. Those of a recording are its input names.
+
+    Attributes:
+        statistics: The statistics of ``standardize``, or ``None``.
 
     Raises:
         FileNotFoundError: If a path does not lead to a file.
@@ -107,6 +128,9 @@ class Arrays(SequenceDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
+        standardize: bool = False,
+        input_names: list[str] | None = None,
+        output_names: list[str] | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if objective is not None:
@@ -119,11 +143,15 @@ class Arrays(SequenceDataModule):
         if criterion is not None:
             find_criterion(criterion)
         check_size("window", window)
+        input_names, output_names = _texts(input_names), _texts(output_names)
         check_fractions(val_fraction, test_fraction)
         self.window = window
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+        self.standardize = standardize
         self._asked = _Asked(objective, target_step, num_classes)
+        self._asked_names = {"input_names": input_names, "output_names": output_names}
+        self._statistics: Statistics | None = None
         self._sources: dict[str, Source] = {"inputs": inputs, "targets": targets, "lengths": lengths, "mask": mask}
         self._sources |= {"group": group, "phase": phase}
         self._sources |= {"train_index": train_index, "val_index": val_index, "test_index": test_index}
@@ -140,9 +168,87 @@ class Arrays(SequenceDataModule):
         self.criterion = criterion
         for name, value in meaning._asdict().items():
             setattr(self, name, value)
+        if standardize and self.vocab_size is not None:
+            raise ValueError("standardize is for channels of numbers, but inputs are tokens: leave it out")
 
     def build(self, split: Split) -> SequenceBatch:
-        return self._data.build(split)
+        return self._data.build(split, self.statistics)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        if self.standardize and self._statistics is None:
+            self._statistics = self._data.scale.statistics
+        return self._statistics if self.standardize else None
+
+    def state_dict(self) -> dict[str, Any]:
+        statistics = self.statistics
+        if statistics is None:
+            return {"statistics": None}
+        return {"statistics": {name: torch.from_numpy(values) for name, values in statistics._asdict().items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        stored = state_dict["statistics"]
+        statistics = (
+            None if stored is None else Statistics(*(stored[name].cpu().numpy() for name in Statistics._fields))
+        )
+        if statistics is not None and len(statistics.mean) != self.input_size:
+            raise ValueError(
+                f"the checkpoint has the mean of {len(statistics.mean)} input channels, but the data have "
+                f"{self.input_size}: use data with the same channels"
+            )
+        if self.standardize != (statistics is not None):
+            done = (
+                "raw inputs" if statistics is None else "standardised inputs, and the data are standardised like them"
+            )
+            rank_zero_warn(f"standardize is {self.standardize}, but the checkpoint's network was trained on {done}")
+        if not _equal(statistics, self.statistics):
+            self._datasets, self._baselines = {}, {}  # what is built has the other statistics
+        self.standardize, self._statistics = statistics is not None, statistics
+
+    def likely_mistakes(self) -> list[str]:
+        return [*self._data.mistakes(), *([] if self.standardize else self._scale_mistakes())]
+
+    def _scale_mistakes(self) -> list[str]:
+        if self.vocab_size is not None:
+            return []
+        mean, std = self._data.scale.statistics
+        small = (std > 0) & (std < _SMALL) & (self._data.scale.largest < 0.5)
+        far = np.flatnonzero((np.abs(mean) > _FAR) | (std > _FAR) | small)
+        if len(far) == 0:
+            return []
+        worst = int(far[np.maximum(np.abs(mean), std)[far].argmax()])
+        name = f"channel {worst}" if self.input_names is None else f"channel {worst} ({self.input_names[worst]})"
+        others = f" (so are those of {count_of(len(far) - 1, 'other channel')})" if len(far) > 1 else ""
+        return [
+            f"{name} of the inputs has the mean {short(mean[worst])} and the standard deviation {short(std[worst])}, "
+            f"far from 0 and 1{others}: pass standardize=True"
+        ]
+
+    def _split_sizes(self) -> dict[Split, int]:
+        return self._data.sizes
+
+    def _step_range(self, batch: AnyBatch) -> tuple[int, int]:
+        return self._data.step_range if isinstance(self._data, _Sequences) else super()._step_range(batch)
+
+    def _describe_sequences(self, batch: AnyBatch, count: int) -> str:
+        if isinstance(self._data, _Sequences):
+            return super()._describe_sequences(batch, count)
+        steps = f"one recording of {self._data.steps:,} steps {self._describe_channels(batch)}"
+        return f"{steps}, in {count_of(count, 'window')} of at most {self.window:,} steps"
+
+    def _describe_part(self) -> str:
+        return "" if isinstance(self._data, _Sequences) else " windows"
+
+    def _describe_targets(self, batch: AnyBatch) -> str:
+        targets = super()._describe_targets(batch)
+        return targets if isinstance(self._data, _Sequences) else f"prediction of the next step ({targets})"
+
+    def _describe_scale(self, batch: AnyBatch) -> str:
+        if self.vocab_size is not None:
+            return ""
+        deviations = self._data.scale.statistics.std
+        before = span(float(deviations.min()), float(deviations.max()))
+        return f"inputs standardised (sd {before} before)" if self.standardize else f"sd of the inputs {before}"
 
     @property
     def _data(self) -> _Sequences | _Recording:
@@ -158,7 +264,8 @@ class Arrays(SequenceDataModule):
         sources: dict[str, Any] = {name: source for name, source in self._sources.items() if source is not None}
         if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
             path = _existing("inputs", Path(sources.pop("inputs")))
-            sources = {**read_npz(path, ("inputs",), tuple(self._sources)[1:], _SAVE), **sources}
+            sources = {**read_npz(path, ("inputs",), (*list(self._sources)[1:], *self._asked_names), _SAVE), **sources}
+        channel_names = {name: asked or _texts(sources.pop(name, None)) for name, asked in self._asked_names.items()}
         sources = {
             name: _open_array(name, Path(source)) if isinstance(source, (str, os.PathLike)) else source
             for name, source in sources.items()
@@ -175,14 +282,29 @@ class Arrays(SequenceDataModule):
                 )
             if self._asked.num_classes is not None:
                 raise ValueError("num_classes is for classification, but a recording is for regression: leave it out")
-            return _Recording(inputs, self.window, self.val_fraction, self.test_fraction)
+            return _Recording(inputs, self.window, self.val_fraction, self.test_fraction, channel_names)
         _check_inputs(inputs)
+        _check_axes(inputs, list_lengths is not None, sources, self._asked)
         indices = {split: sources.pop(name) for split, name in _INDEX.items() if name in sources}
         if indices:
             rows = _check_indices(indices, len(inputs))
         else:
             rows = _draw_split(len(inputs), self.val_fraction, self.test_fraction, self.seed)
-        return _Sequences(inputs, list_lengths, sources, rows, self._asked)
+        return _Sequences(inputs, list_lengths, sources, rows, self._asked, channel_names)
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, float64 of shape ``(K,)``."""
+
+    mean: Array
+    std: Array
+
+
+class _Scale(NamedTuple):
+    """The statistics of the training data, and the largest absolute value of each channel."""
+
+    statistics: Statistics
+    largest: Array
 
 
 class _Asked(NamedTuple):
@@ -204,6 +326,8 @@ class _Meaning(NamedTuple):
     group_names: list[str] | None = None
     phase_names: list[str] | None = None
     vocab_size: int | None = None
+    input_names: list[str] | None = None
+    output_names: list[str] | None = None
 
 
 class _Sequences:
@@ -216,6 +340,7 @@ class _Sequences:
         sources: dict[str, Source],
         rows: dict[Split, NDArray[np.int64]],
         asked: _Asked,
+        channel_names: Mapping[str, list[str] | None],
     ) -> None:
         if "targets" not in sources:
             raise ValueError(
@@ -248,15 +373,65 @@ class _Sequences:
             fields["phase"], names["phase_names"] = _read_phase(sources["phase"], lengths, valid)
         self.inputs = inputs
         self.rows = rows
-        self.meaning = meaning._replace(input_size=vocab_size or inputs.shape[2], vocab_size=vocab_size, **names)
+        meaning = meaning._replace(input_size=vocab_size or inputs.shape[2], vocab_size=vocab_size, **names)
+        self.meaning = _name(meaning, **channel_names)
+        self.sizes = {split: len(rows[split]) for split in SPLITS}
+        self.step_range = int(lengths.min()), int(lengths.max())
+        self._is_list = list_lengths is not None
+        self._asked = asked
         self._fields = fields
 
-    def build(self, split: Split) -> SequenceBatch:
+    @cached_property
+    def scale(self) -> _Scale:
+        """Statistics of the valid steps of the training sequences."""
+        return _scale_of(self._train_steps())
+
+    def _train_steps(self) -> Iterator[Array]:
+        rows, (_, steps, channels) = self.rows["train"], self.inputs.shape
+        for some in np.array_split(rows, -(-len(rows) * steps * channels // _CHUNK)):
+            inputs = self._padded(some)
+            check_finite("inputs", torch.from_numpy(_float32(inputs)), some)
+            yield inputs[np.arange(steps) < self._fields["lengths"][some, None]]
+
+    def _padded(self, rows: NDArray[np.int64]) -> Array:
+        inputs = self.inputs[rows]  # a copy of these rows only
+        inputs[np.arange(inputs.shape[1]) >= self._fields["lengths"][rows, None]] = 0
+        return inputs
+
+    def mistakes(self) -> list[str]:
+        """What is probably wrong, except for the scale of the inputs."""
+        targets, every = self._fields["targets"], self.meaning.target_step == "every"
+        steps = self.inputs.shape[1]
+        counted = np.ones(len(targets), dtype=bool)
+        if every:
+            counted = np.arange(steps) < self._fields["lengths"][:, None]
+            counted &= self._fields.get("mask", counted) > 0
+        found = []
+        if self.meaning.objective == "regression":
+            if self._asked.objective is None and targets.shape[-1] == 1:
+                found.append(_classes_as_floats(targets[..., 0][counted], "(N, T)" if every else "(N,)"))
+        elif self._asked.num_classes is None:
+            seen = np.zeros((2, self.meaning.output_size), dtype=bool)
+            train = self.rows["train"]
+            for row, some in enumerate((targets[counted], targets[train][counted[train]])):
+                seen[row, np.unique(some)] = True
+            found.append(_dead_classes(seen[0], seen[1], self.meaning.class_names))
+        if self.inputs.ndim == 3 and self.inputs.shape[2] >= _WIDE * steps:
+            remedy = _transposed("inputs", self._is_list)
+            channels = count_of(self.inputs.shape[2], "channel")
+            found.append(
+                f"inputs {self.inputs.shape} are sequences of {count_of(steps, 'step')} with {channels}: if the axes "
+                f"of time and channels are swapped, pass {remedy}"
+            )
+        return [mistake for mistake in found if mistake]
+
+    def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
         rows = self.rows[split]
         fields = {name: torch.from_numpy(values[rows]) for name, values in self._fields.items()}
-        inputs = self.inputs[rows]  # a copy of these rows only
-        if self.meaning.vocab_size is None:
-            inputs = _float32(inputs)
+        if self.meaning.vocab_size is not None:
+            inputs = self.inputs[rows]
+        else:
+            inputs = _scaled(self.inputs[rows], statistics)
             inputs[np.arange(inputs.shape[1]) >= self._fields["lengths"][rows, None]] = 0
         check_finite("inputs", torch.from_numpy(inputs), rows)
         return SequenceBatch(torch.from_numpy(inputs), **fields)
@@ -265,7 +440,14 @@ class _Sequences:
 class _Recording:
     """One recording (T, N), divided in time into training, validation and test."""
 
-    def __init__(self, values: Array, window: int, val_fraction: float, test_fraction: float) -> None:
+    def __init__(
+        self,
+        values: Array,
+        window: int,
+        val_fraction: float,
+        test_fraction: float,
+        channel_names: Mapping[str, list[str] | None],
+    ) -> None:
         steps, channels = values.shape
         if channels == 0:
             raise ValueError(f"inputs of a recording must be (T, N) with at least one channel, got {_describe(values)}")
@@ -274,21 +456,55 @@ class _Recording:
         self._parts = dict(zip(SPLITS, map(slice, (0, *ends), ends), strict=False))
         for split, part in self._parts.items():
             if part.stop - part.start < 2:
+                advice = "record more, or change val_fraction and test_fraction"
+                if channels > steps:
+                    advice = f"the axes of inputs {values.shape} look swapped, pass inputs.T"
                 raise ValueError(
                     f"the {split} split of a recording needs at least 2 steps, one to predict from and one to predict, "
-                    f"got {part.stop - part.start} of {steps}: record more, or change val_fraction and test_fraction"
+                    f"got {part.stop - part.start} of {steps}: {advice}"
                 )
-        self.meaning = _Meaning(channels, channels, "regression", "every")
+        if channel_names["output_names"] is None:
+            channel_names = {**channel_names, "output_names": channel_names["input_names"]}
+        self.meaning = _name(_Meaning(channels, channels, "regression", "every"), **channel_names)
+        self.steps = steps
         self._values = values
         self._window = window
+        self.sizes = {split: self._windows(split)[1] for split in SPLITS}
 
-    def build(self, split: Split) -> SequenceBatch:
+    @cached_property
+    def scale(self) -> _Scale:
+        """Statistics of the steps of the training part."""
+        return _scale_of(self._train_steps())
+
+    def _train_steps(self) -> Iterator[Array]:
+        stop = self._parts["train"].stop
+        size = max(_CHUNK // self._values.shape[1], 1)
+        for begin in range(0, stop, size):
+            values = self._values[begin : min(begin + size, stop)]
+            check_finite("inputs", torch.from_numpy(_float32(values.copy())), np.arange(begin, begin + len(values)))
+            yield values
+
+    def mistakes(self) -> list[str]:
+        """What is probably wrong, except for the scale of the inputs."""
+        steps, channels = self._values.shape
+        if channels < _WIDE * steps:
+            return []
+        one = f"inputs {self._values.shape} are one recording of {steps:,} steps with {channels:,} channels"
+        return [f"{one}: if the axes of time and channels are swapped, pass inputs.T"]
+
+    def _windows(self, split: Split) -> tuple[int, int]:
+        """Length and number of the windows of a split."""
         part = self._parts[split]
-        values = torch.from_numpy(_float32(self._values[part].copy()))
+        transitions = part.stop - part.start - 1
+        window = min(self._window, transitions)
+        return window, -(-transitions // window)
+
+    def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
+        part = self._parts[split]
+        values = torch.from_numpy(_scaled(self._values[part].copy(), statistics))
         check_finite("inputs", values, np.arange(part.start, part.stop))
         transitions = len(values) - 1
-        window = min(self._window, transitions)
-        count = -(-transitions // window)
+        window, count = self._windows(split)
         lengths = full_lengths(torch.empty(count, window))
         lengths[-1] = transitions - (count - 1) * window
         # zeros after the end, for the last window
@@ -354,7 +570,11 @@ def _stack(name: str, source: Source, steps: int = 0) -> tuple[Array, NDArray[np
     for index, array in enumerate(arrays):
         if array.shape[1:] != first.shape[1:] or array.ndim != first.ndim:
             got = f"{_describe(first)} at index 0 and {_describe(array)} at index {index}"
-            raise ValueError(f"{name}: the arrays of a list may differ in their first axis (time) only, got {got}")
+            swapped = array.ndim == first.ndim == 2 and len(array) == len(first)
+            advice = f": the axes look swapped, pass {_transposed(name, True)}" if swapped else ""
+            raise ValueError(
+                f"{name}: the arrays of a list may differ in their first axis (time) only, got {got}{advice}"
+            )
     lengths = np.array([len(array) for array in arrays])
     longest = int(lengths.max())
     if (lengths != longest).any():
@@ -395,6 +615,149 @@ def _float32(array: Array) -> NDArray[np.float32]:
     """In float32, copied only if necessary. Numbers that are too large become infinite, which check_finite reports."""
     with np.errstate(over="ignore"):
         return np.asarray(array, dtype=np.float32, order="C")
+
+
+def _scaled(array: Array, statistics: Statistics | None) -> NDArray[np.float32]:
+    """In float32; standardised in float64, because channels such as times have large means."""
+    if statistics is None:
+        return _float32(array)
+    result = np.empty(array.shape, dtype=np.float32)
+    std = np.where(statistics.std > _CONSTANT * np.abs(statistics.mean), statistics.std, 1.0)
+    size = max(_CHUNK // max(array[0].size, 1), 1)
+    for begin in range(0, len(array), size):
+        some = slice(begin, begin + size)
+        result[some] = _float32((array[some].astype(np.float64) - statistics.mean) / std)
+    return result
+
+
+def _scale_of(parts: Iterable[Array]) -> _Scale:
+    """Statistics of the values ``(n, K)`` of all parts."""
+    count, mean, squares, largest = 0, np.zeros(()), np.zeros(()), np.zeros(())
+    for part in parts:
+        values = part.astype(np.float64)
+        if len(values) == 0:
+            continue
+        own, total = values.mean(axis=0), count + len(values)
+        # the parallel form of Welford's method
+        squares = squares + np.square(values - own).sum(axis=0) + np.square(own - mean) * count * len(values) / total
+        mean = mean + (own - mean) * len(values) / total
+        largest = np.maximum(largest, np.abs(values).max(axis=0))
+        count = total
+    return _Scale(Statistics(mean, np.sqrt(squares / count)), largest)
+
+
+def _equal(one: Statistics | None, other: Statistics | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _texts(names: Any) -> list[str] | None:
+    """Names as plain texts, which a checkpoint can hold."""
+    if names is None:
+        return None
+    return [names] if isinstance(names, str) else [str(name) for name in np.atleast_1d(names)]
+
+
+def _name(meaning: _Meaning, input_names: list[str] | None, output_names: list[str] | None) -> _Meaning:
+    """The meaning with the names of channels, outputs and classes."""
+    if input_names is not None:
+        if meaning.vocab_size is not None:
+            raise ValueError("input_names are names of channels, but inputs are tokens: leave input_names out")
+        _check_names("input_names", input_names, meaning.input_size, "channel", "")
+        meaning = meaning._replace(input_names=input_names)
+    if output_names is None:
+        return meaning
+    if meaning.objective == "regression":
+        _check_names("output_names", output_names, meaning.output_size, "output", "")
+        return meaning._replace(output_names=output_names)
+    if meaning.class_names is not None:
+        raise ValueError("targets of texts already name the classes: leave output_names out")
+    advice = ": set num_classes if some do not occur" if len(output_names) > meaning.output_size else ""
+    _check_names("output_names", output_names, meaning.output_size, "class", advice)
+    return meaning._replace(class_names=output_names)
+
+
+def _check_names(name: str, names: list[str], count: int, noun: str, advice: str) -> None:
+    if len(names) != count or len(set(names)) < len(names):
+        raise ValueError(f"{name} must be {count} different names, one for each {noun}, got {names}{advice}")
+
+
+def _classes_as_floats(values: Array, shape: str) -> str:
+    """A warning if targets of a regression are few different whole numbers, else ""."""
+    if not _few_whole(values[:1000]) or not _few_whole(values):
+        return ""
+    different = np.unique(values)
+    if not 2 <= len(different) <= len(values) / 2:
+        return ""
+    return (
+        f"targets are floats, which makes this a regression, but their values are only {_listed(different)}: if "
+        f"these are classes, pass objective='classification' and targets of shape {shape}; if not, objective='regression'"
+    )
+
+
+def _few_whole(values: Array) -> bool:
+    different = np.unique(values)
+    return len(different) <= _MOST_VALUES and bool(((different >= 0) & (different == np.floor(different))).all())
+
+
+def _dead_classes(present: NDArray[np.bool_], trained: NDArray[np.bool_], names: list[str] | None) -> str:
+    """A warning if classes never occur, or never in training, else ""."""
+    classes = len(present)
+    for seen, where in ((present, "any target"), (trained, "the training targets")):
+        dead = np.flatnonzero(~seen)
+        if len(dead) == 0:
+            continue
+        which = _listed(dead if names is None else [names[k] for k in dead])
+        nouns = ("class", "occurs") if len(dead) == 1 else ("classes", "occur")
+        start = f"{nouns[0]} {which} of {classes} never {nouns[1]}"
+        if seen is present:
+            return f"{start} in {where}: number the classes from 0 without gaps, or set num_classes={classes}"
+        return f"{start} in {where}, only in the other splits: choose another seed, or pass train_index"
+    return ""
+
+
+def _listed(values: Iterable[Any]) -> str:
+    texts = [f"{value:g}" if isinstance(value, np.floating) else str(value) for value in values]
+    return ", ".join(texts if len(texts) <= _MOST_LISTED else [*texts[:_MOST_LISTED], "…"])
+
+
+def _transposed(name: str, is_list: bool) -> str:
+    return f"[x.T for x in {name}]" if is_list else f"{name}.transpose(0, 2, 1)"
+
+
+def _check_axes(inputs: Array, is_list: bool, sources: Mapping[str, Any], asked: _Asked) -> None:
+    """Raise if the other arrays fit the inputs with other axes only."""
+    if inputs.ndim != 3:
+        return
+    count, steps, channels = inputs.shape
+    time_last = f"look swapped, pass {_transposed('inputs', is_list)}"
+    if "lengths" in sources and not is_list:
+        lengths = _array("lengths", sources["lengths"])
+        if lengths.shape == (count,) and steps < lengths.max() <= channels:
+            must = f"lengths must lie between 1 and T={steps}, got {lengths.max():g} at index {lengths.argmax()}"
+            raise ValueError(f"{must}: the axes of inputs {inputs.shape} {time_last}")
+    for name in ("targets", "mask", "phase"):
+        shape = tuple(getattr(sources.get(name), "shape", ()))
+        if shape[:2] != (count, channels) or channels == steps:
+            continue
+        # targets (N, K) may also be K outputs at the last step
+        quantities = asked.objective == "regression" or (
+            asked.objective is None and "float" in str(sources[name].dtype)
+        )
+        if name == "targets" and len(shape) == 2 and quantities and asked.target_step != "every":
+            continue
+        raise ValueError(
+            f"{name} {shape} do not fit inputs {inputs.shape}, whose axes of time and channels {time_last}"
+        )
+    for name in ("targets", "lengths", "group"):
+        source: Any = sources.get(name)
+        size = len(source) if isinstance(source, (list, tuple)) or getattr(source, "ndim", 0) > 0 else count
+        if size == steps != count and not is_list:
+            raise ValueError(
+                f"{name} are of {count_of(size, 'sequence')}, but inputs {inputs.shape} have {count:,}: the axes of "
+                "sequences and time look swapped, pass inputs.transpose(1, 0, 2)"
+            )
 
 
 def _whole(name: str, array: Array) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
@@ -22,7 +23,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 _Batch = TypeVar("_Batch")
 
 _CHUNK = 1024
-_FITTED = 2_000  # training sequences that baselines are fitted to
+_FIRST = 2_000  # training sequences that baselines are fitted to, and that a description is from
+_MOST_NAMES = 5  # of classes that a description lists
 _NUMBERS = 2**24  # inputs that are read at a time, 64 MB
 
 
@@ -204,6 +206,8 @@ class SequenceDataModule(SplitDataModule):
         objective: Kind of task, "classification" or "regression".
         target_step: Steps whose prediction counts: "last" (the last step of each sequence) or "every".
         criterion: Rule by which a trial of a regression is correct, in :data:`lightning_alrnn.metrics.CRITERIA`.
+        input_names: Names of the input channels, or ``None``; tokens have none.
+        output_names: Names of the outputs of a regression, or ``None``.
         class_names: Names of the classes, or ``None``.
         group_names: Names of the groups in the ``group`` of a batch, or ``None``.
         phase_names: Names of the phases in the ``phase`` of a batch, or ``None``.
@@ -218,6 +222,8 @@ class SequenceDataModule(SplitDataModule):
     objective: Objective
     target_step: TargetStep
     criterion: str | None = None
+    input_names: list[str] | None = None
+    output_names: list[str] | None = None
     class_names: list[str] | None = None
     group_names: list[str] | None = None
     phase_names: list[str] | None = None
@@ -281,6 +287,90 @@ class SequenceDataModule(SplitDataModule):
                 self._datasets[split] = SequenceDataset(self._checked(split, self.build(split)))
         return self._datasets[split]
 
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs, and say what the data are before a training."""
+        super().setup(stage)
+        if stage == "fit" and self.trainer is not None and self.trainer.is_global_zero:
+            announce(self)
+
+    def describe(self) -> str:
+        """Return one line that says what the data are, which is printed before a training.
+
+        The standard deviations of the inputs are those of the channels over the valid steps of the first 2,000 training
+        sequences.
+
+        Example:
+            >>> from lightning_alrnn.datamodules import Addition
+            >>> Addition(train_size=500).describe()
+            '500 sequences of 100 steps with 2 channels; regression at the last step, 1 output; 500 for training; sd of
+            the inputs 0.14-0.29'
+        """
+        batch = self._first_sequences()
+        sizes = self._split_sizes()
+        listed = " / ".join(f"{size:,}" for size in sizes.values())
+        splits = " / ".join({"train": "training", "val": "validation", "test": "test"}[split] for split in sizes)
+        new = self._is_new_in_each_epoch()
+        parts = [
+            self._describe_sequences(batch, sum(sizes.values())),
+            self._describe_targets(batch),
+            f"{listed}{self._describe_part()} for {splits}{', the training data new in each epoch' if new else ''}",
+            self._describe_scale(batch),
+        ]
+        return "; ".join(filter(None, parts))
+
+    def likely_mistakes(self) -> list[str]:
+        """Return what is probably wrong with the data, each with its remedy. Each is a warning before a training."""
+        return []
+
+    def _is_new_in_each_epoch(self) -> bool:
+        return isinstance(self.dataset("train"), EpochDataset)
+
+    def _first_sequences(self) -> AnyBatch:
+        dataset = self.dataset("train")
+        count = min(len(dataset), _FIRST, max(_NUMBERS // dataset[0].inputs.numel(), 1))
+        return dataset.__getitems__(range(count))
+
+    def _split_sizes(self) -> dict[Split, int]:
+        """Number of sequences of each split that is built."""
+        return {split: len(self._datasets[split]) for split in SPLITS if split in self._datasets}
+
+    def _step_range(self, batch: AnyBatch) -> tuple[int, int]:
+        """Least and greatest length of the sequences that are built."""
+        every = torch.cat([_all_lengths(dataset, batch) for dataset in self._datasets.values()])
+        return int(every.min()), int(every.max())
+
+    def _describe_part(self) -> str:
+        return ""
+
+    def _describe_sequences(self, batch: AnyBatch, count: int) -> str:
+        steps = span(*self._step_range(batch))
+        return f"{count_of(count, 'sequence')} of {steps} steps {self._describe_channels(batch)}"
+
+    def _describe_channels(self, batch: AnyBatch) -> str:
+        if not batch.inputs.is_floating_point():
+            return f"of tokens from a vocabulary of {self.vocab_size or self.input_size:,}"
+        channels = f"with {count_of(batch.inputs[0, 0].numel(), 'channel')}"
+        return (
+            f"{channels} and spikes of {batch.spikes.shape[2]:,} units" if isinstance(batch, NeuralBatch) else channels
+        )
+
+    def _describe_targets(self, batch: AnyBatch) -> str:
+        classes = self.objective == "classification"
+        outputs = f"{self.output_size} class{'es' if self.output_size != 1 else ''}" if classes else ""
+        if classes and self.class_names and len(self.class_names) <= _MOST_NAMES:
+            outputs += f" ({', '.join(self.class_names)})"
+        steps = "the last step" if self.target_step == "last" else "every step"
+        if isinstance(batch, SequenceBatch) and _is_translation(batch, self.target_step):
+            steps = "every step of an output sequence"
+        groups = f", {count_of(len(self.group_names), 'group')}" if self.group_names else ""
+        return f"{self.objective} at {steps}, {outputs or count_of(self.output_size, 'output')}{groups}"
+
+    def _describe_scale(self, batch: AnyBatch) -> str:
+        if not batch.inputs.is_floating_point():
+            return ""
+        deviations = batch.inputs[valid_steps(batch.lengths, batch.inputs.shape[1])].double().std(dim=0, correction=0)
+        return f"sd of the inputs {span(float(deviations.min()), float(deviations.max()))}"
+
     def baselines(self, split: Split = "val") -> dict[str, dict[str, float]]:
         """Return the scores of predictors without a network, which are computed on first use.
 
@@ -296,7 +386,7 @@ class SequenceDataModule(SplitDataModule):
         """
         if split not in self._baselines:
             fitted = self.dataset("train")
-            train = fitted.__getitems__(range(min(len(fitted), _FITTED)))
+            train = fitted.__getitems__(range(min(len(fitted), _FIRST)))
             if isinstance(train, NeuralBatch) or _is_translation(train, self.target_step):
                 self._baselines[split] = {}
             else:
@@ -364,6 +454,34 @@ class SequenceDataModule(SplitDataModule):
             # Lightning's own sampler repeats samples to even out the processes, which would count them twice
             sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=False)
         return make_loader(dataset, split, sampler, self.batch_size, self.num_workers)
+
+
+def announce(data: SequenceDataModule, owner: str = "") -> None:
+    """Print what the data are and warn of likely mistakes."""
+    rank_zero_info(f"{owner}{data.describe()}")
+    for mistake in data.likely_mistakes():
+        rank_zero_warn(mistake)
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun, such as "1 channel" or "1,000 channels"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def short(number: float) -> str:
+    """A number in two digits, or as a whole number from 100 on."""
+    return f"{number:,.0f}" if 100 <= abs(number) < 1e6 or number == int(number) else f"{number:.2g}"
+
+
+def span(least: float, most: float) -> str:
+    """A range of numbers such as "30-80", or one number if both are written the same."""
+    return short(least) if short(least) == short(most) else f"{short(least)}-{short(most)}"
+
+
+def _all_lengths(dataset: SequenceDataset | EpochDataset, batch: AnyBatch) -> Tensor:
+    """Lengths of all sequences; those of the batch where a dataset does not hold them, because all are equal."""
+    data = dataset.epoch_of([0]) if isinstance(dataset, EpochDataset) else getattr(dataset, "data", batch)
+    return cast(Tensor, data.lengths)
 
 
 def _is_translation(batch: SequenceBatch, target_step: TargetStep) -> bool:

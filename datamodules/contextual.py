@@ -124,6 +124,7 @@ class ContextualIntegration(SequenceDataModule):
         self.objective: Objective = "classification"
         self.target_step: TargetStep = "last"
         self.output_size = 2
+        self.input_names = ["normal context", "inverted context", "evidence", "recall"]
         self.class_names = ["negative", "positive"]
         self.group_names = ["normal", "inverted"]
         self.phase_names = ["context", "evidence", "response"]
@@ -144,6 +145,8 @@ class ContextualIntegration(SequenceDataModule):
         self.output_size = 1
         self.criterion = "sign"
         self.group_names = ["first stream", "second stream"]
+        self.input_names = [*(f"attend to the {name}" for name in self.group_names), *self.group_names]
+        self.output_names = ["sign of the evidence"]
         self.period_steps = {period: int(duration // dt) for period, duration in zip(_PERIODS, durations, strict=True)}
         self.phase_names = list(_PERIODS)
         self._phase = torch.arange(len(_PERIODS)).repeat_interleave(torch.tensor(list(self.period_steps.values())))

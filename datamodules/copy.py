@@ -110,8 +110,10 @@ class Copy(SequenceDataModule):
         self.time_code = time_code
         if self.lag >= self.sequence_length:
             raise ValueError(f"lag must be less than sequence_length, {self.sequence_length}, got {self.lag}")
-        marks = {"arjovsky": 2, "delayed_recall": 0}.get(variant, 1)  # channels other than symbols
-        self.input_size = marks + self.alphabet_size + time_code
+        before, after = {"arjovsky": (["blank"], ["delimiter"]), "delayed_recall": ([], [])}.get(variant, (["cue"], []))
+        symbols = [f"symbol {number}" for number in range(1, self.alphabet_size + 1)]
+        self.input_names = [*before, *symbols, *after, *(f"time code {k}" for k in range(1, time_code + 1))]
+        self.input_size = len(self.input_names)
         self.output_size = self.alphabet_size + (variant == "arjovsky")
         self.steps = self._recall_start + self.max_extra_delay + self._recalled
         self.save_hyperparameters()

@@ -27,6 +27,7 @@ class DigitsDataModule(SequenceDataModule):
         self.order = order
         self.permutation_seed = permutation_seed
         self.input_size = self.side if order == "row" else 1
+        self.input_names = [f"column {k}" for k in range(1, self.side + 1)] if order == "row" else ["pixel"]
         self.class_names = [str(digit) for digit in range(10)]
 
     @property

@@ -88,7 +88,8 @@ class MultiTask(SequenceDataModule):
         of_suite = _SUITES[suite]
         self.group_names = [of_suite.TASKS[index] for index in self._chosen]
         self.phase_names = list(of_suite.PERIODS)
-        self.input_size, self.output_size = of_suite.INPUTS, of_suite.OUTPUTS
+        self.input_names, self.output_names = list(of_suite.INPUTS), list(of_suite.OUTPUTS)
+        self.input_size, self.output_size = len(of_suite.INPUTS), len(of_suite.OUTPUTS)
         self.target_step = "every" if suite == "yang19" or loss == "response" else "last"
         self.criterion = "ring" if suite == "yang19" else "direction_lenient" if lenient_nogo else "direction"
         self.save_hyperparameters()

@@ -16,8 +16,11 @@ TASKS = (
     *("Match2Sample", "NonMatch2Sample", "CtxIntMod1", "CtxIntMod2", "GoNogo"),
 )
 PERIODS = ("context", "stimulus", "delay", "second stimulus", "second delay", "response")
-INPUTS = 7 + len(TASKS)
-OUTPUTS = 3
+INPUTS = (
+    *("fixation", "cos", "sin", "pro, or second cos", "anti, or second sin", "attend to 1", "attend to 2"),
+    *TASKS,
+)
+OUTPUTS = ("fixation", "cos", "sin")
 
 _RULE = np.array([3, 4, 3, 4, 3, 4, 3, 4, 5, 6, 3])  # the input channel that carries each task's rule
 _REACT = (TASKS.index("ReactPro"), TASKS.index("ReactAnti"))
@@ -59,7 +62,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     first = np.where(task == _GO, strength, np.where(task == _CONTEXT_2, 0.3, np.where(task == _CONTEXT_1, 0.8, 1.0)))
     second = np.where(task == _CONTEXT_2, 0.8, np.where(task == _CONTEXT_1, 0.3, 0.0))
 
-    inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
+    inputs = np.zeros((size, 6, len(INPUTS)), dtype=np.float32)
     inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
     inputs[:, periods.STIMULUS, 1:3] = first[:, None] * _direction(angle)
     inputs[:, periods.STIMULUS, 3:5] = second[:, None] * _direction(other)
@@ -77,14 +80,14 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
         angle,
     )
     side += np.where(swapped, np.pi, 0)
-    answers = np.zeros((size, OUTPUTS), dtype=np.float32)
+    answers = np.zeros((size, len(OUTPUTS)), dtype=np.float32)
     answers[:, 1:] = _direction(side)
     answers[(task == _GO) & (strength <= 0.5)] = (1.0, 0.0, 0.0)
 
     lengths = steps.sum(axis=1)
     time = int((ranges[chosen, :, 1] - 1).sum(axis=1).max())
     before_after = np.stack([lengths - steps[:, periods.RESPONSE], steps[:, periods.RESPONSE]], axis=1)
-    targets = np.zeros((size, 2, OUTPUTS), dtype=np.float32)
+    targets = np.zeros((size, 2, len(OUTPUTS)), dtype=np.float32)
     targets[:, 0, 0] = 1.0
     targets[:, 1] = answers
     mask = np.zeros((size, 2), dtype=np.float32)

@@ -17,8 +17,9 @@ TASKS = (
 )
 PERIODS = ("fixation", "stimulus", "delay", "second stimulus", "second delay", "response")
 RING = 32
-INPUTS = 1 + 2 * RING + len(TASKS)
-OUTPUTS = 1 + RING
+_ANGLES = [f"{360 * unit / RING:g}°" for unit in range(RING)]
+INPUTS = ("fixation", *(f"{angle} in {modality}" for modality in (1, 2) for angle in _ANGLES), *TASKS)
+OUTPUTS = ("fixation", *_ANGLES)
 DT = 20  # ms of a step
 NOISE = 0.01 * np.sqrt(2 / 0.2)  # of the inputs: 0.01 √(2/α) with α = dt/τ = 0.2
 _BASELINE, _HIGH = 0.05, 0.8
@@ -82,7 +83,7 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> peri
     # (stimulus, trial, modality × unit)
     rings = (strength.transpose(0, 2, 1)[..., None] * ring_bump(location)[:, :, None]).reshape(2, size, 2 * RING)
 
-    inputs = np.zeros((size, 6, INPUTS), dtype=np.float32)
+    inputs = np.zeros((size, 6, len(INPUTS)), dtype=np.float32)
     ring = inputs[:, :, 1 : 1 + 2 * RING]
     inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
     inputs[of("RTGo", "RTAnti"), periods.RESPONSE, 0] = 1.0
@@ -100,14 +101,14 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64]) -> peri
     answer = answer + np.where(of("Anti", "RTAnti", "DlyAnti"), np.pi, 0)
     fixate = comparison & (coin == of("DNMS", "DNMC"))
 
-    targets = np.full((size, 2, OUTPUTS), _BASELINE, dtype=np.float32)
+    targets = np.full((size, 2, len(OUTPUTS)), _BASELINE, dtype=np.float32)
     targets[:, 0, 0] = _HIGH
     targets[fixate, 1, 0] = _HIGH
     targets[~fixate, 1, 1:] += ring_bump(answer[~fixate])
     lengths = steps.sum(axis=1)
     go = lengths - _RESPONSE
     margin = np.full(size, _MARGIN)
-    weights = np.zeros((size, 4, OUTPUTS), dtype=np.float32)
+    weights = np.zeros((size, 4, len(OUTPUTS)), dtype=np.float32)
     weights[:, 1], weights[:, 3] = 1.0, 5.0
     weights[..., 0] *= 2.0
 

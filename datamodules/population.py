@@ -18,6 +18,7 @@ from lightning_alrnn.datamodules.base import (
     SequenceDataModule,
     SequenceDataset,
     SplitDataModule,
+    announce,
     make_loader,
 )
 
@@ -140,6 +141,12 @@ class PopulationDataModule(SplitDataModule):
         """Prepare the data of all members."""
         for member in dict.fromkeys(self.members):
             member.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs, and say what the data of the first member are before a training."""
+        super().setup(stage)
+        if stage == "fit" and self.trainer is not None and self.trainer.is_global_zero:
+            announce(self.members[0], f"Data of the first of {len(self.members)} networks: ")
 
     def _prepare(self, split: Split) -> None:
         if split not in self._datasets:

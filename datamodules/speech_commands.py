@@ -118,6 +118,7 @@ class SpeechCommands(ArchiveDataModule):
         check_choice("features", features, Features)
         self.class_names = _class_names(words)
         self.input_size = n_mfcc if features == "mfcc" else 1
+        self.input_names = [f"coefficient {k}" for k in range(n_mfcc)] if features == "mfcc" else ["waveform"]
         self.output_size = len(self.class_names)
         self.features = features
         if features == "mfcc":

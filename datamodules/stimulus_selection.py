@@ -124,6 +124,7 @@ class StimulusSelection(SequenceDataModule):
             self._set_simulated(**options)
         else:
             self._set_recorded(**options)
+        self.input_names = self.channel_names
         if not neural and self.channel_names is not None:
             self.phase_names = list(_PHASES)
         self.save_hyperparameters()

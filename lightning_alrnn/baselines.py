@@ -40,7 +40,8 @@ def score_baselines(
     - ``"same as the last step"``: y_t = x_t, where the target is the next input.
     - ``"linear model"``: a ridge regression on the last k inputs, and on their mean over the sequence where the target
       is at the last step, all of them standardised. A fifth of the training sequences decides on k and the penalty. A
-      classification takes the largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such model.
+      classification takes the largest of the outputs. Tokens are one-hot; a vocabulary of more than 256 has no such
+      model.
 
     Args:
         train: Training sequences, of which the first 2,000 are used. With targets at every step, the linear model uses

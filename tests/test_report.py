@@ -15,8 +15,10 @@ import torch
 from studies import written
 
 from lightning_alrnn.analysis.lyapunov import LargestExponent
+from lightning_alrnn.plotting.performance import plot_values
 from lightning_alrnn.readings.attractors import _lyapunov
 from lightning_alrnn.readings.spectrum import _random_angle
+from lightning_alrnn.report import Traces
 
 
 def load(path: Path) -> Any:
@@ -108,6 +110,51 @@ def test_the_page_has_the_numbers_and_how_sure_they_are(a_report: Written) -> No
     found = a_report.report["primitives"]
     assert found["gating"] is study["gating"]["found"]
     assert list(found) == ["gating", "integration", "rule-dependent routing", "memory-dependent transients"]
+
+
+def test_one_pair_of_numbers_on_the_same_steps(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    targets = torch.randn(20, 8, 1)
+    counted = torch.rand(20, 8) < 0.7
+    traces = Traces(targets + 0.1, targets, counted)
+    titles: list[str] = []
+    original = plot_values
+
+    def note(outputs: torch.Tensor, wanted: torch.Tensor, *rest: Any) -> Any:
+        torch.testing.assert_close(wanted, targets[counted])
+        torch.testing.assert_close(outputs, wanted + 0.1)
+        titles.append(rest[1])
+        return original(outputs, wanted, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightning_alrnn.readings.performance.plot_values", note)
+        report = written(
+            tmp_path,
+            metrics={"test/mse": 0.294, "test/constant_mse": 3.494},
+            phase=[0, 0, 0, 1, 1, 1, 1, 1],
+            input_names=["the tone", "the reward"],
+            traces=traces,
+        )
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    sentence = "The mean squared error is 0.294; always giving the mean of the targets has 3.494."
+    assert titles == ["mean squared error 0.294, always the mean 3.49"]
+    assert page.count(f'<p class="answer">{sentence}') == 2  # it opens the report and its section
+    assert page.index(sentence) < page.index("primitive")
+    assert (tmp_path / "figures" / "traces.png").is_file()
+    assert "|∂y/∂s|, the reward" in page
+    assert not re.search(r"[Ii]nput [01]", page)
+    assert not report["answer"].startswith("The network")
+
+
+def test_a_network_that_is_no_better_is_said_to_be_so_first(tmp_path: Path) -> None:
+    baselines = {"most frequent class": {"accuracy": 0.4}, "linear model": {"accuracy": 0.3}}
+    report = written(tmp_path, classes=3, metrics={"test/accuracy": 0.35}, baselines=baselines)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    first = "The network is no better than always giving the most frequent class: its share of right answers is 35.0%"
+    assert re.findall(r'<p class="answer">(.*?)</p>', page)[0].startswith(first)
+    assert report["answer"].startswith(first)
+    assert report["performance"]["baselines"] == baselines
+    assert "most frequent class</td><td>0.4</td>" in page
 
 
 def test_the_table_by_phase(a_report: Written) -> None:

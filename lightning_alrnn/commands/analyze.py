@@ -31,7 +31,8 @@ from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.readings import configured_callbacks, configured_readings
-from lightning_alrnn.report import Performance, Source, write_report
+from lightning_alrnn.readings.yardstick import baselines_of
+from lightning_alrnn.report import Performance, Source, Traces, write_report
 
 _MOST_NUMBERS = 2**24
 """Largest number of states and inputs, 64 MB in float32; the analysis takes about twenty times as much."""
@@ -50,6 +51,7 @@ class SequenceCollector(Callback):
         super().__init__()
         self.max_sequences = max_sequences
         self._parts: list[Sequences] = []
+        self._traces: list[Traces] = []
         self._sums: list[Tensor] = []
         self._seen = 0
         self._chosen: Tensor | None = None
@@ -67,7 +69,7 @@ class SequenceCollector(Callback):
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._parts, self._sums, self._seen, self._chosen = [], [], 0, None
+        self._parts, self._traces, self._sums, self._seen, self._chosen = [], [], [], 0, None
 
     def on_test_batch_end(
         self,
@@ -95,6 +97,9 @@ class SequenceCollector(Callback):
         last = torch.arange(len(rows), device=states.device), lengths[rows] - 1
         targets = batch.targets[rows]
         if pl_module.target_step == "every":
+            every = pl_module.read_out(states[rows], states[rows][last])
+            counted = pl_module.task_loss(every, some)[1] > 0
+            self._traces.append(Traces(*(field.detach().cpu() for field in (every, targets, counted))))
             targets = targets[last]
         part = Sequences(
             encoded,
@@ -112,6 +117,14 @@ class SequenceCollector(Callback):
     def scores(self) -> AblationScores:
         """Scores of the collected sequences without each nonlinear unit."""
         return ablation_scores(torch.stack(self._sums).sum(dim=0))
+
+    @property
+    def traces(self) -> Traces | None:
+        """Outputs and targets of the collected sequences, padded to the same number of steps; ``None`` at one step."""
+        if not self._traces:
+            return None
+        fields = ([row for part in parts for row in part] for parts in zip(*self._traces, strict=True))
+        return Traces(*(pad_sequence(rows, batch_first=True) for rows in fields))
 
     @property
     def sequences(self) -> Sequences:
@@ -157,6 +170,10 @@ def analyze_network(arguments: Sequence[str]) -> Analysis:
         names,
         collector.scores,
         getattr(cli.datamodule, "phase_names", None),
+        baselines_of(cli.datamodule, "test"),
+        # what an encoder passes on are not the channels of the data
+        getattr(cli.datamodule, "input_names", None) if model.encoder is None else None,
+        getattr(cli.datamodule, "output_names", None),
     )
     source = Source(
         checkpoint=str(checkpoint),
@@ -174,7 +191,8 @@ def analyze_network(arguments: Sequence[str]) -> Analysis:
         weight = model.readout.weight.detach().cpu()
         results = study(rnn, sequences, weight, names, time_limit=options.time_limit, progress=progress)
         progress("figures")
-        report = write_report(folder, results, sequences, performance, source, rnn, further_readings(trainer.callbacks))
+        further = further_readings(trainer.callbacks)
+        report = write_report(folder, results, sequences, performance, source, rnn, further, collector.traces)
     return Analysis(folder, report)
 
 

@@ -44,7 +44,7 @@ _GRID: dict[str, tuple[Any, ...]] = {
     "model.init": ("gaussian", "near_identity"),
     "model.optimizer.lr": (0.001, 0.003, 0.01),
 }
-_DEFAULTS = (50, "gaussian", 0.001)
+_DEFAULTS: dict[str, Any] = dict(zip(_GRID, (50, "gaussian", 0.001), strict=True))
 """What is used of the grid where the time was too short to compare."""
 _GRID_UNITS, _GRID_SEEDS = (0, 2, 10), 2
 _GRID_STEPS = 300
@@ -186,8 +186,9 @@ def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
     cases = [losses[case] for case in product(_GRID_UNITS, range(_GRID_SEEDS))]
     settings = [one for one in product(*_GRID.values()) if all(one in case for case in cases)]
     ranks = {one: sum(sum(case[other] < case[one] for other in settings) for case in cases) for one in settings}
-    best = min(ranks, key=ranks.__getitem__, default=_DEFAULTS)
-    return dict(zip(_GRID, best, strict=True)), len(settings)
+    if not ranks:
+        return dict(_DEFAULTS), 0
+    return dict(zip(_GRID, min(ranks, key=ranks.__getitem__), strict=True)), len(settings)
 
 
 def _units(settings: Mapping[str, Any]) -> list[int]:

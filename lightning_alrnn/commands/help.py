@@ -89,8 +89,8 @@ more help:
 _PURPOSES = {
     "validate": "Compute the loss, the accuracy and the values of the callbacks on the validation split.",
     "test": "Compute the loss, the accuracy and the values of the callbacks on the test split.",
-    "predict": "Write the outputs, states and lengths of a trained network on the test split, and the index of\n"
-    "each sequence, to runs/TASK/version_N/predictions.npz.",
+    "predict": "Write the outputs, states and lengths of a trained network on the test split, and the index,\n"
+    "targets, group and mask of each sequence, to runs/TASK/version_N/predictions.npz.",
 }
 
 SCREENS = {"fit": _FIT + _SHARED + _MORE.format(command="fit")} | {

@@ -34,11 +34,9 @@ class DivergenceGuard(Callback):
     """Stops training that diverges, or restores the weights and halves the learning rate.
 
     Training has diverged if the loss, the norm of the gradient (before clipping) or the largest state is not finite or
-    exceeds its limit. The norm has no limit if the Trainer clips gradients. On a CPU with one process, the guard checks
-    loss and norm before each step, so no weight is ever broken. Otherwise it checks them every ``every_n_steps`` and at
-    the end of each epoch, because reading a value halts the device.
-
-    The LightningModules of this package add a guard unless the Trainer has one.
+    exceeds its limit. On a CPU with one process, the guard checks loss and norm before each step, so no weight is ever
+    broken; otherwise every ``every_n_steps`` and at the end of each epoch. The LightningModules of this package add a
+    guard unless the Trainer has one.
 
     Args:
         action: Response to divergence: "stop" raises ``FloatingPointError``; "restore" restores the weights and the

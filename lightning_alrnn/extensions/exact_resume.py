@@ -17,9 +17,8 @@ from torchmetrics import Metric
 class ExactResume(Callback):
     """Makes a resumed run end with the weights, metrics and logged steps of an uninterrupted run.
 
-    The callback saves the random state of PyTorch (on the CPU and on the GPU) and the sums of ``train_metrics`` of each
-    process, and removes steps that are taken twice from the curves of TensorBoard. The LightningModules of this package
-    add it. Resuming within an epoch needs a DataModule of this package.
+    The callback saves the random state of PyTorch and the sums of ``train_metrics`` of each process. Resuming within an
+    epoch needs a DataModule of this package. The LightningModules of this package add the callback.
     """
 
     def __init__(self) -> None:

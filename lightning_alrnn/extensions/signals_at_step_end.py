@@ -17,11 +17,9 @@ _LIGHTNING = "pytorch_lightning.trainer.connectors.signal_connector"
 class SignalsAtStepEnd(Callback):
     """Delays the response of Lightning to SIGUSR1 and SIGTERM until all processes have finished the same step.
 
-    On SIGUSR1, under SLURM, Lightning writes a checkpoint and requeues the job; on SIGTERM it stops. Within a step, the
-    checkpoint would mix two steps, and several processes could wait for each other for ever. A signal during validation
-    waits for its end, so SLURM must send it early enough (``--signal=SIGUSR1@SECONDS``).
-
-    The LightningModules of this package add the callback.
+    On SIGUSR1, under SLURM, Lightning writes a checkpoint and requeues the job; on SIGTERM it stops. A signal during
+    validation waits for its end, so SLURM must send it early enough (``--signal=SIGUSR1@SECONDS``). The
+    LightningModules of this package add the callback.
     """
 
     def __init__(self) -> None:

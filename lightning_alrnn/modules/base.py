@@ -38,7 +38,7 @@ SET_BY_DATA = ("input_size", "output_size", "objective", "target_step", "criteri
 """Arguments of the modules that a DataModule sets, on the command line and in :meth:`SequenceModule.for_data`."""
 
 _CHECKPOINT_STEPS = 1000
-_PROGRESS_BAR = ("loss", "accuracy", "sequence_accuracy")
+_PROGRESS_BAR = ("task_loss", "accuracy", "sequence_accuracy")
 _PROGRESS_STEPS = 50
 
 
@@ -255,8 +255,8 @@ class SequenceModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: AnyBatch, batch_idx: int) -> None:
         if (batch_idx + 1) % _PROGRESS_STEPS == 0:
             # Lightning reads the value of the progress bar at every step; on the CPU this does not halt the device
-            mean = self._metrics("train")["loss"].compute().cpu()
-            self.log("train/loss", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+            mean = self._metrics("train")["task_loss"].compute().cpu()
+            self.log("train/task_loss", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
 
     def on_validation_epoch_start(self) -> None:
         self._reset_metrics("val")

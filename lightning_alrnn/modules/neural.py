@@ -81,13 +81,13 @@ class ALRNNNeural(SequenceModule):
     - consistency: mean of ‖z − ẑ‖² over valid bins;
     - choice: cross-entropy of the choice, read from z at the last bin of each trial.
 
-    The manifold-attractor regularisation is added if ``mar_strength`` is not 0 (see :class:`ALRNNModule`). In
-    validation, test and prediction, the network runs freely and sees no spikes, except for ``accuracy_forced``; the
-    loss is then 0.15 prediction + 6 choice. See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
+    The manifold-attractor regularisation is added (see :class:`ALRNNModule`). In validation, test and prediction, the
+    network runs freely and sees no spikes, except for ``accuracy_forced``; the loss is then 0.15 prediction + 6 choice.
+    See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     The module logs ``train/loss``, ``train/task_loss``, ``train/regularization``, the four terms ``train/prediction``,
-    ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``, over an epoch and all processes.
-    Validation and test log (here with ``val/``):
+    ``train/encoder``, ``train/consistency`` and ``train/choice``, and ``train/alpha``. Validation and test log (here
+    with ``val/``):
 
     - ``val/loss``, ``val/task_loss``, ``val/regularization``, ``val/prediction``, ``val/choice``;
     - ``val/accuracy``: share of correct choices, and ``val/accuracy/<group>`` for each of ``group_names``; NaN for a
@@ -197,12 +197,11 @@ class ALRNNNeural(SequenceModule):
 
         names = group_names or []
         self.train_metrics = nn.ModuleDict(self.configure_losses())
-        self.val_metrics = nn.ModuleDict(self.configure_losses(_FREE_TERMS) | self.configure_metrics())
-        self.test_metrics = nn.ModuleDict(self.configure_losses(_FREE_TERMS) | self.configure_metrics())
-        self.val_trials = TrialAccuracy(names)
-        self.test_trials = TrialAccuracy(names)
-        self.val_spikes = SpikeAgreement(num_units, len(names))
-        self.test_spikes = SpikeAgreement(num_units, len(names))
+        for stage in ("val", "test"):
+            metrics = self.configure_losses(_FREE_TERMS) | self.configure_metrics()
+            self.add_module(f"{stage}_metrics", nn.ModuleDict(metrics))
+            self.add_module(f"{stage}_trials", TrialAccuracy(names))
+            self.add_module(f"{stage}_spikes", SpikeAgreement(num_units, len(names)))
 
     def configure_losses(self, terms: Sequence[str] = _TERMS) -> dict[str, Metric]:
         """Return the metrics of the loss and its parts.
@@ -211,7 +210,7 @@ class ALRNNNeural(SequenceModule):
             terms: Names of the terms of the loss.
 
         Returns:
-            Metrics by key, without the stage.
+            Metrics by key.
         """
         weights = [self.weights[term] for term in terms]
         return {
@@ -259,7 +258,7 @@ class ALRNNNeural(SequenceModule):
             epoch: Number of the epoch, from 0.
 
         Returns:
-            Strength α, from ``alpha`` in epoch 0 to ``alpha_end`` in epoch ``alpha_epochs`` and later.
+            Strength α.
         """
         return self.alpha + (self.alpha_end - self.alpha) * min(epoch / self.alpha_epochs, 1.0)
 
@@ -302,10 +301,9 @@ class ALRNNNeural(SequenceModule):
         }
         right = (classes == batch.targets).long()
         forced = self.readout(self._forced(batch, self.alpha)[2]).argmax(dim=-1)
-        getattr(self, f"{stage}_trials").update(right, torch.ones_like(right), batch.group)
-        getattr(self, f"{stage}_spikes").update(
-            batch.spikes, rates, self.observation.variance(states), lengths, batch.group
-        )
+        accuracy, spikes = self._epoch_metrics(stage)
+        accuracy.update(right, torch.ones_like(right), batch.group)
+        spikes.update(batch.spikes, rates, self.observation.variance(states), lengths, batch.group)
         self._metrics(stage)["accuracy_forced"].update((forced == batch.targets).float().mean(), trials)
         return terms, states
 

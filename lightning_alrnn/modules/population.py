@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -83,22 +83,18 @@ class PopulationModule(LightningModule):
     """Train several networks of one architecture in one step.
 
     Every member is trained as if it were alone, with its own data, loss, gradient clipping, learning rate and schedule.
-    Members may differ in P, initial weights, ``mar_strength`` and learning rate. A member whose loss, gradient or
-    states exceed the limits of :class:`DivergenceGuard` keeps its last weights, and the other members do not change.
-
-    All members run in one call (:func:`torch.vmap`). Networks with a convolution or another core than the ALRNN, or
-    that ``vmap`` does not support, run one after the other. A line in the log says which.
+    Members may differ in P, initial weights, ``mar_strength`` and learning rate. A member that exceeds the limits of
+    :class:`DivergenceGuard` keeps its last weights. All members run in one call (:func:`torch.vmap`) or, with a
+    convolution, another core than the ALRNN or anything that ``vmap`` does not support, one after the other.
 
     The module logs the medians ``train/loss`` and ``val/task_loss`` over the members that have not diverged, and their
-    number, ``population/alive``. The callback :class:`~lightning_alrnn.callbacks.MemberCallbacks` logs the regimes,
-    units and fixed points of the members.
+    number, ``population/alive``.
 
     Args:
         members: Networks on the CPU. They are trained in place.
         stop_when: Rule that ends the training of a member before that of the others, "solved" or "plateau", see
             :class:`~lightning_alrnn.metrics.LearningWatch`; ``None`` for no rule.
-        cuda_graph: Whether to replay the forward and backward pass of a training step from a CUDA graph, which saves
-            time on the host if networks are few and small. It needs a GPU.
+        cuda_graph: Whether to replay training steps from a CUDA graph, which is faster for small networks on a GPU.
 
     Attributes:
         scores: Values of each member in its last epoch by logged key.
@@ -147,7 +143,8 @@ class PopulationModule(LightningModule):
         self.register_buffer("_alive", torch.ones(len(members), dtype=torch.bool))
         self.register_buffer("_stopped", torch.zeros(len(members), dtype=torch.bool))
         self._rows: Tensor | None = None  # indices of the members that go on if some have stopped
-        self._numbers = list(range(len(members)))  # the same on the CPU, so that no step reads the device
+        self._everyone = range(len(members))
+        self._numbers: Sequence[int] = self._everyone  # rows on the CPU, so that no step reads the device
         for split in ("train", "val", "test"):
             self.add_module(f"{split}_metrics", nn.ModuleDict({name: WeightedMean(len(members)) for name in _LOSSES}))
         self.register_buffer("_best_loss", torch.full((len(members),), torch.inf))
@@ -222,11 +219,11 @@ class PopulationModule(LightningModule):
             Modules that the population was made from, with these weights.
 
         Raises:
-            ValueError: If ``weights`` is neither "last" nor "best".
+            ValueError: If ``weights`` is neither.
         """
         if weights not in ("last", "best"):
             raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
-        values = dict(zip(self._names, self._best_weights() if weights == "best" else self.stack, strict=True))
+        values = self._named(self._best_weights() if weights == "best" else self.stack)
         with torch.no_grad():
             for k, network in enumerate(self.networks):
                 for name, parameter in network.named_parameters():
@@ -237,6 +234,9 @@ class PopulationModule(LightningModule):
 
     def _best_weights(self) -> list[Tensor]:
         return [getattr(self, f"_best_{i}") for i in range(len(self.stack))]
+
+    def _named(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(self._names, values, strict=True))
 
     def _stacked_buffers(self) -> dict[str, Tensor]:
         return {name: getattr(self, f"_buffer_{i}") for i, name in enumerate(self._buffer_names)}
@@ -292,9 +292,9 @@ class PopulationModule(LightningModule):
             "lr_schedulers": [] if scheduler is None else [scheduler.state_dict()],
         }
 
-    def _stacked_by_parameter(self, member: int) -> dict[int, nn.Parameter]:
+    def _stacked_by_parameter(self, member: int) -> dict[int, Tensor]:
         """Return the stacked parameter of each parameter of a member by its id."""
-        stacked = dict(zip(self._names, self.stack, strict=True))
+        stacked = self._named(self.stack)
         return {id(value): stacked[name] for name, value in self.networks[member].named_parameters()}
 
     def _run(self, batch: SequenceBatch, rows: Tensor | None) -> _Outputs:
@@ -305,7 +305,7 @@ class PopulationModule(LightningModule):
                 f"{tuple(batch.inputs.shape)}: use a PopulationDataModule with the DataModule of each member"
             )
         fields = {name: value for name, value in batch._asdict().items() if value is not None}
-        values = {**dict(zip(self._names, self.stack, strict=True)), **self._stacked_buffers()}
+        values = self._named(self.stack) | self._stacked_buffers()
         state = {f"network.{name}": value for name, value in values.items()}
         if rows is not None:
             fields, state = ({name: value[rows] for name, value in each.items()} for each in (fields, state))
@@ -372,10 +372,10 @@ class PopulationModule(LightningModule):
         captured, graphed = self._graph
         return _Outputs(*graphed(*tensors)) if shapes == captured else together(state, fields)
 
-    def _announce(self, how: str) -> None:
+    def _announce(self, mode: str) -> None:
         if not self._announced:
             self._announced = True
-            rank_zero_info(f"A population of {len(self.networks)} networks runs {how}")
+            rank_zero_info(f"A population of {len(self.networks)} networks runs {mode}")
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         rows = self._rows
@@ -410,13 +410,12 @@ class PopulationModule(LightningModule):
         self._alive &= torch.isfinite(norms) if gradient_clip_val else norms <= _MAX_GRADIENT_NORM
         if not gradient_clip_val:
             return
-        if gradient_clip_algorithm == "value":
-            for gradient in gradients:
-                gradient.clamp_(-gradient_clip_val, gradient_clip_val)
-            return
         factor = (gradient_clip_val / (norms + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
-            gradient.mul_(_along(factor, gradient))
+            if gradient_clip_algorithm == "value":
+                gradient.clamp_(-gradient_clip_val, gradient_clip_val)
+            else:
+                gradient.mul_(_along(factor, gradient))
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -467,14 +466,13 @@ class PopulationModule(LightningModule):
             if fits and group.get("fused", False) is None:
                 options |= {"fused": not group["foreach"]}
             groups.append(options)
-        self._restore()
+        restored = self.__dict__.pop("_restored", None)
+        if restored is not None:
+            self._restore(restored)
         return networks[0]._optimizer(groups)
 
-    def _restore(self) -> None:
+    def _restore(self, restored: Mapping[str, Any]) -> None:
         """Restore learning rates, schedules and stopped members from a checkpoint, before a fit that may not start."""
-        restored = self.__dict__.pop("_restored", None)
-        if restored is None:
-            return
         self._find_rows()
         for optimizer, rates in zip(self._optimizers, restored["rates"], strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -492,10 +490,8 @@ class PopulationModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
-            raise ValueError(
-                f"a population trains on one device, got {self.trainer.world_size} processes: train one population on "
-                "each device"
-            )
+            processes = f"{self.trainer.world_size} processes"
+            raise ValueError(f"a population trains on one device, got {processes}: train one population on each device")
         if self.cuda_graph and self.trainer.strategy.root_device.type != "cuda":
             raise ValueError(f"cuda_graph=True needs a GPU, got {self.trainer.strategy.root_device}")
         self._graph = None
@@ -526,17 +522,17 @@ class PopulationModule(LightningModule):
                 scheduler.step()
         self._log_medians("train/loss")
         self.log("population/alive", self._alive.float().sum())
-        stopped_now = [k for k in self._numbers if self._may_end.get(k, False) and self.diverged[k] is None]
-        if stopped_now:
-            self._stopped[stopped_now] = True
+        for k in self._numbers:
+            if self._may_end.get(k, False) and self.diverged[k] is None:
+                self._stopped[k] = True
         self._find_rows()
 
     def _find_rows(self) -> None:
         """Find the members that go on, and end training if there is none."""
         alive = self.alive
         self._numbers = [k for k, stopped in enumerate(self.stopped) if not stopped]
-        everyone = len(self._numbers) == len(self.networks)
-        self._rows = None if everyone else torch.tensor(self._numbers, dtype=torch.int64, device=self._stopped.device)
+        rows = torch.tensor(self._numbers, dtype=torch.int64, device=self._stopped.device)
+        self._rows = None if len(rows) == len(self.networks) else rows
         if not any(alive[k] for k in self._numbers):
             self.trainer.should_stop = True
 
@@ -548,13 +544,12 @@ class PopulationModule(LightningModule):
 
     def _evaluate(self, split: Split, batch: SequenceBatch) -> dict[str, Any]:
         """Update the metrics of the members; return the values for the callbacks by index under "members"."""
-        fitting = self.trainer.state.fn == TrainerFn.FITTING
-        rows = self._rows if fitting else None
+        rows, numbers = (self._rows, self._numbers) if self._is_fitting() else (None, self._everyone)
         result = self._run(batch, rows)
         losses = result.losses(_of(self._strength, rows))
         self._update_losses(split, losses, result.weight, rows)
         outputs = {}
-        for i, k in enumerate(self._numbers if fitting else range(len(self.networks))):
+        for i, k in enumerate(numbers):
             network = self.networks[k]
             member_batch = SequenceBatch(*(None if field is None else field[k] for field in batch))  # type: ignore[arg-type]
             prediction = SequencePrediction(result.outputs[i], result.states[i], result.lengths[i], None)
@@ -566,9 +561,8 @@ class PopulationModule(LightningModule):
         if self.trainer.sanity_checking:
             self._reset("val")
             return
-        fitting = self.trainer.state.fn == TrainerFn.FITTING
-        self._record("val", self._numbers if fitting else range(len(self.networks)))
-        if not fitting:
+        self._record("val", self._numbers if self._is_fitting() else self._everyone)
+        if not self._is_fitting():
             return
         self._may_end = {k: self.watches[k].update(self.current_epoch + 1, self.scores[k]) for k in self._numbers}
         loss = torch.tensor([scores["val/task_loss"] for scores in self.scores]).to(self._best_loss)
@@ -582,8 +576,11 @@ class PopulationModule(LightningModule):
         self._log_medians("val/task_loss")
 
     def on_test_epoch_end(self) -> None:
-        self._record("test", range(len(self.networks)))
+        self._record("test", self._everyone)
         self._log_medians("test/task_loss")
+
+    def _is_fitting(self) -> bool:
+        return self.trainer.state.fn == TrainerFn.FITTING
 
     def _losses(self, split: Split) -> dict[str, WeightedMean]:
         return {name: cast(WeightedMean, metric) for name, metric in getattr(self, f"{split}_metrics").items()}
@@ -592,10 +589,10 @@ class PopulationModule(LightningModule):
         """Record the scores of an epoch, which are read at once, and reset the metrics."""
         # a metric of one value has no dimension
         losses = {name: metric.compute().reshape(-1) for name, metric in self._losses(split).items()}
-        values = []
-        for k in members:
-            scores = {name: column[k] for name, column in losses.items()}
-            values.append(scores | (self.networks[k].read_scores(split) if split != "train" else {}))
+        values = [{name: column[k] for name, column in losses.items()} for k in members]
+        if split != "train":
+            for k, scores in zip(members, values, strict=True):
+                scores.update(self.networks[k].read_scores(split))
         numbers = iter(torch.stack([value for scores in values for value in scores.values()]).tolist())
         for k, scores in zip(members, values, strict=True):
             self.scores[k].update({f"{split}/{name}": next(numbers) for name in scores})

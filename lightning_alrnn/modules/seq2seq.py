@@ -35,9 +35,8 @@ class ALRNNSeq2Seq(SequenceModule):
       correct after the decoder has chosen ``<end>``;
     - ``sequence_accuracy``: share of sequences in which every token is correct.
 
-    The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one, and saves checkpoints as
-    :class:`ALRNNModule` does. Batches have int64 tokens ``(batch, T_in)``, targets ``(batch, T_out)`` that end with
-    ``<end>``, the last class, and an optional mask ``(batch, T_out)``.
+    The module adds the callback :class:`LengthAccuracy`, unless the Trainer has one. Batches have int64 tokens
+    ``(batch, T_in)``, targets ``(batch, T_out)`` that end with ``<end>``, the last class, and an optional mask.
 
     Args:
         input_size: Number of different input tokens.
@@ -49,8 +48,8 @@ class ALRNNSeq2Seq(SequenceModule):
         teacher_forcing: Probability, at each step in training, that the input of the decoder is the token of the target
             instead of the token that it chose.
         teacher_forcing_epochs: Number of epochs in which this probability falls linearly to 0; ``None`` keeps it.
-        truncate_to_target: Whether to cut the output to the length of the target, like the reference code: ``<end>``
-            then does not count and does not stop the decoder.
+        truncate_to_target: Whether to cut the output to the length of the target. ``<end>`` then does not count and
+            does not stop the decoder.
         max_steps: Largest number of tokens in a prediction.
         mar_strength: Strength τ of the regularisation; 0 for none.
         mar_units: Number M_reg of the first units of each network that are regularised; ``None`` for M/2.
@@ -94,25 +93,16 @@ class ALRNNSeq2Seq(SequenceModule):
         if not 0 <= teacher_forcing <= 1:
             raise ValueError(f"teacher_forcing must be a probability between 0 and 1, got {teacher_forcing}")
         if teacher_forcing_epochs is not None and teacher_forcing_epochs < 1:
-            raise ValueError(
-                f"teacher_forcing_epochs must be at least 1, or None to keep teacher_forcing constant, "
-                f"got {teacher_forcing_epochs}"
-            )
+            advice = "or None to keep teacher_forcing constant"
+            raise ValueError(f"teacher_forcing_epochs must be at least 1, {advice}, got {teacher_forcing_epochs}")
         check_at_least(1, max_steps=max_steps)
         self._set_regularization(mar_strength, mar_units, hidden_size)
         self.teacher_forcing = teacher_forcing
         self.teacher_forcing_epochs = teacher_forcing_epochs
         self.truncate_to_target = truncate_to_target
         self.max_steps = max_steps
-        self.network = Seq2Seq(
-            input_size,
-            output_size,
-            hidden_size,
-            nonlinear_units,
-            decoder_nonlinear_units,
-            embedding_size=embedding_size,
-            **options,
-        )
+        sizes = (input_size, output_size, hidden_size, nonlinear_units, decoder_nonlinear_units)
+        self.network = Seq2Seq(*sizes, embedding_size=embedding_size, **options)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self._keep_own_hyperparameters()
         self.train_metrics = nn.ModuleDict(self.configure_losses())
@@ -174,10 +164,8 @@ class ALRNNSeq2Seq(SequenceModule):
     def _step(self, stage: Split, batch: SequenceBatch) -> dict[str, Any]:
         check_is_batch(batch)
         if batch.mask is not None and batch.mask.shape != batch.targets.shape:
-            raise ValueError(
-                f"the mask must have the shape of the targets, {tuple(batch.targets.shape)}, "
-                f"got {tuple(batch.mask.shape)}"
-            )
+            shape, got = tuple(batch.targets.shape), tuple(batch.mask.shape)
+            raise ValueError(f"the mask must have the shape of the targets, {shape}, got {got}")
         forcing = self.teacher_forcing_at(self.current_epoch) if stage == "train" else 0.0
         output = self.network(batch.inputs, batch.lengths, batch.targets, teacher_forcing=forcing)
         elements, weight = self.task_loss(output.outputs, batch)

@@ -31,8 +31,9 @@ class ALRNN(nn.Module):
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C s_t + h
 
-    φ* is the identity on the first M−P units and a ReLU on the last P. With P=0 the network is linear, and with P=M it
-    is fully nonlinear. In between, the signs of the P units divide the state space into at most 2^P linear regimes.
+    φ* is the identity on the first M−P units and a ReLU on the last P, whose signs divide the state space into at most
+    2^P linear regimes. See Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); Brenner et al., NeurIPS 2024
+    (arXiv:2410.14240).
 
     Args:
         input_size: Number K of input channels. ``None`` adds inputs of width M directly to the units, without C.
@@ -48,8 +49,7 @@ class ALRNN(nn.Module):
             training, zeros in evaluation).
         backend: Implementation of the recurrence, see :mod:`lightning_alrnn.nn.scan`.
         initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r); ``None`` for 1/√batch.
-        initial_coupling: Self-coupling a of ``init="near_identity"``, 0 ≤ a ≤ 1. A unit starts with a memory of about
-            1/(1−a) steps: 10 steps for 0.9, and 50 steps for 0.98.
+        initial_coupling: Self-coupling a of ``init="near_identity"``, 0 ≤ a ≤ 1: a memory of about 1/(1−a) steps.
 
     Attributes:
         A: Diagonal of A, shape ``(P,)`` or ``(M,)``.
@@ -65,9 +65,6 @@ class ALRNN(nn.Module):
         >>> states, last = rnn(torch.randn(4, 10, 2))
         >>> states.shape, last.shape
         (torch.Size([4, 10, 8]), torch.Size([4, 8]))
-
-    Reference:
-        Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); Brenner et al., NeurIPS 2024 (arXiv:2410.14240).
     """
 
     P: Tensor
@@ -186,10 +183,10 @@ class ALRNN(nn.Module):
         # the layout for cuDNN depends on P, and reading a tensor would halt the device
         P = self.nonlinear_units if single and A.device.type != "cpu" else self.P
         recurrence = Recurrence(A, self.W, self.C, self.h, P)
-        if not single and self.self_connections == "nonlinear":
-            # in a stack of networks that differ in P, A has M entries: see stack_networks
-            recurrence = recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
-        return recurrence
+        if single or self.self_connections == "all":
+            return recurrence
+        # in a stack of networks that differ in P, A has M entries: see stack_networks
+        return recurrence._replace(A=torch.where(recurrence.nonlinear, A, 0.0))
 
     def diagonal(self) -> Tensor:
         """Return the diagonal of A over all units, shape ``(M,)``; 0 for units without a self-connection."""
@@ -204,9 +201,6 @@ class ALRNN(nn.Module):
             inputs: Inputs s_1 … s_T, shape ``(batch, time, K)``, or ``(batch, time, M)`` if ``input_size`` is ``None``.
             state: Initial state z_0, shape ``(batch, M)``; ``None`` for ``initial_state``.
             lengths: Number of valid steps (1 … T), int64 of shape ``(batch,)``; ``None`` if all steps are valid.
-
-        Returns:
-            The states, zero after the end of a sequence, and the state at the last step of each sequence.
 
         Raises:
             ValueError: If a shape does not fit, or a length on the CPU is not within 1 … T.
@@ -245,7 +239,7 @@ class ALRNN(nn.Module):
             Tensor, bool of shape ``(…, P)``; entry i belongs to unit M−P+i.
 
         Raises:
-            ValueError: For a stack of networks that differ in P, because their regimes have no common shape.
+            ValueError: For a stack of networks that differ in P.
         """
         if self.P is not self._own_P[0] and bool((debug_unwrap(self.P) != self.nonlinear_units).any()):
             raise ValueError("networks that differ in P have regimes of different widths: pass the networks one by one")
@@ -315,10 +309,8 @@ class ALRNN(nn.Module):
         name = "hidden_size" if self.input_size is None else "input_size"
         width = getattr(self, name)
         if inputs.ndim != 3 or inputs.shape[-1] != width or inputs.shape[1] == 0:
-            raise ValueError(
-                f"inputs must have shape (batch, time, {name}={width}) with at least one step, "
-                f"got {tuple(inputs.shape)}"
-            )
+            shape = f"(batch, time, {name}={width}) with at least one step"
+            raise ValueError(f"inputs must have shape {shape}, got {tuple(inputs.shape)}")
         half = (torch.float16, torch.bfloat16)  # of autocast, or of the parameters: raised to float32
         if inputs.dtype not in (self.W.dtype, *half) and self.W.dtype not in half:
             raise TypeError(
@@ -352,10 +344,8 @@ def check_lengths(lengths: Tensor, batch: int, time: int) -> None:
         wrong = (lengths < 1) | (lengths > time)
         if bool(wrong.any()):
             index = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"lengths must lie between 1 and the number of steps, {time}; "
-                f"lengths{index} is {int(lengths[tuple(index)])}"
-            )
+            value = int(lengths[tuple(index)])
+            raise ValueError(f"lengths must lie between 1 and the number of steps, {time}; lengths{index} is {value}")
 
 
 def _can_look_at(lengths: Tensor | None) -> TypeGuard[Tensor]:

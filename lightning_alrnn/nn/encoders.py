@@ -32,8 +32,6 @@ class TextEncoder(nn.Module):
     Example:
         >>> TextEncoder(vocab_size=20_000)(torch.randint(0, 20_000, (4, 128))).shape
         torch.Size([4, 128, 100])
-        >>> TextEncoder(vocab_size=None, embedding_size=50)(torch.randn(4, 128, 50)).shape
-        torch.Size([4, 128, 100])
     """
 
     def __init__(
@@ -71,38 +69,35 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: If the shape or the dtype does not fit, or a token on the CPU is out of range.
         """
-        takes_tokens = self.embedding is not None
-        fits = inputs.ndim == 2 if takes_tokens else inputs.ndim == 3 and inputs.shape[2] == self.embedding_size
-        if not fits or inputs.is_floating_point() == takes_tokens:
-            expected = "tokens, int64 of shape (batch, time)"
-            advice = "for vectors set vocab_size=None (null in YAML)"
-            if not takes_tokens:
-                expected = f"vectors, float of shape (batch, time, {self.embedding_size})"
-                advice = "set embedding_size to the width of the vectors, or vocab_size to the number of tokens"
-            raise ValueError(
-                f"TextEncoder with vocab_size={self.vocab_size} takes {expected}, got {inputs.dtype} of shape "
-                f"{tuple(inputs.shape)}: {advice}"
-            )
-        vectors = inputs
-        if self.embedding is not None:
-            readable = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
-            if readable and bool(((inputs < 0) | (inputs >= self.embedding.num_embeddings)).any()):
+        takes = f"TextEncoder with vocab_size={self.vocab_size} takes"
+        got = f"got {inputs.dtype} of shape {tuple(inputs.shape)}"
+        if self.embedding is None:
+            if inputs.ndim != 3 or inputs.shape[2] != self.embedding_size or not inputs.is_floating_point():
                 raise ValueError(
-                    f"TextEncoder with vocab_size={self.vocab_size} takes tokens from 0 to "
-                    f"{self.embedding.num_embeddings - 1}, got {int(inputs.min())} to {int(inputs.max())}: set "
+                    f"{takes} vectors, float of shape (batch, time, {self.embedding_size}), {got}: set embedding_size "
+                    "to the width of the vectors, or vocab_size to the number of tokens"
+                )
+        else:
+            if inputs.ndim != 2 or inputs.is_floating_point():
+                advice = "for vectors set vocab_size=None (null in YAML)"
+                raise ValueError(f"{takes} tokens, int64 of shape (batch, time), {got}: {advice}")
+            size = self.embedding.num_embeddings
+            readable = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
+            if readable and bool(((inputs < 0) | (inputs >= size)).any()):
+                raise ValueError(
+                    f"{takes} tokens from 0 to {size - 1}, got {int(inputs.min())} to {int(inputs.max())}: set "
                     "vocab_size to the number of tokens of the data"
                 )
-            vectors = self.embedding(inputs)
-        encoded: Tensor = self.layers(vectors)
+            inputs = self.embedding(inputs)
+        encoded: Tensor = self.layers(inputs)
         return encoded
 
 
 class ImageEncoder(nn.Module):
     r"""Encode the pixels of an image by convolutions over time; each max-pooling halves the number of steps.
 
-    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3). ``pools=2`` adds a MaxPool(2)
-    before the last convolution. T steps become ⌈T/2⌉ at each max-pooling. With ``lengths``, padded steps do not affect
-    the valid ones. See Brenner & Koppe (TMLR 2026).
+    Conv1d(1→16, k15) – ReLU – MaxPool(2) – Conv1d(16→32, k7) – ReLU – Conv1d(32→M, k3), and with ``pools=2`` a
+    MaxPool(2) before the last convolution. Padded steps do not affect the valid ones. See Brenner & Koppe (TMLR 2026).
 
     Args:
         output_size: Number M of output channels.
@@ -151,11 +146,9 @@ class ImageEncoder(nn.Module):
             )
         hidden = self.first(_masked(inputs.transpose(1, 2), lengths)).relu()
         hidden = self.pool(_masked(hidden, lengths))  # a zero is never larger than the output of a ReLU
-        lengths = None if lengths is None else _halved(lengths)
+        lengths = None if lengths is None else (lengths + 1) // 2
         hidden = _masked(self.second(hidden).relu(), lengths)
-        if self.pools == 2:
-            hidden = self.pool(hidden)
-        encoded: Tensor = self.last(hidden)
+        encoded: Tensor = self.last(self.pool(hidden) if self.pools == 2 else hidden)
         return encoded.transpose(1, 2)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -167,9 +160,8 @@ class ImageEncoder(nn.Module):
         Returns:
             Tensor of the same shape.
         """
-        for _ in range(self.pools):
-            lengths = _halved(lengths)
-        return lengths
+        steps = 2**self.pools
+        return torch.div(lengths + steps - 1, steps, rounding_mode="floor")
 
 
 class SpeechEncoder(nn.Module):
@@ -223,8 +215,7 @@ class SpikeEncoder(nn.Module):
     """Encode spike counts as states by dilated convolutions over time.
 
     A kernel for each unit smooths its counts over 15 bins and starts as a Gaussian with a standard deviation of 2
-    bins. Convolutions over 7 bins follow, each with a ReLU; layer i has the dilation 2^i. A linear map and a layer
-    normalisation give the states. With three layers, a state depends on 28 bins on either side.
+    bins. Convolutions over 7 bins with dilations 1, 2, 4, … and ReLUs, a linear map and a layer normalisation follow.
 
     Args:
         num_units: Number N of observed units.
@@ -251,16 +242,13 @@ class SpikeEncoder(nn.Module):
             raise ValueError(f"channels must list one or more layers with at least one channel each, got {channels}")
         self.num_units = num_units
         self.output_size = output_size
-        self.smoothing = nn.Conv1d(
-            num_units, num_units, _SMOOTHING, padding=_SMOOTHING // 2, groups=num_units, bias=False
-        )
+        self.smoothing = nn.Conv1d(num_units, num_units, _SMOOTHING, padding="same", groups=num_units, bias=False)
         with torch.no_grad():
             distance = torch.arange(_SMOOTHING) - _SMOOTHING // 2
             self.smoothing.weight.copy_(torch.softmax(-0.5 * (distance / _SMOOTHING_SD).square(), dim=0))
-        widths = (num_units, *channels)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, _KERNEL, padding=(_KERNEL // 2) * 2**i, dilation=2**i)
-            for i, (before, after) in enumerate(pairwise(widths))
+            nn.Conv1d(before, after, _KERNEL, padding="same", dilation=2**i)
+            for i, (before, after) in enumerate(pairwise((num_units, *channels)))
         )
         self.projection = nn.Linear(channels[-1], output_size)
         self.norm = nn.LayerNorm(output_size)
@@ -285,10 +273,6 @@ class SpikeEncoder(nn.Module):
             encoded = convolution(_masked(encoded, lengths)).relu()
         states = self.norm(self.projection(encoded.transpose(1, 2)))
         return _masked(states.transpose(1, 2), lengths).transpose(1, 2)
-
-
-def _halved(lengths: Tensor) -> Tensor:
-    return (lengths + 1) // 2
 
 
 def _masked(channels: Tensor, lengths: Tensor | None) -> Tensor:

@@ -27,9 +27,8 @@ def generalized_teacher_forcing(
         z_t = F(\tilde z_{t-1}, s_t), \qquad
         \tilde z_t = (1 - α) z_t + α \hat z_t \text{ if } t \text{ is a multiple of the interval, else } z_t
 
-    F is one step of the recurrence, ẑ are the targets and z̃_0 = z_0. The function returns z, the states before they are
-    moved, so z_t depends only on the targets of earlier steps. With α=0 the network runs freely; with α=1 it starts
-    from the target after every forced step. See Hess et al., ICML 2023 (arXiv:2306.04406).
+    F is one step of the recurrence and z̃_0 = z_0. The function returns z, the states before they are moved, so z_t
+    depends only on the targets ẑ of earlier steps. See Hess et al., ICML 2023 (arXiv:2306.04406).
 
     Args:
         rnn: AL-RNN layer.
@@ -39,9 +38,6 @@ def generalized_teacher_forcing(
         interval: Number of steps from one forced state to the next, at least 1.
         state: Initial state z_0, shape ``(batch, M)``; ``None`` uses ``initial_state`` of the layer.
         lengths: Number of valid steps, int64 of shape ``(batch,)``; ``None`` if all steps are valid.
-
-    Returns:
-        The states z_1 … z_T, zero after the end of a sequence, and z at the last step of each sequence.
 
     Raises:
         ValueError: If α or the interval is out of range, or a shape does not fit.

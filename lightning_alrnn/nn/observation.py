@@ -146,8 +146,7 @@ class NegativeBinomialObservation(Observation):
 
     .. math:: p(x) = \frac{Γ(x+r)}{Γ(r)\,x!} \Big(\frac{r}{r+μ}\Big)^r \Big(\frac{μ}{r+μ}\Big)^x
 
-    r > 0 is learned for each unit and starts at 10. The distribution is Poisson in the limit of large r. See Goris,
-    Movshon & Simoncelli, Nature Neuroscience 17:858 (2014).
+    r > 0 is learned for each unit and starts at 10. See Goris et al., Nature Neuroscience 17:858 (2014).
 
     Args:
         hidden_size: Width M of the states.
@@ -186,8 +185,8 @@ class GeneralizedPoissonObservation(Observation):
 
     .. math:: p(x) = \frac{θ (θ + λx)^{x-1} e^{-θ-λx}}{x!}, \qquad θ = μ (1 - λ)
 
-    λ is learned for each unit, starts at 0.05 and is 0.95 times a sigmoid. The distribution is Poisson for λ=0. In the
-    range 0 < λ < 0.95, the probabilities sum to 1. See Consul & Jain, Technometrics 15:791 (1973).
+    λ is learned for each unit, starts at 0.05 and is 0.95 times a sigmoid. The probabilities sum to 1 in its range,
+    0 < λ < 0.95. See Consul & Jain, Technometrics 15:791 (1973).
 
     Args:
         hidden_size: Width M of the states.

@@ -190,26 +190,20 @@ class Recurrence(NamedTuple):
     def permuted(self, order: Sequence[int] | Tensor) -> Recurrence:
         """Return the network with its units in another order, or with only some of its units.
 
-        P does not change, so the rectified units must stay last.
+        P does not change, so the rectified units must stay last. Inputs that are added directly get a matrix C.
 
         Args:
             order: Indices of units, each at most once, shape ``(M,)`` or shorter. Unit ``order[i]`` becomes unit i.
-
-        Returns:
-            Parameters in the new order. If inputs are added directly, C becomes a matrix of zeros and ones.
         """
         index = torch.as_tensor(order, dtype=torch.int64, device=self.W.device)
         C = self.input_weights[index]
         return Recurrence(self.A[index], self.W[index][:, index].contiguous(), C, self.h[index], self.P)
 
     def linearised(self, units: Sequence[int]) -> Recurrence:
-        """Return the network with some nonlinear units made linear.
+        """Return the network with some nonlinear units made linear, in the order of :meth:`linearised_order`.
 
         Args:
             units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
-
-        Returns:
-            Parameters with the units in the order of :meth:`linearised_order`.
         """
         return self.permuted(self.linearised_order(units))._replace(P=self.P - len(set(units)))
 
@@ -234,13 +228,10 @@ class Recurrence(NamedTuple):
         return key.argsort(stable=True)
 
     def silenced(self, units: Sequence[int]) -> Recurrence:
-        """Return the network with some nonlinear units held at zero.
+        """Return the network with some nonlinear units held at zero, where they must be in the initial state.
 
         Args:
             units: Nonlinear units, 0 to P−1, where 0 is unit M−P.
-
-        Returns:
-            Parameters with zeros in the rows of these units. The units are zero if they are zero in the initial state.
         """
         active = self.active(units)
         rows = active.unsqueeze(-1)
@@ -264,13 +255,10 @@ class Recurrence(NamedTuple):
         return active
 
     def clamped(self, code: Tensor) -> Recurrence:
-        """Return the linear network that stays in one regime whatever the signs of its units.
+        """Return the linear network that stays in one regime whatever the signs of its units: W D for W, and P=0.
 
         Args:
             code: Bits of the regime, bool or 0/1, shape ``(P,)``.
-
-        Returns:
-            Parameters with W D instead of W and P=0.
         """
         return self._replace(W=self.W * self.regime_slopes(code), P=0)
 
@@ -283,25 +271,19 @@ class Recurrence(NamedTuple):
 
         Args:
             scale: Positive factors, shape ``(M,)``.
-
-        Returns:
-            Parameters of the rescaled network.
         """
         rows = scale.unsqueeze(-1)
         return Recurrence(self.A, self.W / rows * scale, self.input_weights / rows, self.h / scale, self.P)
 
     def to(self, target: torch.dtype | torch.device | str) -> Recurrence:
-        """Convert the parameters to another dtype or move them to another device.
+        """Convert the parameters to another dtype, which P keeps, or move them to another device.
 
         Args:
             target: Dtype or device.
-
-        Returns:
-            Converted parameters; P keeps its dtype.
         """
-        A, W, h = self.A.to(target), self.W.to(target), self.h.to(target)
+        A, W, C, h = (None if field is None else field.to(target) for field in self[:4])
         P = self.P if isinstance(self.P, int) or isinstance(target, torch.dtype) else self.P.to(target)
-        return Recurrence(A, W, None if self.C is None else self.C.to(target), h, P)
+        return Recurrence(A, W, C, h, P)  # type: ignore[arg-type]
 
     def double(self) -> Recurrence:
         """Convert the parameters to float64."""

@@ -45,13 +45,12 @@ def steps_to_end(tokens: Tensor, end: int) -> Tensor:
 class Seq2Seq(nn.Module):
     r"""Encoder AL-RNN → decoder AL-RNN, from tokens to tokens.
 
-    The decoder starts from the state of the encoder at the last step of each sequence. At step t its input is the
-    embedding of the previous token (a start token at t=1), and it chooses the next one, y_t = argmax (D z_t + b):
+    The decoder starts from the last state of the encoder. Its input is the embedding of the previous token, and it
+    chooses the next one, y_t = argmax (D z_t + b), without a gradient:
 
     .. math:: z_t = A z_{t-1} + W φ^*(z_{t-1}) + C\, e(y_{t-1}) + h
 
-    The last output token is ``<end>``, which ends a sequence. The choice of a token has no gradient. See Sutskever,
-    Vinyals & Le, NeurIPS 2014 (arXiv:1409.3215), and Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
+    See Sutskever et al., NeurIPS 2014 (arXiv:1409.3215), and Brenner & Koppe, TMLR 2026 (arXiv:2506.07919).
 
     Args:
         input_size: Number of different input tokens.
@@ -72,9 +71,8 @@ class Seq2Seq(nn.Module):
 
     Example:
         >>> network = Seq2Seq(14, 7, hidden_size=16, nonlinear_units=4, decoder_nonlinear_units=4)
-        >>> output = network(torch.randint(0, 14, (5, 9)), max_steps=20)
-        >>> output.tokens.shape == output.outputs.shape[:2], int(output.lengths.max()) <= 20
-        (True, True)
+        >>> network(torch.randint(0, 14, (5, 9)), max_steps=20).encoder_states.shape
+        torch.Size([5, 9, 16])
     """
 
     def __init__(

@@ -14,8 +14,7 @@ from lightning_alrnn.nn.alrnn import ALRNN
 def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Stack the parameters and buffers of networks of one architecture, whose AL-RNNs may differ in P.
 
-    This function extends :func:`torch.func.stack_module_state`: A is widened to M entries, and the entries of units
-    without a self-connection have no effect and no gradient.
+    Unlike :func:`torch.func.stack_module_state`, it widens A to M entries; those that a network lacks have no effect.
 
     Args:
         networks: E modules with the same class, sizes and options. The first one decides which parameters are trained.
@@ -36,15 +35,15 @@ def stack_networks(networks: Sequence[nn.Module]) -> tuple[dict[str, Tensor], di
     """
     if not networks:
         raise ValueError("networks must have at least one module, got none")
+    layers = _layers(networks[0])
     for network in networks:
-        for (path, layer), other in zip(_layers(networks[0]).items(), _layers(network).values(), strict=False):
+        for (path, layer), other in zip(layers.items(), _layers(network).values(), strict=False):
             for name in ("self_connections", "initial_state", "initial_radius", "backend"):
-                if getattr(layer, name) != getattr(other, name):
-                    values = f"{getattr(layer, name)!r} and {getattr(other, name)!r}"
-                    raise ValueError(
-                        f"networks must have the same options, but {name} of {path or 'ALRNN'} is {values}"
-                    )
-    wide = {f"{path}.A" if path else "A": layer.hidden_size for path, layer in _layers(networks[0]).items()}
+                one, two = getattr(layer, name), getattr(other, name)
+                if one != two:
+                    place = f"{name} of {path or 'ALRNN'}"
+                    raise ValueError(f"networks must have the same options, but {place} is {one!r} and {two!r}")
+    wide = {f"{path}.A" if path else "A": layer.hidden_size for path, layer in layers.items()}
 
     def stack(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
         first, *others = states

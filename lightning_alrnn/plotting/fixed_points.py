@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,9 +18,8 @@ from lightning_alrnn.analysis.tracking import TrackedFixedPoints
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.plotting.palette import draw_regime_eigenvalues
 from lightning_alrnn.plotting.style import (
-    BLUE,
     GREY,
-    SKY,
+    SERIES_COLOURS,
     STABILITY_STYLE,
     counted,
     draw_unit_circle,
@@ -27,9 +27,12 @@ from lightning_alrnn.plotting.style import (
     new_figure,
     tidy,
 )
+from lightning_alrnn.plotting.traces import choose_trials, condition_name
 
 _MOST_MARKED = 200  # bifurcations, the last ones
 _MAY_BE_MORE = " (there may be more)"
+_SEQUENCES = 6
+_PER_CONDITION = 3
 
 
 def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenvalues: Tensor | None = None) -> Figure:
@@ -67,18 +70,28 @@ def plot_eigenvalues(found: FixedPointSet, codes: Tensor | None = None, eigenval
     return figure
 
 
-def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> Figure:
+def plot_state_space(
+    states: Tensor,
+    lengths: Tensor,
+    found: FixedPointSet,
+    labels: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Draw trajectories and fixed points in the plane of the trajectories' leading two principal components.
 
     Args:
         states: States z_1 … z_T, shape ``(batch, time, M)``.
         lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
         found: Fixed points.
+        labels: Condition of each sequence, int64 of shape ``(batch,)``, negative for none; ``None`` without conditions.
+        names: Names of the conditions; ``None`` for their indices.
 
     Returns:
-        Figure; the title counts the fixed points that lie far from all trajectories and are not drawn.
+        Figure with the mean trajectory of each of up to seven conditions and three of its sequences (thin), or else
+        with six sequences. An open circle is the start, a dot the end. A mean stops when half of the sequences have
+        ended. The title counts the fixed points that lie far from all trajectories and are not drawn.
     """
-    figure = new_figure(5.6, 4.6)
+    figure = new_figure(7.2, 4.8)
     axes = tidy(figure.subplots())
     trajectories, lengths = states.double().cpu().numpy(), lengths.cpu()
     valid = valid_steps(lengths, states.shape[1]).numpy()
@@ -89,28 +102,56 @@ def plot_state_space(states: Tensor, lengths: Tensor, found: FixedPointSet) -> F
         plane = (points - mean) @ directions.T
         return np.pad(plane, ((0, 0), (0, 2 - len(directions))))
 
-    for trajectory, steps in zip(trajectories, valid, strict=True):
-        axes.plot(*project(trajectory[steps]).T, color=SKY, linewidth=0.7, alpha=0.6, zorder=1)
-    ends = project(trajectories[np.arange(len(trajectories)), lengths.numpy() - 1])
-    axes.plot(*ends.T, ".", color=BLUE, markersize=5, label="last step", zorder=2)
+    conditions = None if labels is None or not bool((labels >= 0).any()) else labels.cpu()
+    if conditions is None:
+        for place, trial in enumerate(range(min(len(states), _SEQUENCES))):
+            path = project(trajectories[trial][valid[trial]])
+            _draw_path(axes, path, SERIES_COLOURS[place], f"sequence {trial}", linewidth=1.0)
+    else:
+        trials_of = choose_trials(len(states), conditions, _PER_CONDITION, len(SERIES_COLOURS))
+        for (label, trials), colour in zip(trials_of.items(), SERIES_COLOURS, strict=False):
+            for trial in trials:
+                axes.plot(*project(trajectories[trial][valid[trial]]).T, color=colour, linewidth=0.6, alpha=0.45)
+            members = (conditions == label).numpy()
+            running = valid[members].sum(axis=0)
+            steps = int((running >= max(running[0] / 2, 1)).sum())  # the mean of a few sequences would jump
+            weights = valid[members][:, :steps, None]
+            path = project((trajectories[members][:, :steps] * weights).sum(axis=0) / weights.sum(axis=0))
+            _draw_path(axes, path, colour, condition_name(label, names), linewidth=2.0)
 
     plane = project(trajectories[valid])
     low, high = plane.min(axis=0), plane.max(axis=0)
     margin = np.where(high > low, high - low, 1.0)
     points = project(found.z.numpy())
     near = ((points >= low - margin) & (points <= high + margin)).all(axis=1)
-    for name, (colour, marker) in STABILITY_STYLE.items():
-        chosen = near & np.array([stability == name for stability in found.stability], dtype=bool)
+    for stability, (_, marker) in STABILITY_STYLE.items():  # colours stand for conditions here
+        chosen = near & np.array([other == stability for other in found.stability], dtype=bool)
         if chosen.any():
-            style: dict[str, Any] = {"color": colour, "markeredgecolor": "black", "markersize": 8, "zorder": 3}
-            axes.plot(*points[chosen].T, marker, label=name, **style)
+            style: dict[str, Any] = {"color": "black", "markeredgecolor": "white", "markersize": 8, "zorder": 5}
+            axes.plot(*points[chosen].T, marker, label=f"fixed point, {stability}", **style)
     outside = int((~near).sum())
     axes.set_title(f"state space with {_title(found)}" + (f", {outside} far outside" if outside else ""), fontsize=10)
     share: list[float] = components.share.nan_to_num().tolist()
     axes.set_xlabel(f"principal component 1 ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"principal component 2 ({share[1]:.0%})" if len(directions) == 2 else "")
-    axes.legend(frameon=False, fontsize=8)
+    for text, face in (("start", "white"), ("end", GREY)):
+        axes.plot([], [], "o", color=GREY, markerfacecolor=face, markersize=6, label=text)
+    legend_beside(axes)
     return figure
+
+
+def _draw_path(axes: Axes, path: np.ndarray, colour: str, label: str, *, linewidth: float) -> None:
+    """Draw a path ``(steps, 2)`` with its start, its direction and its end."""
+    axes.plot(*path.T, color=colour, linewidth=linewidth, label=label, zorder=2)
+    travelled = np.concatenate(([0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()))
+    around = max(len(path) // 12, 1)  # steps on both sides of an arrow: single ones of a noisy path go back and forth
+    for share in (0.25, 0.6) if travelled[-1] > 0 else ():
+        step = int(np.searchsorted(travelled, share * travelled[-1]))
+        direction = path[min(step + around, len(path) - 1)] - path[max(step - around, 0)]
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0, "mutation_scale": 22, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", path[step] + direction / 20, path[step] - direction / 2, arrowprops=arrow, zorder=3)
+    axes.plot(*path[0], "o", color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.5, zorder=4)
+    axes.plot(*path[-1], "o", color=colour, markeredgecolor="white", markersize=7, zorder=4)
 
 
 def plot_tracking(

@@ -13,7 +13,17 @@ from lightning_alrnn.analysis.modes import SlowModes
 from lightning_alrnn.analysis.perturbations import InputMemory, Nonnormality
 from lightning_alrnn.analysis.regime_statistics import bitcode
 from lightning_alrnn.plotting.palette import OTHERS, regime_colours, regime_label
-from lightning_alrnn.plotting.style import BLUE, GREY, ORANGE, RED, SERIES_COLOURS, legend_beside, new_figure, tidy
+from lightning_alrnn.plotting.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    SERIES_COLOURS,
+    legend_beside,
+    new_figure,
+    plain,
+    tidy,
+)
 
 _MOST_CHANNELS = 6
 _LABEL_BITS = 12
@@ -65,7 +75,7 @@ def plot_memory(
     values = (found.states if found.outputs is None else found.outputs).numpy()
     order = np.argsort(-np.nan_to_num(values).sum(axis=0))[:_MOST_CHANNELS]
     for place, channel in enumerate(sorted(order)):
-        name = f"input {channel}" if channels is None else channels[channel]
+        name = f"input {channel}" if channels is None else plain(channels[channel])
         tidy(left).plot(found.lags.numpy(), values[:, channel], color=SERIES_COLOURS[place], label=name)
     left.set(xlabel="lag (steps)", ylabel="r.m.s. of ∂z/∂s" if found.outputs is None else "r.m.s. of ∂y/∂s")
     left.set_ylim(bottom=0)

@@ -19,7 +19,7 @@ def plot_gating(found: Gating, channels: Sequence[str] | None = None) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     effects = found.effects.numpy()
     rows, columns = (np.nonzero(~np.isnan(effects).all(axis=axis))[0] for axis in (1, 0))
-    names = [f"input {index}" for index in range(len(effects))] if channels is None else list(channels)
+    names = [f"input {index}" for index in range(len(effects))] if channels is None else list(map(plain, channels))
     image = left.imshow(effects[np.ix_(rows, columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
     left.set_xticks(
         range(len(columns)), [names[index] for index in columns], fontsize=8, rotation=90 if len(columns) > 4 else 0
@@ -41,7 +41,7 @@ def plot_integration(found: Integration, channels: Sequence[str] | None = None) 
     figure = new_figure(5.2, 3.2)
     axes = tidy(figure.subplots())
     for row, channel in enumerate(found.channels.tolist()[: len(SERIES_COLOURS)]):
-        name = f"input {channel}" if channels is None else channels[channel]
+        name = f"input {channel}" if channels is None else plain(channels[channel])
         kernel = found.kernel[row].numpy()
         axes.plot(range(1, 5), kernel, "o-", color=SERIES_COLOURS[row], label=f"{name}, flat {found.flatness[row]:.2f}")
     axes.axhline(0, color="black", linewidth=0.8)
@@ -64,7 +64,7 @@ def plot_routing(found: Routing, names: Sequence[str] | None = None, channels: S
         place = np.arange(len(shown)) + (row - (len(gain) - 1) / 2) * width
         axes.bar(place, values[shown], width, color=SERIES_COLOURS[row], label=plain(label[:24]))
     axes.axhline(0, color="black", linewidth=0.8)
-    labels = [f"input {index}" if channels is None else channels[index] for index in shown]
+    labels = [f"input {index}" if channels is None else plain(channels[index]) for index in shown]
     axes.set_xticks(
         range(len(shown)),
         [f"{label}\n{effects[index]:.2f}" for label, index in zip(labels, shown, strict=True)],

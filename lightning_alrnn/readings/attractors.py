@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _REGIMES = 16
 _RESTARTS = 64
+_READ_OUT = 4  # outputs of a fixed point in the table
 
 CHANGES = tuple(f"fixed_points/{name}" for name in ("born", "died", "changed_stability", "bifurcation"))
 """Keys that compare two epochs of a training run."""
@@ -39,6 +40,7 @@ class Attractors(NamedTuple):
     recurrence: Recurrence  # parameters of the network at the time of the search
     visited: Tensor  # the most visited regimes, (regimes, P)
     trajectories: tuple[Tensor, Tensor] | None  # some states, (batch, time, M), and their lengths
+    conditions: tuple[Tensor | None, list[str] | None] = (None, None)  # condition of each trajectory, and their names
 
 
 class FixedPointsOfInput(Reading):
@@ -118,7 +120,9 @@ class FixedPointsOfInput(Reading):
         )
         # a copy, as the weights may have changed by the time that the figures are drawn
         recurrence = copy.deepcopy(read_recurrence(rnn))
-        return Attractors(cast(FixedPointSet, points), recurrence, visited[:_REGIMES], evidence.trajectories())
+        return Attractors(
+            cast(FixedPointSet, points), recurrence, visited[:_REGIMES], evidence.trajectories(), evidence.conditions()
+        )
 
     def values(self, result: Attractors | None) -> dict[str, float]:
         """Return the numbers of one epoch. The callback adds those that compare two epochs, :data:`CHANGES`."""
@@ -142,7 +146,9 @@ class FixedPointsOfInput(Reading):
         regimes = eigenvalues_of_regimes(result.recurrence, result.visited)
         figures = {"fixed_points/eigenvalues": plot_eigenvalues(result.points, result.visited, regimes)}
         if result.trajectories is not None:
-            figures["fixed_points/state_space"] = plot_state_space(*result.trajectories, result.points)
+            figures["fixed_points/state_space"] = plot_state_space(
+                *result.trajectories, result.points, *result.conditions
+            )
         return figures
 
     def section(self, report: Report) -> None:
@@ -172,8 +178,10 @@ class FixedPointsOfInput(Reading):
             "bounded.",
         )
         if len(rest.z):
+            names = report.performance.output_names or report.performance.class_names
+            readout = f"readout ({', '.join(names[:_READ_OUT])})" if names else "readout"
             page.table(
-                ("regime", "stability", "slowest decay (steps)", "max |λ|", "visited", "on a border", "readout"),
+                ("regime", "stability", "slowest decay (steps)", "max |λ|", "visited", "on a border", readout),
                 [_point(rest, index) for index in range(min(len(rest.z), MOST_ROWS))],
                 f"Fixed points under the input zero{first_of(len(rest.z))}.",
             )
@@ -186,10 +194,14 @@ class FixedPointsOfInput(Reading):
         caption = "Eigenvalues of the fixed points and of visited regimes: a mode decays inside the unit circle."
         eigenvalues = plot_eigenvalues(rest, study.spectrum.codes, study.spectrum.eigenvalues)
         report.figure("fixed_points", eigenvalues, caption)
-        caption = "Trajectories, and the fixed points under the input zero, in the plane of the leading components."
         trajectories = report.evidence.trajectories()
         assert trajectories is not None
-        report.figure("state_space", plot_state_space(*trajectories, rest), caption)
+        labels, names, kind = report.conditions or (None, None, "sequence")
+        if labels is not None:
+            labels = labels[: len(trajectories[0])]
+        of_each = "six sequences" if labels is None else f"means of the sequences of each {kind} (thick), three of them"
+        caption = f"Trajectories, {of_each}, and the fixed points under the input zero, in the plane of the components."
+        report.figure("state_space", plot_state_space(*trajectories, rest, labels, names), caption)
 
 
 def _settling(study: Study) -> str:
@@ -247,7 +259,7 @@ def _point(points: FixedPointSet, index: int) -> tuple[str, ...]:
         f"{float(points.eigenvalues[index].abs().max()):.4f}",
         "yes" if bool(points.visited[index]) else "no",
         "yes" if bool(points.on_border[index]) else "no",
-        ", ".join(f"{value:.2f}" for value in values[:4]) + (" …" if len(values) > 4 else ""),
+        ", ".join(f"{value:.2f}" for value in values[:_READ_OUT]) + (" …" if len(values) > _READ_OUT else ""),
     )
 
 

@@ -30,6 +30,7 @@ class Evidence:
         rnn: Network.
         device: Device of its states.
         group_names: Names of the groups of trials; ``None`` without groups.
+        class_names: Names of the classes; ``None`` without classes.
 
     Example:
         >>> rnn = ALRNN(1, 2, 1)
@@ -40,9 +41,16 @@ class Evidence:
         [[False], [True]]
     """
 
-    def __init__(self, rnn: ALRNN, device: torch.device, group_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        rnn: ALRNN,
+        device: torch.device,
+        group_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         self.rnn = rnn
         self.group_names = None if group_names is None else list(group_names)
+        self.class_names = None if class_names is None else list(class_names)
         self.started = False
         double = "cpu" if device.type == "mps" else device  # Apple's MPS has no float64
         self._counter = RegimeCounter(rnn.nonlinear_units).to(device)
@@ -50,6 +58,7 @@ class Evidence:
         self._moments = StateMoments(rnn.hidden_size).to(double)
         self._some_moments = StateMoments(rnn.hidden_size).to(double)
         self._trajectories: tuple[Tensor, Tensor] | None = None
+        self._conditions: tuple[Tensor | None, Tensor | None] = (None, None)
         self._needed: set[str] = set()
         self._last_batch: tuple[int, int] | None = None
         self._regimes: RegimeCounts | None = None
@@ -63,7 +72,14 @@ class Evidence:
         """
         self._needed.update(names)
 
-    def update(self, batch: tuple[int, int], states: Tensor, lengths: Tensor, group: Tensor | None) -> None:
+    def update(
+        self,
+        batch: tuple[int, int],
+        states: Tensor,
+        lengths: Tensor,
+        group: Tensor | None,
+        classes: Tensor | None = None,
+    ) -> None:
         """Add a batch. Several callbacks may add the same batch, which counts once.
 
         Args:
@@ -71,6 +87,7 @@ class Evidence:
             states: States z_1 … z_T, shape ``(batch, time, M)``.
             lengths: Number of valid steps of each sequence, int64 of shape ``(batch,)``.
             group: Index of the group of each sequence, shape ``(batch,)``, or ``None``.
+            classes: Class of each sequence, shape ``(batch,)``, or ``None``.
         """
         self.started = True
         if batch == self._last_batch:
@@ -85,6 +102,7 @@ class Evidence:
         if "trajectories" in self._needed and first:
             some, steps = states[:_TRAJECTORIES].clone(), lengths[:_TRAJECTORIES]
             self._trajectories = some, steps
+            self._conditions = tuple(None if each is None else each[:_TRAJECTORIES] for each in (group, classes))  # type: ignore[assignment]
             # the spread of some states is enough to distinguish near from far
             stride = -(-some.shape[1] * len(some) // _ROWS)
             self._some_moments.update(some[:, ::stride], (steps + stride - 1) // stride)
@@ -126,6 +144,13 @@ class Evidence:
         """Return up to 64 sequences of states of this process, ``(batch, time, M)``, and lengths; "trajectories"."""
         return None if self._trajectories is None else (self._trajectories[0].cpu(), self._trajectories[1].cpu())
 
+    def conditions(self) -> tuple[Tensor | None, list[str] | None]:
+        """Return the group, or else the class, of each of the :meth:`trajectories`, and the names of all of these."""
+        for labels, names in zip(self._conditions, (self.group_names, self.class_names), strict=True):
+            if labels is not None and bool((labels >= 0).any()):
+                return labels.cpu(), names
+        return None, None
+
     def spread(self) -> PrincipalComponents:
         """Return the principal components of the states in :meth:`trajectories`; needs "trajectories"."""
         return self._some_moments.components()
@@ -134,18 +159,24 @@ class Evidence:
 _EVIDENCE: WeakKeyDictionary[ALRNN, Evidence] = WeakKeyDictionary()
 
 
-def share_evidence(rnn: ALRNN, device: torch.device, group_names: Sequence[str] | None = None) -> Evidence:
+def share_evidence(
+    rnn: ALRNN,
+    device: torch.device,
+    group_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Evidence:
     """Return the evidence of the epoch that begins, which is the same object for all callbacks of an epoch.
 
     Args:
         rnn: Network.
         device: Device of its states.
         group_names: Names of the groups of trials.
+        class_names: Names of the classes.
 
     Returns:
         Evidence without a batch.
     """
     evidence = _EVIDENCE.get(rnn)
     if evidence is None or evidence.started:
-        evidence = _EVIDENCE[rnn] = Evidence(rnn, device, group_names)
+        evidence = _EVIDENCE[rnn] = Evidence(rnn, device, group_names, class_names)
     return evidence

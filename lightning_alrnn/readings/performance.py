@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 from lightning_alrnn.plotting.performance import plot_confusion, plot_values
+from lightning_alrnn.plotting.traces import plot_traces
 from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.text import number
 
 if TYPE_CHECKING:
-    from lightning_alrnn.report import Report
+    from lightning_alrnn.report import Report, Traces
 
 
 class Performance(Reading):
@@ -42,37 +41,82 @@ class Performance(Reading):
     )
     charts = (
         Chart("loss", (r"^train/loss$", r"^val/loss$", r"^train/task_loss$", r"^val/task_loss$")),
-        Chart("score", (r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$")),
+        Chart(
+            "score",
+            (r"^val/accuracy$", r"^val/sequence_accuracy$", r"^val/mse$", r"^val/constant_mse$", r"^baseline/.+"),
+        ),
         Chart("score by group", (r"^val/accuracy/.+",)),
     )
     place = 1
     callback = ""
 
     def section(self, report: Report) -> None:
-        page, sequences, performance = report.page, report.sequences, report.performance
-        targets, outputs = sequences.targets, sequences.outputs
-        if performance.objective == "classification":
-            largest = int(torch.bincount(targets, minlength=outputs.shape[1]).max())
-            constant = f"the most frequent answer would be right in {largest / len(targets):.1%} of"
-            names = performance.class_names or [str(index) for index in range(outputs.shape[1])]
-            figure = plot_confusion(outputs.argmax(dim=1), targets, names)
-            caption = "True and predicted classes, at the last step of the sequences."
-        else:
-            variance = targets.double().var(dim=0, correction=0)
-            constant = f"the mean of the targets would have a mean squared error of {float(variance.mean()):.3g} on"
-            output = int(variance.argmax())
-            figure = plot_values(outputs[:, output], targets[:, output])
-            of_output = f", for output {output}, whose target varies most" if targets.shape[1] > 1 else ""
-            caption = f"Answer and target at the last step of each sequence{of_output}."
+        page, sequences, performance, traces = report.page, report.sequences, report.performance, report.traces
+        targets, outputs, where = sequences.targets, sequences.outputs, "at the last step of each sequence"
+        if traces is not None:
+            targets, outputs = traces.targets[traces.counted], traces.outputs[traces.counted]
+            where = "at all steps that count"
         page.section("How well does it do?")
-        page.text(
-            f"{_headline(performance.metrics)} Always giving {constant} the {len(targets)} sequences that are looked "
-            "at here.",
-            answer=True,
-        )
-        report.figure("performance", figure, caption)
+        page.text(_answer(report), answer=True)
+        if performance.objective == "classification":
+            names = performance.class_names or [str(index) for index in range(outputs.shape[1])]
+            figure = plot_confusion(outputs.argmax(dim=1), targets, names, _title(report))
+            caption = f"True and predicted classes {where}."
+        else:
+            figure = plot_values(outputs, targets, _output_names(report), _title(report))
+            caption = f"Answer and target {where}{_some(outputs.shape[1])}."
+        whole = "" if report.comparison is None else " The numbers of the title are those of the whole test split."
+        report.figure("performance", figure, f"{caption}{whole}")
+        if traces is not None:
+            self._traces(report, traces)
         rows = [(name, number(value)) for name, value in performance.metrics.items()]
+        for name, scores in (performance.baselines or {}).items():
+            rows += [(f"{metric} of the baseline: {name}", number(value)) for metric, value in scores.items()]
         page.table(("metric", "value"), rows, "All metrics of the test, over the whole test split.")
+
+    def _traces(self, report: Report, traces: Traces) -> None:
+        labels, names, kind = report.conditions or (None, None, "")
+        if not traces.targets.is_floating_point() and kind == "class":
+            labels = names = None  # the class changes from step to step
+        of_classes = report.performance.objective == "classification"
+        channels = report.performance.class_names if of_classes else _output_names(report)
+        figure = plot_traces(*traces, labels, names, channels)
+        by = "" if labels is None else ", for each condition"
+        report.figure("traces", figure, f"Targets and outputs over time in single trials{by}.")
+
+
+def _answer(report: Report) -> str:
+    """The scores of the network and of the baselines, in sentences."""
+    metrics, comparison = report.performance.metrics, report.comparison
+    if comparison is None:
+        return _headline(metrics)
+    shares = {
+        "test/sequence_accuracy": "{:.1%} of the sequences are right at every step.",
+        **({"test/accuracy": "{:.1%} of the trials are right."} if comparison.metric != "accuracy" else {}),
+    }
+    texts = [text.format(metrics[key]) for key, text in shares.items() if math.isfinite(metrics.get(key, math.nan))]
+    return " ".join([*texts, comparison.sentence()])
+
+
+def _title(report: Report) -> str | None:
+    """The numbers of :func:`_answer` as the title of a figure."""
+    comparison = report.comparison
+    if comparison is None:
+        return None
+    if comparison.metric == "accuracy":
+        return f"{comparison.value:.1%} right"
+    names = {"mean": "always the mean"}
+    others = [f"{names.get(name, name)} {score:.3g}" for name, score in comparison.baselines.items()]
+    return ", ".join([f"mean squared error {comparison.value:.3g}", *others])
+
+
+def _output_names(report: Report) -> list[str] | None:
+    names = report.performance.output_names
+    return names if names is not None and len(names) == report.sequences.outputs.shape[1] else None
+
+
+def _some(outputs: int) -> str:
+    return f", for the three of {outputs} outputs whose targets vary most" if outputs > 3 else ""
 
 
 def _headline(metrics: dict[str, float]) -> str:

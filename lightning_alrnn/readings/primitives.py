@@ -47,14 +47,17 @@ def _gating(report: Report) -> None:
     gating = report.study.gating
     report.page.subsection("Gating")
     low, high = gating.gain
+    gated, control = report.inputs[gating.gated], report.inputs[gating.control]
     _write_verdict(
         report.page,
         gating,
-        f"Input {gating.gated} has a gain of {low:.3g} on the answer if input {gating.control} is low {gating.when}, "
-        f"and of {high:.3g} if it is high. {_carriers(gating)}",
+        f"The gain of {gated} on the answer is {low:.3g} if {control} is low {gating.when}, and {high:.3g} if it is "
+        f"high. {_carriers(gating)}",
     )
     if gating.found is not None:
-        report.figure("gating", plot_gating(gating), "How much the gain of each input depends on each other one.")
+        report.figure(
+            "gating", plot_gating(gating, report.inputs), "How much the gain of each input depends on each other one."
+        )
 
 
 def _integration(report: Report) -> None:
@@ -71,7 +74,7 @@ def _integration(report: Report) -> None:
     _write_verdict(report.page, integration, words)
     if len(integration.channels):
         caption = "Effect of early and late evidence on the answer."
-        report.figure("integration", plot_integration(integration), caption)
+        report.figure("integration", plot_integration(integration, report.inputs), caption)
 
 
 def _routing(report: Report) -> None:
@@ -84,16 +87,17 @@ def _routing(report: Report) -> None:
     shown = names[:_MOST_CONDITIONS]
     gains = ", ".join(f"{name} {float(routing.gain[row, routing.channel]):.3g}" for row, name in enumerate(shown))
     path = f", through the nonlinear units {', '.join(map(str, routing.path))}," if routing.path else ""
+    channel = report.inputs[routing.channel]
     _write_verdict(
         page,
         routing,
-        f"The gain of input {routing.channel} on the answer{path} differs between conditions; in total: {gains}. "
+        f"The gain of {channel} on the answer{path} differs between conditions; in total: {gains}. "
         f"{_carriers(routing)} The conditions' occupancy of the regimes differs by {routing.occupancy_js:.3f} bits.",
     )
     order = np.argsort(-routing.effects.nan_to_num(0.0).numpy(), kind="stable")[:MOST_ROWS]
     rows = [
         (
-            f"input {index}",
+            report.inputs[index],
             *(f"{float(value):.3g}" for value in routing.gain[:_MOST_CONDITIONS, index]),
             number(float(routing.effects[index])),
         )
@@ -105,7 +109,9 @@ def _routing(report: Report) -> None:
         "Mean ∂y/∂s of each input in each condition, and how much it differs: 0 not at all, 1 if the input with the "
         "largest gain counts as much against the answer as for it.",
     )
-    report.figure("routing", plot_routing(routing, names), "Gain of each input on the answer in each condition.")
+    report.figure(
+        "routing", plot_routing(routing, names, report.inputs), "Gain of each input on the answer in each condition."
+    )
 
 
 def _transients(report: Report) -> None:

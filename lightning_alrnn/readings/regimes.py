@@ -189,16 +189,10 @@ def _regimes(report: Report) -> None:
     caption = "Shares of steps in which each nonlinear unit is on, and in which it switches."
     report.figure("units", plot_units(study.units), caption)
     report.figure("regimes", plot_regimes(study.regimes), "Occupancy of the regimes, and transitions between them.")
-    group = None if study.by_group is None else sequences.group
-    by_class = group is None and not sequences.targets.is_floating_point()
-    raster = plot_regime_raster(
-        sequences.states,
-        study.summary.possible_log2,
-        sequences.lengths,
-        sequences.targets if by_class else group,
-        performance.class_names if by_class else performance.group_names,
-    )
-    order = ", by true class" if by_class else ", by condition" if group is not None else ""
+    labels, labelled, kind = report.conditions or (None, None, "")
+    units = study.summary.possible_log2
+    raster = plot_regime_raster(sequences.states, units, sequences.lengths, labels, labelled)
+    order = f", by {'true class' if kind == 'class' else kind}" if kind else ""
     report.figure("regime_raster", raster, f"The regime at each step{order}.")
     if study.by_group is not None and study.sharing is not None:
         names = group_labels(study.by_group.groups, performance.group_names)
@@ -236,7 +230,11 @@ def _phases(report: Report) -> None:
     ]
     heads = ("phase", "share of steps", "regimes", "most visited regime", "switches per step")
     page.table(
-        (*heads, *(f"unit {unit} on" for unit in units), *(f"|∂y/∂s|, input {channel}" for channel in channels)),
+        (
+            *heads,
+            *(f"unit {unit} on" for unit in units),
+            *(f"|∂y/∂s|, {report.inputs[channel]}" for channel in channels),
+        ),
         rows,
         f"Activity in each phase{first_of(len(names))}. Steps without a phase are left out. A switch belongs to the "
         "phase of the step after it. The units are those that differ most between phases. |∂y/∂s| is the mean over "

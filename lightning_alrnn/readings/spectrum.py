@@ -128,7 +128,7 @@ class SlowestMode(Reading):
         caption = "Eigenvalues of the visited regimes, and the states' principal components beside the slowest mode."
         report.figure("spectrum", plot_spectrum(study.spectrum, study.components), caption)
         caption = "Effect of an input some steps later, and the largest growth of a perturbation while a regime lasts."
-        channels = [f"input {index}" for index in study.memory_channels.tolist()]
+        channels = [report.inputs[index] for index in study.memory_channels.tolist()]
         report.figure("input_memory", plot_memory(study.memory, growth, study.modes.codes, channels), caption)
 
 

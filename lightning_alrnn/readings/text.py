@@ -43,6 +43,11 @@ def group_labels(groups: Tensor, names: list[str] | None, kind: str = "condition
     return [names[index] if names else f"{kind} {index}" for index in groups.tolist()]
 
 
+def channel_labels(names: list[str] | None, count: int, kind: str) -> list[str]:
+    """Names of channels, or their kind and numbers if there is not a name for each."""
+    return list(names) if names is not None and len(names) == count else [f"{kind} {index}" for index in range(count)]
+
+
 def first_of(count: int) -> str:
     """A remark on rows that are left out."""
     return f": the first {MOST_ROWS} of {count}" if count > MOST_ROWS else ""

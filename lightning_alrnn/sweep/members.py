@@ -227,6 +227,8 @@ class MemberFolders(Checkpoint):
             "datamodule_hyper_parameters": dict(member.data.hparams),
         }
         module.on_save_checkpoint(checkpoint)
+        if data_state := member.data.state_dict():
+            checkpoint[type(member.data).__qualname__] = data_state  # as Lightning does
         if not best and self._is_trained(population, k):  # training can resume from it
             states = {callback.state_key: callback.state_dict() for callback in self._looks.callbacks[k]}
             states[ExactResume().state_key] = resume_state(module)

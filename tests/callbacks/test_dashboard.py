@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
 from observed import QUIET
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -14,10 +17,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lightning_alrnn import ALRNNModule
-from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy
+from lightning_alrnn.callbacks import ActiveUnits, Dashboard, FixedPoints, RegimeOccupancy, traces
 from lightning_alrnn.callbacks.dashboard import _typed
 from lightning_alrnn.cli import resolve_configs
-from lightning_alrnn.datamodules import Addition
+from lightning_alrnn.datamodules import Addition, Arrays
 
 
 def fit(folder: Path, **options: Any) -> Trainer:
@@ -61,11 +64,54 @@ def test_tabs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert steps == [1, 3]  # nothing is logged once more
     assert events.Scalars("val/mse")[-1].value == pytest.approx(float(trainer.callback_metrics["val/mse"]))
 
-    said = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    baselines = trainer.datamodule.baselines("val")  # type: ignore[attr-defined]
+    assert set(baselines) == {"mean", "linear model"}
+    assert "^baseline/.+" in charts["score"]
+    for name, scores in baselines.items():
+        logged = events.Scalars(f"baseline/mse/{name.replace(' ', '_')}")
+        assert [event.step for event in logged] == [1, 3]
+        assert [event.value for event in logged] == pytest.approx([scores["mse"]] * 2)
+
+    first, *lines = capsys.readouterr().out.strip().splitlines()
+    mse = float(trainer.callback_metrics["val/mse"])
+    assert mse > min(scores["mse"] for scores in baselines.values())
+    assert first.startswith("The network is no better than a linear model: its mean squared error is")
+    said = dict(line.split("  ", 1) for line in lines)
+    assert said["baselines"].strip().startswith("mse: linear model 0.")
     assert {"val/mse", "regimes", "active units", "fixed points", "log", "figures", "checkpoint", "next"} <= set(said)
     assert said["regimes"].strip().startswith(f"{int(trainer.callback_metrics['regime/visited'])} of 2^3")
     assert Path(said["checkpoint"].strip()).is_file()
     assert said["next"].strip().startswith("alrnn analyze --ckpt_path ")
+
+
+@pytest.mark.parametrize("at_every_step", [True, False])
+def test_traces_are_those_of_the_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_every_step: bool
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(traces, "plot_traces", lambda *given: drawn.append(given) or Figure())
+    rng = np.random.default_rng(0)
+    inputs, group = rng.normal(size=(60, 7, 2)).astype("f"), ["left", "right"] * 30
+    mask = (rng.random((60, 7)) < 0.5).astype("f") if at_every_step else None
+    if mask is not None:
+        mask[:, 0] = 1
+    targets = inputs.cumsum(axis=1) if at_every_step else inputs.sum(axis=1)
+    data = Arrays(inputs, targets, mask=mask, group=group, target_step="every" if at_every_step else "last")
+    data.output_names = ["x", "y"]
+    model = ALRNNModule(2, 2, 6, 3, objective="regression", target_step=data.target_step)
+    logger = TensorBoardLogger(tmp_path, "run", 0)
+    trainer = Trainer(max_epochs=2, logger=logger, callbacks=[Dashboard(summary=False)], **QUIET)
+    trainer.fit(model, data)
+    assert len(drawn) == int(at_every_step)  # once, at the end
+    assert len(list(tmp_path.rglob("val_traces-epoch=001.png"))) == int(at_every_step)
+    if at_every_step:
+        batch = data.build("val")
+        outputs, wanted, counted, labels, names, channels = drawn[0]
+        torch.testing.assert_close(outputs, model(batch.inputs, batch.lengths).outputs.detach())
+        assert torch.equal(wanted, batch.targets)
+        assert torch.equal(counted, batch.mask > 0)  # type: ignore[operator]
+        assert torch.equal(labels, batch.group)
+        assert (names, channels) == (["left", "right"], ["x", "y"])
 
 
 def test_nothing_is_said_of_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_shares_by_hand(function: str, stage: str) -> None:
     logger = CSVLogger("csv", name=None)
     logged = validated(Replay(), data(), callback(longest=27), function=function, logger=logger)
     assert logged == pytest.approx(expected(stage))
-    assert figure_files(logger) == {f"{stage}_accuracy_by_length-epoch=000.png"}
+    assert figure_files(logger) == {f"{stage}_accuracy_by_length-{function}.png"}
 
 
 def test_lengths_outside_the_bins() -> None:

@@ -412,6 +412,246 @@ def nan_at(shape, *index: int) -> np.ndarray:
     return values
 
 
+def labels(low: int, kind: type = int) -> np.ndarray:
+    return (np.arange(90) % 3 + low).astype(kind)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                {"targets": labels(1)},
+                "class 0 of 4 never occurs in any target: number the classes from 0 without gaps, or set num_classes=4",
+            ),
+            (
+                {"targets": labels(0)[:, None].repeat(5, 1) + 6, "mask": np.ones((90, 5)), "target_step": "every"},
+                "classes 0, 1, 2, 3, 4, … of 9 never occur in any target: number the classes from 0",
+            ),
+            (
+                {"targets": np.array(["a", "b"] * 40 + ["c"] * 10), **{name: [k] for k, name in enumerate(INDEX)}},
+                "classes b, c of 3 never occur in the training targets, only in the other splits: choose another seed",
+            ),
+            (
+                {"targets": labels(1, float)},
+                "targets are floats, which makes this a regression, but their values are only 1, 2, 3: if these are "
+                "classes, pass objective='classification' and targets of shape (N,); if not, objective='regression'",
+            ),
+            (
+                {"targets": labels(0, float)[:, None, None].repeat(5, 1), "lengths": [4] * 90},
+                "their values are only 0, 1, 2: if these are classes, pass objective='classification' and targets of "
+                "shape (N, T)",
+            ),
+            (
+                {"inputs": 1000 * inputs(90) + 5000, "input_names": ["a", "b", "reward"]},
+                "of the inputs has the mean 5,",
+            ),
+            (
+                {"inputs": inputs(90) * [1.0, 1.0, 0.01]},
+                "channel 2 of the inputs has the mean ",
+            ),
+            (
+                {"inputs": inputs(90, 3, 9)},
+                "inputs (90, 3, 9) are sequences of 3 steps with 9 channels: if the axes of time and channels are "
+                "swapped, pass inputs.transpose(0, 2, 1)",
+            ),
+            ({"inputs": list(inputs(90, 3, 9))}, "swapped, pass [x.T for x in inputs]"),
+            (
+                {"inputs": inputs(1, 90, 300)[0], "targets": None},
+                "inputs (90, 300) are one recording of 90 steps with 300 channels: if the axes of time and channels "
+                "are swapped, pass inputs.T",
+            ),
+        ],
+    )
+    def test_have_a_remedy(self, arguments, message: str) -> None:
+        defaults = {"inputs": inputs(90), "targets": np.linspace(0, 1, 90)}
+        assert Arrays(**defaults).likely_mistakes() == []
+        (mistake,) = Arrays(**{**defaults, **arguments}).likely_mistakes()
+        assert message in mistake
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"targets": labels(1), "num_classes": 4},
+            {"targets": labels(1, float), "objective": "regression"},
+            {"targets": labels(-1, float)},  # signs
+            {"targets": labels(0, float)[:, None].repeat(2, 1)},  # two outputs
+            {"inputs": 1000 * inputs(90) + 5000, "standardize": True},
+            {"inputs": np.zeros((90, 5, 3))},
+            {"inputs": np.arange(450).reshape(90, 5)},  # tokens
+        ],
+    )
+    def test_are_none_after_the_remedy(self, arguments) -> None:
+        data = Arrays(**{"inputs": inputs(90), "targets": np.linspace(0, 1, 90), **arguments})
+        assert data.likely_mistakes() == []
+
+    def test_the_worst_channel_is_named(self) -> None:
+        x = inputs(90) * [1, 10, 1000] + [0, 0, 5000]
+        (mistake,) = Arrays(x, labels(0), input_names=["a", "b", "reward"]).likely_mistakes()
+        mean, std = (f"{value:,.0f}" for value in (x[Arrays(x, labels(0))._data.rows["train"], :, 2].mean(), 1000))
+        assert mistake.startswith(f"channel 2 (reward) of the inputs has the mean {mean} and the standard deviation ")
+        assert mistake.endswith(", far from 0 and 1 (so are those of 1 other channel): pass standardize=True")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                {"lengths": [2] * 8 + [7, 9]},
+                r"^lengths must lie between 1 and T=3, got 9 at index 9: the axes of inputs \(10, 3, 9\) look swapped, "
+                r"pass inputs\.transpose\(0, 2, 1\)$",
+            ),
+            (
+                {"targets": np.ones((10, 9, 2))},
+                r"^targets \(10, 9, 2\) do not fit inputs \(10, 3, 9\), whose axes of time and channels look swapped, "
+                r"pass inputs\.transpose\(0, 2, 1\)$",
+            ),
+            ({"targets": np.ones((10, 9), int)}, r"^targets \(10, 9\) do not fit .* look swapped"),
+            ({"targets": torch.ones(10, 9), "target_step": "every"}, r"^targets \(10, 9\) do not fit .* look swapped"),
+            ({"mask": np.ones((10, 9))}, r"^mask \(10, 9\) do not fit .* look swapped"),
+            ({"inputs": list(inputs(10, 3, 9)), "phase": np.ones((10, 9))}, r"swapped, pass \[x\.T for x in inputs\]$"),
+            (
+                {"inputs": inputs(3, 10, 9)},
+                r"^targets are of 10 sequences, but inputs \(3, 10, 9\) have 3: the axes of sequences and time look "
+                r"swapped, pass inputs\.transpose\(1, 0, 2\)$",
+            ),
+            (
+                {"inputs": [np.ones((3, length)) for length in range(5, 15)]},
+                r"got \(3, 5\) float64 at index 0 and \(3, 6\) float64 at index 1: the axes look swapped, pass "
+                r"\[x\.T for x in inputs\]$",
+            ),
+            (
+                {"inputs": inputs(1, 8, 2000)[0], "targets": None},
+                r"got 1 of 8: the axes of inputs \(8, 2000\) look swapped, pass inputs\.T$",
+            ),
+        ],
+    )
+    def test_swapped_axes_are_said_to_be_so(self, arguments, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Arrays(**{"inputs": inputs(10, 3, 9), "targets": np.linspace(0, 1, 10), **arguments})
+
+    def test_outputs_as_many_as_channels_are_no_mistake(self) -> None:
+        assert meaning(Arrays(inputs(10, 3, 9), np.ones((10, 9)))) == ("regression", "last", 9)
+        integers = Arrays(inputs(10, 3, 9), np.ones((10, 9), int), objective="regression")
+        assert meaning(integers) == ("regression", "last", 9)
+
+
+class TestDescription:
+    def test_of_sequences(self) -> None:
+        lengths = [30, 80] * 50
+        x = inputs(100, 80, 2) * [2.0, 500.0]
+        data = Arrays(x, np.zeros((100, 80, 5)), lengths, group=np.array(["a", "b"] * 50))
+        sd = [
+            x[data._data.rows["train"]][np.arange(80) < np.array(lengths)[data._data.rows["train"], None]].std(axis=0)
+        ]
+        between = f"{sd[0][0]:.2g}-{sd[0][1]:.0f}"
+        line = (
+            "100 sequences of 30-80 steps with 2 channels; regression at every step, 5 outputs, 2 groups; 70 / 15 / 15 "
+            "for training / validation / test; "
+        )
+        assert data.describe() == f"{line}sd of the inputs {between}"
+        standardized = Arrays(x, np.zeros((100, 80, 5)), lengths, group=np.array(["a", "b"] * 50), standardize=True)
+        assert standardized.describe() == f"{line}inputs standardised (sd {between} before)"
+
+    def test_of_tokens_and_classes(self) -> None:
+        assert Arrays(np.ones((10, 4), int), ["no", "yes"] * 5).describe() == (
+            "10 sequences of 4 steps of tokens from a vocabulary of 2; classification at the last step, 2 classes (no, "
+            "yes); 6 / 2 / 2 for training / validation / test"
+        )
+
+    def test_of_a_recording(self) -> None:
+        wave = np.where(np.arange(1000) % 2, 1.0, -1.0)[:, None]
+        assert Arrays(wave, window=50).describe() == (
+            "one recording of 1,000 steps with 1 channel, in 20 windows of at most 50 steps; prediction of the next step "
+            "(regression at every step, 1 output); 14 / 3 / 3 windows for training / validation / test; sd of the inputs "
+            "1"
+        )
+
+
+class TestStandardize:
+    LENGTHS = np.array([5, 1, 2, 3, 4, 5])
+
+    @pytest.mark.parametrize("offset", [0.0, 1.7e12])  # float32 has no differences of 1 at the second
+    def test_by_the_valid_steps_of_the_training_split(self, offset: float) -> None:
+        x = np.random.default_rng(0).integers(-9, 9, (N, T, K)) + offset
+        x[..., 2] = 7.1  # constant
+        valid = np.arange(T) < self.LENGTHS[:, None]
+        data = Arrays(np.where(valid[..., None], x, np.nan), np.zeros(N), self.LENGTHS, **INDEX, standardize=True)
+        train = np.concatenate([x[k, : self.LENGTHS[k]] for k in INDEX["train_index"]])
+        std = [*train.std(axis=0)[:2], 1.0]
+        expected = np.where(valid[..., None], (x - train.mean(axis=0)) / std, 0)
+        np.testing.assert_allclose(everything(data).inputs, expected, atol=1e-6)
+        np.testing.assert_allclose(data.statistics.mean, train.mean(axis=0))
+        assert Arrays(x, np.zeros(N)).statistics is None
+
+    def test_a_recording_with_its_targets(self) -> None:
+        x = np.random.default_rng(0).normal(3, 8, size=(100, 2))
+        data = Arrays(x, window=30, standardize=True)
+        scaled = (x - x[:70].mean(axis=0)) / x[:70].std(axis=0)
+        test = data.build("test")
+        np.testing.assert_allclose(test.inputs[0], scaled[85:99], rtol=1e-5)
+        np.testing.assert_allclose(test.targets[0], scaled[86:100], rtol=1e-5)
+        train = data.build("train")
+        np.testing.assert_allclose(train.targets[0], scaled[1:31], rtol=1e-5)
+
+    def test_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        x = inputs(40) + 2
+        whole = [Arrays(x, np.zeros(40), standardize=True), Arrays(x[:, 0], standardize=True)]
+        batches = [data.build("val").inputs for data in whole]
+        monkeypatch.setattr("lightning_alrnn.datamodules.arrays._CHUNK", 50)
+        for data, expected in zip(
+            [Arrays(x, np.zeros(40), standardize=True), Arrays(x[:, 0], standardize=True)], batches, strict=True
+        ):
+            torch.testing.assert_close(data.build("val").inputs, expected)
+
+    def test_what_is_not_finite_is_named_first(self) -> None:
+        with pytest.raises(ValueError, match=r"^inputs must be finite; the first of 1 .* at index \[3, 2, 1\]"):
+            Arrays(nan_at((N, T, K), 3, 2, 1), np.zeros(N), **INDEX, standardize=True).build("val")
+        with pytest.raises(ValueError, match=r"^inputs must be finite; the first of 1 .* at index \[60, 1\]"):
+            Arrays(nan_at((100, 2), 60, 1), standardize=True).build("val")
+
+    def test_tokens_have_no_scale(self) -> None:
+        with pytest.raises(ValueError, match="standardize is for channels of numbers, but inputs are tokens"):
+            Arrays(np.ones((N, T), int), np.zeros(N), standardize=True)
+
+
+class TestNames:
+    def test_from_arguments_and_archives(self, tmp_path: Path) -> None:
+        path = tmp_path / "data.npz"
+        np.savez(path, inputs=inputs(), targets=np.ones((N, 2)), input_names=list("abc"), output_names=["x", "y"])
+        data = Arrays(path)
+        assert (data.input_names, data.output_names) == (["a", "b", "c"], ["x", "y"])
+        data = Arrays(path, input_names=np.array(["1", "2", "3"]))
+        assert (data.input_names, data.output_names) == (["1", "2", "3"], ["x", "y"])
+        assert all(type(name) is str for name in data.hparams["input_names"])
+
+    def test_of_a_recording_and_of_classes(self) -> None:
+        recording = Arrays(inputs(1, 50)[0], input_names=["a", "b", "c"])
+        assert recording.input_names == recording.output_names == ["a", "b", "c"]
+        classes = Arrays(inputs(), [0, 1] * 3, output_names=["left", "right"])
+        assert (classes.class_names, classes.output_names) == (["left", "right"], None)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                {"input_names": ["a", "b"]},
+                r"input_names must be 3 different names, one for each channel, got \['a', 'b'\]",
+            ),
+            ({"input_names": ["a", "b", "a"]}, "input_names must be 3 different names"),
+            ({"output_names": "mean"}, r"output_names must be 2 different names, one for each output, got \['mean'\]"),
+            (
+                {"targets": [0, 1] * 3, "output_names": ["a", "b", "c"]},
+                "output_names must be 2 different names, one for each class, .* set num_classes if some do not occur",
+            ),
+            ({"targets": ["a", "b"] * 3, "output_names": ["x", "y"]}, "texts already name the classes: leave output_n"),
+            ({"inputs": np.ones((N, T), int), "input_names": ["a"]}, "but inputs are tokens: leave input_names out"),
+        ],
+    )
+    def test_that_do_not_fit(self, arguments, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Arrays(**{"inputs": inputs(), "targets": np.zeros((N, 2)), **arguments})
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("x", "message"),
@@ -571,6 +811,44 @@ class TestLightning:
         arguments = {} if as_path else {"inputs": recording}
         again = Arrays.load_from_checkpoint(path, weights_only=True, **arguments)
         assert torch.equal(again.build("val").inputs, data.build("val").inputs)
+
+    def test_a_network_is_tested_with_the_statistics_that_it_was_trained_with(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(5000, 1000, size=(200, 3))
+        trainer = Trainer(max_epochs=1, logger=CSVLogger(tmp_path), **QUIET)
+        data = Arrays(x, window=10, standardize=True)
+        trainer.fit(Clashing(), data)
+        path = trainer.checkpoint_callback.best_model_path
+        other = Arrays(x[:100] + 700, window=10, standardize=True)
+        own = other.build("test")
+        trainer.test(Clashing(), other, path, verbose=False, weights_only=True)
+        seen = next(iter(other.test_dataloader()))
+        mean, std = data.statistics
+        np.testing.assert_allclose(seen.inputs[0, 0], (x[85] + 700 - mean) / std, rtol=1e-4)
+        assert not torch.allclose(seen.inputs, own.inputs, atol=0.1)
+        again = Arrays.load_from_checkpoint(path, weights_only=True, inputs=x[:100] + 700)
+        assert torch.equal(again.build("test").inputs, seen.inputs)
+
+        raw = Arrays(x, window=10)
+        assert raw.build("test").inputs[0].min() > 1000
+        with pytest.warns(UserWarning, match="standardize is False, but .* was trained on standardised inputs"):
+            raw.load_state_dict(data.state_dict())
+        assert torch.equal(raw.build("test").inputs, data.build("test").inputs)
+        with pytest.warns(UserWarning, match="standardize is True, but .* was trained on raw inputs"):
+            raw.load_state_dict(Arrays(x).state_dict())
+        assert raw.build("test").inputs[0].min() > 1000
+        with pytest.raises(ValueError, match="has the mean of 3 input channels, but the data have 2"):
+            Arrays(x[:, :2]).load_state_dict(data.state_dict())
+
+    def test_a_training_says_what_the_data_are(self, caplog: pytest.LogCaptureFixture) -> None:
+        data = Arrays(1000 + np.random.default_rng(0).normal(size=(200, 3)), window=50)
+        trainer = Trainer(fast_dev_run=1, **(QUIET | {"enable_checkpointing": False}))
+        with caplog.at_level("INFO"), pytest.warns(UserWarning, match="pass standardize=True"):
+            trainer.fit(Clashing(), data)
+        assert caplog.text.count(data.describe()) == 1
+        caplog.clear()
+        trainer.test(Clashing(), data, verbose=False)
+        Arrays(1000 + np.zeros((200, 3))).setup("fit")  # without a training
+        assert "recording" not in caplog.text
 
     def test_numpy_number_of_classes_keeps_the_checkpoint_plain(self) -> None:
         data = Arrays(inputs(), np.arange(N), num_classes=np.arange(N).max() + 1)

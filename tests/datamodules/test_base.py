@@ -124,7 +124,8 @@ class TestBaselines:
         assert scores["mean"]["mse"] == pytest.approx(3.0)  # of 0 to 4, for the mean 3 of 0 to 6
         assert scores["linear model"]["mse"] == pytest.approx(0.0, abs=1e-6)
         scores.clear()
-        assert data.baselines() and data.built == ["train", "val"]
+        assert data.baselines()
+        assert data.built == ["train", "val"]
         assert data.baselines("test")["mean"]["mse"] == pytest.approx(14 / 3)
         assert Renewed().baselines() == data.baselines()  # the first epoch's
 
@@ -134,6 +135,36 @@ class TestBaselines:
         longer = SequenceBatch(torch.zeros(3, 4), torch.zeros(3, 4), torch.ones(3), torch.ones(3, 4))
         assert base._is_translation(longer, "every")  # of as many steps, but after the end of the inputs
         assert not base._is_translation(longer._replace(mask=None), "every")
+
+
+class TestDescription:
+    def test_of_each_kind_of_data(self) -> None:
+        data = Renewed()
+        data.setup("fit")
+        assert data.describe() == (
+            "12 sequences of 4 steps with 1 channel; regression at the last step, 1 output; 7 / 5 for training / "
+            "validation, the training data new in each epoch; sd of the inputs 2"
+        )
+        assert Recorded().describe().startswith("7 sequences of 4 steps with 1 channel and spikes of 2 units; ")
+        assert SCAN(split="length").describe() == (
+            "15,291 sequences of 1-9 steps of tokens from a vocabulary of 14; classification at every step of an output "
+            "sequence, 7 classes; 15,291 for training"
+        )
+        pictures = Numbered()
+        pictures.build = lambda split: SequenceBatch(  # type: ignore[method-assign]
+            torch.ones(2, 3, 4, 5), torch.zeros(2, 1), torch.tensor([1, 3])
+        )
+        assert pictures.describe().startswith("2 sequences of 1-3 steps with 20 channels; ")
+
+    def test_is_printed_once_before_a_training(self, caplog: pytest.LogCaptureFixture) -> None:
+        data = Numbered()
+        data.likely_mistakes = lambda: ["the inputs are wrong: correct them"]  # type: ignore[method-assign]
+        with caplog.at_level("INFO"), pytest.warns(UserWarning, match="^the inputs are wrong: correct them$"):
+            train(data, epochs=2)
+        assert caplog.text.count(data.describe()) == 1
+        caplog.clear()
+        Numbered().setup("fit")
+        assert caplog.text == ""
 
 
 class TestLoaders:

@@ -60,3 +60,23 @@ def test_every_option_is_a_hyperparameter_and_sizes_are_checked(
     for name in ("train_size", "val_size", "test_size"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             kind(**options, **{name: 0})
+
+
+@of_each
+def test_every_channel_has_a_name_of_its_own(kind: type[SequenceDataModule], options: dict[str, Any]) -> None:
+    data = kind(**options, train_size=1100)
+    batch = data.build("train")
+    assert data.input_names is not None
+    assert len(set(data.input_names)) == data.input_size
+    if data.objective == "regression":
+        assert data.output_names is not None
+        assert len(data.output_names) == data.output_size
+    # a channel with the name of a group is on in trials of that group only, and on in all of them if it is its cue
+    for channel, name in enumerate(data.input_names):
+        if isinstance(data, MultiTask) and data.group_names is not None and name in data.group_names:
+            on = batch.inputs[..., channel].amax(dim=1) > 0.5
+            assert torch.equal(on, batch.group == data.group_names.index(name))
+        if isinstance(data, Copy) and name.startswith("symbol"):
+            symbol, first = int(name.split()[1]) - 1, int(data.variant == "arjovsky")
+            recalled = ((batch.targets == symbol + first) & (batch.mask == 1)).any(dim=1)
+            assert (batch.inputs[..., channel] > 0).any(dim=1)[recalled].all()

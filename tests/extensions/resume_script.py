@@ -33,7 +33,7 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(folder: str, processes: int, kill: int, checkpoint: str | None) -> None:
+def run(folder: str, processes: int, kill: int, checkpoint: str | None = None) -> None:
     base._CHECKPOINT_STEPS = 4
     seed_everything(0, verbose=False)
     data = Addition(sequence_length=10, train_size=10 * 16, val_size=32, test_size=32, batch_size=16 // processes)
@@ -55,4 +55,4 @@ def run(folder: str, processes: int, kill: int, checkpoint: str | None) -> None:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -16,37 +16,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 SCRIPT = Path(__file__).parent / "resume_script.py"
 STEPS = 10  # an epoch
+LAST = Path("log", "version_0", "checkpoints", "last.ckpt")
 
 
-def run(folder: Path, processes: int, kill: int = 999, checkpoint: Path | None = None) -> int:
-    arguments = [str(folder), str(processes), str(kill), *(() if checkpoint is None else (str(checkpoint),))]
+def run(folder: Path, processes: int, kill: int = 999, *checkpoint: Path) -> int:
+    command = [sys.executable, *map(str, (SCRIPT, folder, processes, kill, *checkpoint))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder.parent / f"{folder.name}.txt").open("w") as output:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), *arguments], stdout=output, stderr=output, env=environment, timeout=120
-        )
-    return done.returncode
-
-
-def last(folder: Path) -> Path:
-    return folder / "log" / "version_0" / "checkpoints" / "last.ckpt"
+        return subprocess.run(command, stdout=output, stderr=output, env=environment, timeout=120).returncode
 
 
 def load(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(last(folder), weights_only=True)
+    content: dict[str, Any] = torch.load(folder / LAST, weights_only=True)
     return content
 
 
 def logged(folder: Path) -> dict[tuple[str, str], str]:
     """What the CSV file of the last process has, by key and step."""
     with (folder / "log" / "version_0" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {
-        (key, row["step"]): value
-        for row in rows
-        for key, value in row.items()
-        if value and key not in ("step", "epoch")
-    }
+        rows = [(row.pop("step"), row) for row in csv.DictReader(file)]
+    return {(key, step): value for step, row in rows for key, value in row.items() if value and key != "epoch"}
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -77,7 +66,7 @@ def test_a_killed_run_resumes_exactly(uninterrupted: tuple[Path, int], kill: int
     resumed_at = load(folder)["global_step"]
     assert resumed_at % STEPS > 0  # between two epochs it would show little
     (folder / "log" / "version_0" / "metrics.csv").unlink(missing_ok=True)
-    assert run(folder, processes, checkpoint=last(folder)) == 0
+    assert run(folder, processes, 999, folder / LAST) == 0
 
     expected, resumed = load(expected_dir), load(folder)
     assert resumed["global_step"] == expected["global_step"] == 3 * STEPS

@@ -49,13 +49,7 @@ def fit(folder: Path, *callbacks: Callback, checkpoint: Path | None = None) -> d
     seed_everything(0, verbose=False)
     data = Addition(sequence_length=8, train_size=STEPS * 8, val_size=8, test_size=8, batch_size=8)
     model = ALRNNModule(2, 1, 6, 2, objective="regression", initial_state="uniform")
-    trainer = Trainer(
-        default_root_dir=folder,
-        max_epochs=2,
-        logger=False,
-        callbacks=list(callbacks),
-        **QUIET,
-    )
+    trainer = Trainer(default_root_dir=folder, max_epochs=2, logger=False, callbacks=list(callbacks), **QUIET)
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     return model.state_dict()
 
@@ -88,10 +82,10 @@ def test_an_error_gives_the_handler_back(tmp_path: Path, requeued: Path) -> None
 
 
 def test_handlers_that_are_not_lightnings_stay(tmp_path: Path) -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
     try:
         fit(tmp_path, signalling(2), SignalsAtStepEnd())
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert heard == [signal.SIGUSR1]
+    assert received == [signal.SIGUSR1]

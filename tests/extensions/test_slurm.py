@@ -73,26 +73,12 @@ def test_a_job_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in log_dir.parent.iterdir()] == ["job_17"]
 
 
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning")
-def test_a_requeued_job_goes_on_from_its_newest_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch)
-    fit()
-    pretend(monkeypatch, RESTART_COUNT="1")
-    assert fit().trainer.ckpt_path == "runs/Addition/job_17/checkpoints/last.ckpt"
-    pretend(monkeypatch, JOB_ID="18")
-    assert fit().trainer.ckpt_path is None
-    pretend(monkeypatch, JOB_ID="18", RESTART_COUNT="1")
-    path = "runs/Addition/job_17/checkpoints/last.ckpt"
-    assert fit(f"--ckpt_path={path}").trainer.ckpt_path == path
-
-
-def config(version: Any = None, root: str | None = None, logger: str = "CSV") -> Namespace:
+def config(
+    version: Any = None, root: str | None = None, logger: str = "CSV", checkpoint: str | None = None
+) -> Namespace:
     options = Namespace(save_dir="runs", name="Addition", version=version)
-    trainer = Namespace(
-        logger=Namespace(class_path=f"pytorch_lightning.loggers.{logger}Logger", init_args=options),
-        default_root_dir=root,
-    )
-    return Namespace(trainer=trainer, ckpt_path=None)
+    logger_options = Namespace(class_path=f"pytorch_lightning.loggers.{logger}Logger", init_args=options)
+    return Namespace(trainer=Namespace(logger=logger_options, default_root_dir=root), ckpt_path=checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +101,25 @@ def test_what_the_user_says_stays(
         assert options.trainer.default_root_dir == root
         assert options.ckpt_path is None
     assert options == before
+
+
+@pytest.mark.parametrize(
+    ("restarts", "options", "resumed_from"),
+    [
+        ("0", config(), None),
+        ("1", config(), "runs/Addition/job_17/checkpoints/last.ckpt"),
+        ("1", config(checkpoint="mine.ckpt"), "mine.ckpt"),
+    ],
+)
+def test_only_a_requeued_job_goes_on(
+    restarts: str, options: Namespace, resumed_from: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, RESTART_COUNT=restarts)
+    path = Path("runs/Addition/job_17/checkpoints/last.ckpt")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with slurm_folders(options, "fit"):
+        assert options.ckpt_path == resumed_from
 
 
 def test_without_slurm_folders_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from lightning_alrnn.analysis.network_study import Sequences, study
 from lightning_alrnn.nn import ALRNN
-from lightning_alrnn.report import Performance, Source, write_report
+from lightning_alrnn.report import Performance, Source, Traces, write_report
 
 
 def written(
@@ -22,6 +22,9 @@ def written(
     group: list[int] | None = None,
     phase: list[int] | None = None,
     metrics: dict[str, float] | None = None,
+    baselines: dict[str, dict[str, float]] | None = None,
+    input_names: list[str] | None = None,
+    traces: Traces | None = None,
 ) -> dict[str, Any]:
     """Write the report of a random network into a folder."""
     torch.manual_seed(0)
@@ -41,5 +44,13 @@ def written(
     names = [f"<rule> & {index}" for index in range(max(group or [0]) + 1)]
     found = study(rnn, data, weight, names, time_limit=1.0)
     objective = "classification" if classes else "regression"
-    performance = Performance(metrics or {"test/mse": 0.25}, objective, None, None if group is None else names)
-    return write_report(folder, found, data, performance, Source("run/best.ckpt", None, "Addition", 3), rnn)
+    performance = Performance(
+        metrics or {"test/mse": 0.25},
+        objective,
+        None,
+        None if group is None else names,
+        baselines=baselines,
+        input_names=input_names,
+    )
+    source = Source("run/best.ckpt", None, "Addition", 3)
+    return write_report(folder, found, data, performance, source, rnn, traces=traces)

@@ -1,7 +1,7 @@
-"""A job of one or more processes, for test_processes.py: job_script.py FOLDER PROCESSES [FAILING_RANK WHERE].
+"""A job of one or more processes, for test_processes.py: job_script.py FOLDER PROCESSES [FAILING_RANK].
 
 Every module is trained, validated, tested and predicts. Each process writes what it saw to FOLDER/seen-RANK.json. With
-FAILING_RANK, one process meets an error instead, in training ("train") or in validation ("val").
+FAILING_RANK, one process meets an error in training instead.
 """
 
 from __future__ import annotations
@@ -58,15 +58,11 @@ for _name, _stage in {"train": "train", "validation": "val", "test": "test", "pr
 class Fail(Callback):
     """An error on one process alone."""
 
-    def __init__(self, rank: int, where: str) -> None:
-        self.rank, self.where = rank, where
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if self.where == "train" and trainer.global_rank == self.rank and trainer.global_step == 2:
-            raise RuntimeError(f"only process {self.rank} fails")
-
-    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if self.where == "val" and trainer.global_rank == self.rank:
+        if trainer.global_rank == self.rank and trainer.global_step == 2:
             raise RuntimeError(f"only process {self.rank} fails")
 
 
@@ -121,18 +117,14 @@ def run(folder: Path, processes: int) -> None:
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 
 
-def fail(folder: Path, processes: int, rank: int, where: str) -> None:
-    """Train until one of the processes meets an error."""
-    trainer = trainer_for(folder, "failing", processes, [Fail(rank, where)])
-    trainer.fit(build("sequence"), Sequences("sequence", (16, 7, 5), 2))
-
-
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
+    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
     if len(sys.argv) > 3:
-        fail(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        trainer = trainer_for(folder, "failing", processes, [Fail(int(sys.argv[3]))])
+        trainer.fit(build("sequence"), Sequences("sequence", (16, 7, 5), 2))
     else:
-        run(Path(sys.argv[1]), int(sys.argv[2]))
+        run(folder, processes)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()  # left to the interpreter's end, gloo's threads can abort it

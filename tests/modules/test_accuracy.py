@@ -160,14 +160,6 @@ def test_names_without_groups_and_groups_without_names() -> None:
     assert [name for name in validated(model_for(data), data) if "accuracy" in name] == ["val/accuracy"]
 
 
-def test_the_step_hands_on_the_groups() -> None:
-    data = Trials("classification", "last")
-    batch, model = data.build("val"), model_for(data)
-    model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    assert torch.equal(model.validation_step(batch, 0)["group"], batch.group)
-    assert "group" not in model.validation_step(batch._replace(group=None), 0)
-
-
 def test_a_metric_of_ones_own_under_the_same_name_is_the_one_logged() -> None:
     class Mine(ALRNNModule):
         def configure_metrics(self, output_size: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tiny_runs import QUIET, loader
 from torch.nn import functional
 
 from lightning_alrnn.batch import NeuralBatch, SequenceBatch
-from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, NeuralFit, PredictionWriter, RegimeOccupancy
+from lightning_alrnn.callbacks import ActiveUnits, NeuralFit, RegimeOccupancy
 from lightning_alrnn.datamodules.base import SequenceDataset
 from lightning_alrnn.modules import ALRNNNeural, NeuralPrediction
 from lightning_alrnn.nn import ALRNN, manifold_attractor_penalty
@@ -215,54 +214,28 @@ def test_two_learning_rates() -> None:
 
 def test_fit_keeps_the_best_and_has_its_callbacks(tmp_path: Path) -> None:
     made = model(group_names=NAMES, alpha=0.2)
-    callbacks: list[Callback] = [RegimeOccupancy(), ActiveUnits(), FixedPoints(), PredictionWriter()]
+    callbacks: list[Callback] = [RegimeOccupancy(), ActiveUnits()]
     trainer = Trainer(max_epochs=2, logger=CSVLogger(tmp_path), callbacks=callbacks, **QUIET)
     trainer.fit(made, loader(batch_of()), loader(batch_of(6)))
     assert sum(isinstance(callback, NeuralFit) for callback in trainer.callbacks) == 1  # type: ignore[attr-defined]
     keys = set(trainer.callback_metrics)
     assert {f"val/{name}" for name in GROUPED} <= keys
     assert {"neural/psth_correlation", "regime/visited", "regime/sharing_js", "units/active", "train/alpha"} <= keys
-    folder = Path(trainer.log_dir or "")
-    figures = {path.name for path in (folder / "figures").iterdir()}
-    assert {"neural_fit-epoch=001.png", "neural_agreement-epoch=001.png"} <= figures
-    best = next((folder / "checkpoints").glob("best-epoch=*.ckpt"))
-    loaded = ALRNNNeural.load_from_checkpoint(best, weights_only=True)
-    assert loaded.group_names == NAMES
-    trainer.predict(made, loader(batch_of()))
-    shapes = {"outputs": (10, 2), "classes": (10,), "rates": (10, T, N), "states": (10, T, M), "lengths": (10,)}
-    with np.load(folder / "predictions.npz") as written:
-        assert {name: written[name].shape for name in shapes} == shapes
+    best = next(tmp_path.rglob("best-epoch=*.ckpt"))
+    assert ALRNNNeural.load_from_checkpoint(best, weights_only=True).group_names == NAMES
 
 
-def test_it_learns_rates_and_choices() -> None:
-    """Choice and spikes of a latent AL-RNN, free-running on trials that were not trained on."""
-    torch.manual_seed(2)
-    train, held_out = batch_of(256, grouped=False), batch_of(512, grouped=False)
-    held_out = NeuralBatch(*(None if field is None else field[256:] for field in held_out))  # type: ignore[arg-type]
-    options: dict[str, Any] = {"init": "near_identity", "alpha": 0.3, "alpha_end": 0.0, "alpha_epochs": 5}
-    made = ALRNNNeural(K, 2, N, optimizer=partial(torch.optim.Adam, lr=0.01), **options)
-    trainer = Trainer(max_epochs=15, logger=False, enable_checkpointing=False, gradient_clip_val=1.0, **QUIET)
-    trainer.fit(made, loader(train, 32))
-    (logged,) = trainer.test(made, loader(held_out, 64), verbose=False)
-    assert logged["test/accuracy"] > 0.75  # half of them by chance
-    assert logged["test/rate_correlation"] > 0.9
-
-
-def wrong_batches() -> list[tuple[Any, type[Exception], str]]:
+def test_wrong_batches() -> None:
     batch = batch_of()
-    return [
+    for wrong, error, message in (
         (SequenceBatch(*batch[:1], *batch[2:4]), TypeError, "a batch must be a lightning_alrnn.NeuralBatch"),
         (batch._replace(spikes=batch.spikes[..., 1:]), ValueError, r"spikes must be float counts .* \(10, 8, 5\)"),
         (batch._replace(spikes=batch.spikes.long()), ValueError, "got torch.int64"),
         (batch._replace(targets=batch.targets.float()), ValueError, "targets must be int64 choices"),
         (batch._replace(targets=batch.targets[1:]), ValueError, r"got torch.int64 of shape \(9,\)"),
-    ]
-
-
-@pytest.mark.parametrize(("batch", "error", "message"), wrong_batches())
-def test_wrong_batches(batch: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        model().training_step(batch, 0)
+    ):
+        with pytest.raises(error, match=message):
+            model().training_step(wrong, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +250,6 @@ def test_wrong_batches(batch: Any, error: type[Exception], message: str) -> None
         ({"choice_weight": -1.0}, "choice_weight must not be negative"),
         ({"encoder_lr": -1.0}, "encoder_lr must not be negative"),
         ({"observation": "gaussian"}, "observation must be one of 'poisson'"),
-        ({"mar_strength": -1.0}, "mar_strength"),
         ({"hidden_size": 1}, "at least 2"),
         ({"output_size": 1}, r"output_size \(choices\) must be at least 2, got 1"),
     ],

@@ -16,7 +16,7 @@ from tiny_runs import QUIET
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from lightning_alrnn import ALRNNModule
+from lightning_alrnn import ALRNNModule, SequenceBatch
 from lightning_alrnn.datamodules import Addition, PopulationDataModule, SequentialDigits
 from lightning_alrnn.modules import PopulationModule
 
@@ -172,10 +172,10 @@ def test_frozen_parameters_stay_as_they_are() -> None:
     for network in networks:
         network.core.W.requires_grad_(False)
     before = [weights(network) for network in networks]
-    population = fit(PopulationModule(networks), data, 1)
-    for old, network in zip(before, population.members(), strict=True):
-        assert weights(network)["core.W"].equal(old["core.W"])
-        assert not weights(network)["core.C"].equal(old["core.C"])
+    for old, network in zip(before, fit(PopulationModule(networks), data, 1).members(), strict=True):
+        after = weights(network)
+        assert after["core.W"].equal(old["core.W"])
+        assert not after["core.C"].equal(old["core.C"])
 
 
 def test_best_weights(tmp_path: Path) -> None:
@@ -210,10 +210,8 @@ def test_a_resumed_population_goes_on_bit_for_bit(tmp_path: Path) -> None:
     uninterrupted = run(tmp_path)
     for step in (36, 48):  # in the middle of an epoch of 25 steps, and shortly before its end
         resumed = run(tmp_path / str(step), ckpt_path=tmp_path / f"step={step}.ckpt")
-        for one, other in zip(uninterrupted.members(), resumed.members(), strict=True):
-            assert all(value.equal(weights(other)[name]) for name, value in weights(one).items())
-        assert uninterrupted.scores == resumed.scores
-        assert uninterrupted.best_epoch == resumed.best_epoch
+        assert equal(weights(uninterrupted.stack), weights(resumed.stack))
+        assert (uninterrupted.scores, uninterrupted.best_epoch) == (resumed.scores, resumed.best_epoch)
 
 
 class Ends(PopulationModule):
@@ -270,8 +268,8 @@ def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkey
             for name, value in expected[k].items() if after < trained else ():
                 torch.testing.assert_close(got[name], value, rtol=0, atol=1e-6)
         assert population.best_epoch[k] < trained
-    for k in (0, 2):
-        assert population.scores[k] == pytest.approx(uninterrupted.scores[k], rel=1e-5)
+        if trained == 5:
+            assert population.scores[k] == pytest.approx(uninterrupted.scores[k], rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -288,9 +286,8 @@ def test_training_ends_with_the_last_member_and_resumes_after_some_have_stopped(
                 assert equal(weights(one), weights(other))
         for name in ("epochs", "scores", "best_epoch", "best_step", "stopped"):
             assert getattr(resumed, name) == getattr(uninterrupted, name)
-        assert [watch.state_dict() for watch in resumed.watches] == [
-            watch.state_dict() for watch in uninterrupted.watches
-        ]
+        watches = ([watch.state_dict() for watch in one.watches] for one in (resumed, uninterrupted))
+        assert next(watches) == next(watches)
 
 
 def test_from_options_makes_networks_one_by_one() -> None:
@@ -313,16 +310,9 @@ def test_from_options_makes_networks_one_by_one() -> None:
         PopulationModule.from_options([{}, {"hidden_size": 7}], **options)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"lr_scheduler": partial(StepLR, step_size=1)},
-        {"optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9), "self_connections": "all"},
-    ],
-    ids=["adam", "momentum"],
-)
-def test_a_member_s_optimizer_is_that_of_single_training(options: dict[str, Any]) -> None:
-    networks = members(**options)
+@pytest.mark.parametrize("kind", ["steps", "momentum", "all"])
+def test_a_member_s_optimizer_is_that_of_single_training(kind: str) -> None:
+    networks = members(**SCHEDULES_AND_OPTIMIZERS[kind])
     alone = copy.deepcopy(networks)
     population = fit(PopulationModule(networks), data, 1, precision="64-true")
     for k, network in enumerate(alone):
@@ -339,38 +329,14 @@ def test_a_member_s_optimizer_is_that_of_single_training(options: dict[str, Any]
         assert states["lr_schedulers"] == schedulers
 
 
-def permutation_test(one: Sequence[float], other: Sequence[float], permutations: int = 10_000) -> float:
-    """How often two parts of all values differ as much in their means, if they are drawn at random."""
-    values = torch.tensor([*one, *other], dtype=torch.float64)
-    order = torch.rand(permutations, len(values), generator=torch.Generator().manual_seed(0)).argsort(dim=1)
-    order[0] = torch.arange(len(values))
-    shuffled = values[order]
-    differences = (shuffled[:, : len(one)].mean(dim=1) - shuffled[:, len(one) :].mean(dim=1)).abs()
-    return float((differences >= differences[0] - 1e-12).double().mean())
-
-
-def test_scores_are_distributed_as_alone_where_initial_states_are_drawn() -> None:
-    # a short sequence and large states, so that what is drawn tells in the scores
-    def make(seed: int, **options: Any) -> ALRNNModule:
-        draws: dict[str, Any] = {"initial_state": "uniform", "initial_radius": 2.0} | options
-        return member(3, seed, hidden_size=6, optimizer=partial(torch.optim.Adam, lr=0.01), **draws)
-
-    sets = Addition(sequence_length=5, train_size=64, val_size=32, batch_size=16)
-    seeds = range(30)
-
-    def together(**options: Any) -> list[float]:
-        population = PopulationModule([make(len(seeds) + seed, **options) for seed in seeds])
-        torch.manual_seed(1)
-        fit(population, lambda k: sets, 3)
-        return [scores["val/mse"] for scores in population.scores]
-
-    alone = []
-    for seed in seeds:
-        network, single = make(seed), trainer(3)
-        single.fit(network, sets)
-        alone.append(float(single.callback_metrics["val/mse"]))
-    assert permutation_test(alone, together()) > 0.001
-    assert permutation_test(alone, together(initial_radius=0.5)) <= 0.001  # it would tell if less were drawn
+def test_each_member_draws_its_own_initial_states_in_training_only() -> None:
+    population = PopulationModule([member(3, initial_state="uniform", initial_radius=2.0) for _ in range(2)])
+    fields = (None if field is None else torch.stack([field, field]) for field in fewer_data().build("val"))
+    batch = SequenceBatch(*fields)  # type: ignore[arg-type]
+    one, other = population.train()._run(batch, None).states
+    assert not one.equal(other)
+    one, other = population.eval()._run(batch, None).states
+    assert one.equal(other)
 
 
 def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from tiny_runs import QUIET, loader
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
 from lightning_alrnn.batch import SequenceBatch
-from lightning_alrnn.datamodules import Addition, StimulusSelection
+from lightning_alrnn.datamodules import StimulusSelection
 from lightning_alrnn.modules import ALRNNModule, SequencePrediction
 from lightning_alrnn.nn import ALRNN, ImageEncoder, manifold_attractor_penalty
 
@@ -109,6 +109,7 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     batch = batch_of("regression", "last", size=60)
     model = ALRNNModule(2, 3, 8, 3, objective="regression")
     losses: list[float] = []
+    penalties: list[float] = []
     shown: list[float] = []
     means: list[float] = []
     calls: list[str] = []
@@ -116,8 +117,9 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     monkeypatch.setattr(model, "log", lambda name, *args, **kwargs: (calls.append(name), log(name, *args, **kwargs)))
 
     def read_shown(trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        penalties.append(float(pl_module.regularization().detach()))
         if batch_idx == 55:
-            shown.append(float(trainer.progress_bar_metrics["train/loss"]))
+            shown.append(float(trainer.progress_bar_metrics["train/task_loss"]))
 
     spy = LambdaCallback(
         on_train_batch_start=read_shown,
@@ -126,9 +128,10 @@ def test_the_mean_over_an_epoch_is_logged_once_and_the_one_so_far_is_shown(monke
     )
     fit(model, loader(batch, 1), epochs=2, callbacks=[spy], enable_checkpointing=False)
     assert len(losses) == 120
-    assert shown == pytest.approx([sum(losses[:50]) / 50, sum(losses[60:110]) / 50])
+    task_losses = [loss - penalty for loss, penalty in zip(losses, penalties, strict=True)]
+    assert shown == pytest.approx([sum(task_losses[:50]) / 50, sum(task_losses[60:110]) / 50])
     assert means == pytest.approx([sum(losses[:60]) / 60, sum(losses[60:]) / 60])
-    assert calls == ["train/loss", "train/task_loss", "train/regularization", "train/loss"] * 2
+    assert calls == ["train/loss", "train/task_loss", "train/regularization", "train/task_loss"] * 2
 
 
 def test_an_interrupted_validation_leaves_nothing_behind() -> None:
@@ -144,42 +147,31 @@ def test_an_interrupted_validation_leaves_nothing_behind() -> None:
 
 def test_an_empty_mask_costs_nothing_and_gives_no_nan() -> None:
     model = ALRNNModule(2, 3, 8, 3, target_step="every", mar_strength=0.0)
-    batch = batch_of("classification", "every")
-    empty = SequenceBatch(batch.inputs, batch.targets, batch.lengths, torch.zeros(6, 5))
     before = [parameter.clone() for parameter in model.parameters()]
-    trainer = fit(model, loader(empty))
+    trainer = fit(model, loader(batch_of("classification", "every")._replace(mask=torch.zeros(6, 5))))
     assert float(trainer.callback_metrics["train/loss"]) == 0.0
-    for old, new in zip(before, model.parameters(), strict=True):
-        assert torch.equal(old, new)
+    assert all(map(torch.equal, before, model.parameters()))
 
 
-def test_step_outputs_carry_states_and_lengths() -> None:
-    model = ALRNNModule(2, 3, 8, 3)
-    batch = batch_of("classification", "last")
-    seen: dict[str, Any] = {}
-    spy = LambdaCallback(
-        on_train_batch_end=lambda trainer, pl_module, outputs, *_: seen.update(train=outputs),
-        on_validation_batch_end=lambda trainer, pl_module, outputs, *_: seen.update(val=outputs),
-    )
-    fit(model, loader(batch, 6), loader(batch, 6), callbacks=[spy, EarlyStopping("val/loss")])
-    for outputs in seen.values():
-        assert outputs["states"].shape == (6, 5, 8)
-        assert not outputs["states"].requires_grad
-        assert outputs["lengths"].tolist() == batch.lengths.tolist()
-    torch.testing.assert_close(seen["val"]["states"], model(batch.inputs, batch.lengths).states.detach())
+def test_step_outputs_carry_what_callbacks_need() -> None:
+    model, batch = ALRNNModule(2, 3, 8, 3), batch_of("classification", "last")._replace(group=torch.arange(6) % 2)
+    model.log = lambda *args, **options: None  # type: ignore[method-assign]
+    for step in (model.training_step, model.validation_step):
+        output = step(batch, 0)
+        assert not output["states"].requires_grad
+        assert torch.equal(output["states"], model(batch.inputs, batch.lengths).states.detach())
+        assert all(torch.equal(output[name], getattr(batch, name)) for name in ("lengths", "group"))
+    assert "group" not in model.validation_step(batch._replace(group=None), 0)
 
 
-@pytest.mark.parametrize("target_step", ["last", "every"])
-def test_predict_returns_named_fields(target_step: str) -> None:
-    model = ALRNNModule(2, 3, 8, 3, target_step=target_step)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("target_step", "shape"), [("last", (6,)), ("every", (6, 5))])
+def test_predict_returns_named_fields(target_step: Any, shape: tuple[int, ...]) -> None:
+    model = ALRNNModule(2, 3, 8, 3, target_step=target_step)
     batch = batch_of("classification", target_step)
-    predictions = Trainer(logger=False, **QUIET).predict(model, loader(batch, 6))
-    (prediction,) = predictions
+    (prediction,) = Trainer(logger=False, **QUIET).predict(model, loader(batch, 6))
     assert isinstance(prediction, SequencePrediction)
-    shape = (6,) if target_step == "last" else (6, 5)
-    assert prediction.outputs.shape == (*shape, 3)
+    assert (prediction.outputs.shape, prediction.states.shape) == ((*shape, 3), (6, 5, 8))
     assert torch.equal(prediction.classes, prediction.outputs.argmax(-1))
-    assert prediction.states.shape == (6, 5, 8)
 
 
 class Twice(nn.Module):
@@ -246,20 +238,6 @@ def test_inputs_added_to_the_units_as_they_are(nonlinear: int) -> None:
     assert plain(torch.randn(2, 5, 8)).outputs.shape == (2, 3)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"input_matrix": "none"}, "input_matrix must be one of 'learned', 'identity', got 'none'"),
-        ({"input_matrix": "identity"}, r"so input_size must be hidden_size \(M=8\), got 2: make them equal"),
-        ({"input_matrix": "identity", "encoder": nn.Embedding(10, 4)}, r"output_size of Embedding must be .* got 4"),
-        ({"input_matrix": "identity", "encoder": nn.Linear(2, 8), "core": "GRU"}, "for core='ALRNN', got core='GRU'"),
-    ],
-)
-def test_inputs_that_cannot_be_added(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ALRNNModule(2, 3, 8, 3, **arguments)
-
-
 class Thinning(nn.Module):
     """Keeps every second step."""
 
@@ -318,6 +296,10 @@ def test_padding_does_not_reach_the_outputs_through_an_encoder() -> None:
         ({"mar_strength": -1.0}, r"mar_strength \(τ\) must not be negative"),
         ({"mar_strength": math.nan}, r"mar_strength \(τ\) must not be negative"),
         ({"mar_units": 51}, r"mar_units \(M_reg\) must lie between 0 and hidden_size \(M=50\), got 51"),
+        ({"input_matrix": "none"}, "input_matrix must be one of 'learned', 'identity', got 'none'"),
+        ({"input_matrix": "identity"}, r"so input_size must be hidden_size \(M=50\), got 2: make them equal"),
+        ({"input_matrix": "identity", "encoder": nn.Embedding(10, 4)}, r"output_size of Embedding must be .* got 4"),
+        ({"input_matrix": "identity", "encoder": nn.Linear(2, 50), "core": "GRU"}, "for core='ALRNN', got core='GRU'"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -338,24 +320,43 @@ def test_wrong_batches() -> None:
             validate(ALRNNModule(2, 3, 8, 3), batches)
 
 
+class Worsens(ALRNNModule):
+    """Has its best weights in its first epoch, and broken ones from the last update of a given epoch on."""
+
+    breaks_in = -1
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        with torch.no_grad():
+            self.readout.weight.mul_(math.nan if self.current_epoch == self.breaks_in else -10.0)
+
+
 def test_best_and_last_checkpoints_by_default() -> None:
-    seed_everything(0)
-    data = Addition(sequence_length=5, train_size=64, val_size=32, test_size=32, batch_size=32)
-    model = ALRNNModule(2, 1, 8, 3, objective="regression", core="ALRNN")
-    trainer = fit(model, data, epochs=3, logger=CSVLogger("logs"))
+    data = loader(batch_of("classification", "last"), 6)
+    trainer = fit(Worsens(2, 3, 6, 2), data, data, epochs=3, logger=CSVLogger("logs"))
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     assert checkpoint.monitor == "val/task_loss"
-    files = {path.name for path in Path(checkpoint.dirpath or "").iterdir()}
-    assert "last.ckpt" in files
-    assert len(files) == 2
-    assert Path(checkpoint.best_model_path).name.startswith("best-epoch=")
+    best, last = sorted(Path(checkpoint.dirpath or "").iterdir())
+    assert (best.name[:11], str(best), last.name) == ("best-epoch=", checkpoint.best_model_path, "last.ckpt")
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+    content = torch.load(best, weights_only=True)
+    assert (content["epoch"], content["hyper_parameters"]["nonlinear_units"]) == (0, 2)
+    loaded = Worsens.load_from_checkpoint(best, weights_only=True).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in content["state_dict"].items())
 
-    content = torch.load(checkpoint.best_model_path, weights_only=True)
-    assert content["hyper_parameters"]["nonlinear_units"] == 3
-    loaded = ALRNNModule.load_from_checkpoint(checkpoint.best_model_path, weights_only=True)
-    for name, value in content["state_dict"].items():
-        assert torch.equal(loaded.state_dict()[name], value)
+
+def test_weights_that_the_last_update_breaks_reach_no_checkpoint() -> None:
+    data = loader(batch_of("classification", "last"), 6)
+    trainer = Trainer(max_epochs=5, logger=CSVLogger("logs"), **QUIET)
+    model = Worsens(2, 3, 6, 2)
+    model.breaks_in = 2
+    with pytest.raises(FloatingPointError, match=r"val/task_loss is not finite in epoch 2.*lr.*gradient_clip_val"):
+        trainer.fit(model, data, data)
+    for path in (Path(trainer.log_dir or "") / "checkpoints").iterdir():
+        content = torch.load(path, weights_only=True)
+        assert content["epoch"] == (1 if path.name == "last.ckpt" else 0)
+        assert all(bool(torch.isfinite(value).all()) for value in content["state_dict"].values())
 
 
 def test_checkpoint_callbacks_of_ones_own_stay() -> None:
@@ -373,39 +374,6 @@ def test_without_validation_the_last_weights_are_kept() -> None:
     assert (Path(trainer.log_dir or "") / "checkpoints" / "last.ckpt").is_file()
 
 
-class Breaks(ALRNNModule):
-    """Diverges in its third epoch: in the loss, or in the last update."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__(2, 3, 8, 3)
-        self.how = how
-
-    def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        loss, weight = super().task_loss(outputs, batch)
-        if self.how == "loss" and self.training and self.current_epoch == 2:
-            loss = loss * math.inf
-        return loss, weight
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.how == "update" and self.current_epoch == 2 and batch_idx == 1:
-            with torch.no_grad():
-                self.readout.weight.fill_(math.nan)
-
-
-@pytest.mark.parametrize("how", ["loss", "update"])
-def test_divergence_stops_training_and_leaves_the_last_good_checkpoint(how: str) -> None:
-    data = loader(batch_of("classification", "last"))
-    trainer = Trainer(max_epochs=5, logger=CSVLogger("logs"), **QUIET)
-    with pytest.raises(FloatingPointError, match=r"not finite in epoch 2.*lr.*gradient_clip_val.*init="):
-        trainer.fit(Breaks(how), data, data)
-    folder = Path(trainer.log_dir or "") / "checkpoints"
-    last = torch.load(folder / "last.ckpt", weights_only=True)
-    assert last["epoch"] == 1
-    for path in folder.iterdir():
-        for value in torch.load(path, weights_only=True)["state_dict"].values():
-            assert bool(torch.isfinite(value).all())
-
-
 def test_schedulers() -> None:
     data = loader(batch_of("classification", "last"), 6)
     optimizer = partial(torch.optim.SGD, lr=1.0)
@@ -415,17 +383,3 @@ def test_schedulers() -> None:
     plateau = ALRNNModule(2, 3, lr_scheduler=ReduceLROnPlateau)  # type: ignore[arg-type]
     assert plateau.configure_optimizers()["lr_scheduler"]["monitor"] == "val/task_loss"
     fit(plateau, data, data, enable_checkpointing=False)
-
-
-def test_the_last_checkpoint_is_that_of_the_last_epoch_however_good() -> None:
-    data = loader(batch_of("classification", "last"))
-
-    class Worsens(ALRNNModule):
-        def on_train_epoch_end(self) -> None:
-            with torch.no_grad():
-                self.readout.weight.mul_(-10.0)
-
-    trainer = fit(Worsens(2, 3, 6, 2), data, data, epochs=3, logger=CSVLogger("logs"))
-    folder = Path(trainer.log_dir or "") / "checkpoints"
-    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 2
-    assert Path(trainer.checkpoint_callback.best_model_path).name.startswith("best-")  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_alrnn.nn import ALRNN, available_backends, generalized_teacher_forcing
 
@@ -37,16 +38,14 @@ def loop(
     rnn: ALRNN, inputs: Tensor, targets: Tensor, alpha: float, interval: int, state: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One trial and one step at a time, as the equations stand."""
-    states, last = torch.zeros_like(targets), []
-    rows = []
-    for b in range(len(inputs)):
+    rows, last = [], []
+    for b, length in enumerate(lengths.tolist()):
         z, row = state[b], []
-        for t in range(1, int(lengths[b]) + 1):
-            made_state = rnn.step(z, inputs[b, t - 1])
-            row.append(made_state)
-            z = (1 - alpha) * made_state + alpha * targets[b, t - 1] if t % interval == 0 else made_state
+        for t in range(1, length + 1):
+            row.append(rnn.step(z, inputs[b, t - 1]))
+            z = (1 - alpha) * row[-1] + alpha * targets[b, t - 1] if t % interval == 0 else row[-1]
         last.append(row[-1])
-        rows.append(torch.cat((torch.stack(row), states[b, len(row) :])))
+        rows.append(functional.pad(torch.stack(row), (0, 0, 0, targets.shape[1] - length)))
     return torch.stack(rows), torch.stack(last)
 
 
@@ -60,10 +59,10 @@ def test_equals_the_loop(nonlinear: int, padded: bool) -> None:
     weights = torch.randn(B, T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     leaves = [tensor.requires_grad_() for tensor in (inputs, targets, state)]
     for alpha, interval in product((0.0, 0.3, 1.0), (1, 2, 3, 10, 11, 40)):
-        how: dict[str, Any] = {"alpha": alpha, "interval": interval, "lengths": lengths if padded else None}
+        options: dict[str, Any] = {"alpha": alpha, "interval": interval, "lengths": lengths if padded else None}
         results = []
         for states, last in (
-            generalized_teacher_forcing(rnn, inputs, targets, state=state, **how),
+            generalized_teacher_forcing(rnn, inputs, targets, state=state, **options),
             loop(rnn, inputs, targets, alpha, interval, state, lengths),
         ):
             loss = (states * weights).sum() + last.square().sum()
@@ -121,10 +120,10 @@ def test_half_precision_runs_the_recurrence_in_float32() -> None:
     rnn = made(2, torch.float32)
     inputs, targets, state, _ = drawn(torch.float32)
     for interval in (1, 3):
-        how: dict[str, Any] = {"alpha": 0.4, "interval": interval, "state": state}
-        expected = generalized_teacher_forcing(rnn, inputs, targets, **how)
+        options: dict[str, Any] = {"alpha": 0.4, "interval": interval, "state": state}
+        expected = generalized_teacher_forcing(rnn, inputs, targets, **options)
         with torch.autocast("cpu", torch.bfloat16):
-            assert generalized_teacher_forcing(rnn, inputs, targets, **how).states.equal(expected.states)
+            assert generalized_teacher_forcing(rnn, inputs, targets, **options).states.equal(expected.states)
 
 
 @pytest.mark.parametrize(

@@ -50,33 +50,22 @@ def test_mean_and_variance_are_those_of_the_probabilities(kind: type[Observation
     np.testing.assert_allclose(model.mean(z).detach().numpy(), expected, rtol=1e-12)
 
 
-def test_probabilities_are_scipys() -> None:
-    z = states()
+@pytest.mark.parametrize("kind", MODELS)
+def test_probabilities_are_those_of_scipy_or_of_the_formula(kind: type[Observation]) -> None:
+    model, z = made(kind), states()
     counts = torch.arange(10.0, dtype=torch.float64)[:, None, None, None].expand(-1, 2, 5, N)
-    poisson, binomial = made(PoissonObservation), made(NegativeBinomialObservation)
-    assert isinstance(binomial, NegativeBinomialObservation)
     with torch.no_grad():
-        mean = poisson.mean(z).numpy()
-        r = binomial.log_r.exp().numpy()
-        np.testing.assert_allclose(poisson.log_prob(counts, z), stats.poisson.logpmf(counts, mean), rtol=1e-10)
-        expected = stats.nbinom.logpmf(counts, r, r / (r + binomial.mean(z).numpy()))
-        np.testing.assert_allclose(binomial.log_prob(counts, z), expected, rtol=1e-8)
-
-
-def test_generalised_poisson_by_its_formula() -> None:
-    """Three probabilities written out: θe^{−θ−λx}(θ+λx)^{x−1}/x! for x = 0, 1, 2."""
-    model, z = made(GeneralizedPoissonObservation), states()
-    assert isinstance(model, GeneralizedPoissonObservation)
-    with torch.no_grad():
-        spread, mean = model.spread(), model.mean(z)
-        theta = mean * (1 - spread)
-        expected = (
-            (-theta).exp(),
-            theta * (-theta - spread).exp(),
-            theta * (theta + 2 * spread) * (-theta - 2 * spread).exp() / 2,
-        )
-        for x, p in enumerate(expected):
-            torch.testing.assert_close(model.log_prob(torch.full((2, 5, N), float(x)), z).exp(), p)
+        mean = model.mean(z)
+        if isinstance(model, NegativeBinomialObservation):
+            r = model.log_r.exp()
+            expected = stats.nbinom.logpmf(counts, r, r / (r + mean))
+        elif isinstance(model, GeneralizedPoissonObservation):
+            theta, rate = mean * (1 - model.spread()), mean + model.spread() * (counts - mean)
+            expected = (theta * rate ** (counts - 1) * (-rate).exp() / torch.lgamma(counts + 1).exp()).log()
+        else:
+            expected = stats.poisson.logpmf(counts, mean)
+        tolerance = 1e-8 if isinstance(model, NegativeBinomialObservation) else 1e-10
+        np.testing.assert_allclose(model.log_prob(counts, z), expected, rtol=tolerance)
 
 
 def test_limits_of_the_dispersion_are_poisson() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_alrnn.nn import ALRNN, Recurrence, run_recurrence
+from lightning_alrnn.nn import Recurrence, run_recurrence
 
 
 def draw(M: int, P: int, K: int | None = 2, seed: int = 0) -> Recurrence:
@@ -92,20 +92,6 @@ def test_dtype_and_device() -> None:
     meta = double.to(torch.device("meta"))
     assert {field.device.type for field in meta} == {"meta"}  # type: ignore[union-attr]
     assert draw(3, 1, None).double().C is None
-
-
-@pytest.mark.parametrize("self_connections", ["nonlinear", "all"])
-@pytest.mark.parametrize("P", [0, 2, 4])
-def test_of_a_layer(self_connections: str, P: int) -> None:
-    rnn = ALRNN(3, 4, P, self_connections=self_connections, init="near_identity")  # type: ignore[arg-type]
-    A, W, C, h, units = rnn.recurrence()
-    assert A[4 - rnn.A.numel() :].equal(rnn.A)
-    assert not A[: 4 - rnn.A.numel()].any()
-    assert W is rnn.W
-    assert C is rnn.C
-    assert h is rnn.h
-    assert units == P
-    assert "P" not in rnn.state_dict()
 
 
 @pytest.mark.parametrize("P", [0, 2, 5])

@@ -27,11 +27,20 @@ def test_confusion_draws(classes: int) -> None:
 
 
 def test_points_are_answers_and_targets() -> None:
-    axes = plot_values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])).axes[0]
+    figure = plot_values(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    axes = figure.axes[0]
     points = next(line for line in axes.lines if line.get_marker() == ".")
     assert np.asarray(points.get_xdata()).tolist() == [1.0, 4.0]
     assert y_of(points) == [1.0, 2.0]
-    assert axes.get_title() == "mean squared error 2, always the mean 2.2"
+    assert figure.get_suptitle() == "mean squared error 2, always the mean 2.2"
+
+
+def test_a_panel_for_each_output_that_varies_most() -> None:
+    targets = torch.randn(30, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9.0, 3.0, 2.0])
+    figure = plot_values(targets + 1, targets, ["w", "x", "y", "z"], "the title")
+    assert [axes.get_title() for axes in figure.axes] == ["x", "y", "z"]
+    assert figure.get_suptitle() == "the title"
+    assert y_of(figure.axes[1].lines[-1]) == pytest.approx((targets[:, 2] + 1).tolist())
 
 
 @pytest.mark.parametrize("count", [1, 5000])

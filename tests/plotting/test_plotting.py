@@ -140,6 +140,25 @@ def test_states_that_never_move() -> None:
     check_drawn(plot_state_space(torch.ones(3, 5, 4), torch.full((3,), 5), fixed_points(trained(4, 2))), least=0)
 
 
+def test_states_are_drawn_by_condition() -> None:
+    torch.manual_seed(0)
+    states, lengths = torch.randn(6, 5, 4).cumsum(dim=1), torch.tensor([5, 3, 5, 3, 2, 4])
+    labels = torch.tensor([1, 0, 0, 0, 0, -1])
+    axes = plot_state_space(states, lengths, fixed_points(trained(4, 2)), labels, ["go", "$stop"]).axes[0]
+    drawn = {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_linewidth() == 2.0}
+    assert list(drawn) == ["go", r"\$stop"]
+    components = principal_components(states, lengths)
+    # of "go", four sequences last 2 steps, three last 3, and one lasts 5
+    means = [states[1:5, step][lengths[1:5] > step].mean(dim=0) for step in range(3)]
+    for name, path in (("go", torch.stack(means)), (r"\$stop", states[0])):
+        expected = (path.double() - components.mean) @ components.directions[:2].T
+        np.testing.assert_allclose(drawn[name], expected, rtol=1e-5, atol=1e-6)
+    thin = [line for line in axes.lines if line.get_linewidth() == 0.6]
+    assert [len(line.get_xydata()) for line in thin] == [3, 5, 3, 5]  # three of "go", one of "stop"
+    axes = plot_state_space(states, lengths, fixed_points(trained(4, 2)), labels.clamp(max=-1)).axes[0]
+    assert texts(axes.get_legend())[:6] == [f"sequence {index}" for index in range(6)]
+
+
 def test_png_holds_the_image(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     (tmp_path / "image.png").write_bytes(encode_png(image))

@@ -15,7 +15,7 @@ from lightning_alrnn.analysis.spectrum import principal_components
 from lightning_alrnn.callbacks import FixedPoints, RegimeOccupancy, Spectrum
 from lightning_alrnn.metrics import RegimeCounter
 from lightning_alrnn.nn import ALRNN
-from lightning_alrnn.readings import share_evidence
+from lightning_alrnn.readings import Evidence, share_evidence
 
 
 def test_each_batch_is_counted_once_for_all_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,22 @@ def test_only_needed_statistics_are_accumulated() -> None:
     assert evidence.components().mean.tolist() == [1.0] * 4
     assert evidence.regimes().steps == 0
     assert share_evidence(rnn, torch.device("cpu")) is not evidence
+
+
+def test_the_conditions_are_the_groups_or_else_the_classes() -> None:
+    states, lengths, three = torch.ones(3, 2, 4), torch.full((3,), 2), torch.tensor([0, 2, 1])
+    for group, classes, expected in (
+        (three, three.flip(0), ([0, 2, 1], ["a", "b", "c"])),
+        (None, three, ([0, 2, 1], ["x", "y", "z"])),
+        (torch.full((3,), -1), three, ([0, 2, 1], ["x", "y", "z"])),
+        (None, None, None),
+    ):
+        evidence = Evidence(ALRNN(2, 4, 1), torch.device("cpu"), ["a", "b", "c"], ["x", "y", "z"])
+        evidence.need("trajectories")
+        evidence.update((0, 0), states, lengths, group, classes)
+        evidence.update((0, 1), states, lengths, None, None)  # trajectories are those of the first batch
+        labels, names = evidence.conditions()
+        assert (None if labels is None else (labels.tolist(), names)) == expected
 
 
 def test_a_device_without_float64_leaves_the_sums_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ class Further(Regimes):
 
 
 def test_a_reading_of_the_package_needs_no_other_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    order = "Performance Regimes Units FixedPointsOfInput SlowestMode LatentDimensions Ablation Primitives"
+    order = "Performance Baselines Regimes Units FixedPointsOfInput SlowestMode LatentDimensions Ablation Primitives"
     names = [type(reading).__name__ for reading in READINGS]
     assert names == [*order.split(), "NeuralScores", "SpikeFit", "LengthScores"]
     assert all(hasattr(callbacks, reading.callback or "ReadingCallback") for reading in READINGS)

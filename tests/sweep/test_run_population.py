@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -123,6 +124,21 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     assert one["lr_schedulers"] == other["lr_schedulers"]
     for key, value in one["state_dict"].items():
         torch.testing.assert_close(value, other["state_dict"][key], rtol=0, atol=1e-4)
+
+
+def test_a_member_s_checkpoint_has_the_statistics_of_its_data(caplog: pytest.LogCaptureFixture) -> None:
+    recording = np.random.default_rng(0).normal(500, 80, size=(300, 2))
+    np.save("recording.npy", recording)
+    data = ["--data=Arrays", "--data.inputs=recording.npy", "--data.standardize=true", "--data.window=20"]
+    others = [option for option in PLAIN if not option.startswith(("--config", "--data"))]
+    with caplog.at_level("INFO"):
+        assert sweep("swept", *TWO, base=[*data, *others]) == 0
+    line = "Data of the first of 2 networks: one recording of 300 steps with 2 channels, in 16 windows"
+    assert caplog.text.count(line) == 1
+    for path in Path("swept").glob("runs/*/checkpoints/*.ckpt"):
+        stored = torch.load(path, weights_only=True)["Arrays"]["statistics"]
+        np.testing.assert_allclose(stored["mean"], recording[:210].mean(axis=0))
+        np.testing.assert_allclose(stored["std"], recording[:210].std(axis=0))
 
 
 def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> None:

@@ -88,9 +88,6 @@ def run_recurrence(
         lengths: Number of valid steps (0 … time), int64 of shape ``(batch,)``; ``None`` if all steps are valid.
         backend: Name of the backend, "auto", "eager", "fused", "native", "triton" or "cudnn".
 
-    Returns:
-        The states and the last state of each sequence.
-
     Raises:
         ValueError: If this installation lacks the backend, or shapes or devices do not fit.
         TypeError: If the backend does not take tensors of this dtype on this device.

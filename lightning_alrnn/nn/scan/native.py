@@ -116,17 +116,9 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _places(arguments: Arguments) -> tuple[tuple[int, ...], ...]:
     """Return address and strides of each argument; the stride from one network to the next is 0 for one network."""
-    inputs, state, A, W, C, h, P, lengths = arguments
-    return (
-        _place(inputs, 3),
-        _place(state, 2),
-        _place(A, 1),
-        _place(W, 3, rows=False),
-        _place(C, 3, rows=False),
-        _place(h, 1),
-        _place(P, 1, rows=False),
-        _place(lengths, 1),
-    )
+    counts = (3, 2, 1, 3, 3, 1, 1, 1)
+    fields = zip(arguments._asdict().items(), counts, strict=True)
+    return tuple(_place(tensor, count, rows=name not in ("W", "C", "P")) for (name, tensor), count in fields)
 
 
 def _place(tensor: Tensor | None, count: int, rows: bool = True) -> tuple[int, ...]:

@@ -1,0 +1,98 @@
+"""``alrnn ask`` on arrays of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asked import write_gate, write_linear, write_lorenz, write_noise
+
+from lightning_alrnn.commands import ask
+from lightning_alrnn.commands.entry import main
+from lightning_alrnn.sweep.rules import Run
+from lightning_alrnn.sweep.store import Record
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["ask", *arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    write_noise(Path("noise.npz"), 20)
+    assert "--minutes must be more than 0, got 0" in refused(["noise.npz", "--minutes=0"], capsys)
+    assert "alrnn ask has no option --seeds" in refused(["noise.npz", "--seeds", "3"], capsys)
+    assert "--data.criteron: Arrays has no such option" in refused(["noise.npz", "--data.criteron=sign"], capsys)
+    assert "--data.window needs a value" in refused(["noise.npz", "--data.window"], capsys)
+    assert "absent.npz" in refused(["absent.npz"], capsys)
+
+
+def test_the_setting_with_the_best_mean_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "_GRID", {"model.optimizer.lr": (1, 2, 3)})
+    losses = {1: (0.5, 50.0), 2: (9.0, 2.0), 3: (1.0, 0.1)}  # of P=0 and of the others
+
+    def record(rate: int, p: int, seed: int) -> Record:
+        run = Run("ALRNN", p, seed, {"model.optimizer.lr": rate}, {"val/task_loss": losses[rate][p > 0]})
+        return Record(f"{rate}-{p}-{seed}", run, "done")
+
+    records = [record(rate, p, seed) for rate in losses for p in (0, 2, 10) for seed in (0, 1)]
+    assert ask._best_setting(records) == ({"model.optimizer.lr": 3}, 3)
+    assert ask._best_setting([one for one in records if one.name != "3-2-1"])[1] == 2  # not done for all
+    assert ask._best_setting([]) == (ask._DEFAULTS, 0)
+
+
+@pytest.fixture
+def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of a few short runs in this process."""
+    monkeypatch.setattr(ask, "_GRID", {key: values[:1] for key, values in ask._GRID.items()})
+    monkeypatch.setattr(ask, "_units", lambda settings: [0, 2])
+    monkeypatch.setattr(ask, "_SEEDS", "1..5")
+    monkeypatch.setattr(ask, "_GRID_STEPS", 4)
+    monkeypatch.setattr(ask, "_MOST_STEPS", 8)
+    sweep: Callable[[list[str]], None] = ask.run_sweep
+    monkeypatch.setattr(ask, "run_sweep", lambda arguments: sweep([*arguments, "--executor=inline"]))
+
+
+@pytest.mark.usefixtures("few_runs")
+def test_from_arrays_to_a_page_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    write_linear(Path("linear.npz"), 100)
+    main(["ask", "linear.npz", "--output_dir", "answer"])
+    said = capsys.readouterr().out
+    notes = json.loads(Path("answer/ask.json").read_text(encoding="utf-8"))
+    assert " ".join(said.split()).startswith(notes["answer"])
+    assert Path("answer/verdict.json").is_file()
+    page = Path("answer/ask.html").read_text(encoding="utf-8")
+    for part in ("100 sequences of 40 steps", "linear model", "Brenner and Koppe", "alrnn ask linear.npz --minutes 20"):
+        assert part in page
+    runs = list(Path("answer/runs").iterdir())
+    before = [(run / "record.json").read_bytes() for run in runs]
+    main(["ask", "linear.npz", "--output_dir", "answer"])  # nothing is trained again
+    assert [(run / "record.json").read_bytes() for run in runs] == before
+    write_linear(Path("linear.npz"), 90)
+    assert "holds the answer for other data" in refused(["linear.npz", "--output_dir", "answer"], capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "right"),
+    [
+        (write_linear, lambda content: content["claims"]["nonlinearity_needed"] is False),
+        (write_gate, lambda content: content["claims"]["nonlinearity_needed"] is True),
+        (write_lorenz, lambda content: content["claims"]["nonlinearity_needed"] is True),
+        (write_noise, None),
+    ],
+)
+def test_known_answers(write: Callable[[Path], None], right: Callable[[Any], bool] | None) -> None:
+    write(Path("mine.npz"))
+    main(["ask", "mine.npz", "--output_dir", "answer"])
+    notes = json.loads(Path("answer/ask.json").read_text(encoding="utf-8"))
+    assert notes["learnt"] is (right is not None)
+    if right is None:
+        assert notes["answer"].startswith("It is not shown that anything was learnt")
+    else:
+        assert right(json.loads(Path("answer/verdict.json").read_text(encoding="utf-8")))
