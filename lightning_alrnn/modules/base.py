@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,11 @@ from lightning_alrnn.nn.regularization import manifold_attractor_penalty
 
 SET_BY_DATA = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 """Arguments of the modules that a DataModule sets, on the command line and in :meth:`SequenceModule.for_data`."""
+
+if TYPE_CHECKING:
+    from builtins import classmethod as _class_only
+else:  # Lightning's, which refuses a call on an instance: it would not change that instance
+    _class_only = type(vars(LightningModule)["load_from_checkpoint"])
 
 _CHECKPOINT_STEPS = 1000
 _PROGRESS_BAR = ("task_loss", "accuracy", "sequence_accuracy")
@@ -104,9 +109,9 @@ class SequenceModule(LightningModule):
             )
         return cls(**values)
 
-    @classmethod
+    @_class_only
     def load_from_checkpoint(
-        cls,
+        cls,  # noqa: N805
         checkpoint_path: Any,
         map_location: Any = None,
         hparams_file: Any = None,

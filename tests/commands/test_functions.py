@@ -28,6 +28,7 @@ def test_a_sweep_of_arrays_in_memory(no_verdict_figures: None, monkeypatch: pyte
     data = Arrays(INPUTS, TARGETS, batch_size=16, test_fraction=0.25)
     verdict = sweep_units(data, [0, 2], seeds=1, output_dir="swept", grid=["model.init=near_identity"], **TINY)
     assert [estimate.nonlinear_units for estimate in verdict.estimates] == [0, 2]
+    assert repr(verdict) == f"Verdict: {verdict.answer}"
     runs = read_runs("swept")
     assert [(run.nonlinear_units, run.hidden_size, run.settings) for run in runs] == [
         (units, 6, {"model.init": "near_identity"}) for units in (0, 2)

@@ -58,6 +58,8 @@ def test_a_loaded_network_has_the_optimizer_that_it_was_trained_with(factory: An
         trainer.strategy.connect(ALRNNModule.load_from_checkpoint(path))
         trainer.save_checkpoint(path)
     assert isinstance(loaded(path, optimizer=torch.optim.Adam), Adam)  # the default, but asked for
+    with pytest.raises(TypeError, match="cannot be called on an instance"):
+        ALRNNModule(2, 3).load_from_checkpoint(path)
 
 
 def test_schedulers_are_kept(tmp_path: Path) -> None:
