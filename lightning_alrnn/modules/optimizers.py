@@ -54,8 +54,6 @@ def describe(factory: Callable[..., Any]) -> Settings:
         cls, arguments = factory.func, factory.keywords
         if cls.__module__.startswith("jsonargparse"):  # that of the command line: its function, then the class
             cls = next((value for value in factory.args if isinstance(value, type)), None)
-        elif factory.args:
-            cls = None
     return _settings(cls, arguments) or {
         "unknown": f"{factory} is neither a class of torch.optim nor a functools.partial of one with plain values"
     }
