@@ -78,7 +78,6 @@ class PredictionWriter(BasePredictionWriter):
             arrays.setdefault(name, _stack([batch[name] for batch in self._truth]))
         known = {kind: names_of(trainer, pl_module, kind) for kind in _NAMES}
         arrays |= {kind: np.array(names) for kind, names in known.items() if names is not None}
-        self._truth = []
         index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
         rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
         path = Path(directory) / f"predictions{rank}.npz"

@@ -26,7 +26,7 @@ from lightning_alrnn.callbacks.base import further_readings
 from lightning_alrnn.callbacks.unit_ablation import score_without_units
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.commands.options import parser_of
-from lightning_alrnn.extensions.checkpoints import config_of, log_directory
+from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -77,8 +77,7 @@ class SequenceCollector(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: SequenceBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *indices: Any,
     ) -> None:
         assert isinstance(pl_module, ALRNNModule)
         states, lengths = outputs["states"], outputs["lengths"]
@@ -152,11 +151,7 @@ def analyze_network(arguments: Sequence[str]) -> Analysis:
     """Run ``alrnn analyze`` with these arguments."""
     options, rest = parser_of("analyze").parse_known_args(arguments)
     checkpoint: Path = options.ckpt_path
-    if not checkpoint.is_file():
-        raise FileNotFoundError(
-            f"--ckpt_path {checkpoint}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
-            "runs/Addition/version_0/checkpoints/last.ckpt"
-        )
+    epoch = int(read_checkpoint(checkpoint).get("epoch", -1))
     folder: Path = options.output_dir or log_directory(checkpoint) / "analysis"
     config = options.config or config_of(checkpoint)
     cli, collector = read_network(checkpoint, () if config is None else (config,), folder, options.max_sequences, rest)
@@ -175,12 +170,7 @@ def analyze_network(arguments: Sequence[str]) -> Analysis:
         getattr(cli.datamodule, "input_names", None) if model.encoder is None else None,
         getattr(cli.datamodule, "output_names", None),
     )
-    source = Source(
-        checkpoint=str(checkpoint),
-        config=None if config is None else str(config),
-        data=type(cli.datamodule).__name__,
-        epoch=int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)),
-    )
+    source = Source(str(checkpoint), None if config is None else str(config), type(cli.datamodule).__name__, epoch)
     with tqdm(total=7, desc="analyze", leave=False) as bar:
 
         def progress(part: str) -> None:
@@ -199,11 +189,7 @@ def analyze_network(arguments: Sequence[str]) -> Analysis:
 def read_network(
     checkpoint: Path, configs: Sequence[Path], folder: Path, max_sequences: int, options: Sequence[str] = ()
 ) -> tuple[ALRNNCLI, SequenceCollector]:
-    """Test a network and collect some of the test sequences.
-
-    The last configuration takes precedence. ``folder`` is the root of the Trainer, ``options`` are further options of
-    ``alrnn test``.
-    """
+    """Test a network and collect some of the test sequences; the last of the configurations takes precedence."""
     entries = configured_callbacks(configs[-1]) if configs else []  # the user's own readings
     if entries:
         configured_readings(configs[-1])  # its errors are shorter than those of the parser
@@ -212,8 +198,7 @@ def read_network(
             [
                 "test",
                 *(f"--config={config}" for config in configs),
-                "--ckpt_path",
-                str(checkpoint),
+                f"--ckpt_path={checkpoint}",
                 "--trainer.logger=false",
                 "--trainer.enable_checkpointing=false",
                 "--trainer.devices=1",
@@ -245,16 +230,15 @@ def print_results(files: Mapping[str, Path], answers: Sequence[str]) -> None:
 def quiet() -> Iterator[None]:
     """Suppress Lightning's log and its advice on loaders."""
     names = ("pytorch_lightning", "lightning_fabric", "lightning_alrnn", "pytorch_lightning.utilities.rank_zero")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with without_advertisements(*_ADVICE):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def run_analyze(arguments: Sequence[str]) -> None:

@@ -46,7 +46,7 @@ _GRID: dict[str, tuple[Any, ...]] = {
 }
 _DEFAULTS: dict[str, Any] = dict(zip(_GRID, (50, "gaussian", 0.001), strict=True))
 """What is used of the grid where the time was too short to compare."""
-_GRID_UNITS, _GRID_SEEDS = (0, 2, 10), 2
+_GRID_UNITS = (0, 2, 10)
 _GRID_STEPS = 300
 _FEWEST_STEPS, _MOST_STEPS = 1_000, 10_000
 _BATCH = 64
@@ -165,30 +165,31 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
         _sweep(arguments, late)
     records = [record for record in read_records(folder / "settings") if record.status == "done"]
     settings, compared = _best_setting(records)
-    same = [record for record in records if record.run.settings["model.hidden_size"] == settings["model.hidden_size"]]
-    epochs = _MOST_STEPS // steps
-    if same:
-        per_epoch = sum(record.seconds for record in same) / sum(record.epochs for record in same)
+    epochs = _FEWEST_STEPS // steps
+    if records:
+        same = [one for one in records if one.run.settings["model.hidden_size"] == settings["model.hidden_size"]]
+        per_epoch = sum(one.seconds for one in same or records) / sum(one.epochs for one in same or records)
         time_left = _FIRST_LOOK_SHARE * (sweep_end - time.monotonic()) * default_jobs("cpu")
-        epochs = min(epochs, int(time_left / (_FIRST_LOOK * len(_units(settings)) * per_epoch)))
+        epochs = min(_MOST_STEPS // steps, int(time_left / (_FIRST_LOOK * len(_units(settings)) * per_epoch)))
     choice = Choice(settings, compared, short_epochs, max(epochs, 1), steps, _units(settings))
     _note(folder, choice=choice._asdict())
     return choice
 
 
 def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
-    """The setting with the best mean rank over P and seeds by the validation loss, and how many were compared."""
-    losses: dict[tuple[int | None, int], dict[tuple[Any, ...], float]] = defaultdict(dict)
+    """The setting with the best mean rank over P by the validation loss, and how many were compared."""
+    losses: dict[int | None, dict[tuple[Any, ...], float]] = defaultdict(dict)
     for record in records:
         loss = record.run.metrics.get("val/task_loss", math.inf)
         setting = tuple(record.run.settings[key] for key in _GRID)
-        losses[record.run.nonlinear_units, record.run.seed][setting] = loss if math.isfinite(loss) else math.inf
-    cases = [losses[case] for case in product(_GRID_UNITS, range(_GRID_SEEDS))]
+        losses[record.run.nonlinear_units][setting] = loss if math.isfinite(loss) else math.inf
+    cases = [losses[p] for p in _GRID_UNITS]
     settings = [one for one in product(*_GRID.values()) if all(one in case for case in cases)]
     ranks = {one: sum(sum(case[other] < case[one] for other in settings) for case in cases) for one in settings}
     if not ranks:
         return dict(_DEFAULTS), 0
-    return dict(zip(_GRID, min(ranks, key=ranks.__getitem__), strict=True)), len(settings)
+    best = min(ranks, key=ranks.__getitem__)
+    return dict(zip(_GRID, best, strict=True)), len(settings)
 
 
 def _units(settings: Mapping[str, Any]) -> list[int]:
@@ -362,7 +363,7 @@ def _methods(data: Arrays, choice: Choice, verdict: Verdict) -> str:
     if choice.compared:
         settings += (
             f"were chosen from {choice.compared} combinations by the validation loss of runs of {choice.short_epochs} "
-            f"epochs with {_GRID_SEEDS} seeds, by the mean rank over P = {words.listed(_GRID_UNITS)}. "
+            f"epochs with one seed, by the mean rank over P = {words.listed(_GRID_UNITS)}. "
         )
     else:
         settings += "were not tuned. "

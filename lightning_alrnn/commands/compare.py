@@ -22,7 +22,6 @@ from lightning_alrnn.analysis.comparison import (
     MEASURES,
     SAME,
     Comparison,
-    Portrait,
     compare_portraits,
     group_by,
     output_directions,
@@ -228,23 +227,19 @@ def _judge(
 
 def _group(title: str, readings: list[Reading], scores: list[float], good: list[bool], noun: str) -> Group:
     directions = output_directions([one.outputs for one in readings])
-    portraits = [_portrait(one.core, one.sequences.states, one, directions) for one in readings]
-    untrained = []
+    portraits, untrained = [], []
     for one in readings:
+        inputs, lengths, rows = one.sequences.inputs, one.sequences.lengths, directions @ one.weight
         with torch.no_grad():
-            states = one.twin(one.sequences.inputs.double(), lengths=one.sequences.lengths)[0]
-        untrained.append(_portrait(one.twin, states, one, directions))
+            states = one.twin(inputs.double(), lengths=lengths)[0]
+        portraits.append(portrait(one.core, inputs, one.sequences.states, rows, lengths))
+        untrained.append(portrait(one.twin, inputs, states, rows, lengths))
     # after different encoders, the inputs of the networks have different coordinates
     measures = [name for name in MEASURES if name != "gains" or not any(one.has_encoder for one in readings)]
     comparison = compare_portraits(portraits, untrained, measures)
     counted = [index for index, is_good in enumerate(good) if is_good or not any(good)]
     answer = _answer(title, readings, comparison, counted, any(good), noun)
     return Group(title, readings[0].candidate.name, readings, scores, good, comparison, answer)
-
-
-def _portrait(core: ALRNN, states: Tensor, reading: Reading, directions: Tensor) -> Portrait:
-    sequences = reading.sequences
-    return portrait(core, sequences.inputs, states, directions @ reading.weight, sequences.lengths)
 
 
 def _answer(

@@ -83,7 +83,8 @@ def options_of_commands() -> dict[str, dict[str, Option]]:
     assert isinstance(commands.choices, Mapping)
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}
-    further = {"analyze": "test", "prune": "test", "sweep": "fit"}
+    further = {"analyze": "test", "ask": "data", "prune": "test", "sweep": "fit"}
+    actions["data"] = [a for a in actions["fit"] if a.option_strings and a.option_strings[0].startswith("--data.")]
     actions |= {name: [*parser_of(name)._actions, *actions.get(further.get(name, ""), [])] for name in OPTIONS}
     return {name: _by_name(actions[name]) for name in COMMANDS}
 

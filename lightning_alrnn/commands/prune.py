@@ -178,8 +178,7 @@ class _WithoutUnits(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: SequenceBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
     ) -> None:
         module = cast(ALRNNModule, pl_module)
         sums = score_without_units(module, cast(ALRNN, module.core), batch)

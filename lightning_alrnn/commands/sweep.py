@@ -21,7 +21,7 @@ from lightning_alrnn.files import write_json
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
-    is_queued,
+    queued_job,
     run_inline,
     run_local,
     run_slurm,
@@ -261,9 +261,9 @@ def _works(
         work
         for work in read_populations(folder)
         if names & {spec.name for spec in work.specs}
-        and ((work.folder(folder) / CHECKPOINT).is_file() or (slurm and is_queued(folder, work)))
+        and ((work.folder(folder) / CHECKPOINT).is_file() or (slurm and queued_job(folder, work)))
     ]
-    begun += [work for spec in undone if slurm and is_queued(folder, work := Work((spec,)))]
+    begun += [work for spec in undone if slurm and queued_job(folder, work := Work((spec,)))]
     members = {spec.name for work in begun for spec in work.specs}
     rest = [spec for spec in undone if spec.name not in members]
     size: Size = options.population if options.population in ("auto", "off") else int(options.population)

@@ -145,7 +145,7 @@ class Evidence:
         return None if self._trajectories is None else (self._trajectories[0].cpu(), self._trajectories[1].cpu())
 
     def conditions(self) -> tuple[Tensor | None, list[str] | None]:
-        """Return the group, or else the class, of each of the :meth:`trajectories`, and the names of all of these."""
+        """Return the group, or else the class, of each of the :meth:`trajectories`, ``(batch,)``, and their names."""
         for labels, names in zip(self._conditions, (self.group_names, self.class_names), strict=True):
             if labels is not None and bool((labels >= 0).any()):
                 return labels.cpu(), names

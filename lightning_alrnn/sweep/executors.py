@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +25,7 @@ from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings, Task
 from lightning_alrnn.sweep.run_population import do_work
-from lightning_alrnn.sweep.store import LOG, Claim, is_done, read_record
+from lightning_alrnn.sweep.store import LOG, Claim, read_record
 from lightning_alrnn.sweep.workers import start_worker
 
 _POLL_SECONDS = 0.02
@@ -70,27 +71,22 @@ def run_slurm(surroundings: Surroundings, works: Sequence[Work], slurm: Slurm, m
         executor = submitit.SlurmExecutor(folder / "jobs")
     except RuntimeError as error:
         raise ValueError(f"--executor slurm: {error} Use it on a machine with `sbatch` and `srun`") from None
-    undone = [work for work in works if not _is_done(folder, work)]
-    queued = [(work, job) for work in undone if (job := _queued_job(folder, work)) is not None]
+    undone = [work for work in works if not work.is_done(folder)]
+    queued = [(work, job) for work in undone if (job := queued_job(folder, work)) is not None]
     new = [work for work in undone if all(work != other for other, _ in queued)]
     if new:
         executor.update_parameters(**_slurm_parameters(slurm))
         with executor.batch():
             submitted = [executor.submit(_Call(surroundings, work)) for work in new]
-        for work, job_id in zip(new, [job.job_id for job in submitted], strict=True):
-            write_file(work.folder(folder) / _SLURM_JOB, job_id)
-            queued.append((work, _SlurmJob(job_id)))
+        for work, submission in zip(new, submitted, strict=True):
+            write_file(work.folder(folder) / _SLURM_JOB, submission.job_id)
+            queued.append((work, _SlurmJob(submission.job_id)))
     _watch(queued, monitor)
-
-
-def is_queued(folder: Path, work: Work) -> bool:
-    """Whether SLURM has a waiting or running job for a work."""
-    return _queued_job(folder, work) is not None
 
 
 def slurm_jobs(folder: Path, works: Sequence[Work]) -> list[str]:
     """Sorted ids of the jobs of works that are not done."""
-    paths = [work.folder(folder) / _SLURM_JOB for work in works if not _is_done(folder, work)]
+    paths = [work.folder(folder) / _SLURM_JOB for work in works if not work.is_done(folder)]
     return sorted({path.read_text().strip() for path in paths if path.is_file()})
 
 
@@ -100,11 +96,12 @@ def default_jobs(accelerator: str) -> int:
     return len(gpus) or len(os.sched_getaffinity(0))
 
 
+@dataclass
 class _Call:
     """A work that submitit can call; after a requeue it resumes from its last checkpoint."""
 
-    def __init__(self, surroundings: Surroundings, work: Work) -> None:
-        self.surroundings, self.work = surroundings, work
+    surroundings: Surroundings
+    work: Work
 
     def __call__(self) -> None:
         place = submitit.JobEnvironment()
@@ -137,7 +134,8 @@ class _SlurmJob:
         return self._done
 
 
-def _queued_job(folder: Path, work: Work) -> _SlurmJob | None:
+def queued_job(folder: Path, work: Work) -> _SlurmJob | None:
+    """The waiting or running SLURM job of a work."""
     path = work.folder(folder) / _SLURM_JOB
     job = _SlurmJob(path.read_text().strip()) if path.is_file() else None
     return None if job is None or job.done() else job
@@ -150,11 +148,7 @@ def _work_off(
     slots: int,
     monitor: SweepMonitor,
 ) -> None:
-    """Start works as slots become free, until all runs are done, here or by another sweep.
-
-    ``start`` returns the process, or ``None`` if the work has already ended. Works of another sweep on this machine
-    occupy slots.
-    """
+    """Start works as slots become free, until all runs are done, here or by another sweep on this machine or not."""
     folder = surroundings.folder
     waiting = deque(works)
     elsewhere: list[Work] = []
@@ -180,7 +174,7 @@ def _work_off(
             beside = sum(host in _holders(folder, work) for work in elsewhere)
             while waiting and len(running) + beside < slots:
                 work = waiting.popleft()
-                if _is_done(folder, work):
+                if work.is_done(folder):
                     _tell(monitor, work.specs)
                 elif holders := _holders(folder, work):
                     elsewhere.append(work)
@@ -234,29 +228,22 @@ def _holders(folder: Path, work: Work) -> set[str]:
     return {holder[0] for holder in holders if holder is not None}
 
 
-def _is_done(folder: Path, work: Work) -> bool:
-    return all(is_done(folder, spec.name) for spec in work.specs)
-
-
 def _has_ended(folder: Path, spec: Spec) -> bool:
     record = read_record(folder, spec.name)
     return record is not None and record.status != "running"
 
 
 def _slurm_parameters(slurm: Slurm) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
+    parameters = {
         "job_name": "alrnn-sweep",
+        "partition": slurm.partition,
         "time": slurm.minutes,
         "nodes": slurm.nodes,
         "ntasks_per_node": max(slurm.gpus, 1),
+        "gpus_per_node": slurm.gpus or None,
+        "array_parallelism": slurm.jobs,
         "additional_parameters": dict(slurm.more),
         # since version 22.05, srun does not inherit it from sbatch
         "setup": ['[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'],
     }
-    if slurm.partition is not None:
-        parameters["partition"] = slurm.partition
-    if slurm.gpus:
-        parameters["gpus_per_node"] = slurm.gpus
-    if slurm.jobs is not None:
-        parameters["array_parallelism"] = slurm.jobs
-    return parameters
+    return {name: value for name, value in parameters.items() if value is not None}

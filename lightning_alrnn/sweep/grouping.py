@@ -34,7 +34,7 @@ from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
-from lightning_alrnn.sweep.store import read_record, run_folder
+from lightning_alrnn.sweep.store import is_done, read_record, run_folder
 
 Size = int | Literal["auto", "off"]
 CHECKPOINT = "last.ckpt"
@@ -86,6 +86,10 @@ class Work(NamedTuple):
         """Folder of the population, or of the run."""
         return run_folder(sweep, self.specs[0].name, self.population)
 
+    def is_done(self, sweep: Path) -> bool:
+        """Whether all runs have finished or diverged."""
+        return all(is_done(sweep, spec.name) for spec in self.specs)
+
     def only(self, specs: Sequence[Spec], sweep: Path) -> Work:
         """The work without runs that others have done; all of it once the training of a population has begun."""
         if not self.population or (self.folder(sweep) / CHECKPOINT).is_file():
@@ -96,17 +100,12 @@ class Work(NamedTuple):
 def divide(
     folder: Path,
     specs: Sequence[Spec],
-    size: Size,
-    slots: int | None,
+    size: Size,  # largest number of runs in a population: "auto" for as many as memory allows, "off" for one
+    slots: int | None,  # number of processes, or ``None`` if it is unknown
     announce: Callable[[str], None],
-    gpu: Gpu | None = None,
+    gpu: Gpu | None = None,  # share of a GPU, or ``None`` for training on the CPU
 ) -> list[Work]:
-    """Group runs that can share a step, in the order of the first run of each group.
-
-    ``size`` is the largest number of runs in a population: "auto" for as many as memory allows, divided among the slots
-    (processes; ``None`` if their number is unknown), "off" for one. ``announce`` gets the reasons for training runs
-    alone. ``gpu`` is ``None`` for training on the CPU.
-    """
+    """Group runs that can share a step, in the order of the first run of each group, and announce why others cannot."""
     works: list[Work] = []
     together: dict[str, list[Spec]] = defaultdict(list)
     for spec in specs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -66,12 +66,19 @@ def learning_times(
     longest = max(run.epochs or 0 for run in trained)
     compared = [one.nonlinear_units for one in estimates if one.compared]
     earliest, latest = ({p: _times(runs, end) for p, runs in chosen.items()} for end in (False, True))
-    epochs = {p: min(_epochs_in_vain(runs), default=longest) for p, runs in chosen.items()}
+    in_vain = {
+        p: [run.epochs or 0 for run in runs if run.epochs_to_threshold is None and not run.diverged]
+        for p, runs in chosen.items()
+    }
+    epochs = {p: min(of_runs, default=longest) for p, of_runs in in_vain.items()}
     unable = {p: float(special.bdtr((earliest[p] <= epochs[p]).sum(), len(earliest[p]), 0.5)) for p in compared}
     able = {p: float(special.bdtr(np.isinf(latest[p]).sum(), len(latest[p]), 0.5)) for p in compared}
     reaches = dict.fromkeys(_shown(unable, alpha), False)
     reaches |= dict.fromkeys(_shown(dict(reversed(able.items())), alpha), True)
-    delays = {p: _delay(p, earliest, {q: latest[q] for q in compared}, alpha) for p in compared}
+    delays = {}
+    for place, p in enumerate(compared):  # its earliest times against the latest times of the other P
+        ordered = [np.sort(-(earliest if q == p else latest)[q]) for q in compared]
+        delays[p] = max(0.0, gap_lower_limit(ordered, place, alpha))
     later = set(takewhile(lambda p: delays[p] > 0, compared))
     times = []
     for p, runs in chosen.items():
@@ -110,11 +117,6 @@ def _times(runs: Sequence[Run], latest: bool) -> NDArray[np.float64]:
     return np.sort(times)
 
 
-def _epochs_in_vain(runs: Sequence[Run]) -> Iterator[int]:
-    """Numbers of epochs of the runs that did not reach the threshold."""
-    return (run.epochs or 0 for run in runs if run.epochs_to_threshold is None and not run.diverged)
-
-
 def _limits(earliest: NDArray[np.float64], latest: NDArray[np.float64], alpha: float) -> Interval:
     """Limits of a median by order statistics."""
     rank = bound_rank(len(latest), alpha)
@@ -125,11 +127,3 @@ def _shown(errors: Mapping[int, float], alpha: float) -> list[int]:
     """The P whose claim holds at the level alpha, given the probability of a false claim for each P."""
     first = takewhile(lambda p: errors[p] <= _SEQUENCE_PART * alpha, errors)
     return [*first, *(p for p, error in errors.items() if error <= (1 - _SEQUENCE_PART) * alpha / len(errors))]
-
-
-def _delay(
-    p: int, earliest: Mapping[int, NDArray[np.float64]], latest: Mapping[int, NDArray[np.float64]], alpha: float
-) -> float:
-    """Lower limit of the delay of a P: its earliest times against the latest times of the other P."""
-    ordered = [np.sort(-(earliest if q == p else latest)[q]) for q in latest]
-    return max(0.0, gap_lower_limit(ordered, [*latest].index(p), alpha))

@@ -102,10 +102,6 @@ class SweepMonitor:
 class LiveTable:
     """A headline, and a table with a row for each core, P and setting and a column for each seed.
 
-    A cell shows the current score, dim until the run ends unless ``NO_COLOR`` is set. If the seeds do not fit into the
-    terminal, a row shows a median score and numbers of runs; if the rows do not fit, those with a running run come
-    first. Without a terminal, only the headline is written: at the start, at the end, and when runs have ended.
-
     Example:
         >>> specs = [Spec(f"P{p}", "ALRNN", p, 0, {}, ()) for p in (0, 5)]
         >>> with LiveTable(specs, "val/accuracy", sys.stdout) as table:

@@ -47,7 +47,7 @@ _IRRELEVANT = (
     "trainer.logger",
 )
 _LONGEST_NAME = 120
-_FIRST_LOOK, _LOOK_GROWTH = 8, 1.5
+_FIRST_LOOK, _LOOK_GROWTH = 8, 1.5  # 8 seeds can support a claim at a twelfth of the level 0.05
 
 
 class Spec(NamedTuple):
@@ -125,8 +125,6 @@ def parse_looks(text: str) -> tuple[int, ...]:
 def plan_looks(first: int, last: int) -> tuple[int, ...]:
     """Numbers of seeds at which a sweep looks at its runs, each half as large again as the one before.
 
-    The first is at least 8, because 8 seeds can support a claim at a twelfth of the level 0.05.
-
     Example:
         >>> plan_looks(5, 40)
         (8, 12, 18, 27, 40)
@@ -139,8 +137,6 @@ def plan_looks(first: int, last: int) -> tuple[int, ...]:
 
 def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
     """The values of each key of texts such as ``"model.init=gaussian,near_identity"``.
-
-    Commas inside brackets, braces or quotes do not separate values.
 
     Example:
         >>> parse_grid(["model.init_args.init=gaussian,near_identity", "model.optimizer.lr=1e-3,0.002"])
@@ -174,11 +170,7 @@ def make_plan(
     cores: Sequence[str] = ("ALRNN",),
     grid: Mapping[str, Sequence[Value]] | None = None,
 ) -> Plan:
-    """All combinations of P, seeds, cores and grid, with their options checked.
-
-    A seed sets ``seed_everything``, and ``data.seed`` if the DataModule has it and ``arguments`` do not set it. A
-    baseline does not vary with keys that only an ALRNN has.
-    """
+    """All combinations of P, seeds, cores and grid, with their options checked; a seed is also that of the data."""
     grid = dict(grid or {})
     _check_free(arguments, grid)
     configs: dict[str, dict[str, Any]] = {}

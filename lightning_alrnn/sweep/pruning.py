@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lightning_alrnn.analysis.pruning import Removal
-from lightning_alrnn.sweep.rules import Rules, Run, check_tolerance, find_score, make_rules
+from lightning_alrnn.sweep.rules import Rules, Run, find_score, make_rules
 from lightning_alrnn.sweep.verdict import ALPHA
 from lightning_alrnn.sweep.words import counted, number
 
@@ -118,7 +118,6 @@ def pruning_rules(trained: PruningPoint, score: str | None = None, tolerance: fl
         >>> rules.score, rules.tolerance
         ('test/accuracy', 0.02)
     """
-    check_tolerance(tolerance)
     units, metrics = trained.nonlinear_units, trained.test
     key = find_score([Run("ALRNN", units, 0, {}, metrics)], score)
     constants = [metrics["test/constant_mse"]] if metrics.get("test/constant_mse", 0.0) > 0 else []

@@ -142,12 +142,6 @@ def find_score(runs: Sequence[Run], score: str | None) -> str:
     return key
 
 
-def check_tolerance(tolerance: float | None) -> None:
-    """Raise ``ValueError`` unless a stated tolerance is positive."""
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}")
-
-
 def make_rules(
     scores: Mapping[int, Sequence[float]],
     key: str,
@@ -157,6 +151,8 @@ def make_rules(
     alpha: float,
 ) -> Rules:
     """Rules with a tolerance for the score; ``constants`` are the logged errors of the best constant prediction."""
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
     upward, exploratory = higher_is_better(key), False
     values = [score for column in scores.values() for score in column]
     if tolerance is not None:

@@ -51,10 +51,6 @@ class Surroundings(NamedTuple):
     stop_when: StopWhen | None = None  # rule by which training ends early
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was interrupted and can resume from its last checkpoint."""
-
-
 class Task(NamedTuple):
     """One of the processes of a run."""
 
@@ -64,29 +60,26 @@ class Task(NamedTuple):
 
 
 def do_run(surroundings: Surroundings, spec: Spec, task: Task | None = None) -> None:
-    """Train and test a run, unless it is done or claimed by another process, and record its result or its error.
-
-    Each process of a run calls this function.
-    """
+    """Train, test and record a run, unless it is done or claimed elsewhere; each process of the run calls this."""
     task = task or Task()
+    decision = run_folder(surroundings.folder, spec.name) / f"decision-{task.job}"
     if task.rank > 0:
-        _follow(surroundings, spec, task)
+        _follow(surroundings, spec, task, decision)
         return
     claim = Claim(surroundings.folder, spec.name)
     record = None
     try:
         record = begin(surroundings, spec) if claim.take() else None
         if task.processes > 1:
-            write_file(_decision(surroundings.folder, spec, task), _DECISIONS[record and record.resumed])
+            write_file(decision, _DECISIONS[record and record.resumed])
         if record is not None:
             write_record(surroundings.folder, _attempt(surroundings, spec, record))
     finally:
         claim.release()
 
 
-def _follow(surroundings: Surroundings, spec: Spec, task: Task) -> None:
-    """Wait for the decision of rank 0, and follow it."""
-    path = _decision(surroundings.folder, spec, task)
+def _follow(surroundings: Surroundings, spec: Spec, task: Task, path: Path) -> None:
+    """Wait for the decision of rank 0 in a file, and follow it."""
     until = time.monotonic() + _PATIENCE
     while not path.is_file():
         if time.monotonic() > until:
@@ -145,7 +138,7 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         record = record._replace(run=run, **result, status="done")
     except BaseException as error:
         if was_interrupted(error):
-            raise Interrupted(f"{spec.name} was interrupted") from None
+            raise KeyboardInterrupt(f"{spec.name} was interrupted") from None
         diverged = isinstance(error, FloatingPointError)
         record = record._replace(
             run=record.run._replace(diverged=diverged),
@@ -229,10 +222,6 @@ def _best_checkpoint(trainer: Trainer) -> str:
             "training wrote no checkpoint, which a sweep needs for the test: do not set --trainer.enable_checkpointing"
         )
     return str(path)
-
-
-def _decision(folder: Path, spec: Spec, task: Task) -> Path:
-    return run_folder(folder, spec.name) / f"decision-{task.job}"
 
 
 def _last_checkpoint(folder: Path, name: str) -> Path:

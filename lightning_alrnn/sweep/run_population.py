@@ -30,7 +30,6 @@ from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, Work, allow_files
 from lightning_alrnn.sweep.members import Member, MemberFactory, MemberFolders
 from lightning_alrnn.sweep.progress import ProgressFile
 from lightning_alrnn.sweep.run import (
-    Interrupted,
     Surroundings,
     Task,
     begin,
@@ -40,14 +39,11 @@ from lightning_alrnn.sweep.run import (
     now,
     was_interrupted,
 )
-from lightning_alrnn.sweep.store import RECORD, Claim, Record, is_done, run_folder, write_record
+from lightning_alrnn.sweep.store import RECORD, Claim, Record, run_folder, write_record
 
 
 def do_work(surroundings: Surroundings, work: Work, task: Task | None = None) -> None:
-    """Train a population or a single run, unless another process does, and record the results.
-
-    A population that does not fit into GPU memory is halved. If it fails otherwise, its runs are trained one by one.
-    """
+    """Train and record a population, or else its halves (if the GPU memory is too small) or its runs one by one."""
     if not work.population:
         do_run(surroundings, work.specs[0], task)
         return
@@ -81,14 +77,14 @@ def _do_together(surroundings: Surroundings, work: Work) -> bool:
                 claims.callback(claim.release)
                 if not claim.take():
                     return True
-            if all(is_done(folder, spec.name) for spec in work.specs):
+            if work.is_done(folder):
                 return True
             _train(surroundings, work, checkpoint)
             checkpoint.unlink(missing_ok=True)
             return True
         except BaseException as error:  # a failure of one run shows again when that run is trained alone
             if was_interrupted(error):
-                raise Interrupted(f"population {work.population} was interrupted") from None
+                raise KeyboardInterrupt(f"population {work.population} was interrupted") from None
             traceback.print_exc()
             too_large = isinstance(error, torch.OutOfMemoryError)
         checkpoint.unlink(missing_ok=True)
@@ -123,8 +119,8 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         checkpoint.parent, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
     )
     with without_advertisements("Checkpoint directory .* exists and is not empty"):
-        own = {"callbacks": [looks, folders, StepCheckpoint(checkpoint.parent), last], "logger": False}
-        trainer = Trainer(**(members[0].trainer | own))
+        replaced = {"callbacks": [looks, folders, StepCheckpoint(checkpoint.parent), last], "logger": False}
+        trainer = Trainer(**(members[0].trainer | replaced))
         trainer.fit(population, datamodule=data, ckpt_path=checkpoint if resumed else None)
     paths = folders.write_checkpoints(population)
     population.load_best()

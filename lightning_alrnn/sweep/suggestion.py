@@ -17,11 +17,7 @@ def next_command(
     tolerance: float | None,
     stated: Sequence[str] = (),
 ) -> str | None:
-    """The ``alrnn sweep`` with these seeds or P, or else ``alrnn verdict`` with this tolerance; ``None`` without any.
-
-    ``arguments`` are those of the ``alrnn sweep``, ``stated`` the options of ``alrnn verdict``. A sweep that adds seeds
-    has spent its level on them, so more seeds or other P get fresh seeds and another folder.
-    """
+    """The ``alrnn sweep`` with these seeds or P, or else ``alrnn verdict`` with this tolerance; or else ``None``."""
     if seeds is None and nonlinear_units is None:
         if tolerance is None:
             return None
@@ -31,6 +27,7 @@ def next_command(
     tried, looks = parse_seeds(written), parse_looks(written)
     # with so many seeds already, some runs are missing: the same command continues them
     more = seeds is not None and seeds > len(tried)
+    # a sweep that adds seeds has spent its level on them
     if looks and (more or nonlinear_units is not None):
         fresh = range(len(tried), len(tried) + (seeds or looks[0]))
         words = _replaced(words, "--seeds", ",".join(map(str, fresh)))

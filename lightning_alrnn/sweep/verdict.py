@@ -11,7 +11,7 @@ from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import Claims, find_untold, make_claims, seeds_needed
 from lightning_alrnn.sweep.estimates import Estimate, by_units, choose_setting, estimate, typical_score
 from lightning_alrnn.sweep.learning_time import LearningTime, learning_times
-from lightning_alrnn.sweep.rules import Rules, Run, Value, check_tolerance, find_score, make_rules, sort_key
+from lightning_alrnn.sweep.rules import Rules, Run, Value, find_score, make_rules, sort_key
 
 TRAIN_SIZE = "data.train_size"
 ALPHA = 0.05
@@ -216,7 +216,6 @@ def judge(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
-    check_tolerance(tolerance)
     key = find_score([run for run in runs if run.nonlinear_units is not None], score)
     usable = [_without_infinite(run, key) for run in runs if run.diverged or key in run.metrics]
     by_size: dict[Value, list[Run]] = defaultdict(list)
@@ -300,11 +299,11 @@ def _dependence(runs: Sequence[Run], rules: Rules, sizes: int) -> tuple[Dependen
             estimates[str(value)], _ = estimate(by_units(same), rules, sizes * len(varied) * len(values))
             claims[str(value)] = make_claims(estimates[str(value)], rules, _hidden_size(same))
         # the sufficient P are not compared: a P that is not shown to be enough may still be enough
-        told = [
+        answers_by_claim = [
             {getattr(one, name) for one in claims.values()} - {None}
             for name in ("nonlinearity_needed", "sparse_beats_full")
         ]
-        axes.append(Dependence(axis, claims, estimates, any(len(answers) > 1 for answers in told)))
+        axes.append(Dependence(axis, claims, estimates, any(len(answers) > 1 for answers in answers_by_claim)))
     return tuple(axes)
 
 

@@ -48,24 +48,20 @@ def write_verdict(
     alpha: float = ALPHA,
     seeds: int | None = None,
 ) -> Verdict:
-    """Judge the runs of a sweep and write verdict.html, verdict.json, verdict.png and verdict.svg into its folder.
-
-    A sweep that adds seeds (``--seeds 5..40``) is judged with the seeds of its last complete look, unless ``seeds``
-    states another number, and at the level divided by the number of looks. The other arguments are those of
-    :func:`judge`.
-    """
+    """Judge the runs of a sweep as :func:`judge` does, and write verdict.html, .json, .png and .svg into its folder."""
     root = Path(folder)
     records = read_records(root)
     sweep = _read_json(root / "sweep.json")
     looks = sweep.get("looks") or []
-    if looks:
+    if looks:  # a sweep that adds seeds is judged at its last complete look
         seeds = seeds or _last_look(records, looks, sweep.get("runs_per_seed", 1))
         alpha /= len(looks)
     if seeds is not None:
         records = [record for record in records if record.run.seed < seeds]
     if not any(record.status == "done" for record in records):
         raise ValueError(_why_nothing(root, records))
-    runs = [_as_run(record) for record in records]
+    # a run that is not done has no metrics that count
+    runs = [one.run if one.status == "done" else one.run._replace(metrics={}, diverged=False) for one in records]
     verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
     suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
     if tolerance in suggested:
@@ -343,12 +339,8 @@ def _further(verdict: Verdict) -> list[str]:
 
 def _stated(score: str | None, tolerance: float | None, solved: float | None, alpha: float) -> list[str]:
     """The options of ``alrnn verdict`` that were used."""
-    options = {
-        "--score": score,
-        "--solved": solved,
-        "--tolerance": tolerance,
-        "--alpha": None if alpha == ALPHA else alpha,
-    }
+    options = {"--score": score, "--solved": solved, "--tolerance": tolerance}
+    options["--alpha"] = None if alpha == ALPHA else alpha
     return [word for option, value in options.items() if value is not None for word in (option, str(value))]
 
 
@@ -361,13 +353,13 @@ def _suggest(
     suggested: list[float],
 ) -> str | None:
     """The command that would answer an open question; a tolerance that it suggests is added to the list."""
-    size = verdict.sizes[-1]
-    units = {one.nonlinear_units for one in size.estimates}
-    missing = ({0} | ({size.hidden_size} if size.hidden_size is not None else set())) - units
-    seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
-    tolerance = _telling_tolerance(runs, verdict) if arguments and verdict.untold and seeds is None else None
     if not arguments:
         return None
+    size = verdict.sizes[-1]
+    units = {one.nonlinear_units for one in size.estimates}
+    missing = {p for p in (0, size.hidden_size) if p is not None} - units
+    seeds = min((number for number in verdict.seeds_by_question.values() if number), default=None)
+    tolerance = _telling_tolerance(runs, verdict) if verdict.untold and seeds is None else None
     if not missing and tolerance is not None:
         suggested.append(tolerance)
     return next_command(
@@ -409,7 +401,8 @@ def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], 
     rows = []
     for one in size.estimates:
         row = [str(one.nonlinear_units), f"{len(one.scores)}/{one.tried}", words.number(one.typical)]
-        row += [_gap(one), _share(one)] if one.compared else [_NONE, _NONE]
+        good_runs = f"{one.good} of {one.tried} ({words.share(one)})"
+        row += [_gap(one), good_runs] if one.compared else [_NONE, _NONE]
         row += [_mean(getattr(one, field)) for field in logged.values()]
         rows.append((*row, words.status(one, verdict.rules)))
     for baseline in size.baselines:
@@ -420,10 +413,6 @@ def _score_table(verdict: Verdict, size: SizeVerdict) -> tuple[tuple[str, ...], 
 
 def _gap(one: Estimate) -> str:
     return f"{words.number(one.gap)} ({words.limits(one)})" if math.isfinite(one.gap) else "diverges"
-
-
-def _share(one: Estimate) -> str:
-    return f"{one.good} of {one.tried} ({words.percent(one.share_low)} to {words.percent(one.share_high)})"
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -457,11 +446,6 @@ def _why_nothing(root: Path, records: Sequence[Record]) -> str:
     if failed:
         said += f", the last one with {failed[-1].error!r}; repeat the command of the sweep to run them again"
     return said
-
-
-def _as_run(record: Record) -> Run:
-    """A run for the verdict, without the metrics of a run that is not done."""
-    return record.run if record.status == "done" else record.run._replace(metrics={}, diverged=False)
 
 
 def _direction(verdict: Verdict) -> str:

@@ -47,12 +47,12 @@ def needed(claims: Claims, estimates: Sequence[Estimate], rules: Rules) -> str:
         return f"The runs do not show whether nonlinearity is needed: P=0 {why}."
     if claims.nonlinearity_needed:
         return f"Nonlinearity is needed: {_falls_short(linear, rules)}."
-    said, share = "The runs do not show whether nonlinearity is needed", _share(linear)
+    said, limit = "The runs do not show whether nonlinearity is needed", share(linear)
     if claims.nonlinearity_needed is False:
-        said, share = "Nonlinearity is not needed in a typical run", f"at least {percent(linear.share_low)}"
+        said, limit = "Nonlinearity is not needed in a typical run", f"at least {percent(linear.share_low)}"
     return (
         f"{said}: a typical run of P=0 {_gap(linear, rules)}, and {linear.good} of its {linear.tried} runs "
-        f"{_verb(rules)} ({share})."
+        f"{_verb(rules)} ({limit})."
     )
 
 
@@ -182,9 +182,14 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def percent(share: float) -> str:
+def percent(value: float) -> str:
     """A share in percent, such as "26 %"."""
-    return f"{100 * share:.0f} %"
+    return f"{100 * value:.0f} %"
+
+
+def share(estimate: Estimate) -> str:
+    """The limits of the share of good runs, such as "26 % to 74 %"."""
+    return f"{percent(estimate.share_low)} to {percent(estimate.share_high)}"
 
 
 def limits(estimate: Estimate) -> str:
@@ -286,10 +291,6 @@ def _gap(estimate: Estimate, rules: Rules) -> str:
     if not estimate.gap:
         said = "is as good as the best (" + ("worse by " if math.isfinite(estimate.gap_high) else "")
     return f"{said}{limits(estimate)}; the tolerance is {number(rules.tolerance)})"
-
-
-def _share(estimate: Estimate) -> str:
-    return f"{percent(estimate.share_low)} to {percent(estimate.share_high)}"
 
 
 def _why_not(estimates: Sequence[Estimate], rules: Rules) -> str:

@@ -27,11 +27,7 @@ def prepare_workers() -> None:
 
 
 def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> BaseProcess:
-    """Start a process for one item of work, which appends its output to ``log``.
-
-    A single process imports torch and Lightning, which takes seconds, and then only forks. The state of a worker, such
-    as seeds, environment variables and open files, ends with it. A worker survives its parent.
-    """
+    """Start a process for one item of work, which appends its output to ``log``; it survives its parent."""
     prepare_workers()
     process = multiprocessing.get_context("forkserver").Process(target=_do, args=(work, log, gpus))
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import LAST, fit, fit_tokens
+from command_runs import LAST, fit, fit_tokens, refused
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 
@@ -31,15 +31,10 @@ def addition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Figures are left out; what they would be drawn from is kept."""
-    kept: list[Any] = []
-
-    def keep(*arguments: Any) -> dict[str, Any]:
-        kept.append(arguments)
-        return {}
-
-    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", keep)
-    return kept
+    """The arguments of each report, which is not drawn."""
+    calls: list[Any] = []
+    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", lambda *call: calls.append(call) or {})
+    return calls
 
 
 def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,12 +46,8 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert f"report   {folder / 'report.html'}" in out
     assert " ".join(out.split()).endswith(report["answer"])
-    assert report["source"] == {
-        "checkpoint": str(addition),
-        "config": str(addition.parents[1] / "config.yaml"),
-        "data": "Addition",
-        "epoch": 0,
-    }
+    assert list(report["source"]) == ["checkpoint", "config", "data", "epoch"]
+    assert [*report["source"].values()] == [str(addition), str(addition.parents[1] / "config.yaml"), "Addition", 0]
     assert report["sequences"] == 24
     assert set(report["performance"]["metrics"]) >= {"test/mse", "test/loss"}
     assert report["study"]["summary"]["possible_log2"] == 2
@@ -66,25 +57,25 @@ def test_from_a_checkpoint_to_a_report(addition: Path, capsys: pytest.CaptureFix
 
 def test_what_is_looked_at_is_what_the_network_computes(addition: Path, no_report: list[Any]) -> None:
     analyze_network(["--ckpt_path", str(addition), "--max_sequences", "10", "--output_dir", "out"])
-    folder, found, kept, performance, *_ = no_report[0]
+    folder, results, sequences, performance, *_ = no_report[0]
     assert folder == Path("out")
-    assert kept.states.shape == (10, 7, 6)
+    assert sequences.states.shape == (10, 7, 6)
     cli = run_cli(["test", "--config", str(addition.parents[1] / "config.yaml"), "--ckpt_path", str(addition)])
     batch = cli.datamodule.build("test")
     chosen = torch.linspace(0, 23, 10).round().long()
-    torch.testing.assert_close(kept.inputs, batch.inputs[chosen])
-    torch.testing.assert_close(kept.targets, batch.targets[chosen])
-    assert torch.equal(kept.phase, batch.phase[chosen])
+    torch.testing.assert_close(sequences.inputs, batch.inputs[chosen])
+    torch.testing.assert_close(sequences.targets, batch.targets[chosen])
+    assert torch.equal(sequences.phase, batch.phase[chosen])
     assert performance.phase_names == cli.datamodule.phase_names
-    assert len(found.phases.gain) == len(batch.phase[chosen].unique())
+    assert len(results.phases.gain) == len(batch.phase[chosen].unique())
     with torch.no_grad():
-        prediction, whole = cli.model(batch.inputs[chosen]), cli.model(batch.inputs)
-    torch.testing.assert_close(kept.outputs, prediction.outputs)
-    torch.testing.assert_close(kept.states, prediction.states)
-    assert found.gains.shape == (10, 7, 2)
-    torch.testing.assert_close(found.output_row, cli.model.readout.weight.detach()[0].double())
+        prediction, all_predictions = cli.model(batch.inputs[chosen]), cli.model(batch.inputs)
+    torch.testing.assert_close(sequences.outputs, prediction.outputs)
+    torch.testing.assert_close(sequences.states, prediction.states)
+    assert results.gains.shape == (10, 7, 2)
+    torch.testing.assert_close(results.output_row, cli.model.readout.weight.detach()[0].double())
     # the metrics are those of the whole split
-    error = float((whole.outputs - batch.targets).square().mean())
+    error = float((all_predictions.outputs - batch.targets).square().mean())
     assert performance.metrics["test/mse"] == pytest.approx(error, rel=1e-5)
 
 
@@ -98,8 +89,8 @@ def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any
     alone = tmp_path / "alone.ckpt"
     alone.write_bytes(addition.read_bytes())
     config = addition.parents[1] / "config.yaml"
-    found = analyze_network(["--ckpt_path", str(alone), "--config", str(config)])
-    assert found.folder == tmp_path / "analysis"
+    analysis = analyze_network(["--ckpt_path", str(alone), "--config", str(config)])
+    assert analysis.folder == tmp_path / "analysis"
     assert no_report[0][4].config == str(config)
     analyze_network(["--ckpt_path", str(alone), "--data=Addition", "--data.sequence_length=5", "--data.test_size=8"])
     assert no_report[1][4].config is None
@@ -110,24 +101,24 @@ def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) ->
     sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
     path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes) / LAST
     analyze_network(["--ckpt_path", str(path), "--time_limit", "1"])
-    _, found, kept, performance, *_ = no_report[0]
-    assert set(kept.group.tolist()) == {0, 1}
+    _, results, sequences, performance, *_ = no_report[0]
+    assert set(sequences.group.tolist()) == {0, 1}
     assert performance.group_names == ["normal", "inverted"]
-    assert found.routing.groups.tolist() == [0, 1]
-    assert {"mean of normal", "mean of inverted"} <= set(found.constant_inputs)
-    assert found.gating.found is not None or found.gating.reason
+    assert results.routing.groups.tolist() == [0, 1]
+    assert {"mean of normal", "mean of inverted"} <= set(results.constant_inputs)
+    assert results.gating.found is not None or results.gating.reason
 
 
 def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> None:
     analyze_network(["--ckpt_path", str(fit_tokens(tmp_path, "--model.nonlinear_units=2") / LAST)])
-    _, found, kept, performance, *_ = no_report[0]
-    assert kept.inputs.shape == (18, int(kept.lengths.max()), 5)  # what the core takes, not tokens
-    assert kept.targets.shape == (18,)  # of each sequence's last step
-    assert kept.outputs.shape == (18, 3)
+    _, results, sequences, performance, *_ = no_report[0]
+    assert sequences.inputs.shape == (18, int(sequences.lengths.max()), 5)  # what the core takes, not tokens
+    assert sequences.targets.shape == (18,)  # of each sequence's last step
+    assert sequences.outputs.shape == (18, 3)
     assert performance.objective == "classification"
-    assert found.gains.shape == kept.inputs.shape
-    assert ((kept.phase < 0).sum(dim=1) == kept.phase.shape[1] - kept.lengths).all()
-    assert found.phases.occupancy.steps.sum() == kept.lengths.sum()
+    assert results.gains.shape == sequences.inputs.shape
+    assert ((sequences.phase < 0).sum(dim=1) == sequences.phase.shape[1] - sequences.lengths).all()
+    assert results.phases.occupancy.steps.sum() == sequences.lengths.sum()
 
 
 class Halving(torch.nn.Module):
@@ -148,13 +139,13 @@ def test_an_encoder_that_changes_the_number_of_steps() -> None:
     collector = SequenceCollector()
     trainer = Trainer(callbacks=[collector], logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.test(model, data, verbose=False)
-    kept = collector.sequences
-    assert kept.inputs.shape == (8, 4, 2)
-    assert kept.states.shape == (8, 4, 4)
-    assert kept.lengths.tolist() == [4] * 8
-    assert kept.phase is None  # of steps that are no more
-    found = study(model.core.double(), kept, model.readout.weight)
-    assert found.gains.shape == (8, 4, 2)
+    sequences = collector.sequences
+    assert sequences.inputs.shape == (8, 4, 2)
+    assert sequences.states.shape == (8, 4, 4)
+    assert sequences.lengths.tolist() == [4] * 8
+    assert sequences.phase is None  # of steps that are no more
+    results = study(model.core.double(), sequences, model.readout.weight)
+    assert results.gains.shape == (8, 4, 2)
 
 
 def test_a_module_of_another_kind() -> None:
@@ -163,31 +154,25 @@ def test_a_module_of_another_kind() -> None:
 
 
 def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["analyze", "--ckpt_path", "runs/none.ckpt"])
-    assert stop.value.code == 2
-    assert "--ckpt_path runs/none.ckpt: no such file. Checkpoints are in" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", "runs/none.ckpt"], capsys)
+    assert "runs/none.ckpt: no such file. Checkpoints are in" in message
     assert not Path("runs").exists()
 
 
 def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = fit(tmp_path, *ADDITION, "--model.core=GRU") / LAST
-    with pytest.raises(SystemExit):
-        main(["analyze", "--ckpt_path", str(path)])
-    assert "needs the regimes of an ALRNN, but core is GRU, which has none" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", str(path)], capsys)
+    assert "needs the regimes of an ALRNN, but core is GRU, which has none" in message
     assert not (path.parents[1] / "analysis").exists()
 
 
-def test_a_network_that_is_no_number(
-    addition: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_that_is_no_number(addition: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     broken = torch.load(addition, weights_only=True)
     broken["state_dict"]["core.W"][0, 0] = torch.nan
     torch.save(broken, tmp_path / "broken.ckpt")
     config = str(addition.parents[1] / "config.yaml")
-    with pytest.raises(SystemExit):
-        main(["analyze", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--config", config])
-    assert "parameter W has NaN or infinite entries" in capsys.readouterr().err
+    message = refused(["analyze", "--ckpt_path", str(tmp_path / "broken.ckpt"), "--config", config], capsys)
+    assert "parameter W has NaN or infinite entries" in message
 
 
 def test_sequences_are_spread_over_the_split() -> None:

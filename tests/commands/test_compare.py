@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
 from command_runs import ADDITION, LAST, fit
+from torch import Tensor
 
-from lightning_alrnn.commands.compare import Candidate, _group, _of_checkpoints, _read, compare_networks
+from lightning_alrnn.commands.compare import _group, _of_checkpoints, _read, compare_networks
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Record, write_record
 
 
-def scaled_copy(directory: Path, target: Path) -> None:
-    """The same network with other data and its nonlinear units in other units."""
+@contextmanager
+def copied(directory: Path, target: Path) -> Iterator[dict[str, Tensor]]:
+    """A copy of a run with other weights, which are changed in place."""
     shutil.copytree(directory, target)
     content = torch.load(target / LAST, weights_only=True)
-    state = content["state_dict"]
-    scale = torch.tensor([1.0, 1.0, 1.0, 4.0, 0.25])
-    state["core.W"] *= scale[:, None] / scale
-    state["core.h"] *= scale
-    state["core.C"] *= scale[:, None]
-    state["readout.weight"] /= scale
+    yield content["state_dict"]
     torch.save(content, target / LAST)
+
+
+def scaled_copy(directory: Path, target: Path) -> None:
+    """The same network with other data and its nonlinear units in other units."""
+    scale = torch.tensor([1.0, 1.0, 1.0, 4.0, 0.25])
+    with copied(directory, target) as state:
+        state["core.W"] *= scale[:, None] / scale
+        state["core.h"] *= scale
+        state["core.C"] *= scale[:, None]
+        state["readout.weight"] /= scale
     config = yaml.safe_load((target / "config.yaml").read_text())
     config["data"]["init_args"]["seed"] = 7
     (target / "config.yaml").write_text(yaml.safe_dump(config))
@@ -36,12 +46,9 @@ def scaled_copy(directory: Path, target: Path) -> None:
 
 def change_weights(directory: Path, target: Path, factor: float, seed: int) -> None:
     """Another network of the same form."""
-    shutil.copytree(directory, target)
-    content = torch.load(target / LAST, weights_only=True)
-    state = content["state_dict"]
-    for name in ("core.W", "core.C", "core.h", "readout.weight"):
-        state[name] = factor * torch.randn(state[name].shape, generator=torch.Generator().manual_seed(seed))
-    torch.save(content, target / LAST)
+    with copied(directory, target) as state:
+        for name in ("core.W", "core.C", "core.h", "readout.weight"):
+            state[name] = factor * torch.randn(state[name].shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
@@ -142,30 +149,24 @@ def test_gains_behind_encoders_are_not_compared(sweep: Path) -> None:
 
 
 def test_nothing_to_compare(tmp_path: Path, sweep: Path) -> None:
-    with pytest.raises(ValueError, match="holds no sweep"):
-        compare_networks([tmp_path])
-    with pytest.raises(ValueError, match="is a folder: state the folder of a single sweep, or checkpoints"):
-        compare_networks([sweep, sweep])
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        compare_networks([tmp_path / "none.ckpt"])
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(ValueError, match=r"holds no trained ALRNN to compare \(no run has begun"):
-        compare_networks([tmp_path])
-    write_record(tmp_path, Record("a", Run("ALRNN", 1, 0, {}, {}), "running"))
-    with pytest.raises(ValueError, match=r"holds no trained ALRNN to compare \(a: not done"):
-        compare_networks([tmp_path])
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    write_record(tmp_path / "begun", Record("a", Run("ALRNN", 1, 0, {}, {}), "running"))
+    for paths, message in (
+        ([tmp_path], "holds no sweep"),
+        ([sweep, sweep], "is a folder: state the folder of a single sweep, or checkpoints"),
+        ([tmp_path / "none.ckpt"], "no such file"),
+        ([tmp_path / "empty"], r"holds no trained ALRNN to compare \(no run has begun"),
+        ([tmp_path / "begun"], r"holds no trained ALRNN to compare \(a: not done"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            compare_networks(paths)
 
 
 def test_a_metric_that_does_not_exist_is_refused_after_one_network(
     sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
-
-    def reading(candidate: Candidate, *rest: Any) -> Any:
-        read.append(candidate.name)
-        return _read(candidate, *rest)
-
-    monkeypatch.setattr("lightning_alrnn.commands.compare._read", reading)
+    read = Mock(side_effect=_read)
+    monkeypatch.setattr("lightning_alrnn.commands.compare._read", read)
     with pytest.raises(ValueError, match="no run has the metric 'test/r2'; there are test/"):
         compare_networks([sweep], score="r2", max_sequences=8, time_limit=0.2)
-    assert len(read) == 1
+    read.assert_called_once()

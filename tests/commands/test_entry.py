@@ -27,7 +27,7 @@ def run_without_torch(folder: Path, *arguments: str) -> subprocess.CompletedProc
 
 def test_the_first_line_of_a_sweep_comes_before_torch(tmp_path: Path) -> None:
     done = run_without_torch(tmp_path, *SWEEP, "--executor=inline")
-    assert done.stderr.startswith("alrnn sweep: starting")
+    assert done.stderr.startswith("alrnn sweep: importing PyTorch")
     assert done.stderr.endswith("RuntimeError: torch is imported\n")
 
 
@@ -50,25 +50,21 @@ def test_version_configurations_and_a_mistyped_command_need_no_torch(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "prepared"),
+    ("arguments", "prepared"),
     [
-        (SWEEP, True, True),
-        ([*SWEEP, "--executor", "local"], True, True),
-        ([*SWEEP, "--executor", "inline"], True, False),
-        ([*SWEEP, "--executor=slurm"], True, False),
-        (["verdict", "sweep"], False, False),
+        (SWEEP, True),
+        ([*SWEEP, "--executor", "local"], True),
+        ([*SWEEP, "--executor", "inline"], False),
+        ([*SWEEP, "--executor=slurm"], False),
+        (["ask", "data.npz"], True),
+        (["verdict", "sweep"], False),
     ],
 )
 def test_workers_are_prepared_for_a_sweep_that_has_them(
-    arguments: list[str],
-    said: bool,
-    prepared: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], prepared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     monkeypatch.setattr(workers, "prepare_workers", lambda: calls.append("workers"))
     monkeypatch.setattr(entry, "resolve_name", lambda name: lambda rest: calls.append(name))
     entry.main(arguments)
     assert calls == ["workers", f"lightning_alrnn.commands.{arguments[0]}:run_{arguments[0]}"][not prepared :]
-    assert capsys.readouterr().err.count("\n") == said

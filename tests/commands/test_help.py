@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from command_runs import refused
 from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn.commands.completion import options_of_commands
@@ -116,10 +117,7 @@ def test_options_of_a_class(option: str, name: str, own: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize(("wrong", "meant"), [("fitt", "did you mean 'fit'? "), ("sweeps", "'sweep'? "), ("x", ". ")])
 def test_a_wrong_command_is_told_all_there_are(wrong: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([wrong, "--config", "digits"])
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
+    error = refused([wrong, "--config", "digits"], capsys)
     assert error.startswith(f"alrnn: error: there is no command {wrong!r}")
     assert meant in error
     assert ", ".join(COMMANDS) in error

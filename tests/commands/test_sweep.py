@@ -12,17 +12,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
-from command_runs import ADDITION, CPU
+from command_runs import ADDITION, CPU, exit_code, written_records
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
 from lightning_alrnn.commands import sweep as command
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.sweep import _signals_as_interrupt
-from lightning_alrnn.sweep import Claims, Run, SizeVerdict, Verdict, executors
+from lightning_alrnn.sweep import Claims, Run, Verdict, executors
 from lightning_alrnn.sweep.grouping import Work
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
@@ -40,11 +41,7 @@ FOLDER = Path("swept")
 
 def sweep(*options: str, base: Sequence[str] = PLAIN) -> int:
     """The exit code of a sweep."""
-    try:
-        main(["sweep", *INLINE, *base, *options])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("sweep", *INLINE, *base, *options)
 
 
 def record(name: str) -> Record:
@@ -82,12 +79,8 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tensorboard --logdir" in printed
 
     runs = read_runs(FOLDER)
-    assert [(run.core, run.nonlinear_units, run.seed) for run in runs] == [
-        ("ALRNN", 0, 0),
-        ("ALRNN", 2, 0),
-        ("GRU", None, 0),
-    ]
     linear, nonlinear, baseline = runs
+    assert [run[:3] for run in runs] == [("ALRNN", 0, 0), ("ALRNN", 2, 0), ("GRU", None, 0)]
     assert linear.settings == {"model.init": "near_identity"}
     assert baseline.settings == {}
     assert linear.hidden_size == baseline.hidden_size == 6
@@ -98,8 +91,7 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{nonlinear.metrics['test/mse']:.4g}" in printed
 
     done = record("ALRNN-P2-seed0-init=near_identity")
-    assert done.status == "done"
-    assert done.epochs == 2
+    assert (done.status, done.epochs) == ("done", 2)
     assert done.seconds > 0
     assert done.versions["torch"]
     assert len(done.config_hash) == 16
@@ -136,12 +128,12 @@ def test_a_sweep_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search("`[^ ]+ fit .*--model.nonlinear_units=2", card)
 
     # again: nothing is left to do, and P and seeds may be added
-    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
+    before = written_records(FOLDER)
     assert sweep(*options, "--core=ALRNN,GRU", base=MEASURED) == 0
-    assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
-    kept = json.loads((FOLDER / "sweep.json").read_text())
-    assert kept["judged"] == [1]
-    assert kept["arguments"] == [*INLINE, *MEASURED, *options, "--core=ALRNN,GRU"]
+    assert written_records(FOLDER) == before
+    settings = json.loads((FOLDER / "sweep.json").read_text())
+    assert settings["judged"] == [1]
+    assert settings["arguments"] == [*INLINE, *MEASURED, *options, "--core=ALRNN,GRU"]
 
     # but nothing else
     capsys.readouterr()
@@ -185,10 +177,8 @@ def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pyte
 
     assert sweep(*options, base=TINY) == 0
     again = record("ALRNN-P0-seed0")
-    assert again.status == "done"
-    assert not again.resumed
-    assert len(again.tracebacks) == 1  # what went wrong before is not forgotten
-    assert again.epochs == 2
+    assert (again.status, again.resumed, again.epochs) == ("done", False, 2)
+    assert again.tracebacks == failed.tracebacks  # the earlier error is not forgotten
 
 
 @pytest.mark.usefixtures("no_verdict_figures")
@@ -203,17 +193,13 @@ def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[st
 
     assert sweep(*options, base=TINY) == 0
     resumed = record("ALRNN-P0-seed0")
-    assert resumed.resumed
-    assert resumed.epochs == 2
-    assert resumed.tracebacks == ()
+    assert (resumed.resumed, resumed.epochs, resumed.tracebacks) == (True, 2, ())
     # the epochs before it are not trained again
     events = EventAccumulator(str(FOLDER / resumed.log_dir)).Reload()
     assert [event.step for event in events.Scalars("val/mse")] == [1, 3]
 
     # killed between training and test: nothing is left to train
-    interrupted = resumed._replace(status="running")
-    path = FOLDER / "runs" / resumed.name / "record.json"
-    path.write_text(path.read_text().replace('"status": "done"', f'"status": "{interrupted.status}"'))
+    write_record(FOLDER, resumed._replace(status="running"))
     assert sweep(*options, base=TINY) == 0
     assert record(resumed.name).run.metrics == pytest.approx(resumed.run.metrics)
     assert len(events_of(resumed.name).Scalars("test/mse")) == 1
@@ -228,30 +214,28 @@ def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     def write(folder: Path, seeds: int | None = None) -> Verdict:
         judged.append(seeds)
         verdict = write_verdict(folder, seeds=seeds)
-        return verdict._replace(sizes=(told(verdict.sizes[0]),)) if seeds == 2 else verdict
+        answered = verdict.sizes[0]._replace(claims=Claims(False, (0, 2), 0, False))  # leaves nothing open
+        return verdict._replace(sizes=(answered,)) if seeds == 2 else verdict
 
     monkeypatch.setattr(command, "write_verdict", write)
     options = ("--nonlinear_units=0,2", "--seeds=1..3")
     assert sweep(*options) == 0
     printed = capsys.readouterr().out
     assert "looks at its runs with 1, 2 and 3 seeds, each time at the level 0.0167" in printed
-    assert (
-        "With 1 seed, the runs do not show whether nonlinearity is needed or which P are enough yet; adding "
-        "seeds up to 2." in printed
-    )
+    assert "whether nonlinearity is needed or which P are enough yet; adding seeds up to 2." in printed
     assert judged == [1, 2, 2]
     assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
     # the same command again repeats no run and stops at the same look
-    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")}
+    before = written_records(FOLDER)
     assert sweep(*options) == 0
     assert judged == [1, 2, 2] * 2
-    assert {path: path.stat().st_mtime_ns for path in FOLDER.glob("runs/*/record.json")} == before
+    assert written_records(FOLDER) == before
     # more looks than were planned would cost the level that is promised
     assert sweep("--nonlinear_units=0,2", "--seeds=5") == 2
     assert "looks, by --seeds: 1, 2 and 3 there, none now" in capsys.readouterr().err
 
 
-def test_a_look_with_a_run_missing_is_the_last(
+def test_a_look_with_a_run_missing_or_without_a_verdict_is_the_last(
     no_training: dict[str, Status], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2) if ".." in text else ())
@@ -260,33 +244,16 @@ def test_a_look_with_a_run_missing_is_the_last(
     assert sweep(*options) == 1
     printed = capsys.readouterr().out
     assert "failed: ALRNN-P0-seed0: RuntimeError: no space left" in printed
-    # of the runs that were begun, not of all 4
-    assert "1 of 2 runs are missing" in printed
-    assert sorted({run.seed for run in read_runs(FOLDER)}) == [0]
-    # it is tried anew, and the sweep goes on from there
-    no_training.clear()
-    assert sweep(*options) == 0
-    assert sorted({run.seed for run in read_runs(FOLDER)}) == [0, 1]
-
-
-@pytest.mark.usefixtures("no_training")
-def test_a_look_that_cannot_be_judged_is_the_last(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2) if ".." in text else ())
-
-    def refuse(folder: Path, seeds: int | None = None) -> Verdict:
-        raise ValueError("there are several metrics")
-
-    monkeypatch.setattr(command, "write_verdict", refuse)
-    assert sweep("--nonlinear_units=0,2", "--seeds=1..2") == 0
+    assert "1 of 2 runs are missing" in printed  # of the runs that were begun, not of all 4
+    assert {run.seed for run in read_runs(FOLDER)} == {0}
+    no_training.clear()  # the run is trained again
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_verdict", Mock(side_effect=ValueError("there are several metrics")))
+        assert sweep(*options) == 0
     assert "no verdict:   there are several metrics" in capsys.readouterr().out
     assert {run.seed for run in read_runs(FOLDER)} == {0}
-
-
-def told(size: SizeVerdict) -> SizeVerdict:
-    """A verdict that leaves nothing open."""
-    return size._replace(claims=Claims(False, (0, 2), 0, False))
+    assert sweep(*options) == 0  # the sweep goes on from there
+    assert {run.seed for run in read_runs(FOLDER)} == {0, 1}
 
 
 @pytest.mark.usefixtures("no_verdict_figures")
@@ -294,9 +261,7 @@ def test_divergence_is_a_result() -> None:
     options = ("--nonlinear_units=0", "--seeds=1", "--model.optimizer=SGD", "--model.optimizer.lr=1e30")
     assert sweep(*options) == 0
     (run,) = read_runs(FOLDER)
-    assert run.diverged
-    assert run.metrics == {}
-    assert run.hidden_size == 6
+    assert (run.diverged, run.metrics, run.hidden_size) == (True, {}, 6)
     diverged = record("ALRNN-P0-seed0")
     assert "training has diverged" in diverged.error
     assert sweep(*options) == 0  # it is not tried again
@@ -326,9 +291,7 @@ def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
 
     records = read_records(FOLDER)
     assert [record.run.nonlinear_units for record in records] == [0, 1, 2]
-    assert [record.status for record in records] == ["done"] * 3
-    assert [record.tracebacks for record in records] == [()] * 3
-    assert [record.epochs for record in records] == [2] * 3
+    assert [(record.status, record.tracebacks, record.epochs) for record in records] == [("done", (), 2)] * 3
     assert [len(events_of(record.name).Scalars("test/mse")) for record in records] == [1] * 3
     # the first went on from its checkpoint; the second was finished by the worker that lost its parent
     assert records[0].resumed

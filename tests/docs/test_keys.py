@@ -21,7 +21,7 @@ from lightning_alrnn import (
     StimulusSelection,
     callbacks,
 )
-from lightning_alrnn.callbacks import PeriodicCallback
+from lightning_alrnn.callbacks import Dashboard, PeriodicCallback
 from lightning_alrnn.readings import READINGS, Regimes
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +57,8 @@ def logged() -> Logged:
         commands = SCAN("length")
         # the modules add LengthAccuracy and NeuralFit
         alone = [getattr(callbacks, name)() for name in sorted(CALLBACKS - {"LengthAccuracy", "NeuralFit"})]
-        _run(_model(trials), trials, *alone)
-        _run(_model(every), every)
+        _run(_model(trials), trials, *alone, Dashboard(summary=False))
+        _run(_model(every), every, Dashboard(summary=False))
         _run(ALRNNNeural(8, 3, 4, group_names=neural.group_names), neural)
         both = [RegimeOccupancy(module=name) for name in ("encoder", "decoder")]
         _run(ALRNNSeq2Seq(commands.input_size, commands.output_size, 8, 3, 2), commands, *both)
@@ -101,6 +101,7 @@ def _listen(logged: Logged, patch: pytest.MonkeyPatch) -> None:
 def _plain(keys: set[str]) -> set[str]:
     """Keys as the page has them, without the names of groups and networks and without the stage of the test."""
     keys = {re.sub(r"^(val|test)/accuracy/.+", r"\1/accuracy/<group>", key) for key in keys}
+    keys = {re.sub(r"^baseline/.+", "baseline/<metric>/<name>", key) for key in keys}
     return {re.sub(r"^test/", "val/", re.sub(r"^(encoder|decoder)/", "", key)) for key in keys}
 
 
@@ -113,7 +114,9 @@ def _in_tables(text: str) -> set[str]:
 
 
 def test_keys_of_the_modules_are_the_documented_ones(logged: Logged) -> None:
-    keys = logged.keys[""]
+    baselines = {key for key in logged.keys[""] if key.startswith("baseline/")}  # Dashboard logs them
+    assert _in_tables(_sections(PAGE)["Baselines"]) == _plain(baselines)
+    keys = logged.keys[""] - baselines
     assert _in_tables(_sections(PAGE)[OF_MODULES]) == _plain(keys)
     of_val, of_test = ({key.partition("/")[2] for key in keys if key.startswith(stage)} for stage in ("val", "test"))
     assert of_val == of_test

@@ -79,7 +79,8 @@ def _of(pages: list[Path], holds: Callable[[str], bool] = lambda text: True) -> 
 def files(tmp_path: Path) -> Path:
     """Files that the pages assume: the reader's data, and word vectors."""
     inputs = np.random.default_rng(0).normal(size=(40, 5, 2)).astype("float32")
-    np.savez(tmp_path / "mine.npz", inputs=inputs, targets=np.arange(40) % 2)
+    for name in ("mine", "others"):
+        np.savez(tmp_path / f"{name}.npz", inputs=inputs, targets=np.arange(40) % 2)
     (tmp_path / "glove.6B.100d.txt").write_text("the" + " 0.1" * 100 + "\n", encoding="utf-8")
     return tmp_path
 
@@ -146,6 +147,14 @@ def test_examples_of_help_are_understood(
         parse(words)
 
 
+def _config_of(checkpoint: Path) -> Path:
+    """The configuration of a run that was not made, whose folder has the name of its DataModule."""
+    data = {"class_path": checkpoint.parts[1], "init_args": {"inputs": "mine.npz"}}
+    path = Path("config_of_run.yaml")
+    path.write_text(yaml.safe_dump({"data": data if checkpoint.parts[1] == "Arrays" else checkpoint.parts[1]}))
+    return path
+
+
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], None]:
     """Go through a command without running it: model and data are made, sweeps planned."""
@@ -159,6 +168,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     monkeypatch.setattr(LightningCLI, "_run_subcommand", stop)
     # the pages name checkpoints of runs that were not made here
     monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
+    monkeypatch.setattr(cli, "config_of", _config_of)
     subcommands = LightningCLI.subcommands()
     monkeypatch.setattr(verdict, "write_verdict", lambda folder, **options: None)
     monkeypatch.setattr(verdict, "format_verdict", lambda verdict: "")

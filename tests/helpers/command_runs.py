@@ -6,14 +6,39 @@ from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lightning_alrnn.cli import run_cli
+from lightning_alrnn.commands.entry import main
 
 SIZES = ("sequence_length=6", "train_size=32", "val_size=16", "test_size=16", "batch_size=16")
 ADDITION = ["--data=Addition", *(f"--data.{size}" for size in SIZES)]
 CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 ONE_EPOCH = [*CPU, "--trainer.max_epochs=1"]
 LAST = Path("checkpoints") / "last.ckpt"
+
+
+def exit_code(*arguments: str) -> int:
+    """The exit code of ``alrnn``."""
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def written_records(folder: Path) -> dict[Path, int]:
+    """The time at which each record of a sweep was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The message with which ``alrnn`` refuses arguments."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
 
 
 def fit(folder: Path, *options: str) -> Path:

@@ -37,6 +37,7 @@ def test_a_panel_shows_a_trial_up_to_its_last_target() -> None:
     expected = targets[1, :, 1].double().numpy().copy()
     expected[2] = np.nan
     np.testing.assert_allclose(target.get_ydata(), expected)
+    assert not any(len(y_of(line)) for line in right.lines if line.get_marker() == "o")  # a gap leaves longer parts
     single = figure.axes[4].lines
     assert len(y_of(single[2])) == 3  # of trial 4, up to the step with a target
     assert next(y_of(line) for line in single if line.get_marker() == "o") == pytest.approx([float(targets[4, 2, 1])])

@@ -86,8 +86,8 @@ def submit(script: Path) -> str:
     return job
 
 
-def state_of(job: str) -> str:
-    return control("scontrol", "show", "job", job, "--oneliner").partition("JobState=")[2].split()[0]
+def state_of(job: str, field: str = "JobState") -> str:
+    return control("scontrol", "show", "job", job, "--oneliner").partition(f"{field}=")[2].split()[0]
 
 
 def end_of(job: str) -> str:
@@ -120,17 +120,9 @@ class Job:
         path = self.folder / "output.txt"
         return path.read_text() if path.is_file() else ""
 
-    @property
-    def state(self) -> str:
-        return state_of(self.id)
-
-    @property
-    def restarts(self) -> int:
-        return int(control("scontrol", "show", "job", self.id, "--oneliner").partition("Restarts=")[2].split()[0])
-
     def wait_until_paused(self) -> None:
         reached = self.folder / "reached"
-        wait_for(lambda: reached.is_file() or self.state not in ("PENDING", "RUNNING"), "the pause")
+        wait_for(lambda: reached.is_file() or state_of(self.id) not in ("PENDING", "RUNNING"), "the pause")
         assert reached.is_file(), self.output
 
     def go_on(self) -> None:
@@ -138,15 +130,9 @@ class Job:
         (self.folder / "go").touch()
 
     def wait_for_restart(self) -> None:
-        def waits() -> bool:
-            return self.restarts == 1 and self.state == "PENDING"
-
-        wait_for(waits, "the job to be requeued")
+        wait_for(lambda: (state_of(self.id, "Restarts"), state_of(self.id)) == ("1", "PENDING"), "the requeue")
         assert PAUSE < self.last()["global_step"] < STEPS * EPOCHS
         control("scontrol", "update", f"JobId={self.id}", "StartTime=now")  # SLURM would wait for two minutes
-
-    def end(self) -> str:
-        return end_of(self.id)
 
     def last(self) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(self.log_dir / "checkpoints" / "last.ckpt", weights_only=True)
@@ -161,11 +147,11 @@ class Job:
 
 def check_same(job: Job, whole: Job) -> None:
     """Check that a job that was stopped ended as one that was not: no gap in its curves, and no step twice."""
-    expected, found = whole.last(), job.last()
-    assert found["global_step"] == expected["global_step"] == STEPS * EPOCHS
+    expected, last = whole.last(), job.last()
+    assert last["global_step"] == expected["global_step"] == STEPS * EPOCHS
     tolerance = 0.0 if whole.tasks == 1 else 1e-6
     for name, value in expected["state_dict"].items():
-        torch.testing.assert_close(found["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
+        torch.testing.assert_close(last["state_dict"][name], value, rtol=0, atol=tolerance, msg=name)
     shown = job.curves()
     assert shown.keys() == whole.curves().keys()
     for tag, points in whole.curves().items():
@@ -181,7 +167,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], J
     def get(tasks: int) -> Job:
         if tasks not in jobs:
             jobs[tasks] = Job(tmp_path_factory.mktemp("whole") / "job", tasks)
-            assert jobs[tasks].end() == "COMPLETED", jobs[tasks].output
+            assert end_of(jobs[tasks].id) == "COMPLETED", jobs[tasks].output
         return jobs[tasks]
 
     return get
@@ -207,7 +193,7 @@ def test_a_requeued_job_goes_on(by: str, tasks: int, uninterrupted: Callable[[in
         control("scontrol", "requeue", job.id)
     job.go_on()
     job.wait_for_restart()
-    assert job.end() == "COMPLETED", job.output
+    assert end_of(job.id) == "COMPLETED", job.output
 
     assert [path.name for path in job.log_dir.glob("hpc_ckpt_*")] == (["hpc_ckpt_1.ckpt"] if by == "SIGUSR1" else [])
     assert "Restoring states from the checkpoint" in job.output
@@ -221,12 +207,12 @@ def test_a_cancelled_job_can_be_continued(tasks: int, uninterrupted: Callable[[i
     job.wait_until_paused()
     control("scancel", job.id)
     job.go_on()
-    assert job.end() == "CANCELLED", job.output
+    assert end_of(job.id) == "CANCELLED", job.output
     assert PAUSE < job.last()["global_step"] < STEPS * EPOCHS
 
     last = job.log_dir / "checkpoints" / "last.ckpt"
     again = Job(job.folder, tasks, more=f"--trainer.logger.init_args.version job_{job.id} --ckpt_path {last}")
-    assert again.end() == "COMPLETED", again.output
+    assert end_of(again.id) == "COMPLETED", again.output
     check_same(job, uninterrupted(tasks))
 
 
@@ -255,35 +241,29 @@ def test_a_sweep_is_an_array_of_jobs(tmp_path: Path) -> None:
     assert sorted(path.read_text() for path in folder.glob("populations/*/slurm_job")) == jobs
 
 
-def test_a_preempted_population_of_a_sweep_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "task.yaml").write_text(CONFIG)
-    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=0,3"]
-    command += ["--seeds=2", "--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
-    command += ["--trainer.max_epochs=300"]
+@pytest.mark.parametrize(
+    ("kind", "options", "begun", "epochs"),
+    [
+        (
+            "populations",
+            ["--nonlinear_units=0,3", "--seeds=2", "--trainer.max_epochs=300"],
+            "sweep/populations/*/last.ckpt",
+            300,
+        ),
+        ("runs", ["--nonlinear_units=3", "--seeds=1"], "reached", EPOCHS),
+    ],
+)
+def test_a_preempted_job_of_a_sweep_goes_on(
+    kind: str, options: list[str], begun: str, epochs: int, tmp_path: Path
+) -> None:
+    paused = f"  callbacks: {json.dumps(PAUSED)}\n" if kind == "runs" else ""
+    (tmp_path / "task.yaml").write_text(CONFIG + paused)
+    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", *options]
+    command += ["--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
-        wait_for(lambda: bool([*tmp_path.glob("sweep/populations/*/last.ckpt")]), "the first checkpoint")
-        (population,) = (tmp_path / "sweep" / "populations").iterdir()
-        job = (population / "slurm_job").read_text()
-        SUBMITTED.append(job)
-        control("scancel", "--signal=USR2", job)  # the signal that submitit asks SLURM for
-        wait_for(lambda: "PENDING" in control("squeue", "--noheader", "--format=%T", f"--jobs={job}"), "the requeue")
-        control("scontrol", "update", f"JobId={job}", "StartTime=now")
-        said, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 0, said
-    for path in tmp_path.glob("sweep/runs/*/record.json"):
-        record = json.loads(path.read_text())
-        assert (record["status"], record["resumed"], record["tracebacks"]) == ("done", True, [])
-        assert (record["population"], record["epochs"]) == (population.name, 300)
-
-
-def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "task.yaml").write_text(CONFIG + f"  callbacks: {json.dumps(PAUSED)}\n")
-    command = [sys.executable, "-m", "lightning_alrnn", "sweep", "--config", "task.yaml", "--nonlinear_units=3"]
-    command += ["--seeds=1", "--output_dir=sweep", "--executor=slurm", "--time=10", f"--slurm=chdir={tmp_path}"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
-        wait_for((tmp_path / "reached").is_file, "the pause")
-        (own,) = (tmp_path / "sweep" / "runs").iterdir()
-        job = (own / "slurm_job").read_text()
+        wait_for(lambda: bool([*tmp_path.glob(begun)]), "the first checkpoint or the pause")
+        (trained,) = (tmp_path / "sweep" / kind).iterdir()
+        job = (trained / "slurm_job").read_text()
         SUBMITTED.append(job)
         control("scancel", "--signal=USR2", job)  # the signal that submitit asks SLURM for
         time.sleep(1)
@@ -292,8 +272,10 @@ def test_a_preempted_run_of_a_sweep_goes_on(tmp_path: Path) -> None:
         control("scontrol", "update", f"JobId={job}", "StartTime=now")
         said, _ = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 0, said
-    record = json.loads((own / "record.json").read_text())
-    assert (record["status"], record["resumed"], record["tracebacks"]) == ("done", True, [])
+    for path in tmp_path.glob("sweep/runs/*/record.json"):
+        record = json.loads(path.read_text())
+        assert (record["status"], record["resumed"], record["tracebacks"]) == ("done", True, [])
+        assert (record["population"], record["epochs"]) == (trained.name if kind == "populations" else "", epochs)
 
 
 PAGE = ROOT / "docs" / "cluster.md"

@@ -31,7 +31,6 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.surroundings = Surroundings(folder, (), {}, "")
         self.folder = folder
-        self.going = 0
         self.most = 0
         self.started: list[str] = []
         self.slots: set[int] = set()
@@ -46,8 +45,7 @@ class World:
     def start(self, work: Work, slot: int) -> Any:
         assert slot not in self.slots
         self.slots.add(slot)
-        self.going += 1
-        self.most = max(self.most, self.going)
+        self.most = max(self.most, len(self.slots))
         self.started += [spec.name for spec in work.specs]
         return _Process(self, work, slot, looks=random.Random(work.specs[0].seed).randint(0, 4))
 
@@ -63,7 +61,6 @@ class _Process:
 
     def is_alive(self) -> bool:
         if self.looks == 0:
-            self.world.going -= 1
             self.world.slots.discard(self.slot)
             for spec in self.work.specs:
                 write_record(self.world.folder, done(spec))
@@ -115,20 +112,14 @@ def test_each_run_is_started_once_and_never_more_than_there_are_slots(world: Wor
 
 def test_a_run_that_another_sweep_is_doing_is_waited_for(world: World, at_look: Any) -> None:
     ended, stopped = claim_of(world, "run0"), claim_of(world, "run1")
-    at_look[5] = lambda: (write_record(world.folder, done(spec(0))), ended.release())  # the one is done by who had it
-    at_look[10] = stopped.release  # the other is not
-    world.work_off(alone(0, 1, 2), slots=3)
-    # the two that go on count: there is room for one more
+    # the two occupy both slots until one of them is done by the other sweep; the second one is given up
+    at_look[5] = lambda: (before.extend(world.started), write_record(world.folder, done(spec(0))), ended.release())
+    at_look[10] = stopped.release
+    before: list[str] = []
+    world.work_off(alone(0, 1, 2), slots=2)
+    assert before == []
     assert world.started == ["run2", "run1"]
     assert sorted(world.reported) == ["run0", "run1", "run2"]
-
-
-def test_no_room_beside_another_sweep_s_runs(world: World, at_look: Any) -> None:
-    claim, started = claim_of(world, "run0"), []
-    at_look[5] = lambda: (started.extend(world.started), claim.release())
-    world.work_off(alone(0, 1), slots=1)
-    assert started == []
-    assert sorted(world.started) == ["run0", "run1"]
 
 
 def test_what_is_left_of_a_population_that_another_sweep_had(world: World, at_look: Any) -> None:
@@ -176,13 +167,10 @@ def test_workers_end_by_an_interrupt_or_else_are_killed(tmp_path: Path, monkeypa
         assert not process.is_alive()
 
 
-def test_jobs_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a,GPU-2b")
-    assert default_jobs("auto") == 2
-    assert default_jobs("cpu") == len(os.sched_getaffinity(0))
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert default_jobs("auto") == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(("accelerator", "gpus", "jobs"), [("auto", 97, 97), ("cpu", 97, None), ("auto", 0, None)])
+def test_default_jobs(accelerator: str, gpus: int, jobs: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "visible_gpus", lambda: ["GPU"] * gpus)
+    assert default_jobs(accelerator) == (jobs or len(os.sched_getaffinity(0)))
 
 
 def test_each_worker_has_a_gpu(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +186,7 @@ def test_each_worker_has_a_gpu(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert seen == {"run0": ["GPU-1a"], "run1": ["GPU-2b"], "run2": ["GPU-1a"]}  # two share one
 
 
-def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_of_jobs_for_slurm(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     for name, script in {
@@ -209,34 +197,29 @@ def test_an_array_of_jobs_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(executors, "_POLL_SECONDS", 0.001)
-    folder = tmp_path / "swept"
-    write_record(folder, done(spec(1)))
+    write_record(world.folder, done(spec(1)))
     works = alone(0, 1, 2)
-    monitor = World(folder)
-    slurm = Slurm("gpu", 90, 2, 3, 5, {"account": "lab", "cpus_per_task": "4"})
-    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
+    slurm = Slurm("gpu", 90, 2, 3, 1, {"account": "lab", "cpus_per_task": "4"})
+    executors.run_slurm(world.surroundings, works, slurm, world)
     flags = set((tmp_path / "script").read_text().splitlines())
     # what is done is not submitted
-    expected = "array=0-1%2 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
+    expected = "array=0-1%1 partition=gpu time=90 nodes=3 gpus-per-node=2 ntasks-per-node=2 account=lab cpus-per-task=4"
     assert {f"#SBATCH --{option}" for option in expected.split()} <= flags
     assert any("export SRUN_CPUS_PER_TASK=" in flag for flag in flags)
-    assert sorted(monitor.reported) == ["run0", "run2"]
-    assert executors.slurm_jobs(folder, works) == ["17_0", "17_1"]
+    assert sorted(world.reported) == ["run0", "run2"]
+    assert executors.slurm_jobs(world.folder, works) == ["17_0", "17_1"]
 
     # while the jobs are in the queue they are not submitted again
     (tmp_path / "script").unlink()
     (tmp_path / "queue").write_text("PENDING\n")
     watched: list[Work] = []
     monkeypatch.setattr(executors, "_watch", lambda running, monitor: watched.extend(work for work, _ in running))
-    executors.run_slurm(monitor.surroundings, works, slurm, monitor)
+    executors.run_slurm(world.surroundings, works, slurm, world)
     assert watched == [works[0], works[2]]
     assert not (tmp_path / "script").exists()
 
 
-def test_slurm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    slurm = Slurm(None, 60, 0, 1, None, {})
+def test_slurm_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match=r"--executor slurm: .*srun"):
-        executors.run_slurm(Surroundings(tmp_path, (), {}, ""), alone(0), slurm, World(tmp_path))
-    assert read_record(tmp_path, "run0") is None
+        executors.run_slurm(world.surroundings, alone(0), Slurm(None, 60, 0, 1, None, {}), world)

@@ -16,16 +16,7 @@ from lightning_alrnn.callbacks import ActiveUnits, Dashboard, DivergenceGuard, P
 from lightning_alrnn.datamodules import Addition, SequentialDigits
 from lightning_alrnn.sweep import grouping
 from lightning_alrnn.sweep.gpus import Gpu
-from lightning_alrnn.sweep.grouping import (
-    CHECKPOINT,
-    Size,
-    Work,
-    allow_files,
-    divide,
-    make_work,
-    read_populations,
-    why_alone,
-)
+from lightning_alrnn.sweep.grouping import CHECKPOINT, Size, Work, allow_files, make_work, read_populations, why_alone
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.rules import Run
@@ -58,12 +49,13 @@ def record(folder: Path, spec: Spec, status: Status, population: str = "") -> No
     write_record(folder, Record(spec.name, run, status, population=population))
 
 
+def divide(folder: Path, specs: Sequence[Spec], *options: Any, said: list[str] | None = None) -> list[Work]:
+    """The works of all runs; nothing may be announced without a list for it."""
+    return grouping.divide(folder, specs, *(options or ("auto", 1)), pytest.fail if said is None else said.append)
+
+
 def sizes(works: Sequence[Work]) -> list[int]:
     return [len(work.specs) for work in works]
-
-
-def silent(line: str) -> None:
-    pytest.fail(line)
 
 
 @pytest.fixture
@@ -95,32 +87,25 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_runs_are_shared_out(count: int, size: Size, slots: int | None, expected: list[int], tmp_path: Path) -> None:
     specs = seeds(count)
-    works = divide(tmp_path, specs, size, slots, silent)
+    works = divide(tmp_path, specs, size, slots)
     assert sorted(sizes(works)) == sorted(expected)
     assert [spec for work in works for spec in work.specs] == specs
     assert [bool(work.population) for work in works] == [len(work.specs) > 1 for work in works]
     if size == "auto" and slots is None:  # a job with a GPU gets what fills it
-        assert sizes(divide(tmp_path, specs, size, slots, silent, Gpu(0, 0))) == [count]
+        assert sizes(grouping.divide(tmp_path, specs, size, slots, pytest.fail, Gpu(0, 0))) == [count]
 
 
 @pytest.mark.usefixtures("roomy")
 def test_what_shares_a_step(tmp_path: Path) -> None:
-    numbers: dict[str, list[Any]] = {
-        "model.mar_strength": [0.1, 1],
-        "model.optimizer.lr": [1e-3, 1e-2],
-        "data.seed": [0, 1],
-    }
-    for key, values in numbers.items():
-        specs = [spec(seed, P=P, settings={key: value}) for value, P, seed in product(values, (0, 5), (0, 1))]
-        (work,) = divide(tmp_path, specs, "auto", 1, silent)
+    for key in ("model.mar_strength", "model.optimizer.lr", "data.seed"):
+        specs = [spec(seed, P=P, settings={key: value}) for value, P, seed in product((0.1, 1), (0, 5), (0, 1))]
+        (work,) = divide(tmp_path, specs)
         assert list(work.specs) == specs
+    apart = [[spec(seed, core) for seed, core in product((0, 1), ("GRU", "ALRNN"))]]
     for key in ("model.init", "data.train_size", "model.hidden_size", "model.optimizer", "model.mar_units"):
-        specs = [spec(seed, settings={key: value}) for seed, value in product((0, 1), ("a", "b"))]
-        works = divide(tmp_path, specs, "auto", 1, silent)
-        assert [work.specs for work in works] == [tuple(specs[::2]), tuple(specs[1::2])]
-    specs = [spec(seed, core) for seed, core in product((0, 1), ("GRU", "ALRNN"))]
-    works = divide(tmp_path, specs, "auto", 1, silent)
-    assert [work.specs for work in works] == [tuple(specs[::2]), tuple(specs[1::2])]
+        apart.append([spec(seed, settings={key: value}) for seed, value in product((0, 1), ("a", "b"))])
+    for specs in apart:
+        assert [work.specs for work in divide(tmp_path, specs)] == [tuple(specs[::2]), tuple(specs[1::2])]
 
 
 @pytest.mark.usefixtures("roomy")
@@ -130,7 +115,7 @@ def test_what_failed_or_was_begun_by_itself_stays_alone(tmp_path: Path) -> None:
     record(tmp_path, specs[2], "failed", population="a")
     record(tmp_path, specs[4], "running")
     record(tmp_path, specs[5], "running", population="a")  # whose training left no checkpoint
-    works = divide(tmp_path, specs, "auto", 1, silent)
+    works = divide(tmp_path, specs)
     alone = [Work((specs[seed],)) for seed in (1, 2, 4)]
     together = make_work(tmp_path, [specs[seed] for seed in (0, 3, 5, 6)])
     assert works == [together, *alone]  # in the order of their first runs
@@ -154,20 +139,20 @@ def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, mo
     monkeypatch.setattr(grouping, "_memory", lambda: memory[0])
     for most in (3, 2):  # a quarter of the memory for all of the slots
         memory[0] = 4 * slots * (most * member + 1)
-        assert max(sizes(divide(tmp_path, specs, "auto", slots, silent))) == most
+        assert max(sizes(divide(tmp_path, specs, "auto", slots))) == most
     memory[0] = 4 * slots * 1.99 * member
     said: list[str] = []
-    assert sizes(divide(tmp_path, specs, "auto", slots, said.append)) == [1] * 6
+    assert sizes(divide(tmp_path, specs, "auto", slots, said=said)) == [1] * 6
     assert said == ["Runs are trained one by one, because two of them would need more than 25% of the memory."]
 
 
 def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = seeds(10)
-    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [10]
+    assert sizes(divide(tmp_path, specs)) == [10]
     limits = [24 + 4 * 5, 24 + 4 * 5]
     monkeypatch.setattr("resource.getrlimit", lambda kind: tuple(limits))
     monkeypatch.setattr("resource.setrlimit", lambda kind, values: limits.__setitem__(slice(2), values))
-    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
+    assert sizes(divide(tmp_path, specs)) == [5, 5]
     for most, needed in ((24 + 4 * 1000, 1000), (24 + 4 * 900, 900), (grouping.resource.RLIM_INFINITY, 1000)):
         limits[:] = 1024, most
         assert grouping._most_files() == needed
@@ -176,9 +161,9 @@ def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest
         allow_files(1000)
         assert limits == [24 + 4 * needed, most]
     monkeypatch.setattr(grouping, "_MOST", 5)
-    assert sizes(divide(tmp_path, specs, "auto", 1, silent)) == [5, 5]
+    assert sizes(divide(tmp_path, specs)) == [5, 5]
     monkeypatch.setattr(grouping, "_STATES_BYTES", 4 * STATES)
-    assert max(sizes(divide(tmp_path, specs, 9, 1, silent))) == 4
+    assert max(sizes(divide(tmp_path, specs, 9, 1))) == 4
 
 
 def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +196,13 @@ def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatc
     products = BATCH * T * M**2
     said: list[str] = []
     monkeypatch.setattr(grouping, "_LARGE", products)
-    assert sizes(divide(tmp_path, seeds(2), "auto", 1, said.append)) == [2]
+    assert sizes(divide(tmp_path, seeds(2), said=said)) == [2]
     monkeypatch.setattr(grouping, "_LARGE", products - 1)
     short = (*TINY, "--data.sequence_length=0")
     wrong = [spec(seed, arguments=short, settings={"data.sequence_length": 0}) for seed in range(2)]
     stop = (*TINY, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a")
     stopping = [spec(seed, arguments=stop, settings={"a": seed // 2}) for seed in range(4)]
-    works = divide(tmp_path, [*seeds(2), *wrong, *stopping], "auto", 1, said.append)
+    works = divide(tmp_path, [*seeds(2), *wrong, *stopping], said=said)
     assert works == [Work((each,)) for each in [*seeds(2), *wrong, *stopping]]
     # each reason once
     assert [line.removeprefix("Runs are trained one by one, because ").removesuffix(".") for line in said] == [
@@ -225,10 +210,8 @@ def test_large_networks_and_those_that_cannot_be_made(tmp_path: Path, monkeypatc
         f"a step of {BATCH * T} × {M}² products takes so long that sharing it would save nothing",
         "the first of them cannot be set up (ValueError: sequence_length must be at least 4, got 0)",
     ]
-    said.clear()
-    divide(tmp_path, seeds(2), "off", 1, said.append)  # nobody asked for it
-    divide(tmp_path, seeds(1), "auto", 1, said.append)
-    assert said == []
+    divide(tmp_path, seeds(2), "off", 1)  # nobody asked for a population
+    divide(tmp_path, seeds(1))
 
 
 class OwnLoader(Addition):
@@ -296,7 +279,9 @@ def test_populations_are_noted(tmp_path: Path) -> None:
     record(tmp_path, specs[0], "done", population=first.population)
     record(tmp_path, specs[2], "done", population=second.population)
     assert sorted(read_populations(tmp_path)) == sorted([first, second])
+    assert not second.is_done(tmp_path)
     record(tmp_path, specs[3], "done", population=second.population)
+    assert second.is_done(tmp_path)
     assert read_populations(tmp_path) == [first]
     # another sweep has done one of its runs: it is not gone on with
     record(tmp_path, specs[0], "done", population="another")
@@ -315,16 +300,13 @@ def test_what_is_left_of_a_population(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = grouping._memory()
-    assert 1 << 26 < whole < 1 << 45
+    total = grouping._memory()
+    assert 1 << 26 < total < 1 << 45
     texts: dict[str, str] = {}
     monkeypatch.setattr(Path, "is_file", lambda path: path.name in texts)
     monkeypatch.setattr(Path, "read_text", lambda path: texts[path.name])
-    for name, text, expected in (
-        ("memory.max", "1000000\n", 1_000_000),
-        ("memory.limit_in_bytes", "2000000\n", 2_000_000),
-    ):
-        texts = {"memory.max": "max\n", name: text}
-        assert grouping._memory() == expected
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        texts = {"memory.max": "max\n", name: "1000000\n"}
+        assert grouping._memory() == 1_000_000
     texts = {"memory.limit_in_bytes": str(1 << 60)}
-    assert grouping._memory() >= whole
+    assert grouping._memory() >= total

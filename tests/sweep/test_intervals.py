@@ -56,10 +56,10 @@ def test_gaps_by_hand() -> None:
     assert gaps.low.tolist() == pytest.approx([0.9 - 0.52, 0.0, 0.0])
     deviation = math.sqrt(np.mean([column.var(ddof=1) for column in (worse, good, better)]))
     half = _dunnett_critical(2, 12, 0.05) * deviation * math.sqrt(2 / 5)
-    own = _dunnett_critical(2, 12, 0.05) * math.sqrt((good.var(ddof=1) + better.var(ddof=1)) / 5)
-    assert gaps.high[2] == pytest.approx(good.mean() - better.mean() + max(half, own))
+    pairwise = _dunnett_critical(2, 12, 0.05) * math.sqrt((good.var(ddof=1) + better.var(ddof=1)) / 5)
+    assert gaps.high[2] == pytest.approx(good.mean() - better.mean() + max(half, pairwise))
     # of means it would be 0.0283; the second largest of the better and the second smallest lie further apart
-    assert better.mean() - good.mean() + max(half, own) < 0.03
+    assert better.mean() - good.mean() + max(half, pairwise) < 0.03
     assert gaps.high[1] == pytest.approx(0.93 - 0.90)
     # two columns and five runs bound nothing from below: one run of each may be on the wrong side too often
     assert gap_intervals([worse, better], TOLERANCE).low.tolist() == [0.0, 0.0]
@@ -69,8 +69,8 @@ def test_order_statistics_alone_where_runs_are_not_steady() -> None:
     rng = np.random.default_rng(0)
     columns = [np.sort(rng.normal(centre, 0.1, size=20)) for centre in (0.0, 1.0, 1.05)]
     gaps = gap_intervals(columns, TOLERANCE)
-    upper, left = bound_rank(20, 0.05 * 2 / 3), 0.05 - stats.binom.cdf(bound_rank(20, 0.05 * 2 / 3), 20, 0.5)
-    lower = bound_rank(20, left / 3)
+    upper, rest = bound_rank(20, 0.05 * 2 / 3), 0.05 - stats.binom.cdf(bound_rank(20, 0.05 * 2 / 3), 20, 0.5)
+    lower = bound_rank(20, rest / 3)
     assert gaps.high[1] == pytest.approx(columns[2][19 - upper] - columns[1][lower])
     assert gaps.high[0] == pytest.approx(max(columns[1][19 - upper], columns[2][19 - upper]) - columns[0][lower])
 

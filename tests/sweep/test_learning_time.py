@@ -67,11 +67,11 @@ def test_late_unable_and_what_cannot_be_told_are_kept_apart() -> None:
         "run of the fastest P. P=0 is unable within 100 epochs: a typical run does not reach the threshold (0 of 10 "
         "runs did)."
     )
-    told = judge(learned({0: HALF, 1: LATE, 2: FAST, 5: FAST}))
-    assert status(told)[:2] == ["late or unable", "late"]
+    open_verdict = judge(learned({0: HALF, 1: LATE, 2: FAST, 5: FAST}))
+    assert status(open_verdict)[:2] == ["late or unable", "late"]
     assert (
         "P=0 is later than the fastest P, but the runs do not show whether it is late or unable (5 of 10 runs reached"
-        in told.learning
+        in open_verdict.learning
     )
     mixed = judge(learned({0: [*HALF[:8], 3, 4], 1: LATE, 2: FAST}))
     assert status(mixed) == ["cannot be told", "reaches it", "reaches it"]  # nothing is said behind what is not told
@@ -83,22 +83,16 @@ def test_late_unable_and_what_cannot_be_told_are_kept_apart() -> None:
 
 def test_claims_pay_for_the_number_of_p() -> None:
     one_in_ten: Times = [*LATE[:9], None]
+    verdict = judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten}))
     # from the largest P on each is told at most of the level, and behind one that is not, at a part of the rest
-    assert status(judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten})))[1:] == [
-        "reaches it",
-        "cannot be told",
-        "reaches it",
-    ]
-    assert status(judge(learned({0: one_in_ten, 1: LATE, 2: HALF, 5: one_in_ten})))[0] == "cannot be told"
+    assert status(verdict) == ["cannot be told", "reaches it", "cannot be told", "reaches it"]
 
 
 def test_few_seeds_show_nothing() -> None:
     verdict = judge(learned({0: NEVER[:3], 1: FAST[:3]}))
     assert status(verdict) == ["cannot be told"] * 2
-    assert [learning_span(one) for one in verdict.learning_times] == [
-        "not within 100 (no limits yet)",
-        "12 (no limits yet)",
-    ]
+    spans = [learning_span(one) for one in verdict.learning_times]
+    assert spans == ["not within 100 (no limits yet)", "12 (no limits yet)"]
     assert verdict.learning == (
         "The runs do not show whether a typical run of P=0 or 1 reaches the threshold (0 of 3 and 3 of 3 runs did)."
     )
@@ -106,21 +100,24 @@ def test_few_seeds_show_nothing() -> None:
 
 def test_training_that_ended_early_says_nothing_of_what_would_have_come() -> None:
     made = learned({0: NEVER, 1: LATE, 2: FAST})
-    ended = [run._replace(epochs=8 + run.seed) if run.epochs_to_threshold is None else run for run in made]
-    never = judge(ended).learning_times[0]
+
+    def ended_after(epochs: int) -> LearningTime:
+        ended = [run._replace(epochs=epochs + run.seed) if run.epochs_to_threshold is None else run for run in made]
+        return judge(ended).learning_times[0]
+
+    never = ended_after(8)
     assert (never.epochs, never.later) == (8, False)  # others take 12
     assert learning_status(never) == "unable within 8 epochs"
     assert learning_span(never) == "not within 8"
     one = [run._replace(epochs_to_threshold=None, epochs=8) if run[1:3] == (1, 0) else run for run in made]
     assert learning_span(judge(one).learning_times[1]) == "62.5 (52 to 75)"  # it may have been the slowest or the first
-    ended = [run._replace(epochs=40 + run.seed) if run.epochs_to_threshold is None else run for run in made]
-    never = judge(ended).learning_times[0]
+    never = ended_after(40)
     assert (never.epochs, never.later, never.delay) == (40, True, 42 - 15)
 
 
 def test_which_runs_count() -> None:
     made = learned({0: NEVER, 1: LATE, 2: FAST})
-    lost = [run._replace(metrics={}, diverged=True) if run.nonlinear_units == 0 else run for run in made]
+    lost = [run._replace(metrics={}, diverged=True, epochs=7) if run.nonlinear_units == 0 else run for run in made]
     diverged = judge(lost).learning_times[0]
     assert (diverged.reached, diverged.tried, diverged.low, diverged.epochs) == (0, 10, inf, 100)
     assert learning_status(diverged) == "unable within 100 epochs"

@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -76,17 +77,10 @@ class Terminal(io.StringIO):
         return "\n".join(self.rows)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("lightning_alrnn.sweep.live.monotonic", clock)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("lightning_alrnn.sweep.live.monotonic", lambda: clock.now)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     set_size(monkeypatch, 100, 30)
@@ -127,7 +121,7 @@ def test_a_cell_for_each_run() -> None:
     assert (terminal.row, terminal.column) == (0, 0)  # from where a narrower terminal may be drawn over
 
 
-def test_redraws_in_place(clock: Clock) -> None:
+def test_redraws_in_place(clock: SimpleNamespace) -> None:
     terminal = Terminal()
     terminal.write("$ alrnn sweep\n")
     with LiveTable(make_specs([0, 5], 2), file=terminal) as table:
@@ -167,7 +161,7 @@ def test_interrupted_it_leaves_the_latest_table_and_a_clean_line() -> None:
     assert terminal.screen == f"{TABLE}\n"
 
 
-def test_a_narrow_terminal_has_numbers_for_each_row(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_narrow_terminal_has_numbers_for_each_row(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
     set_size(monkeypatch, 62, 30)
     terminal = Terminal()
     table = LiveTable(make_specs([0, 5], 9), file=terminal)
@@ -199,7 +193,7 @@ def test_a_low_terminal_has_the_rows_that_run(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_no_size_wraps_or_scrolls(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_no_size_wraps_or_scrolls(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
     draw = random.Random(0)
     specs = make_specs(range(9), 12)
     for width, height in [(draw.randrange(20, 120), draw.randrange(2, 25)) for _ in range(60)]:
@@ -276,7 +270,9 @@ RUNNING = [RunState("running", 50, 100)] * 2
         ([], [RunState("done")] * 4, 60, "4 of 4 runs done · 1:00 elapsed"),
     ],
 )  # fmt: skip
-def test_time_left(first: list[RunState], now: list[RunState], seconds: float, text: str, clock: Clock) -> None:
+def test_time_left(
+    first: list[RunState], now: list[RunState], seconds: float, text: str, clock: SimpleNamespace
+) -> None:
     terminal = Terminal()
     table = LiveTable(make_specs(range(4), 1), file=terminal)
     names = [f"P{p}-0" for p in range(4)]
@@ -289,7 +285,7 @@ def test_time_left(first: list[RunState], now: list[RunState], seconds: float, t
 
 
 @pytest.mark.parametrize("dumb", [False, True])
-def test_a_log_has_a_line_now_and_then(dumb: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_has_a_line_now_and_then(dumb: bool, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(log, "isatty", lambda: dumb)
     if dumb:
@@ -334,14 +330,13 @@ def test_short_scores_are_right(score: float) -> None:
 
 
 def test_no_color_has_no_dim_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _cell(RunState("running", score=0.5), 5) == "\x1b[2m .500\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert _cell(RunState("running", score=0.5), 5) == " .500"
     assert _cell(RunState("done"), 5) == " done"
 
 
 SPECS = [Spec(f"run{seed}", "ALRNN", 0, seed, {}, ()) for seed in range(5)]
-WAITING = RunState("waiting")
+WAITING, TRAINED = RunState("waiting"), RunState("running", 3, 20, 0.5)
 
 
 def record(folder: Path, seed: int, status: Status, diverged: bool = False, **metrics: float) -> None:
@@ -358,100 +353,69 @@ def say(folder: Path, runs: Mapping[str, RunState], age: float = -1) -> None:
     os.utime(folder / "progress.json", (moment, moment))
 
 
-class Shown:
-    """Takes the place of the table."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, RunState] = {}
-        self.lines: list[str] = []
-        self.closed = False
-
-    def show(self, states: Mapping[str, RunState]) -> None:
-        self.states = dict(states)
-
-    def write(self, line: str) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    table = Shown()
+def table(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the table was told to show; it draws nothing."""
+    table = SimpleNamespace(states={}, lines=[], closed=False)
+    table.show, table.write = table.states.update, table.lines.append
+    table.close = lambda: setattr(table, "closed", True)
     monkeypatch.setattr(live, "LiveTable", lambda specs: table)
     return table
 
 
-def test_what_is_recorded_is_shown_from_the_start(shown: Shown, tmp_path: Path) -> None:
+def test_what_is_recorded_is_shown_from_the_start(table: SimpleNamespace, tmp_path: Path) -> None:
     record(tmp_path, 0, "done", test_mse=0.25, val_mse=0.5, test_task_loss=3.0)
     record(tmp_path, 1, "failed")
     record(tmp_path, 2, "done", diverged=True)
     record(tmp_path, 3, "running")  # of another attempt
     SweepMonitor(tmp_path, SPECS)
-    assert list(shown.states.values()) == [
-        RunState("done", 7, 7, 0.25),
-        RunState("failed", 7, 7, None),
-        RunState("diverged"),
-        WAITING,
-        WAITING,
-    ]
+    ended = [RunState("done", 7, 7, 0.25), RunState("failed", 7, 7, None), RunState("diverged")]
+    assert list(table.states.values()) == [*ended, WAITING, WAITING]
 
 
-def test_runs_that_are_trained(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+def test_runs_that_are_trained(table: SimpleNamespace, clock: SimpleNamespace, tmp_path: Path) -> None:
     population = make_work(tmp_path, SPECS[:3])
     with SweepMonitor(tmp_path, SPECS) as watching:
         watching.poll()
-        assert set(shown.states.values()) == {WAITING}
+        assert set(table.states.values()) == {WAITING}
         watching.watch([population, Work((SPECS[3],)), Work((SPECS[4],))])
-        runs = {
-            "run0": RunState("running", 3, 20, 0.5),
-            "run1": RunState("diverged", 0, 20),
-            "another": RunState("running", 1, 1, 1.0),
-        }
+        runs = {"run0": TRAINED, "run1": RunState("diverged", 0, 20), "another": RunState("running", 1, 1, 1.0)}
         say(population.folder(tmp_path), runs)
         say(run_folder(tmp_path, "run3"), {"run3": RunState("running", 5, 0, None)})
         say(run_folder(tmp_path, "run4"), {"run4": RunState("running", 9, 9, 0.9)}, age=60)  # by another attempt
         clock.now += 0.4
         watching.poll()
-        assert set(shown.states.values()) == {WAITING}  # twice a second at most
+        assert set(table.states.values()) == {WAITING}  # twice a second at most
         clock.now += 0.2
         watching.poll()
-        expected = [
-            RunState("running", 3, 20, 0.5),
-            RunState("diverged", 0, 20),
-            WAITING,
-            RunState("running", 5),
-            WAITING,
-        ]
-        assert list(shown.states.values()) == expected
+        expected = [TRAINED, runs["run1"], WAITING, RunState("running", 5), WAITING]
+        assert list(table.states.values()) == expected
         # what has ended is no longer asked
         record(tmp_path, 0, "done", test_accuracy=0.75)
         watching.ended("run0")
-        say(
-            population.folder(tmp_path),
-            {"run0": RunState("running", 4, 20, 0.5), "run2": RunState("running", 4, 20, 0.5)},
-        )
+        say(population.folder(tmp_path), {"run0": TRAINED, "run2": TRAINED})
         clock.now += 1
         watching.poll()
-        expected[0], expected[2] = RunState("done", 7, 7, 0.75), RunState("running", 4, 20, 0.5)
-        assert list(shown.states.values()) == expected
-        assert shown.lines == []
-        assert not shown.closed
-    assert shown.closed
+        expected[0], expected[2] = RunState("done", 7, 7, 0.75), TRAINED
+        assert list(table.states.values()) == expected
+        assert table.lines == []
+        assert not table.closed
+    assert table.closed
 
 
-def test_members_of_a_population_that_are_done_one_by_one(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+def test_members_of_a_population_that_are_done_one_by_one(
+    table: SimpleNamespace, clock: SimpleNamespace, tmp_path: Path
+) -> None:
     population = make_work(tmp_path, SPECS[:2])
     watching = SweepMonitor(tmp_path, SPECS)
     watching.watch([population])
-    say(population.folder(tmp_path), {name: RunState("running", 3, 20, 0.5) for name in ("run0", "run1")})
+    say(population.folder(tmp_path), dict.fromkeys(("run0", "run1"), TRAINED))
     say(run_folder(tmp_path, "run0"), {"run0": RunState("running", 1, 20, 0.25)})
     watching.poll()
-    assert [shown.states[f"run{k}"].epochs for k in range(2)] == [1, 3]
+    assert [table.states[f"run{k}"].epochs for k in range(2)] == [1, 3]
 
 
-def test_runs_that_have_ended(shown: Shown, tmp_path: Path) -> None:
+def test_runs_that_have_ended(table: SimpleNamespace, tmp_path: Path) -> None:
     watching = SweepMonitor(tmp_path, SPECS[:3])
     record(tmp_path, 0, "done", test_mse=0.5)
     record(tmp_path, 1, "failed")
@@ -460,18 +424,18 @@ def test_runs_that_have_ended(shown: Shown, tmp_path: Path) -> None:
     for seed in (0, 1, 2, 4):
         watching.ended(f"run{seed}")
     watching.write("a line")
-    assert shown.lines == ["run1: failed", "run2: stopped before the end", "run4: failed", "a line"]
+    assert table.lines == ["run1: failed", "run2: stopped before the end", "run4: failed", "a line"]
     watching.__exit__()
-    assert [state.status for state in shown.states.values()] == ["done", "failed", "stopped"]
+    assert [state.status for state in table.states.values()] == ["done", "failed", "stopped"]
 
 
-def test_tables_are_written_once_a_minute(shown: Shown, clock: Clock, tmp_path: Path) -> None:
+def test_tables_are_written_once_a_minute(table: SimpleNamespace, clock: SimpleNamespace, tmp_path: Path) -> None:
     watching = SweepMonitor(tmp_path, SPECS)
     rows = []
     for seed in range(5):
         record(tmp_path, seed, "done", test_mse=0.5)
         watching.ended(f"run{seed}")
-        table = tmp_path / "results.csv"
-        rows.append(len(table.read_text().splitlines()) - 1 if table.is_file() else 0)
+        results = tmp_path / "results.csv"
+        rows.append(len(results.read_text().splitlines()) - 1 if results.is_file() else 0)
         clock.now += 25
     assert rows == [0, 0, 0, 4, 4]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from command_runs import ADDITION, ONE_EPOCH
-from torch import Tensor
 
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.sweep.members import Member, MemberFactory
@@ -29,15 +28,11 @@ class Fit(FitCLI):
         self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
 
-def weights(module: Any) -> dict[str, Tensor]:
-    return dict(module.state_dict())
-
-
 def spec(core: str, units: int | None, seed: int, *options: str) -> Spec:
     """A run as ``make_plan`` lists it: what all share, the seeds, what is varied, and P."""
-    own = [f"--model.core={core}", f"--seed_everything={seed}", *options]
-    own += [] if units is None else [f"--model.nonlinear_units={units}"]
-    return Spec("-".join([core, str(units), str(seed)]), core, units, seed, {}, (*TINY, *own))
+    options_of_run = [f"--model.core={core}", f"--seed_everything={seed}", *options]
+    options_of_run += [] if units is None else [f"--model.nonlinear_units={units}"]
+    return Spec("-".join([core, str(units), str(seed)]), core, units, seed, {}, (*TINY, *options_of_run))
 
 
 def assert_made_as_by_fit(member: Member, folder: Path) -> None:
@@ -50,19 +45,19 @@ def assert_made_as_by_fit(member: Member, folder: Path) -> None:
     assert text.splitlines()[0] == member.text.splitlines()[0]  # the version of Lightning
     assert yaml.safe_load(text) == yaml.safe_load(member.text)
     assert list(yaml.safe_load(text)) == list(yaml.safe_load(member.text))
-    for made, expected in ((member.module, fit.model), (member.data, fit.datamodule)):
-        assert type(made) is type(expected)
-        assert made.hparams == expected.hparams
-        assert made.hparams_initial == expected.hparams_initial
-    before = weights(member.module)
-    assert before.keys() == fit.weights.keys()
-    assert all(value.equal(fit.weights[name]) for name, value in before.items())
     both: list[Any] = [member.module, fit.model]
     optimizers = [module._optimizer(module.parameters()) for module in both]
-    assert type(optimizers[0]) is type(optimizers[1])
+    for made, expected in (both, (member.data, fit.datamodule), optimizers):
+        assert type(made) is type(expected)
+    for made, expected in (both, (member.data, fit.datamodule)):
+        assert made.hparams == expected.hparams
+        assert made.hparams_initial == expected.hparams_initial
     assert optimizers[0].defaults == optimizers[1].defaults
-    assert member.trainer["max_epochs"] == fit.trainer.max_epochs
-    assert member.trainer["gradient_clip_val"] == fit.trainer.gradient_clip_val
+    before = member.module.state_dict()
+    assert before.keys() == fit.weights.keys()
+    assert all(value.equal(fit.weights[name]) for name, value in before.items())
+    for option in ("max_epochs", "gradient_clip_val"):
+        assert member.trainer[option] == getattr(fit.trainer, option)
     kinds = [type(callback) for callback in fit.trainer.callbacks]
     assert [type(callback) for callback in member.callbacks] == kinds[: len(member.callbacks)]
 
@@ -92,11 +87,11 @@ def test_the_parts_of_a_run_are_those_of_alrnn_fit(specs: list[Spec], tmp_path: 
     assert (again.config, again.text) == (first.config, first.text)
     for name in ("module", "data", "callbacks", "logger", "trainer"):
         assert getattr(again, name) is not getattr(first, name)
-    assert not {id(callback) for callback in again.callbacks} & {id(callback) for callback in first.callbacks}
-    before, after = weights(again.module), weights(first.module)
-    assert not {value.data_ptr() for value in before.values() if value.numel()} & {
-        value.data_ptr() for value in after.values()
-    }
+    for parts in (
+        [{id(callback) for callback in member.callbacks} for member in (first, again)],
+        [{value.data_ptr() for value in member.module.parameters() if value.numel()} for member in (first, again)],
+    ):
+        assert parts[0].isdisjoint(parts[1])
 
 
 def test_runs_that_differ_in_more_than_numbers_are_read_by_themselves(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from inspect import signature
 
 import pytest
+from command_runs import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_alrnn import ALRNN
-from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep.plan import (
     _ALRNN_ONLY,
     config_hash,
@@ -47,9 +47,9 @@ def test_a_grid_is_read_as_it_was_written(grid: dict[str, list[Value]]) -> None:
     # 1 == 1.0 == True are the same setting
     grid = {key: values for key, values in grid.items() if len({*values}) == len(values) and "init_args" not in key}
     items = [f"{key}={','.join(map(written, values))}" for key, values in grid.items()]
-    found = parse_grid(items)
-    assert found == grid
-    assert [[type(v) for v in values] for values in found.values()] == [[type(v) for v in g] for g in grid.values()]
+    parsed = parse_grid(items)
+    assert parsed == grid
+    assert [list(map(type, values)) for values in parsed.values()] == [list(map(type, g)) for g in grid.values()]
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, unique=True))
@@ -82,14 +82,6 @@ def test_texts_that_are_refused(parse: Callable[[str], object], texts: str, opti
     for text in texts.split():
         with pytest.raises(ValueError, match=option):
             parse(text)
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "looks"),
-    [(5, 40, (8, 12, 18, 27, 40)), (3, 6, (6,)), (1, 8, (8,)), (5, 9, (8, 9)), (10, 12, (10, 12)), (20, 21, (20, 21))],
-)
-def test_looks(first: int, last: int, looks: tuple[int, ...]) -> None:
-    assert plan_looks(first, last) == looks
 
 
 @given(st.integers(1, 100), st.integers(1, 200))
@@ -127,18 +119,10 @@ def test_runs_their_order_names_and_arguments() -> None:
     assert (first.nonlinear_units, first_gru.nonlinear_units) == (0, None)
     assert len({spec.name for spec in plan.runs}) == len(plan.runs)
     assert plan.varied == ("data.seed", "data.train_size", "model.init")
-    config = read_config(last_alrnn.arguments)
-    expected = {
-        "seed_everything": 3,
-        "data.seed": 3,
-        "data.train_size": 300,
-        "model.init": "near_identity",
-        "model.nonlinear_units": 2,
-        "model.hidden_size": 6,
-        "model.core": "ALRNN",
-        "trainer.devices": "1",
-    }
-    assert {key: config[key] for key in expected} == expected
+    settings: dict[str, Value] = {"data.train_size": 300, "model.init": "near_identity"}
+    numbers = {"seed_everything": 3, "data.seed": 3, "model.nonlinear_units": 2, "model.hidden_size": 6}
+    expected = {**settings, **numbers, "model.core": "ALRNN", "trainer.devices": "1"}.items()
+    assert expected <= {**read_config(last_alrnn.arguments)}.items()
     assert read_config(first_gru.arguments)["model.core"] == "GRU"
 
 
@@ -206,7 +190,4 @@ def test_a_configuration_s_hash_and_differences() -> None:
     ],
 )
 def test_wrong_options_of_the_command(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["sweep", *options, *BASE])
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refused(["sweep", *options, *BASE], capsys)

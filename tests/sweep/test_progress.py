@@ -44,7 +44,7 @@ def test_a_damaged_file_says_nothing(content: bytes, tmp_path: Path) -> None:
     assert ProgressFile(tmp_path).read() == {}
 
 
-def test_whether_something_was_said_after_a_moment(tmp_path: Path) -> None:
+def test_the_moment_of_a_file(tmp_path: Path) -> None:
     file = ProgressFile(tmp_path)
     assert not file.written_after(0)
     file.write({})
@@ -129,19 +129,16 @@ def test_a_run_ends_early_and_goes_on_as_if_it_had_not_been_stopped(
         assert resumed.lightning_module.weight.equal(weight)  # type: ignore[operator]
 
 
-def test_what_a_run_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_command_and_what_a_run_says_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[dict[str, RunState]] = []
     monkeypatch.setattr(ProgressFile, "write", lambda self, runs: written.append(dict(runs)))
-    fit([0.25, 0.5], None, 2, tmp_path)
-    assert written == [{"a": RunState("running", 1, 2, 0.25)}, {"a": RunState("running", 2, 2, 0.5)}]
-
-
-def test_a_checkpoint_without_what_was_noted(tmp_path: Path) -> None:
-    # as of a run that another command began
-    trainer, _ = fit([0.5], None, 1, tmp_path)
+    fit([0.25], None, 1, tmp_path)
     path = tmp_path / "plain.ckpt"
     content = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
     del content["learning_watch"]
     torch.save(content, path)
     trainer, noting = fit([0.5, 1.0, 1.0, 1.0, 1.0], "solved", 5, tmp_path / "on", ckpt_path=path)
     assert (trainer.current_epoch, noting.watch.epochs_to_threshold) == (4, 2)
+    assert written[:2] == [{"a": RunState("running", 1, 1, 0.25)}, {"a": RunState("running", 2, 5, 1.0)}]

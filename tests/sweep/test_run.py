@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from lightning_alrnn.sweep.plan import make_plan
+from lightning_alrnn.sweep.plan import Spec, make_plan
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
@@ -23,24 +23,22 @@ def test_a_configuration_that_changes_on_the_way_stops_its_runs(tmp_path: Path) 
 
 
 def test_what_is_done_or_claimed_is_left_alone(tmp_path: Path) -> None:
-    plan = make_plan(["--data=Addition"], [0], [0])
-    surroundings = Surroundings(tmp_path, plan.varied, plan.configs, "")
-    claim = Claim(tmp_path, plan.runs[0].name)
+    spec, surroundings = Spec("a", "ALRNN", 0, 0, {}, ()), Surroundings(tmp_path, (), {}, "")
+    claim = Claim(tmp_path, "a")
     assert claim.take()
-    do_run(surroundings, plan.runs[0])
-    assert read_record(tmp_path, plan.runs[0].name) is None
+    do_run(surroundings, spec)
+    assert read_record(tmp_path, "a") is None
     claim.release()
 
-    done = Record(plan.runs[0].name, Run("ALRNN", 0, 0, {}, {"test/mse": 0.5}), "done")
+    done = Record("a", Run("ALRNN", 0, 0, {}, {"test/mse": 0.5}), "done", seconds=1.0)
     write_record(tmp_path, done)
-    do_run(surroundings, plan.runs[0])
-    record = read_record(tmp_path, plan.runs[0].name)
-    assert record.run == done.run
+    do_run(surroundings, spec)
+    assert read_record(tmp_path, "a").run == done.run
 
     # of several processes the first tells the others that there is nothing to do
-    do_run(surroundings, plan.runs[0], Task(0, 2, "17-0"))
-    do_run(surroundings, plan.runs[0], Task(1, 2, "17-0"))
-    assert (run_folder(tmp_path, plan.runs[0].name) / "decision-17-0").read_bytes() == b"skip"
+    for rank in range(2):
+        do_run(surroundings, spec, Task(rank, 2, "17-0"))
+    assert (run_folder(tmp_path, "a") / "decision-17-0").read_bytes() == b"skip"
 
 
 def test_the_commit_of_the_present_directory() -> None:

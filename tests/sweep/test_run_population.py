@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command_runs import ADDITION
+from command_runs import ADDITION, exit_code, written_records
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -47,16 +47,15 @@ pytestmark = pytest.mark.usefixtures("no_verdict_figures")
 
 
 def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
-    try:
-        main(["sweep", f"--output_dir={folder}", "--executor=inline", *base, *options])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return exit_code("sweep", f"--output_dir={folder}", "--executor=inline", *base, *options)
 
 
-def weights(folder: Path, record: Record, name: str = "last.ckpt") -> dict[str, Tensor]:
-    path = folder / "runs" / record.name / "checkpoints" / name
-    return torch.load(path, weights_only=True)["state_dict"]  # type: ignore[no-any-return]
+def checkpoint(folder: str, run: str, name: str = "last.ckpt") -> dict[str, Any]:
+    return torch.load(f"{folder}/runs/{run}/checkpoints/{name}", weights_only=True)  # type: ignore[no-any-return]
+
+
+def weights(folder: str, record: Record, name: str = "last.ckpt") -> dict[str, Tensor]:
+    return checkpoint(folder, record.name, name)["state_dict"]  # type: ignore[no-any-return]
 
 
 def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +78,7 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
             assert list(first) == list(second)
             assert str(first).replace("/auto", "/off") == str(second)
         for name in ("last.ckpt", Path(one.checkpoint).name):
-            first, second = (weights(Path(name_of), one, name) for name_of in ("auto", "off"))
+            first, second = (weights(folder, one, name) for folder in ("auto", "off"))
             assert first.keys() == second.keys()
             for key, value in first.items():
                 torch.testing.assert_close(value, second[key], rtol=0, atol=1e-4)
@@ -97,15 +96,19 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
     assert headers[0] == headers[1]
     assert {"population", "epochs_to_threshold"} <= set(headers[0].split(","))
     # the same command again has nothing to do
-    before = {path: path.stat().st_mtime_ns for path in Path("auto").glob("runs/*/record.json")}
+    before = written_records(Path("auto"))
     assert sweep("auto", *options) == 0
-    assert {path: path.stat().st_mtime_ns for path in Path("auto").glob("runs/*/record.json")} == before
+    assert written_records(Path("auto")) == before
 
 
 def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
-    assert sweep("swept", *TWO, *schedule, base=PLAIN) == 0
+    late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]  # the last epoch has no validation
+    assert sweep("swept", *TWO, *schedule, *late, base=PLAIN) == 0
     record = read_records("swept")[-1]
+    last = checkpoint("swept", record.name)
+    assert (last["epoch"], last["global_step"]) == (2, 12)
+    assert last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 3
     folder = Path("swept/runs") / record.name
     module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
     assert module.core.nonlinear_units == 6
@@ -115,12 +118,12 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     events = EventAccumulator("swept/runs/again").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
     # training goes on as that of a network which was trained alone
-    assert sweep("off", *TWO, "--population=off", *schedule, base=PLAIN) == 0
+    assert sweep("off", *TWO, "--population=off", *schedule, *late, base=PLAIN) == 0
     for name in ("swept", "off"):
         path = Path(name, "runs", record.name)
         further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
         main(["fit", *further, f"--ckpt_path={path / 'checkpoints/last.ckpt'}"])
-    one, other = (torch.load(f"{name}/runs/on/checkpoints/last.ckpt", weights_only=True) for name in ("swept", "off"))
+    one, other = (checkpoint(name, "on") for name in ("swept", "off"))
     assert one["global_step"] == other["global_step"] == 16
     assert one["lr_schedulers"] == other["lr_schedulers"]
     for key, value in one["state_dict"].items():
@@ -156,13 +159,13 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
     assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:], base=PLAIN) == 0
     tame = [record for record in read_records("tame") if record.run.settings["model.optimizer.lr"] == 1e-3]
     for one, other in zip([record for record in records if not record.run.diverged], tame, strict=True):
-        first, second = weights(Path("swept"), one), weights(Path("tame"), other)
+        first, second = weights("swept", one), weights("tame", other)
         assert all(value.equal(second[key]) for key, value in first.items())
 
 
 @pytest.mark.slow  # its parts are tested in modules/test_population.py and test_progress.py
 def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the third member solves the task in its second epoch, the others never
+    # one member solves the task early, the other never
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: scores["val/mse"] < 0.1)
     model = ("--model.optimizer=Adam", "--model.init=near_identity", "--model.mar_strength=0")
@@ -178,9 +181,7 @@ def test_early_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (one.epochs, one.run.epochs_to_threshold) == (other.epochs, other.run.epochs_to_threshold)
         assert one.run.epochs_to_threshold == (one.epochs if one.epochs < 12 else None)
         assert one.run.metrics["test/mse"] == pytest.approx(other.run.metrics["test/mse"], rel=1e-2)
-        first, second = (
-            torch.load(f"{name}/runs/{one.name}/checkpoints/last.ckpt", weights_only=True) for name in ("auto", "off")
-        )
+        first, second = (checkpoint(name, one.name) for name in ("auto", "off"))
         assert (first["epoch"], first["global_step"]) == (second["epoch"], second["global_step"])
         # training can go on from there
         assert first["loops"]["fit_loop"]["epoch_progress"] == second["loops"]["fit_loop"]["epoch_progress"]
@@ -230,15 +231,15 @@ def test_what_is_too_large_for_a_gpu_is_halved(
     monkeypatch.setattr(MemberFolders, "write_checkpoints", interrupt_the_third)
     assert sweep("swept", *OPTIONS, base=PLAIN) == 130
     assert "its halves are trained one after the other" in capsys.readouterr().err
-    surroundings, whole = begun[0]
+    surroundings, population = begun[0]
     halves = [work for _, work in begun[1:]]
-    assert [work.specs for work in halves] == [whole.specs[:3], whole.specs[3:]]
+    assert [work.specs for work in halves] == [population.specs[:3], population.specs[3:]]
     folder = surroundings.folder
     # the same command would go on with the second, and so does a job that is requeued, which begins with the whole
     assert (halves[1].folder(folder) / CHECKPOINT).is_file()
     assert read_populations(folder) == [halves[1]]
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
-    run_population.do_work(surroundings, whole)
+    before = written_records(folder)
+    run_population.do_work(surroundings, population)
     assert [work for _, work in begun[3:]] == [halves[1]]
     for half, resumed in zip(halves, (False, True), strict=True):
         for spec in half.specs:
@@ -246,7 +247,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
             assert (record.status, record.population, record.resumed) == ("done", half.population, resumed)
             assert record.epochs == 2
             path = folder / "runs" / spec.name / "record.json"
-            assert (path.stat().st_mtime_ns == before[path]) != resumed
+            assert (written_records(folder)[path] == before[path]) != resumed
 
 
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,24 +270,12 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
     for one, other in zip(read_records("whole"), read_records("stopped"), strict=True):
         assert one.run == other.run
         assert (one.population, one.epochs) == (other.population, other.epochs)
-        first, second = (
-            torch.load(f"{name}/runs/{one.name}/checkpoints/last.ckpt", weights_only=True)
-            for name in ("whole", "stopped")
-        )
+        first, second = (checkpoint(name, one.name) for name in ("whole", "stopped"))
         assert (first["epoch"], first["global_step"]) == (second["epoch"], second["global_step"]) == (1, 8)
         assert first["lr_schedulers"] == second["lr_schedulers"]
         groups = [each["optimizer_states"][0]["param_groups"] for each in (first, second)]
         assert groups[0] == groups[1]
         assert groups[0][0]["lr"] == pytest.approx(1e-5)
-
-
-def test_the_last_weights_are_those_of_the_last_epoch_and_may_go_on() -> None:
-    late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]
-    assert sweep("swept", *TWO, *late, base=PLAIN) == 0
-    for record in read_records("swept"):
-        last = torch.load(f"swept/runs/{record.name}/checkpoints/last.ckpt", weights_only=True)
-        assert (last["epoch"], last["global_step"]) == (2, 12)
-        assert last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 3
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
@@ -310,7 +299,7 @@ def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> N
         assert other.tracebacks == ()
         assert one.run == other.run
         for name in ("last.ckpt", Path(one.checkpoint).name):
-            first, second = weights(Path("whole"), one, name), weights(Path("killed"), other, name)
+            first, second = weights("whole", one, name), weights("killed", other, name)
             assert all(value.equal(second[key]) for key, value in first.items())
         for folder in ("whole", "killed"):
             events = EventAccumulator(str(Path(folder, "runs", one.name))).Reload()

@@ -14,17 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from lightning_alrnn.sweep import store
 from lightning_alrnn.sweep.rules import Run, Value
-from lightning_alrnn.sweep.store import (
-    Claim,
-    Record,
-    read_record,
-    read_records,
-    read_runs,
-    run_folder,
-    write_record,
-    write_table,
-)
+from lightning_alrnn.sweep.store import Claim, Record, read_record, read_runs, run_folder, write_record, write_table
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def record(seed: int = 0, p: int | None = 5, core: str = "ALRNN", **settings: Value) -> Record:
@@ -35,11 +32,11 @@ def record(seed: int = 0, p: int | None = 5, core: str = "ALRNN", **settings: Va
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     written = record(model_init="gaussian", lr=0.1, flag=True, nothing=None)._replace(tracebacks=("a\nValueError: b",))
     write_record(tmp_path, written)
-    found = read_record(tmp_path, written.name)
-    assert math.isnan(found.run.metrics["val/mse"])
-    assert found.run._replace(metrics={}) == written.run._replace(metrics={})
-    assert found._replace(run=written.run) == written
-    assert found.error == "ValueError: b"
+    read = read_record(tmp_path, written.name)
+    assert math.isnan(read.run.metrics["val/mse"])
+    assert read.run._replace(metrics={}) == written.run._replace(metrics={})
+    assert read._replace(run=written.run) == written
+    assert read.error == "ValueError: b"
 
 
 def test_read_runs_gives_what_is_done_in_order(tmp_path: Path) -> None:
@@ -61,7 +58,7 @@ def test_read_runs_gives_what_is_done_in_order(tmp_path: Path) -> None:
         ("GRU", None, 0, False),
     ]
     assert runs[0].metrics == {"test/mse": 0.25}  # NaN says nothing
-    assert len(read_records(tmp_path)) == 8
+    assert len(store.read_records(tmp_path)) == 8
 
 
 def test_no_sweep_there(tmp_path: Path) -> None:
@@ -85,8 +82,7 @@ def test_tables(tmp_path: Path) -> None:
     write_record(tmp_path, record(1, 2, lr="auto"))
     write_record(tmp_path, record(0, None, "GRU", lr=1)._replace(status="failed", tracebacks=("x\nOSError: full",)))
     write_table(tmp_path)
-    with (tmp_path / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(tmp_path)
     assert [row["nonlinear_units"] for row in rows] == ["2", "2", ""]
     assert [row["lr"] for row in rows] == ["0.1", "auto", "1"]
     assert [row["test/mse"] for row in rows] == ["0.25", "1.25", "0.25"]
@@ -135,13 +131,11 @@ def test_two_write_table_at_a_time_and_each_is_whole(tmp_path: Path) -> None:
         writers = [pool.submit(write_some, core) for core in ("RNN", "GRU")]
         while not all(writer.done() for writer in writers):
             if (tmp_path / "results.csv").is_file():
-                with (tmp_path / "results.csv").open() as file:
-                    rows = list(csv.DictReader(file))
+                rows = read_table(tmp_path)
                 assert all((row["status"], row["error"]) == ("done", "") for row in rows)
                 assert len(rows) >= seen
                 seen = len(rows)
         for writer in writers:
             writer.result()
-    with (tmp_path / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 40
+    assert len(read_table(tmp_path)) == 40
     assert not list(tmp_path.rglob(".record*")) + list(tmp_path.rglob(".results*"))

@@ -70,7 +70,7 @@ def test_how_often_is_part_of_the_claim() -> None:
     assert "18 of its 20 runs do as well as the best (at least 72 %)" in verdict.answer
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 4])
+@pytest.mark.parametrize("seeds", [1, 4])
 def test_too_few_seeds_make_no_claim(seeds: int) -> None:
     verdict = judge(runs({p: scores[:seeds] for p, scores in STEADY.items()}, "test/mse", hidden_size=50))
     assert claims_of(verdict) == (None, (), None)
@@ -94,8 +94,6 @@ def test_false_claims_of_earlier_verdicts_are_not_made() -> None:
     assert judge(runs(jitter(one_peak))).claims.nonlinearity_needed is None  # one of several may do so by chance
     diverged: Scores = {0: [0.9] * 3 + [None] * 3, 1: [0.9] * 6, 2: [0.9] * 6}
     assert claims_of(judge(runs(diverged)))[0] is None
-    same = judge(runs({0: [0.9] * 3, 1: [0.9] * 3}))
-    assert claims_of(same) == (None, (), None)
 
 
 def test_runs_that_diverged_count_as_failures() -> None:
@@ -118,19 +116,22 @@ def test_runs_that_diverged_count_as_failures() -> None:
 
 def test_a_score_that_is_not_finite_is_a_run_that_diverged() -> None:
     made = runs(jitter(SOLVED))
-    broken = made[12]._replace(metrics={**made[12].metrics, "test/accuracy": math.nan})
-    verdict = judge([*made[:12], broken, *made[13:]])
-    assert (verdict.finished, verdict.diverged) == (49, 1)
-    assert verdict.estimates[1].diverged == 1
-    odd = made[12]._replace(metrics={**made[12].metrics, "regime/visited": math.inf, "val/accuracy": math.nan})
-    assert judge([*made[:12], odd, *made[13:]]).estimates[1].regimes == (2.0,) * 9
+
+    def with_metrics(**values: float) -> Verdict:
+        changed = {key.replace("_", "/"): value for key, value in values.items()}
+        return judge([*made[:12], made[12]._replace(metrics={**made[12].metrics, **changed}), *made[13:]])
+
+    verdict = with_metrics(test_accuracy=math.nan)
+    assert (verdict.finished, verdict.diverged, verdict.estimates[1].diverged) == (49, 1, 1)
+    assert with_metrics(regime_visited=math.inf, val_accuracy=math.nan).estimates[1].regimes == (2.0,) * 9
 
 
-def test_runs_that_are_not_done_count_for_nothing() -> None:
-    made = runs(jitter(SOLVED))
+def test_runs_that_are_not_done_and_sizes_with_baselines_only_count_for_nothing() -> None:
+    made = runs(jitter(SOLVED), settings={"data.train_size": 1000})
     waiting = [made[0]._replace(seed=seed, metrics={}) for seed in (10, 11)]
-    verdict = judge([*made, *waiting])
-    assert (verdict.finished, verdict.diverged, verdict.without_score) == (50, 0, 2)
+    gru = [run._replace(settings={"data.train_size": 100}) for run in baseline("GRU", [0.9] * 5)]
+    verdict = judge([*made, *waiting, *gru])
+    assert (verdict.finished, verdict.diverged, verdict.without_score) == (55, 0, 2)
     assert verdict.sizes == judge(made).sizes
 
 
@@ -164,9 +165,8 @@ def test_sparse_beats_full_with_little_data() -> None:
     many = {p: around(mean, 0.004, 8, p) for p, mean in ((0, 0.6), (2, 0.95), (5, 0.95), (10, 0.95))}
     made = [*runs(many, settings={"data.train_size": 1000}), *runs(few, settings={"data.train_size": 100})]
     verdict = judge(made)
-    assert [size.train_size for size in verdict.sizes] == [100, 1000]
-    assert [size.claims.sparse_beats_full for size in verdict.sizes] == [True, False]
-    assert [size.alpha for size in verdict.sizes] == [0.025, 0.025]  # one level for all sizes together
+    by_size = [(size.train_size, size.claims.sparse_beats_full, size.alpha) for size in verdict.sizes]
+    assert by_size == [(100, True, 0.025), (1000, False, 0.025)]  # one level for all sizes together
     assert verdict.answer.startswith("With 1000 training sequences, nonlinearity is needed")
     assert verdict.answer.endswith("With 100 training sequences, fewer nonlinear units beat all of them.")
 
@@ -211,12 +211,6 @@ def test_what_each_value_of_an_axis_leads_to() -> None:
     (init,) = judge([*near, *gaussian]).dependence
     assert init.claims["gaussian"].nonlinearity_needed is None
     assert not init.differs  # a value that tells nothing contradicts nothing
-
-
-def test_a_size_at_which_only_baselines_are_done_is_left_out() -> None:
-    made = runs(jitter(SOLVED), settings={"data.train_size": 1000})
-    gru = [run._replace(settings={"data.train_size": 100}) for run in baseline("GRU", [0.9] * 5)]
-    assert judge([*made, *gru]).sizes == judge(made).sizes
 
 
 def test_baselines_bear_on_no_claim() -> None:

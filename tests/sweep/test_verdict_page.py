@@ -7,14 +7,16 @@ import math
 import re
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from command_runs import refused
 from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.commands.entry import main
-from lightning_alrnn.sweep import Run, judge
+from lightning_alrnn.sweep import Claims, Run, judge
 from lightning_alrnn.sweep.store import Record, write_record
 from lightning_alrnn.sweep.verdict_page import format_verdict, verdict_page, write_verdict
 
@@ -31,9 +33,8 @@ def starts() -> list[Run]:
 
 
 def sizes() -> list[Run]:
-    few = {0: around(0.6, 0.004, 8, 0), 2: around(0.8, 0.004, 8, 2), 5: around(0.8, 0.004, 8, 5)}
-    many = {0: around(0.6, 0.004, 8, 0), 2: around(0.95, 0.004, 8, 2), 5: around(0.95, 0.004, 8, 5)}
-    few[10], many[10] = around(0.7, 0.004, 8, 10), around(0.95, 0.004, 8, 11)
+    few = {p: around(mean, 0.004, 8, p) for p, mean in ((0, 0.6), (2, 0.8), (5, 0.8), (10, 0.7))}
+    many = {p: around(mean, 0.004, 8, p) for p, mean in ((0, 0.6), (2, 0.95), (5, 0.95), (10, 0.95))}
     return runs(few, settings={"data.train_size": 100}) + runs(many, settings={"data.train_size": 1000})
 
 
@@ -44,24 +45,20 @@ def write_sweep(folder: Path, made: list[Run]) -> Path:
     return folder
 
 
+def read_verdict(folder: Path) -> Any:
+    return json.loads((folder / "verdict.json").read_text(), parse_constant=pytest.fail)
+
+
 def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)))
-
-
-def refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
 
 
 def test_files(tmp_path: Path) -> None:
     verdict = write_verdict(write_sweep(tmp_path / "sweep", starts()))
     assert verdict == judge(starts())
-    content = json.loads((tmp_path / "sweep/verdict.json").read_text(), parse_constant=refuse)
-    assert content["claims"] == {
-        "nonlinearity_needed": True,
-        "sufficient": [1, 2, 5],
-        "smallest_sufficient": 1,
-        "sparse_beats_full": None,
-    }
+    content = read_verdict(tmp_path / "sweep")
+    assert list(content["claims"]) == [*Claims._fields]
+    assert list(content["claims"].values()) == [True, [1, 2, 5], 1, None]
     assert content["answer"] == verdict.answer
     assert content["untold"] == ["whether fewer nonlinear units beat all of them"]
     assert content["seeds_needed"] == verdict.seeds_needed
@@ -69,8 +66,8 @@ def test_files(tmp_path: Path) -> None:
     assert set(content["rules"]) == set(verdict.rules._fields)
     for one, estimate in zip(content["estimates"], verdict.estimates, strict=True):
         assert set(one) == set(estimate._fields)
-        for name in ("nonlinear_units", "good", "tried", "share_low", "share_high", "gap", "gap_low", "gap_high"):
-            assert one[name] == getattr(estimate, name)
+        names = ("nonlinear_units", "good", "tried", "share_low", "share_high", "gap", "gap_low", "gap_high")
+        assert [one[name] for name in names] == [getattr(estimate, name) for name in names]
     assert content["estimates"] == content["sizes"][-1]["estimates"]
     assert content["estimates"][1]["scores"]["3"] == verdict.estimates[1].scores[3]
     assert content["dependence"][0]["claims"]["gaussian"]["nonlinearity_needed"] is None
@@ -104,7 +101,7 @@ def test_claims_agree_with_the_table(made: list[Run]) -> None:
 def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
     one = runs({p: scores[:1] for p, scores in ADDITION.items()}, "test/mse", hidden_size=50)
     verdict = write_verdict(write_sweep(tmp_path, one))
-    content = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
+    content = read_verdict(tmp_path)
     assert set(map(repr, content["claims"].values())) == {"None", "[]"}
     for said in (format_verdict(verdict), content["answer"], text_of((tmp_path / "verdict.html").read_text())):
         assert "No claim can be made with 1 seed" in said
@@ -137,7 +134,7 @@ def test_how_late_each_p_is(tmp_path: Path) -> None:
         write_record(tmp_path, Record(f"P{run.nonlinear_units}-{run.seed}", run, "done", epochs=100))
     verdict = write_verdict(tmp_path)
     assert verdict.learning_times == judge(made).learning_times
-    content = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
+    content = read_verdict(tmp_path)
     assert content["learning"] == verdict.learning
     times = {time["nonlinear_units"]: time for time in content["learning_times"]}
     assert (times[0]["typical"], times[0]["epochs"], times[0]["reaches"]) == ("inf", 100, False)
@@ -197,9 +194,9 @@ def test_a_smaller_tolerance_where_no_number_of_seeds_would_tell(tmp_path: Path)
     tolerance = float(command.split()[-1])
     assert tolerance < 0.02
     # it was found by what it tells, and the answer says so
-    told = write_verdict(tmp_path, tolerance=tolerance)
-    assert told.claims.nonlinearity_needed is True
-    assert f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in told.answer
+    verdict = write_verdict(tmp_path, tolerance=tolerance)
+    assert verdict.claims.nonlinearity_needed is True
+    assert f"This is exploratory: the tolerance of {tolerance:g} is suggested by an earlier verdict" in verdict.answer
     assert "exploratory" not in write_verdict(tmp_path, tolerance=0.015).answer
 
 
@@ -239,13 +236,14 @@ def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
     write_record(tmp_path, Record("nan", failed._replace(metrics={"test/accuracy": math.nan}), "done"))
     verdict = write_verdict(tmp_path, score="accuracy")
     assert (verdict.finished, verdict.diverged, verdict.without_score) == (20, 6, 3)
-    listed = json.loads((tmp_path / "verdict.json").read_text())["runs"]["uncounted"]
+    listed = read_verdict(tmp_path)["runs"]["uncounted"]
     assert len(listed) == 9
-    found = {one["name"]: (one["state"], one["error"]) for one in listed}
-    assert found["broke"] == ("failed", "RuntimeError: <out of memory>")
-    assert found["going"] == ("not done", "")
-    assert found["odd"] == ("failed", "has no test/accuracy")
-    assert found["nan"] == ("diverged", "")
+    assert {one["name"]: (one["state"], one["error"]) for one in listed}.items() >= {
+        ("broke", ("failed", "RuntimeError: <out of memory>")),
+        ("going", ("not done", "")),
+        ("odd", ("failed", "has no test/accuracy")),
+        ("nan", ("diverged", "")),
+    }
     said = text_of((tmp_path / "verdict.html").read_text())
     assert "broke failed RuntimeError: <out of memory>" in said
     assert re.search(r"^5 .* 0/6 .*diverges", format_verdict(verdict), re.MULTILINE)
@@ -277,9 +275,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert printed == f"{folder / 'verdict.html'}\n\n{format_verdict(judge(made))}\n"
     assert "No claim can be made with 2 seeds" in printed
     main(["verdict", str(folder), "--score", "accuracy", "--solved", "0.99", "--tolerance", "0.1", "--alpha", "0.01"])
-    rules = json.loads((folder / "verdict.json").read_text())["rules"]
-    assert rules["score"] == "test/accuracy"
-    assert [rules[name] for name in ("solved", "tolerance", "alpha")] == [0.99, 0.1, 0.01]
+    rules = read_verdict(folder)["rules"]
+    assert [rules[name] for name in ("score", "solved", "tolerance", "alpha")] == ["test/accuracy", 0.99, 0.1, 0.01]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +290,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_wrong_usage(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "sweep", runs({0: [0.9]}))
-    with pytest.raises(SystemExit) as error:
-        main(["verdict", *arguments])
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refused(["verdict", *arguments], capsys)

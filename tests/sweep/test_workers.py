@@ -51,20 +51,18 @@ def test_an_interrupt_while_a_worker_starts_ends_the_worker(tmp_path: Path, monk
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.parametrize("threads", [None, "3"])
 def test_one_thread_unless_the_user_says_otherwise_and_nothing_of_an_allocation(
-    monkeypatch: pytest.MonkeyPatch,
+    threads: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = sys.modules["__main__"]
-    monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("OMP_NUM_THREADS")
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    script, environment = sys.modules["__main__"], dict(os.environ)
     with workers._alone():
-        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert os.environ["OMP_NUM_THREADS"] == (threads or "1")
         assert "SLURM_NTASKS" not in os.environ
         assert sys.modules["__main__"] is not script
     assert sys.modules["__main__"] is script
-    assert os.environ["SLURM_NTASKS"] == "4"
-    assert "OMP_NUM_THREADS" not in os.environ
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with workers._alone():
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ == environment
