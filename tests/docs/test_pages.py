@@ -282,7 +282,8 @@ def test_the_api_has_every_public_name() -> None:
     shown = [name for path in pages for name in re.findall(r"^::: (\S+)$", path.read_text("utf-8"), flags=re.MULTILINE)]
     assert len(set(shown)) == len(shown)
     public = set()
-    for name in ("nn", "modules", "datamodules", "callbacks", "metrics", "analysis", "readings", "plotting", "sweep"):
+    packages = ("nn", "modules", "datamodules", "callbacks", "metrics", "analysis", "readings", "plotting", "sweep")
+    for name in (*packages, "commands"):
         package = __import__(f"lightning_alrnn.{name}", fromlist=["__all__"])
         public |= {f"lightning_alrnn.{name}.{member}" for member in package.__all__}
     assert public <= set(shown)
