@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_alrnn.batch import NeuralBatch, SequenceBatch
     from lightning_alrnn.callbacks import (
         ActiveUnits,
+        Dashboard,
         FixedPoints,
         LatentTrajectories,
         LengthAccuracy,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Spectrum,
         UnitAblation,
     )
+    from lightning_alrnn.commands import analyze_checkpoint, sweep_units
     from lightning_alrnn.datamodules import (
         SCAN,
         Addition,
@@ -61,6 +63,7 @@ __all__ = [
     "Arrays",
     "ContextualIntegration",
     "Copy",
+    "Dashboard",
     "FixedPoints",
     "IMDb",
     "ImageEncoder",
@@ -84,16 +87,18 @@ __all__ = [
     "StimulusSelection",
     "TextEncoder",
     "UnitAblation",
+    "analyze_checkpoint",
     "available_backends",
     "count_regimes",
     "fixed_points",
     "manifold_attractor_penalty",
+    "sweep_units",
     "unit_activity",
 ]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = import_on_use(
         __name__,
-        ["analysis", "batch", "callbacks", "datamodules", "metrics", "modules", "nn", "plotting", "sweep"],
+        ["analysis", "batch", "callbacks", "commands", "datamodules", "metrics", "modules", "nn", "plotting", "sweep"],
         __all__,
     )

@@ -23,12 +23,12 @@ from lightning_alrnn.errors import fail
 from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
+from lightning_alrnn.modules.base import SET_BY_DATA
 from lightning_alrnn.option_errors import explain, guess_name
 from lightning_alrnn.readings.configured import default_callbacks
 
 _DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _SCORES = ("validate", "test", "predict")
-_LINKED = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
 
 
 class ALRNNCLI(LightningCLI):
@@ -45,7 +45,7 @@ class ALRNNCLI(LightningCLI):
         return super().init_parser(**kwargs, usage="%(prog)s", exit_on_error=False)  # `--help all` is long enough
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name in _LINKED:
+        for name in SET_BY_DATA:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         if not _names_model(sys.argv[1:]):  # with it, its options' defaults would become those of any other model
             parser.set_defaults({"model": {"class_path": "lightning_alrnn.modules.ALRNNModule"}})

@@ -92,6 +92,7 @@ from lightning_alrnn.analysis.spectrum import (
     regime_spectrum,
     slowest_mode,
 )
+from lightning_alrnn.analysis.tables import print_as_tables
 from lightning_alrnn.analysis.tracking import FixedPointMatch, FixedPointPlaces, match_fixed_points, places
 from lightning_alrnn.analysis.units import UnitStatistics, unit_activity
 
@@ -192,3 +193,5 @@ __all__ = [
     "unit_activity",
     "virtual_fixed_points",
 ]
+
+print_as_tables(map(globals().__getitem__, __all__))

@@ -6,11 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -28,9 +29,18 @@ from lightning_alrnn.extensions.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.extensions.exact_resume import ExactResume
 from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.modules.optimizers import Settings, describe, describe_optimizer, restore
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty
+
+SET_BY_DATA = ("input_size", "output_size", "objective", "target_step", "criterion", "group_names", "num_units")
+"""Arguments of the modules that a DataModule sets, on the command line and in :meth:`SequenceModule.for_data`."""
+
+if TYPE_CHECKING:
+    from builtins import classmethod as _class_only
+else:  # Lightning's, which refuses a call on an instance: it would not change that instance
+    _class_only = type(vars(LightningModule)["load_from_checkpoint"])
 
 _CHECKPOINT_STEPS = 1000
 _PROGRESS_BAR = ("task_loss", "accuracy", "sequence_accuracy")
@@ -59,6 +69,96 @@ class SequenceModule(LightningModule):
         super().__init__()
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
+        self._made_optimizer: Settings | None = None
+
+    @classmethod
+    def for_data(cls, data: LightningDataModule, **arguments: Any) -> Self:
+        """Make a module with the sizes, the kind of task and the groups of a DataModule.
+
+        Args:
+            data: DataModule with the attributes of a :class:`SequenceDataModule`.
+            **arguments: Other arguments of the module, such as ``nonlinear_units``. They take precedence over the data.
+
+        Returns:
+            The module.
+
+        Raises:
+            TypeError: If the data do not say their sizes.
+            ValueError: If the inputs are tokens and the module has no encoder for them.
+
+        Example:
+            >>> from lightning_alrnn import Addition, ALRNNModule
+            >>> model = ALRNNModule.for_data(Addition(), hidden_size=20, nonlinear_units=5)
+            >>> model.objective, model.readout.out_features, model.target_step
+            ('regression', 1, 'last')
+        """
+        names = cls._option_names()
+        values = {name: getattr(data, name) for name in SET_BY_DATA if name in names and hasattr(data, name)}
+        values |= arguments
+        missing = [name for name in ("input_size", "output_size") if name not in values]
+        if missing:
+            raise TypeError(
+                f"{type(data).__name__} has no {' and no '.join(missing)}: set them in its constructor, or pass "
+                f"{', '.join(f'{name}=…' for name in missing)}"
+            )
+        vocab_size = getattr(data, "vocab_size", None)
+        if vocab_size is not None and "encoder" in names and values.get("encoder") is None:
+            raise ValueError(
+                f"the inputs of {type(data).__name__} are tokens, got no encoder: pass "
+                f"encoder=TextEncoder(vocab_size={vocab_size})"
+            )
+        return cls(**values)
+
+    @_class_only
+    def load_from_checkpoint(
+        cls,  # noqa: N805
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a module from a checkpoint, with the optimizer and the scheduler that it was trained with.
+
+        Those of ``torch.optim`` are restored. If there was another one, training the loaded module raises an error
+        that says so.
+
+        Args:
+            checkpoint_path: Path of the checkpoint.
+            map_location: Device to load to; ``None`` for that of the checkpoint.
+            hparams_file: Path of a file with the arguments, which checkpoints of this package do not need.
+            strict: Whether all weights must be in the checkpoint; ``None`` for yes.
+            weights_only: Whether only tensors and plain values are loaded.
+            **kwargs: Arguments of the module that replace those of the checkpoint, such as ``optimizer``.
+
+        Returns:
+            The module.
+        """
+        module: Self = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        for name in {"optimizer", "lr_scheduler"} & kwargs.keys():
+            setattr(module, f"_{name}", kwargs[name])
+        return module
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        optimizer = describe(self._optimizer)
+        if "unknown" in optimizer and self._made_optimizer is not None:
+            optimizer = self._made_optimizer
+        scheduler = None if self._lr_scheduler is None else describe(self._lr_scheduler)
+        # not among the hyperparameters: jsonargparse would import whatever a checkpoint names there
+        checkpoint["optimizer_settings"] = {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:  # a run that resumes has the optimizer that its module was made with
+            return
+        settings = checkpoint.get("optimizer_settings")
+        if settings is None:
+            reason = "an earlier version of this package wrote it"
+            settings = {"optimizer": {"unknown": reason}, "lr_scheduler": None}
+        self._optimizer = restore("optimizer", settings["optimizer"])
+        self._lr_scheduler = restore("lr_scheduler", settings["lr_scheduler"])
 
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
@@ -119,7 +219,12 @@ class SequenceModule(LightningModule):
         return self.parameters()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameter_groups())
+        # PyTorch writes into dicts of parameters
+        groups = [dict(group) if isinstance(group, dict) else group for group in self.parameter_groups()]
+        optimizer = self._optimizer([dict(group) if isinstance(group, dict) else group for group in groups])
+        for group in optimizer.param_groups:  # with NumPy's numbers, its state would not load with weights_only=True
+            group.update({name: value.item() for name, value in group.items() if isinstance(value, np.generic)})
+        self._made_optimizer = describe_optimizer(optimizer, groups)
         if self._lr_scheduler is None:
             return optimizer
         scheduler = self._lr_scheduler(optimizer)
@@ -204,10 +309,11 @@ class SequenceModule(LightningModule):
             )
         return cast(ALRNNOptions, completed)
 
-    def _option_names(self) -> list[str]:
+    @classmethod
+    def _option_names(cls) -> list[str]:
         """Return the names of the arguments of the constructors, with the options of :class:`ALRNN` last."""
-        classes = (cls for cls in type(self).__mro__ if issubclass(cls, SequenceModule))
-        parameters = (parameter for cls in classes for parameter in signature(cls).parameters.values())
+        classes = (each for each in cls.__mro__ if issubclass(each, SequenceModule))
+        parameters = (parameter for each in classes for parameter in signature(each).parameters.values())
         named = (each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
         return [*dict.fromkeys(named), *ALRNN_DEFAULTS]
 

@@ -10,6 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import NeuralBatch, Split, valid_steps
@@ -61,6 +62,10 @@ class NeuralPrediction(NamedTuple):
     rates: Tensor
     states: Tensor
     lengths: Tensor
+
+
+# torch.export.save needs a name for the type
+pytree._register_namedtuple(NeuralPrediction, serialized_type_name="lightning_alrnn.modules.NeuralPrediction")
 
 
 class ALRNNNeural(SequenceModule):
@@ -241,7 +246,7 @@ class ALRNNNeural(SequenceModule):
         states, last = self.core(inputs, lengths=lengths)
         outputs = self.readout(last)
         if lengths is None:
-            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
+            lengths = torch.full((states.shape[0],), states.shape[1], dtype=torch.int64, device=states.device)
         valid = valid_steps(lengths, states.shape[1]).unsqueeze(-1)
         rates = torch.where(valid, self.observation.mean(states), 0.0)
         return NeuralPrediction(outputs, outputs.argmax(dim=-1), rates, states, lengths)

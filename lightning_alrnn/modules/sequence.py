@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 from torchmetrics import Metric
 
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
@@ -45,6 +46,10 @@ class SequencePrediction(NamedTuple):
     states: Tensor
     lengths: Tensor
     classes: Tensor | None
+
+
+# torch.export.save needs a name for the type
+pytree._register_namedtuple(SequencePrediction, serialized_type_name="lightning_alrnn.modules.SequencePrediction")
 
 
 class ALRNNModule(SequenceModule):
@@ -196,11 +201,12 @@ class ALRNNModule(SequenceModule):
             if lengths is None:
                 last = states[:, -1]
             else:
-                last = states[torch.arange(len(states), device=states.device), lengths - 1]
+                last = states[torch.arange(states.shape[0], device=states.device), lengths - 1]
                 states = states * valid_steps(lengths, states.shape[1]).unsqueeze(-1)
         outputs = self.read_out(states, last)
         if lengths is None:
-            lengths = torch.full((len(states),), states.shape[1], dtype=torch.int64, device=states.device)
+            # len() would export a constant
+            lengths = torch.full((states.shape[0],), states.shape[1], dtype=torch.int64, device=states.device)
         classes = outputs.argmax(dim=-1) if self.objective == "classification" else None
         return SequencePrediction(outputs, states, lengths, classes)
 

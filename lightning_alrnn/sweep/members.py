@@ -226,6 +226,7 @@ class MemberFolders(Checkpoint):
             "datamodule_hparams_name": member.data._hparams_name,
             "datamodule_hyper_parameters": dict(member.data.hparams),
         }
+        module.on_save_checkpoint(checkpoint)
         if data_state := member.data.state_dict():
             checkpoint[type(member.data).__qualname__] = data_state  # as Lightning does
         if not best and self._is_trained(population, k):  # training can resume from it

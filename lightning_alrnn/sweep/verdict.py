@@ -142,6 +142,9 @@ class Verdict(NamedTuple):
         """Number of seeds that would answer all questions that seeds can answer; ``None`` without such a question."""
         return max((seeds for seeds in self.seeds_by_question.values() if seeds is not None), default=None)
 
+    def __repr__(self) -> str:
+        return f"Verdict: {self.answer}"
+
     @property
     def answer(self) -> str:
         """The claims and the estimates that they rest on, in a few sentences."""

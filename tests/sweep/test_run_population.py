@@ -112,6 +112,7 @@ def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
     folder = Path("swept/runs") / record.name
     module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
     assert module.core.nonlinear_units == 6
+    assert module.configure_optimizers()["lr_scheduler"]["scheduler"].step_size == 1
     config = ["--config", str(folder / "config.yaml"), "--trainer.logger.version=again"]
     main(["test", *config, f"--ckpt_path={Path('swept', record.checkpoint)}"])
     events = EventAccumulator("swept/runs/again").Reload()
