@@ -239,8 +239,7 @@ class SequenceModule(LightningModule):
         These checkpoints replace the default one of the Trainer. ``last.ckpt`` is written at the end of each epoch,
         every 1,000 steps and when SIGTERM stops the run.
         """
-        kinds: tuple[type[Callback], ...] = (ExactResume, DivergenceGuard, SignalsAtStepEnd)
-        callbacks = [callback for kind in kinds for callback in self._unless_present(kind)]
+        callbacks = absent_callbacks(self.trainer, ExactResume, DivergenceGuard, SignalsAtStepEnd)
         checkpoints = self.trainer.checkpoint_callbacks
         if len(checkpoints) != 1 or not _is_lightnings_default(checkpoints[0]):
             return callbacks
@@ -251,11 +250,6 @@ class SequenceModule(LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.enable_validation:
             return callbacks
         return [ModelCheckpoint(monitor="val/task_loss", filename="best-{epoch:03d}"), *callbacks]
-
-    def _unless_present(self, kind: type[Callback]) -> list[Callback]:
-        """Return a new callback, or nothing if the Trainer has one of this kind."""
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        return [] if any(isinstance(callback, kind) for callback in callbacks) else [kind()]
 
     def on_train_batch_end(self, outputs: Any, batch: AnyBatch, batch_idx: int) -> None:
         if (batch_idx + 1) % _PROGRESS_STEPS == 0:
@@ -376,6 +370,12 @@ class StepCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException) and not trainer.is_last_batch:
             super().on_exception(trainer, pl_module, exception)
+
+
+def absent_callbacks(trainer: Trainer, *kinds: type[Callback]) -> list[Callback]:
+    """New callbacks of the kinds that a Trainer does not have, from its user or an earlier call."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [kind() for kind in kinds if not any(isinstance(callback, kind) for callback in callbacks)]
 
 
 def check_is_batch(batch: object) -> None:

@@ -19,7 +19,7 @@ from lightning_alrnn.errors import check_at_least, check_choice, check_not_negat
 from lightning_alrnn.metrics.mean import WeightedMean, WeightedSum
 from lightning_alrnn.metrics.neural import SpikeAgreement
 from lightning_alrnn.metrics.trials import TrialAccuracy
-from lightning_alrnn.modules.base import SequenceModule
+from lightning_alrnn.modules.base import SequenceModule, absent_callbacks
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.encoders import SpikeEncoder
 from lightning_alrnn.nn.forcing import generalized_teacher_forcing
@@ -226,7 +226,7 @@ class ALRNNNeural(SequenceModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of :class:`SequenceModule` and :class:`NeuralFit`."""
-        return [*super().configure_callbacks(), *self._unless_present(NeuralFit)]
+        return [*super().configure_callbacks(), *absent_callbacks(self.trainer, NeuralFit)]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters of the AL-RNN, and all other parameters with ``encoder_lr``."""

@@ -22,6 +22,7 @@ from lightning_alrnn.extensions.exact_resume import ExactResume
 from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
+from lightning_alrnn.modules.base import absent_callbacks
 from lightning_alrnn.modules.sequence import ALRNNModule, SequencePrediction
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.stack import stack_networks
@@ -483,7 +484,7 @@ class PopulationModule(LightningModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks that resume exactly and handle signals between two steps."""
-        return [ExactResume(), SignalsAtStepEnd()]
+        return absent_callbacks(self.trainer, ExactResume, SignalsAtStepEnd)
 
     def on_fit_end(self) -> None:
         self._graph = None  # frees the memory of a pass

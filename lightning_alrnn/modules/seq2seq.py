@@ -16,7 +16,7 @@ from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
 from lightning_alrnn.callbacks.length_accuracy import LengthAccuracy
 from lightning_alrnn.errors import check_at_least
 from lightning_alrnn.metrics.mean import WeightedMean
-from lightning_alrnn.modules.base import SequenceModule, check_is_batch
+from lightning_alrnn.modules.base import SequenceModule, absent_callbacks, check_is_batch
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
@@ -115,7 +115,7 @@ class ALRNNSeq2Seq(SequenceModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return the callbacks of :class:`SequenceModule` and :class:`LengthAccuracy`."""
-        return [*super().configure_callbacks(), *self._unless_present(LengthAccuracy)]
+        return [*super().configure_callbacks(), *absent_callbacks(self.trainer, LengthAccuracy)]
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Seq2SeqOutput:
         """Translate a batch.
