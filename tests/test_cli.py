@@ -156,11 +156,11 @@ def test_an_encoder_by_its_name() -> None:
 
 def test_ones_own_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))
-    index = ["--data.train_index=[0, 1, 2]", "--data.val_index=[3]", "--data.test_index=[4, 5]"]
+    np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=np.arange(40) % 4)
+    index = ["--data.train_index=[0, 1, 2, 3]", "--data.val_index=[4]", "--data.test_index=[5, 6]"]
     data = ["--data=Arrays", f"--data.inputs={tmp_path}/mine.npz", f"--data.lengths={[5] * 40}", *index]
     cli = run_cli(["fit", *data, *ONE_EPOCH, "--model.hidden_size=6"])
-    assert len(cli.datamodule.dataset("train")) == 3
+    assert len(cli.datamodule.dataset("train")) == 4
     assert cli.model.core.input_size == 3
     assert cli.model.readout.out_features == 4
 

@@ -81,7 +81,7 @@ def write_verdict(
     content |= {"readings": readings} if readings else {}
     write_json(root / "verdict.json", content)
     save_figure(plot_verdict(verdict), root / "verdict")
-    page = verdict_page(verdict, uncounted, root.resolve().name)
+    page = make_page(verdict, uncounted, root.resolve().name)
     if readings:
         sizes = sorted({p for medians in readings.values() for p in medians}, key=int)
         page.section("Your own readings")
@@ -175,7 +175,7 @@ def format_verdict(verdict: Verdict) -> str:
     return "\n".join([*lines, *([verdict.next_command] if verdict.next_command else [])])
 
 
-def verdict_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
+def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
     """The verdict as a page: the answer, the figure, the estimates, and the rules."""
     page = Page(
         "How many nonlinear units does the task need?", f"{f'Sweep {name}. ' if name else ''}{_counted(verdict)}"

@@ -339,6 +339,41 @@ def test_each_member_draws_its_own_initial_states_in_training_only() -> None:
     assert one.equal(other)
 
 
+def permutation_test(one: Sequence[float], other: Sequence[float], permutations: int = 10_000) -> float:
+    """How often two parts of all values differ as much in their means, if they are drawn at random."""
+    values = torch.tensor([*one, *other], dtype=torch.float64)
+    order = torch.rand(permutations, len(values), generator=torch.Generator().manual_seed(0)).argsort(dim=1)
+    order[0] = torch.arange(len(values))
+    shuffled = values[order]
+    differences = (shuffled[:, : len(one)].mean(dim=1) - shuffled[:, len(one) :].mean(dim=1)).abs()
+    return float((differences >= differences[0] - 1e-12).double().mean())
+
+
+@pytest.mark.slow
+def test_scores_are_distributed_as_alone_where_initial_states_are_drawn() -> None:
+    # a short sequence and large states, so that what is drawn tells in the scores
+    def make(seed: int, **options: Any) -> ALRNNModule:
+        draws: dict[str, Any] = {"initial_state": "uniform", "initial_radius": 2.0} | options
+        return member(3, seed, hidden_size=6, optimizer=partial(torch.optim.Adam, lr=0.01), **draws)
+
+    sets = Addition(sequence_length=5, train_size=64, val_size=32, batch_size=16)
+    seeds = range(30)
+
+    def together(**options: Any) -> list[float]:
+        population = PopulationModule([make(len(seeds) + seed, **options) for seed in seeds])
+        torch.manual_seed(1)
+        trainer(3).fit(population, PopulationDataModule([sets] * len(seeds)))
+        return [scores["val/mse"] for scores in population.scores]
+
+    alone = []
+    for seed in seeds:
+        network, single = make(seed), trainer(3)
+        single.fit(network, sets)
+        alone.append(float(single.callback_metrics["val/mse"]))
+    assert permutation_test(alone, together()) > 0.001
+    assert permutation_test(alone, together(initial_radius=0.5)) <= 0.001  # it would tell if less were drawn
+
+
 def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     replays: list[tuple[int, ...]] = []
     captures: list[int] = []

@@ -18,7 +18,7 @@ from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitt
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.sweep import Claims, Run, judge
 from lightning_alrnn.sweep.store import Record, write_record
-from lightning_alrnn.sweep.verdict_page import format_verdict, verdict_page, write_verdict
+from lightning_alrnn.sweep.verdict_page import format_verdict, make_page, write_verdict
 
 # of each P some runs stay where they began
 WHOLE_GAUSSIAN = {p: GAUSSIAN.get(p, [0.5, 0.5, 0.95, 0.5, 0.5]) for p in NEAR_IDENTITY}
@@ -111,20 +111,20 @@ def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
 def test_what_the_page_tells_of() -> None:
     extra = baseline("GRU", [0.95] * 8)
     made = [run._replace(settings={"data.train_size": 1000}) for run in extra]
-    said = text_of(verdict_page(judge([*sizes(), *made])).html())
+    said = text_of(make_page(judge([*sizes(), *made])).html())
     for section in ("Answer", "Estimates", "Size of the training data", "How to read it"):
         assert section in said
     assert "Other settings" not in said
     assert "With 100 training sequences, fewer nonlinear units beat all of them." in said
     assert "Each size is judged at the level 0.025" in said
     assert "GRU 8/8 0.95" in said
-    said = text_of(verdict_page(judge(starts())).html())
+    said = text_of(make_page(judge(starts())).html())
     assert "Other settings" in said
     assert "gaussian 0.504 not shown not shown not shown" in said
     assert re.search(r"near_identity 0\.95 yes P=1, 2 and 5 not shown", said)
     assert "model.init=near_identity" in said
     assert "The runs do not show whether fewer nonlinear units beat all of them" in said
-    solved = text_of(verdict_page(judge(starts(), solved=0.9)).html())
+    solved = text_of(make_page(judge(starts(), solved=0.9)).html())
     assert "its score is at least 0.9" in solved
 
 
@@ -155,7 +155,7 @@ def test_how_late_each_p_is(tmp_path: Path) -> None:
 
 def test_a_threshold_that_nobody_reaches_is_a_sentence_of_the_page() -> None:
     verdict = judge(learned({0: [None] * 8, 1: [None] * 8}))
-    said = text_of(verdict_page(verdict).html())
+    said = text_of(make_page(verdict).html())
     assert "No run of any P reached the threshold within 100 epochs." in said
     assert "runs that reach the threshold" not in said
     assert verdict.learning in format_verdict(verdict)
