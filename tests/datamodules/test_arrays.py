@@ -540,8 +540,8 @@ class TestMistakes:
 
     def test_sizes_in_common_are_no_mistake(self) -> None:
         assert meaning(Arrays(inputs(5, 5, 5), np.zeros(5), lengths=[5] * 5)) == ("regression", "last", 1)
-        with pytest.raises(ValueError, match="T=3, got 11 at index 0: leave empty sequences out$"):
-            Arrays(inputs(2, 3, 9), np.zeros(2), lengths=[11, 1])
+        with pytest.raises(ValueError, match=r"T=3, got 11 at index 0: leave empty sequences out$"):
+            Arrays(inputs(4, 3, 9), np.zeros(4), lengths=[11, 1, 1, 1])
 
 
 class TestDescription:
