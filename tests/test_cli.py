@@ -158,7 +158,13 @@ def test_ones_own_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", inputs=rng.normal(size=(40, 5, 3)).astype("f"), targets=rng.integers(0, 4, 40))
     index = ["--data.train_index=[0, 1, 2]", "--data.val_index=[3]", "--data.test_index=[4, 5]"]
-    data = ["--data=Arrays", f"--data.inputs={tmp_path}/mine.npz", f"--data.lengths={[5] * 40}", *index]
+    data = [
+        "--data=Arrays",
+        f"--data.inputs={tmp_path}/mine.npz",
+        f"--data.lengths={[5] * 40}",
+        *index,
+        "--data.num_classes=4",
+    ]
     cli = run_cli(["fit", *data, *ONE_EPOCH, "--model.hidden_size=6"])
     assert len(cli.datamodule.dataset("train")) == 3
     assert cli.model.core.input_size == 3
