@@ -425,7 +425,7 @@ class TestMistakes:
                 "class 0 of 4 never occurs in any target: number the classes from 0 without gaps, or set num_classes=4",
             ),
             (
-                {"targets": labels(0)[:, None].repeat(5, 1) + 6, "mask": np.ones((90, 5)), "target_step": "every"},
+                {"targets": labels(0)[:, None].repeat(5, 1) + 6, "mask": np.eye(5)[[1] * 90], "target_step": "every"},
                 "classes 0, 1, 2, 3, 4, … of 9 never occur in any target: number the classes from 0",
             ),
             (
@@ -478,6 +478,8 @@ class TestMistakes:
             {"targets": labels(0, float)[:, None].repeat(2, 1)},  # two outputs
             {"inputs": 1000 * inputs(90) + 5000, "standardize": True},
             {"inputs": np.zeros((90, 5, 3))},
+            {"inputs": np.eye(450, 3).reshape(90, 5, 3)},  # pulses
+            {"targets": np.zeros(90)},
             {"inputs": np.arange(450).reshape(90, 5)},  # tokens
         ],
     )
@@ -535,6 +537,11 @@ class TestMistakes:
         assert meaning(Arrays(inputs(10, 3, 9), np.ones((10, 9)))) == ("regression", "last", 9)
         integers = Arrays(inputs(10, 3, 9), np.ones((10, 9), int), objective="regression")
         assert meaning(integers) == ("regression", "last", 9)
+
+    def test_sizes_in_common_are_no_mistake(self) -> None:
+        assert meaning(Arrays(inputs(5, 5, 5), np.zeros(5), lengths=[5] * 5)) == ("regression", "last", 1)
+        with pytest.raises(ValueError, match=r"T=3, got 11 at index 0: leave empty sequences out$"):
+            Arrays(inputs(4, 3, 9), np.zeros(4), lengths=[11, 1, 1, 1])
 
 
 class TestDescription:

@@ -35,6 +35,8 @@ QUIET: dict[str, Any] = {
 def arrays(size: int = 23, time: int = 7, *, seed: int = 1, train: int = 4, **options: Any) -> Arrays:
     """Random sequences, the first ones for training and the last one for the test."""
     generator = torch.Generator().manual_seed(seed)
+    if "targets" not in options:
+        options.setdefault("num_classes", 3)  # few sequences may lack a class, of which a training warns
     return Arrays(
         inputs=torch.randn(size, time, 2, generator=generator),
         targets=options.pop("targets", torch.randint(0, 3, (size,), generator=generator)),
