@@ -50,6 +50,7 @@ _GRID_UNITS = (0, 2, 10)
 _GRID_STEPS = 300
 _FEWEST_STEPS, _MOST_STEPS = 1_000, 10_000
 _BATCH = 64
+_TOLERANCE = 0.05
 # shares of the time: of the short runs, of the reading of two networks, and of the sweep for its first look
 _GRID_SHARE, _READING_SHARE, _FIRST_LOOK_SHARE = 0.2, 0.15, 0.6
 
@@ -99,8 +100,9 @@ def run_ask(arguments: Sequence[str]) -> None:
     choice = _choose(folder, data, shared, start + _GRID_SHARE * seconds, start + (1 - _READING_SHARE) * seconds)
     compared = f"chosen by {choice.compared} short runs" if choice.compared else "the defaults: no short run was done"
     _say(f"{_listed(choice.settings)} ({compared}); at most {choice.epochs} epochs, P = {words.listed(choice.units)}")
+    sweep = [*_training(choice, shared), *_tolerance(data), f"--output_dir={folder}", f"--seeds={_SEEDS}"]
     with _deadline(start + (1 - _READING_SHARE) * seconds) as late:
-        _sweep([*_training(choice, shared), f"--output_dir={folder}", f"--seeds={_SEEDS}"], late)
+        _sweep(sweep, late)
     verdict = _judge(folder)
     comparisons = _compare(path, data_options, verdict)
     learnt = bool(comparisons) and comparisons[0].p <= ALPHA
@@ -206,6 +208,14 @@ def _training(choice: Choice, shared: Sequence[str]) -> list[str]:
         f"--nonlinear_units={','.join(map(str, choice.units))}",
         "--stop_when=plateau",
     ]
+
+
+def _tolerance(data: Arrays) -> list[str]:
+    """The tolerance of a squared error: 5 % of that of the best predictor without a network."""
+    if data.criterion is not None or data.objective == "classification":
+        return []
+    best = min(scores["mse"] for scores in data.baselines("val").values())
+    return [f"--tolerance={_TOLERANCE * best:.3g}"] if best > 0 else []
 
 
 class _Late:

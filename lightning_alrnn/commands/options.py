@@ -25,6 +25,8 @@ settings to vary
 settings of all runs
   --config TASK …        this and all other options are those of `alrnn fit`, such as
                          --trainer.max_epochs 20
+verdict
+  --tolerance X          difference from the best score that is ignored; alrnn verdict says the default
 end of a run
   --stop_when solved     stop after three validations in a row that reach the threshold: accuracy
                          0.9, or 10 % of the squared error of the best constant prediction
@@ -195,6 +197,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--output_dir": {"required": True},
         "--executor": {"choices": ("local", "slurm", "inline"), "default": "local"},
         "--population": {"default": "auto"},
+        "--tolerance": {"type": float},
         "--stop_when": {"choices": ("solved", "plateau")},
         "--partition": {},
         **dict.fromkeys(("--jobs", "--time", "--gpus", "--nodes"), _INTEGER),

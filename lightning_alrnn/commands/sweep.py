@@ -67,7 +67,7 @@ def run_sweep(arguments: Sequence[str]) -> None:
     plan = _plan(options, shared)
     looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
-    _write_settings(folder, plan, looks, options.stop_when, arguments)
+    _write_settings(folder, plan, looks, {"stop_when": options.stop_when, "tolerance": options.tolerance}, arguments)
     surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit(), options.stop_when)
     try:
         with _signals_as_interrupt():
@@ -170,13 +170,13 @@ def _plan(options: argparse.Namespace, shared: Sequence[str]) -> Plan:
 
 
 def _write_settings(
-    folder: Path, plan: Plan, looks: Sequence[int], stop_when: str | None, arguments: Sequence[str]
+    folder: Path, plan: Plan, looks: Sequence[int], rules: Mapping[str, Any], arguments: Sequence[str]
 ) -> None:
     """Write sweep.json, unless the folder holds another sweep: cores, P, seeds and values may be added, not changed."""
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
     with locked(folder / ".sweep"):
-        there: dict[str, Any] = {"varied": [*plan.varied], "configs": {}, "looks": [*looks], "stop_when": stop_when}
+        there: dict[str, Any] = {"varied": [*plan.varied], "configs": {}, "looks": [*looks], **rules}
         if path.is_file():
             there = json.loads(path.read_text(encoding="utf-8"))
         changes = []
@@ -185,8 +185,12 @@ def _write_settings(
         elif there.get("looks", []) != list(looks):
             old, new = (listed(some) if some else "none" for some in (there.get("looks"), looks))
             changes = [f"looks, by --seeds: {old} there, {new} now, with which claims would not hold their level"]
-        elif there.get("stop_when") != stop_when:
-            changes = [f"--stop_when: {there.get('stop_when') or 'none'} there, {stop_when or 'none'} now"]
+        else:
+            changes = [
+                f"--{name}: {there.get(name) or 'none'} there, {value or 'none'} now"
+                for name, value in rules.items()
+                if there.get(name) != value
+            ]
         now = json.loads(json.dumps(plan.configs))
         for core in now.keys() & there["configs"].keys() if not changes else ():
             changes += [line for line in differences(there["configs"][core], now[core]) if line not in changes]
@@ -201,7 +205,7 @@ def _write_settings(
             "varied": list(plan.varied),
             "configs": there["configs"] | now,
             "looks": list(looks),
-            "stop_when": stop_when,
+            **rules,
             "arguments": list(arguments),
             "judged": there.get("judged", []),
             "runs_per_seed": len(plan.runs) // len({spec.seed for spec in plan.runs}),

@@ -62,7 +62,8 @@ def write_verdict(
         raise ValueError(_why_nothing(root, records))
     # a run that is not done has no metrics that count
     runs = [one.run if one.status == "done" else one.run._replace(metrics={}, diverged=False) for one in records]
-    verdict = judge(runs, score=score, tolerance=tolerance, solved=solved, alpha=alpha)
+    of_sweep = sweep.get("tolerance") if tolerance is None else tolerance
+    verdict = judge(runs, score=score, tolerance=of_sweep, solved=solved, alpha=alpha)
     suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
     if tolerance in suggested:
         rule = "suggested by an earlier verdict on the scores that it judges"
