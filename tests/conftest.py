@@ -112,7 +112,7 @@ def no_verdict_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     report = "lightning_alrnn.sweep.verdict_page"
     monkeypatch.setattr(f"{report}.plot_verdict", lambda verdict: None)
     monkeypatch.setattr(f"{report}.save_figure", lambda figure, path: None)
-    monkeypatch.setattr(f"{report}.verdict_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
+    monkeypatch.setattr(f"{report}.make_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,8 @@ settings to vary
 settings of all runs
   --config TASK …        this and all other options are those of `alrnn fit`, such as
                          --trainer.max_epochs 20
-verdict
-  --tolerance X          difference from the best score that is ignored; alrnn verdict says the default
-end of a run
+verdict and end of a run
+  --tolerance X          difference from the best score that the verdict ignores
   --stop_when solved     stop after three validations in a row that reach the threshold: accuracy
                          0.9, or 10 % of the squared error of the best constant prediction
   --stop_when plateau    stop if the validation loss has not decreased by 1 % for a quarter of the
