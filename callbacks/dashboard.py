@@ -42,7 +42,8 @@ class Dashboard(Callback):
     epochs and at the end.
 
     Args:
-        summary: Whether to write HPARAMS and the summary at the end of ``fit``. ``alrnn sweep`` writes its own.
+        summary: Whether to log the baselines, and to write HPARAMS and the summary at the end of ``fit``. ``alrnn
+            sweep`` writes its own summary, without baselines.
     """
 
     def __init__(self, summary: bool = True) -> None:
@@ -75,7 +76,7 @@ class Dashboard(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._traces.on_validation_epoch_end(trainer, pl_module)
-        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self.summary or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores = {
             f"baseline/{metric}/{name.replace(' ', '_')}": value

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_runs import ADDITION
+from disks import mounted_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_alrnn import ALRNNModule, SequenceBatch
+from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
+from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Arrays
 
@@ -140,3 +145,43 @@ def test_a_sequence_of_50_000_steps() -> None:
     # the last 1,000 steps say all there is to say of the last state, as modes decay
     tail = module(inputs[:, -1000:]).states
     torch.testing.assert_close(tail[:, -1], output["states"][:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run_cli([*FIT, "--trainer.max_epochs=3"]).trainer.callback_metrics
+    now, jumps = time.time(), itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now - 3600.0 * next(jumps))
+    cli = run_cli([*FIT, "--trainer.max_epochs=3"])
+    assert {key: float(value) for key, value in cli.trainer.callback_metrics.items()} == pytest.approx(
+        {key: float(value) for key, value in plain.items()}, nan_ok=True
+    )
+    events = EventAccumulator(str(cli.trainer.log_dir))
+    events.Reload()
+    assert [event.step for event in events.Scalars("val/loss")] == [1, 3, 5]
+
+
+def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mounted_disk(tmp_path / "read-only", "ro,size=1m") as folder:  # not even root can write there
+        said = refused([*FIT, f"--trainer.logger.save_dir={folder}"], capsys)
+    assert said.splitlines()[-1].startswith("alrnn: error: [Errno 30] Read-only file system: ")
+
+
+def batch_of(steps: int, size: int = 2) -> SequenceBatch:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(size, steps, 1, generator=generator)
+    return SequenceBatch(inputs, torch.arange(size) % 2, torch.full((size,), steps))
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+@pytest.mark.parametrize(("hidden", "nonlinear"), [(1, 0), (1, 1), (4, 2)])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_smallest_networks_and_sequences(hidden: int, nonlinear: int, steps: int) -> None:
+    module = ALRNNModule(1, 2, hidden, nonlinear, init="near_identity")
+    batch = batch_of(steps)
+    module.training_step(batch, 0)["loss"].backward()
+    assert isinstance(module.core, ALRNN)
+    z = torch.zeros(2, hidden)
+    for t in range(steps):
+        z = module.core.step(z, batch.inputs[:, t])
+    torch.testing.assert_close(module(batch.inputs, batch.lengths).states[:, -1], z)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in module.parameters() if p.grad is not None)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_alrnn.analysis import fixed_points_under, pivots, silence
+from lightning_alrnn.analysis import pivots
 from lightning_alrnn.analysis.cycle_search import cycles
 from lightning_alrnn.analysis.fixed_point_search import (
     FixedPointSet,
@@ -403,8 +403,6 @@ def test_networks_are_checked() -> None:
         fixed_points(recurrence._replace(P=3))
     with pytest.raises(ValueError, match=r"inputs must have shape \(hidden_size,\) = \(3,\)"):
         fixed_points(ALRNN(None, 3, 1), torch.zeros(2))
-    with pytest.raises(ValueError, match="the network must have at least one unit"):
-        fixed_points_under(recurrence, silence(0, 1))
 
 
 def test_regimes_are_checked() -> None:

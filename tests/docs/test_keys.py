@@ -57,8 +57,8 @@ def logged() -> Logged:
         commands = SCAN("length")
         # the modules add LengthAccuracy and NeuralFit
         alone = [getattr(callbacks, name)() for name in sorted(CALLBACKS - {"LengthAccuracy", "NeuralFit"})]
-        _run(_model(trials), trials, *alone, Dashboard(summary=False))
-        _run(_model(every), every, Dashboard(summary=False))
+        _run(_model(trials), trials, *alone, Dashboard())
+        _run(_model(every), every, Dashboard())
         _run(ALRNNNeural(8, 3, 4, group_names=neural.group_names), neural)
         both = [RegimeOccupancy(module=name) for name in ("encoder", "decoder")]
         _run(ALRNNSeq2Seq(commands.input_size, commands.output_size, 8, 3, 2), commands, *both)

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tiny_runs import Sequences, build
 
+from lightning_alrnn import ALRNNModule
 from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO, read_checkpoint
 
 QUIET: dict[str, Any] = tiny_runs.QUIET | {"devices": 1, "num_sanity_val_steps": 0}
@@ -147,3 +148,11 @@ def test_ones_own_way_of_writing_checkpoints_stays(tmp_path: Path) -> None:
 
     assert type(fit(tmp_path / "own", plugins=[Own()]).strategy.checkpoint_io) is Own
     assert type(fit(tmp_path / "default").strategy.checkpoint_io) is WholeCheckpointIO
+
+
+def test_of_another_size_or_class(good: Path) -> None:
+    trainer = Trainer(logger=False, **QUIET)
+    with pytest.raises(RuntimeError, match=r"core.W.*\[6, 6\].*\[7, 7\]"):
+        trainer.test(ALRNNModule(2, 3, 7, 3), data(), ckpt_path=good, verbose=False)
+    with pytest.raises(RuntimeError, match=r"loading state_dict for ALRNNSeq2Seq"):
+        trainer.test(build("seq2seq"), Sequences("seq2seq", (16, 7, 5), 4), ckpt_path=good, verbose=False)

@@ -8,12 +8,22 @@ from typing import Any
 import pytest
 import tiny_runs
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from tiny_runs import MODULES, Sequences, build
+from torch import Tensor
 
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, RegimeOccupancy
 
 QUIET = tiny_runs.QUIET | {"devices": 1, "logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+
+
+class Keep(Callback):
+    """Keeps the states of validation."""
+
+    states: Tensor
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.states = outputs["states"]
 
 
 def data(kind: str) -> Sequences:
@@ -60,6 +70,18 @@ def test_training_ends_where_float32_does(kind: str, precision: Any, dtype: torc
     assert not any(
         torch.equal(value, start[name].to(value)) for name, value in module.state_dict().items() if "W" in name
     )
+
+
+def test_the_recurrence_runs_in_float32_whatever_is_mixed() -> None:
+    states = {}
+    for precision in ("32-true", "bf16-mixed"):
+        keep = Keep()
+        Trainer(callbacks=[keep], precision=precision, **QUIET).validate(  # type: ignore[arg-type]
+            build("sequence"), data("sequence"), verbose=False
+        )
+        states[precision] = keep.states
+    assert states["bf16-mixed"].dtype == torch.float32
+    assert torch.equal(states["bf16-mixed"], states["32-true"])
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler uses what torch itself has deprecated
