@@ -219,11 +219,11 @@ def read_network(
 
 
 def print_results(files: Mapping[str, Path], answers: Sequence[str]) -> None:
-    """Print the paths of the files by name, and the answers in lines of at most 100 characters."""
+    """Print the answers in lines of at most 100 characters, and then the paths of the files by name."""
     width = max(map(len, files)) + 2
     lines = [f"{name:<{width}}{path}" for name, path in files.items()]
     texts = [textwrap.fill(answer, 100, break_on_hyphens=False) for answer in answers]
-    sys.stdout.write("\n".join([*lines, "", *texts, ""]))
+    sys.stdout.write("\n".join([*texts, "", *lines, ""]))
 
 
 @contextmanager

@@ -79,6 +79,11 @@ class Comparison(NamedTuple):
         """One-sided p of the sign test."""
         return float(binomtest(self.better, self.seeds, alternative="greater").pvalue) if self.seeds else 1.0
 
+    @property
+    def shown(self) -> bool:
+        """Whether the networks are shown to be better."""
+        return self.p <= ALPHA
+
 
 def run_ask(arguments: Sequence[str]) -> None:
     """Run ``alrnn ask``."""
@@ -105,7 +110,7 @@ def run_ask(arguments: Sequence[str]) -> None:
         _sweep(sweep, late)
     verdict = _judge(folder)
     comparisons = _compare(path, data_options, verdict)
-    learnt = bool(comparisons) and comparisons[0].p <= ALPHA
+    learnt = bool(comparisons) and comparisons[0].shown  # the first one is a constant
     networks = _read_networks(folder, verdict, start + seconds) if learnt else {}
     answer = _answer(verdict, comparisons)
     again = f"alrnn ask {path} --minutes {2 * options.minutes:g} --output_dir {options.output_dir or folder}"
@@ -308,7 +313,7 @@ def _answer(verdict: Verdict, comparisons: Sequence[Comparison]) -> str:
         return verdict.answer
     constant, *others = comparisons
     seeds = words.counted(constant.seeds, "seed")
-    if constant.p > ALPHA:
+    if not constant.shown:
         return (
             f"It is not shown that anything was learnt: by {verdict.rules.score}, the networks are better than the "
             f"prediction {constant.name!r} ({words.number(constant.level)}) in {constant.better} of {seeds} "
@@ -316,7 +321,7 @@ def _answer(verdict: Verdict, comparisons: Sequence[Comparison]) -> str:
         )
     said = verdict.answer
     for other in others:
-        verb = "are better" if other.p <= ALPHA else "are not shown to be better"
+        verb = "are better" if other.shown else "are not shown to be better"
         said += (
             f" The networks {verb} than the {other.name} ({words.number(other.level)}): in {other.better} of "
             f"{words.counted(other.seeds, 'seed')}."
