@@ -252,9 +252,12 @@ def _sweep(arguments: Sequence[str], late: _Late) -> None:
     quiet_arguments = [*arguments, "--trainer.enable_progress_bar=false"]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            run_sweep(quiet_arguments)
+            run_sweep(quiet_arguments, report_interrupt=False)
     except SystemExit as stopped:
-        if stopped.code == 2 or (stopped.code == 130 and not late.passed):  # a wrong option, or Ctrl-C
+        if stopped.code == 2:  # a wrong option
+            raise
+        if stopped.code == 130 and not late.passed:
+            sys.stderr.write("\nalrnn ask: interrupted; repeat the command to continue\n")
             raise
     except KeyboardInterrupt:  # before the runs have begun, or after their end
         if not late.passed:

@@ -61,7 +61,7 @@ _INTERRUPTED = 130
 _LISTED_DIFFERENCES = 8
 
 
-def run_sweep(arguments: Sequence[str]) -> None:
+def run_sweep(arguments: Sequence[str], *, report_interrupt: bool = True) -> None:
     """Run ``alrnn sweep``; it exits with 130 if it was interrupted, and with 1 if a run failed."""
     options, shared = parser_of("sweep").parse_known_args(list(arguments))
     plan = _plan(options, shared)
@@ -77,7 +77,8 @@ def run_sweep(arguments: Sequence[str]) -> None:
                 _train(options, plan, surroundings)
     except KeyboardInterrupt:
         write_table(folder)
-        _report_interrupt(folder, plan)
+        if report_interrupt:
+            _report_interrupt(folder, plan)
         raise SystemExit(_INTERRUPTED) from None
     write_table(folder)
     if _report(folder, plan, adds_seeds=bool(looks)):

@@ -146,6 +146,7 @@ def draw_scores(
         scores = [*baseline.scores.values()]
         _scatter(axes, place, _SPREAD, scores, _DARK)
         axes.plot([place - 0.2, place + 0.2], [baseline.typical] * 2, color=_DARK, lw=1.4)
+        axes.plot([-0.5, place], [baseline.typical] * 2, color=GREY, lw=0.6, ls=":", zorder=0)
     if baselines:
         axes.axvline(len(labels) - 0.5, color=GREY, lw=0.5)
     _draw_best(axes, rules, columns)
@@ -154,8 +155,8 @@ def draw_scores(
     for column in columns:
         typical = column.estimate.typical
         _draw_mark(axes, column, edge if math.isnan(typical) else typical)
-    _set_ticks(axes, [*labels, *(baseline.core for baseline in baselines)], most=28)
-    axes.set_xlabel("nonlinear units P" + (", and other cores" if baselines else ""), fontsize=9)
+    _set_ticks(axes, [*labels, *(textwrap.fill(baseline.core, 14) for baseline in baselines)], most=28)
+    axes.set_xlabel("nonlinear units P" + (", and baselines" if baselines else ""), fontsize=9)
     axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)", fontsize=9)
     _write_legend(axes, rules, columns)
 

@@ -68,13 +68,13 @@ class Comparison(NamedTuple):
         name, score = next(iter(self.baselines.items()))
         degree = "no better" if self.skill <= 0 else "hardly better"
         return (
-            f"The network is {degree} than {_phrase(name)}: its {_METRICS[self.metric]} is {self._text(self.value)}, "
+            f"The network is {degree} than {phrase(name)}: its {_METRICS[self.metric]} is {self._text(self.value)}, "
             f"against {self._text(score)}."
         )
 
     def sentence(self) -> str:
         """Return the score of the network and those of the baselines in words."""
-        others = [f"{_phrase(name)} has {self._text(score)}" for name, score in self.baselines.items()]
+        others = [f"{phrase(name)} has {self._text(score)}" for name, score in self.baselines.items()]
         listed = " and ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
         text = f"The {_METRICS[self.metric]} is {self._text(self.value)}; {listed}."
         if self.skill < _HARDLY:
@@ -125,5 +125,6 @@ def baselines_of(data: Any, split: Split) -> dict[str, dict[str, float]]:
     return method(split) if callable(method) else {}
 
 
-def _phrase(name: str) -> str:
+def phrase(name: str) -> str:
+    """Return a baseline in words, or the name itself."""
     return _PHRASES.get(name, name)

@@ -28,6 +28,7 @@ from lightning_alrnn.cli import run_cli
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import StopWhen
+from lightning_alrnn.sweep.baselines import write_baselines
 from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, logging_options, shared
 from lightning_alrnn.sweep.progress import RunProgress
 from lightning_alrnn.sweep.rules import Run
@@ -188,6 +189,7 @@ def _fit_and_test(
         metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero and log_dir is not None:
         log_best(log_dir, trainer.global_step, spec, metrics)
+        write_baselines(surroundings.folder, spec, cli.datamodule)
     return {
         "metrics": metrics,
         "epochs": epochs,

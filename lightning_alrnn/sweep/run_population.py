@@ -26,6 +26,7 @@ from lightning_alrnn.files import sync_files
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.sweep.baselines import write_baselines
 from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, Work, allow_files, make_work, why_alone
 from lightning_alrnn.sweep.members import Member, MemberFactory, MemberFolders
 from lightning_alrnn.sweep.progress import ProgressFile
@@ -135,6 +136,7 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         if record is not None:
             record = record._replace(seconds=seconds)
             _record(surroundings, member, record, population, k, path)
+        write_baselines(surroundings.folder, member.spec, member.data)
     sync_files(run_folder(surroundings.folder, member.spec.name) / RECORD for member in members)
 
 

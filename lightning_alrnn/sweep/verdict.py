@@ -18,10 +18,10 @@ ALPHA = 0.05
 
 
 class Baseline(NamedTuple):
-    """The runs with another core.
+    """The runs with another core, or the scores of a predictor without a network on the data of some seeds.
 
     Attributes:
-        core: Name of the core.
+        core: Name of the core or of the predictor.
         setting: Setting that validation chose.
         typical: Median of the scores; NaN if at least half of the runs diverged.
         scores: Scores by seed.
@@ -42,7 +42,7 @@ class SizeVerdict(NamedTuple):
         train_size: Number of training sequences; ``None`` if it was not varied.
         claims: Claims at this size.
         estimates: Estimates for each P.
-        baselines: Runs with other cores.
+        baselines: Runs with other cores, and predictors without a network.
         hidden_size: M, or ``None`` if it is unknown or differs between runs.
         alpha: Level of each claim at this size.
         learning_times: Learning time of each P; empty if the runs do not say.

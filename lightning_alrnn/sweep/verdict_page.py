@@ -18,7 +18,9 @@ from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.readings import configured_readings
+from lightning_alrnn.readings.yardstick import phrase
 from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.baselines import with_baselines
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.rules import Run, Value
@@ -64,6 +66,7 @@ def write_verdict(
     runs = [one.run if one.status == "done" else one.run._replace(metrics={}, diverged=False) for one in records]
     of_sweep = sweep.get("tolerance") if tolerance is None else tolerance
     verdict = judge(runs, score=score, tolerance=of_sweep, solved=solved, alpha=alpha)
+    verdict = with_baselines(verdict, root)
     suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
     if tolerance in suggested:
         rule = "suggested by an earlier verdict on the scores that it judges"
@@ -214,7 +217,7 @@ def _write_estimates(page: Page, verdict: Verdict) -> None:
     page.figure(plot_verdict(verdict), caption)
     _write_size_tables(page, verdict, lambda size: _score_table(verdict, size))
     if any(size.baselines for size in verdict.sizes):
-        page.text("Baselines are shown for comparison and affect no claim.")
+        page.text("The baselines below the P, other networks or predictors without a network, affect no claim.")
 
 
 def _write_size_tables(
@@ -314,9 +317,11 @@ def _write_rules(page: Page, verdict: Verdict) -> None:
 
 
 def _further(verdict: Verdict) -> list[str]:
-    """Paragraphs after the answer: whether few units beat all, the looks, and the number of seeds for more claims."""
+    """Paragraphs after the answer: baselines that are no worse, whether few units beat all, the looks, more seeds."""
     size = verdict.sizes[-1]
-    paragraphs = []
+    names, levels = [phrase(one.core) for one in size.baselines], [one.typical for one in size.baselines]
+    warning = words.beaten_by(size.estimates, names, levels, verdict.rules)
+    paragraphs = [warning] if warning else []
     trained = [one for one in size.estimates if one.compared and math.isfinite(one.typical)]
     enough_seeds = max((one.tried for one in trained), default=0) >= words.fewest_seeds(size.alpha)
     if verdict.claims.sparse_beats_full is not True and enough_seeds:

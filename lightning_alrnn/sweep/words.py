@@ -93,6 +93,18 @@ def sparse(claims: Claims, estimates: Sequence[Estimate], rules: Rules, hidden_s
     return f"The runs do not show whether fewer nonlinear units beat all of them: {why}."
 
 
+def beaten_by(estimates: Sequence[Estimate], names: Sequence[str], levels: Sequence[float], rules: Rules) -> str:
+    """Which baselines, by their typical scores, are at least as good as the typical run of the best P; "" if none."""
+    typical = [one.typical for one in estimates if math.isfinite(one.typical)]
+    best = max(typical, key=lambda score: rules.sign * score, default=math.nan)
+    better = [
+        f"{name} ({number(level)})"
+        for name, level in zip(names, levels, strict=True)
+        if rules.sign * (level - best) >= 0
+    ]
+    return f"A typical run of the best P ({number(best)}) is no better than {listed(better, 'or')}." if better else ""
+
+
 def status(estimate: Estimate, rules: Rules) -> str:
     """Whether P is "enough" or "not enough"; or "not shown", followed by the limits that leave it open."""
     if is_sufficient(estimate, rules):

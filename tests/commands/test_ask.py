@@ -54,8 +54,8 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask, "_SEEDS", "1..5")
     monkeypatch.setattr(ask, "_GRID_STEPS", 4)
     monkeypatch.setattr(ask, "_MOST_STEPS", 8)
-    sweep: Callable[[list[str]], None] = ask.run_sweep
-    monkeypatch.setattr(ask, "run_sweep", lambda arguments: sweep([*arguments, "--executor=inline"]))
+    sweep: Callable[..., None] = ask.run_sweep
+    monkeypatch.setattr(ask, "run_sweep", lambda arguments, **more: sweep([*arguments, "--executor=inline"], **more))
 
 
 @pytest.mark.usefixtures("few_runs")

@@ -1,0 +1,56 @@
+"""Scores of predictors without a network, on the test data of the first seeds: baselines/NAME.json of a sweep."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_alrnn.files import write_json
+from lightning_alrnn.readings.yardstick import baselines_of
+from lightning_alrnn.sweep.plan import Spec
+from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Baseline, Verdict
+
+_MOST_SEEDS = 5
+"""They affect no claim, so a few data sets are enough."""
+
+
+def write_baselines(folder: Path, spec: Spec, data: Any) -> None:
+    """Score the baselines on the data of a run, unless another run of that seed has, or enough seeds are done."""
+    size = spec.settings.get(TRAIN_SIZE)
+    if any(key.startswith("data.") and key != TRAIN_SIZE for key in spec.settings):
+        return  # the predictors of the verdict would have other tasks than its networks
+    paths = folder / "baselines"
+    path = paths / f"size{size}-seed{spec.seed}.json"
+    if path.is_file() or len([*paths.glob(f"size{size}-*.json")]) >= _MOST_SEEDS:
+        return
+    try:
+        scores = baselines_of(data, "test")
+    except Exception as error:  # a network has been trained, and its record is worth more
+        warnings.warn(f"there are no baselines of {spec.name}: {error}", stacklevel=2)
+        return
+    paths.mkdir(exist_ok=True)
+    write_json(path, {"train_size": size, "seed": spec.seed, "scores": scores})
+
+
+def with_baselines(verdict: Verdict, folder: Path) -> Verdict:
+    """Add the predictors that have the verdict's score to its baselines."""
+    stage, _, metric = verdict.rules.score.rpartition("/")
+    levels: dict[Any, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for path in sorted((folder / "baselines").glob("*.json")) if stage == "test" else ():
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for name, scores in content["scores"].items():
+            if metric in scores:
+                levels[content["train_size"]][name][content["seed"]] = scores[metric]
+    sizes = (size._replace(baselines=(*size.baselines, *_baselines(levels[size.train_size]))) for size in verdict.sizes)
+    return verdict._replace(sizes=tuple(sizes))
+
+
+def _baselines(levels: Mapping[str, Mapping[int, float]]) -> list[Baseline]:
+    return [
+        Baseline(name, {}, statistics.median(scores.values()), scores, len(scores)) for name, scores in levels.items()
+    ]
