@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -28,6 +29,7 @@ from tqdm import tqdm
 
 from lightning_alrnn.batch import AnyBatch, Split
 from lightning_alrnn.datamodules.base import SequenceDataModule
+from lightning_alrnn.files import replacing, sync_folder
 
 try:
     import fcntl
@@ -37,7 +39,7 @@ except ImportError:  # Windows
 _BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True}
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
-_CACHE_FORMAT = 1  # with another number, all earlier caches are built again
+_CACHE_FORMAT = 2  # with another number, all earlier caches are built again
 _BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 _BAD_ARRAYS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -63,6 +65,7 @@ def fetch(url: str, path: Path, *, md5: str, decompressed: bool = False) -> None
                 _download(url, part, path)
                 _verify(url, part, path, md5, decompressed)
                 part.replace(path)
+                sync_folder(path.parent)
             finally:
                 if not locked:
                     part.unlink(missing_ok=True)
@@ -137,24 +140,22 @@ def cached(
 ) -> dict[str, NDArray[Any]]:
     """Build arrays, or read them from a file if they were built before with the same settings and sources."""
     # The name has a hash of the settings and of the names, sizes and times of the sources. Several runs may build at
-    # once: each writes its own file, and the last one stays. Mapped arrays are read only where they are used.
+    # once: each writes its own file, and the last one stays. Mapped arrays are read only where they are used, too late
+    # for the checksums of the zip format, so the file ends with one of all its bytes.
     path = folder / f"{name}-{_digest(settings, sources)}.npz"
     try:
         return _read_arrays(path, mapped)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (*_BAD_ARRAYS, KeyError) as error:
+    except (OSError, ValueError) as error:
         rank_zero_warn(f"the cache {path} cannot be read ({error}) and is built again")
     arrays = build()
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as new:
-                np.savez(new, allow_pickle=False, **arrays)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as new:
+            np.savez(new, allow_pickle=False, **arrays)
+            size = new.tell()
+            new.seek(0)
+            new.write(_checksum(new, size))
         if mapped:
             return _read_arrays(path, mapped)
     except OSError as error:
@@ -166,11 +167,31 @@ def cached(
 
 
 def _read_arrays(path: Path, mapped: Collection[str]) -> dict[str, NDArray[Any]]:
+    stat = path.stat()
+    _check_once(path.resolve(), stat.st_size, stat.st_mtime_ns)
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {
             key: _map_array(path, archive.zip.getinfo(f"{key}.npy")) if key in mapped else archive[key]
             for key in archive.files
         }
+
+
+@lru_cache  # reading gigabytes takes seconds, and a population reads the same file for each of its members
+def _check_once(path: Path, size: int, time: int) -> None:
+    """Raise ``ValueError`` unless a file of this size and time ends with its checksum; look once in each process."""
+    # the checksums of the zip format leave out its table of contents, which can lose an array by a single bit
+    with path.open("rb") as file:
+        if _checksum(file, size - hashlib.sha256().digest_size) != file.read():
+            raise ValueError("its checksum is another")
+
+
+def _checksum(file: IO[bytes], size: int) -> bytes:
+    """The checksum of the next ``size`` bytes of a file."""
+    digest = hashlib.sha256()
+    while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.digest()
 
 
 def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
@@ -179,11 +200,8 @@ def _map_array(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
         file.seek(member.header_offset + 26)  # the zip format has the lengths of two fields here, then the content
         name, extra = struct.unpack("<HH", file.read(4))
         file.seek(name + extra, os.SEEK_CUR)
-        if member.compress_type != zipfile.ZIP_STORED or np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{member.filename} cannot be mapped")
+        np.lib.format.read_magic(file)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.hasobject:
-            raise ValueError(f"{member.filename} holds Python objects")
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -19,27 +21,54 @@ _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
 
 def write_file(path: Path, content: str | bytes | memoryview, durable: bool = True) -> None:
     """Replace a file as a whole, and wait for the disk if it must survive a power cut (``durable``)."""
+    with replacing(path, durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A new file, which takes the place of another one as a whole if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        with temporary.open("x+b") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):  # the error of a full disk has no file name
-            error.filename, error.filename2 = os.fspath(path), None
+            error.filename = os.fspath(path)
+            del error.filename2  # None would be shown as a second name
         raise
 
 
 def sync_files(paths: Iterable[Path]) -> None:
     """Wait until files are on the disk, which is faster for many files than waiting for each one."""
-    for path in paths:
+    listed = list(paths)
+    for path in listed:
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    for folder in dict.fromkeys(path.parent for path in listed):
+        sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk: a file that was synced can still lose its name."""
+    if os.name == "nt":  # Windows has no handles of folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from lightning_alrnn.files import _MOST_LISTED, to_json, write_file
+from lightning_alrnn.files import _MOST_LISTED, sync_files, to_json, write_file
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,38 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="No space"):
         write_file(path, "second")
     assert path.read_text() == "first"
+    with pytest.raises(OSError, match=rf"^\[Errno 28\] No space left on device: '{path}'$"):  # not "… -> None"
+        write_file(path, "second")
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_files_and_their_names_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after the renaming keeps the new file, under its name: both it and its folder are synced."""
+    synced: list[tuple[int, bool]] = []
+    for name in "ab":
+        write_file(tmp_path / name / "record.json", "old", durable=False)
+
+    def record(handle: int) -> None:
+        renamed = (tmp_path / "a" / "record.json").read_text() == "new"
+        synced.append((os.fstat(handle).st_ino, renamed))
+
+    monkeypatch.setattr(os, "fsync", record)
+    a, b = tmp_path / "a" / "record.json", tmp_path / "b" / "record.json"
+    write_file(a, "new")
+    assert synced == [(a.stat().st_ino, False), (a.parent.stat().st_ino, True)]
+    synced.clear()
+    sync_files(iter([a, b]))
+    assert [inode for inode, _ in synced] == [path.stat().st_ino for path in (a, b, a.parent, b.parent)]
+
+
+def test_a_folder_that_cannot_be_synced_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:  # as some network file systems do for folders
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_file(tmp_path / "report", "first")
+    assert (tmp_path / "report").read_text() == "first"
 
 
 def test_a_file_is_as_readable_as_others(tmp_path: Path) -> None:

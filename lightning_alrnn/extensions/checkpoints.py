@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lightning_alrnn.files import write_file
+from lightning_alrnn.parsing import check_archive
 
 _REQUIRED = ("state_dict", "pytorch-lightning_version")
 
@@ -60,12 +60,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "such as best-….ckpt or last.ckpt of its folder"
         )
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
-            damage = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        damage = str(error)
-    if damage is not None:
-        raise ValueError(f"{path} is damaged ({damage}): use another checkpoint")
+        check_archive(Path(path))  # torch does not compare checksums
+    except ValueError as error:
+        raise ValueError(f"{error}: use another checkpoint") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file with other contents can raise anything
