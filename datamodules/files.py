@@ -41,7 +41,12 @@ _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _CACHE_FORMAT = 2  # with another number, all earlier caches are built again
 _BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
-_BAD_ARRAYS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_BAD_ARRAYS = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+_MOST_TIMES = 100  # as large as its file may an archive unpack to …
+_SMALL = 1 << 30  # … or to so many bytes
+_MOST_OF_FILE = 1 << 24  # bytes of a clip, a review or a list
+_MOST_PROPERTIES = 1 << 16  # bytes of a long name or of other properties of a file in an archive
+_PROPERTIES = (b"x", b"g", b"X", b"L", b"K")  # the types of their headers
 
 
 def default_cache_dir() -> Path:
@@ -73,27 +78,66 @@ def fetch(url: str, path: Path, *, md5: str, decompressed: bool = False) -> None
     lock.unlink(missing_ok=True)
 
 
+class _TarInfo(tarfile.TarInfo):
+    """The header of a file in an archive; ``tarfile`` would hold properties of any size in memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> tarfile.TarInfo:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type == tarfile.GNUTYPE_SPARSE or (header.type in _PROPERTIES and header.size > _MOST_PROPERTIES):
+            raise tarfile.ReadError(f"{header.name} is no plain file, or has {header.size:,} bytes of properties")
+        return header
+
+
+def most_unpacked(path: Path) -> int:
+    """Largest number of bytes that an archive may unpack to: beyond it, a small file would fill the memory."""
+    return max(_SMALL, _MOST_TIMES * path.stat().st_size)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file of an unpacked archive, which must be small."""
+    with path.open("rb") as file:
+        content = file.read(_MOST_OF_FILE + 1)
+    if len(content) > _MOST_OF_FILE:
+        raise ValueError(_too_large(str(path), path.stat().st_size))
+    return content
+
+
+def _too_large(name: str, size: int) -> str:
+    return f"{name} has {size:,} bytes, but at most {_MOST_OF_FILE:,} are read of such a file: get the original"
+
+
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the wanted files of a ``.tar`` or ``.tar.gz``, without unpacking it."""
     # The archive is read to its end: if it is damaged after the last file, this fails after all files were yielded.
-    size = archive.stat().st_size
+    size, most_of_all = archive.stat().st_size, most_unpacked(archive)
+    bomb = ValueError(
+        f"{archive} unpacks to more than {most_of_all:,} bytes, which the original does not: remove it and fetch it "
+        "again"
+    )
     with archive.open("rb") as raw, progress(None, f"reading {archive.name}", total=size, **_BYTES) as bar:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = gzip.GzipFile(fileobj=raw) if zipped else raw
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarInfo) as tar:
                 while (member := tar.next()) is not None:
+                    if tar.offset > most_of_all:  # the end of this file, which has not been read
+                        raise bomb
                     tar.members.clear()  # type: ignore[attr-defined]  # else the list grows with every member
                     bar.update(raw.tell() - bar.n)
                     name = posixpath.normpath(member.name)
                     if member.isreg() and wanted(name) and (content := tar.extractfile(member)) is not None:
+                        if member.size > _MOST_OF_FILE:
+                            raise ValueError(_too_large(f"{name} in {archive}", member.size))
                         yield name, content.read()
                 # a damaged header ends an archive without an error; an archive ends with a block of zeros
                 end = tar.offset
                 for block in iter(lambda: tar.fileobj.read(_CHUNK), b""):
                     if block.strip(b"\0"):
                         raise tarfile.ReadError(f"no header where one was expected, at byte {end}")
+                    if tar.fileobj.tell() > most_of_all:
+                        raise bomb
                 if tar.fileobj.tell() < end + tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("unexpected end of data")
                 bar.update(raw.tell() - bar.n)
@@ -117,6 +161,12 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
             raise ValueError(
                 f"{path} must have {', '.join(needed)} and may have {', '.join(optional)}, got "
                 f"{', '.join(names) or 'no array'}: {advice}"
+            )
+        unpacked, most = sum(member.file_size for member in archive.zip.infolist()), most_unpacked(path)
+        if unpacked > most:
+            raise ValueError(
+                f"{path} unpacks to {unpacked:,} bytes, but only {most:,} are unpacked of a file of its size: if these "
+                "are your arrays, save them with np.savez, which does not compress"
             )
         arrays = {}
         for name in names:

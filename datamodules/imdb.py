@@ -27,7 +27,14 @@ from lightning_alrnn.datamodules.base import (
     check_size,
     random_parts,
 )
-from lightning_alrnn.datamodules.files import ArchiveDataModule, cached, progress, read_members, warn_if_fewer
+from lightning_alrnn.datamodules.files import (
+    ArchiveDataModule,
+    cached,
+    progress,
+    read_file,
+    read_members,
+    warn_if_fewer,
+)
 
 FOLDER = "aclImdb"
 
@@ -257,7 +264,7 @@ def _read_folder(source: Path) -> Iterator[tuple[str, str, str, bytes]]:
     folders = [source / part / name for part in _PARTS for name in CLASSES]
     paths = [path for folder in folders for path in folder.glob("*.txt") if path.name[0] != "."]
     for path in progress(paths, f"reading {source.name}", unit="review"):
-        yield path.parent.parent.name, path.parent.name, path.name, path.read_bytes()
+        yield path.parent.parent.name, path.parent.name, path.name, read_file(path)
 
 
 def vector_size(path: Path) -> int:

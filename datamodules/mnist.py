@@ -33,6 +33,7 @@ FILES = {
 
 _OFFICIAL = {"train": 60_000, "t10k": 10_000}
 _MAGIC = 0x0800  # unsigned bytes; the number of dimensions is added
+_MOST_BYTES = 1 << 30  # of a file that is read; the official ones have 47 MB
 
 
 class SequentialMNIST(DigitsDataModule):
@@ -136,23 +137,31 @@ def read_digits(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Read an IDX file of bytes, compressed or not: a magic number, the sizes of the dimensions, the values."""
     advice = f"remove {path} and fetch it again"
+    start = 4 + 4 * dimensions
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read()
+            header = file.read(start)
+            magic = int.from_bytes(header[:4], "big")
+            if len(header) < 4 or magic != _MAGIC + dimensions:
+                raise ValueError(
+                    f"{path} must be an IDX file of bytes in {dimensions} dimensions, which begins with "
+                    f"{_MAGIC + dimensions:08x}, but begins with {header[:4].hex() or 'nothing'}: {advice}"
+                )
+            shape = [int.from_bytes(header[at : at + 4], "big") for at in range(4, start, 4)]
+            expected = start + int(np.prod(shape, dtype=object))
+            if expected > _MOST_BYTES:
+                raise ValueError(
+                    f"{path} of shape {tuple(shape)} would have {expected:,} bytes, but at most {_MOST_BYTES:,} are "
+                    f"read: {advice}"
+                )
+            content = file.read(expected - start)
+            longer = len(file.read(1)) > 0
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is not a complete gzip file ({error}): {advice}") from error
-    start = 4 + 4 * dimensions
-    magic = int.from_bytes(content[:4], "big")
-    if len(content) < 4 or magic != _MAGIC + dimensions:
-        raise ValueError(
-            f"{path} must be an IDX file of bytes in {dimensions} dimensions, which begins with "
-            f"{_MAGIC + dimensions:08x}, but begins with {content[:4].hex() or 'nothing'}: {advice}"
-        )
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
-    expected = start + int(np.prod(shape, dtype=object))
-    if len(content) != expected:
-        raise ValueError(f"{path} of shape {tuple(shape)} must have {expected} bytes, got {len(content)}: {advice}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    if longer or len(header) + len(content) != expected:
+        got = "more" if longer else len(header) + len(content)
+        raise ValueError(f"{path} of shape {tuple(shape)} must have {expected} bytes, got {got}: {advice}")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
 
 
 def _candidates(folder: Path, name: str) -> tuple[Path, Path]:

@@ -27,7 +27,14 @@ from lightning_alrnn.datamodules.base import (
     check_size,
     full_lengths,
 )
-from lightning_alrnn.datamodules.files import ArchiveDataModule, cached, progress, read_members, warn_if_fewer
+from lightning_alrnn.datamodules.files import (
+    ArchiveDataModule,
+    cached,
+    progress,
+    read_file,
+    read_members,
+    warn_if_fewer,
+)
 from lightning_alrnn.datamodules.speech_features import mfcc
 from lightning_alrnn.datamodules.wav import read_wav
 
@@ -273,7 +280,8 @@ def _read_clips(
         if rate != SAMPLE_RATE:
             resampled.append(f"{name} ({rate} Hz)")
             common = math.gcd(rate, SAMPLE_RATE)
-            samples = resample_poly(samples, SAMPLE_RATE // common, rate // common)
+            # a clip is one second, and no filter reaches over another
+            samples = resample_poly(samples[: 2 * rate], SAMPLE_RATE // common, rate // common)
         waveform = np.zeros(CLIP, np.float32)
         waveform[: len(samples)] = samples[:CLIP]
         yield name, waveform
@@ -284,14 +292,14 @@ def _read_clips(
 
 
 def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    lists = {name: (folder / name).read_bytes() for name in _LISTS if (folder / name).is_file()}
+    lists = {name: read_file(folder / name) for name in _LISTS if (folder / name).is_file()}
     clips = [
         f"{word}/{path.name}" for word in words for path in sorted((folder / word).glob("*.wav")) if path.name[0] != "."
     ]
     assign_splits(clips, lists, folder, words)  # reports missing files before the work
     yield from lists.items()
     for name in progress(clips, f"reading {folder.name}", unit="clip"):
-        yield name, (folder / name).read_bytes()
+        yield name, read_file(folder / name)
 
 
 def assign_splits(

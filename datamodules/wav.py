@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PCM, _EXTENSIBLE = 1, 0xFFFE
+_RATES = 1_000, 384_000  # Hz; conversion from any other takes gigabytes
 
 
 class Recording(NamedTuple):
@@ -31,9 +32,11 @@ def read_wav(content: bytes, name: str) -> Recording:
     if kind == _EXTENSIBLE and len(header) >= 26:
         (kind,) = struct.unpack_from("<H", header, 24)
     width = (bits + 7) // 8
-    if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1 or rate < 1:
+    if kind != _PCM or width not in (1, 2, 3, 4) or channels < 1:
         header_text = f"format {kind}, {bits} bits, {channels} channels, {rate} Hz"
         raise ValueError(f"{expected}, got {header_text}: convert it to 16-bit PCM")
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise ValueError(f"{name} must have from {_RATES[0]:,} to {_RATES[1]:,} Hz, got {rate:,} Hz: get the original")
     frames = size // (channels * width)
     if frames == 0 or len(data) < size:
         raise ValueError(f"{expected}, but only has {len(data)} of {size} bytes: get the original")

@@ -10,6 +10,7 @@ import os
 import tarfile
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -237,6 +238,79 @@ def test_a_truncated_archive_is_never_taken_for_a_whole_one(tmp_path: Path, mode
         archive.write_bytes(complete[:size])
         with pytest.raises(ValueError, match=f"{archive} is not a complete tar archive .*fetch it again"):
             list(read_members(archive, lambda name: name == "a/0"))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_archive_that_unpacks_to_a_hundred_times_its_size_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    monkeypatch.setattr(files, "_SMALL", 1 << 20)
+    archive, large = tmp_path / "archive.tar.gz", tarfile.TarInfo("a/0")
+    large.size = 1 << 24
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(large, io.BytesIO(bytes(large.size)))
+    most = 100 * archive.stat().st_size
+    assert 1 << 20 < most < large.size
+    with pytest.raises(ValueError, match=f"^{archive} unpacks to more than {most:,} bytes, .*: remove it and fetch"):
+        list(read_members(archive, lambda name: wanted))
+
+
+def test_zeros_behind_an_archive_are_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SMALL", 1 << 20)
+    archive = tmp_path / "archive.tar.gz"
+    archive.write_bytes(gzip.compress(tar_bytes() + bytes(1 << 24)))
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        list(read_members(archive, lambda name: True))
+
+
+def test_a_file_that_is_too_large_is_refused_in_an_archive_and_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MOST_OF_FILE", 2_999)
+    archive = tmp_path / "archive"
+    archive.write_bytes(tar_bytes())
+    message = "has 3,000 bytes, but at most 2,999 are read of such a file: get the original"
+    with pytest.raises(ValueError, match=f"^a/0 in {archive} {message}"):
+        list(read_members(archive, lambda name: True))
+    assert list(read_members(archive, lambda name: False)) == []
+    path = tmp_path / "0"
+    path.write_bytes(bytes(3_000))
+    with pytest.raises(ValueError, match=f"^{path} {message}"):
+        files.read_file(path)
+    path.write_bytes(bytes(2_999))
+    assert len(files.read_file(path)) == 2_999
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_properties_of_any_size_are_not_read(tmp_path: Path, kind: bytes) -> None:
+    archive, header = tmp_path / "archive", tarfile.TarInfo("a/0")
+    header.type, header.size = kind, 1 << 17
+    archive.write_bytes(header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 17) + tar_bytes())
+    with pytest.raises(ValueError, match="a/0 is no plain file, or has 131,072 bytes of properties"):
+        list(read_members(archive, lambda name: True))
+
+
+def test_arrays_that_unpack_to_a_hundred_times_their_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, arrays = tmp_path / "x.npz", {"x": np.zeros(1 << 17)}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    assert files.read_npz(path, ("x",), (), "…")["x"].size == 1 << 17  # small ones may be
+    monkeypatch.setattr(files, "_SMALL", 1 << 10)
+    with pytest.raises(ValueError, match=rf"^{path} unpacks to 1,048,704 bytes, .* np.savez, which does not compress"):
+        files.read_npz(path, ("x",), (), "…")
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    assert files.read_npz(path, ("x",), (), "…")["x"].size == 1 << 17
+
+
+def test_a_shape_beyond_the_memory_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path, header = tmp_path / "x.npz", io.BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (2**44,)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+    with pytest.raises(ValueError, match=f"^x in {path} cannot be read .*: save it again"):
+        files.read_npz(path, ("x",), (), "save it again")
 
 
 @given(data=st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -125,7 +126,8 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, b"<html>", "begins with 00000803, but begins with 3c68746d"),
         (IMAGES, idx_bytes(DIGITS[IMAGES])[:9], r"must have \d+ bytes"),
         (IMAGES, idx_bytes(DIGITS[IMAGES])[:-1], r"of shape \(50, 28, 28\) must have 39216 bytes, got 39215"),
-        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes, got 39217"),
+        (IMAGES, idx_bytes(DIGITS[IMAGES]) + b"1", "must have 39216 bytes, got more"),
+        (IMAGES, struct.pack(">4I", 0x803, *[2**32 - 1] * 3), "at most 1,073,741,824 are read"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:, :8]), r"must hold images of 28×28 pixels, got \(8, 28\)"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:0]), "has no images"),
         (IMAGES, idx_bytes(DIGITS[IMAGES][:49]), "has 49 images, but there are 50 labels"),
@@ -150,6 +152,17 @@ def test_damaged_gzip_files(raw: Path, damage: str) -> None:
     path.write_bytes({"truncated": content[:-100], "no gzip": b"something", "changed": content}[damage])
     with pytest.raises(ValueError, match=f"{path} is not a complete gzip file .*: remove {path} and fetch it again"):
         SequentialMNIST().build("train")
+
+
+def test_what_follows_in_a_gzip_file_is_not_unpacked(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    one = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size=-1: read.append(size) or one(file, size))
+    (raw / LABELS).unlink(missing_ok=True)
+    (raw / f"{LABELS}.gz").write_bytes(gzip.compress(idx_bytes(DIGITS[LABELS]) + bytes(1 << 22)))
+    with pytest.raises(ValueError, match="must have 58 bytes, got more"):
+        SequentialMNIST().build("train")
+    assert read[-3:] == [8, TRAIN, 1]
 
 
 class Web:
