@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 from uuid import uuid4
 
 import numpy as np
@@ -82,7 +82,7 @@ class _TarInfo(tarfile.TarInfo):
     """The header of a file in an archive; ``tarfile`` would hold properties of any size in memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type == tarfile.GNUTYPE_SPARSE or (header.type in _PROPERTIES and header.size > _MOST_PROPERTIES):
             raise tarfile.ReadError(f"{header.name} is no plain file, or has {header.size:,} bytes of properties")
@@ -162,7 +162,7 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
                 f"{path} must have {', '.join(needed)} and may have {', '.join(optional)}, got "
                 f"{', '.join(names) or 'no array'}: {advice}"
             )
-        unpacked, most = sum(member.file_size for member in archive.zip.infolist()), most_unpacked(path)
+        unpacked, most = sum(member.file_size for member in zipfile.ZipFile(file).infolist()), most_unpacked(path)
         if unpacked > most:
             raise ValueError(
                 f"{path} unpacks to {unpacked:,} bytes, but only {most:,} are unpacked of a file of its size: if these "
