@@ -28,8 +28,9 @@ from lightning_alrnn.datamodules.base import (
     short,
     span,
 )
-from lightning_alrnn.datamodules.files import read_npz
+from lightning_alrnn.datamodules.files import check_array, read_npz
 from lightning_alrnn.metrics.criteria import find_criterion
+from lightning_alrnn.parsing import reason_of
 
 # arrays and tensors hide behind Any: spelled out, the command line would offer their classes for construction
 Source: TypeAlias = str | list[Any] | Any
@@ -40,6 +41,7 @@ _MOST_LISTED = 5
 _MOST_VALUES = 20  # different whole numbers that are probably classes
 _FAR = 5  # a mean or standard deviation that a network learns badly from
 _SMALL = 0.1  # a standard deviation, of numbers that are all smaller than 0.5
+_MOST_CODES = 2**24  # classes or tokens; weights for more of them would fill the memory
 _WIDE = 3  # times as many channels as steps: probably swapped axes
 _CHUNK = 2**22  # numbers that are scaled at a time
 _CONSTANT = 1e-12  # a standard deviation, relative to the mean, that comes from rounding
@@ -356,6 +358,7 @@ class _Sequences:
             inputs = np.where(valid, inputs, 0).astype(np.int64)
             advice = "number the tokens from 0, or shorten that sequence's length"
             check_values("inputs of tokens", inputs >= 0, inputs, "not be negative", advice)
+            check_values("inputs of tokens", inputs < _MOST_CODES, inputs, f"be less than {_MOST_CODES:,}", advice)
             vocab_size = int(inputs.max()) + 1
         fields: dict[str, Array] = {"lengths": lengths}
         if "mask" in sources:
@@ -521,14 +524,15 @@ def _open_array(name: str, path: Path) -> Array:
     if path.suffix != ".npy":
         expected = ".npz or .npy" if name == "inputs" else ".npy"
         raise ValueError(f"{name} must be a {expected} file, got {path}: load the file yourself and pass the array")
+    _existing(name, path)
     try:
-        return np.asarray(np.lib.format.open_memmap(_existing(name, path), mode="r"))
-    except (ValueError, EOFError) as error:
+        return check_array(np.asarray(np.lib.format.open_memmap(path, mode="r")))
+    except Exception as error:  # damaged bytes can raise anything, such as a SyntaxError
         if "objects" in str(error):
             raise _no_objects(f"{name} in {path}", error) from error
         raise ValueError(
-            f"{name}: {path} is not a .npy file with one array ({error}): save the array with np.save, or rename an "
-            "archive to .npz"
+            f"{name}: {path} is not a .npy file with one array ({reason_of(error)}): save the array with np.save, or "
+            "rename an archive to .npz"
         ) from error
 
 
@@ -867,6 +871,7 @@ def _read_targets(
         values = np.where(weighed, values, np.zeros((), values.dtype))
     least = 2 if values.dtype.kind == "b" else 1
     labels, names = _encode("targets", values)
+    check_values("targets", labels < _MOST_CODES, labels, f"be less than {_MOST_CODES:,}", "number the classes from 0")
     if names is not None:
         least = len(names)
         if asked.num_classes not in (None, least):

@@ -10,6 +10,7 @@ import json
 import os
 import posixpath
 import struct
+import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from lightning_alrnn.batch import AnyBatch, Split
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.files import replacing, sync_folder
+from lightning_alrnn.parsing import reason_of
 
 try:
     import fcntl
@@ -41,7 +43,6 @@ _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _CACHE_FORMAT = 2  # with another number, all earlier caches are built again
 _BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
-_BAD_ARRAYS = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MOST_TIMES = 100  # as large as its file may an archive unpack to …
 _SMALL = 1 << 30  # … or to so many bytes
 _MOST_OF_FILE = 1 << 24  # bytes of a clip, a review or a list
@@ -152,15 +153,15 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
     with path.open("rb") as file:  # np.load would leave a broken archive open
         try:
             archive = np.load(file, allow_pickle=False)
-        except _BAD_ARRAYS as error:
-            raise ValueError(f"{path} is not a .npz archive of arrays ({error}): {advice}") from error
+        except Exception as error:  # damaged bytes can raise anything, such as a SyntaxError
+            raise ValueError(f"{path} is not a .npz archive of arrays ({reason_of(error)}): {advice}") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError(f"{path} is a single array, not an archive: {advice}")
         names = archive.files
         if not set(needed) <= set(names) <= {*needed, *optional}:
             raise ValueError(
                 f"{path} must have {', '.join(needed)} and may have {', '.join(optional)}, got "
-                f"{', '.join(names) or 'no array'}: {advice}"
+                f"{', '.join(name if name.isprintable() else repr(name) for name in names) or 'no array'}: {advice}"
             )
         unpacked, most = sum(member.file_size for member in zipfile.ZipFile(file).infolist()), most_unpacked(path)
         if unpacked > most:
@@ -171,12 +172,23 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
         arrays = {}
         for name in names:
             try:
-                arrays[name] = archive[name]
-            except _BAD_ARRAYS as error:
-                if "allow_pickle" in str(error):
+                arrays[name] = check_array(archive[name])
+            except Exception as error:
+                if str(error).startswith("Object arrays"):
                     raise TypeError(f"{name} in {path} is a pickle, which is never loaded: {advice}") from error
-                raise ValueError(f"{name} in {path} cannot be read ({error}): {advice}") from error
+                raise ValueError(f"{name} in {path} cannot be read ({reason_of(error)}): {advice}") from error
     return arrays
+
+
+def check_array(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array from a file, or raise ``ValueError`` if it is none or has numbers that are no characters."""
+    if not isinstance(array, np.ndarray):  # np.load returns the bytes of whatever is in an archive
+        raise ValueError("it is not in the format of NumPy")
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).view(np.uint32)
+        if ((points > sys.maxunicode) | ((points >= 0xD800) & (points < 0xE000))).any():
+            raise ValueError("it has numbers that are no characters")
+    return array
 
 
 def cached(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import re
 import time
+import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_runs import ADDITION
+from damage import damaged
 from disks import mounted_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +25,8 @@ from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Arrays
+from lightning_alrnn.datamodules.stimulus_archive import read_archive
+from lightning_alrnn.errors import message_of
 
 DATA = [*ADDITION, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 FIT = ["fit", *DATA, "--trainer.max_epochs=1", "--model.hidden_size=6"]
@@ -133,6 +141,96 @@ def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
         assert bool(torch.isfinite(batch.inputs).all())
         assert bool(((batch.lengths >= 1) & (batch.lengths <= steps)).all())
         assert bool(((batch.targets >= 0) & (batch.targets < data.output_size)).all())
+
+
+def saved(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def archive(members: Mapping[str, bytes], compression: int) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as file:
+        for name, member in members.items():
+            file.writestr(f"{name}.npy", member)
+    return content.getvalue()
+
+
+def read_all(path: Path, targets: np.ndarray | None, trials: bool) -> None:
+    """Read a file of arrays as a run would."""
+    if trials:
+        read_archive(path)
+        return
+    data = Arrays(path, targets)
+    data.describe()
+    for split in ("train", "val", "test"):
+        data.build(split)
+
+
+def damage_arrays(count: int) -> int:
+    """Damage a .npz or .npy; return how often it was read or refused in one line."""
+    rng = np.random.default_rng(0)
+    classes, lengths = np.arange(12) % 3, np.full(12, 4)
+    inputs = {"inputs": rng.normal(size=(12, 5, 3)).astype("f")}
+    kinds: list[dict[str, np.ndarray]] = [
+        {**inputs, "targets": classes, "lengths": lengths, "group": np.array(["a", "bc"] * 6)},
+        {**inputs, "targets": np.ones((12, 5)), "mask": np.ones((12, 5)), "phase": np.ones((12, 5), int)},
+        {"inputs": np.ones((60, 4))},
+        {"spikes": np.ones((48, 3), int), "inputs": np.ones((48, 2)), "lengths": lengths, "labels": classes},
+    ]
+    right = 0
+    for number in range(count):
+        kind = int(rng.integers(4))
+        members = {name: saved(array) for name, array in kinds[kind].items()}
+        compression = int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
+        if number % 4 == 0 and kind < 3:
+            path, targets = Path("mine.npy"), None if kind == 2 else classes
+            path.write_bytes(damaged(members["inputs"], rng))
+        else:
+            path, targets = Path("mine.npz"), None
+            if number % 4 == 1:  # the checksums of the archive are right
+                name = str(rng.choice(list(members)))
+                members[name] = damaged(members[name], rng)
+                path.write_bytes(archive(members, compression))
+            else:
+                path.write_bytes(damaged(archive(members, compression), rng))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's about the syntax of a header
+            try:
+                read_all(path, targets, trials=kind == 3)
+            except Exception as error:
+                message = message_of(error) or f"a traceback: {error!r}"
+            else:
+                message = "mine.npz is fine"
+        said = "\n" not in message and re.search(r"mine\.np|^(inputs|targets|lengths|mask|group|phase)\b", message)
+        assert said, f"{number}: {message}"
+        right += 1
+    return right
+
+
+def test_damaged_arrays_are_refused_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names the file, or the array with a value that cannot be; the message is no NumPy's or zip's."""
+    assert damage_arrays(200) == 200
+    np.savez("mine.npz", inputs=np.ones((12, 5, 3)), targets=np.arange(12) % 3)
+    content = Path("mine.npz").read_bytes()
+    Path("mine.npz").write_bytes(content.replace(b"(12, 5, 3)", b"(12, 5, 3*"))
+    printed = refused(["fit", "--data=Arrays", "--data.inputs=mine.npz"], capsys)
+    assert "inputs in mine.npz cannot be read (" in printed.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_4500_damaged_arrays() -> None:
+    assert damage_arrays(4500) == 4500
+
+
+@pytest.mark.parametrize("targets", [np.arange(12) * 2**40, np.arange(12) * 2**21])
+def test_classes_beyond_number_are_refused(targets: np.ndarray) -> None:
+    """Weights for them would fill the memory."""
+    with pytest.raises(ValueError, match=r"targets must be less than 16,777,216, got .*: number the classes from 0"):
+        Arrays(np.ones((12, 5, 3)), targets)
+    with pytest.raises(ValueError, match="inputs of tokens must be less than 16,777,216"):
+        Arrays(targets[:, None], np.arange(12) % 2)
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
