@@ -9,6 +9,7 @@ from lightning_alrnn.datamodules.base import SequenceDataModule, SequenceDataset
 from lightning_alrnn.datamodules.contextual import ContextualIntegration
 from lightning_alrnn.datamodules.copy import Copy
 from lightning_alrnn.datamodules.digits import SequentialDigits
+from lightning_alrnn.datamodules.held_out import share_seen
 from lightning_alrnn.datamodules.imdb import IMDb
 from lightning_alrnn.datamodules.mnist import SequentialMNIST
 from lightning_alrnn.datamodules.multitask import MultiTask
@@ -34,4 +35,5 @@ __all__ = [
     "SpeechCommands",
     "StimulusSelection",
     "save_trials",
+    "share_seen",
 ]

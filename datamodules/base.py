@@ -390,7 +390,7 @@ class SequenceDataModule(SplitDataModule):
             if isinstance(train, NeuralBatch) or _is_translation(train, self.target_step):
                 self._baselines[split] = {}
             else:
-                evaluation = cast("Iterator[SequenceBatch]", _chunks(self.dataset(split), train))
+                evaluation = cast("Iterator[SequenceBatch]", chunks(self.dataset(split), train))
                 self._baselines[split] = score_baselines(
                     train,
                     evaluation,
@@ -495,7 +495,7 @@ def _is_translation(batch: SequenceBatch, target_step: TargetStep) -> bool:
     return batch.mask is not None and bool((batch.mask.reshape(*after.shape, -1)[after] > 0).any())
 
 
-def _chunks(dataset: SequenceDataset | EpochDataset, example: AnyBatch) -> Iterator[AnyBatch]:
+def chunks(dataset: SequenceDataset | EpochDataset, example: AnyBatch) -> Iterator[AnyBatch]:
     """All sequences of a dataset in order; vectors of words may need more memory than what they are made from."""
     size = max(_NUMBERS // example.inputs[0].numel(), 1)
     for begin in range(0, len(dataset), size):

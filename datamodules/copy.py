@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from lightning_alrnn.datamodules.base import (
     draw_trials,
     variant_options,
 )
+from lightning_alrnn.datamodules.held_out import divide_trials
 
 Variant = Literal["reference", "variable_delay", "arjovsky", "delayed_recall"]
 
@@ -33,6 +35,7 @@ _PHASES = {
     "arjovsky": ["symbols", "delay", "delimiter", "recall"],
     "delayed_recall": ["symbols", "symbols and recall"],
 }
+_MOST_GROUPS = 1_048_573  # of lists of symbols that stay together; a prime, so that all symbols tell groups apart
 _SMALLEST = {"sequence_length": 1, "alphabet_size": 2, "delay": 0, "max_extra_delay": 0, "lag": 0}
 
 
@@ -50,6 +53,8 @@ class Copy(SequenceDataModule):
         max_extra_delay: Largest number of further blank steps (default 50), for "variable_delay" only.
         lag: Number of steps, less than ``sequence_length``, from input to output; for "delayed_recall" (default 10).
         time_code: Number of further channels with a sinusoidal code of time; 0 for none.
+        held_out: Whether no list of symbols of validation or test occurs in another split. A tenth of the possible
+            lists each is held out for them. If ``False``, every split is drawn from all lists.
         train_size: Number of training sequences.
         val_size: Number of validation sequences.
         test_size: Number of test sequences.
@@ -61,7 +66,8 @@ class Copy(SequenceDataModule):
         steps: Number of steps T of a batch.
 
     Raises:
-        ValueError: If an option is out of range or does not belong to the variant.
+        ValueError: If an option is out of range or does not belong to the variant, or if there are too few lists of
+            symbols to hold some out.
 
     Shapes:
         inputs ``(batch, T, K)``, targets, mask and phase ``(batch, T)``; classification at every step.
@@ -84,6 +90,7 @@ class Copy(SequenceDataModule):
         max_extra_delay: int | None = None,
         lag: int | None = None,
         time_code: int = 0,
+        held_out: bool = True,
         train_size: int = 2_000,
         val_size: int = 200,
         test_size: int = 200,
@@ -108,6 +115,8 @@ class Copy(SequenceDataModule):
         self.max_extra_delay: int = options.get("max_extra_delay", 0)
         self.lag: int = options.get("lag", 0)
         self.time_code = time_code
+        self.held_out = held_out
+        self._groups = min(self.alphabet_size**self.sequence_length, _MOST_GROUPS)
         if self.lag >= self.sequence_length:
             raise ValueError(f"lag must be less than sequence_length, {self.sequence_length}, got {self.lag}")
         before, after = {"arjovsky": (["blank"], ["delimiter"]), "delayed_recall": ([], [])}.get(variant, (["cue"], []))
@@ -119,7 +128,9 @@ class Copy(SequenceDataModule):
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
-        symbols, extra = draw_trials(self.sizes[split], self._draw, seed=self.seed, split=split)
+        allowed = divide_trials(self._groups, self.seed)[split] if self.held_out else None
+        draw = partial(self._draw, allowed=allowed)
+        symbols, extra = draw_trials(self.sizes[split], draw, seed=self.seed, split=split)
         arjovsky = self.variant == "arjovsky"
         count, first_symbol = self.sequence_length, 0 if self.variant == "delayed_recall" else 1
         trial = torch.arange(len(symbols)).unsqueeze(-1)
@@ -168,9 +179,17 @@ class Copy(SequenceDataModule):
     def _recalled(self) -> int:
         return self.sequence_length - self.lag
 
-    def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        symbols = rng.integers(0, self.alphabet_size, (size, self.sequence_length))
-        return symbols, rng.integers(0, self.max_extra_delay + 1, size)
+    def _draw(self, rng: np.random.Generator, size: int, allowed: NDArray[np.bool_] | None) -> tuple[NDArray[Any], ...]:
+        symbols = np.empty((0, self.sequence_length), np.int64)
+        while len(symbols) < size:
+            more = rng.integers(0, self.alphabet_size, (size, self.sequence_length))
+            symbols = np.concatenate([symbols, more if allowed is None else more[allowed[self._group(more)]]])
+        return symbols[:size], rng.integers(0, self.max_extra_delay + 1, size)
+
+    def _group(self, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of each list of symbols, or of its group if there are more lists than groups."""
+        weights = [pow(self.alphabet_size, place, self._groups) for place in range(self.sequence_length)]
+        return np.asarray(symbols @ np.array(weights) % self._groups)
 
 
 def sinusoidal_code(steps: int, width: int) -> Tensor:

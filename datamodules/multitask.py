@@ -31,6 +31,9 @@ class MultiTask(SequenceDataModule):
             follow a shorter trial) or "response" (all steps of the response); for "eleven" only.
         lenient_nogo: Whether a no-go is correct if the output points to within 30° of 0, instead of if the fixation
             output is over 0.5; for "eleven" only.
+        equal_amplitudes: Whether both modalities of the CtxInt tasks have the amplitude 0.8. In the paper's form the
+            one that counts is always stronger, so the sum of both, without the context, errs by at most 22°; for
+            "eleven" only.
         train_size: Number of training trials in an epoch.
         val_size: Number of validation trials.
         test_size: Number of test trials.
@@ -65,6 +68,7 @@ class MultiTask(SequenceDataModule):
         durations: Durations = "simple",
         loss: LossStep = "last",
         lenient_nogo: bool = False,
+        equal_amplitudes: bool = False,
         train_size: int = 5_000,
         val_size: int = 1_000,
         test_size: int = 1_000,
@@ -78,12 +82,14 @@ class MultiTask(SequenceDataModule):
         check_choice("loss", loss, LossStep)
         self.sizes = check_sizes(train_size, val_size, test_size)
         options = {"durations": (durations, "simple"), "loss": (loss, "last"), "lenient_nogo": (lenient_nogo, False)}
+        options |= {"equal_amplitudes": (equal_amplitudes, False)}
         for name, (value, default) in options.items():
             if suite == "yang19" and value != default:
                 raise ValueError(f"{name} is an option of suite 'eleven', but suite is {suite!r}: leave it out")
         self._chosen = _indices(tasks, suite)
         self.suite = suite
         self.durations: Durations = durations
+        self.equal_amplitudes = equal_amplitudes
         self.loss = loss
         of_suite = _SUITES[suite]
         self.group_names = [of_suite.TASKS[index] for index in self._chosen]
@@ -110,7 +116,7 @@ class MultiTask(SequenceDataModule):
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32] | NDArray[np.int64], ...]:
         if self.suite == "eleven":
-            trials = multitask_eleven.draw(rng, size, self._chosen, self.durations)
+            trials = multitask_eleven.draw(rng, size, self._chosen, self.durations, self.equal_amplitudes)
         else:
             trials = multitask_yang19.draw(rng, size, self._chosen)
         common = trials.inputs, trials.lengths, trials.group, trials.period

@@ -29,6 +29,7 @@ _MATCH = (TASKS.index("Match2Sample"), TASKS.index("NonMatch2Sample"))
 _CONTEXT_1, _CONTEXT_2 = TASKS.index("CtxIntMod1"), TASKS.index("CtxIntMod2")
 _CONTEXTUAL = (_CONTEXT_1, _CONTEXT_2)
 _GO = TASKS.index("GoNogo")
+_AMPLITUDE, _OTHER_AMPLITUDE = 0.8, 0.3  # of the modality that counts in the contextual tasks, and of the other one
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
@@ -45,7 +46,9 @@ def period_ranges(durations: Durations) -> NDArray[np.int64]:
     return ranges
 
 
-def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations) -> periods.Trials:
+def draw(
+    rng: np.random.Generator, size: int, chosen: NDArray[np.int64], durations: Durations, equal_amplitudes: bool = False
+) -> periods.Trials:
     """Draw trials of the chosen tasks, which are indices into TASKS."""
     group, coin = periods.draw_tasks(rng, size, len(chosen))
     task = chosen[group]
@@ -59,8 +62,10 @@ def draw(rng: np.random.Generator, size: int, chosen: NDArray[np.int64], duratio
     )
     strength = rng.uniform(0.2, 1, size)
     contextual = np.isin(task, _CONTEXTUAL)
-    first = np.where(task == _GO, strength, np.where(task == _CONTEXT_2, 0.3, np.where(task == _CONTEXT_1, 0.8, 1.0)))
-    second = np.where(task == _CONTEXT_2, 0.8, np.where(task == _CONTEXT_1, 0.3, 0.0))
+    other_amplitude = _AMPLITUDE if equal_amplitudes else _OTHER_AMPLITUDE
+    amplitudes = [strength, _AMPLITUDE, other_amplitude], [0.0, other_amplitude, _AMPLITUDE]
+    of_task = [task == _GO, task == _CONTEXT_1, task == _CONTEXT_2]
+    first, second = (np.select(of_task, each, rest) for each, rest in zip(amplitudes, (1.0, 0.0), strict=True))
 
     inputs = np.zeros((size, 6, len(INPUTS)), dtype=np.float32)
     inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0

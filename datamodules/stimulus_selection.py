@@ -34,7 +34,7 @@ _PHASES = ("hold", "sounds", "response")
 _FRACTIONS = {"val_fraction": 0.15, "test_fraction": 0.15}
 _SIZES = {"train_size": 1_000, "val_size": 200, "test_size": 200}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "simulated": {"context": "explicit", "units": 29, "bin_ms": 50, **_SIZES},
+    "simulated": {"context": "explicit", "units": 29, "bin_ms": 50, "held_out": True, **_SIZES},
     "a session": {"bin_ms": 50, **_FRACTIONS},
     "an archive": _FRACTIONS,
 }
@@ -53,6 +53,9 @@ class StimulusSelection(SequenceDataModule):
             makes one sequence of each block of 80 trials, in which cue trials reveal it.
         units: Number N of simulated units (default 29), for ``neural=True``.
         bin_ms: Width of a time step in ms (default 50), at most 250; not for an archive, which has bins already.
+        held_out: Whether no simulated trial of validation or test occurs in another split (default). For each stimulus,
+            a tenth of the durations each is held out for them. The blocks of "inferred" are practically never the same,
+            so this option has no effect on them.
         train_size: Number of simulated training sequences (default 1,000).
         val_size: Number of simulated validation sequences (default 200).
         test_size: Number of simulated test sequences (default 200).
@@ -93,6 +96,7 @@ class StimulusSelection(SequenceDataModule):
         context: Context | None = None,
         units: int | None = None,
         bin_ms: int | None = None,
+        held_out: bool | None = None,
         train_size: int | None = None,
         val_size: int | None = None,
         test_size: int | None = None,
@@ -104,7 +108,7 @@ class StimulusSelection(SequenceDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         source = os.fspath(source)
-        chosen: dict[str, Any] = {"context": context, "units": units, "bin_ms": bin_ms}
+        chosen: dict[str, Any] = {"context": context, "units": units, "bin_ms": bin_ms, "held_out": held_out}
         chosen |= {"train_size": train_size, "val_size": val_size, "test_size": test_size}
         chosen |= {"val_fraction": val_fraction, "test_fraction": test_fraction}
         kind = _kind(source)
@@ -139,13 +143,23 @@ class StimulusSelection(SequenceDataModule):
             longest = int(lengths.max())
             inputs = inputs[:, :longest]
             return SequenceBatch(inputs, targets[:, :longest], lengths, mask[:, :longest], rule, _phases_shown(inputs))
+        allowed = simulator.divide_durations(self._layout, self.seed)[split] if self.held_out else None
+        draw = partial(self._draw_recorded if self.neural else self._draw_behaviour, allowed=allowed)
+        trials = draw_trials(size, draw, seed=self.seed, split=split)
         if self.neural:
-            return NeuralBatch(*draw_trials(size, self._draw_recorded, seed=self.seed, split=split))
-        inputs, answer, lengths, stimulus = draw_trials(size, self._draw_behaviour, seed=self.seed, split=split)
+            return NeuralBatch(*trials)
+        inputs, answer, lengths, stimulus = trials
         return SequenceBatch(inputs, answer, lengths, None, stimulus, _phases_shown(inputs))
 
     def _set_simulated(
-        self, context: Context, units: int, bin_ms: int, train_size: int, val_size: int, test_size: int
+        self,
+        context: Context,
+        units: int,
+        bin_ms: int,
+        held_out: bool,
+        train_size: int,
+        val_size: int,
+        test_size: int,
     ) -> None:
         check_choice("context", context, Context)
         if self.neural and context == "inferred":
@@ -154,6 +168,7 @@ class StimulusSelection(SequenceDataModule):
         self.sizes = check_sizes(train_size, val_size, test_size)
         self.context = context
         self.bin_ms = bin_ms
+        self.held_out = held_out
         self.class_names = list(task.CHOICES)
         self.output_size = len(task.CHOICES)
         self.group_names = list(task.STIMULI)
@@ -188,12 +203,16 @@ class StimulusSelection(SequenceDataModule):
         phase = None if self.phase_names is None else _phases_shown(inputs)
         return SequenceBatch(inputs, labels, lengths, None, group, phase)
 
-    def _draw_behaviour(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, _, lengths = simulator.draw_single_trials(rng, size, self._layout)
+    def _draw_behaviour(
+        self, rng: np.random.Generator, size: int, allowed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[Any], ...]:
+        inputs, stimulus, _, lengths = simulator.draw_single_trials(rng, size, self._layout, allowed)
         return inputs, task.ANSWERS[stimulus], lengths, stimulus
 
-    def _draw_recorded(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
-        inputs, stimulus, hold, lengths = simulator.draw_single_trials(rng, size, self._layout)
+    def _draw_recorded(
+        self, rng: np.random.Generator, size: int, allowed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[Any], ...]:
+        inputs, stimulus, hold, lengths = simulator.draw_single_trials(rng, size, self._layout, allowed)
         choice = simulator.draw_choices(rng, stimulus)
         spikes = simulator.draw_spikes(
             rng, self._population, stimulus, choice, hold, lengths, self._layout, self.bin_ms

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from lightning_alrnn.batch import Split
 from lightning_alrnn.datamodules import stimulus_trials as task
 from lightning_alrnn.datamodules.base import SPLITS
+from lightning_alrnn.datamodules.held_out import divide_trials
 
 CUE_TRIALS, MIXED_TRIALS = 20, 60  # number of trials with one sound, and then with two, in a block
 LAPSES = 0.1  # share of the trials in which the animal makes a wrong choice
@@ -59,13 +61,28 @@ def draw_population(units: int, seed: int) -> Population:
     return Population(_MEDIAN_RATE * np.exp(_RATE_SPREAD * drawn[:, 0]), (drawn[:, 1:] * _TUNING).T)
 
 
+def divide_durations(layout: Layout, seed: int) -> dict[Split, NDArray[np.bool_]]:
+    """The durations of each stimulus in each split, by their number: masks of shape ``(12, holds · responses)``."""
+    count = (1 + layout.hold[1] - layout.hold[0]) * (1 + layout.response[1] - layout.response[0])
+    masks = [divide_trials(count, seed, stimulus) for stimulus in range(len(task.STIMULI))]
+    return {split: np.stack([mask[split] for mask in masks]) for split in SPLITS}
+
+
 def draw_single_trials(
-    rng: np.random.Generator, size: int, layout: Layout
+    rng: np.random.Generator, size: int, layout: Layout, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Draw inputs ``(size, T, 8)``, stimulus, hold and lengths with the odds of the 160-trial cycle."""
+    """Draw inputs ``(size, T, 8)``, stimulus, hold and lengths with the odds of the 160-trial cycle.
+
+    ``allowed``, one mask of :func:`divide_durations`, limits the durations of each stimulus.
+    """
     rule = rng.integers(0, 2, size)
     stimulus = _draw_stimuli(rng, rule, rng.random(size) < CUE_TRIALS / (CUE_TRIALS + MIXED_TRIALS))
     hold, lengths = _draw_lengths(rng, size, layout)
+    if allowed is not None:
+        number = np.argmax(rng.random((size, allowed.shape[1])) * allowed[stimulus], axis=1)
+        longer, response = np.divmod(number, 1 + layout.response[1] - layout.response[0])
+        hold = layout.hold[0] + longer
+        lengths = hold + layout.sound + layout.response[0] + response
     return task.show_trials(stimulus, hold, lengths, layout.longest, layout.sound), stimulus, hold, lengths
 
 

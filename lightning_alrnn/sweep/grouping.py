@@ -33,7 +33,8 @@ from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
-from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, Spec
+from lightning_alrnn.sweep.plan import SEED, UNITS, Spec
+from lightning_alrnn.sweep.rules import DATA_SEED
 from lightning_alrnn.sweep.store import is_done, read_record, run_folder
 
 Size = int | Literal["auto", "off"]

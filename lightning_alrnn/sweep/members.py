@@ -26,8 +26,9 @@ from lightning_alrnn.files import sync_files, write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.readings import READINGS, chart_layout
-from lightning_alrnn.sweep.plan import DATA_SEED, SEED, UNITS, FitCLI, Spec, logging_options, short_key
+from lightning_alrnn.sweep.plan import SEED, UNITS, FitCLI, Spec, logging_options, short_key
 from lightning_alrnn.sweep.progress import ProgressFile, RunState, shown_score
+from lightning_alrnn.sweep.rules import DATA_SEED
 
 # the command line is parsed once for runs that differ only in these integers; their place in the configuration
 _NUMBERS = {SEED: (SEED,), DATA_SEED: ("data", "init_args", "seed"), UNITS: ("model", "init_args", "nonlinear_units")}

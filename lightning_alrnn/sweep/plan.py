@@ -20,12 +20,11 @@ from pytorch_lightning.cli import LightningArgumentParser
 from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
-from lightning_alrnn.sweep.rules import Value
+from lightning_alrnn.sweep.rules import DATA_SEED, Value
 
 UNITS = "model.nonlinear_units"
 CORE = "model.core"
 SEED = "seed_everything"
-DATA_SEED = "data.seed"
 
 # options of the ALRNN layer and of its regularisation: baselines have none of them and do not vary with them
 _ALRNN_ONLY = {UNITS, "model.input_matrix", "model.mar_strength", "model.mar_units"} | {

@@ -13,6 +13,8 @@ from lightning_alrnn.scores import SCORES
 
 Value = str | int | float | bool | None
 
+DATA_SEED = "data.seed"
+
 _ERRORS = {"loss", "mse", "mae", "rmse", "nll", "error", "distance", "divergence", "perplexity", "regularization"}
 
 

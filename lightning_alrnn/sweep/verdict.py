@@ -88,6 +88,8 @@ class Verdict(NamedTuple):
             is not known.
         earlier_looks: Numbers of seeds at which the sweep was judged before, at the full level.
         looks: Numbers of seeds at which a sweep that adds seeds is judged; the level is divided by their number.
+        seeds_change: What the seeds of the sweep change, "the weights and the data" or "the weights, not the data"; ""
+            if the folder of the sweep is not known.
     """
 
     rules: Rules
@@ -99,6 +101,7 @@ class Verdict(NamedTuple):
     next_command: str | None = None
     earlier_looks: tuple[int, ...] = ()
     looks: tuple[int, ...] = ()
+    seeds_change: str = ""
 
     @property
     def claims(self) -> Claims:

@@ -23,7 +23,7 @@ from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.baselines import with_baselines
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
-from lightning_alrnn.sweep.rules import Run, Value
+from lightning_alrnn.sweep.rules import DATA_SEED, Run, Value
 from lightning_alrnn.sweep.store import Record, read_records, run_folder
 from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
@@ -76,6 +76,7 @@ def write_verdict(
     verdict = verdict._replace(
         next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict, stated, suggested),
         looks=tuple(looks),
+        seeds_change=_seeds_change(sweep),
         # earlier looks at fewer seeds could not make a claim
         earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
     )
@@ -140,7 +141,7 @@ def find_uncounted(records: Iterable[Record], score: str) -> list[Uncounted]:
 def verdict_json(verdict: Verdict, uncounted: Sequence[Uncounted] = ()) -> dict[str, Any]:
     """The content of verdict.json."""
     names = "answer claims estimates untold seeds_needed learning learning_times next_command looks earlier_looks rules"
-    content = {name: getattr(verdict, name) for name in (*names.split(), "sizes", "dependence")}
+    content = {name: getattr(verdict, name) for name in (*names.split(), "seeds_change", "sizes", "dependence")}
     runs = {name: getattr(verdict, name) for name in ("finished", "diverged", "without_score")}
     return content | {"runs": runs | {"uncounted": uncounted}}
 
@@ -326,6 +327,8 @@ def _further(verdict: Verdict) -> list[str]:
     enough_seeds = max((one.tried for one in trained), default=0) >= words.fewest_seeds(size.alpha)
     if verdict.claims.sparse_beats_full is not True and enough_seeds:
         paragraphs.append(words.sparse(size.claims, size.estimates, verdict.rules, size.hidden_size))
+    if verdict.seeds_change:
+        paragraphs.append(f"Seeds change {verdict.seeds_change}.")
     if verdict.looks:
         alpha = verdict.rules.alpha
         paragraphs.append(
@@ -434,6 +437,13 @@ def _counted(verdict: Verdict) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content
+
+
+def _seeds_change(sweep: Mapping[str, Any]) -> str:
+    """What the seeds of a sweep change, from its sweep.json; "" if it has none."""
+    if not sweep:
+        return ""
+    return "the weights and the data" if DATA_SEED in sweep.get("varied", ()) else "the weights, not the data"
 
 
 def _last_look(records: Sequence[Record], looks: Sequence[int], runs_per_seed: int) -> int:

@@ -99,7 +99,7 @@ class TestExplicit:
     @settings(max_examples=15, deadline=None)
     @given(bin_ms=st.sampled_from([10, 25, 50, 60, 250]), seed=st.integers(0, 2**40))
     def test_each_trial_step_by_step(self, bin_ms: int, seed: int) -> None:
-        batch = StimulusSelection(bin_ms=bin_ms, train_size=40, seed=seed).build("train")
+        batch = StimulusSelection(bin_ms=bin_ms, held_out=bin_ms < 100, train_size=40, seed=seed).build("train")
         for trial, answer, length, group, phase in zip(*(f.tolist() for f in (*batch[:3], *batch[4:])), strict=True):
             valid, rest = trial[:length], trial[length:]
             assert not np.any(rest)
@@ -116,7 +116,7 @@ class TestExplicit:
 
     def test_odds_are_those_of_the_cycle(self) -> None:
         size = 40_000
-        batch = StimulusSelection(train_size=size).build("train")
+        batch = StimulusSelection(held_out=False, train_size=size).build("train")
         share = torch.bincount(batch.group, minlength=12) / size
         for i, name in enumerate(STIMULI):
             # 20 cue trials of two kinds and 60 mixed ones of four, twice

@@ -215,6 +215,17 @@ def test_a_sweep_that_looks_again_is_judged_at_its_last_look(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("no_verdict_figures")
+@pytest.mark.parametrize(
+    ("varied", "expected"), [(["data.seed"], "the weights and the data"), ([], "the weights, not the data")]
+)
+def test_what_the_seeds_change_is_said(tmp_path: Path, varied: list[str], expected: str) -> None:
+    write_sweep(tmp_path, runs({p: [0.9] for p in (0, 1)}))
+    write_settings(tmp_path, varied=varied)
+    assert f"Seeds change {expected}." in " ".join(format_verdict(write_verdict(tmp_path)).split())
+    assert json.loads((tmp_path / "verdict.json").read_text())["seeds_change"] == expected
+
+
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_a_sweep_that_was_judged_before_says_so(tmp_path: Path) -> None:
     write_sweep(tmp_path, runs({p: around(0.96, 0.002, 10, p) for p in (0, 2, 10)}))
     write_settings(tmp_path, judged=[3, 5, 10])
