@@ -29,7 +29,7 @@ _MATCH = (TASKS.index("Match2Sample"), TASKS.index("NonMatch2Sample"))
 _CONTEXT_1, _CONTEXT_2 = TASKS.index("CtxIntMod1"), TASKS.index("CtxIntMod2")
 _CONTEXTUAL = (_CONTEXT_1, _CONTEXT_2)
 _GO = TASKS.index("GoNogo")
-_AMPLITUDE, _OTHER_AMPLITUDE = 0.8, 0.3  # of the modality that counts in the contextual tasks, and of the other one
+_AMPLITUDE, _WEAKER_AMPLITUDE = 0.8, 0.3  # of the modality that counts in the contextual tasks, and of the other one
 
 
 def period_ranges(durations: Durations) -> NDArray[np.int64]:
@@ -62,10 +62,10 @@ def draw(
     )
     strength = rng.uniform(0.2, 1, size)
     contextual = np.isin(task, _CONTEXTUAL)
-    other_amplitude = _AMPLITUDE if equal_amplitudes else _OTHER_AMPLITUDE
-    amplitudes = [strength, _AMPLITUDE, other_amplitude], [0.0, other_amplitude, _AMPLITUDE]
-    of_task = [task == _GO, task == _CONTEXT_1, task == _CONTEXT_2]
-    first, second = (np.select(of_task, each, rest) for each, rest in zip(amplitudes, (1.0, 0.0), strict=True))
+    weaker = _AMPLITUDE if equal_amplitudes else _WEAKER_AMPLITUDE
+    of_context = [task == _CONTEXT_1, task == _CONTEXT_2]
+    first = np.where(task == _GO, strength, np.select(of_context, [_AMPLITUDE, weaker], 1.0))
+    second = np.select(of_context, [weaker, _AMPLITUDE], 0.0)
 
     inputs = np.zeros((size, 6, len(INPUTS)), dtype=np.float32)
     inputs[:, periods.CONTEXT : periods.RESPONSE, 0] = 1.0
