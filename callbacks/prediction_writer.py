@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
-from torch.nn import functional
 
 from lightning_alrnn.callbacks.base import names_of
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import replacing
 
 _OF_BATCH = ("targets", "group", "mask")
 _NAMES = ("class_names", "group_names", "input_names", "output_names")
@@ -31,67 +32,114 @@ class PredictionWriter(BasePredictionWriter):
     ``input_names`` and ``output_names`` that the DataModule knows. With several processes, each writes its sequences
     to ``predictions-rank=<rank>.npz``.
 
+    Each batch is written to the disk when it is done. Pass ``return_predictions=False`` to ``trainer.predict``, as
+    ``alrnn predict`` does, or the Trainer holds all predictions in memory.
+
     Args:
         directory: Directory of the file; ``None`` for the Trainer's log directory.
     """
 
     def __init__(self, directory: str | None = None) -> None:
-        super().__init__(write_interval="epoch")
+        super().__init__(write_interval="batch")
         self.directory = directory
-        self._truth: list[dict[str, Tensor]] = []
+        self._columns: dict[str, _Column] = {}
+        self._index: list[int] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
-        self._truth = []
+        self._clear()
 
-    def on_predict_batch_end(
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._clear()
+
+    def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int,
     ) -> None:
-        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        fields = {name: getattr(batch, name, None) for name in _OF_BATCH}
-        self._truth.append({name: field.cpu() for name, field in fields.items() if isinstance(field, Tensor)})
-
-    def write_on_epoch_end(
-        self, trainer: Trainer, pl_module: LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
-    ) -> None:
-        directory = self.directory or trainer.log_dir or trainer.default_root_dir
-        if not predictions or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        fields = getattr(predictions[0], "_fields", None)
-        if fields is None:
+        if not hasattr(prediction, "_asdict"):
             raise TypeError(
                 f"PredictionWriter needs predict_step to return a NamedTuple of tensors, such as a SequencePrediction, "
-                f"got {type(predictions[0]).__name__}: return one, or leave this callback out"
+                f"got {type(prediction).__name__}: return one, or leave this callback out"
             )
-        arrays = {
-            name: _stack(parts)
-            for name, parts in zip(fields, zip(*predictions, strict=True), strict=True)
-            if parts[0] is not None
-        }
-        for name in self._truth[0]:
-            arrays.setdefault(name, _stack([batch[name] for batch in self._truth]))
+        path = self._path(trainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fields = {name: getattr(batch, name, None) for name in _OF_BATCH}
+        fields |= {name: field for name, field in prediction._asdict().items() if field is not None}
+        for name, field in fields.items():
+            if isinstance(field, Tensor):
+                if name not in self._columns:
+                    self._columns[name] = _Column(path)
+                self._columns[name].append(field.cpu().numpy())
+        self._index.extend(batch_indices or ())
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_predict_epoch_end(trainer, pl_module)
+        if not self._columns:
+            return
+        path = self._path(trainer)
         known = {kind: names_of(trainer, pl_module, kind) for kind in _NAMES}
-        arrays |= {kind: np.array(names) for kind, names in known.items() if names is not None}
-        index = np.concatenate([np.asarray(batch) for batch in batch_indices[0]])
+        arrays = {kind: np.array(names) for kind, names in known.items() if names is not None}
+        arrays["index"] = np.array(self._index)
+        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+            for name, column in self._columns.items():
+                column.write(archive, f"{name}.npy")
+        rank_zero_info(f"Predictions of {len(self._index)} sequences: {path}")
+        self._clear()
+
+    def _path(self, trainer: Trainer) -> Path:
         rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = Path(directory) / f"predictions{rank}.npz"
-        content = BytesIO()
-        np.savez(content, index=index, **arrays)  # type: ignore[arg-type]
-        write_file(path, content.getbuffer())
-        rank_zero_info(f"Predictions of {len(index)} sequences: {path}")
+        return Path(self.directory or trainer.log_dir or trainer.default_root_dir) / f"predictions{rank}.npz"
+
+    def _clear(self) -> None:
+        for column in self._columns.values():
+            column.close()
+        self._columns, self._index = {}, []
 
 
-def _stack(parts: Sequence[Tensor]) -> np.ndarray:
-    """Batches as one array, padded along the second axis."""
-    steps = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
-    padded = [
-        functional.pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1])) if part.ndim > 1 else part
-        for part in parts
-    ]
-    return torch.cat(padded).cpu().numpy()
+class _Column:
+    """The batches of an array in a temporary file beside ``path``, because their largest number of steps comes last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
+        self._file = TemporaryFile(dir=path.parent)  # noqa: SIM115  # held until all batches are there
+        self.close = self._file.close
+
+    def append(self, part: NDArray[Any]) -> None:
+        self._parts.append((part.dtype, part.shape))
+        try:
+            self._file.write(part.tobytes())
+        except OSError as error:
+            error.filename = str(self._path)  # the error of a full disk has no file name
+            raise
+
+    def write(self, archive: zipfile.ZipFile, name: str) -> None:
+        """Write one array, padded along the second axis, into an archive, a batch at a time."""
+        dtype = np.result_type(*(dtype for dtype, _ in self._parts))
+        shapes = [shape for _, shape in self._parts]
+        steps = (max(shape[1] for shape in shapes),) if len(shapes[0]) > 1 else ()
+        padded = (*steps, *shapes[0][2:])
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (sum(shape[0] for shape in shapes), *padded),
+        }
+        self._file.seek(0)
+        with archive.open(name, "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for kind, shape in self._parts:
+                content = self._file.read(math.prod(shape) * kind.itemsize)
+                rows = np.zeros((shape[0], *padded), dtype)
+                rows[tuple(map(slice, shape))] = np.frombuffer(content, kind).reshape(shape)
+                member.write(rows.tobytes())

@@ -82,6 +82,8 @@ class ALRNNCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
+        if self.subcommand == "predict" and config.get("return_predictions") is None:
+            config.return_predictions = False  # nobody takes them, and they would fill the memory
         logger = config.trainer.get("logger")
         if hasattr(logger, "class_path"):
             if self.subcommand in _SCORES and config.get("ckpt_path") and _names_file(config.ckpt_path):
