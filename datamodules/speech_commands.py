@@ -39,6 +39,7 @@ from lightning_alrnn.datamodules.speech_features import mfcc
 from lightning_alrnn.datamodules.wav import read_wav
 
 Features = Literal["mfcc", "raw"]
+Speakers = Literal["official", "drawn"]
 
 TEN_WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")  # the default
 
@@ -74,11 +75,13 @@ class SpeechCommands(ArchiveDataModule):
         n_fft: Number of samples in a frame of the MFCC.
         n_mels: Number of mel filters.
         n_mfcc: Number of coefficients.
+        speakers: Division of the speakers: "official", by the lists of the archive, or "drawn" by ``seed``, with at least
+            a tenth of the clips each for validation and testing.
         decimation: Factor by which "raw" reduces the sampling rate, after a low-pass filter.
         cache_dir: Folder for the features; ``None`` for the cache of the user.
         batch_size: Number of sequences in a step of one process.
         num_workers: Number of worker processes of each DataLoader.
-        seed: Seed of the order of the training data.
+        seed: Seed of the order of the training data, and of the division of the speakers if it is drawn.
 
     Raises:
         ValueError: If an argument is out of range. On the first use of the data, if the archive or a clip is damaged, a
@@ -115,6 +118,7 @@ class SpeechCommands(ArchiveDataModule):
         n_mels: int = 64,
         n_mfcc: int = 40,
         decimation: int = 4,
+        speakers: Speakers = "official",
         cache_dir: str | os.PathLike[str] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
@@ -123,11 +127,13 @@ class SpeechCommands(ArchiveDataModule):
         data_dir, cache_dir = os.fspath(data_dir), None if cache_dir is None else os.fspath(cache_dir)
         super().__init__(data_dir, download, cache_dir, batch_size, num_workers, seed)
         check_choice("features", features, Features)
+        check_choice("speakers", speakers, Speakers)
         self.class_names = _class_names(words)
         self.input_size = n_mfcc if features == "mfcc" else 1
         self.input_names = [f"coefficient {k}" for k in range(n_mfcc)] if features == "mfcc" else ["waveform"]
         self.output_size = len(self.class_names)
         self.features = features
+        self.speakers = speakers
         if features == "mfcc":
             self._settings = {"hop_length": hop_length, "n_fft": n_fft, "n_mels": n_mels, "n_mfcc": n_mfcc}
         else:
@@ -145,9 +151,13 @@ class SpeechCommands(ArchiveDataModule):
         """
         if split not in self._datasets:
             clips = self._load()
-            rows = np.flatnonzero(clips["split"] == SPLITS.index(split))
+            division = clips["split"] if self.speakers == "official" else divide_speakers(clips["speaker"], self.seed)
+            rows = np.flatnonzero(division == SPLITS.index(split))
+            mean, square = clips["moments"][division == SPLITS.index("train")].mean(axis=0)
+            variance = (square - np.square(mean)).mean()
+            std = np.array(np.sqrt(variance) if variance > 0 else 1, np.float32)  # silence stays 0
             self._datasets[split] = ClipDataset(
-                clips["features"], clips["row"][rows], clips["targets"][rows], clips["mean"], clips["std"]
+                clips["features"], clips["row"][rows], clips["targets"][rows], mean.astype(np.float32), std
             )
         return self._datasets[split]
 
@@ -192,17 +202,16 @@ class SpeechCommands(ArchiveDataModule):
             split = assign_splits(names, lists, source, self.class_names)
             file.flush()
             mapped = np.memmap(file, np.float16, "r", shape=(len(names), *self._shape))
-        mean, square = np.stack(moments)[split == SPLITS.index("train")].mean(axis=0)
-        variance = (square - np.square(mean)).mean()
         row = np.argsort(names)
         targets = np.array([self.class_names.index(name.partition("/")[0]) for name in names])
+        speakers = np.unique([name.partition("/")[2].partition("_")[0] for name in names], return_inverse=True)[1]
         return {
             "features": mapped,
             "row": row,
             "split": split[row],
+            "speaker": speakers[row],
             "targets": targets[row],
-            "mean": mean.astype(np.float32),
-            "std": np.array(np.sqrt(variance) if variance > 0 else 1, np.float32),  # silence stays 0
+            "moments": np.stack(moments)[row],
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -300,6 +309,24 @@ def _read_folder(folder: Path, words: Sequence[str]) -> Iterator[tuple[str, byte
     yield from lists.items()
     for name in progress(clips, f"reading {folder.name}", unit="clip"):
         yield name, read_file(folder / name)
+
+
+def divide_speakers(speaker: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """The split of each clip, an index into SPLITS, if speakers are drawn: a tenth of the clips each, or a bit more."""
+    counts = np.bincount(speaker)
+    order = np.random.default_rng((seed, len(SPLITS) + 1)).permutation(len(counts))
+    before = np.cumsum(counts[order]) - counts[order]  # clips of the speakers before this one in the order
+    share = np.ceil(len(speaker) / 10)
+    test = np.argmax(before >= share)
+    val = np.argmax(before >= before[test] + share)
+    if not 0 < test < val:
+        raise ValueError(
+            f"the clips are of {np.count_nonzero(counts)} speakers, too few to draw some for each split: use "
+            "speakers='official'"
+        )
+    place = np.argsort(order)[speaker]
+    parts = [SPLITS.index("test"), SPLITS.index("val")]
+    return np.select([place < test, place < val], parts, SPLITS.index("train"))
 
 
 def assign_splits(

@@ -34,6 +34,7 @@ class Task(NamedTuple):
     retest: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  # arguments of further tests, by name
     shown: tuple[str, ...] = ()  # further keys of the table, of the test or logged last in training
     folder: str = ""  # of real data in --data_dir
+    same_data: bool = True  # for all seeds
     title: str = ""  # of the figure, which names the options
 
 
@@ -75,7 +76,15 @@ TASKS = {
         title="10 epochs",
     ),
     "speech_commands": Task(
-        "speech_commands_quick", (0, 10, 50), "accuracy", "test accuracy", folder="speech_commands"
+        "speech_commands_quick",
+        (0, 10, 50),
+        "accuracy",
+        "test accuracy",
+        seeds=5,
+        options=("--data.speakers=drawn",),
+        shown=("val/accuracy",),
+        folder="speech_commands",
+        same_data=False,
     ),
     "imdb": Task(
         "imdb_quick",
@@ -91,7 +100,7 @@ TASKS = {
 
 def _spoken(key: str) -> str:
     """A key as the table's rows have it."""
-    return key.rpartition("/")[2].replace("_", " ")
+    return key.replace("val/", "validation ").rpartition("/")[2].replace("_", " ")
 
 
 def _logged(folder: Path, key: str) -> list[float]:
@@ -118,8 +127,13 @@ def run_task(name: str, processes: int, data_dir: str) -> list[dict[str, Any]]:
     common = [f"--config={task.config}", *task.options, "--trainer.accelerator=cpu", "--trainer.devices=1"]
     if task.folder:
         common.append(f"--data.data_dir={Path(data_dir, task.folder)}")
-    # every run has the data of seed 0, and is trained by itself, so that its minutes are its own
-    options = ["--data.seed=0", "--population=off", f"--jobs={processes}", f"--output_dir={folder}"]
+    # every run is trained by itself, so that its minutes are its own
+    options = [
+        *(["--data.seed=0"] if task.same_data else []),
+        "--population=off",
+        f"--jobs={processes}",
+        f"--output_dir={folder}",
+    ]
     units = ",".join(map(str, task.units))
     alrnn(["sweep", f"--nonlinear_units={units}", f"--seeds={task.seeds}", *common, *options])
     runs = []

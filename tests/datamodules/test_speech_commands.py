@@ -16,7 +16,7 @@ from official_files import wav_bytes, write_files, write_tar
 from lightning_alrnn.batch import Split
 from lightning_alrnn.datamodules import SpeechCommands, speech_commands
 from lightning_alrnn.datamodules.base import SPLITS
-from lightning_alrnn.datamodules.speech_commands import OFFICIAL_CLIPS, TEN_WORDS, ClipDataset
+from lightning_alrnn.datamodules.speech_commands import OFFICIAL_CLIPS, TEN_WORDS, ClipDataset, divide_speakers
 from lightning_alrnn.datamodules.speech_features import mfcc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
@@ -173,6 +173,32 @@ def test_the_second_start_computes_nothing(files: dict[str, bytes], monkeypatch:
         before = len(listing(Path("cache")))
         SpeechCommands(**{**SETTINGS, **other}).prepare_data()
         assert len(listing(Path("cache"))) == before + 1
+
+
+def test_speakers_are_drawn_by_the_seed(files: dict[str, bytes]) -> None:
+    write_archive(files)
+    tests = set()
+    for seed in range(8):
+        data = SpeechCommands(speakers="drawn", seed=seed, **SETTINGS)
+        assert [len(data.dataset(split)) for split in SPLITS] == [20, 10, 10]  # of four speakers with ten clips each
+        assert all(data.build(split).targets.unique(return_counts=True)[1].unique().numel() == 1 for split in SPLITS)
+        inputs = data.build("train").inputs.flatten(0, 1)
+        assert inputs.mean(dim=0).abs().max() < 1e-5  # standardised over the speakers of this division
+        tests.add(data.build("test").inputs.numpy().tobytes())
+    assert len(tests) >= 4
+    assert len(list(Path("cache").iterdir())) == 1  # features do not depend on the division
+
+
+def test_no_speaker_is_in_two_splits() -> None:
+    rng = np.random.default_rng(0)
+    speaker = rng.choice(60, 3_000, p=rng.dirichlet(np.ones(60)))
+    for seed in range(20):
+        split = divide_speakers(speaker, seed)
+        speakers = [set(speaker[split == part]) for part in range(3)]
+        assert sum(map(len, speakers)) == len(set(speaker))
+        assert 300 <= (split == 1).sum() < 900 > (split == 2).sum() >= 300
+    with pytest.raises(ValueError, match="of 2 speakers, too few"):
+        divide_speakers(np.array([0, 1, 1]), 0)
 
 
 def test_a_folder_that_changes_is_read_again(files: dict[str, bytes]) -> None:
