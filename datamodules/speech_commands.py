@@ -75,8 +75,8 @@ class SpeechCommands(ArchiveDataModule):
         n_fft: Number of samples in a frame of the MFCC.
         n_mels: Number of mel filters.
         n_mfcc: Number of coefficients.
-        speakers: Division of the speakers: "official", by the lists of the archive, or "drawn" by ``seed``, with a tenth
-            of the clips or more for validation and for testing.
+        speakers: Division of the speakers: "official", by the lists of the archive, or "drawn" by ``seed``, with a
+            tenth of the clips or more for validation and for testing.
         decimation: Factor by which "raw" reduces the sampling rate, after a low-pass filter.
         cache_dir: Folder for the features; ``None`` for the cache of the user.
         batch_size: Number of sequences in a step of one process.
