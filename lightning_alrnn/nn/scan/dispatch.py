@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.func import debug_unwrap
 from torch.utils import _pytree as pytree
 
-from lightning_alrnn.errors import check_tensor
 from lightning_alrnn.nn.recurrence import Recurrence
 from lightning_alrnn.nn.scan import operator
 from lightning_alrnn.nn.scan.cudnn import cudnn_forward
 from lightning_alrnn.nn.scan.eager import eager_forward
-from lightning_alrnn.nn.scan.fused import Arguments
+from lightning_alrnn.nn.scan.fused import Arguments, check_range
 
 Backend = Literal["auto", "eager", "fused", "native", "triton", "cudnn"]
 """Implementation of the recurrence; "auto" chooses the fastest one that fits."""
@@ -50,8 +47,7 @@ pytree._register_namedtuple(ScanOutput, serialized_type_name="lightning_alrnn.nn
 
 def available_backends() -> tuple[str, ...]:
     """Return the names of the backends that this installation can run."""
-    optional = {"native": operator.kernel is not None, "triton": operator.triton_is_installed}
-    return ("eager", "fused", *(name for name, available in optional.items() if available), "cudnn")
+    return ("eager", "fused", *operator.optional_backends(), "cudnn")
 
 
 def check_backend(backend: str, source: str = "backend") -> None:
@@ -64,9 +60,7 @@ def check_backend(backend: str, source: str = "backend") -> None:
     Raises:
         ValueError: If this installation does not have the backend.
     """
-    names = ("auto", *available_backends())
-    if backend not in names:
-        raise ValueError(f"{source} must be one of {', '.join(map(repr, names))}, got {backend!r}")
+    operator.check_backend(backend, ("auto", *available_backends()), source)
 
 
 def run_recurrence(
@@ -99,23 +93,23 @@ def run_recurrence(
         [[3.0, 3.0]]
     """
     A, W, C, h, P = recurrence
-    forward_mode = any(map(_has_tangent, (inputs, state, A, W, C, h)))
+    forward_mode = any(map(operator.has_tangent, (inputs, state, A, W, C, h)))
     backend = _choose(backend, recurrence, inputs, forward_mode)
-    if backend != "native":  # the kernel checks the shapes itself
-        _check_shapes(recurrence, inputs, state)
-    if isinstance(P, int) and (inputs.ndim == 4 or backend not in ("eager", "cudnn")):
-        P = torch.full(inputs.shape[:-3], P, device=W.device)  # torch.tensor would halt a GPU
-    elif not isinstance(P, int):
-        P = P.to(W.device, torch.int64)
+    if isinstance(P, int):
+        check_range("P", P, W.shape[-1])
+        if inputs.ndim == 4 or backend not in ("eager", "cudnn"):
+            P = torch.full(inputs.shape[:-3], P, device=W.device)  # torch.tensor would halt a GPU
+    else:
+        P = _as_int64("P", P, W.device)
     if lengths is not None:
-        check_tensor("lengths", lengths, "int64", tuple(inputs.shape[:-2]), floating=False)
-        lengths = lengths.to(W.device, torch.int64)
+        lengths = _as_int64("lengths", lengths, W.device)
+    fields = Arguments(inputs, state, A, W, C, h, P, lengths)  # type: ignore[arg-type]
     if backend not in ("eager", "cudnn"):
-        return ScanOutput(*operator.scan(inputs, state, A, W, C, h, cast(Tensor, P), lengths, backend))
+        return ScanOutput(*operator.scan(*fields, backend))
+    fields.check()
     forward = eager_forward if backend == "eager" else cudnn_forward
     if inputs.ndim == 3:
         return ScanOutput(*forward(recurrence._replace(P=P), inputs, state, lengths))
-    fields = Arguments(inputs, state, A, W, C, h, cast(Tensor, P), lengths)
     outputs = []
     for e in range(len(inputs)):
         s, z, *parameters, n = (None if field is None else field[e] for field in fields)
@@ -123,29 +117,12 @@ def run_recurrence(
     return ScanOutput(*map(torch.stack, zip(*outputs, strict=True)))
 
 
-def _check_shapes(recurrence: Recurrence, inputs: Tensor, state: Tensor) -> None:
-    """Raise ``ValueError`` unless shapes and devices fit."""
-    *_, W, _, _, P = recurrence
-    arguments = Arguments(inputs, state, *recurrence, lengths=None)  # type: ignore[arg-type]
-    for name, shape in arguments.shapes().items():
-        tensor = getattr(arguments, name)
-        if name == "P" and isinstance(P, int):
-            if not 0 <= P <= W.shape[-1]:
-                raise ValueError(f"P must lie between 0 and M={W.shape[-1]}, got {P}")
-        elif tensor.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
-        elif tensor.device != W.device and name != "P":
-            raise ValueError(f"{name} must be on the device of W, {W.device}, got {tensor.device}")
-
-
-def _has_tangent(tensor: Tensor | None) -> bool:
-    """Whether a tensor has a tangent for a forward-mode derivative."""
-    if tensor is None:
-        return False
-    try:
-        return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
-    except RuntimeError:  # vmap has no rule for it
-        return _has_tangent(debug_unwrap(tensor, recurse=False))
+def _as_int64(name: str, numbers: Tensor, device: torch.device) -> Tensor:
+    """Return whole numbers as int64 on the device of the network."""
+    if not isinstance(numbers, Tensor) or numbers.dtype.is_floating_point or numbers.dtype == torch.bool:
+        got = numbers.dtype if isinstance(numbers, Tensor) else repr(numbers)
+        raise ValueError(f"{name} must be int64, got {got}: pass whole numbers")
+    return numbers.to(device, torch.int64)
 
 
 def _choose(backend: str, recurrence: Recurrence, inputs: Tensor, forward_mode: bool) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import debug_unwrap
 
 
 class Arguments(NamedTuple):
@@ -27,7 +28,10 @@ class Arguments(NamedTuple):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape that each tensor must have for the shapes of ``inputs``, ``A`` and ``C``."""
         if self.inputs.ndim not in (3, 4):
-            raise ValueError(f"inputs must have shape (…, batch, time, channels), got {tuple(self.inputs.shape)}")
+            raise ValueError(
+                f"inputs must have shape (…, batch, time, channels), got {tuple(self.inputs.shape)}: add the missing "
+                "dimension, as in inputs.unsqueeze(0)"
+            )
         *stack, batch, time, channels = self.inputs.shape
         units = self.A.shape[-1] if self.A.ndim else 0
         expected = {
@@ -38,7 +42,59 @@ class Arguments(NamedTuple):
             "P": tuple(stack),
             "inputs": (*stack, batch, time, units if self.C is None else channels),
         }
-        return expected if self.C is None else {**expected, "C": (*stack, units, channels)}
+        if self.C is not None:
+            expected["C"] = (*stack, units, channels)
+        if self.lengths is not None:
+            expected["lengths"] = (*stack, batch)
+        return expected
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless all arguments fit together; values on other devices than the CPU are not read."""
+        device = self.W.device
+        shapes = self.shapes()
+        for name, shape in shapes.items():
+            tensor = getattr(self, name)
+            if isinstance(tensor, int):
+                continue
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}, got {tuple(tensor.shape)}: the shapes of inputs, A and C "
+                    "determine the others"
+                )
+            if tensor.device != device:
+                raise ValueError(f"{name} must be on the device of W, {device}, got {tensor.device}: move one of them")
+            if name in ("P", "lengths"):
+                if tensor.dtype != torch.int64:
+                    raise ValueError(f"{name} must be int64, got {tensor.dtype}: convert it, as in {name}.long()")
+            elif tensor.dtype != self.W.dtype:
+                raise TypeError(
+                    f"{name} must have the dtype of W, {self.W.dtype}, got {tensor.dtype}: convert one of them"
+                )
+        *stack, _, time, channels = shapes["inputs"]
+        units = shapes["W"][-1]
+        for noun, size in (("network", min(stack, default=1)), ("step", time), ("channel", channels), ("unit", units)):
+            if size < 1:
+                raise ValueError(f"there must be at least one {noun}, got none: only the batch may be empty")
+        check_range("P", self.P, units)
+        if self.lengths is not None:
+            check_range("lengths", self.lengths, time)
+
+
+_LIMITS = {"P": "M={}, the number of units", "lengths": "{}, the number of steps"}
+
+
+def check_range(name: str, values: int | Tensor, most: int) -> None:
+    """Raise ``ValueError`` unless P or lengths lie between 0 and ``most``, if reading them does not halt a device."""
+    least = greatest = values
+    if isinstance(values, Tensor):
+        values = debug_unwrap(values)  # under torch.func, the values of all networks
+        traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+        if traced or type(values) is not Tensor or values.device.type != "cpu" or not values.numel():
+            return
+        least, greatest = (int(bound) for bound in values.aminmax())
+    if least < 0 or greatest > most:
+        got = least if least < 0 else greatest
+        raise ValueError(f"{name} must lie between 0 and {_LIMITS[name].format(most)}, got {got}: correct it")
 
 
 class Gradients(NamedTuple):

@@ -86,15 +86,14 @@ def _checked(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int,
     shapes = arguments.shapes()
     *stack, batch, time, channels = shapes["inputs"]
     for name, shape in shapes.items():
-        _expect(name, getattr(arguments, name), shape, torch.int64 if name == "P" else torch.float32)
+        _expect(name, getattr(arguments, name), shape, torch.int64 if name in ("P", "lengths") else torch.float32)
     inputs, state, A, W, C, h, P, lengths = arguments
-    if lengths is not None:
-        _expect("lengths", lengths, (*stack, batch), torch.int64)
-        lengths = _rows(lengths)
     if C is not None and channels == 0:
         raise ValueError("inputs must have at least one channel")
     sizes = (stack[0] if stack else 1, batch, time, A.shape[-1], 0 if C is None else channels)
-    return Arguments(_rows(inputs), _rows(state), _rows(A), W, C, _rows(h), P, lengths), sizes
+    return Arguments(
+        _rows(inputs), _rows(state), _rows(A), W, C, _rows(h), P, None if lengths is None else _rows(lengths)
+    ), sizes
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import debug_unwrap
 
 from lightning_alrnn.nn.scan.fused import Arguments, Gradients, fused_backward, fused_forward
 
@@ -29,6 +31,7 @@ triton_is_installed = find_spec("triton") is not None
 _ARGUMENTS = "Tensor inputs, Tensor state, Tensor A, Tensor W, Tensor? C, Tensor h, Tensor P, Tensor? lengths"
 _PLACE_OF_P = Arguments._fields.index("P")  # scan_backward has three tensors before the arguments
 
+_library: Any = torch.library.Library("lightning_alrnn", "FRAGMENT")  # type: ignore[no-untyped-call]
 torch.library.define("lightning_alrnn::scan", f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)")
 # a gradient that is not needed is empty because an operator cannot return None
 torch.library.define(
@@ -45,6 +48,16 @@ def scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.lightning_alrnn.scan.default(*arguments)  # type: ignore[no-any-return]
 
 
+def has_tangent(value: Any) -> bool:
+    """Whether an argument is a tensor with a tangent for a forward-mode derivative."""
+    if not isinstance(value, Tensor):
+        return False
+    try:
+        return forward_ad.unpack_dual(value).tangent is not None  # type: ignore[no-untyped-call]
+    except RuntimeError:  # vmap has no rule for it
+        return has_tangent(debug_unwrap(value, recurse=False))
+
+
 def transforms_are_active() -> bool:
     """Whether a transform of ``torch.func`` is active, for which PyTorch has no public function."""
     active: bool = torch._C._are_functorch_transforms_active()
@@ -56,6 +69,7 @@ def _forward(*values: Any) -> tuple[Tensor, Tensor]:
     *tensors, backend = values
     forward, _ = _functions(backend)
     arguments = Arguments(*tensors)
+    arguments.check()
     if backend == "native" or arguments.inputs.ndim == 4:
         return forward(arguments)
     states, last = forward(Arguments(*_stack_of_one(arguments)))
@@ -76,16 +90,26 @@ def _backward(*values: Any) -> tuple[Tensor, ...]:
     return tuple(h.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
+def check_backend(backend: str, names: Sequence[str], source: str = "backend") -> None:
+    """Raise ``ValueError`` unless the name of a backend is one of the names of those that this installation has."""
+    if backend not in names:
+        raise ValueError(f"{source} must be one of {', '.join(map(repr, names))}, got {backend!r}: use one of these")
+
+
+def optional_backends() -> list[str]:
+    """Return the names of the backends that this installation has and another one may lack."""
+    return [name for name, has in (("native", kernel is not None), ("triton", triton_is_installed)) if has]
+
+
 def _functions(backend: str) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Gradients]]:
     """Return the forward and the backward pass of a backend. Only those of ``native`` take a single network."""
+    check_backend(backend, ("fused", *optional_backends()))
     if backend == "native":
         return kernel.native_forward, kernel.native_backward
     if backend == "triton":
         from lightning_alrnn.nn.scan.triton import triton_backward, triton_forward
 
         return triton_forward, triton_backward
-    if backend != "fused":
-        raise ValueError(f"the operator's backend must be 'fused', 'native' or 'triton', got {backend!r}")
     return fused_forward, fused_backward
 
 
@@ -93,8 +117,13 @@ def _stack_of_one(tensors: Sequence[Tensor | None]) -> list[Any]:
     return [None if tensor is None else tensor.unsqueeze(0) for tensor in tensors]
 
 
-def _forward_shapes(inputs: Tensor, state: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    return _empty(inputs, (*inputs.shape[:-1], A.shape[-1]), others[-1]), state.new_empty(state.shape)
+def _forward_shapes(*values: Any) -> tuple[Tensor, Tensor]:
+    *tensors, backend = values
+    _functions(backend)
+    arguments = Arguments(*tensors)
+    arguments.check()
+    inputs, state, A, *_ = arguments
+    return _empty(inputs, (*inputs.shape[:-1], A.shape[-1]), backend), state.new_empty(state.shape)
 
 
 def _backward_shapes(grad_states: Tensor | None, grad_last: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
@@ -143,7 +172,7 @@ def _differentiate_twice(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-def _differentiate_forward(ctx: Any, *tangents: Tensor | None) -> None:
+def _refuse_forward_mode(*_: Any) -> NoReturn:
     raise NotImplementedError(
         "backend 'fused', 'native' and 'triton' have no derivative in forward mode, nor one of their gradient "
         "(torch.func.jvp, jacfwd, hessian): use backend='eager'"
@@ -191,12 +220,43 @@ def _register(name: str, place_of_P: int, setup_context: Callable[..., None], ba
 
     Function.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
     Function.backward = staticmethod(backward)  # type: ignore[method-assign]
-    Function.jvp = staticmethod(_differentiate_forward)  # type: ignore[method-assign]
-    torch.library.register_autograd(f"lightning_alrnn::{name}", backward, setup_context=setup_context)
+    Function.jvp = staticmethod(_refuse_forward_mode)  # type: ignore[method-assign, assignment]
+    _library.impl(name, _autograd(operator.default, setup_context, backward), "Autograd", with_keyset=True)
     torch.library.register_vmap(f"lightning_alrnn::{name}", partial(_stacked, operator, place_of_P))
     for device in ("cpu", "cuda"):
         torch.library.register_autocast(f"lightning_alrnn::{name}", device, torch.float32)
     return Function
+
+
+def _autograd(operator: Any, setup_context: Callable[..., None], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what ``torch.library.register_autograd`` would register, which would drop tangents without an error."""
+
+    def run(arguments: Sequence[Any], keys: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *values: Any) -> Any:
+            *arguments, keys = values
+            outputs = run(arguments, keys)
+            setup_context(ctx, arguments, outputs)
+            return outputs
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            return (*backward(ctx, *grads), None)
+
+    def kernel(keys: Any, *arguments: Any) -> Any:
+        if any(map(has_tangent, arguments)):
+            _refuse_forward_mode()
+        recorded = torch.is_grad_enabled() and any(
+            isinstance(each, Tensor) and each.requires_grad for each in arguments
+        )
+        apply: Any = Function.apply
+        return apply(*arguments, keys) if recorded else run(arguments, keys)
+
+    return kernel
 
 
 torch.library.register_fake("lightning_alrnn::scan", _forward_shapes)
