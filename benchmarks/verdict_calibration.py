@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lightning_alrnn.sweep import Claims, LearningTime, Run, Verdict, judge
-from lightning_alrnn.sweep.plan import plan_looks
+from lightning_alrnn.sweep.seeds import plan_looks
 
 TOLERANCE, LEVEL = 0.02, 0.05
 SEEDS, COLUMNS = (3, 5, 10, 20), (3, 5, 7)

@@ -7,13 +7,11 @@ import json
 import math
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import torch
-from torch import Tensor
 
 _MOST_LISTED = 1000
 _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
@@ -79,7 +77,9 @@ def write_json(path: Path, value: Any) -> None:
 def to_json(value: Any) -> Any:
     """Convert results to JSON: named tuples to objects, λ to {"re": …, "im": …}, NaN to null, infinity to "inf"."""
     # large fields and entries after the first 1,000 are left out
-    if isinstance(value, Tensor):
+    # a tensor is of a module that has been imported; it takes seconds, and most results have none
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
         first = value[(slice(_MOST_LISTED),) * value.ndim].detach()
         plain = not first.is_complex() and bool(torch.isfinite(first).all())
         return first.tolist() if plain else to_json(first.tolist())

@@ -12,7 +12,10 @@ import pytest
 
 from lightning_alrnn.lazy import import_on_use
 
-PACKAGES = pytest.mark.parametrize("package", ["lightning_alrnn", "lightning_alrnn.plotting", "lightning_alrnn.sweep"])
+PACKAGES = pytest.mark.parametrize(
+    "package",
+    ["lightning_alrnn", *(f"lightning_alrnn.{name}" for name in ("metrics", "plotting", "readings", "sweep"))],
+)
 
 
 @PACKAGES

@@ -1,6 +1,7 @@
 """The ``alrnn`` command.
 
-Importing torch and Lightning takes seconds. Help, the version, ``alrnn configs`` and a mistyped command do without.
+Importing torch and Lightning takes seconds. Help, the version, ``alrnn configs``, ``alrnn verdict`` and a mistyped
+command do without.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     """Run a command, and print an expected error as one line."""
     command, *rest = arguments
-    if "torch" not in sys.modules and command != "configs":
+    if "torch" not in sys.modules and command not in ("configs", "verdict"):
         sys.stderr.write(f"alrnn {command}: importing PyTorch and Lightning takes some seconds\n")
     if command in ("ask", "sweep") and not {"inline", "slurm", "--executor=inline", "--executor=slurm"} & set(rest):
         from lightning_alrnn.sweep.workers import prepare_workers

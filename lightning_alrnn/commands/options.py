@@ -204,6 +204,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "verdict": {
         "folder": {"type": Path, "help": "folder of the sweep, its --output_dir"},
+        "--output_dir": _folder("the folder of the sweep"),
         "--score": _SCORE,
         "--solved": {"metavar": "X", "type": float, "help": "score that a run must reach to solve the task"},
         "--tolerance": _TOLERANCE,

@@ -36,13 +36,11 @@ from lightning_alrnn.sweep.plan import (
     differences,
     is_alrnn,
     make_plan,
-    parse_counts,
     parse_grid,
-    parse_looks,
-    parse_seeds,
 )
 from lightning_alrnn.sweep.rules import Run, choose_score
 from lightning_alrnn.sweep.run import Surroundings, find_commit
+from lightning_alrnn.sweep.seeds import parse_counts, parse_looks, parse_seeds
 from lightning_alrnn.sweep.store import (
     LOG,
     Claim,

@@ -32,6 +32,7 @@ _MARKS = {  # colour, and marker and its size so that colours are not all that t
 }
 _CHARACTERS = 104
 _DECADES = 30.0
+_MOST_SHAPES = 200  # points of a column
 _SPREAD = 0.3  # of the runs around a tick
 _ROOM = 0.2  # part of the axes' height that is kept for values that are not finite
 
@@ -298,7 +299,9 @@ def _draw_learning(columns: Sequence[Column], times: Sequence[LearningTime | Non
 def _scatter(axes: Axes, place: float, width: float, values: Sequence[float], colour: str, face: str = "") -> None:
     """Draw a point for each run, around a tick in the order of the seeds."""
     places = place + width * np.linspace(-0.5, 0.5, len(values)) if len(values) > 1 else [place] * len(values)
-    axes.scatter(places, values, s=13, alpha=0.6, lw=0.6, facecolors=face or colour, edgecolors=colour)
+    colours: dict[str, Any] = {"facecolors": face or colour, "edgecolors": colour}
+    # in a drawing, thousands of runs are an image: as shapes they would take megabytes and seconds
+    axes.scatter(places, values, s=13, alpha=0.6, lw=0.6, rasterized=len(values) > _MOST_SHAPES, **colours)
 
 
 def _draw_lines(axes: Axes, columns: Sequence[Column], height: Callable[[Estimate], float]) -> None:

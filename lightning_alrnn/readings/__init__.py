@@ -5,25 +5,23 @@ it. The charts of TensorBoard, the report of ``alrnn analyze``, the medians of a
 tables of the documentation follow from :data:`READINGS` and from the readings in the configuration of a run.
 """
 
-from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from lightning_alrnn.readings.ablation import Ablation
-from lightning_alrnn.readings.attractors import FixedPointsOfInput
-from lightning_alrnn.readings.base import Chart, Key, Reading, chart_layout
-from lightning_alrnn.readings.configured import configured_callbacks, configured_readings
-from lightning_alrnn.readings.evidence import Evidence, share_evidence
-from lightning_alrnn.readings.neural_fit import NeuralScores, SpikeFit
-from lightning_alrnn.readings.performance import Performance
-from lightning_alrnn.readings.primitives import Primitives
-from lightning_alrnn.readings.regimes import Regimes, Units
-from lightning_alrnn.readings.spectrum import LatentDimensions, SlowestMode
+from lightning_alrnn.lazy import import_on_use
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
-
-READINGS: tuple[Reading, ...] = tuple(sorted((kind() for kind in Reading.__subclasses__()), key=lambda one: one.place))
-"""Readings of all modules of this package, in the order in which a report and TensorBoard show them."""
+if TYPE_CHECKING:
+    from lightning_alrnn.readings.ablation import Ablation
+    from lightning_alrnn.readings.attractors import FixedPointsOfInput
+    from lightning_alrnn.readings.base import Chart, Key, Reading, chart_layout
+    from lightning_alrnn.readings.catalogue import READINGS
+    from lightning_alrnn.readings.configured import configured_callbacks, configured_readings
+    from lightning_alrnn.readings.evidence import Evidence, share_evidence
+    from lightning_alrnn.readings.neural_fit import NeuralScores, SpikeFit
+    from lightning_alrnn.readings.performance import Performance
+    from lightning_alrnn.readings.primitives import Primitives
+    from lightning_alrnn.readings.regimes import Regimes, Units
+    from lightning_alrnn.readings.spectrum import LatentDimensions, SlowestMode
 
 __all__ = [
     "READINGS",
@@ -46,3 +44,6 @@ __all__ = [
     "configured_readings",
     "share_evidence",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = import_on_use(__name__, [module.name for module in iter_modules(__path__)], __all__)

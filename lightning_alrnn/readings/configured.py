@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lightning_alrnn import readings
-from lightning_alrnn.readings.base import Reading
+
+if TYPE_CHECKING:
+    from lightning_alrnn.readings.base import Reading
 
 _CALLBACK = "ReadingCallback"
 
@@ -40,7 +42,7 @@ def configured_callbacks(config: Path) -> list[dict[str, Any]]:
 
 
 def configured_readings(config: Path) -> list[type[Reading]]:
-    """Return the classes of the readings in a configuration.
+    """Return the classes of the user's own readings in a configuration.
 
     Args:
         config: Configuration of a run, such as ``config.yaml`` in its log directory.
@@ -55,6 +57,8 @@ def configured_readings(config: Path) -> list[type[Reading]]:
     for entry in configured_callbacks(config):
         reading = entry["init_args"]["reading"]
         name = reading["class_path"] if isinstance(reading, dict) else reading
+        if name.startswith("lightning_alrnn."):
+            continue
         try:
             classes.append(resolve_name(name))
         except (ImportError, AttributeError) as error:

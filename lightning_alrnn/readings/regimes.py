@@ -28,6 +28,7 @@ from lightning_alrnn.plotting.regimes import (
 from lightning_alrnn.readings.base import Chart, Reading, key_table
 from lightning_alrnn.readings.evidence import Evidence
 from lightning_alrnn.readings.text import MOST_ROWS, code_text, first_of, group_labels, number
+from lightning_alrnn.scores import REGIMES_BY_SIZE, UNITS_BY_SIZE
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
@@ -74,7 +75,7 @@ class Regimes(Reading):
         Chart("shared by groups", (r"regime/sharing_jaccard$", r"regime/sharing_js$")),
     )
     needs = ("regimes",)
-    by_size = ("regime/visited", "regime/effective")
+    by_size = REGIMES_BY_SIZE
     place = 2
     callback = "RegimeOccupancy"
     by_default = True
@@ -132,7 +133,7 @@ class Units(Reading):
         Chart("duty cycle", (r"units/mean_duty$",)),
     )
     needs = ("units",)
-    by_size = ("units/active",)
+    by_size = UNITS_BY_SIZE
     place = 3
     callback = "ActiveUnits"
     by_default = True

@@ -9,14 +9,9 @@ from typing import Any, NamedTuple
 from lightning_alrnn.batch import Split
 from lightning_alrnn.readings.base import Reading, key_table
 from lightning_alrnn.readings.text import number
+from lightning_alrnn.scores import phrase
 
 _HARDLY = 0.05
-_PHRASES = {
-    "mean": "always giving the mean of the targets",
-    "most frequent class": "always giving the most frequent class",
-    "same as the last step": "repeating the last input",
-    "linear model": "a linear model",
-}
 _METRICS = {"mse": "mean squared error", "accuracy": "share of right answers"}
 
 
@@ -123,8 +118,3 @@ def baselines_of(data: Any, split: Split) -> dict[str, dict[str, float]]:
     """Return the scores of the baselines that a DataModule knows, which are none for most DataModules of users."""
     method = getattr(data, "baselines", None)
     return method(split) if callable(method) else {}
-
-
-def phrase(name: str) -> str:
-    """Return a baseline in words, or the name itself."""
-    return _PHRASES.get(name, name)

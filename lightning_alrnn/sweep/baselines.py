@@ -8,12 +8,13 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_alrnn.files import write_json
-from lightning_alrnn.readings.yardstick import baselines_of
-from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Baseline, Verdict
+
+if TYPE_CHECKING:
+    from lightning_alrnn.sweep.plan import Spec
 
 _MOST_SEEDS = 5
 """They affect no claim, so a few data sets are enough."""
@@ -21,6 +22,8 @@ _MOST_SEEDS = 5
 
 def write_baselines(folder: Path, spec: Spec, data: Any) -> None:
     """Score the baselines on the data of a run, unless another run of that seed has, or enough seeds are done."""
+    from lightning_alrnn.readings.yardstick import baselines_of  # the verdict, which needs none, does without PyTorch
+
     size = spec.settings.get(TRAIN_SIZE)
     if any(key.startswith("data.") and key != TRAIN_SIZE for key in spec.settings):
         return  # the predictors of the verdict would have other tasks than its networks

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_alrnn.readings import Regimes, Units
+from lightning_alrnn.scores import REGIMES_BY_SIZE, UNITS_BY_SIZE
 from lightning_alrnn.sweep.intervals import gap_intervals, share_interval
 from lightning_alrnn.sweep.rules import Rules, Run, Value
 
-_UNIT_KEYS = (*Regimes.by_size, *Units.by_size)
+_UNIT_KEYS = (*REGIMES_BY_SIZE, *UNITS_BY_SIZE)
 
 
 class Estimate(NamedTuple):

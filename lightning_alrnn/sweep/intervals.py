@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special  # not stats, whose import takes half a second
 
 _MIN_RUNS = 5  # 2^−5 is the first power of ½ below the level 0.05
 # part of the level for the column that a claim is about; the rest is for the columns that it is compared with
@@ -46,7 +46,7 @@ class Interval(NamedTuple):
     high: float
 
 
-@lru_cache(maxsize=4096)  # scipy takes a millisecond
+@lru_cache(maxsize=4096)
 def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
     """Exact limits of a share (Clopper & Pearson 1934).
 
@@ -63,8 +63,9 @@ def share_interval(good: int, tried: int, alpha: float = 0.05) -> Interval:
         >>> low, round(high, 3)
         (0.0, 0.259)
     """
-    limits = stats.binomtest(good, tried).proportion_ci(confidence_level=1 - 2 * alpha, method="exact")
-    return Interval(float(limits.low), float(limits.high))
+    low = special.betaincinv(good, tried - good + 1, alpha) if good > 0 else 0.0
+    high = special.betaincinv(good + 1, tried - good, 1 - alpha) if good < tried else 1.0
+    return Interval(float(low), float(high))
 
 
 def gap_intervals(columns: Sequence[NDArray[np.float64]], tolerance: float, alpha: float = 0.05) -> Gaps:

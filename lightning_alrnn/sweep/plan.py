@@ -21,6 +21,7 @@ from lightning_alrnn.cli import ALRNNCLI, run_cli
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 from lightning_alrnn.sweep.rules import DATA_SEED, Value
+from lightning_alrnn.sweep.seeds import check_unique
 
 UNITS = "model.nonlinear_units"
 CORE = "model.core"
@@ -46,7 +47,6 @@ _IRRELEVANT = (
     "trainer.logger",
 )
 _LONGEST_NAME = 120
-_FIRST_LOOK, _LOOK_GROWTH = 8, 1.5  # 8 seeds can support a claim at a twelfth of the level 0.05
 
 
 class Spec(NamedTuple):
@@ -86,54 +86,6 @@ class Plan(NamedTuple):
     accelerator: str  # accelerator of the Trainer
 
 
-def parse_counts(text: str, option: str) -> list[int]:
-    """The integers in a text such as ``"0,1,5"``."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"\d+", part) for part in parts):
-        raise ValueError(f"{option} must be integers separated by commas, such as 0,1,5, got {text!r}")
-    return _check_unique([int(part) for part in parts], option)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """The seeds of ``"5"`` (five seeds from 0), ``"3,4"`` (these two), ``"3,"`` (this one) or ``"5..40"`` (40 seeds).
-
-    Example:
-        >>> parse_seeds("3"), parse_seeds("3,4"), parse_seeds("3,"), parse_seeds("2..3")
-        ([0, 1, 2], [3, 4], [3], [0, 1, 2])
-    """
-    if ".." in text:
-        return list(range(parse_looks(text)[-1]))
-    if "," in text:
-        return parse_counts(text.removesuffix(","), "--seeds")
-    (count,) = parse_counts(text, "--seeds")
-    if count == 0:
-        raise ValueError("--seeds must be at least 1, got 0")
-    return list(range(count))
-
-
-def parse_looks(text: str) -> tuple[int, ...]:
-    """The numbers of seeds at which a sweep with a range such as ``"5..40"`` looks at its runs; otherwise none."""
-    if ".." not in text:
-        return ()
-    first, _, last = text.partition("..")
-    if not (first.strip().isdecimal() and last.strip().isdecimal() and 1 <= int(first) < int(last)):
-        raise ValueError(f"--seeds must be the smallest and the largest number of seeds, such as 5..40, got {text!r}")
-    return plan_looks(int(first), int(last))
-
-
-def plan_looks(first: int, last: int) -> tuple[int, ...]:
-    """Numbers of seeds at which a sweep looks at its runs, each half as large again as the one before.
-
-    Example:
-        >>> plan_looks(5, 40)
-        (8, 12, 18, 27, 40)
-    """
-    looks = [max(first, _FIRST_LOOK)]
-    while looks[-1] < last:
-        looks.append(math.ceil(_LOOK_GROWTH * looks[-1]))
-    return (*looks[:-1], last)
-
-
 def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
     """The values of each key of texts such as ``"model.init=gaussian,near_identity"``.
 
@@ -153,7 +105,7 @@ def parse_grid(items: Sequence[str]) -> dict[str, list[Value]]:
             raise ValueError(f"--grid has {key} twice: list all its values after one of them")
         if key in _OWN_OPTIONS:
             raise ValueError(f"--grid {item}: use {_OWN_OPTIONS[key]} instead")
-        grid[key] = _check_unique([_value(part) for part in _split(text)], f"--grid {key}")
+        grid[key] = check_unique([_value(part) for part in _split(text)], f"--grid {key}")
     return grid
 
 
@@ -375,10 +327,3 @@ def _value(text: str) -> Value:
         if math.isfinite(number := float(text)):
             return number
     return {"true": True, "false": False, "null": None}.get(text.lower(), text)
-
-
-def _check_unique(values: list[Any], option: str) -> list[Any]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f"{option} has {value} twice")
-    return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from lightning_alrnn.sweep.plan import parse_looks, parse_seeds
+from lightning_alrnn.sweep.seeds import parse_looks, parse_seeds
 
 
 def next_command(

@@ -17,8 +17,8 @@ from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
-from lightning_alrnn.readings import configured_readings
-from lightning_alrnn.readings.yardstick import phrase
+from lightning_alrnn.readings.configured import configured_readings
+from lightning_alrnn.scores import phrase
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.baselines import with_baselines
 from lightning_alrnn.sweep.claims import Claims
@@ -41,16 +41,59 @@ class Uncounted(NamedTuple):
     error: str  # last line of the traceback; "" if there is none
 
 
-def write_verdict(
+class JudgedSweep(NamedTuple):
+    """The verdict on the sweep in a folder, and what else its page shows.
+
+    Attributes:
+        verdict: The verdict.
+        name: Name of the folder.
+        uncounted: Runs without a score.
+        readings: Medians by P of the keys of the user's own readings.
+        suggested: Tolerances that verdicts on this sweep have suggested.
+    """
+
+    verdict: Verdict
+    name: str
+    uncounted: Sequence[Uncounted]
+    readings: Mapping[str, Mapping[str, float]]
+    suggested: Sequence[float]
+
+    def write(self, folder: Path) -> None:
+        """Write verdict.html, .json, .png and .svg."""
+        content = verdict_json(self.verdict, self.uncounted) | {"suggested_tolerances": self.suggested}
+        content |= {"readings": self.readings} if self.readings else {}
+        write_json(folder / "verdict.json", content)
+        save_figure(plot_verdict(self.verdict), folder / "verdict")
+        page = make_page(self.verdict, self.uncounted, self.name)
+        if self.readings:
+            sizes = sorted({p for medians in self.readings.values() for p in medians}, key=int)
+            page.section("Your own readings")
+            page.table(
+                ("P", *self.readings),
+                [(p, *(words.number(of[p]) if p in of else _NONE for of in self.readings.values())) for p in sizes],
+                "Median over the runs of each P.",
+            )
+        write_file(folder / "verdict.html", page.html())
+
+
+def write_verdict(folder: str | os.PathLike[str], **options: Any) -> Verdict:
+    """Judge the runs of a sweep as :func:`judge_sweep` does, and write the files of the verdict into its folder."""
+    judged = judge_sweep(folder, **options)
+    judged.write(Path(folder))
+    return judged.verdict
+
+
+def judge_sweep(
     folder: str | os.PathLike[str],
     *,
+    output_dir: Path | None = None,
     score: str | None = None,
     tolerance: float | None = None,
     solved: float | None = None,
     alpha: float = ALPHA,
     seeds: int | None = None,
-) -> Verdict:
-    """Judge the runs of a sweep as :func:`judge` does, and write verdict.html, .json, .png and .svg into its folder."""
+) -> JudgedSweep:
+    """Judge the runs of the sweep in a folder as :func:`judge` does; ``output_dir`` may have earlier verdicts on it."""
     root = Path(folder)
     records = read_records(root)
     sweep = _read_json(root / "sweep.json")
@@ -67,12 +110,13 @@ def write_verdict(
     of_sweep = sweep.get("tolerance") if tolerance is None else tolerance
     verdict = judge(runs, score=score, tolerance=of_sweep, solved=solved, alpha=alpha)
     verdict = with_baselines(verdict, root)
-    suggested = _read_json(root / "verdict.json").get("suggested_tolerances", [])
+    earlier = [_read_json(place / "verdict.json") for place in {root, output_dir or root}]
+    suggested = sorted({tolerance for one in earlier for tolerance in one.get("suggested_tolerances", [])})
     if tolerance in suggested:
         rule = "suggested by an earlier verdict on the scores that it judges"
         verdict = verdict._replace(rules=verdict.rules._replace(tolerance_rule=rule, exploratory=True))
     most = len({run.seed for run in runs})
-    stated = _stated(score, tolerance, solved, alpha if not looks else ALPHA)
+    stated = _stated(score, tolerance, solved, alpha if not looks else ALPHA, output_dir)
     verdict = verdict._replace(
         next_command=_suggest(root, sweep.get("arguments") or [], runs, verdict, stated, suggested),
         looks=tuple(looks),
@@ -81,22 +125,7 @@ def write_verdict(
         earlier_looks=tuple(look for look in sweep.get("judged", ()) if words.fewest_seeds(alpha) <= look < most),
     )
     uncounted = find_uncounted(records, verdict.rules.score)
-    readings = _medians_by_size(root, records)
-    content = verdict_json(verdict, uncounted) | {"suggested_tolerances": suggested}
-    content |= {"readings": readings} if readings else {}
-    write_json(root / "verdict.json", content)
-    save_figure(plot_verdict(verdict), root / "verdict")
-    page = make_page(verdict, uncounted, root.resolve().name)
-    if readings:
-        sizes = sorted({p for medians in readings.values() for p in medians}, key=int)
-        page.section("Your own readings")
-        page.table(
-            ("P", *readings),
-            [(p, *(words.number(of[p]) if p in of else _NONE for of in readings.values())) for p in sizes],
-            "Median over the runs of each P.",
-        )
-    write_file(root / "verdict.html", page.html())
-    return verdict
+    return JudgedSweep(verdict, root.resolve().name, uncounted, _medians_by_size(root, records), suggested)
 
 
 def _medians_by_size(folder: Path, records: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -346,9 +375,12 @@ def _further(verdict: Verdict) -> list[str]:
     return paragraphs
 
 
-def _stated(score: str | None, tolerance: float | None, solved: float | None, alpha: float) -> list[str]:
+def _stated(
+    score: str | None, tolerance: float | None, solved: float | None, alpha: float, output_dir: Path | None
+) -> list[str]:
     """The options of ``alrnn verdict`` that were used."""
-    options = {"--score": score, "--solved": solved, "--tolerance": tolerance}
+    options: dict[str, object] = {"--score": score, "--solved": solved, "--tolerance": tolerance}
+    options["--output_dir"] = output_dir
     options["--alpha"] = None if alpha == ALPHA else alpha
     return [word for option, value in options.items() if value is not None for word in (option, str(value))]
 

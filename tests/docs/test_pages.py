@@ -12,6 +12,7 @@ from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
     monkeypatch.setattr(cli, "config_of", _config_of)
     subcommands = LightningCLI.subcommands()
-    monkeypatch.setattr(verdict, "write_verdict", lambda folder, **options: None)
+    monkeypatch.setattr(verdict, "judge_sweep", Mock())
     monkeypatch.setattr(verdict, "format_verdict", lambda verdict: "")
     monkeypatch.setattr(completion, "completion_script", lambda shell: "")
 

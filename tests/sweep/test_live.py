@@ -113,6 +113,21 @@ P  seed     0     1     2     3
 5       .0012     …     !     ·"""
 
 
+def test_results_csv_is_written_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    """It takes as long as there are runs, so once for each of them would take the square of their number."""
+    written: list[float] = []
+    monkeypatch.setattr(live, "write_table", lambda folder: written.append(clock.now))
+    monkeypatch.setattr(live, "read_record", lambda folder, name: None)
+    specs = make_specs([0], 500)
+    monitor = SweepMonitor(tmp_path, specs)
+    for spec in specs:
+        clock.now += 1
+        monitor.ended(spec.name)
+    assert written == [61, 122, 183, 244, 305, 366, 427, 488]
+
+
 def test_a_cell_for_each_run() -> None:
     terminal = Terminal()
     LiveTable(make_specs([0, 5], 4), "val/accuracy", terminal).show(STATES)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_alrnn.commands.options import parser_of
-from lightning_alrnn.sweep.plan import parse_seeds
+from lightning_alrnn.sweep.seeds import parse_seeds
 from lightning_alrnn.sweep.suggestion import next_command
 
 
