@@ -7,11 +7,12 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-import yaml
+from jsonargparse import get_loader, set_loader
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -19,16 +20,20 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks
 from lightning_alrnn.configs import shipped_configs
-from lightning_alrnn.errors import fail
+from lightning_alrnn.errors import fail, own_error
 from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
 from lightning_alrnn.modules.base import SET_BY_DATA
 from lightning_alrnn.option_errors import explain, guess_name
+from lightning_alrnn.parsing import load_yaml, reason_of
 from lightning_alrnn.readings.configured import default_callbacks
 
 _DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _SCORES = ("validate", "test", "predict")
+
+_load = partial(load_yaml, load=get_loader("yaml"))
+set_loader("yaml", _load, exceptions=(ValueError,))
 
 
 class ALRNNCLI(LightningCLI):
@@ -67,7 +72,14 @@ class ALRNNCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
             fail(explain(str(error)))
+        except Exception as error:  # jsonargparse can raise anything at a value such as `!!int many`
+            if own_error(error) is not None:
+                raise
+            raise ValueError(f"the options cannot be read ({reason_of(error)})") from error
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        seed = config.get("seed_everything")
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+            raise ValueError(f"--seed_everything must lie between 0 and {2**32 - 1}, got {seed}")
         path = config.get("ckpt_path")
         if path is None or not _names_file(path):
             return
@@ -152,7 +164,7 @@ def run_cli(
     ``save_config`` says whether the configuration is written into the log directory, ``summary`` whether the
     ``Dashboard`` prints a summary at the end of the run.
     """
-    with without_advertisements(), _command_line(_with_config_of_run(resolve_configs(args))):
+    with without_advertisements(), _command_line(resolve_configs(_with_config_of_run([*args]))):
         return cli(
             LightningModule,
             LightningDataModule,
@@ -233,8 +245,8 @@ def _names_model(arguments: Sequence[str]) -> bool:
 def _holds_model(config: str) -> bool:
     """Whether a configuration, a path or YAML text, names the class of the model; at its top or for a subcommand."""
     try:
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config)
-    except (OSError, yaml.YAMLError):
+        content = _load(Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config)
+    except (OSError, ValueError):
         return False  # whoever reads it for its values says what is wrong
     if not isinstance(content, dict):
         return False
@@ -249,9 +261,11 @@ def _config_path(value: str) -> str:
     if not Path(value).is_file() and "\n" not in value and not value.lstrip().startswith("{"):
         guess = guess_name(value, configs) or "; alrnn configs lists the configurations"
         fail(f"--config {value}: there is no such file or configuration{guess}")
-    try:
-        if Path(value).is_file():
-            Path(value).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        fail(f"--config {value}: the file is not UTF-8 text and therefore not YAML ({error})")
+    if Path(value).is_file():
+        try:
+            _load(Path(value).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            fail(f"--config {value}: the file is not UTF-8 text and therefore not YAML ({error})")
+        except ValueError as error:
+            fail(f"--config {value}: {error}")
     return value

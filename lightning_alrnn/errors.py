@@ -51,8 +51,8 @@ def message_of(error: BaseException) -> str | None:
     # imported here because it takes time
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    said = (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, ImportError, MisconfigurationException)
-    if not isinstance(error, said):
+    said = (ValueError, TypeError, OSError, FloatingPointError, RuntimeError, ImportError, MemoryError)
+    if not isinstance(error, (*said, MisconfigurationException)):
         return None
     package_error = own_error(error)
     if package_error is not None:

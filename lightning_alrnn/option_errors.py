@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.loggers import Logger
 
 from lightning_alrnn.configs import shipped_configs
+from lightning_alrnn.parsing import shorten
 
 _CLASSES: dict[str, type] = {
     "model": LightningModule,
@@ -31,7 +32,7 @@ _DATA = (
 
 
 def explain(message: str) -> str:
-    """Return one line that says what is wrong and what to do; the message itself if it is of no known kind."""
+    """Return one line that says what is wrong and what to do; the message in one line if it is of no known kind."""
     key = ".".join(re.findall(r'Parser key "([^"]+)":', message))
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         return _unknown_option(key, found[1], message)
@@ -54,7 +55,7 @@ def explain(message: str) -> str:
         types = [name for name in re.findall(r"- Expected an? (.+)", message) if "NoneType" not in name]
         if types:
             return f"--{key} {found[1]}: expected {' or '.join(map(_type_name, types))}"
-    return message
+    return shorten(message)
 
 
 def guess_name(name: str, names: Iterable[str], prefix: str = "") -> str:

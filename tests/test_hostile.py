@@ -24,9 +24,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_alrnn import ALRNN, ALRNNModule, SequenceBatch
 from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
+from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.datamodules import Arrays
 from lightning_alrnn.datamodules.stimulus_archive import read_archive
 from lightning_alrnn.errors import message_of
+from lightning_alrnn.sweep.plan import read_config
 
 DATA = [*ADDITION, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 FIT = ["fit", *DATA, "--trainer.max_epochs=1", "--model.hidden_size=6"]
@@ -68,7 +70,14 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("model:\n  init_args:\n    hiden_size: 3\n", "hiden_size"),
         ("model:\n  init_args:\n    hidden_size: many\n", "many"),
-        ("model: [\n", "Problems parsing config"),
+        ("model: [\n", "alrnn: error: --config mine.yaml: it is not valid YAML in line 2, column 1: "),
+        (
+            "model: &m {init_args: *m}\n",
+            "--config mine.yaml: it is not valid YAML in line 1, column 23: the value &m con",
+        ),
+        ("model: !!int many\n", "--config mine.yaml: it is not valid YAML (ValueError: invalid literal for int() with"),
+        ("model: {init_args: {hidden_size: '!!int many'}}\n", "invalid literal for int() with base 10: 'many'"),
+        ("seed_everything: 99999999999\n", "--seed_everything must lie between 0 and 4294967295, got 99999999999"),
         ("- 1\n- 2\n", "Unexpected config"),
         ("", "Unexpected config"),
         ("data:\n  class_path: os.system\n", "not correspond to a subclass of LightningDataModule"),
@@ -79,9 +88,37 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_configurations_that_are_none(content: str | bytes, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert message in refused([*FIT, "--config=mine.yaml"], capsys)
+    printed = refused([*FIT, "--config=mine.yaml"], capsys)
+    assert message in printed.splitlines()[-1]
     assert not Path("code-ran").exists()
     assert not Path("runs").exists()
+
+
+def damage_configurations(count: int) -> int:
+    """Damage shipped configurations; return how often one was read or refused in one line."""
+    rng = np.random.default_rng(0)
+    contents = [path.read_bytes() for path in shipped_configs().values()]
+    right = 0
+    for number in range(count):
+        Path("mine.yaml").write_bytes(damaged(contents[int(rng.integers(len(contents)))], rng))
+        try:
+            read_config(["--config=mine.yaml"])
+        except Exception as error:
+            message = message_of(error) or f"a traceback\n{error!r}"
+        else:
+            message = ""
+        assert "\n" not in message, f"{number}: {message}"
+        right += 1
+    return right
+
+
+def test_damaged_configurations_are_read_or_refused_in_a_line() -> None:
+    assert damage_configurations(12) == 12
+
+
+@pytest.mark.slow
+def test_300_damaged_configurations() -> None:
+    assert damage_configurations(300) == 300
 
 
 def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +127,11 @@ def test_an_output_directory_that_cannot_be_written_to(capsys: pytest.CaptureFix
         printed = refused([*FIT, *option], capsys)
         assert "alrnn: error: " in printed
         assert "taken" in printed.splitlines()[-1]
+
+
+def test_too_little_memory_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = refused([*FIT, "--data.sequence_length=99999999999999"], capsys)
+    assert printed.splitlines()[-1].startswith("alrnn: error: Unable to allocate")
 
 
 def test_divergence_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

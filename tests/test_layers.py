@@ -10,7 +10,7 @@ import lightning_alrnn
 
 PACKAGE = Path(lightning_alrnn.__file__).parent
 ORDER = (  # from the bottom to the top
-    *("configs", "option_errors", "errors", "lazy", "scores", "files", "parsing", "batch"),
+    *("configs", "parsing", "option_errors", "errors", "lazy", "scores", "files", "batch"),
     *("nn", "analysis", "extensions"),
     *(
         "metrics",

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, cast
 
-import yaml
 from scipy.stats import binomtest
 
 from lightning_alrnn.commands.analyze import analyze_network, quiet
@@ -29,6 +28,7 @@ from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.files import write_file, write_json
+from lightning_alrnn.parsing import load_yaml
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep import words
@@ -134,7 +134,11 @@ def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
             )
         if not separator and not words_left:
             raise ValueError(f"{flag} needs a value")
-        options[flag.removeprefix("--data.")] = yaml.safe_load(value if separator else words_left.pop(0))
+        text = value if separator else words_left.pop(0)
+        try:
+            options[flag.removeprefix("--data.")] = load_yaml(text)
+        except ValueError as error:
+            raise ValueError(f"{flag} {text}: {error}") from error
     unknown = [name for name in options if name not in Arrays.__init__.__annotations__]
     if unknown:
         raise ValueError(f"--data.{unknown[0]}: Arrays has no such option; alrnn fit --data.help Arrays lists them")

@@ -35,6 +35,7 @@ from lightning_alrnn.extensions.checkpoints import config_of, log_directory, rea
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.parsing import read_yaml
 from lightning_alrnn.plotting.comparison import plot_comparison
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.sweep.rules import Run, Value, find_score, higher_is_better, make_rules
@@ -182,7 +183,9 @@ def _read(candidate: Candidate, first: Candidate, max_sequences: int, time_limit
         configs = [] if config is None else [config]
         data_config = config_of(first.checkpoint)
         if data_config is not None:
-            data = yaml.safe_load(data_config.read_text(encoding="utf-8"))["data"]
+            data = read_yaml(data_config).get("data")
+            if data is None:
+                raise ValueError(f"{data_config} has no data: it is not the configuration of a run")
             configs.append(Path(folder) / "data.yaml")
             configs[-1].write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
         options = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")

@@ -6,9 +6,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from lightning_alrnn import readings
+from lightning_alrnn.parsing import read_yaml
 
 if TYPE_CHECKING:
     from lightning_alrnn.readings.base import Reading
@@ -35,10 +34,17 @@ def configured_callbacks(config: Path) -> list[dict[str, Any]]:
     Returns:
         Class path and arguments of each ``ReadingCallback``.
     """
-    content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-    callbacks = (content.get("trainer") or {}).get("callbacks") or []
+    content = read_yaml(config)
+    trainer = content.get("trainer")
+    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
     entries = callbacks if isinstance(callbacks, list) else [callbacks]
-    return [entry for entry in entries if str(entry.get("class_path", "")).rpartition(".")[2] == _CALLBACK]
+    found = [entry for entry in entries if isinstance(entry, dict)]
+    found = [entry for entry in found if str(entry.get("class_path", "")).rpartition(".")[2] == _CALLBACK]
+    for entry in found:
+        reading = entry["init_args"].get("reading") if isinstance(entry.get("init_args"), dict) else None
+        if not isinstance(reading, str) and not (isinstance(reading, dict) and "class_path" in reading):
+            raise ValueError(f"{config}: {_CALLBACK} needs init_args with a reading, got {entry}")
+    return found
 
 
 def configured_readings(config: Path) -> list[type[Reading]]:
