@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_alrnn import analysis
-from lightning_alrnn.analysis.primitives import input_gain, leading_outputs
+from lightning_alrnn.analysis.primitives import class_contrasts, input_gain, leading_outputs
 from lightning_alrnn.analysis.settling import Settling, settle
 from lightning_alrnn.batch import valid_steps
 from lightning_alrnn.nn.alrnn import ALRNN
@@ -151,7 +151,7 @@ def study(
     progress("modes")
     components = analysis.principal_components(states, lengths)
     spectrum = analysis.regime_spectrum(rnn, regimes, 2 * _REGIMES)
-    direction = leading_outputs(sequences.outputs)[0]
+    direction = leading_outputs(class_contrasts(sequences.outputs, sequences.targets))[0]
     row = direction @ weight
     gains = input_gain(rnn, states, row, lengths)
     if not bool(torch.isfinite(gains).all()):

@@ -8,7 +8,7 @@ Reference:
     The names are those of Brenner & Koppe, TMLR 2026 (arXiv:2506.07919); the measures are this package's own.
 """
 
-from lightning_alrnn.analysis.primitives.find import Primitives, find_primitives, leading_outputs
+from lightning_alrnn.analysis.primitives.find import Primitives, class_contrasts, find_primitives, leading_outputs
 from lightning_alrnn.analysis.primitives.gates import Gating, gating
 from lightning_alrnn.analysis.primitives.integrals import Integration, integration
 from lightning_alrnn.analysis.primitives.routes import Routing, routing
@@ -34,6 +34,7 @@ __all__ = [
     "Transients",
     "Trials",
     "agreement",
+    "class_contrasts",
     "find_primitives",
     "gating",
     "input_gain",

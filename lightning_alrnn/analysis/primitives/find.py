@@ -79,6 +79,7 @@ def find_primitives(
         (True, None)
     """
     z, weight = states.detach().cpu().double(), readout_weight.detach().cpu().double()
+    weight = class_contrasts(weight, targets, dim=0)
     last = torch.full((len(z),), z.shape[1]) if lengths is None else lengths.cpu()
     outputs = z[torch.arange(len(z)), last - 1] @ weight.T
     directions = leading_outputs(outputs)[:_MOST_DIRECTIONS]
@@ -93,6 +94,21 @@ def find_primitives(
         routing=routing(trials, group, draws=draws, alpha=alpha, seed=seed),
         transients=transients(trials[0], weight, targets, draws=draws, alpha=alpha, seed=seed),
     )
+
+
+def class_contrasts(outputs: Tensor, targets: Tensor, dim: int = -1) -> Tensor:
+    """Outputs minus their mean over the classes, on which no probability depends; unchanged if targets are values.
+
+    Args:
+        outputs: Outputs, or the matrix D that gives them.
+        targets: Classes, an integer type, or values in floating point.
+        dim: Dimension of the outputs.
+
+    Example:
+        >>> class_contrasts(torch.tensor([3.0, 1.0]), torch.tensor([0])).tolist()
+        [1.0, -1.0]
+    """
+    return outputs if targets.is_floating_point() else outputs - outputs.mean(dim=dim, keepdim=True)
 
 
 def leading_outputs(outputs: Tensor) -> Tensor:

@@ -44,10 +44,12 @@ class Gating(NamedTuple):
     Attributes:
         found: Whether effect, p and intervention pass their tests; ``None`` if no unit switches.
         effect: √(Σ_t σ²_t Var(E[g_t | s_j]) / E) with the gain g_t = ∂y/∂s_t of the gated input, its variance σ²_t over
-            the trials, and the controlling input s_j at the steps of ``when``. E is the largest of Σ_t σ²_t E[g²_t] of
-            the gated input and Σ_t σ²_t E[g_t]² of all others except s_j. The value of the gated input at the same step
-            does not count. 0.7 if the strongest input passes in half of the trials, 1 if it has either sign.
-        p: Share of draws, trials exchanged, in which the largest effect over all pairs and lags is as large.
+            the trials times the share of trials that have step t, and the controlling input s_j at the steps of
+            ``when``. E is the largest of Σ_t σ²_t E[g²_t] of the gated input and Σ_t σ²_t E[g_t]² of all others except
+            s_j. The value of the gated input at the same step does not count. 0.7 if the strongest input passes in half
+            of the trials, 1 if it has either sign.
+        p: Share of draws, trials exchanged, in which the largest effect over all pairs and lags, each beyond its mean
+            over the draws, is as large.
         intervention: Share of the effect that disappears without ``carriers``; NaN if effect or p fail.
         reason: Test that failed; empty if the gate is found.
         output: Index of the direction of the outputs with the largest effect.
@@ -198,27 +200,28 @@ class _Modulation:
             return torch.stack(result)
 
         self._shares = shares
-        self.chance: list[float] = []
         measured = shares()
-        mean = self.draw(orders(trials.block, draws, seed))
-        self.share = float(measured.max())
-        place = np.unravel_index(int(measured.argmax()), measured.shape)
+        drawn = [shares(order) for order in orders(trials.block, draws, seed)]
+        # what chance gives depends on the pair and the lag: where few trials are left, it is more
+        self._expected = torch.stack([measured, *drawn]).mean(dim=0)
+        self.chance = [float((one - self._expected).max()) for one in drawn]
+        beyond = measured - self._expected
+        self.share = float(beyond.max())
+        place = np.unravel_index(int(beyond.argmax()), beyond.shape)
         self._place = int(place[0]), int(place[1]), int(place[2])
         self.when = sources[self._place[0]].name
         self.control = int(self.channels[self._place[1]])
         self.gated = int(self.gated_channels[self._place[2]])
         self._source = sources[self._place[0]].hot[:, :, self._place[1]]
-        sizes_of_effects = (measured - mean).clamp(min=0).sqrt().double()
+        sizes_of_effects = (measured - torch.stack(drawn).mean(dim=0)).clamp(min=0).sqrt().double()
         self.effect = float(sizes_of_effects[place])
         self.effects = torch.full((width, width), math.nan, dtype=torch.float64)
         self.effects[self.channels.unsqueeze(1), self.gated_channels] = sizes_of_effects.amax(dim=0)
         self.gain = self._gain(exact)
 
-    def draw(self, exchanged: list[Tensor]) -> Tensor:
-        """Add draws to ``chance`` and return the mean of their shares."""
-        drawn = [self._shares(order) for order in exchanged]
-        self.chance += [float(one.max()) for one in drawn]
-        return torch.stack(drawn).mean(dim=0)
+    def draw(self, exchanged: list[Tensor]) -> None:
+        """Add draws to ``chance``."""
+        self.chance += [float((self._shares(order) - self._expected).max()) for order in exchanged]
 
     def _residual(self, gains: Tensor) -> Tensor:
         """Gains at the chosen steps, minus their mean at the same level of the gated input itself."""

@@ -194,7 +194,7 @@ class _Difference:
             self.path = tuple(sorted(unit for unit, one in zip(units, preferred, strict=True) if one == place[0] - 1))
         self.effects = torch.full((gains.shape[2],), math.nan, dtype=torch.float64)
         self.effects[channels] = effects[0]
-        weight = power * self._there.unsqueeze(-1)
+        weight = power / count * self._there.unsqueeze(-1)
         member = (group.unsqueeze(1) == torch.unique(group)).double()
         weighted, weights = (member.T @ values.sum(dim=1) for values in (weight * gains, weight))
         self.gain = weighted / weights.clamp(min=1e-300)
@@ -245,10 +245,10 @@ def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _power_within(inputs: Tensor, there: Tensor, group: Tensor) -> Tensor:
-    """Variance of each input within the conditions, shape ``(time, K)``: 0 for an input that encodes the condition."""
+    """``Trials.power`` within the conditions, shape ``(time, K)``: 0 for an input that encodes the condition."""
     mean, _ = _means(inputs.unsqueeze(1), group, there)
     apart = (inputs - mean[torch.unique(group, return_inverse=True)[1], 0]) * there.unsqueeze(-1)
-    return apart.square().sum(dim=0) / there.sum(dim=0).clamp(min=1).unsqueeze(-1)
+    return apart.square().sum(dim=0) / len(group)
 
 
 def _switching(trials: Trials) -> list[int]:

@@ -42,7 +42,8 @@ class Trials(NamedTuple):
         row: Vector D of the answer y = D z_T + b, float64 of shape ``(M,)``.
         answer: D z_T of each sequence, float64 of shape ``(batch,)``.
         gains: ∂y/∂s_t, float64 of shape ``(batch, time, K)``; zero in padding.
-        power: Variance of each input over the trials, steps counted from the end, float64 of shape ``(time, K)``.
+        power: Variance of each input over the trials, steps counted from the end, times the share of the trials that
+            have the step, float64 of shape ``(time, K)``.
         block: Number of the set of trials of similar length that each trial belongs to, int64 of shape ``(batch,)``.
         agreement: Share of the targets' variance that the outputs of the network explain, see :func:`agreement`.
     """
@@ -127,7 +128,7 @@ def read_trials(
         row=row,
         answer=z[torch.arange(batch), lengths - 1] @ row,
         gains=gains,
-        power=apart.square().sum(dim=0) / count,
+        power=apart.square().sum(dim=0) / batch,  # a step that few trials have counts as little
         block=blocks(lengths),
         agreement=agreement,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from mechanisms import gating_adder, marked, ruled
-from networks import random_network
+from networks import build, random_network
 
 from lightning_alrnn.analysis.primitives import find_primitives, leading_outputs
 
@@ -28,6 +29,21 @@ def test_two_outputs_are_looked_at_one_by_one() -> None:
     found = find_primitives(planted.rnn, planted.inputs, states, weight, states[:, -1, :1], group=group)
     assert len(found.directions) == 2
     assert found.routing.found
+
+
+def test_of_classes_only_the_differences_between_outputs_count() -> None:
+    """What both outputs share decides nothing, however much it varies."""
+    W, C = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]]), np.array([[0, 0], [9, 0], [1, 1]])
+    rnn = build([0.0], W, [0, 0, -1], 1, C=C)  # unit 0 adds up what the gate passes, unit 1 shows the last value
+    inputs = marked(200, 20).double()
+    states = rnn(inputs).states.detach()
+    weight = torch.tensor([[0.5, 1.0, 0.0], [-0.5, 1.0, 0.0]])
+    targets = (states[:, -1, 0] > states[:, -1, 0].median()).long()
+    found = find_primitives(rnn, inputs, states, weight, targets)
+    torch.testing.assert_close(found.directions.abs(), torch.full((1, 2), 0.5**0.5).double())
+    as_values = find_primitives(rnn, inputs, states, weight, states[:, -1, :2])
+    assert len(as_values.directions) == 1
+    assert as_values.directions[0].prod() > 0  # of values, the common part is an answer like any other
 
 
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 1), (1, 5), (3, 4), (12, 3)])

@@ -35,6 +35,15 @@ def test_a_gate_that_a_later_mark_opens_and_one_in_padded_sequences() -> None:
     assert (padded.found, padded.control, padded.gated, padded.when) == (True, 1, 0, "at the same step")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_steps_that_few_trials_have_do_not_hide_the_gate(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.empty(90).geometric_(0.15, generator=generator).long().clamp(3, 60)
+    found = gating(Planted(gating_adder(), marked(90, 60, seed), READ, lengths).trials())
+    assert (found.found, found.control, found.gated, found.when) == (True, 1, 0, "at the same step")
+    assert found.effect > 0.65  # 0.54 at most if a step counts as much where three trials have it
+
+
 def test_a_gate_that_stays_open() -> None:
     """Once a pulse has come, what follows counts: the state of the gate is the past of its input."""
     W = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
