@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import get_loader, set_loader
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
 from lightning_alrnn import callbacks
@@ -31,6 +33,7 @@ from lightning_alrnn.readings.configured import default_callbacks
 
 _DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _SCORES = ("validate", "test", "predict")
+_STOPPED = 128 + signal.SIGTERM
 
 _load = partial(load_yaml, load=get_loader("yaml"))
 set_loader("yaml", _load, exceptions=(ValueError,))
@@ -177,6 +180,15 @@ def run_cli(
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={"prog": "alrnn"},
         )
+
+
+def run_command(args: Sequence[str]) -> None:
+    """Run a command of :class:`ALRNNCLI` as a process of its own; stopped by SIGTERM, it exits with 143."""
+    try:
+        run_cli(args)
+    except SIGTERMException:
+        # Lightning kills the first process at once if another one exits with an error, maybe while it writes
+        raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else _STOPPED) from None
 
 
 def _with_config_of_run(arguments: list[str]) -> list[str]:

@@ -58,9 +58,9 @@ def _run(arguments: list[str]) -> None:
         if command in OPTIONS:
             resolve_name(f"lightning_alrnn.commands.{command}:run_{command}")(rest)
         else:
-            from lightning_alrnn.cli import run_cli
+            from lightning_alrnn.cli import run_command
 
-            run_cli(ask_for_all(arguments) or arguments)
+            run_command(ask_for_all(arguments) or arguments)
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -211,10 +210,9 @@ def _is_alive(process: BaseProcess | None) -> bool:
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
-    """Interrupt processes and wait for them; kill those that do not end in time."""
+    """Stop processes, which write a checkpoint, and wait for them; kill those that do not end in time."""
     for process in processes:
-        if process.is_alive() and process.pid is not None:
-            os.kill(process.pid, signal.SIGINT)
+        process.terminate()
     until = time.monotonic() + _ENDING_SECONDS
     while any(map(_is_alive, processes)) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)

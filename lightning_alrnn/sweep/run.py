@@ -37,6 +37,7 @@ from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, 
 _BEST = ".best"
 _BEST_EVENTS = f"events.out.tfevents.9999999999{_BEST}"
 _PATIENCE = 600
+_WORKER_TERMINATED = "is killed by signal: Terminated"  # torch's message for a process of a DataLoader
 # decision of the first of several processes: whether to resume; None if there is nothing to do
 _DECISIONS = {None: b"skip", False: b"begin", True: b"resume"}
 _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scipy")
@@ -154,7 +155,9 @@ def was_interrupted(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
         return error.code != 2  # Lightning exits on Ctrl-C, and submitit after requeuing a job
     # submitit raises the latter in a job that SLURM will not requeue
-    return not isinstance(error, Exception) or isinstance(error, UncompletedJobError)
+    if not isinstance(error, Exception) or isinstance(error, UncompletedJobError):
+        return True
+    return _WORKER_TERMINATED in "".join(traceback.format_exception(error))
 
 
 def configured(surroundings: Surroundings, spec: Spec, record: Record, config: Mapping[str, Any]) -> Record:

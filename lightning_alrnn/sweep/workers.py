@@ -42,7 +42,10 @@ def start_worker(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> Ba
 
 def _do(work: Callable[[], None], log: Path, gpus: Sequence[str]) -> None:
     """Do an item of work in the new process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # where training does not delay them
+        signal.signal(number, signal.default_int_handler)
+    # as in `alrnn fit`: if they came from a server as well, workers of DataLoaders would import torch one by one
+    multiprocessing.set_start_method(None, force=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         for output in (1, 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -32,6 +33,20 @@ class Pausing(Callback):
                 time.sleep(0.05)
 
 
+class Begun(Callback):
+    """Leaves a file after each step.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self._path.touch()
+
+
 class Breaking(Callback):
     """Before its second epoch a run takes away a file, if it is there, and stops in the way that the file says.
 
@@ -57,6 +72,7 @@ def describe(path: Path) -> None:
         "folder": str(Path.cwd()),
         "precision": torch.get_float32_matmul_precision(),
         "signal": str(signal.getsignal(signal.SIGTERM)),
+        "start": multiprocessing.get_start_method(allow_none=True),
         "filters": len(warnings.filters),
         "threads": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
         "original": os.getppid(),
@@ -81,6 +97,7 @@ def spoil() -> None:
 
 def ignore_interrupts() -> None:
     """Go on whatever is asked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.stderr.write("going on\n")
     time.sleep(600)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_alrnn.sweep.plan import Spec, make_plan
 from lightning_alrnn.sweep.rules import Run
-from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit
+from lightning_alrnn.sweep.run import Surroundings, Task, do_run, find_commit, was_interrupted
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
 
 
@@ -39,6 +39,17 @@ def test_what_is_done_or_claimed_is_left_alone(tmp_path: Path) -> None:
     for rank in range(2):
         do_run(surroundings, spec, Task(rank, 2, "17-0"))
     assert (run_folder(tmp_path, "a") / "decision-17-0").read_bytes() == b"skip"
+
+
+def test_what_comes_from_outside_is_an_interrupt_and_no_failure() -> None:
+    terminated = RuntimeError("DataLoader worker (pid 17) is killed by signal: Terminated. ")
+    exited = RuntimeError("DataLoader worker (pid(s) 17) exited unexpectedly")
+    exited.__cause__ = terminated
+    for error in (terminated, exited, SystemExit(143), SystemExit(None), KeyboardInterrupt()):
+        assert was_interrupted(error)
+    memory = RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. ")
+    for error in (memory, SystemExit(2), OSError(28, "No space left on device")):
+        assert not was_interrupted(error)
 
 
 def test_the_commit_of_the_present_directory() -> None:

@@ -29,6 +29,7 @@ def test_workers_leave_nothing_to_each_other(tmp_path: Path) -> None:
     before, after = (json.loads((tmp_path / name).read_text()) for name in ("before", "after"))
     assert after.pop("memory") == pytest.approx(before.pop("memory"), abs=20_000_000)  # bytes; what is left takes 80 MB
     assert after == before
+    assert before["start"] is None  # from this server, each process of a DataLoader would import torch
     assert before["threads"] == 1  # of the process that is copied: others would be missing in the copy
     assert before["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-2b,3"
     assert (tmp_path / "logs" / "log").read_text() == "spoilt\n"
