@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
@@ -21,7 +22,8 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
 
     Each figure is rendered once. It becomes an image in each logger that takes images, and a file in the Trainer's log
     directory: ``figures/<name>-epoch=<epoch>.png`` in a fit, ``figures/<name>-validate.png`` or
-    ``figures/<name>-test.png`` otherwise. Nothing is drawn without a logger or under ``fast_dev_run``.
+    ``figures/<name>-test.png`` otherwise. Nothing is drawn without a logger or under ``fast_dev_run``. In a fit, a
+    figure that cannot be drawn or written, for example on a full disk, is a warning, and training goes on.
     """
     if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -31,13 +33,22 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
     function = trainer.state.fn
     # a validation after the fit writes into the folder of the run, where it must not replace the figures of the fit
     when = f"epoch={trainer.current_epoch:03d}" if function in (None, TrainerFn.FITTING) else function.value
-    for name, figure in draw().items():
-        image = render(figure)
-        for logger in trainer.loggers:  # first: a CSVLogger clears its folder when it starts
-            _log_image(logger, name, image, figure, trainer.global_step)
-        if directory is not None:
-            path = Path(directory) / "figures" / f"{name.replace('/', '_')}-{when}.png"
-            write_file(path, encode_png(image))
+    try:
+        for name, figure in draw().items():
+            path = None if directory is None else Path(directory, "figures", f"{name.replace('/', '_')}-{when}.png")
+            _log_figure(trainer, name, figure, path)
+    except Exception as error:
+        if function != TrainerFn.FITTING:
+            raise
+        rank_zero_warn(f"figures of {when} are missing, training goes on: {type(error).__name__}: {error}")
+
+
+def _log_figure(trainer: Trainer, name: str, figure: Figure, path: Path | None) -> None:
+    image = render(figure)
+    for logger in trainer.loggers:  # first: a CSVLogger clears its folder when it starts
+        _log_image(logger, name, image, figure, trainer.global_step)
+    if path is not None:
+        write_file(path, encode_png(image))
 
 
 def log_text(trainer: Trainer, name: str, text: str) -> None:

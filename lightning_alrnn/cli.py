@@ -17,6 +17,7 @@ from jsonargparse import get_loader, set_loader
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 # imported so that --model, --data and --trainer.callbacks find the classes by their short names
@@ -183,12 +184,21 @@ def run_cli(
 
 
 def run_command(args: Sequence[str]) -> None:
-    """Run a command of :class:`ALRNNCLI` as a process of its own; stopped by SIGTERM, it exits with 143."""
+    """Run a command of :class:`ALRNNCLI` as a process of its own.
+
+    It exits with 143 if SIGTERM stops it, and with the code of a process that it has started if that one fails.
+    """
     try:
-        run_cli(args)
+        cli = run_cli(args)
     except SIGTERMException:
         # Lightning kills the first process at once if another one exits with an error, maybe while it writes
         raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else _STOPPED) from None
+    launcher = cli.trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        # after its last exchange with them, this process would not notice an error of the others
+        failed = [code for process in launcher.procs if (code := process.wait()) != 0]
+        if failed:
+            raise SystemExit(max(failed[0], 1))
 
 
 def _with_config_of_run(arguments: list[str]) -> list[str]:

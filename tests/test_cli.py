@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from command_runs import ADDITION, CPU, ONE_EPOCH
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_alrnn.cli import resolve_configs, run_cli
@@ -334,6 +339,29 @@ def test_an_error_of_other_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("lightning_alrnn.cli.run_cli", fails)
     with pytest.raises(ValueError, match="not ours"):
         main(["fit"])
+
+
+def test_the_exit_code_is_that_of_another_process_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = _SubprocessScriptLauncher(LightningEnvironment(), 3, 1)
+    launcher.procs = [subprocess.Popen(["sh", "-c", f"sleep 0.1; exit {code}"]) for code in (0, 3)]
+    strategy = SimpleNamespace(launcher=launcher)
+    monkeypatch.setattr("lightning_alrnn.cli.run_cli", lambda args: SimpleNamespace(trainer=Mock(strategy=strategy)))
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict"])
+    assert stopped.value.code == 3
+
+
+@pytest.mark.slow
+def test_an_error_of_the_second_process_of_predict_is_an_error_of_the_command() -> None:
+    main(["fit", *ADDITION, *CPU, "--trainer.max_epochs=1", "--trainer.callbacks=ActiveUnits"])
+    (checkpoint,) = Path("runs").rglob("last.ckpt")
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.callbacks=misbehaving.FailingPrediction"]
+    command = [sys.executable, "-m", "lightning_alrnn", "predict", *ADDITION, *CPU, f"--ckpt_path={checkpoint}"]
+    helpers = Path(__file__).parent / "helpers"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([*command, *options], env=environment, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "only process 1 fails" in done.stderr
 
 
 def test_callbacks_that_are_not_on_by_default() -> None:

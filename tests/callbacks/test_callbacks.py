@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 from collections import Counter
@@ -168,6 +169,22 @@ def test_every_scalar_and_figure_reaches_the_loggers() -> None:
     names = {f"{name.replace('/', '_')}-epoch={epoch:03d}.png" for name in FIGURES for epoch in (1, 3)}
     assert figure_files(logger) == names
     assert all(rows_of(table, key) for key in keys)
+
+
+@pytest.mark.parametrize("part", ["write_file", "render"])
+def test_a_figure_that_fails_does_not_stop_training(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"lightning_alrnn.callbacks.figures.{part}", fail)
+    logger = CSVLogger("csv", name=None)
+    trainer = Trainer(max_epochs=2, logger=logger, callbacks=[ActiveUnits()], **QUIET)
+    with pytest.warns(UserWarning, match="figures of epoch=001 are missing, training goes on: OSError.*No space left"):
+        trainer.fit(model(), arrays())
+    checkpoint = torch.load(Path(logger.log_dir, "checkpoints", "last.ckpt"), weights_only=True)
+    assert checkpoint["epoch"] == 1
+    with pytest.raises(OSError, match="No space left"):
+        trainer.validate(model(), arrays(), verbose=False)
 
 
 def test_intervals_and_the_last_epoch() -> None:

@@ -64,6 +64,15 @@ class Breaking(Callback):
             raise KeyboardInterrupt if kind == "interrupt" else RuntimeError("no space left")
 
 
+class FailingPrediction(Callback):
+    """An error of the second process after its last prediction."""
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_rank == 1:
+            time.sleep(1)  # the first process is done
+            raise RuntimeError("only process 1 fails")
+
+
 def describe(path: Path) -> None:
     """Write down what a worker has that the one before it might have set, and of which process it is a copy."""
     state = {
