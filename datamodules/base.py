@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -17,10 +17,16 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lightning_alrnn.baselines import score_baselines
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, Objective, SequenceBatch, Split, TargetStep, valid_steps
+from lightning_alrnn.extensions.checkpoint_classes import check_checkpoint_file
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _Batch = TypeVar("_Batch")
+
+if TYPE_CHECKING:
+    from builtins import classmethod as _class_only
+else:  # Lightning's, which refuses a call on an instance
+    _class_only = type(vars(LightningDataModule)["load_from_checkpoint"])
 
 _CHUNK = 1024
 _FIRST = 2_000  # training sequences that baselines are fitted to, and that a description is from
@@ -151,6 +157,19 @@ def collate(batch: _Batch) -> _Batch:
 
 class SplitDataModule(LightningDataModule):
     """The stages and loaders of a DataModule, from ``_prepare(split)`` and ``_loader(split)``."""
+
+    @_class_only
+    def load_from_checkpoint(
+        cls,  # noqa: N805
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make the DataModule of a checkpoint, unless the checkpoint names a class that it may not name."""
+        check_checkpoint_file(cls, checkpoint_path, map_location, weights_only, kwargs)
+        return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, weights_only, **kwargs)
 
     def setup(self, stage: str) -> None:
         """Build the splits that the stage needs."""

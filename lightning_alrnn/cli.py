@@ -24,10 +24,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from lightning_alrnn import callbacks
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.errors import fail, own_error
+from lightning_alrnn.extensions.checkpoint_classes import check_classes
 from lightning_alrnn.extensions.checkpoints import config_of, log_directory, read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
 from lightning_alrnn.extensions.slurm import FOLDER_LOGGERS, slurm_folders
-from lightning_alrnn.modules.base import SET_BY_DATA
+from lightning_alrnn.modules.base import SET_BY_DATA, SequenceModule
+from lightning_alrnn.modules.sequence import find_core
 from lightning_alrnn.option_errors import explain, guess_name
 from lightning_alrnn.parsing import load_yaml, reason_of
 from lightning_alrnn.readings.configured import default_callbacks
@@ -35,6 +37,9 @@ from lightning_alrnn.readings.configured import default_callbacks
 _DEFAULT_CALLBACKS = ("PredictionWriter", "Dashboard")  # after those that log readings
 _SCORES = ("validate", "test", "predict")
 _STOPPED = 128 + signal.SIGTERM
+_NOT_OF_TRAINING = tuple(  # how and where a run is done, and what it shows
+    f"trainer.{name}" for name in ("logger", "callbacks", "default_root_dir", "enable_", "plugins", "profiler")
+)
 
 _load = partial(load_yaml, load=get_loader("yaml"))
 set_loader("yaml", _load, exceptions=(ValueError,))
@@ -88,13 +93,25 @@ class ALRNNCLI(LightningCLI):
         if path is None or not _names_file(path):
             return
         # LightningCLI is about to take the model's arguments from it
-        written = read_checkpoint(path).get("hyper_parameters", {}).get("_class_path")
-        asked = config.model.class_path
-        if written is not None and written != asked and _names_model(sys.argv[1:]):
+        content, asked = read_checkpoint(path), config.model.class_path
+        core = config.model.get("init_args", {}).get("core")
+        if isinstance(core, str) and "." in core:
+            find_core(core)  # imports its module, because the user names it, which a checkpoint may not do
+        check_classes(content, resolve_name(asked))
+        written = content.get("hyper_parameters", {}).get("_class_path")
+        if written not in (None, asked) and (self.config.subcommand == "fit" or _names_model(sys.argv[1:])):
+            one, other = (name.rpartition(".")[2] for name in (written, asked))
             raise ValueError(
-                f"{path} is a checkpoint of {written.rpartition('.')[2]}, but --model is "
-                f"{asked.rpartition('.')[2]}: remove --model or use another checkpoint"
+                f"{path} is a checkpoint of {one}, but --model is {other}: set --model {one}, or use another checkpoint"
             )
+
+    def _parse_ckpt_path(self) -> None:
+        if self.config.get("subcommand") != "fit":  # a run that resumes is compared with its checkpoint
+            super()._parse_ckpt_path()
+
+    def _set_seed(self) -> None:
+        self._draws_seed = self._get(self.config, "seed_everything") is True  # then it is another one at each start
+        super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -139,6 +156,20 @@ class ALRNNCLI(LightningCLI):
         config = self.config[self.subcommand] if self.subcommand else self.config
         with slurm_folders(config, self.subcommand):  # not for config.yaml: another job's folder is another one
             super().instantiate_classes()
+            if self.subcommand == "fit" and isinstance(self.model, SequenceModule):
+                self.model.run_options = self._run_options()
+                path = self._get(self.config_init, "ckpt_path")
+                if path is not None and _names_file(path):  # before anything is written; training says what changes
+                    self.model.compare_options(read_checkpoint(path), self.datamodule, config.trainer.max_epochs)
+
+    def _run_options(self) -> dict[str, Any]:
+        """The options of the run that are no arguments of the data or the optimizer, and no hyperparameters."""
+        self._dump_config()
+        trainer = {f"trainer.{name}": value for name, value in self.config_dump["trainer"].items()}
+        options = {name: value for name, value in trainer.items() if not name.startswith(_NOT_OF_TRAINING)}
+        encoder = self.config_dump["model"].get("init_args", {}).get("encoder")
+        seed = {} if self._draws_seed else {"seed_everything": self.config_dump["seed_everything"]}
+        return {**seed, "model.encoder": encoder, **options}
 
 
 def resolve_configs(args: Sequence[str]) -> list[str]:

@@ -60,7 +60,8 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     for command, name in pairs:
         printed = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
         assert "alrnn: error: " in printed
-        assert cases[name] in printed
+        message = "model.hidden_size is 9 there and 6 here" if (command, name) == (resume, "size") else cases[name]
+        assert message in printed
     printed = refused(["test", *DATA, "--model=ALRNNSeq2Seq", f"--ckpt_path={CHECKPOINT}"], capsys)
     assert "is a checkpoint of ALRNNModule, but --model is ALRNNSeq2Seq" in printed
 

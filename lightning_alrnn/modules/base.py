@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -24,11 +25,13 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import AnyBatch, NeuralBatch, SequenceBatch, Split
 from lightning_alrnn.errors import check_not_negative
+from lightning_alrnn.extensions.checkpoint_classes import check_checkpoint_file
 from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO
 from lightning_alrnn.extensions.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.extensions.exact_resume import ExactResume
 from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.metrics.mean import WeightedMean
+from lightning_alrnn.modules.changed_options import RUN_OPTIONS, resume_with
 from lightning_alrnn.modules.optimizers import Settings, describe, describe_optimizer, restore
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
@@ -70,6 +73,7 @@ class SequenceModule(LightningModule):
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
         self._made_optimizer: Settings | None = None
+        self.run_options: dict[str, Any] = {}  # of the command line, which a checkpoint keeps
 
     @classmethod
     def for_data(cls, data: LightningDataModule, **arguments: Any) -> Self:
@@ -134,7 +138,12 @@ class SequenceModule(LightningModule):
 
         Returns:
             The module.
+
+        Raises:
+            ValueError: If the checkpoint names a class that is no layer, optimizer or scheduler in a module that is
+                imported.
         """
+        check_checkpoint_file(cls, checkpoint_path, map_location, weights_only, kwargs)
         module: Self = super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )
@@ -143,15 +152,41 @@ class SequenceModule(LightningModule):
         return module
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.update(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint says of the run beside the hyperparameters."""
         optimizer = describe(self._optimizer)
         if "unknown" in optimizer and self._made_optimizer is not None:
             optimizer = self._made_optimizer
         scheduler = None if self._lr_scheduler is None else describe(self._lr_scheduler)
         # not among the hyperparameters: jsonargparse would import whatever a checkpoint names there
-        checkpoint["optimizer_settings"] = {"optimizer": optimizer, "lr_scheduler": scheduler}
+        settings = {"optimizer_settings": {"optimizer": optimizer, "lr_scheduler": scheduler}}
+        return settings | ({RUN_OPTIONS: self.run_options} if self.run_options else {})
+
+    def compare_options(self, checkpoint: Mapping[str, Any], data: Any, max_epochs: int | None) -> list[str]:
+        """Compare the options of a run that resumes with those of its checkpoint.
+
+        Args:
+            checkpoint: Content of the checkpoint.
+            data: DataModule of the run, if it has one.
+            max_epochs: Number of epochs after which training ends; ``None`` or -1 for no limit.
+
+        Returns:
+            A line for each option that is another one from here on.
+
+        Raises:
+            ValueError: If an option cannot take effect, or the checkpoint has more than ``max_epochs`` epochs.
+        """
+        hparams = {"hyper_parameters": self.hparams, "datamodule_hyper_parameters": getattr(data, "hparams", {})}
+        return resume_with(checkpoint, hparams | self._settings(), max_epochs)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None:  # a run that resumes has the optimizer that its module was made with
+        trainer = self._trainer
+        if trainer is not None:  # a run that resumes has the optimizer that its module was made with
+            if trainer.state.fn == TrainerFn.FITTING:
+                for line in self.compare_options(checkpoint, getattr(trainer, "datamodule", None), trainer.max_epochs):
+                    rank_zero_info(line)
             return
         settings = checkpoint.get("optimizer_settings")
         if settings is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import signature
 from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,6 +17,7 @@ from torchmetrics import Metric
 
 from lightning_alrnn.batch import Objective, SequenceBatch, Split, TargetStep, valid_steps
 from lightning_alrnn.errors import check_at_least, check_choice, check_tensor
+from lightning_alrnn.extensions.checkpoint_classes import find_class
 from lightning_alrnn.metrics.constant import ConstantMSE, MaskedMSE
 from lightning_alrnn.metrics.criteria import find_criterion
 from lightning_alrnn.metrics.mean import WeightedMean
@@ -404,21 +406,27 @@ def build_core(core: Core, input_size: int, hidden_size: int) -> nn.Module:
         if isinstance(core, nn.RNNBase) and not core.batch_first:
             raise ValueError(f"core must be batch-first, got {core}: build it with batch_first=True")
         return core
-    factory: Any = core
-    if isinstance(core, str):
-        try:
-            factory = resolve_name(core if "." in core else f"torch.nn.{core}")
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(
-                "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a class such as 'torch.nn.GRU', "
-                f"got {core!r}"
-            ) from error
+    factory: Any = find_core(core) if isinstance(core, str) else core
     if isinstance(factory, type) and issubclass(factory, nn.RNNBase):
         return factory(input_size, hidden_size, batch_first=True)  # type: ignore[call-arg,arg-type]
     built = factory(input_size, hidden_size) if callable(factory) else factory
     if not isinstance(built, nn.Module):
         raise TypeError(f"core(input_size, hidden_size) must return a torch.nn.Module, got {built!r}")
     return built
+
+
+def find_core(name: str) -> type[nn.Module]:
+    """Return the class of layers with a name or a path; its module is imported if it is not."""
+    found: Any = find_class(name if "." in name else f"torch.nn.{name}")
+    if found is None and "." in name:
+        with suppress(ImportError, AttributeError, ValueError):
+            found = resolve_name(name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a subclass of torch.nn.Module such as "
+            f"'torch.nn.GRU', got {name!r}"
+        )
+    return found
 
 
 def _name_of(core: Core) -> Core:

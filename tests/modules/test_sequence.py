@@ -332,6 +332,7 @@ class Worsens(ALRNNModule):
 
 
 def test_best_and_last_checkpoints_by_default() -> None:
+    torch.manual_seed(0)
     data = loader(batch_of("classification", "last"), 6)
     trainer = fit(Worsens(2, 3, 6, 2), data, data, epochs=3, logger=CSVLogger("logs"))
     checkpoint = trainer.checkpoint_callback
@@ -347,6 +348,7 @@ def test_best_and_last_checkpoints_by_default() -> None:
 
 
 def test_weights_that_the_last_update_breaks_reach_no_checkpoint() -> None:
+    torch.manual_seed(0)
     data = loader(batch_of("classification", "last"), 6)
     trainer = Trainer(max_epochs=5, logger=CSVLogger("logs"), **QUIET)
     model = Worsens(2, 3, 6, 2)
