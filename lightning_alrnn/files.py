@@ -6,14 +6,19 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
+import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 _MOST_LISTED = 1000
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}-(.+)")  # of `replacing`
+_OLD = 24 * 3600
 _LARGE = {"gains", "tail", "eigenvectors", "duration", "regime", "cut"}
 
 
@@ -27,7 +32,7 @@ def write_file(path: Path, content: str | bytes | memoryview, durable: bool = Tr
 def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """A new file, which takes the place of another one as a whole if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}-{socket.gethostname()}")
     try:
         with temporary.open("x+b") as file:
             yield file
@@ -43,6 +48,29 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
             error.filename = os.fspath(path)
             del error.filename2  # None would be shown as a second name
         raise
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove the unfinished files of processes of this machine that are gone, and old ones of other machines."""
+    for folder in folders:
+        for path in folder.glob(".*"):
+            if (written := _TEMPORARY.fullmatch(path.name)) and _is_abandoned(path, int(written[1]), written[2]):
+                path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, process: int, host: str) -> bool:
+    if host == socket.gethostname() and os.name != "nt":  # where signal 0 would end the process
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False  # another user's
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > _OLD
+    except FileNotFoundError:  # its process has just finished it
+        return False
 
 
 def sync_files(paths: Iterable[Path]) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import stat
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import torch
 
-from lightning_alrnn.files import _MOST_LISTED, sync_files, to_json, write_file
+from lightning_alrnn.files import _MOST_LISTED, remove_leftovers, replacing, sync_files, to_json, write_file
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,3 +98,30 @@ def test_results_become_json() -> None:
 def test_long_lists_end() -> None:
     assert to_json(torch.arange(5000)) == list(range(_MOST_LISTED))
     assert len(to_json(torch.zeros(2, 5000))[1]) == _MOST_LISTED
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as living:
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        here = socket.gethostname()
+        left = f".best-epoch=001.ckpt.{dead.pid}-0123abcd-{here}"
+        kept = [
+            f".last.ckpt.{living.pid}-0123abcd-{here}",
+            f".last.ckpt.{dead.pid}-0123abcd-other.host-1",
+            f"last.ckpt.{dead.pid}-0123abcd-{here}",
+            f".last.ckpt.{dead.pid}-{here}",
+            ".sweep",
+        ]
+        old = f".record.json.{living.pid}-0123abcd-other.host-1"
+        for name in (left, old, *kept):
+            (tmp_path / name).touch()
+        os.utime(tmp_path / old, (0, 0))
+        remove_leftovers(tmp_path, tmp_path / "missing")
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+        living.kill()
+    monkeypatch.setattr(os, "kill", Mock(side_effect=ProcessLookupError))
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.json"):  # the names are those that are written
+        remove_leftovers(tmp_path)

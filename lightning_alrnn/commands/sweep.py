@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from lightning_alrnn.commands.options import parser_of
-from lightning_alrnn.files import write_json
+from lightning_alrnn.files import remove_leftovers, write_json
 from lightning_alrnn.sweep.executors import (
     Slurm,
     default_jobs,
@@ -66,6 +66,7 @@ def run_sweep(arguments: Sequence[str], *, report_interrupt: bool = True) -> Non
     looks = parse_looks(options.seeds)
     folder = Path(options.output_dir).resolve()
     _write_settings(folder, plan, looks, {"stop_when": options.stop_when, "tolerance": options.tolerance}, arguments)
+    remove_leftovers(folder)
     surroundings = Surroundings(folder, plan.varied, plan.configs, find_commit(), options.stop_when)
     try:
         with _signals_as_interrupt():

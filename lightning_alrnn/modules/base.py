@@ -30,6 +30,7 @@ from lightning_alrnn.extensions.checkpoints import WholeCheckpointIO
 from lightning_alrnn.extensions.divergence_guard import REMEDY, DivergenceGuard
 from lightning_alrnn.extensions.exact_resume import ExactResume
 from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
+from lightning_alrnn.files import remove_leftovers
 from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.modules.changed_options import RUN_OPTIONS, resume_with
 from lightning_alrnn.modules.optimizers import Settings, describe, describe_optimizer, restore
@@ -392,6 +393,12 @@ class StepCheckpoint(ModelCheckpoint):
             every_n_train_steps=_CHECKPOINT_STEPS,
             save_on_exception=True,
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if trainer.is_global_zero and self.dirpath is not None:
+            folder = Path(self.dirpath)
+            remove_leftovers(folder, folder.parent, folder.parent / "figures")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -8,9 +8,10 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import metadata
@@ -25,8 +26,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 import lightning_alrnn
 from lightning_alrnn.cli import run_cli
+from lightning_alrnn.extensions.checkpoints import read_checkpoint
 from lightning_alrnn.extensions.messages import without_advertisements
-from lightning_alrnn.files import write_file
+from lightning_alrnn.files import remove_leftovers, write_file
 from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep.baselines import write_baselines
 from lightning_alrnn.sweep.plan import FitCLI, Spec, config_hash, differences, logging_options, shared
@@ -34,6 +36,7 @@ from lightning_alrnn.sweep.progress import RunProgress
 from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import Claim, Record, read_record, run_folder, write_record
 
+_OF_FAILED = "checkpoints-failed"  # kept until a later attempt ends well
 _BEST = ".best"
 _BEST_EVENTS = f"events.out.tfevents.9999999999{_BEST}"
 _PATIENCE = 600
@@ -102,12 +105,17 @@ def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed:
         return None
     if resumed is None:  # a run that failed would fail again from its checkpoint
         interrupted = before is not None and before.status == "running" and not before.population
-        resumed = interrupted and _last_checkpoint(folder, spec.name).is_file()
+        resumed = interrupted and last_whole(_checkpoints(folder, spec.name), spec.name) is not None
+    path = run_folder(folder, spec.name)
+    remove_leftovers(path, path / "checkpoints", path / "figures")
+    if before is not None and before.status == "failed" and (path / "checkpoints").is_dir():
+        shutil.rmtree(path / _OF_FAILED, ignore_errors=True)
+        (path / "checkpoints").rename(path / _OF_FAILED)
     if not resumed:
         for name in ("checkpoints", "figures"):
-            shutil.rmtree(run_folder(folder, spec.name) / name, ignore_errors=True)
-        for path in run_folder(folder, spec.name).glob("events.out.tfevents.*"):
-            path.unlink()
+            shutil.rmtree(path / name, ignore_errors=True)
+        for events in path.glob("events.out.tfevents.*"):
+            events.unlink()
     record = Record(
         name=spec.name,
         run=Run(spec.core, spec.nonlinear_units, spec.seed, dict(spec.settings), {}),
@@ -138,6 +146,7 @@ def _attempt(surroundings: Surroundings, spec: Spec, record: Record) -> Record:
         result = _fit_and_test(surroundings, spec, record.resumed, note)
         run = record.run._replace(metrics=result.pop("metrics"), epochs_to_threshold=result.pop("epochs_to_threshold"))
         record = record._replace(run=run, **result, status="done")
+        shutil.rmtree(run_folder(surroundings.folder, spec.name) / _OF_FAILED, ignore_errors=True)
     except BaseException as error:
         if was_interrupted(error):
             raise KeyboardInterrupt(f"{spec.name} was interrupted") from None
@@ -174,10 +183,10 @@ def _fit_and_test(
     surroundings: Surroundings, spec: Spec, resume: bool, note: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any]:
     """Train and test a run; the fields of its record."""
-    last = _last_checkpoint(surroundings.folder, spec.name)
+    last = last_whole(_checkpoints(surroundings.folder, spec.name)) if resume else None
     progress = RunProgress(spec.name, run_folder(surroundings.folder, spec.name), surroundings.stop_when)
     arguments = ["fit", *spec.arguments, *logging_options(surroundings.folder, spec.name)]
-    arguments += [f"--ckpt_path={last}"] if resume else []
+    arguments += [f"--ckpt_path={last}"] if last is not None else []
     with without_advertisements("Checkpoint directory .* exists and is not empty"):  # if it resumes
         # without a summary, because the sweep writes its own row in HPARAMS and a table at its end
         cli = run_cli(
@@ -229,8 +238,30 @@ def _best_checkpoint(trainer: Trainer) -> str:
     return str(path)
 
 
-def _last_checkpoint(folder: Path, name: str) -> Path:
-    return run_folder(folder, name) / "checkpoints" / "last.ckpt"
+def _checkpoints(folder: Path, name: str) -> list[Path]:
+    """The checkpoints that a run can resume from, the last one first."""
+    path = run_folder(folder, name) / "checkpoints"
+    return [path / "last.ckpt", *sorted(path.glob("best-*.ckpt"), key=lambda best: -best.stat().st_mtime)]
+
+
+def last_whole(checkpoints: Sequence[Path], owner: str = "") -> Path | None:
+    """The first of the checkpoints that can be read; with an ``owner``, a line says which cannot and what follows."""
+    damaged: list[str] = []
+    whole = None
+    for path in checkpoints:
+        try:
+            read_checkpoint(path)
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            damaged.append(str(error).partition(": use another")[0])
+        else:
+            whole = path
+            break
+    if damaged and owner:
+        instead = "training starts again" if whole is None else f"training resumes from {whole.name}"
+        sys.stderr.write(f"{owner}: {'; '.join(damaged)}: {instead}\n")
+    return whole
 
 
 def find_commit() -> str:

@@ -36,6 +36,7 @@ from lightning_alrnn.sweep.run import (
     begin,
     configured,
     do_run,
+    last_whole,
     log_best,
     now,
     was_interrupted,
@@ -99,7 +100,7 @@ def _do_together(surroundings: Surroundings, work: Work) -> bool:
 def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
     """Train, evaluate and record a population."""
     start = time.perf_counter()
-    resumed = checkpoint.is_file()
+    resumed = last_whole([checkpoint], f"population {work.population}") is not None
     records = {spec.name: begin(surroundings, spec, work.population, resumed) for spec in work.specs}
     factory = MemberFactory(surroundings.folder)
     members = [factory.make(spec) for spec in work.specs]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,12 +174,53 @@ def test_a_run_that_fails_is_kept_with_its_traceback_and_tried_anew(capsys: pyte
     failed = record("ALRNN-P0-seed0")
     assert failed.status == "failed"
     assert "misbehaving.py" in failed.tracebacks[0]
+    kept = (FOLDER / "runs/ALRNN-P0-seed0/checkpoints/last.ckpt").read_bytes()
+    Path("how").write_text("interrupt")
+    assert sweep(*options, base=TINY) == 130
+    before = FOLDER / "runs/ALRNN-P0-seed0/checkpoints-failed"
+    assert (before / "last.ckpt").read_bytes() == kept  # until an attempt ends well
     assert [run.nonlinear_units for run in read_runs(FOLDER)] == [2]
 
     assert sweep(*options, base=TINY) == 0
     again = record("ALRNN-P0-seed0")
-    assert (again.status, again.resumed, again.epochs) == ("done", False, 2)
+    assert (again.status, again.resumed, again.epochs) == ("done", True, 2)
     assert again.tracebacks == failed.tracebacks  # the earlier error is not forgotten
+    assert not before.exists()
+
+
+@pytest.mark.usefixtures("no_verdict_figures")
+@pytest.mark.parametrize(
+    ("damaged", "line"),
+    [
+        (["last.ckpt"], "training resumes from best-epoch=000.ckpt"),
+        pytest.param(["last.ckpt", "best-epoch=000.ckpt"], "training starts again", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_another(
+    damaged: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaking = ("--trainer.callbacks=misbehaving.Breaking", "--trainer.callbacks.path=how")
+    options = ("--nonlinear_units=0", "--seeds=1", *breaking)
+    assert exit_code("sweep", "--output_dir=whole", "--executor=inline", *TINY, *options) == 0
+    whole = read_record(Path("whole"), "ALRNN-P0-seed0")
+    Path("how").write_text("interrupt")
+    assert sweep(*options, base=TINY) == 130
+    checkpoints = FOLDER / whole.log_dir / "checkpoints"
+    for name in damaged:
+        (checkpoints / name).write_bytes((checkpoints / name).read_bytes()[:-100])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = checkpoints / f".last.ckpt.{gone.pid}-0123abcd-{socket.gethostname()}"
+    left.touch()
+    capsys.readouterr()
+    assert sweep(*options, base=TINY) == 0
+    (said,) = [text for text in capsys.readouterr().err.splitlines() if "ALRNN-P0-seed0: " in text]
+    assert "last.ckpt (" in said
+    assert said.endswith(line)
+    assert not left.exists()
+    again = record(whole.name)
+    assert (again.status, again.resumed) == ("done", len(damaged) == 1)
+    assert again.run == whole.run
 
 
 @pytest.mark.usefixtures("no_verdict_figures")
