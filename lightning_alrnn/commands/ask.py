@@ -8,6 +8,7 @@ import io
 import json
 import math
 import platform
+import shlex
 import signal
 import statistics
 import sys
@@ -21,21 +22,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, cast
 
-from scipy.stats import binomtest
+import torch
+from scipy.stats import t as student
 
 from lightning_alrnn.commands.analyze import analyze_network, quiet
 from lightning_alrnn.commands.options import parser_of
 from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.files import write_file, write_json
+from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.parsing import load_yaml
 from lightning_alrnn.plotting.page import Page
-from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.baselines import write_baselines
 from lightning_alrnn.sweep.executors import default_jobs
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Verdict
-from lightning_alrnn.sweep.verdict_page import write_verdict
+from lightning_alrnn.sweep.verdict_page import write_estimates, write_verdict
 
 _SEEDS = "5..40"
 _FIRST_LOOK = 8
@@ -47,12 +50,16 @@ _GRID: dict[str, tuple[Any, ...]] = {
 _DEFAULTS: dict[str, Any] = dict(zip(_GRID, (50, "gaussian", 0.001), strict=True))
 """What is used of the grid where the time was too short to compare."""
 _GRID_UNITS = (0, 2, 10)
-_GRID_STEPS = 300
+_GRID_STEPS = 300  # of a short run, or fewer down to a third if the time is short
 _FEWEST_STEPS, _MOST_STEPS = 1_000, 10_000
 _BATCH = 64
 _TOLERANCE = 0.05
 # shares of the time: of the short runs, of the reading of two networks, and of the sweep for its first look
 _GRID_SHARE, _READING_SHARE, _FIRST_LOOK_SHARE = 0.2, 0.15, 0.6
+_LEAST_READING = 40.0  # seconds
+
+
+_TOGETHER = 2  # runs of a population take at most a half of the time that they take one by one
 
 
 class Choice(NamedTuple):
@@ -67,17 +74,14 @@ class Choice(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """In how many seeds the networks are better than a predictor without a network, by the mean over all P."""
+    """How much better the networks are than a predictor without a network, by the mean over all P."""
 
     name: str
-    level: float  # the predictor's mean score
-    better: int
+    level: float  # the predictor's median score
+    networks: float  # the median, over seeds, of the networks' mean over all P
+    better: int  # seeds in which the networks are better
     seeds: int
-
-    @property
-    def p(self) -> float:
-        """One-sided p of the sign test."""
-        return float(binomtest(self.better, self.seeds, alternative="greater").pvalue) if self.seeds else 1.0
+    p: float  # one-sided, of the corrected resampled t-test
 
     @property
     def shown(self) -> bool:
@@ -91,6 +95,7 @@ def run_ask(arguments: Sequence[str]) -> None:
     if not options.minutes > 0:
         raise ValueError(f"--minutes must be more than 0, got {options.minutes:g}")
     seconds = 60 * options.minutes
+    sweep_seconds = seconds - min(max(_READING_SHARE * seconds, _LEAST_READING), seconds / 2)
     start = time.monotonic()
     path: Path = options.inputs
     folder = (options.output_dir or Path("runs", f"ask_{path.stem}")).resolve()
@@ -102,19 +107,19 @@ def run_ask(arguments: Sequence[str]) -> None:
     shared = [f"--data.{key}={json.dumps(value)}" for key, value in data_options.items()]
     shared = ["--data=Arrays", f"--data.inputs={path.resolve()}", *shared]
     _enter(folder, path, data_options)
-    choice = _choose(folder, data, shared, start + _GRID_SHARE * seconds, start + (1 - _READING_SHARE) * seconds)
+    choice = _choose(folder, data, shared, start + _GRID_SHARE * seconds, start + sweep_seconds)
     compared = f"chosen by {choice.compared} short runs" if choice.compared else "the defaults: no short run was done"
     _say(f"{_listed(choice.settings)} ({compared}); at most {choice.epochs} epochs, P = {words.listed(choice.units)}")
     sweep = [*_training(choice, shared), *_tolerance(data), f"--output_dir={folder}", f"--seeds={_SEEDS}"]
-    with _deadline(start + (1 - _READING_SHARE) * seconds) as late:
+    with _deadline(start + sweep_seconds) as late:
         _sweep(sweep, late)
-    verdict = _judge(folder)
-    comparisons = _compare(path, data_options, verdict)
+    verdict = _judge(folder, path, data_options)
+    comparisons = _compare(verdict, len(data.dataset("test")) / len(data.dataset("train")))
     learnt = bool(comparisons) and comparisons[0].shown  # the first one is a constant
     networks = _read_networks(folder, verdict, start + seconds) if learnt else {}
     answer = _answer(verdict, comparisons)
-    again = f"alrnn ask {path} --minutes {2 * options.minutes:g} --output_dir {options.output_dir or folder}"
-    page = _page(data, choice, verdict, comparisons, networks, answer, again)
+    again = ["alrnn", "ask", str(path), *further, f"--minutes={2 * options.minutes:g}"]
+    page = _page(data, choice, verdict, comparisons, networks, answer, again, options.output_dir or folder)
     write_file(folder / "ask.html", page.html())
     _note(folder, answer=answer, learnt=learnt, comparisons=comparisons)
     lines = [f"{name:<9}{path}" for name, path in ({"page": folder / "ask.html"} | _reports(networks)).items()]
@@ -127,6 +132,8 @@ def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
     words_left = list(arguments)
     while words_left:
         flag, separator, value = words_left.pop(0).partition("=")
+        if not flag.startswith("--"):
+            raise ValueError(f"alrnn ask takes one file, got also {flag}: put all sequences into one .npz")
         if not flag.startswith("--data."):
             raise ValueError(
                 f"alrnn ask has no option {flag}: it takes --minutes, --output_dir and options of the data such as "
@@ -163,28 +170,47 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
     if "choice" in notes:  # a sweep goes on with what it began with
         return Choice(**notes["choice"])
     steps = -(-len(data.dataset("train")) // data.batch_size)
-    short_epochs = -(-_GRID_STEPS // steps)
-    arguments = [
-        *shared,
-        f"--trainer.max_epochs={short_epochs}",
-        f"--output_dir={folder / 'settings'}",
-        "--seeds=1",
-    ]
-    arguments += ["--nonlinear_units=" + ",".join(map(str, _GRID_UNITS))]
-    arguments += [f"--grid={key}={','.join(map(str, values))}" for key, values in _GRID.items()]
-    with _deadline(grid_end) as late:
-        _sweep(arguments, late)
-    records = [record for record in read_records(folder / "settings") if record.status == "done"]
+    step = _seconds_of_a_step(data)
+    runs = len(_GRID_UNITS) * math.prod(map(len, _GRID.values()))
+    affordable = (grid_end - time.monotonic()) * default_jobs("cpu") * _TOGETHER / (runs * step)
+    short_epochs = min(-(-_GRID_STEPS // steps), int(affordable / steps))
+    records: list[Record] = []
+    if 3 * short_epochs * steps >= _GRID_STEPS:
+        records = _short_runs(folder / "settings", short_epochs, shared, grid_end)
     settings, compared = _best_setting(records)
-    epochs = _FEWEST_STEPS // steps
+    per_epoch = steps * step / _TOGETHER
     if records:
         same = [one for one in records if one.run.settings["model.hidden_size"] == settings["model.hidden_size"]]
         per_epoch = sum(one.seconds for one in same or records) / sum(one.epochs for one in same or records)
-        time_left = _FIRST_LOOK_SHARE * (sweep_end - time.monotonic()) * default_jobs("cpu")
-        epochs = min(_MOST_STEPS // steps, int(time_left / (_FIRST_LOOK * len(_units(settings)) * per_epoch)))
+    time_left = _FIRST_LOOK_SHARE * (sweep_end - time.monotonic()) * default_jobs("cpu")
+    epochs = min(_MOST_STEPS // steps, int(time_left / (_FIRST_LOOK * len(_units(settings)) * per_epoch)))
     choice = Choice(settings, compared, short_epochs, max(epochs, 1), steps, _units(settings))
     _note(folder, choice=choice._asdict())
     return choice
+
+
+def _seconds_of_a_step(data: Arrays) -> float:
+    """Seconds in which a single network of the larger size is trained for a step, without what Lightning adds."""
+    shape = data.dataset("train").__getitems__(range(min(data.batch_size, len(data.dataset("train"))))).inputs.shape
+    rnn = ALRNN(data.input_size, max(_GRID["model.hidden_size"]), max(_GRID_UNITS))
+    inputs = torch.randn(*shape[:2], data.input_size, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        rnn(inputs).states.sum().backward()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def _short_runs(folder: Path, epochs: int, shared: Sequence[str], end: float) -> list[Record]:
+    """Train a short run of each setting; those that are done in time."""
+    arguments = [*shared, f"--trainer.max_epochs={epochs}", f"--output_dir={folder}", "--seeds=1"]
+    arguments += ["--nonlinear_units=" + ",".join(map(str, _GRID_UNITS))]
+    arguments += [f"--grid={key}={','.join(map(str, values))}" for key, values in _GRID.items()]
+    with _deadline(end) as late:
+        _sweep(arguments, late)
+    begun = read_records(folder) if (folder / "runs").is_dir() else []
+    return [record for record in begun if record.status == "done"]
 
 
 def _best_setting(records: Sequence[Record]) -> tuple[dict[str, Any], int]:
@@ -268,29 +294,53 @@ def _sweep(arguments: Sequence[str], late: _Late) -> None:
             raise
 
 
-def _judge(folder: Path) -> Verdict:
-    try:
-        return write_verdict(folder)
-    except ValueError as error:
-        raise ValueError(f"the time was too short for a single network: repeat with more --minutes ({error})") from None
+def _judge(folder: Path, path: Path, data_options: Mapping[str, Any]) -> Verdict:
+    """Score the predictors that need no network on the data of every seed, and judge all."""
+    begun = read_records(folder) if (folder / "runs").is_dir() else []
+    seeds = sorted({record.run.seed for record in begun if record.status == "done"})
+    if not seeds:
+        raise ValueError(
+            "no network was trained in the time. Repeat the command to go on, or give it more --minutes and another "
+            "--output_dir"
+        )
+    for seed in seeds:
+        write_baselines(folder, seed, {}, Arrays(str(path), **data_options, seed=seed), most=len(seeds))
+    return write_verdict(folder)
 
 
-def _compare(path: Path, data_options: Mapping[str, Any], verdict: Verdict) -> list[Comparison]:
-    """Compare the networks with the predictors that need none, on the same test data: those of each seed."""
-    metric, sign = verdict.rules.score.rpartition("/")[2], verdict.rules.sign
+def _compare(verdict: Verdict, tested: float) -> list[Comparison]:
+    """Compare the networks with the predictors that need none, on the same test data: those of each seed.
+
+    ``tested`` is the number of test sequences per training sequence.
+    """
     scores: dict[int, list[float]] = defaultdict(list)
     for estimate in verdict.estimates:
         for seed, score in estimate.scores.items():
             scores[seed].append(score)
-    baselines = {seed: Arrays(str(path), **data_options, seed=seed).baselines("test") for seed in scores}
     comparisons = []
-    for name in next(iter(baselines.values()), {}):
-        levels = {seed: of_seed[name][metric] for seed, of_seed in baselines.items() if metric in of_seed.get(name, {})}
+    for one in verdict.sizes[-1].baselines:
         # the mean over all P: the best P of several would be better by chance
-        better = [sign * (statistics.fmean(scores[seed]) - level) > 0 for seed, level in levels.items()]
-        if levels:
-            comparisons.append(Comparison(name, statistics.fmean(levels.values()), sum(better), len(better)))
+        both = [(statistics.fmean(scores[seed]), level) for seed, level in one.scores.items() if seed in scores]
+        gains = [verdict.rules.sign * (score - level) for score, level in both]
+        networks = statistics.median(score for score, _ in both) if both else math.nan
+        better = sum(gain > 0 for gain in gains)
+        comparisons.append(Comparison(one.core, one.typical, networks, better, len(both), resampled_p(gains, tested)))
     return comparisons
+
+
+def resampled_p(gains: Sequence[float], tested: float) -> float:
+    """One-sided p of the corrected resampled t-test: are gains over random divisions of the same data above zero?
+
+    The divisions share data, so their gains are not independent: the variance of their mean is taken as
+    (1/n + ``tested``) times their variance (Nadeau & Bengio, Machine Learning 52, 2003).
+    """
+    if len(gains) < 2:
+        return 1.0
+    deviation = statistics.stdev(gains) * math.sqrt(1 / len(gains) + tested)
+    mean = statistics.fmean(gains)
+    if deviation == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(student.sf(mean / deviation, len(gains) - 1))
 
 
 def _read_networks(folder: Path, verdict: Verdict, end: float) -> dict[str, tuple[Path, str]]:
@@ -319,21 +369,29 @@ def _answer(verdict: Verdict, comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return verdict.answer
     constant, *others = comparisons
-    seeds = words.counted(constant.seeds, "seed")
     if not constant.shown:
         return (
-            f"It is not shown that anything was learnt: by {verdict.rules.score}, the networks are better than the "
-            f"prediction {constant.name!r} ({words.number(constant.level)}) in {constant.better} of {seeds} "
+            f"It is not shown that anything was learnt: by {verdict.rules.score}, {_networks(constant)} are better "
+            f"than the prediction {constant.name!r} ({words.number(constant.level)}) in {_of_seeds(constant)} "
             f"(p = {constant.p:.2g}). Whether nonlinearity is needed is then no question."
         )
     said = verdict.answer
     for other in others:
         verb = "are better" if other.shown else "are not shown to be better"
         said += (
-            f" The networks {verb} than the {other.name} ({words.number(other.level)}): in {other.better} of "
-            f"{words.counted(other.seeds, 'seed')}."
+            f" {_networks(other).capitalize()} {verb} than the {other.name} ({words.number(other.level)}): they are in "
+            f"{_of_seeds(other)}."
         )
     return said
+
+
+def _networks(comparison: Comparison) -> str:
+    return f"the networks of all P together ({words.number(comparison.networks)})"
+
+
+def _of_seeds(comparison: Comparison) -> str:
+    some = "all" if comparison.better == comparison.seeds else f"{comparison.better} of"
+    return f"{some} {words.counted(comparison.seeds, 'seed')}"
 
 
 def _page(
@@ -343,37 +401,64 @@ def _page(
     comparisons: Sequence[Comparison],
     networks: Mapping[str, tuple[Path, str]],
     answer: str,
-    again: str,
+    again: Sequence[str],
+    folder: Path,
 ) -> Page:
     page = Page("How many nonlinear units do these data need, and what do they do?", data.describe())
     page.section("Answer")
     page.text(answer, answer=True)
-    page.figure(plot_verdict(verdict), "The score of each run, and the typical run (median) of each P.")
+    write_estimates(page, verdict)
     if comparisons:
-        rows = [(one.name, words.number(one.level), f"{one.better} of {one.seeds}") for one in comparisons]
-        head = ("predictor without a network", verdict.rules.score, "seeds in which the networks are better")
-        page.table(head, rows, "Fitted to the training data of each seed and scored on its test data.")
+        rows = [
+            (one.name, *map(words.number, (one.level, one.networks)), f"{one.better} of {one.seeds}", f"{one.p:.2g}")
+            for one in comparisons
+        ]
+        head = ("predictor without a network", verdict.rules.score, "networks, mean over all P", "seeds better", "p")
+        page.table(
+            head,
+            rows,
+            "Medians over the seeds, fitted to the training data of each and scored on its test data. p is one-sided, "
+            "of the corrected resampled t-test.",
+        )
     if networks:
         page.section("What the units do")
         for name, (report, found) in networks.items():
             page.text(f"A typical network with {name}: {found}")
-            page.code(str(report))
+            target = report.relative_to(report.parents[1]).as_posix()
+            page.link(f"The report on this network ({target})", target)
     page.section("What could not be told")
-    short = choice.epochs * choice.steps_per_epoch < _FEWEST_STEPS
-    gaps = [*verdict.untold, *(["whether longer training gives another answer"] if short else [])]
-    if gaps:
-        page.text(f"These runs do not tell {words.listed(gaps)}. More time gives more seeds:")
-        page.code(again)
-        if short:
-            page.text(
-                f"The time allowed for {choice.epochs} epochs only, which are "
-                f"{choice.epochs * choice.steps_per_epoch} steps. Longer training needs another --output_dir."
-            )
-    else:
+    steps = choice.epochs * choice.steps_per_epoch
+    short = steps < _FEWEST_STEPS
+    tried = max(one.tried for one in verdict.estimates)
+    had = (
+        f"They had {words.counted(tried, 'seed')} and {words.counted(choice.epochs, 'epoch')} of at most {steps} steps."
+    )
+    longer = shlex.join([*again, f"--output_dir={folder}_longer"])
+    if comparisons and not comparisons[0].shown:
+        page.text(
+            f"These runs do not tell whether anything can be learnt from the sequences. {had} Check that targets "
+            "belong to their sequences and that the inputs are scaled; more sequences or longer training may show more:"
+        )
+        page.code(longer)
+    elif not verdict.untold and not short:
         page.text("Nothing that the sweep asks.")
+    else:
+        gaps = [*(["whether longer training gives another answer"] if short else []), *verdict.untold]
+        page.text(f"These runs do not tell {words.listed(gaps)}. {had}")
+        if tried < verdict.looks[-1] and not short:
+            page.text("More time gives more seeds:")
+            page.code(shlex.join([*again, f"--output_dir={folder}"]))
+        elif steps < _MOST_STEPS:
+            page.text("More time, in another folder, gives longer training:")
+            page.code(longer)
+        else:
+            page.text(
+                f"There are no more than {verdict.looks[-1]} seeds. More sequences, also for testing, would tell more, "
+                "and so would a larger tolerance that is stated before the scores are seen (alrnn sweep --tolerance)."
+            )
     page.section("Methods")
     page.text(_methods(data, choice, verdict))
-    page.text("verdict.html beside this page explains the tolerance and the limits.")
+    page.link("The verdict, with what the tolerance and the limits mean (verdict.html)", "verdict.html")
     return page
 
 

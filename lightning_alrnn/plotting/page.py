@@ -73,6 +73,10 @@ class Page:
         attribute = ' class="answer"' if answer else ""
         self._parts.append(f"<p{attribute}>{escape(paragraph)}</p>")
 
+    def link(self, text: str, target: str) -> None:
+        """Add a link to another file, by its path from the folder of the page."""
+        self._parts.append(f'<p><a href="{escape(target)}">{escape(text)}</a></p>')
+
     def code(self, text: str) -> None:
         """Add preformatted lines, such as a command or a traceback."""
         self._parts.append(f"<pre>{escape(text)}</pre>")

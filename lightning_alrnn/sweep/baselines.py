@@ -8,36 +8,34 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_alrnn.files import write_json
+from lightning_alrnn.sweep.rules import Value
 from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Baseline, Verdict
-
-if TYPE_CHECKING:
-    from lightning_alrnn.sweep.plan import Spec
 
 _MOST_SEEDS = 5
 """They affect no claim, so a few data sets are enough."""
 
 
-def write_baselines(folder: Path, spec: Spec, data: Any) -> None:
-    """Score the baselines on the data of a run, unless another run of that seed has, or enough seeds are done."""
+def write_baselines(folder: Path, seed: int, settings: Mapping[str, Value], data: Any, most: int = _MOST_SEEDS) -> None:
+    """Score the baselines on the data of a run, unless another run of that seed has, or ``most`` seeds are done."""
     from lightning_alrnn.readings.yardstick import baselines_of  # the verdict, which needs none, does without PyTorch
 
-    size = spec.settings.get(TRAIN_SIZE)
-    if any(key.startswith("data.") and key != TRAIN_SIZE for key in spec.settings):
+    size = settings.get(TRAIN_SIZE)
+    if any(key.startswith("data.") and key != TRAIN_SIZE for key in settings):
         return  # the predictors of the verdict would have other tasks than its networks
     paths = folder / "baselines"
-    path = paths / f"size{size}-seed{spec.seed}.json"
-    if path.is_file() or len([*paths.glob(f"size{size}-*.json")]) >= _MOST_SEEDS:
+    path = paths / f"size{size}-seed{seed}.json"
+    if path.is_file() or len([*paths.glob(f"size{size}-*.json")]) >= most:
         return
     try:
         scores = baselines_of(data, "test")
     except Exception as error:  # a network has been trained, and its record is worth more
-        warnings.warn(f"there are no baselines of {spec.name}: {error}", stacklevel=2)
+        warnings.warn(f"there are no baselines of seed {seed}: {error}", stacklevel=2)
         return
     paths.mkdir(exist_ok=True)
-    write_json(path, {"train_size": size, "seed": spec.seed, "scores": scores})
+    write_json(path, {"train_size": size, "seed": seed, "scores": scores})
 
 
 def with_baselines(verdict: Verdict, folder: Path) -> Verdict:

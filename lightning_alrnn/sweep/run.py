@@ -201,7 +201,7 @@ def _fit_and_test(
         metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero and log_dir is not None:
         log_best(log_dir, trainer.global_step, spec, metrics)
-        write_baselines(surroundings.folder, spec, cli.datamodule)
+        write_baselines(surroundings.folder, spec.seed, spec.settings, cli.datamodule)
     return {
         "metrics": metrics,
         "epochs": epochs,

@@ -137,7 +137,7 @@ def _train(surroundings: Surroundings, work: Work, checkpoint: Path) -> None:
         if record is not None:
             record = record._replace(seconds=seconds)
             _record(surroundings, member, record, population, k, path)
-        write_baselines(surroundings.folder, member.spec, member.data)
+        write_baselines(surroundings.folder, member.spec.seed, member.spec.settings, member.data)
     sync_files(run_folder(surroundings.folder, member.spec.name) / RECORD for member in members)
 
 

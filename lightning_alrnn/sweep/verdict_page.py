@@ -221,7 +221,7 @@ def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str =
     if verdict.next_command:
         page.code(verdict.next_command)
     page.section("Estimates")
-    _write_estimates(page, verdict)
+    write_estimates(page, verdict)
     _write_learning(page, verdict)
     _write_sizes(page, verdict)
     _write_dependence(page, verdict)
@@ -237,7 +237,8 @@ def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str =
     return page
 
 
-def _write_estimates(page: Page, verdict: Verdict) -> None:
+def write_estimates(page: Page, verdict: Verdict) -> None:
+    """Add the figure and the table of the estimates to a page."""
     caption = (
         "Each run, the typical run (median) of each P, and the two estimates that each claim rests on. A claim is made "
         "only if both allow it."

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from asked import write_gate, write_linear, write_lorenz, write_noise
+from scipy.stats import binomtest, ttest_1samp
 
 from lightning_alrnn.commands import ask
 from lightning_alrnn.commands.entry import main
@@ -30,6 +32,8 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data.criteron: Arrays has no such option" in refused(["noise.npz", "--data.criteron=sign"], capsys)
     assert "--data.window needs a value" in refused(["noise.npz", "--data.window"], capsys)
     assert "absent.npz" in refused(["absent.npz"], capsys)
+    assert "takes one file, got also more.npz" in refused(["noise.npz", "more.npz"], capsys)
+    assert "no network was trained in the time" in refused(["noise.npz", "--minutes=0.001"], capsys)
 
 
 def test_the_setting_with_the_best_mean_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +50,32 @@ def test_the_setting_with_the_best_mean_rank(monkeypatch: pytest.MonkeyPatch) ->
     assert ask._best_setting([]) == (ask._DEFAULTS, 0)
 
 
+def test_gains_over_divisions_of_the_same_data() -> None:
+    gains = [0.3, 0.1, -0.1, 0.2, 0.0]
+    plain = ttest_1samp(gains, 0, alternative="greater").pvalue  # the same test for independent gains
+    assert ask.resampled_p(gains, 0.0) == pytest.approx(plain)
+    assert plain < 0.12 < ask.resampled_p(gains, 0.2) < 0.5
+    assert (ask.resampled_p([0.1], 0.2), ask.resampled_p([0.1, 0.1], 0.2), ask.resampled_p([0, 0], 0.2)) == (1, 0, 1)
+
+
+def test_noise_is_rarely_shown_to_be_learnt() -> None:
+    """Models that are fitted to random divisions of noise, and the mean: 300 sets of data."""
+    rng = np.random.default_rng(0)
+    rejected = {"corrected": 0, "sign test": 0}
+    for _ in range(300):
+        x, y = rng.normal(size=(2, 100))
+        gains = []
+        for _ in range(20):
+            order = rng.permutation(100)
+            train, test = order[:70], order[85:]
+            slope, level = 0.3 * (x[train] @ y[train]) / (x[train] @ x[train]), y[train].mean()  # hardly overfits
+            errors = [np.mean((y[test] - level - slope * x[test] * use) ** 2) for use in (0, 1)]
+            gains.append(float(errors[0] - errors[1]))
+        rejected["corrected"] += ask.resampled_p(gains, 15 / 70) <= 0.05
+        rejected["sign test"] += binomtest(sum(gain > 0 for gain in gains), 20, alternative="greater").pvalue <= 0.05
+    assert rejected["corrected"] <= 0.05 * 300 < rejected["sign test"]
+
+
 @pytest.fixture
 def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps of a few short runs in this process."""
@@ -53,28 +83,28 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask, "_units", lambda settings: [0, 2])
     monkeypatch.setattr(ask, "_SEEDS", "1..5")
     monkeypatch.setattr(ask, "_GRID_STEPS", 4)
-    monkeypatch.setattr(ask, "_MOST_STEPS", 8)
+    monkeypatch.setattr(ask, "_MOST_STEPS", 9)
     sweep: Callable[..., None] = ask.run_sweep
     monkeypatch.setattr(ask, "run_sweep", lambda arguments, **more: sweep([*arguments, "--executor=inline"], **more))
 
 
 @pytest.mark.usefixtures("few_runs")
 def test_from_arrays_to_a_page_and_again(capsys: pytest.CaptureFixture[str]) -> None:
-    write_linear(Path("linear.npz"), 100)
-    main(["ask", "linear.npz", "--output_dir", "answer"])
+    write_linear(Path("my linear.npz"), 100)
+    main(["ask", "my linear.npz", "--data.standardize", "false", "--output_dir", "answer"])
     said = capsys.readouterr().out
     notes = json.loads(Path("answer/ask.json").read_text(encoding="utf-8"))
     assert " ".join(said.split()).startswith(notes["answer"])
     assert Path("answer/verdict.json").is_file()
     page = Path("answer/ask.html").read_text(encoding="utf-8")
-    for part in ("100 sequences of 40 steps", "linear model", "Brenner and Koppe", "alrnn ask linear.npz --minutes 20"):
+    again = "alrnn ask &#x27;my linear.npz&#x27; --data.standardize false --minutes=20 --output_dir=answer_longer"
+    for part in ("100 sequences of 40 steps", "linear model", "Brenner and Koppe", again, 'href="verdict.html"'):
         assert part in page
     runs = list(Path("answer/runs").iterdir())
     before = [(run / "record.json").read_bytes() for run in runs]
-    main(["ask", "linear.npz", "--output_dir", "answer"])  # nothing is trained again
+    main(["ask", "my linear.npz", "--data.standardize=false", "--output_dir", "answer"])  # nothing is trained again
     assert [(run / "record.json").read_bytes() for run in runs] == before
-    write_linear(Path("linear.npz"), 90)
-    assert "holds the answer for other data" in refused(["linear.npz", "--output_dir", "answer"], capsys)
+    assert "holds the answer for other data" in refused(["my linear.npz", "--output_dir", "answer"], capsys)
 
 
 @pytest.mark.slow

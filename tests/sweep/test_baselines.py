@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sweep_runs import baseline, runs
 
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.sweep.baselines import with_baselines, write_baselines
-from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.verdict import judge
 from lightning_alrnn.sweep.verdict_page import format_verdict
 
@@ -29,15 +27,11 @@ class Data:
         return {"mean": {"mse": 0.9, "accuracy": 0.1}, "linear model": {"mse": self.level}, split: {"mse": 1.0}}
 
 
-def spec(seed: int, **settings: Any) -> Spec:
-    return Spec(f"seed{seed}", "ALRNN", 0, seed, settings, ())
-
-
 def test_they_stand_beside_the_runs_and_affect_no_claim(tmp_path: Path) -> None:
     data = [Data(level) for level in (0.3, 0.1, 0.2, 0.3, 0.1, 0.7)]
     for seed, one in enumerate(data):
-        write_baselines(tmp_path, spec(seed), one)
-        write_baselines(tmp_path, spec(seed), one)  # another P of the same seed
+        write_baselines(tmp_path, seed, {}, one)
+        write_baselines(tmp_path, seed, {}, one)  # another P of the same seed
     assert [one.calls for one in data] == [1, 1, 1, 1, 1, 0]  # the data of five seeds are enough
     judged = judge([*runs({0: [0.5] * 6, 1: [0.3] * 6}, "test/mse"), *baseline("GRU", [0.25] * 6, "test/mse")])
     verdict = with_baselines(judged, tmp_path)
@@ -57,7 +51,7 @@ def test_they_stand_beside_the_runs_and_affect_no_claim(tmp_path: Path) -> None:
 def test_each_size_of_training_data_has_its_own(tmp_path: Path) -> None:
     sizes = {100: 0.5, 1000: 0.25}
     for size, level in sizes.items():
-        write_baselines(tmp_path, spec(0, **{"data.train_size": size}), Data(level))
+        write_baselines(tmp_path, 0, {"data.train_size": size}, Data(level))
     made = [
         run._replace(settings={"data.train_size": size}) for size in sizes for run in runs({0: [0.5] * 6}, "test/mse")
     ]
@@ -66,9 +60,9 @@ def test_each_size_of_training_data_has_its_own(tmp_path: Path) -> None:
 
 
 def test_data_without_baselines(tmp_path: Path) -> None:
-    write_baselines(tmp_path, spec(0), None)
+    write_baselines(tmp_path, 0, {}, None)
     assert json.loads((tmp_path / "baselines/sizeNone-seed0.json").read_text())["scores"] == {}
-    with pytest.warns(UserWarning, match="no baselines of seed1: no data"):
-        write_baselines(tmp_path, spec(1), Data(-1.0))
-    write_baselines(tmp_path, spec(2, **{"data.noise": 0.1}), Data(0.1))  # networks of several tasks
+    with pytest.warns(UserWarning, match="no baselines of seed 1: no data"):
+        write_baselines(tmp_path, 1, {}, Data(-1.0))
+    write_baselines(tmp_path, 2, {"data.noise": 0.1}, Data(0.1))  # networks of several tasks
     assert len([*tmp_path.glob("baselines/*")]) == 1
