@@ -2,8 +2,9 @@
 
 The checks come first, each with random numbers of its own: every backend against the plain loop in float64, one launch
 for networks that differ in P, ``torch.compile``, training of each module with all callbacks and no synchronisation in a
-step, NCCL with one process, bfloat16, resuming, and a population against its members trained singly. Then come timings
-by CUDA events, all in turn, and a sweep of 1,000 networks. A part that fails, or lacks a package, stops no other part.
+step, NCCL with one process, derivatives and transforms, autocast, a run that is killed and resumed, two processes, and
+a population against its members trained singly. Then come timings by CUDA events, all in turn, and a sweep of 1,000
+networks. A part that fails, or lacks a package, stops no other part.
 
 It needs PyTorch from 2.11 and Triton from 3.6 and works on a checkout that is not installed. Without a GPU it says so
 and writes nothing.
@@ -17,7 +18,6 @@ import csv
 import importlib.util
 import itertools
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -201,6 +201,48 @@ def check_compile(machine: Machine) -> str:
     return "without a graph break"
 
 
+def check_transforms(machine: Machine) -> str:
+    """Every backend under every derivative and transform of the tests: right in float64, or refused."""
+    sys.path.append(str(REPOSITORY / "tests" / "helpers"))
+    import transforms
+
+    names, done = ["auto", "eager", *backends(machine)], Counter[str]()
+    with in_float32():
+        for name, transform in itertools.product(names, transforms.TRANSFORMS):
+            try:
+                done[transforms.outcome(name, transform, machine.device)] += 1
+            except Exception as error:
+                raise AssertionError(f"{name}, {transform}: {type(error).__name__}: {error}") from error
+    return f"{', '.join(names)}: {done['right']} right, {done['refused']} refused, 0 wrong"
+
+
+def check_autocast(machine: Machine) -> str:
+    """Autocast to bfloat16 and float16: the recurrence stays in float32, and so training converges alike."""
+    torch.manual_seed(0)
+    inputs, names = torch.randn(20, 15, 3, device=machine.device), ["eager", *backends(machine)]
+    for name, dtype in itertools.product(names, (torch.bfloat16, torch.float16)):
+        layer = ALRNN(3, 50, 5, backend=name, init="near_identity").to(machine.device)  # type: ignore[arg-type]
+        with in_float32():
+            expected = layer(inputs).states
+            with torch.autocast(machine.device.type, dtype=dtype):
+                mixed, from_half = layer(inputs).states, layer(inputs.to(dtype)).states
+                torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-6)
+                torch.testing.assert_close(from_half, layer(inputs.to(dtype).float()).states, rtol=0, atol=1e-6)
+            gradients = torch.autograd.grad(mixed.mean(), list(layer.parameters()))
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            raise AssertionError(f"{name} in {dtype}: gradients are not finite")
+    losses = {}
+    for precision in ("32-true", "bf16-mixed") if machine.tiny else ("32-true", "bf16-mixed", "16-mixed"):
+        with tempfile.TemporaryDirectory() as folder:
+            module, data = lightning().runs.build("sequence"), lightning().runs.Sequences("sequence", (24, 10, 10), 8)
+            trainer = trainer_of(machine, 2, folder, precision=precision)
+            trainer.fit(module, data)
+            losses[precision] = float(trainer.callback_metrics["train/loss"])
+    if not all(abs(loss - losses["32-true"]) < 0.02 * losses["32-true"] for loss in losses.values()):
+        raise AssertionError(f"losses differ by more than 2 %: {losses}")
+    return "loss after two epochs: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+
+
 # ----------------------------------------------------------------------------------------------------------- Lightning
 
 
@@ -326,37 +368,89 @@ def check_steps(machine: Machine) -> str:
     return f"{names}: no synchronisation in a step; {count} keys, the same under ddp"
 
 
-def check_bfloat16(machine: Machine) -> str:
-    """Training in ``bf16-mixed``: the recurrence stays in float32."""
-    with tempfile.TemporaryDirectory() as folder:
-        module, data = lightning().runs.build("sequence"), lightning().runs.Sequences("sequence", (24, 10, 10), 8)
-        trainer = trainer_of(machine, 2, folder, precision="bf16-mixed")
-        trainer.fit(module, data)
-        loss = float(trainer.callback_metrics["train/loss"])
-    if not math.isfinite(loss):
-        raise AssertionError(f"the loss is {loss}")
-    return f"loss {loss:.3f} after two epochs"
+def train_to_resume(machine: Machine, folder: str, name: str, checkpoint: str | None = None, kill: int = 0) -> Any:
+    """Train four epochs of three steps with drawn initial states; ``kill`` is the step after which it is killed."""
+    parts = lightning()
+    from lightning_alrnn.modules import base
+
+    class Kill(parts.trainer.Callback):  # type: ignore[name-defined, misc]
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    steps, base._CHECKPOINT_STEPS = base._CHECKPOINT_STEPS, 2
+    try:
+        module = parts.runs.build("sequence", initial_state="uniform")
+        trainer = trainer_of(machine, 4, f"{folder}/{name}", callbacks=[Kill()])
+        trainer.fit(module, parts.runs.Sequences("sequence", (24, 10, 10), 8), ckpt_path=checkpoint)
+    finally:
+        base._CHECKPOINT_STEPS = steps
+    return module
 
 
 def check_resume(machine: Machine) -> str:
-    """Four epochs at once, and two and two: the same weights."""
+    """A run that is killed in the middle of an epoch and resumed, and one that is not: the same weights."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = lightning().runs
-
-        def fit(epochs: int, name: str, checkpoint: str | None = None) -> Any:
-            module = runs.build("sequence")
-            trainer = trainer_of(machine, epochs, f"{folder}/{name}")
-            trainer.fit(module, runs.Sequences("sequence", (24, 10, 10), 8), ckpt_path=checkpoint)
-            trainer.save_checkpoint(f"{folder}/{name}.ckpt")
-            return module
-
-        uninterrupted = fit(4, "uninterrupted")
-        fit(2, "half")
-        resumed = fit(4, "resumed", f"{folder}/half.ckpt")
+        uninterrupted = train_to_resume(machine, folder, "uninterrupted")
+        # a process of its own, which starts anew, as CUDA does not survive a fork
+        arguments = machine, folder, "killed", None, 5
+        process = torch.multiprocessing.get_context("spawn").Process(target=train_to_resume, args=arguments)
+        process.start()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
+            raise AssertionError(f"the run that should be killed ended with {process.exitcode}")
+        (checkpoint,) = Path(folder, "killed").rglob("last.ckpt")
+        resumed = train_to_resume(machine, folder, "resumed", str(checkpoint))
     for name, value in uninterrupted.state_dict().items():
         if not torch.equal(value.cpu(), resumed.state_dict()[name].cpu()):
             raise AssertionError(f"{name} differs")
-    return "bit for bit"
+    return "killed after step 5 of 12: bit for bit"
+
+
+def train_share(rank: int, machine: Machine, processes: int, folder: str) -> None:
+    """Train a layer with drawn initial states on a share of each batch; the first process saves the weights."""
+    several = not machine.tiny and torch.cuda.device_count() >= processes
+    device = torch.device("cuda", rank) if several else machine.device
+    torch.manual_seed(0)
+    model: Any = ALRNN(3, 50, 5, initial_state="uniform", init="near_identity").to(device)
+    parameters = list(model.parameters())
+    batches = torch.randn(5, 12, 20, 3, generator=torch.Generator().manual_seed(1)).to(device)
+    if processes > 1:
+        torch.distributed.init_process_group(
+            "nccl" if several else "gloo", f"file://{folder}/store", timedelta(seconds=60), processes, rank
+        )
+        model = nn.parallel.DistributedDataParallel(model)
+    torch.manual_seed(2)
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    for batch in batches:
+        optimizer.zero_grad()
+        model(batch[rank::processes]).states.square().mean().backward()
+        optimizer.step()
+    if rank == 0:
+        torch.save([parameter.detach().cpu() for parameter in parameters], f"{folder}/{processes}.pt")
+    if processes > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def check_processes(machine: Machine) -> str:
+    """Two processes, on a device each by NCCL or on one by gloo, against one process with the whole batches."""
+    several = not machine.tiny and torch.cuda.device_count() >= 2
+    with tempfile.TemporaryDirectory() as folder:
+        train_share(0, machine, 1, folder)
+        try:
+            torch.multiprocessing.spawn(train_share, (machine, 2, folder), nprocs=2)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            if "gloo" in str(error).lower() and "not " in str(error) and not machine.tiny:
+                reason = str(error).strip().splitlines()[-1]
+                return f"left out: gloo cannot share this device ({reason})"
+            raise
+        one, two = (torch.load(f"{folder}/{processes}.pt", weights_only=True) for processes in (1, 2))
+    worst = max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True))
+    if worst > 1e-5:
+        raise AssertionError(f"weights differ by {worst:.2g}")
+    way = "NCCL, a device each" if several else "gloo, one device"
+    return f"two processes ({way}): weights within {worst:.1e} of those of one after 5 steps with drawn initial states"
 
 
 def population_of(
@@ -637,8 +731,10 @@ PARTS: dict[str, Callable[[Machine], Any]] = {
     "networks that differ in P, in one launch": check_stack,
     "torch.compile": check_compile,
     "training, all callbacks, no synchronisation in a step": check_steps,
-    "bf16-mixed": check_bfloat16,
-    "resuming": check_resume,
+    "derivatives and transforms": check_transforms,
+    "autocast to bfloat16 and float16": check_autocast,
+    "killed and resumed": check_resume,
+    "several processes": check_processes,
     "a population against its members": check_population,
     "recurrence": time_recurrence,
     "stacks": time_stacks,

@@ -44,10 +44,15 @@ class PredictionWriter(BasePredictionWriter):
         self.directory = directory
         self._columns: dict[str, _Column] = {}
         self._index: list[int] = []
+        self._path = Path()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_predict_start(trainer, pl_module)
         self._clear()
+        # once, because the processes ask each other for the directory, and one of them may have a batch more
+        rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
+        directory = self.directory or trainer.log_dir or trainer.default_root_dir
+        self._path = Path(directory) / f"predictions{rank}.npz"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._clear()
@@ -69,14 +74,13 @@ class PredictionWriter(BasePredictionWriter):
                 f"PredictionWriter needs predict_step to return a NamedTuple of tensors, such as a SequencePrediction, "
                 f"got {type(prediction).__name__}: return one, or leave this callback out"
             )
-        path = self._path(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         fields = {name: getattr(batch, name, None) for name in _OF_BATCH}
         fields |= {name: field for name, field in prediction._asdict().items() if field is not None}
         for name, field in fields.items():
             if isinstance(field, Tensor):
                 if name not in self._columns:
-                    self._columns[name] = _Column(path)
+                    self._columns[name] = _Column(self._path)
                 self._columns[name].append(field.cpu().numpy())
         self._index.extend(batch_indices or ())
 
@@ -84,22 +88,17 @@ class PredictionWriter(BasePredictionWriter):
         super().on_predict_epoch_end(trainer, pl_module)
         if not self._columns:
             return
-        path = self._path(trainer)
         known = {kind: names_of(trainer, pl_module, kind) for kind in _NAMES}
         arrays = {kind: np.array(names) for kind, names in known.items() if names is not None}
         arrays["index"] = np.array(self._index)
-        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        with replacing(self._path) as file, zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
             for name, column in self._columns.items():
                 column.write(archive, f"{name}.npy")
-        rank_zero_info(f"Predictions of {len(self._index)} sequences: {path}")
+        rank_zero_info(f"Predictions of {len(self._index)} sequences: {self._path}")
         self._clear()
-
-    def _path(self, trainer: Trainer) -> Path:
-        rank = f"-rank={trainer.global_rank}" if trainer.world_size > 1 else ""
-        return Path(self.directory or trainer.log_dir or trainer.default_root_dir) / f"predictions{rank}.npz"
 
     def _clear(self) -> None:
         for column in self._columns.values():

@@ -109,7 +109,7 @@ def test_all_that_a_gpu_would_do_rehearsed() -> None:
     done = gpu_script("--rehearse")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = re.findall(r"^\| (.+?) \| (passed|FAILED|missing|not run) \|", done.stdout, re.MULTILINE)
-    assert len(rows) == 11
+    assert len(rows) == 13
     assert {outcome for _, outcome in rows} == {"passed"}
 
 

@@ -75,6 +75,8 @@ class SequenceModule(LightningModule):
         self._lr_scheduler = lr_scheduler
         self._made_optimizer: Settings | None = None
         self.run_options: dict[str, Any] = {}  # of the command line, which a checkpoint keeps
+        here = torch.Generator().set_state(torch.get_rng_state())
+        self._seed = int(torch.randint(2**62, (), generator=here, device="cpu"))
 
     @classmethod
     def for_data(cls, data: LightningDataModule, **arguments: Any) -> Self:
@@ -209,6 +211,10 @@ class SequenceModule(LightningModule):
         # P never changes, but DDP would send it in every step
         constant = [f"{path}.P" for path, module in self.named_modules() if isinstance(module, ALRNN)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, constant)  # type: ignore[no-untyped-call]
+
+    def on_fit_start(self) -> None:
+        # DDP seeds its processes again, which one process does not do; what a training draws must not depend on that
+        torch.manual_seed(self._seed + self.global_step)
 
     @abstractmethod
     def _step(self, stage: Split, batch: Any) -> dict[str, Any]:

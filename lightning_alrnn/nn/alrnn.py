@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeGuard
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import debug_unwrap
 from torch.nn import functional
@@ -46,9 +47,10 @@ class ALRNN(nn.Module):
             and sets h=0. In the last two, a unit without an entry in A has the value on the diagonal of W. C is always
             drawn from 0.1·N(0,1).
         initial_state: Initial state of a sequence: "zeros", "learned" (a parameter ``z0``) or "uniform" (random in
-            training, zeros in evaluation).
+            training, zeros in evaluation; several processes together draw the states that one process draws).
         backend: Implementation of the recurrence, see :mod:`lightning_alrnn.nn.scan`.
-        initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r); ``None`` for 1/√batch.
+        initial_radius: Radius r of ``initial_state="uniform"``, which draws from U(−r, r); ``None`` for 1/√batch, with
+            the sequences of all processes.
         initial_coupling: Self-coupling a of ``init="near_identity"``, 0 ≤ a ≤ 1: a memory of about 1/(1−a) steps.
 
     Attributes:
@@ -288,11 +290,14 @@ class ALRNN(nn.Module):
         """
         if self.z0 is not None:
             return self.z0.expand(batch, -1)
-        start = self.W.new_zeros(batch, self.hidden_size)
-        if self.initial_state == "uniform" and self.training:
-            radius = self.initial_radius or 1.0 / math.sqrt(max(batch, 1))
-            start.uniform_(-radius, radius)
-        return start
+        if self.initial_state != "uniform" or not self.training:
+            return self.W.new_zeros(batch, self.hidden_size)
+        # each process draws the states of all, as their generators agree, and takes those of its own sequences, which
+        # samplers deal out in turn: the sequences then start as with one process
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
+        radius = self.initial_radius or 1.0 / math.sqrt(max(batch * processes, 1))
+        start = self.W.new_empty(batch * processes, self.hidden_size).uniform_(-radius, radius)
+        return start[rank::processes]
 
     def check_inputs(self, inputs: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:
         """Check the arguments of :meth:`forward`.
@@ -324,6 +329,10 @@ class ALRNN(nn.Module):
             )
         if lengths is not None:
             check_lengths(lengths, batch, time)
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -60,12 +60,13 @@ def loader(batch: AnyBatch, batch_size: int = 4) -> DataLoader[Any]:
     return DataLoader(SequenceDataset(batch), batch_size=batch_size, collate_fn=collate)
 
 
-def build(kind: str) -> LightningModule:
+def build(kind: str, **options: Any) -> LightningModule:
     seed_everything(0, verbose=False)
+    options = {"init": "near_identity"} | options
     if kind == "sequence":
-        return ALRNNModule(2, 3, 6, 3, init="near_identity", group_names=["left", "right"])
+        return ALRNNModule(2, 3, 6, 3, group_names=["left", "right"], **options)
     if kind == "seq2seq":
-        return ALRNNSeq2Seq(5, 3, 6, 3, 2, embedding_size=4, init="near_identity")
-    made = ALRNNNeural(2, 3, UNITS, init="near_identity", group_names=["left", "right"])
+        return ALRNNSeq2Seq(5, 3, 6, 3, 2, embedding_size=4, **options)
+    made = ALRNNNeural(2, 3, UNITS, group_names=["left", "right"], **options)
     torch.nn.init.normal_(made.observation.readout.weight)  # rates all but constant would all but leave out r
     return made

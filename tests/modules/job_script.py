@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.strategies import DDPStrategy
 from tiny_runs import MODULES, QUIET, Sequences, build
@@ -93,6 +93,11 @@ def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callbac
     )
 
 
+def weights(module: LightningModule) -> list[float]:
+    numbers: list[float] = torch.cat([value.flatten() for value in module.state_dict().values()]).tolist()
+    return numbers
+
+
 def run(folder: Path, processes: int) -> None:
     """Train, validate, test and predict with each module."""
     seen: dict[str, Any] = {}
@@ -100,7 +105,7 @@ def run(folder: Path, processes: int) -> None:
     for kind in MODULES:
         count = Count()
         trainer = trainer_for(folder, kind, processes, [*watching(kind), count])
-        module, data = build(kind), Sequences(kind, (16, 7, 5), 4 // processes)
+        module, data = build(kind, initial_state="uniform"), Sequences(kind, (24, 7, 7), 6 // processes)
         report = seen[kind] = {"metrics": {}}
         for stage in ("fit", "validate", "test"):
             getattr(trainer, stage)(module, data, **({} if stage == "fit" else {"verbose": False}))
@@ -109,10 +114,14 @@ def run(folder: Path, processes: int) -> None:
         trainer.predict(module, data)
         rank = trainer.global_rank
         report |= {"calls": dict(count.calls), "sequences": dict(count.sequences)}
-        report["weights"] = torch.cat([value.flatten() for value in module.state_dict().values()]).tolist()
-        # 17 sequences do not divide by two
+        report["weights"] = weights(module)
+        for state in ("zeros", "learned"):
+            other = build(kind, initial_state=state)
+            trainer_for(folder, f"{kind}-{state}", processes, []).fit(other, data)
+            report[state] = weights(other)
+        # 25 sequences do not divide by two or three
         odd = trainer_for(folder, f"{kind}-odd", processes, [])
-        odd.fit(build(kind), Sequences(kind, (17, 7, 5), 4 // processes))
+        odd.fit(build(kind), Sequences(kind, (25, 7, 7), 6 // processes))
         report["odd_steps"] = odd.global_step
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 

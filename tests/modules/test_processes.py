@@ -1,4 +1,4 @@
-"""Two processes do together what one does alone, and end when one of them meets an error."""
+"""Several processes do together what one does alone, and end when one of them meets an error."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from lightning_alrnn import ALRNNModule
 SCRIPT = Path(__file__).with_name("job_script.py")
 HELPERS = Path(__file__).parents[1] / "helpers"
 BATCHES = {"train": 8, "val": 6, "test": 2, "predict": 2}  # two epochs, each with a validation, and one validation more
+PROCESSES = (2, pytest.param(3, marks=pytest.mark.slow))
 
 
 def run(folder: Path, processes: int, *arguments: str) -> tuple[int, str]:
@@ -39,63 +40,77 @@ def run(folder: Path, processes: int, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The folder of a job of one process and of one of two."""
-    folders = {processes: tmp_path_factory.mktemp("jobs") / str(processes) for processes in (1, 2)}
-    folders[1].mkdir()
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a job of one process."""
+    folder = tmp_path_factory.mktemp("job")
     with warnings.catch_warnings(action="ignore"):
-        load_script(SCRIPT).run(folders[1], 1)
-    code, printed = run(folders[2], 2)
+        load_script(SCRIPT).run(folder, 1)
+    return folder
+
+
+@pytest.fixture(scope="module", params=PROCESSES)
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, range]:
+    """The folder of a job of several processes, and their ranks."""
+    folder = tmp_path_factory.mktemp("jobs") / str(request.param)
+    code, printed = run(folder, request.param)
     assert code == 0, printed[-3000:]
-    return folders
+    return folder, range(request.param)
 
 
-def read(folder: Path, rank: int, module: str) -> dict[str, Any]:
+def read(folder: Path, module: str, rank: int = 0) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / f"seen-{rank}.json").read_text())[module]
     return content
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_steps_metrics_and_weights_are_those_of_one_process(jobs: dict[int, Path], module: str) -> None:
-    alone, ranks = read(jobs[1], 0, module), [read(jobs[2], rank, module) for rank in (0, 1)]
-    assert ranks[0]["weights"] == ranks[1]["weights"]
+def test_steps_metrics_and_weights_are_those_of_one_process_for_all_initial_states(
+    alone: Path, several: tuple[Path, range], module: str
+) -> None:
+    one, ranks = read(alone, module), [read(several[0], module, rank) for rank in several[1]]
     for rank in ranks:
-        assert (rank["steps"], rank["odd_steps"]) == (alone["steps"], alone["odd_steps"]) == (2 * 4, 2 * 5)
-        np.testing.assert_allclose(rank["weights"], alone["weights"], rtol=0, atol=1e-5)
-        for stage, expected in alone["metrics"].items():
+        assert (rank["steps"], rank["odd_steps"]) == (one["steps"], one["odd_steps"]) == (2 * 4, 2 * 5)
+        for initial_state in ("weights", "zeros", "learned"):  # "weights" are those with drawn states
+            assert rank[initial_state] == ranks[0][initial_state]
+            np.testing.assert_allclose(
+                rank[initial_state], one[initial_state], rtol=0, atol=1e-5, err_msg=initial_state
+            )
+        for stage, expected in one["metrics"].items():
             metrics = rank["metrics"][stage]
             assert list(metrics) == list(expected)
             assert metrics == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True), stage
-    keys = {key for stage in alone["metrics"].values() for key in stage}
+    assert np.abs(np.subtract(one["weights"], one["zeros"])).max() > 1e-4  # what is drawn tells
+    keys = {key for stage in one["metrics"].values() for key in stage}
     prefix = "encoder/" if module == "seq2seq" else ""
     assert {"train/loss", "val/task_loss", "test/task_loss", f"{prefix}regime/visited"} <= keys
-    assert math.isfinite(alone["metrics"]["test"]["test/loss"])
+    assert math.isfinite(one["metrics"]["test"]["test/loss"])
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_sequence_is_seen_once_and_every_hook_called_as_often(jobs: dict[int, Path], module: str) -> None:
-    """7 sequences of validation and 5 of test do not divide by two: nobody may see one twice."""
-    alone, ranks = read(jobs[1], 0, module), [read(jobs[2], rank, module) for rank in (0, 1)]
-    for stage, sequences in {"train": 2 * 16, "val": 3 * 7, "test": 5, "predict": 5}.items():
-        assert alone["sequences"][stage] == sum(rank["sequences"][stage] for rank in ranks) == sequences
+def test_every_sequence_is_seen_once_and_every_hook_called_as_often(
+    alone: Path, several: tuple[Path, range], module: str
+) -> None:
+    """7 sequences of validation and test do not divide by two or three: nobody may see one twice."""
+    one, ranks = read(alone, module), [read(several[0], module, rank) for rank in several[1]]
+    for stage, sequences in {"train": 2 * 24, "val": 3 * 7, "test": 7, "predict": 7}.items():
+        assert one["sequences"][stage] == sum(rank["sequences"][stage] for rank in ranks) == sequences
         # a process whose share of the last batch is empty has a batch less
-        assert alone["calls"][f"{stage}_batch"] == max(rank["calls"][f"{stage}_batch"] for rank in ranks)
-        assert alone["calls"][f"{stage}_batch"] == BATCHES[stage]
+        assert one["calls"][f"{stage}_batch"] == max(rank["calls"][f"{stage}_batch"] for rank in ranks)
+        assert one["calls"][f"{stage}_batch"] == BATCHES[stage]
         for rank in ranks:
-            assert rank["calls"][f"{stage}_epoch"] == alone["calls"][f"{stage}_epoch"]
+            assert rank["calls"][f"{stage}_epoch"] == one["calls"][f"{stage}_epoch"]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_predictions_together_are_those_of_one_process(jobs: dict[int, Path], module: str) -> None:
-    with np.load(jobs[1] / module / "version_0" / "predictions.npz") as content:
-        alone = dict(content)
+def test_predictions_together_are_those_of_one_process(alone: Path, several: tuple[Path, range], module: str) -> None:
+    with np.load(alone / module / "version_0" / "predictions.npz") as content:
+        one = dict(content)
     shares = []
-    for rank in (0, 1):
-        with np.load(jobs[2] / module / "version_0" / f"predictions-rank={rank}.npz") as content:
+    for rank in several[1]:
+        with np.load(several[0] / module / "version_0" / f"predictions-rank={rank}.npz") as content:
             shares.append(dict(content))
     order = np.concatenate([share["index"] for share in shares]).argsort()
-    np.testing.assert_array_equal(alone["index"], range(5))
-    for name, expected in alone.items():
+    np.testing.assert_array_equal(one["index"], range(7))
+    for name, expected in one.items():
         if name.endswith("_names"):  # each process has all of them
             assert all(share[name].tolist() == expected.tolist() for share in shares)
             continue

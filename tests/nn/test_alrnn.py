@@ -116,6 +116,20 @@ def test_near_identity_init(nonlinear: int, self_connections: str, coupling: flo
     assert 0.8 * radius <= float((eigenvalues - coupling).abs().max()) < 1.6 * radius + 1e-6
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_together_draw_the_initial_states_of_one(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    uniform = ALRNN(3, 4, 1, initial_state="uniform")
+    torch.manual_seed(1)
+    expected = [uniform.start(6), uniform.start(6)]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    for rank in range(processes):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)  # noqa: B023
+        torch.manual_seed(1)
+        for one in expected:  # samplers deal sequences out in turn
+            assert uniform.start(6 // processes).equal(one[rank::processes])
+
+
 def test_initial_states() -> None:
     inputs = torch.zeros(64, 1, 3)
     learned = ALRNN(3, 4, 1, initial_state="learned")
