@@ -119,10 +119,10 @@ def run(folder: Path, processes: int) -> None:
             other = build(kind, initial_state=state)
             trainer_for(folder, f"{kind}-{state}", processes, []).fit(other, data)
             report[state] = weights(other)
-        # 25 sequences do not divide by two or three
-        odd = trainer_for(folder, f"{kind}-odd", processes, [])
-        odd.fit(build(kind), Sequences(kind, (25, 7, 7), 6 // processes))
-        report["odd_steps"] = odd.global_step
+    # 25 sequences do not divide by two or three
+    odd = trainer_for(folder, "odd", processes, [])
+    odd.fit(build("sequence"), Sequences("sequence", (25, 7, 7), 6 // processes))
+    seen["odd_steps"] = odd.global_step
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 
 
