@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,14 +18,16 @@ from torch import Tensor
 from lightning_alrnn.batch import AnyBatch, Objective, SequenceBatch, Split, TargetStep
 from lightning_alrnn.datamodules.base import (
     SPLITS,
+    ArrayDataset,
+    EpochDataset,
     SequenceDataModule,
+    SequenceDataset,
     check_choice,
     check_finite,
     check_fractions,
     check_size,
     check_values,
     count_of,
-    full_lengths,
     short,
     span,
 )
@@ -43,7 +46,8 @@ _FAR = 5  # a mean or standard deviation that a network learns badly from
 _SMALL = 0.1  # a standard deviation, of numbers that are all smaller than 0.5
 _MOST_CODES = 2**24  # classes or tokens; weights for more of them would fill the memory
 _WIDE = 3  # times as many channels as steps: probably swapped axes
-_CHUNK = 2**22  # numbers that are scaled at a time
+_CHUNK = 2**20  # numbers that are read and scaled at a time, in float64 several times 8 MB
+_HELD = 2**24  # numbers in a file of which a split is held in memory; rows of more are read when they are needed
 _CONSTANT = 1e-12  # a standard deviation, relative to the mean, that comes from rounding
 _SAVE = "save the arrays with np.savez(path, inputs=…, targets=…); a single array goes into a .npy file"
 
@@ -176,6 +180,13 @@ class Arrays(SequenceDataModule):
     def build(self, split: Split) -> SequenceBatch:
         return self._data.build(split, self.statistics)
 
+    def dataset(self, split: Split) -> SequenceDataset | EpochDataset:
+        own = type(self).build is Arrays.build and type(self).build_epoch is SequenceDataModule.build_epoch
+        if split not in self._datasets and self._data.is_large and own:
+            self._data.check(split, self.statistics)
+            self._datasets[split] = self._data.dataset(split, self.statistics)
+        return super().dataset(split)
+
     @property
     def statistics(self) -> Statistics | None:
         """Mean and standard deviation of each input channel, by which ``standardize`` scales; or ``None``."""
@@ -274,6 +285,7 @@ class Arrays(SequenceDataModule):
             for name, source in sources.items()
         }
         inputs, list_lengths = _stack("inputs", sources.pop("inputs"))
+        inputs = _as_map(inputs)
         if inputs.dtype.kind == "f" and inputs.ndim == 2 and list_lengths is None and "targets" not in sources:
             if sources:
                 names = ", ".join(sources)
@@ -355,11 +367,7 @@ class _Sequences:
         valid = np.arange(steps) < lengths[:, None]
         vocab_size = None
         if inputs.ndim == 2:
-            inputs = np.where(valid, inputs, 0).astype(np.int64)
-            advice = "number the tokens from 0, or shorten that sequence's length"
-            check_values("inputs of tokens", inputs >= 0, inputs, "not be negative", advice)
-            check_values("inputs of tokens", inputs < _MOST_CODES, inputs, f"be less than {_MOST_CODES:,}", advice)
-            vocab_size = int(inputs.max()) + 1
+            vocab_size = _count_tokens(inputs, valid)
         fields: dict[str, Array] = {"lengths": lengths}
         if "mask" in sources:
             fields["mask"] = _read_mask(sources["mask"], lengths, valid)
@@ -381,6 +389,7 @@ class _Sequences:
         self.meaning = _name(meaning, **channel_names)
         self.sizes = {split: len(rows[split]) for split in SPLITS}
         self.step_range = int(lengths.min()), int(lengths.max())
+        self.is_large = isinstance(inputs, np.memmap) and inputs.size > _HELD
         self._is_list = list_lengths is not None
         self._asked = asked
         self._fields = fields
@@ -429,16 +438,59 @@ class _Sequences:
             )
         return [mistake for mistake in found if mistake]
 
+    def dataset(self, split: Split, statistics: Statistics | None) -> _SequenceRows:
+        """The sequences of a split, taken from the inputs when they are needed."""
+        tokens = self.meaning.vocab_size is not None
+        return _SequenceRows(self.inputs, self.rows[split], self._fields, statistics, tokens=tokens)
+
+    def check(self, split: Split, statistics: Statistics | None) -> None:
+        """Raise if the inputs of a split are NaN or infinite; they are read in pieces."""
+        rows, dataset = self.rows[split], self.dataset(split, statistics)
+        for some in np.array_split(np.arange(len(rows)), -(-len(rows) * self.inputs[0].size // _CHUNK)):
+            check_finite("inputs", dataset.inputs(rows[some]), rows[some])
+
     def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
-        rows = self.rows[split]
-        fields = {name: torch.from_numpy(values[rows]) for name, values in self._fields.items()}
-        if self.meaning.vocab_size is not None:
-            inputs = self.inputs[rows]
-        else:
-            inputs = _scaled(self.inputs[rows], statistics)
-            inputs[np.arange(inputs.shape[1]) >= self._fields["lengths"][rows, None]] = 0
-        check_finite("inputs", torch.from_numpy(inputs), rows)
-        return SequenceBatch(torch.from_numpy(inputs), **fields)
+        batch = self.dataset(split, statistics).take(np.arange(self.sizes[split]))
+        check_finite("inputs", batch.inputs, self.rows[split])
+        return batch
+
+
+class _SequenceRows(ArrayDataset):
+    """Rows of an array of inputs, and of the fields that belong to them."""
+
+    def __init__(
+        self,
+        inputs: Array,
+        rows: NDArray[np.int64],
+        fields: Mapping[str, Array],
+        statistics: Statistics | None,
+        *,
+        tokens: bool,
+    ) -> None:
+        super().__init__(inputs)
+        self._rows = rows
+        self._names, self._fields = tuple(fields), tuple(fields.values())
+        self._lengths = fields["lengths"]
+        self._statistics = statistics
+        self._tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        return self.take(np.asarray(indices))
+
+    def take(self, indices: NDArray[np.int64]) -> SequenceBatch:
+        rows = self._rows[indices]
+        fields = (torch.from_numpy(field[rows]) for field in self._fields)
+        return SequenceBatch(self.inputs(rows), **dict(zip(self._names, fields, strict=True)))
+
+    def inputs(self, rows: NDArray[np.int64]) -> Tensor:
+        """Inputs of rows of the array, 0 after the end of a sequence."""
+        values = np.asarray(self._array[rows])
+        inputs = values.astype(np.int64) if self._tokens else _scaled(values, self._statistics)
+        inputs[np.arange(inputs.shape[1]) >= self._lengths[rows, None]] = 0
+        return torch.from_numpy(inputs)
 
 
 class _Recording:
@@ -471,6 +523,7 @@ class _Recording:
             channel_names = {**channel_names, "output_names": channel_names["input_names"]}
         self.meaning = _name(_Meaning(channels, channels, "regression", "every"), **channel_names)
         self.steps = steps
+        self.is_large = isinstance(values, np.memmap) and values.size > _HELD
         self._values = values
         self._window = window
         self.sizes = {split: self._windows(split)[1] for split in SPLITS}
@@ -503,20 +556,48 @@ class _Recording:
         window = min(self._window, transitions)
         return window, -(-transitions // window)
 
-    def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
+    def dataset(self, split: Split, statistics: Statistics | None) -> _Windows:
+        """The windows of a split, taken from the recording when they are needed."""
+        return _Windows(self._values, self._parts[split], *self._windows(split), statistics)
+
+    def check(self, split: Split, statistics: Statistics | None) -> None:
+        """Raise if the values of a split are NaN or infinite; they are read in pieces."""
         part = self._parts[split]
-        values = torch.from_numpy(_scaled(self._values[part].copy(), statistics))
-        check_finite("inputs", values, np.arange(part.start, part.stop))
-        transitions = len(values) - 1
-        window, count = self._windows(split)
-        lengths = full_lengths(torch.empty(count, window))
-        lengths[-1] = transitions - (count - 1) * window
-        # zeros after the end, for the last window
-        padded = values.new_zeros(count * window + 1, values.shape[1])
-        padded[: len(values)] = values
-        inputs = padded[:-1].reshape(count, window, -1).clone()
-        inputs[-1, lengths[-1] :] = 0  # the last value is only a target
-        return SequenceBatch(inputs, padded[1:].reshape(count, window, -1), lengths)
+        size = max(_CHUNK // self._values.shape[1], 1)
+        for begin in range(part.start, part.stop, size):
+            end = min(begin + size, part.stop)
+            values = torch.from_numpy(_scaled(self._values[begin:end].copy(), statistics))
+            check_finite("inputs", values, np.arange(begin, end))
+
+    def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
+        self.check(split, statistics)
+        dataset = self.dataset(split, statistics)
+        return dataset.take(np.arange(len(dataset)))
+
+
+class _Windows(ArrayDataset):
+    """Windows of a part of a recording. The targets are the next steps; zeros follow the end."""
+
+    def __init__(self, values: Array, part: slice, window: int, count: int, statistics: Statistics | None) -> None:
+        super().__init__(values)
+        self._first, self._end = part.start, part.stop
+        self._window, self._count = window, count
+        self._statistics = statistics
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
+        return self.take(np.asarray(indices))
+
+    def take(self, indices: NDArray[np.int64]) -> SequenceBatch:
+        steps = self._first + self._window * indices[:, None] + np.arange(self._window + 1)
+        after = steps[:, 1:] >= self._end  # the last value of the part is only a target
+        values = _scaled(np.asarray(self._array[np.minimum(steps, self._end - 1)]), self._statistics)
+        inputs, targets = values[:, :-1].copy(), values[:, 1:].copy()
+        inputs[after] = targets[after] = 0
+        lengths = torch.from_numpy((~after).sum(axis=1))
+        return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets), lengths)
 
 
 def _open_array(name: str, path: Path) -> Array:
@@ -534,6 +615,30 @@ def _open_array(name: str, path: Path) -> Array:
             f"{name}: {path} is not a .npy file with one array ({reason_of(error)}): save the array with np.save, or "
             "rename an archive to .npz"
         ) from error
+
+
+def _as_map(array: Array) -> Array:
+    """The memory map that an array shows as a whole, or else the array."""
+    base = array.base
+    if not isinstance(base, np.memmap) or not isinstance(base.base, mmap.mmap):
+        return array
+    kinds = [(one.shape, one.strides, one.dtype) for one in (array, base)]
+    return base if kinds[0] == kinds[1] else array
+
+
+def _count_tokens(inputs: Array, valid: NDArray[np.bool_]) -> int:
+    """The highest token + 1; the inputs are read in pieces."""
+    positive, few, highest = np.ones(inputs.shape, dtype=bool), np.ones(inputs.shape, dtype=bool), 0
+    size = max(_CHUNK // inputs.shape[1], 1)
+    for begin in range(0, len(inputs), size):
+        some = slice(begin, begin + size)
+        tokens = np.where(valid[some], inputs[some], 0)
+        positive[some], few[some] = tokens >= 0, tokens < _MOST_CODES
+        highest = max(highest, int(tokens.max()))
+    advice = "number the tokens from 0, or shorten that sequence's length"
+    check_values("inputs of tokens", positive, inputs, "not be negative", advice)
+    check_values("inputs of tokens", few, inputs, f"be less than {_MOST_CODES:,}", advice)
+    return highest + 1
 
 
 def _existing(name: str, path: Path) -> Path:
@@ -861,7 +966,8 @@ def _read_targets(
             raise ValueError(f"{wrong}, but targets are for regression ({values.dtype}): leave it out")
         if values.ndim == 1 or (values.ndim == 2 and step == "every"):
             values = values[..., None]
-        quantities = _float32(values).copy()
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which check_finite reports
+            quantities = np.array(values, dtype=np.float32, order="C")
         if step == "every":
             quantities[~weighed] = 0
         check_finite("targets", torch.from_numpy(quantities))

@@ -32,6 +32,7 @@ _CHUNK = 1024
 _FIRST = 2_000  # training sequences that baselines are fitted to, and that a description is from
 _MOST_NAMES = 5  # of classes that a description lists
 _NUMBERS = 2**24  # inputs that are read at a time, 64 MB
+_FITTED = 2**28  # inputs that baselines are fitted to at most, 1 GB
 
 
 class SequenceDataset(Dataset[AnyBatch]):
@@ -59,6 +60,38 @@ class SequenceDataset(Dataset[AnyBatch]):
         batch: AnyBatch = type(self.data)(*fields)  # type: ignore[arg-type]
         # counts are held in the smallest type that has them, a quarter of the memory or less
         return batch._replace(spikes=batch.spikes.float()) if isinstance(batch, NeuralBatch) else batch
+
+
+class ArrayDataset(SequenceDataset):
+    """Sequences that are taken from an array, which may be mapped from a file, when they are needed.
+
+    Args:
+        array: Array that :meth:`__getitems__` reads.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a spawned process maps the file again: a pickled memory map would send all that it maps
+        array = self._array
+        if not isinstance(array, np.memmap) or array.filename is None:
+            return self.__dict__
+        order = "C" if array.flags.c_contiguous else "F"
+        mapping = (array.filename, array.dtype, "r", array.offset, array.shape, order)
+        return {**self.__dict__, "_array": None, "_mapping": mapping}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        mapping = state.pop("_mapping", None)
+        self.__dict__.update(state)
+        if mapping is not None:
+            self._array = np.memmap(*mapping)
 
 
 class EpochDataset(Dataset[AnyBatch]):
@@ -344,9 +377,9 @@ class SequenceDataModule(SplitDataModule):
     def _is_new_in_each_epoch(self) -> bool:
         return isinstance(self.dataset("train"), EpochDataset)
 
-    def _first_sequences(self) -> AnyBatch:
+    def _first_sequences(self, numbers: int = _NUMBERS) -> AnyBatch:
         dataset = self.dataset("train")
-        count = min(len(dataset), _FIRST, max(_NUMBERS // dataset[0].inputs.numel(), 1))
+        count = min(len(dataset), _FIRST, max(numbers // dataset[0].inputs.numel(), 1))
         return dataset.__getitems__(range(count))
 
     def _split_sizes(self) -> dict[Split, int]:
@@ -404,8 +437,7 @@ class SequenceDataModule(SplitDataModule):
             sequence-to-sequence tasks have no baselines.
         """
         if split not in self._baselines:
-            fitted = self.dataset("train")
-            train = fitted.__getitems__(range(min(len(fitted), _FIRST)))
+            train = self._first_sequences(_FITTED)
             if isinstance(train, NeuralBatch) or _is_translation(train, self.target_step):
                 self._baselines[split] = {}
             else:
@@ -557,17 +589,22 @@ def random_parts(size: int, count: int, *, seed: int, split: Split) -> tuple[NDA
 
 def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
     """Raise if there are NaN or infinite values; ``rows`` are the numbers of the rows in the user's array."""
-    if values.is_floating_point():
-        wrong = ~torch.isfinite(values)
-        if bool(wrong.any()):
-            index = wrong.nonzero()[0].tolist()
-            value = values[tuple(index)].item()
-            if rows is not None:
-                index[0] = int(rows[index[0]])
-            raise ValueError(
-                f"{name} must be finite; the first of {int(wrong.sum())} NaN or infinite values is at index {index} "
-                f"({value}). Remove or impute it, or shorten that sequence's length"
-            )
+    if not values.is_floating_point() or values.numel() == 0:
+        return
+    size = max(_NUMBERS // values[0].numel(), 1)  # in pieces, or the check would need twice the memory of the values
+    pieces = torch.split(values, size)
+    wrong = [int((~torch.isfinite(piece)).sum()) for piece in pieces]
+    if any(wrong):
+        first = next(place for place, count in enumerate(wrong) if count)
+        index = (~torch.isfinite(pieces[first])).nonzero()[0].tolist()
+        index[0] += first * size
+        value = values[tuple(index)].item()
+        if rows is not None:
+            index[0] = int(rows[index[0]])
+        raise ValueError(
+            f"{name} must be finite; the first of {sum(wrong)} NaN or infinite values is at index {index} "
+            f"({value}). Remove or impute it, or shorten that sequence's length"
+        )
 
 
 def check_values(name: str, correct: Any, values: Any, must: str, advice: str = "") -> None:

@@ -21,6 +21,7 @@ from scipy.signal import resample_poly
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import (
     SPLITS,
+    ArrayDataset,
     EpochDataset,
     SequenceDataset,
     check_choice,
@@ -219,13 +220,13 @@ class SpeechCommands(ArchiveDataModule):
         return {**self.__dict__, "_loaded": None}
 
 
-class ClipDataset(SequenceDataset):
+class ClipDataset(ArrayDataset):
     """Some rows of float16 features ``(clips, T, K)`` that are mapped from a file; batches are standardised."""
 
     def __init__(
         self, features: NDArray[Any], rows: NDArray[Any], targets: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]
     ) -> None:
-        self._features = features
+        super().__init__(features)
         self._rows = rows
         self._targets = torch.from_numpy(targets)
         self._mean = torch.from_numpy(mean)
@@ -236,23 +237,9 @@ class ClipDataset(SequenceDataset):
 
     def __getitems__(self, indices: Sequence[int]) -> SequenceBatch:
         index = np.asarray(indices)
-        features = torch.from_numpy(self._features[self._rows[index]])
+        features = torch.from_numpy(self._array[self._rows[index]])
         inputs = (features.float() - self._mean) / self._std
         return SequenceBatch(inputs, self._targets[index], full_lengths(inputs))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # a spawned process maps the file again: a pickled memory map would send all that it maps
-        features = self._features
-        if not isinstance(features, np.memmap) or features.filename is None:
-            return self.__dict__
-        mapping = (features.filename, features.dtype, "r", features.offset, features.shape)
-        return {**self.__dict__, "_features": None, "_mapping": mapping}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        mapping = state.pop("_mapping", None)
-        self.__dict__.update(state)
-        if mapping is not None:
-            self._features = np.memmap(*mapping)
 
 
 def _class_names(words: Sequence[str] | str) -> list[str]:

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from inspect import signature
 from itertools import chain
 from pathlib import Path
@@ -15,9 +17,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from tiny_runs import QUIET
 
-from lightning_alrnn.batch import SequenceBatch, valid_steps
-from lightning_alrnn.datamodules import Arrays
-from lightning_alrnn.datamodules.base import SPLITS
+from lightning_alrnn.batch import SequenceBatch, Split, valid_steps
+from lightning_alrnn.datamodules import Arrays, PopulationDataModule, arrays
+from lightning_alrnn.datamodules.base import SPLITS, ArrayDataset, SequenceDataset
 
 N, T, K = 6, 5, 3
 INDEX = {"train_index": [0, 1, 2, 3], "val_index": [4], "test_index": [5]}
@@ -354,7 +356,7 @@ class TestFiles:
     def test_files_are_mapped_not_read_and_not_pickled(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.zeros((4000, 50), np.float32))
         data = Arrays(str(tmp_path / "x.npy"))
-        assert isinstance(data._data._values.base, np.memmap)
+        assert isinstance(data._data._values, np.memmap)
         pickled = pickle.dumps(data)
         assert len(pickled) < 5000  # the file has 800,000 bytes
         assert torch.equal(pickle.loads(pickled).build("val").inputs, data.build("val").inputs)
@@ -862,3 +864,153 @@ class TestLightning:
     def test_numpy_number_of_classes_keeps_the_checkpoint_plain(self) -> None:
         data = Arrays(inputs(), np.arange(N), num_classes=np.arange(N).max() + 1)
         assert type(data.hparams["num_classes"]) is int
+
+
+def save(path: Path, **arrays: np.ndarray) -> dict[str, str]:
+    """Arrays as files, by the arguments that they are for."""
+    for name, array in arrays.items():
+        np.save(path / f"{name}.npy", array)
+    return {name: str(path / f"{name}.npy") for name in arrays}
+
+
+def same(one: SequenceBatch, other: SequenceBatch) -> bool:
+    return all(a is b or torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class TestLargeFiles:
+    """The rows of a large ``.npy`` are read when a batch needs them."""
+
+    @pytest.fixture(autouse=True)
+    def _every_file_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(arrays, "_HELD", 0)
+        monkeypatch.setattr(arrays, "_CHUNK", 40)  # several pieces of each split
+
+    @pytest.mark.parametrize("kind", ["sequences", "fortran", "tokens", "recording"])
+    @pytest.mark.parametrize("standardize", [False, True])
+    def test_batches_are_those_of_arrays_in_memory(self, tmp_path: Path, kind: str, standardize: bool) -> None:
+        rng = np.random.default_rng(0)
+        given, options = {"inputs": 5 + rng.normal(size=(40, 7, 3))}, {"standardize": standardize, "window": 4}
+        if kind == "fortran":
+            given["inputs"] = np.asfortranarray(given["inputs"])
+        if kind == "tokens":
+            given["inputs"] = rng.integers(0, 9, (40, 7), dtype=np.int16)
+            options["standardize"] = False
+        if kind == "recording":
+            given["inputs"] = given["inputs"].reshape(-1, 3)
+        else:
+            given |= {"targets": rng.normal(size=(40, 7, 2)), "lengths": rng.integers(1, 8, 40)}
+            given |= {"mask": rng.random((40, 7)) + 0.1, "group": rng.integers(0, 2, 40)}
+        mapped, held = Arrays(**save(tmp_path, **given), **options), Arrays(**given, **options)
+        assert mapped._data.meaning == held._data.meaning
+        for split in SPLITS:
+            dataset, expected = mapped.dataset(split), held.dataset(split)
+            assert isinstance(dataset, ArrayDataset)
+            assert isinstance(dataset._array, np.memmap)
+            assert type(expected) is SequenceDataset
+            assert len(dataset) == len(expected)
+            rows = rng.permutation(len(dataset)).tolist()
+            assert same(dataset.__getitems__(rows), expected.__getitems__(rows))
+            assert same(mapped.build(split), expected.data)
+        assert mapped.describe() == held.describe()
+        assert mapped.baselines() == held.baselines()
+
+    def test_a_wrong_value_is_named_by_its_place_in_the_file(self, tmp_path: Path) -> None:
+        values = inputs(40)
+        values[33, 2, 1] = np.nan
+        data = Arrays(**save(tmp_path, inputs=values, targets=np.arange(40) % 2), standardize=False)
+        with pytest.raises(ValueError, match=r"first of 1 NaN or infinite values is at index \[33, 2, 1\]"):
+            [data.dataset(split) for split in SPLITS]
+        recording = Arrays(**save(tmp_path, inputs=values[:, 0].cumsum(0) + values[:, 2]))
+        with pytest.raises(ValueError, match=r"values is at index \[33, 1\]"):
+            [recording.dataset(split) for split in SPLITS]
+        tokens = np.ones((40, 7), np.int8)
+        tokens[21, 3] = -1
+        with pytest.raises(ValueError, match=r"inputs of tokens must not be negative, got -1 at index \[21, 3\]"):
+            Arrays(**save(tmp_path, inputs=tokens, targets=np.arange(40) % 2))
+
+    def test_other_processes_map_the_file_again(self, tmp_path: Path) -> None:
+        large = np.random.default_rng(0).normal(size=(60, 50, 40))
+        data = Arrays(**save(tmp_path, inputs=large, targets=np.arange(60) % 2), num_workers=2, batch_size=16)
+        dataset = data.dataset("test")
+        sent = pickle.dumps(dataset)
+        assert len(sent) < 5_000 < large.nbytes
+        again = pickle.loads(sent)
+        assert isinstance(again._array, np.memmap)
+        assert same(again.__getitems__([3, 1]), dataset.__getitems__([3, 1]))
+        assert same(copy.deepcopy(data).dataset("test").__getitems__([3, 1]), dataset.__getitems__([3, 1]))
+        read = [*data.test_dataloader()]  # of forked workers
+        assert torch.equal(torch.cat([batch.inputs for batch in read]), data.build("test").inputs)
+
+    def test_networks_that_share_a_step_share_the_file(self, tmp_path: Path) -> None:
+        files = save(tmp_path, inputs=inputs(40), targets=np.arange(40) % 2)
+        members = [Arrays(**files, batch_size=8, seed=0) for _ in range(3)]
+        population = PopulationDataModule(members)
+        population.setup("fit")
+        assert len({id(member.dataset("train")) for member in members}) == 1
+        batch = next(iter(population.train_dataloader()))
+        alone = next(iter(members[0].train_dataloader()))
+        assert torch.equal(batch.inputs[1], alone.inputs)
+
+    def test_only_whole_files_are_read_by_rows(self, tmp_path: Path) -> None:
+        """A part of a map does not know its place, and a subclass may change what it builds."""
+        path, targets = save(tmp_path, inputs=inputs(40))["inputs"], np.arange(30) % 2
+        whole = np.load(path, mmap_mode="r")
+        assert isinstance(Arrays(whole, np.arange(40) % 2).dataset("val"), ArrayDataset)
+        part = Arrays(whole[5:35], targets)
+        assert type(part.dataset("val")) is SequenceDataset
+        assert same(part.build("val"), Arrays(np.array(whole[5:35]), targets).build("val"))
+
+        class Doubled(Arrays):
+            def build(self, split: Split) -> SequenceBatch:
+                batch = super().build(split)
+                return batch._replace(inputs=2 * batch.inputs)
+
+        doubled = Doubled(path, np.arange(40) % 2)
+        assert torch.equal(
+            doubled.dataset("val")[0].inputs, 2 * Arrays(path, np.arange(40) % 2).dataset("val")[0].inputs
+        )
+
+
+PEAK = """
+import threading, time
+from pathlib import Path
+from pytorch_lightning import Trainer
+from lightning_alrnn import ALRNNModule
+from lightning_alrnn.datamodules import Arrays
+
+most = 0
+
+def watch():  # memory that is no page of a file, in MiB
+    global most
+    while True:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        most = max(most, next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024)
+        time.sleep(0.002)
+
+threading.Thread(target=watch, daemon=True).start()
+targets = "targets.npy" if Path("targets.npy").exists() else None
+data = Arrays("inputs.npy", targets, window=100, standardize=True)
+quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "enable_checkpointing": False}
+trainer = Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=20, limit_val_batches=5, **quiet)
+trainer.fit(ALRNNModule.for_data(data, hidden_size=4, nonlinear_units=2), data)
+data.likely_mistakes(), data.baselines()
+print(most)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recording", [False, True])
+def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path, recording: bool) -> None:
+    """Files of 200 and 400 MB are described, standardised and trained on; a split of half of them would be 70 MB."""
+    peaks = []
+    for count in (5_000, 10_000):
+        shape = (100 * count, 50) if recording else (count, 100, 50)
+        large = np.lib.format.open_memmap(tmp_path / "inputs.npy", mode="w+", dtype=np.float64, shape=shape)
+        rng = np.random.default_rng(0)
+        for piece in np.array_split(large, 20):
+            piece[:] = rng.normal(size=piece.shape)
+        del large, piece
+        if not recording:
+            np.save(tmp_path / "targets.npy", np.arange(count) % 2)
+        peaks.append(float(subprocess.check_output([sys.executable, "-c", PEAK], cwd=tmp_path).split()[-1]))
+    assert peaks[1] - peaks[0] < 25

@@ -7,6 +7,9 @@ import hashlib
 import io
 import multiprocessing
 import os
+import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import warnings
@@ -21,6 +24,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from official_files import wav_bytes
 
 from lightning_alrnn.datamodules import files
 from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
@@ -536,3 +540,54 @@ def test_default_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert default_cache_dir() == Path("/home/someone/.cache/lightning_alrnn")
+
+
+BOMBS = """
+import resource, sys
+from pathlib import Path
+from lightning_alrnn.datamodules import Arrays, files, mnist, wav
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+readers = {
+    "clips.tar.gz": lambda path: list(files.read_members(path, lambda name: True)),
+    "name.tar.gz": lambda path: list(files.read_members(path, lambda name: True)),
+    "images.gz": lambda path: mnist.read_idx(path, 3),
+    "mine.npz": lambda path: Arrays(path),
+    "slow.wav": lambda path: wav.read_wav(path.read_bytes(), str(path)),
+    "fast.wav": lambda path: wav.read_wav(path.read_bytes(), str(path)),
+}
+before = peak()
+for name, read in readers.items():
+    try:
+        read(Path(name))
+    except ValueError as error:
+        assert name in str(error) and "\\\\n" not in str(error)
+        print(name, peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_bombs_of_4_gigabytes_are_refused_in_the_memory_of_a_small_file(tmp_path: Path) -> None:
+    zeros = gzip.compress(bytes(1 << 26)) * 64  # a gzip file may have several parts
+    for name, kind in (("clips", tarfile.REGTYPE), ("name", tarfile.GNUTYPE_LONGNAME)):
+        header = tarfile.TarInfo("a/0")
+        header.type, header.size = kind, 1 << 32
+        (tmp_path / f"{name}.tar.gz").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT)) + zeros)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(struct.pack(">4I", 0x803, 60_000, 28, 28)) + zeros)
+    with (
+        zipfile.ZipFile(tmp_path / "mine.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("inputs.npy", "w", force_zip64=True) as member,
+    ):
+        header_of_array = {"descr": "<f8", "fortran_order": False, "shape": (1 << 23, 8, 8)}
+        np.lib.format.write_array_header_1_0(member, header_of_array)
+        for _ in range(64):
+            member.write(bytes(1 << 26))
+    clip = wav_bytes(bytes(32_000))
+    for name, rate in (("slow", 1), ("fast", 2**32 - 5)):
+        (tmp_path / f"{name}.wav").write_bytes(clip[:24] + struct.pack("<I", rate) + clip[28:])
+    output = subprocess.check_output([sys.executable, "-c", BOMBS], cwd=tmp_path, text=True)
+    growth = {name: float(grown) for name, grown in (line.split() for line in output.splitlines())}
+    assert len(growth) == 6
+    assert max(growth.values()) < 100, growth  # MiB

@@ -213,15 +213,15 @@ def test_features_are_mapped_and_not_pickled(files: dict[str, bytes]) -> None:
     data = SpeechCommands(**{**SETTINGS, "hop_length": 10})
     dataset = data.dataset("train")
     assert isinstance(dataset, ClipDataset)
-    assert isinstance(dataset._features, np.memmap)
-    assert dataset._features.dtype == np.float16
-    assert dataset._features.nbytes > 500_000
+    assert isinstance(dataset._array, np.memmap)
+    assert dataset._array.dtype == np.float16
+    assert dataset._array.nbytes > 500_000
     for original in (dataset, data):
         assert len(pickle.dumps(original)) < 20_000
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3].inputs, dataset[3].inputs)
     assert torch.equal(pickle.loads(pickle.dumps(data)).build("val").inputs, data.build("val").inputs)
-    in_memory = ClipDataset(np.array(dataset._features), dataset._rows, np.zeros(20, int), *(np.zeros(40),) * 2)
+    in_memory = ClipDataset(np.array(dataset._array), dataset._rows, np.zeros(20, int), *(np.zeros(40),) * 2)
     assert len(pickle.loads(pickle.dumps(in_memory))) == 20
 
 
