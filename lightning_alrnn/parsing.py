@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
 _MOST_SAID = 150
+_MOST_SHOWN = 60
+_LARGEST = 2**63  # whole numbers of NumPy and torch
 _MOST_REPEATED = 1_000_000  # characters that the aliases of a YAML text may stand for
 _DEEPEST = 100  # levels of a YAML text
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C library, if it is there, is ten times faster
@@ -37,6 +45,68 @@ def shorten(text: str, most: int = 500) -> str:
     """The beginning of a text in one line; what a damaged file leads to may be as long as the file."""
     line = " ".join(text[: 2 * most].split())
     return line if len(line) <= most else f"{line[:most]} …"
+
+
+def read_json(path: Path, shape: Any) -> Any:
+    """Read a JSON file of a shape, see :func:`of_shape`; raise ``ValueError`` with its path if it has another one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: it is not valid JSON ({reason_of(error)})") from error
+    try:
+        return of_shape(content, shape)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+_hints = lru_cache(get_type_hints)  # a sweep may have thousands of records
+
+
+def of_shape(value: Any, shape: Any, name: str = "its content") -> Any:
+    """Return what JSON stands for if it has the shape of a type hint, with tuples and named tuples; else raise.
+
+    ``null`` stands for NaN where a float is expected.
+    """
+    kind, parts = get_origin(shape), get_args(shape)
+    if shape is Any or (kind is Literal and isinstance(value, str) and value in parts):
+        return value
+    if kind in (Union, UnionType):
+        if value is None and NoneType in parts:
+            return None
+        for part in parts:
+            with contextlib.suppress(ValueError):
+                return of_shape(value, part, name)
+    elif shape is float:
+        if value is None or value in ("inf", "-inf"):
+            return math.nan if value is None else float(value)
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)
+    elif shape is int:
+        if type(value) is int and abs(value) < _LARGEST:
+            return value
+    elif shape in (str, bool):
+        if type(value) is shape:
+            str(value).encode()  # half a character raises a ValueError
+            return value
+    elif kind in (list, tuple, Sequence):
+        if isinstance(value, list):
+            items = [of_shape(item, parts[0], f"item {place} of {name}") for place, item in enumerate(value)]
+            return tuple(items) if kind is tuple else items
+    elif kind in (dict, Mapping):
+        if isinstance(value, dict):
+            return {key: of_shape(item, parts[1], key) for key, item in value.items()}
+    elif is_typeddict(shape):
+        if isinstance(value, dict) and shape.__required_keys__ <= value.keys():
+            hints = _hints(shape)
+            return {key: of_shape(item, hints.get(key, Any), key) for key, item in value.items()}
+    elif hasattr(shape, "_fields"):  # a named tuple; JSON has its fields by name, or in their order
+        if isinstance(value, list) and len(value) == len(shape._fields):
+            value = dict(zip(shape._fields, value, strict=True))
+        needed = {*shape._fields} - {*shape._field_defaults}
+        if isinstance(value, dict) and needed <= value.keys() <= {*shape._fields}:
+            hints = _hints(shape)
+            return shape(**{key: of_shape(item, hints[key], key) for key, item in value.items()})
+    raise ValueError(f"{name} must be {getattr(shape, '__name__', shape)}, got {shorten(repr(value), _MOST_SHOWN)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import pytest
 import yaml
 from damage import damaged
 
-from lightning_alrnn.parsing import check_archive, load_yaml, read_yaml, shorten
+from lightning_alrnn.parsing import check_archive, load_yaml, of_shape, read_json, read_yaml, shorten
 
 LAUGHS = "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 
@@ -79,6 +80,76 @@ def test_yaml_of_any_damage_is_refused_in_a_line_or_read() -> None:
     assert 100 < said.count("") < 400
 
 
+class Point(NamedTuple):
+    x: float
+    kind: Literal["near", "far"] = "far"
+
+
+class Line(TypedDict):
+    points: tuple[Point, ...]
+    width: int | None
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "expected"),
+    [
+        ({"x": 1}, Point, Point(1.0)),
+        ([1.5, "near"], Point, Point(1.5, "near")),
+        ({"points": [{"x": 2.0}], "width": 3, "else": 1}, Line, {"points": (Point(2.0),), "width": 3, "else": 1}),
+        ({"points": [], "width": None}, Line, {"points": (), "width": None}),
+        ("-inf", float, -math.inf),
+        (True, str | int | float | bool, True),
+        ([[1]], list[list[int]], [[1]]),
+        (None, float | None, None),
+        ("", str, ""),
+        ({"x": 2}, Point | None, Point(2.0)),
+    ],
+)
+def test_json_of_a_shape_becomes_what_it_stands_for(value: Any, shape: Any, expected: Any) -> None:
+    made = of_shape(value, shape)
+    assert made == expected
+    assert type(made) is type(expected)
+    assert math.isnan(of_shape({"x": None}, Point).x)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "message"),
+    [
+        (True, int, "its content must be int, got True"),
+        (1.0, int, "must be int, got 1.0"),
+        (2**63, int, "must be int, got 9223372036854775808"),
+        (10**400, float, "must be float, got 1000"),
+        (math.nan, float, "must be float, got nan"),
+        ({"y": 1}, Point, r"must be Point, got \{'y': 1\}"),
+        ({"x": 1, "y": 1}, Point, "must be Point"),
+        ([1.5], Point, "must be Point"),
+        ({"x": 1, "kind": ["far"]}, Point, r"kind must be .*Literal.*, got \['far'\]"),
+        ({"points": []}, Line, "must be Line"),
+        ({"points": [{"x": "1"}], "width": 1}, Line, "x must be float, got '1'"),
+        ([1, "2"], list[int], "item 1 of its content must be int, got '2'"),
+        ("\ud800", str, "surrogates not allowed"),
+        ("text", list[str], "must be list"),
+        ([], int | None, r"must be int \| None, got \[\]"),
+        ([1, "far", 2], Point, "must be Point"),
+        ([1], dict[str, int], r"must be dict\[str, int\], got \[1\]|must be dict, got \[1\]"),
+    ],
+)
+def test_json_of_another_shape_is_refused(value: Any, shape: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        of_shape(value, shape)
+
+
+def test_a_json_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    for content in (b"", b"{", b"\xff", b"[" * 100_000, b"[1]", b"9" * 5000):
+        path.write_bytes(content)
+        assert said_of(lambda path: read_json(path, dict[str, int]), path).startswith(f"{path} cannot be read: ")
+    path.write_text('{"a": 1}')
+    assert read_json(path, dict[str, int]) == {"a": 1}
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "gone", Any)
+
+
 def test_a_yaml_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     for content, message in ((b"a: [", "not valid YAML"), (b"\xff", "utf-8"), (b"3", "keys and values, got a int")):
@@ -95,13 +166,13 @@ def test_archives_with_a_changed_bit_in_a_file_are_refused(tmp_path: Path) -> No
         archive.writestr("a", b"content")
     whole = bytearray(content.getvalue())
     begin = whole.index(b"content")
-    for bit in range(8 * len(whole)):
+    for bit in range(0, 8 * len(whole), 3):
         whole[bit // 8] ^= 1 << bit % 8
         path.write_bytes(whole)
         whole[bit // 8] ^= 1 << bit % 8
         said.append(said_of(check_archive, path))
     assert all(str(path) in message for message in said if message)
-    assert all(said[8 * begin : 8 * (begin + 7)])
+    assert all(said[8 * begin // 3 + 1 : 8 * (begin + 7) // 3])
     with pytest.raises(FileNotFoundError):
         check_archive(tmp_path / "gone")
 

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from scipy.stats import t as student
@@ -31,7 +31,7 @@ from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.nn.alrnn import ALRNN
-from lightning_alrnn.parsing import load_yaml
+from lightning_alrnn.parsing import load_yaml, read_json
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.baselines import write_baselines
@@ -168,7 +168,7 @@ def _choose(folder: Path, data: Arrays, shared: Sequence[str], grid_end: float, 
     """Compare settings by the validation loss of short runs, and plan the sweep for the time that is left."""
     notes = _read_notes(folder)
     if "choice" in notes:  # a sweep goes on with what it began with
-        return Choice(**notes["choice"])
+        return cast(Choice, notes["choice"])
     steps = -(-len(data.dataset("train")) // data.batch_size)
     step = _seconds_of_a_step(data)
     runs = len(_GRID_UNITS) * math.prod(map(len, _GRID.values()))
@@ -502,9 +502,26 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+class _Asked(TypedDict):
+    data: str  # checksum
+    options: dict[str, Any]
+
+
+class _Notes(TypedDict, total=False):
+    """What ask.json notes for the next call, next to the answer."""
+
+    asked: _Asked
+    choice: Choice
+
+
 def _read_notes(folder: Path) -> dict[str, Any]:
     path = folder / "ask.json"
-    return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    try:
+        return cast(dict[str, Any], read_json(path, _Notes))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{error}: use another --output_dir") from error
 
 
 def _note(folder: Path, **values: Any) -> None:

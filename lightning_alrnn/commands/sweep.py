@@ -43,11 +43,13 @@ from lightning_alrnn.sweep.run import Surroundings, find_commit
 from lightning_alrnn.sweep.seeds import parse_counts, parse_looks, parse_seeds
 from lightning_alrnn.sweep.store import (
     LOG,
+    SETTINGS,
     Claim,
     Record,
     is_done,
     locked,
     read_records,
+    read_settings,
     run_folder,
     write_table,
 )
@@ -117,8 +119,9 @@ def _report(folder: Path, plan: Plan, adds_seeds: bool) -> bool:
     _write(f"verdict:      {folder / 'verdict.html'}\n\n{format_verdict(verdict)}")
     if not adds_seeds:  # judging again with more seeds costs another level, unless the looks have divided it
         with locked(folder / ".sweep"):
-            content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-            write_json(folder / "sweep.json", content | {"judged": sorted({*content["judged"], seeds})})
+            if (settings := read_settings(folder)) is not None:
+                judged = sorted({*settings.get("judged", ()), seeds})
+                write_json(folder / SETTINGS, {**settings, "judged": judged})
     return bool(missing)
 
 
@@ -174,11 +177,10 @@ def _write_settings(
 ) -> None:
     """Write sweep.json, unless the folder holds another sweep: cores, P, seeds and values may be added, not changed."""
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    path = folder / "sweep.json"
+    path = folder / SETTINGS
     with locked(folder / ".sweep"):
-        there: dict[str, Any] = {"varied": [*plan.varied], "configs": {}, "looks": [*looks], **rules}
-        if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
+        planned = {"varied": [*plan.varied], "configs": {}, "looks": [*looks], **rules}
+        there: Mapping[str, Any] = read_settings(folder) or planned
         changes = []
         if there["varied"] != list(plan.varied):
             changes = [f"varied: {', '.join(there['varied'])} there, {', '.join(plan.varied)} now"]

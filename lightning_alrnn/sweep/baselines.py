@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning_alrnn.files import write_json
+from lightning_alrnn.parsing import read_json
 from lightning_alrnn.sweep.rules import Value
 from lightning_alrnn.sweep.verdict import TRAIN_SIZE, Baseline, Verdict
 
 _MOST_SEEDS = 5
 """They affect no claim, so a few data sets are enough."""
+
+
+class _Scores(NamedTuple):
+    """The scores of the predictors on the test data of a seed, by predictor and metric."""
+
+    train_size: Value
+    seed: int
+    scores: Mapping[str, Mapping[str, float]]
 
 
 def write_baselines(folder: Path, seed: int, settings: Mapping[str, Value], data: Any, most: int = _MOST_SEEDS) -> None:
@@ -35,7 +43,7 @@ def write_baselines(folder: Path, seed: int, settings: Mapping[str, Value], data
         warnings.warn(f"there are no baselines of seed {seed}: {error}", stacklevel=2)
         return
     paths.mkdir(exist_ok=True)
-    write_json(path, {"train_size": size, "seed": seed, "scores": scores})
+    write_json(path, _Scores(size, seed, scores))
 
 
 def with_baselines(verdict: Verdict, folder: Path) -> Verdict:
@@ -43,10 +51,14 @@ def with_baselines(verdict: Verdict, folder: Path) -> Verdict:
     stage, _, metric = verdict.rules.score.rpartition("/")
     levels: dict[Any, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for path in sorted((folder / "baselines").glob("*.json")) if stage == "test" else ():
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for name, scores in content["scores"].items():
+        try:
+            content: _Scores = read_json(path, _Scores)
+        except ValueError as error:
+            warnings.warn(f"{error}: its predictors are left out; without the file, a sweep scores them", stacklevel=2)
+            continue
+        for name, scores in content.scores.items():
             if metric in scores:
-                levels[content["train_size"]][name][content["seed"]] = scores[metric]
+                levels[content.train_size][name][content.seed] = scores[metric]
     sizes = (size._replace(baselines=(*size.baselines, *_baselines(levels[size.train_size]))) for size in verdict.sizes)
     return verdict._replace(sizes=tuple(sizes))
 

@@ -31,6 +31,7 @@ from lightning_alrnn.errors import own_error
 from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
+from lightning_alrnn.parsing import read_json
 from lightning_alrnn.sweep.gpus import Gpu
 from lightning_alrnn.sweep.members import Member, MemberFactory
 from lightning_alrnn.sweep.plan import SEED, UNITS, Spec
@@ -142,12 +143,9 @@ def read_populations(folder: Path) -> list[Work]:
     works = []
     for path in sorted((folder / "populations").glob("*/members.json")):
         try:
-            members = tuple(
-                Spec(**{**values, "arguments": tuple(values["arguments"])})
-                for values in json.loads(path.read_text(encoding="utf-8"))
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            warnings.warn(f"{path} cannot be read, so its runs start again: {error!r}", stacklevel=2)
+            members: tuple[Spec, ...] = read_json(path, tuple[Spec, ...])
+        except ValueError as error:
+            warnings.warn(f"{error}: its runs start again", stacklevel=2)
             continue
         records = [read_record(folder, spec.name) for spec in members]
         done = [record for record in records if record is not None and record.status == "done"]

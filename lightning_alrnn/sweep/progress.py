@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
+from lightning_alrnn.parsing import read_json
 from lightning_alrnn.scores import SCORES
 
 _SECONDS = 0.5
@@ -51,8 +52,8 @@ class ProgressFile:
     def read(self) -> dict[str, RunState]:
         """The progress by the name of the run; empty if there is no file, or if it is damaged."""
         try:
-            return {name: RunState(*values) for name, values in json.loads(self._path.read_text()).items()}
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return cast(dict[str, RunState], read_json(self._path, dict[str, RunState]))
+        except (FileNotFoundError, ValueError):
             return {}
 
 

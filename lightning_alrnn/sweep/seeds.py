@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+_MOST_SEEDS = 100_000
 _FIRST_LOOK, _LOOK_GROWTH = 8, 1.5  # 8 seeds can support a claim at a twelfth of the level 0.05
 
 
@@ -29,8 +30,8 @@ def parse_seeds(text: str) -> list[int]:
     if "," in text:
         return parse_counts(text.removesuffix(","), "--seeds")
     (count,) = parse_counts(text, "--seeds")
-    if count == 0:
-        raise ValueError("--seeds must be at least 1, got 0")
+    if not 1 <= count <= _MOST_SEEDS:
+        raise ValueError(f"--seeds must be at least 1 and at most {_MOST_SEEDS:,}, got {count:,}")
     return list(range(count))
 
 
@@ -41,6 +42,8 @@ def parse_looks(text: str) -> tuple[int, ...]:
     first, _, last = text.partition("..")
     if not (first.strip().isdecimal() and last.strip().isdecimal() and 1 <= int(first) < int(last)):
         raise ValueError(f"--seeds must be the smallest and the largest number of seeds, such as 5..40, got {text!r}")
+    if int(last) > _MOST_SEEDS:
+        raise ValueError(f"--seeds must be at most {_MOST_SEEDS:,}, got {text!r}")
     return plan_looks(int(first), int(last))
 
 

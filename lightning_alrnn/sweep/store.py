@@ -6,8 +6,10 @@
     folder/runs/NAME/log.txt      output of that process, if it was started on this machine
     folder/results.csv            a row for each run
 
-A file is replaced as a whole, so a reader sees the old or the new one, also after a power cut. Locks end with their
-process. On a network file system they need ``flock`` (NFS 4, or Lustre mounted with ``-o flock``).
+A file is replaced as a whole, so a reader sees the old or the new one, also after a power cut. A record that is damaged
+is left out with a warning, and its run counts as not begun; one that a newer version of the package has written is
+refused. Locks end with their process. On a network file system they need ``flock`` (NFS 4, or Lustre mounted with
+``-o flock``).
 """
 
 from __future__ import annotations
@@ -23,15 +25,19 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, TypedDict
 
 from lightning_alrnn.files import write_file
+from lightning_alrnn.parsing import of_shape, read_json, shorten
 from lightning_alrnn.sweep.rules import Run, sort_key
 
 Status = Literal["running", "done", "failed"]
 
 RECORD = "record.json"
+SETTINGS = "sweep.json"
+_SCHEMA_VERSION = 1  # of a record; with a higher number, an earlier version of the package must not read it
 LOG = "log.txt"
 _CLAIM = "claim"
 
@@ -61,6 +67,34 @@ class Record(NamedTuple):
     def error(self) -> str:
         """Last line of the last traceback; "" if no attempt failed."""
         return self.tracebacks[-1].strip().splitlines()[-1] if self.tracebacks else ""
+
+
+class _Planned(TypedDict):
+    varied: list[str]  # varied keys other than core, P and seed
+    configs: dict[str, dict[str, Any]]  # by core, the shared configuration that affects the result
+
+
+class SweepSettings(_Planned, total=False):
+    """The content of sweep.json; earlier versions wrote less."""
+
+    looks: list[int]  # numbers of seeds at which a sweep that adds seeds looks at its runs
+    stop_when: str | None
+    tolerance: float | None
+    arguments: list[str]
+    judged: list[int]  # numbers of seeds that were judged before
+    runs_per_seed: int
+
+
+def read_settings(folder: Path) -> SweepSettings | None:
+    """The settings of a sweep, or ``None`` if the folder has none; raise ``ValueError`` if they are damaged."""
+    path = folder / SETTINGS
+    try:
+        settings: SweepSettings = read_json(path, SweepSettings)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{error}: put a copy of it in its place, or use another folder") from error
+    return settings
 
 
 def run_folder(sweep: Path, name: str, population: str = "") -> Path:
@@ -98,15 +132,33 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
 
 
 def read_record(folder: Path, name: str) -> Record | None:
-    """The record of a run; ``None`` if there is none, or, with a warning, if it cannot be read."""
+    """The record of a run; ``None`` if there is none, or, with a warning, if it is damaged.
+
+    Raises:
+        ValueError: If a newer version of the package has written it.
+    """
     path = run_folder(folder, name) / RECORD
     try:
-        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        content: dict[str, Any] = read_json(path, dict[str, Any])
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        warnings.warn(f"{path} cannot be read, so its run counts as not begun: {error!r}", stacklevel=2)
-        return None
+    except ValueError as error:
+        return _left_out(str(error))
+    version = content.pop("schema_version", _SCHEMA_VERSION)
+    if type(version) is int and version > _SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has the schema_version {shorten(str(version), 20)}, but this version of lightning_alrnn knows "
+            f"{_SCHEMA_VERSION}: update lightning_alrnn, or use another folder"
+        )
+    try:
+        return _from_json(content, name)
+    except ValueError as error:
+        return _left_out(f"{path} cannot be read: {error}")
+
+
+@cache  # a record is read many times
+def _left_out(said: str) -> None:
+    warnings.warn(f"{said}, so its run counts as not begun", stacklevel=3)
 
 
 def is_done(folder: Path, name: str) -> bool:
@@ -117,7 +169,7 @@ def is_done(folder: Path, name: str) -> bool:
 
 def write_record(folder: Path, record: Record, durable: bool = True) -> None:
     """Write the record of a run, and wait until it is on the disk if it is to be durable."""
-    content = record._asdict() | {"run": record.run._asdict()}
+    content: dict[str, Any] = {"schema_version": _SCHEMA_VERSION} | record._asdict() | {"run": record.run._asdict()}
     content["seconds"] = _or_none(record.seconds)
     del content["run"]["epochs"]  # the record has them
     content["run"]["metrics"] = {key: _or_none(value) for key, value in record.run.metrics.items()}
@@ -193,15 +245,13 @@ def _try_lock(file: IO[str], kind: int) -> bool:
     return True
 
 
-def _from_json(content: Mapping[str, Any]) -> Record:
-    values = dict(content)
-    run = dict(values.pop("run"))
-    run["metrics"] = {key: _or_nan(value) for key, value in run["metrics"].items()}
+def _from_json(content: Mapping[str, Any], name: str) -> Record:
+    record: Record = of_shape(content, Record)
+    if record.name != name:
+        raise ValueError(f"it is the record of {record.name!r}")
     # records of earlier versions do not say whether a run reached the threshold
-    run["epochs"] = (values.get("epochs") or None) if "epochs_to_threshold" in run else None
-    values["seconds"] = _or_nan(values["seconds"])
-    values["tracebacks"] = tuple(values["tracebacks"])
-    return Record(run=Run(**run), **values)
+    epochs = (record.epochs or None) if "epochs_to_threshold" in content["run"] else None
+    return record._replace(run=record.run._replace(epochs=epochs))
 
 
 def _order(record: Record) -> tuple[Any, ...]:

@@ -55,10 +55,12 @@ def _extended(written: str, seeds: int) -> str:
 def _value(words: Sequence[str], option: str) -> str:
     """The last value of an option, which follows it after a space or "="."""
     values = [
-        word.partition("=")[2] if "=" in word else words[place + 1]
-        for place, word in enumerate(words)
+        word.partition("=")[2] if "=" in word else following
+        for word, following in zip(words, [*words[1:], ""], strict=False)
         if word == option or word.startswith(f"{option}=")
     ]
+    if not values:
+        raise ValueError(f"the arguments of the sweep, in its sweep.json, lack {option}: got {shlex.join(words)}")
     return values[-1]
 
 

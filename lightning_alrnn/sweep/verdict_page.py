@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -11,10 +10,11 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.metrics.threshold import THRESHOLD
+from lightning_alrnn.parsing import read_json
 from lightning_alrnn.plotting.page import Page, save_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.readings.configured import configured_readings
@@ -24,7 +24,7 @@ from lightning_alrnn.sweep.baselines import with_baselines
 from lightning_alrnn.sweep.claims import Claims
 from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.rules import DATA_SEED, Run, Value
-from lightning_alrnn.sweep.store import Record, read_records, run_folder
+from lightning_alrnn.sweep.store import Record, read_records, read_settings, run_folder
 from lightning_alrnn.sweep.suggestion import next_command
 from lightning_alrnn.sweep.verdict import ALPHA, TRAIN_SIZE, SizeVerdict, Verdict, judge
 
@@ -96,7 +96,7 @@ def judge_sweep(
     """Judge the runs of the sweep in a folder as :func:`judge` does; ``output_dir`` may have earlier verdicts on it."""
     root = Path(folder)
     records = read_records(root)
-    sweep = _read_json(root / "sweep.json")
+    sweep: Mapping[str, Any] = read_settings(root) or {}
     looks = sweep.get("looks") or []
     if looks:  # a sweep that adds seeds is judged at its last complete look
         seeds = seeds or _last_look(records, looks, sweep.get("runs_per_seed", 1))
@@ -110,8 +110,7 @@ def judge_sweep(
     of_sweep = sweep.get("tolerance") if tolerance is None else tolerance
     verdict = judge(runs, score=score, tolerance=of_sweep, solved=solved, alpha=alpha)
     verdict = with_baselines(verdict, root)
-    earlier = [_read_json(place / "verdict.json") for place in {root, output_dir or root}]
-    suggested = sorted({tolerance for one in earlier for tolerance in one.get("suggested_tolerances", [])})
+    suggested = sorted({tolerance for place in {root, output_dir or root} for tolerance in _suggested_before(place)})
     if tolerance in suggested:
         rule = "suggested by an earlier verdict on the scores that it judges"
         verdict = verdict._replace(rules=verdict.rules._replace(tolerance_rule=rule, exploratory=True))
@@ -467,9 +466,20 @@ def _counted(verdict: Verdict) -> str:
     return said + (f", {verdict.without_score} failed or not done" if verdict.without_score else "")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content
+class _EarlierVerdict(TypedDict, total=False):
+    suggested_tolerances: list[float]
+
+
+def _suggested_before(folder: Path) -> list[float]:
+    """The tolerances that an earlier verdict in a folder has suggested."""
+    path = folder / "verdict.json"
+    try:
+        verdict: _EarlierVerdict = read_json(path, _EarlierVerdict)
+    except FileNotFoundError:
+        return []
+    except ValueError as error:  # a tolerance that it suggested would count as stated before the scores
+        raise ValueError(f"{error}: put a copy of it in its place, or remove it") from error
+    return verdict.get("suggested_tolerances", [])
 
 
 def _seeds_change(sweep: Mapping[str, Any]) -> str:

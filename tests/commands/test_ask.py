@@ -126,3 +126,10 @@ def test_known_answers(write: Callable[[Path], None], right: Callable[[Any], boo
         assert notes["answer"].startswith("It is not shown that anything was learnt")
     else:
         assert right(json.loads(Path("answer/verdict.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"asked": "now"}', '{"choice": {"settings": {}, "epochs": "many"}}'])
+def test_damaged_notes_are_refused_with_their_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ask.json").write_text(content)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/ask.json cannot be read: .*: use another --output_dir"):
+        ask._read_notes(tmp_path)

@@ -17,7 +17,8 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from command_runs import ADDITION, CPU, exit_code, written_records
+from command_runs import ADDITION, CPU, exit_code, refused, written_records
+from disks import mounted_disk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -299,6 +300,46 @@ def test_a_look_with_a_run_missing_or_without_a_verdict_is_the_last(
 
 
 @pytest.mark.usefixtures("no_verdict_figures")
+@pytest.mark.usefixtures("no_training")
+def test_damaged_settings_and_newer_records_stop_a_sweep_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--nonlinear_units=0,1", "--seeds=2"]
+    assert sweep(*options) == 0
+    before = written_records(FOLDER)
+    settings, newer = FOLDER / "sweep.json", FOLDER / "runs" / "ALRNN-P1-seed0" / "record.json"
+    for path, content, message in (
+        (settings, "", "sweep.json cannot be read: it is not valid JSON"),
+        (settings, "[]", "sweep.json cannot be read: its content must be SweepSettings, got []"),
+        (settings, '{"varied": 3, "configs": {}}', "sweep.json cannot be read: varied must be list"),
+        (newer, newer.read_text().replace('"schema_version": 1', '"schema_version": 2'), "has the schema_version 2"),
+    ):
+        sound = path.read_text()
+        path.write_text(content)
+        for command_line in (["sweep", *INLINE, *PLAIN, *options], ["verdict", "swept"]):
+            said = refused(command_line, capsys).splitlines()[-1]
+            assert said.startswith("alrnn: error: ")
+            assert message in said
+            assert str(path) in said
+        path.write_text(sound)
+    assert written_records(FOLDER).keys() == before.keys()
+    newer.write_text(newer.read_text().replace('"seed": 0', '"seed": "0"'))
+    with pytest.warns(
+        UserWarning, match=r"record.json cannot be read: seed must be int, got '0', so its run counts as"
+    ):
+        assert sweep(*options) == 0
+    changed = {path for path, written in written_records(FOLDER).items() if written != before[path]}
+    assert newer in changed
+    assert record("ALRNN-P1-seed0").status == "done"
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_stops_a_sweep_with_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mounted_disk(tmp_path / "small", "size=200k") as disk:
+        arguments = ["sweep", f"--output_dir={disk / 'swept'}", "--executor=inline", *PLAIN]
+        said = refused([*arguments, "--nonlinear_units=0,1", "--seeds=3"], capsys).splitlines()[-1]
+    assert said.startswith(f"alrnn: error: [Errno 28] No space left on device: '{disk}/swept/")
+    assert said.endswith("'")
+
+
 def test_divergence_is_a_result() -> None:
     options = ("--nonlinear_units=0", "--seeds=1", "--model.optimizer=SGD", "--model.optimizer.lr=1e30")
     assert sweep(*options) == 0

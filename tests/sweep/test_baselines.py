@@ -59,6 +59,23 @@ def test_each_size_of_training_data_has_its_own(tmp_path: Path) -> None:
     assert {one.train_size: one.baselines[1].typical for one in verdict.sizes} == sizes
 
 
+def test_a_damaged_file_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    judged = judge(runs({0: [0.5] * 6, 1: [0.3] * 6}, "test/mse"))
+    for seed in range(3):
+        write_baselines(tmp_path, seed, {}, Data(0.3))
+    path = tmp_path / "baselines" / "sizeNone-seed1.json"
+    for content in (
+        "",
+        "[]",
+        '{"train_size": null, "seed": "1", "scores": {}}',
+        '{"scores": {"mean": {"mse": "low"}}}',
+    ):
+        path.write_text(content)
+        with pytest.warns(UserWarning, match=f"^{path} cannot be read: .* its predictors are left out"):
+            verdict = with_baselines(judged, tmp_path)
+        assert [one.tried for one in verdict.sizes[-1].baselines] == [2, 2, 2]
+
+
 def test_data_without_baselines(tmp_path: Path) -> None:
     write_baselines(tmp_path, 0, {}, None)
     assert json.loads((tmp_path / "baselines/sizeNone-seed0.json").read_text())["scores"] == {}
