@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench gpu screenshots
+.PHONY: demo test test-slow lint bench claims gpu screenshots
 
 demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a report of one network (5 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
@@ -31,6 +31,9 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/fixed_points.py
 	$(BIN)/python benchmarks/callbacks.py
 	$(BIN)/python benchmarks/readme.py
+
+claims: $(INSTALLED)  ## the claims of the paper, tested by sweeps; DATA is the folder of the real data
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/claims.py $(if $(DATA),--data_dir $(DATA))
 
 gpu:  ## checks and timings on this machine's GPU, 8 minutes; installs nothing: PYTHON is one with PyTorch for CUDA
 	PYTHONPATH=. $(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py

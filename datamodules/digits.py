@@ -14,7 +14,8 @@ from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import check_fractions, full_lengths
 from lightning_alrnn.datamodules.images import DigitsDataModule, Order
 
-_SMALLEST_SHARE = 0.01  # 18 of the 1,797 images
+_IMAGES = 1_797
+_SMALLEST_SHARE = 0.01  # 18 of the images
 
 
 class SequentialDigits(DigitsDataModule):
@@ -27,6 +28,7 @@ class SequentialDigits(DigitsDataModule):
         permutation_seed: Seed of the order of pixels for "permuted".
         val_fraction: Share of the images for validation.
         test_fraction: Share of the images for testing.
+        train_size: Number of training images, the first of a random order; ``None`` for all that are left.
         batch_size: Number of sequences in a step of one process.
         num_workers: Number of worker processes of each DataLoader.
         seed: Seed of the split.
@@ -51,6 +53,7 @@ class SequentialDigits(DigitsDataModule):
         permutation_seed: int = 0,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
+        train_size: int | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -60,6 +63,10 @@ class SequentialDigits(DigitsDataModule):
         smallest = min(val_fraction, test_fraction, 1 - val_fraction - test_fraction)
         if smallest < _SMALLEST_SHARE:
             raise ValueError(f"each split must have at least {_SMALLEST_SHARE} of the images, got {smallest:.3g}")
+        left = round((1 - val_fraction - test_fraction) * _IMAGES)
+        if train_size is not None and not 1 <= train_size <= left:
+            raise ValueError(f"train_size must lie between 1 and the {left} images for training, got {train_size}")
+        self.train_size = train_size
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.save_hyperparameters()
@@ -69,7 +76,7 @@ class SequentialDigits(DigitsDataModule):
         index = np.arange(len(digits.target))
         rest, test = self._divide(index, digits.target, self.test_fraction)
         train, val = self._divide(rest, digits.target[rest], self.val_fraction / (1 - self.test_fraction))
-        index = {"train": train, "val": val, "test": test}[split]
+        index = {"train": train[: self.train_size], "val": val, "test": test}[split]
         images = digits.images[index].astype(np.float32) / 16
         inputs = torch.from_numpy(np.ascontiguousarray(self._as_sequences(images)))
         return SequenceBatch(inputs, torch.from_numpy(digits.target[index]).long(), full_lengths(inputs))

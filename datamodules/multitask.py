@@ -21,7 +21,8 @@ _SUITES = {"eleven": multitask_eleven, "yang19": multitask_yang19}
 class MultiTask(SequenceDataModule):
     """Many cognitive tasks for one network: a suite of eleven tasks, or the twenty of Yang et al. 2019.
 
-    Training trials are drawn anew in each epoch; validation and test trials are fixed. See docs/tasks/multitask.md.
+    Training trials are drawn anew in each epoch, unless ``new_each_epoch`` is ``False``; validation and test trials are
+    fixed. See docs/tasks/multitask.md.
 
     Args:
         suite: Suite of tasks, "eleven" or "yang19".
@@ -34,6 +35,7 @@ class MultiTask(SequenceDataModule):
         equal_amplitudes: Whether both modalities of the CtxInt tasks have the amplitude 0.8. In the paper's form the
             one that counts is always stronger, so the sum of both, without the context, errs by at most 22°; for
             "eleven" only.
+        new_each_epoch: Whether training trials are drawn anew in each epoch.
         train_size: Number of training trials in an epoch.
         val_size: Number of validation trials.
         test_size: Number of test trials.
@@ -69,6 +71,7 @@ class MultiTask(SequenceDataModule):
         loss: LossStep = "last",
         lenient_nogo: bool = False,
         equal_amplitudes: bool = False,
+        new_each_epoch: bool = True,
         train_size: int = 5_000,
         val_size: int = 1_000,
         test_size: int = 1_000,
@@ -90,6 +93,7 @@ class MultiTask(SequenceDataModule):
         self.suite = suite
         self.durations: Durations = durations
         self.equal_amplitudes = equal_amplitudes
+        self.new_each_epoch = new_each_epoch
         self.loss = loss
         of_suite = _SUITES[suite]
         self.group_names = [of_suite.TASKS[index] for index in self._chosen]
@@ -104,7 +108,10 @@ class MultiTask(SequenceDataModule):
         return self._build(split, 0)
 
     def build_epoch(self, epoch: int) -> SequenceBatch:
-        return self._build("train", epoch)
+        return self._build("train", epoch if self.new_each_epoch else 0)
+
+    def _is_new_in_each_epoch(self) -> bool:
+        return self.new_each_epoch
 
     def _build(self, split: Split, epoch: int) -> SequenceBatch:
         inputs, lengths, group, phase, targets, *mask = draw_trials(

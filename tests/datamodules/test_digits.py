@@ -78,3 +78,11 @@ def test_smallest_splits(fractions: tuple[float, float]) -> None:
     data = SequentialDigits(val_fraction=fractions[0], test_fraction=fractions[1])
     for split in SPLITS:
         assert set(data.build(split).targets.tolist()) == set(range(10))
+
+
+def test_fewer_training_images_are_the_first_and_leave_the_other_splits() -> None:
+    few, all_images = SequentialDigits(train_size=100, seed=3), SequentialDigits(seed=3)
+    assert torch.equal(few.build("train").inputs, all_images.build("train").inputs[:100])
+    assert torch.equal(few.build("test").inputs, all_images.build("test").inputs)
+    with pytest.raises(ValueError, match="train_size must lie between 1 and the 1258 images"):
+        SequentialDigits(train_size=1300)

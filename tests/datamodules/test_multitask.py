@@ -466,3 +466,11 @@ def test_training_is_drawn_anew_and_the_rest_is_fixed(suite: str) -> None:
         assert seen == {trial.numpy().tobytes() for trial in data.build_epoch(epoch).inputs}
     first, again = (next(iter(data.val_dataloader())) for _ in range(2))
     assert torch.equal(first.inputs, again.inputs)
+
+
+def test_training_trials_of_every_epoch_are_those_of_the_first_where_asked() -> None:
+    for new in (True, False):
+        data = MultiTask(new_each_epoch=new, train_size=20)
+        assert torch.equal(data.build_epoch(0).inputs, data.build_epoch(1).inputs) is not new
+        data.setup("fit")
+        assert ("new in each epoch" in data.describe()) is new

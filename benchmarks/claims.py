@@ -1,0 +1,640 @@
+"""Test six claims of Brenner & Koppe (TMLR 2026) by sweeps: docs/claims.md, docs/claims.json and their figures.
+
+    python benchmarks/claims.py --data_dir data   # two hours on two cores; without --data_dir, the generated tasks
+    python benchmarks/claims.py --quick           # three sweeps with five seeds, in runs/claims-quick
+    python benchmarks/claims.py --first_seed 100  # the generated tasks once more with other seeds
+
+The sweeps stand in benchmarks/claims.yaml and are trained in runs/claims; a command that was stopped goes on. What
+``--minutes`` leaves no time for is undecided. Every sentence is generated from the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from common import measure, table
+from scipy.stats import wilcoxon
+from torch import Tensor
+
+from lightning_alrnn import ALRNNModule, MultiTask
+from lightning_alrnn.analysis import shared_regimes
+from lightning_alrnn.analysis.primitives import input_gain
+from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.modules.sequence import build_core
+from lightning_alrnn.nn import ALRNN
+from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from lightning_alrnn.plotting.sweep import plot_verdict
+from lightning_alrnn.readings.yardstick import phrase
+from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.plan import read_config
+from lightning_alrnn.sweep.store import Record, read_records
+from lightning_alrnn.sweep.verdict import ALPHA, Verdict
+from lightning_alrnn.sweep.verdict_page import write_verdict
+
+ROOT = Path(__file__).parents[1]
+CLAIMS = {
+    1: "Linear recurrence is often enough",
+    2: "Elsewhere nonlinearity is needed",
+    3: "Few nonlinear units suffice",
+    4: "With little data, few nonlinear units beat all of them",
+    5: "Sparse nonlinearity shares computations between tasks",
+    6: "Fewer nonlinear operations cost less",
+}
+RULES = {
+    1: "Held if the verdict shows that P=0 is enough in a typical run, refuted if it shows that nonlinearity is "
+    "needed.",
+    2: "Held if the verdict shows that nonlinearity is needed, refuted if it shows that P=0 is enough.",
+    3: "Held if the verdict shows that a P of at most M/4 is enough, refuted if it shows of each such P that it is "
+    "not.",
+    4: "Held if the verdict shows at one size of training data that P=M is not enough, at a third of the level for "
+    "each of three sizes; refuted if it shows at all sizes that P=M is enough. All sizes are trained for about as many "
+    "steps.",
+    5: "By each of three measures, the tasks of the smallest P of at least 4 that is enough are compared with those of "
+    "P=M, seed by seed (Wilcoxon's signed-rank test, two-sided, at a third of the level). Held if they share more by "
+    "one measure and less by none, refuted if they share less by one and more by none.",
+    6: "Held if a step takes at most 90 % of the time with P=M/4 that it takes with P=M, refuted if it takes at least "
+    "95 % of it.",
+}
+STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others name the task
+CORES = ("GRU", "LSTM", "RNN")
+_UNITS_AT_A_TIME = 4
+_FEW = 0.25
+
+
+class Sweep(NamedTuple):
+    """An entry of claims.yaml."""
+
+    name: str
+    title: str
+    config: str
+    units: list[int]
+    claims: list[int]
+    seeds: int = 10
+    options: list[str] = []  # noqa: RUF012
+    data: str = ""
+    core: list[int] | None = None
+    train_sizes: dict[int, int] = {}  # noqa: RUF012
+    mechanisms: bool = False
+    quick: bool = False
+
+
+class Finding(NamedTuple):
+    """What the runs say of a claim on a task."""
+
+    claim: int
+    task: str
+    status: str  # "held", "refuted" or "undecided"
+    seeds: int
+    sentence: str
+
+
+class Job(NamedTuple):
+    """A sweep to train: one size of training data of an entry."""
+
+    sweep: Sweep
+    folder: Path
+    arguments: list[str]  # without core and size
+    train_size: int | None
+
+
+def jobs_of(sweep: Sweep, folder: Path, seeds: Sequence[int], data_dir: Path | None) -> list[Job]:
+    """The sweeps of an entry, one for each size of training data."""
+    shared = [f"--config={sweep.config}", *sweep.options, "--trainer.accelerator=cpu"]
+    if data_dir is not None and sweep.data:
+        shared.append(f"--data.data_dir={data_dir / sweep.data}")
+    shared.append("--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else ""))
+    if not sweep.train_sizes:
+        return [Job(sweep, folder / sweep.name, [*shared, f"--output_dir={folder / sweep.name}"], None)]
+    jobs = []
+    for size, epochs in sweep.train_sizes.items():
+        place = folder / f"{sweep.name}_{size}"
+        sized = [f"--data.train_size={size}", f"--trainer.max_epochs={epochs}", f"--output_dir={place}"]
+        jobs.append(Job(sweep, place, [*shared, *sized], size))
+    return jobs
+
+
+def train(job: Job, end: float) -> bool:
+    """Train a sweep, and first the other cores; return whether the time was enough."""
+    commands = []
+    if job.sweep.core is not None:
+        size = int(read_config(job.arguments[:1])["model.hidden_size"])
+        for core in CORES:
+            hidden = equal_size(core, size, *job.sweep.core)
+            commands.append([f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"])
+    commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units))])
+    for command in commands:
+        if end <= time.monotonic():
+            return False
+        arguments = ["-m", "lightning_alrnn", "sweep", *command, *job.arguments]
+        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+        try:
+            process.wait(max(end - time.monotonic(), 1.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            return False
+        if process.returncode not in (0, 1):  # 1: some runs failed, which the verdict says
+            raise SystemExit(process.returncode)
+    return True
+
+
+def equal_size(core: str, hidden_size: int, inputs: int, outputs: int) -> int:
+    """The size of another core with about as many parameters, with its readout, as an ALRNN."""
+
+    def parameters(network: torch.nn.Module, size: int) -> int:
+        return sum(one.numel() for one in network.parameters()) + outputs * (size + 1)
+
+    wanted = parameters(ALRNN(inputs, hidden_size, 0), hidden_size)
+    sizes = range(1, 2 * hidden_size)
+    return min(sizes, key=lambda size: abs(parameters(build_core(core, inputs, size), size) - wanted))
+
+
+def judged(job: Job, alpha: float = ALPHA) -> Verdict | None:
+    """The verdict on a sweep; ``None`` if no run is done."""
+    try:
+        return write_verdict(job.folder, alpha=alpha)
+    except ValueError:
+        return None
+
+
+def seeds_of(verdict: Verdict) -> int:
+    """The number of seeds of a sweep."""
+    return max(one.tried for one in verdict.estimates)
+
+
+def decided(held: bool | None) -> str:
+    """The status of a finding."""
+    return "undecided" if held is None else "held" if held else "refuted"
+
+
+def what_it_takes(verdict: Verdict, question: str) -> str:
+    """How many seeds would answer an open question."""
+    seeds = verdict.seeds_by_question.get(question)
+    return f" About {seeds} seeds would show {question}." if seeds else ""
+
+
+def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
+    """Claims 1 and 2: whether P=0 is enough."""
+    size = verdict.sizes[-1]
+    needed = size.claims.nonlinearity_needed
+    sentence = words.needed(size.claims, size.estimates, verdict.rules)
+    names, levels = [phrase(one.core) for one in size.baselines], [one.typical for one in size.baselines]
+    beaten = words.beaten_by(size.estimates, names, levels, verdict.rules)
+    sentence += f" {beaten}" if beaten else ""
+    if needed is None:
+        sentence += what_it_takes(verdict, "whether nonlinearity is needed")
+    held = None if needed is None else needed == (claim == 2)
+    return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+
+
+def judge_few(job: Job, verdict: Verdict) -> Finding:
+    """Claim 3: whether a P of at most M/4 is enough."""
+    size = verdict.sizes[-1]
+    few = [one for one in size.estimates if 0 < one.nonlinear_units <= _FEW * (size.hidden_size or math.nan)]
+    status = [verdict.status(one) for one in few]
+    held = True if "enough" in status else False if status and set(status) == {"not enough"} else None
+    sentence = words.enough(size.claims, size.estimates, verdict.rules)
+    sentence += f" {verdict.learning}" if verdict.learning else ""
+    if held is None:
+        sentence += what_it_takes(verdict, "which P are enough")
+    return Finding(3, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+
+
+def judge_sizes(sweep: Sweep, verdicts: Mapping[int, Verdict | None]) -> Finding:
+    """Claim 4: whether P=M is not enough at some size of training data."""
+    done = {size: verdict for size, verdict in verdicts.items() if verdict is not None}
+    beats = [verdict.claims.sparse_beats_full for verdict in done.values()]
+    held = True if True in beats else False if len(done) == len(verdicts) and set(beats) == {False} else None
+    sentences = [
+        words.with_size(words.sparse(one.claims, one.estimates, verdict.rules, one.hidden_size), size)
+        for size, verdict in done.items()
+        for one in verdict.sizes[-1:]
+    ]
+    if held is None:
+        question = "whether fewer nonlinear units beat all of them"
+        needed = [seeds for one in done.values() if (seeds := one.seeds_by_question.get(question))]
+        sentences += [f"About {max(needed)} seeds would show it."] if needed else []
+    seeds = min((seeds_of(one) for one in done.values()), default=0)
+    return Finding(4, sweep.title, decided(held), seeds, " ".join(sentences) or "No run is done.")
+
+
+def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) -> dict[str, float]:
+    """How alike the tasks of one network are, less the same with the tasks of trials exchanged: 0 if all are the same.
+
+    ``regimes`` is 1 minus the mean Jensen-Shannon divergence (bits) between tasks, over sets of four switching units at
+    a time, so that the number of regimes is the same for all P; ``gains`` is the mean correlation, over pairs of tasks,
+    of the gains of the stimuli on the two outputs that give the direction; ``units`` is the mean participation ratio,
+    over units, of the variances that a unit has in the tasks.
+    """
+    assert isinstance(module.core, ALRNN)
+    assert batch.group is not None
+    with torch.no_grad():
+        states = module(batch.inputs, batch.lengths).states.double()
+    units, size = module.core.nonlinear_units, module.core.hidden_size
+    valid = valid_steps(batch.lengths, states.shape[1])
+    on = states[..., size - units :] > 0
+    share = on[valid].double().mean(dim=0)
+    switching = ((share > 0.01) & (share < 0.99)).nonzero()[:, 0].numpy()
+    rng = np.random.default_rng(seed)
+    few = min(_UNITS_AT_A_TIME, len(switching))
+    sets = [rng.choice(switching, few, replace=False) for _ in range(20)] if few else []
+    rows = module.readout.weight.detach().double()[1:]
+    gains = torch.stack([input_gain(module.core, states, row, batch.lengths) for row in rows], dim=-1)
+    late = gains[..., :STIMULI, :].flatten(2)
+    measures: dict[str, Callable[[Tensor], float]] = {
+        "regimes": lambda group: statistics.fmean(
+            1 - shared_regimes(states[..., size - units + chosen], few, group, batch.lengths).mean_js
+            for chosen in map(torch.from_numpy, sets)
+        ),
+        "gains": lambda group: _mean_correlation(_means_at_the_end(late, batch.lengths, group)),
+        "units": lambda group: _participation(states, valid, group),
+    }
+    order = torch.from_numpy(rng.permutation(len(batch.group)))
+    return {
+        name: measured(batch.group) - measured(batch.group[order]) if few or name != "regimes" else math.nan
+        for name, measured in measures.items()
+    }
+
+
+def _means_at_the_end(values: Tensor, lengths: Tensor, group: Tensor, steps: int = 20) -> Tensor:
+    """Mean of the last steps over the trials of each group, one row for each group."""
+    at = (lengths.unsqueeze(1) - torch.arange(1, steps + 1)).clamp(min=0)
+    last = values.gather(1, at.unsqueeze(-1).expand(-1, -1, values.shape[2])).flatten(1)
+    return torch.stack([last[group == one].mean(dim=0) for one in torch.unique(group)])
+
+
+def _mean_correlation(rows: Tensor) -> float:
+    return statistics.fmean(
+        float(torch.nn.functional.cosine_similarity(rows[a], rows[b], dim=0))
+        for a, b in combinations(range(len(rows)), 2)
+    )
+
+
+def _participation(states: Tensor, valid: Tensor, group: Tensor) -> float:
+    """Mean over units of (Σ v)² / (n Σ v²) of its variances v in n tasks: 1 if it varies in all alike."""
+    of_tasks = torch.stack([states[group == one][valid[group == one]].var(dim=0) for one in torch.unique(group)])
+    ratio = of_tasks.sum(dim=0).square() / (len(of_tasks) * of_tasks.square().sum(dim=0)).clamp(min=1e-300)
+    return float(ratio[of_tasks.sum(dim=0) > 0].mean())
+
+
+def read_sharing(job: Job) -> dict[str, dict[int, dict[int, float]]]:
+    """Measures of the trained networks by name, P and seed; those that were read before come from a file."""
+    path = job.folder / "sharing.json"
+    kept: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    result: dict[str, dict[int, dict[int, float]]] = {}
+    for record in alrnns(job):
+        if record.name not in kept:
+            module = ALRNNModule.load_from_checkpoint(job.folder / record.checkpoint, map_location="cpu").eval()
+            batch = MultiTask(seed=record.run.seed).build("test")
+            kept[record.name] = shared_computations(module, batch, record.run.seed)
+            path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        for name, value in kept[record.name].items():
+            of_units = result.setdefault(name, {}).setdefault(int(record.run.nonlinear_units or 0), {})
+            if math.isfinite(value):
+                of_units[record.run.seed] = value
+    return result
+
+
+def alrnns(job: Job) -> list[Record]:
+    """The records of the finished ALRNNs of a sweep."""
+    done = [one for one in read_records(job.folder) if one.status == "done" and not one.run.diverged]
+    return [one for one in done if one.run.nonlinear_units is not None]
+
+
+def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int, Mapping[int, float]]]) -> Finding:
+    """Claim 5: whether tasks share more in a sparse network than in one with P=M."""
+    full = verdict.sizes[-1].hidden_size or 0
+    sparse = min((p for p in verdict.claims.sufficient if _UNITS_AT_A_TIME <= p < full), default=None)
+    if sparse is None:
+        why = f"No P from {_UNITS_AT_A_TIME} to M - 1 is shown to be enough, so there is no sparse network to compare."
+        return Finding(5, job.sweep.title, "undecided", seeds_of(verdict), why)
+    directions, sentences = [], []
+    for name, by_units in sharing.items():
+        few, all_units = by_units.get(sparse, {}), by_units.get(full, {})
+        gains = [few[seed] - all_units[seed] for seed in few.keys() & all_units.keys()]
+        p = float(wilcoxon(gains).pvalue) if any(gains) else 1.0
+        directions.append(math.copysign(1, statistics.median(gains)) if gains and p <= ALPHA / len(sharing) else 0.0)
+        sentences.append(
+            f"{name} {words.number(statistics.median(few.values()))} against "
+            f"{words.number(statistics.median(all_units.values()))} (p = {p:.2g})"
+        )
+    held = True if max(directions) > 0 <= min(directions) else False if min(directions) < 0 >= max(directions) else None
+    sentence = (
+        f"How much the tasks share with P={sparse} and with P=M={full}, less what exchanged tasks share: "
+        f"{'; '.join(sentences)}."
+    )
+    return Finding(5, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+
+
+def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]:
+    """Claim 6: time of a training step, and nonlinear operations, against P."""
+    size, batch, steps = 100, 64, 100
+    units = (0, 25, 50, 100)
+    networks = {p: ALRNN(10, size, p) for p in units}
+    inputs = torch.randn(batch, steps, 10, generator=torch.Generator().manual_seed(0))
+
+    def step(network: ALRNN) -> None:
+        network(inputs).states.square().sum().backward()
+
+    times = measure({str(p): partial(step, network) for p, network in networks.items()}, 10 if quick else 100)
+    medians = {p: times[str(p)]["median"] for p in units}
+    ratio = medians[25] / medians[100]
+    timed = (
+        f"A training step of M={size}, {batch} sequences of {steps} steps, takes "
+        f"{words.listed([f'{medians[p]:.2f}' for p in units])} ms with P={words.listed(units)}, on one thread of a CPU "
+        "in the dense form, which multiplies by all of W whatever P: with P=M/4 it takes "
+        f"{ratio:.0%} of the time of P=M."
+    )
+    held = None if 0.9 < ratio < 0.95 else ratio <= 0.9
+    products = size * size + size * 10 + size
+    counted = (
+        f"A step of one sequence rectifies P numbers, {units[1]} instead of {size} with P=M/4, beside {products:,} "
+        f"multiplications that do not depend on P: this saves {(size - units[1]) / (products + size):.1%} of all "
+        "operations."
+    )
+    findings = [
+        Finding(6, "time of a step", decided(held), 0, timed),
+        Finding(6, "rectifications", "held", 0, counted),
+    ]
+    operations = {p: float(p) for p in units}
+    return findings, {"ms per training step": medians, "rectifications per step": operations}
+
+
+def read_mechanisms(job: Job, verdict: Verdict) -> str:
+    """What `alrnn analyze` finds in the networks with the smallest P that is enough."""
+    p = verdict.claims.smallest_sufficient
+    if not p:
+        return ""
+    found: dict[str, list[bool | None]] = {}
+    records = [one for one in alrnns(job) if one.run.nonlinear_units == p]
+    for record in records:
+        place = job.folder / "analysis" / record.name
+        if not (place / "report.json").is_file():
+            command = [
+                "analyze",
+                f"--ckpt_path={job.folder / record.checkpoint}",
+                f"--output_dir={place}",
+                "--time_limit=2",
+            ]
+            subprocess.run([sys.executable, "-m", "lightning_alrnn", *command], check=True, capture_output=True)
+        for name, value in json.loads((place / "report.json").read_text(encoding="utf-8"))["primitives"].items():
+            found.setdefault(name, []).append(value)
+    listed = [f"{name} in {values.count(True)} of {len(values) - values.count(None)}" for name, values in found.items()]
+    return f"{job.sweep.title}, P={p}, {words.counted(len(records), 'network')}: {words.listed(listed)}."
+
+
+def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:
+    """Gap of P=0 in tolerances, with its limits, for each task."""
+    figure = new_figure(7, 1.2 + 0.34 * len(verdicts))
+    axes = tidy(figure.subplots())
+    for place, verdict in enumerate(verdicts.values()):
+        linear = next(one for one in verdict.estimates if one.nonlinear_units == 0)
+        low, gap, high = (value / verdict.rules.tolerance for value in (linear.gap_low, linear.gap, linear.gap_high))
+        axes.plot([low, min(high, 1e3)], [place, place], color=BLUE, linewidth=2)
+        axes.plot(gap, place, "o", color=BLUE)
+    axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(verdicts)), list(verdicts))
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set(xlabel="gap of P=0 to the best P, in tolerances (dashed: 1)", ylim=(len(verdicts) - 0.5, -0.5))
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def draw_sufficient(verdicts: Mapping[str, Verdict]) -> Any:
+    """Which P are enough, for each task."""
+    figure = new_figure(7, 1.2 + 0.34 * len(verdicts))
+    axes = tidy(figure.subplots())
+    colours = {"enough": BLUE, "not enough": ORANGE}
+    for place, verdict in enumerate(verdicts.values()):
+        size = verdict.sizes[-1].hidden_size or 1
+        for one in verdict.estimates:
+            status = verdict.status(one)
+            axes.plot(one.nonlinear_units / size, place, "o", color=colours.get(status, "0.8"), clip_on=False)
+            axes.annotate(str(one.nonlinear_units), (one.nonlinear_units / size, place - 0.2), fontsize=7, ha="center")
+    axes.axvline(_FEW, color=GREY, linestyle="--", linewidth=1)
+    for status, colour in {**colours, "not shown": "0.8"}.items():
+        axes.plot([], [], "o", color=colour, label=status)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xscale("symlog", linthresh=0.02)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.02, 0.1, 0.25, 1], ["0", "0.02", "0.1", "1/4", "1"])
+    axes.set_yticks(range(len(verdicts)), list(verdicts))
+    axes.set(xlabel="share of nonlinear units P/M", ylim=(len(verdicts) - 0.5, -0.7))
+    return figure
+
+
+def draw_sizes(sweeps: Mapping[str, Mapping[int, Verdict | None]]) -> Any:
+    """Scores of every seed against the number of training sequences, for each P."""
+    figure = new_figure(2.6 * max(len(sweeps), 1), 2.8)
+    for axes, (title, verdicts) in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps.items(), strict=True):
+        done = {size: verdict for size, verdict in verdicts.items() if verdict is not None}
+        units = sorted({one.nonlinear_units for verdict in done.values() for one in verdict.estimates})
+        for shift, (p, colour) in enumerate(zip(units, (BLUE, GREEN, ORANGE), strict=False)):
+            medians = []
+            for size, verdict in done.items():
+                scores = [s for one in verdict.estimates if one.nonlinear_units == p for s in one.scores.values()]
+                at = size * 1.12 ** (shift - 1)
+                axes.plot([at] * len(scores), scores, ".", color=colour, alpha=0.5, markersize=4)
+                medians.append((at, statistics.median(scores) if scores else math.nan))
+            axes.plot(*zip(*medians, strict=True), color=colour, label=f"P={p}")
+            axes.set_ylabel(next(iter(done.values())).rules.score)
+        axes.set_xscale("log")
+        axes.set_xticks(list(verdicts), [str(size) for size in verdicts])
+        axes.minorticks_off()
+        axes.set(xlabel="training sequences")
+        axes.set_title(title, fontsize="small")
+        if units:
+            axes.legend(frameon=False, fontsize="x-small")
+        tidy(axes)
+    return figure
+
+
+def draw_series(panels: Mapping[str, Mapping[int, Iterable[float]]]) -> Any:
+    """Values against P, a panel for each quantity."""
+    figure = new_figure(2.6 * len(panels), 2.6)
+    for axes, (title, by_units) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        ordered = {p: list(values) for p, values in sorted(by_units.items())}
+        for place, values in enumerate(ordered.values()):
+            axes.plot([place] * len(values), values, "o", color=BLUE, alpha=0.6, markersize=4)
+        medians = [statistics.median(values) if values else math.nan for values in ordered.values()]
+        axes.plot(range(len(ordered)), medians, color="0.4", linewidth=1)
+        axes.set_xticks(range(len(ordered)), list(map(str, ordered)))
+        axes.set(xlabel="nonlinear units P")
+        axes.set_title(title, fontsize="small")
+        if min(medians, default=0) >= 0:
+            axes.set_ylim(bottom=0)
+        tidy(axes)
+    return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding], list[str], dict[str, Verdict]]:
+    """Findings, mechanisms and verdicts by name of the sweep; the figures go into a folder."""
+    findings: list[Finding] = []
+    mechanisms: list[str] = []
+    gaps: dict[int, dict[str, Verdict]] = {1: {}, 2: {}, 3: {}}
+    verdicts: dict[str, Verdict] = {}
+    sizes: dict[str, dict[int, Verdict | None]] = {}
+    by_sweep: dict[str, Sweep] = {}
+    for job in jobs:
+        sweep = job.sweep
+        if job.train_size is not None:
+            verdict = judged(job, ALPHA / len(sweep.train_sizes))
+            sizes.setdefault(sweep.name, {})[job.train_size] = verdict
+            by_sweep[sweep.name] = sweep
+            continue
+        verdict = judged(job)
+        if verdict is None:
+            findings += [Finding(claim, sweep.title, "undecided", 0, "No run is done.") for claim in sweep.claims]
+            continue
+        verdicts[sweep.name] = verdict
+        for claim in sweep.claims:
+            if claim in (1, 2):
+                findings.append(judge_linear(job, verdict, claim))
+            elif claim == 3:
+                findings.append(judge_few(job, verdict))
+            else:
+                sharing = read_sharing(job)
+                findings.append(judge_sharing(job, verdict, sharing))
+                panels = {name: {p: of.values() for p, of in by_units.items()} for name, by_units in sharing.items()}
+                save(draw_series(panels), figures / "claim_5.png")
+            if claim in gaps:
+                gaps[claim][sweep.title] = verdict
+        if sweep.mechanisms and (text := read_mechanisms(job, verdict)):
+            mechanisms.append(text)
+    findings += [judge_sizes(by_sweep[name], of_sizes) for name, of_sizes in sizes.items()]
+    if any(verdict is not None for of_sizes in sizes.values() for verdict in of_sizes.values()):
+        save(draw_sizes({by_sweep[name].title: of_sizes for name, of_sizes in sizes.items()}), figures / "claim_4.png")
+    costs, panels = judge_cost(quick)
+    findings += costs
+    save(
+        draw_series({name: {p: [value] for p, value in of.items()} for name, of in panels.items()}),
+        figures / "claim_6.png",
+    )
+    for claim, of_claim in gaps.items():
+        if of_claim:
+            drawn = draw_sufficient(of_claim) if claim == 3 else draw_gaps(of_claim, CLAIMS[claim])
+            save(drawn, figures / f"claim_{claim}.png")
+    return sorted(findings, key=lambda one: one.claim), mechanisms, verdicts
+
+
+def write(
+    folder: Path, findings: Sequence[Finding], mechanisms: Sequence[str], left_out: Sequence[str], command: str
+) -> None:
+    """Write claims.md and claims.json."""
+    (folder / "claims.json").write_text(
+        json.dumps([one._asdict() for one in findings], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    lines = [
+        "# The claims of the paper, tested",
+        "",
+        f"`{command}` trained the networks and wrote this page from them, with every sentence, and",
+        "[claims.json](claims.json). A claim is *held* or *refuted* on a task only if the",
+        "[verdict](verdict.md) shows it at the level 0.05; all else is *undecided*.",
+        "",
+    ]
+    if left_out:
+        lines += [f"Left out, as their data were not there: {words.listed(left_out)}.", ""]
+    for claim, title in CLAIMS.items():
+        of_claim = [one for one in findings if one.claim == claim]
+        if not of_claim:
+            continue
+        lines += [f"## {claim}. {title}", "", RULES[claim], ""]
+        lines += table(("task", "claim", "seeds"), [(one.task, one.status, str(one.seeds or "–")) for one in of_claim])
+        lines += [""]
+        lines += [f"- **{one.task}.** {one.sentence}" for one in of_claim]
+        if (folder / "claims" / f"claim_{claim}.png").is_file():
+            lines += ["", f"![{title}](claims/claim_{claim}.png)"]
+        lines += [""]
+    if mechanisms:
+        lines += ["## What the nonlinear units do", "", "Primitives that `alrnn analyze` finds:", ""]
+        lines += [f"- {one}" for one in mechanisms] + [""]
+    (folder / "claims.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
+    """Write results.md: the verdict and every seed of each task, with the figure."""
+    lines = ["# Results", "", "How much nonlinearity does each task need? `make claims` wrote this page.", ""]
+    for sweep in sweeps:
+        if sweep.name not in verdicts:
+            continue
+        verdict = verdicts[sweep.name]
+        save(plot_verdict(verdict), folder / "results" / f"{sweep.name}.png")
+        command = " ".join(["alrnn sweep", f"--config {sweep.config}", *sweep.options])
+        seeds = sorted({seed for one in verdict.estimates for seed in one.scores})
+        rows = [
+            (f"P={one.nonlinear_units}", *(words.number(one.scores.get(seed, math.nan)) for seed in seeds))
+            for one in verdict.estimates
+        ]
+        rows += [
+            (one.core, *(words.number(one.scores.get(seed, math.nan)) for seed in seeds))
+            for one in verdict.sizes[-1].baselines
+        ]
+        lines += [f"## {sweep.title}", "", verdict.answer, "", f"`{command}`; {verdict.rules.score} by seed:", ""]
+        lines += [*table(("", *map(str, seeds)), rows), "", f"![{sweep.title}](results/{sweep.name}.png)", ""]
+    (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def main() -> None:
+    """Train what is missing, and write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", type=Path, help="folder of the real data: mnist, scan, imdb, speech_commands")
+    parser.add_argument("--quick", action="store_true", help="three sweeps with five seeds")
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="time for training (default 110, or 9 with --quick)")
+    options = parser.parse_args()
+    end = time.monotonic() + 60 * (options.minutes or (9 if options.quick else 110))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    entries = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
+    sweeps = [Sweep(name, **entry) for name, entry in entries.items()]
+    if options.quick:
+        sweeps = [sweep._replace(seeds=5) for sweep in sweeps if sweep.quick]
+    data_dir = options.data_dir
+    here = [sweep for sweep in sweeps if not sweep.data or (data_dir is not None and (data_dir / sweep.data).is_dir())]
+    left_out = [sweep.title for sweep in sweeps if sweep not in here]
+    suffix = ("-quick" if options.quick else "") + (f"-{options.first_seed}" if options.first_seed else "")
+    folder = Path("runs") / f"claims{suffix}"
+    jobs = [
+        job
+        for sweep in here
+        for job in jobs_of(sweep, folder, range(options.first_seed, options.first_seed + sweep.seeds), data_dir)
+    ]
+    for number, job in enumerate(jobs, start=1):
+        print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
+        if not train(job, end):
+            print("the time is over; repeat the command to go on", flush=True)
+            break
+    pages = ROOT / "docs" if not suffix else folder
+    findings, mechanisms, verdicts = read(jobs, pages / "claims", options.quick)
+    command = " ".join(["make claims" if not suffix else "python benchmarks/claims.py", *sys.argv[1:]]).strip()
+    write(pages, findings, mechanisms, left_out, command)
+    if not suffix:
+        write_results(pages, here, verdicts)
+    for one in findings:
+        print(f"{one.claim}  {one.status:<10} {one.task}: {one.sentence}")
+    print(f"\n{pages / 'claims.md'}")
+
+
+if __name__ == "__main__":
+    main()

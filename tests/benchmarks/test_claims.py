@@ -1,0 +1,128 @@
+"""What `make claims` says of runs whose truth is known, and the sweeps that it would train."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from scripts import load_script
+from sweep_runs import runs
+
+from configs import shipped_configs
+from lightning_alrnn import ALRNNModule, MultiTask
+from lightning_alrnn.sweep.plan import read_config
+from lightning_alrnn.sweep.verdict import judge
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+claims = load_script(BENCHMARKS / "claims.py")
+sys.path.remove(str(BENCHMARKS))
+ENTRIES = yaml.safe_load((BENCHMARKS / "claims.yaml").read_text(encoding="utf-8"))
+SWEEP = claims.Sweep("x", "X", "digits", [0, 1, 10], [1])
+JOB = claims.Job(SWEEP, Path("x"), [], None)
+
+GOOD, BAD, MIXED = [0.9] * 10, [0.5] * 10, [0.9] * 5 + [0.5] * 5
+
+
+def verdict(**curve: list[float]):
+    return judge(runs({int(p[1:]): scores for p, scores in curve.items()}, hidden_size=10))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_each_sweep_is_one(name: str) -> None:
+    sweep = claims.Sweep(name, **ENTRIES[name])
+    config = yaml.safe_load(shipped_configs()[sweep.config].read_text(encoding="utf-8"))
+    size = config["model"]["init_args"]["hidden_size"]
+    assert 0 <= min(sweep.units) < max(sweep.units) <= size
+    assert set(sweep.claims) <= claims.CLAIMS.keys()
+    assert (0 in sweep.units) or sweep.claims == [4]
+    assert 4 not in sweep.claims or (size in sweep.units and len(sweep.train_sizes) >= 3)
+    for job in claims.jobs_of(sweep, Path("runs"), [3], Path("data")):
+        assert "--seeds=3," in job.arguments
+        assert (job.train_size is None) == (not sweep.train_sizes)
+    assert read_config([f"--config={sweep.config}", *sweep.options])["model.hidden_size"] == size
+
+
+def test_linear_is_enough_or_not() -> None:
+    for claim, curve, status in [
+        (1, {"p0": GOOD, "p1": GOOD}, "held"),
+        (1, {"p0": BAD, "p1": GOOD}, "refuted"),
+        (2, {"p0": BAD, "p1": GOOD}, "held"),
+        (2, {"p0": GOOD, "p1": GOOD}, "refuted"),
+        (1, {"p0": MIXED, "p1": GOOD}, "undecided"),
+    ]:
+        finding = claims.judge_linear(JOB, verdict(**curve), claim)
+        assert (finding.status, finding.claim, finding.seeds, finding.task) == (status, claim, 10, "X")
+        assert "nonlinearity is" in finding.sentence.lower()
+
+
+def test_few_units_suffice_or_not() -> None:
+    for curve, status in [
+        ({"p0": BAD, "p2": GOOD, "p10": GOOD}, "held"),
+        ({"p0": BAD, "p2": BAD, "p10": GOOD}, "refuted"),
+        ({"p0": BAD, "p2": MIXED, "p10": GOOD}, "undecided"),
+        ({"p0": GOOD, "p5": GOOD, "p10": GOOD}, "undecided"),  # no P up to M/4 but 0
+    ]:
+        assert claims.judge_few(JOB, verdict(**curve)).status == status
+
+
+def test_with_little_data_sparse_beats_full_or_not() -> None:
+    beaten, equal, open_ = ({"p1": GOOD, "p10": full} for full in (BAD, GOOD, MIXED))
+    for curves, status in [
+        ((beaten, equal, equal), "held"),
+        ((equal, equal, equal), "refuted"),
+        ((equal, open_, equal), "undecided"),
+    ]:
+        finding = claims.judge_sizes(SWEEP, {100 * k: verdict(**curve) for k, curve in enumerate(curves, start=1)})
+        assert (finding.status, finding.seeds) == (status, 10)
+        assert "With 300 training sequences" in finding.sentence
+    assert claims.judge_sizes(SWEEP, {100: verdict(**equal), 200: None}).status == "undecided"
+    assert claims.judge_sizes(SWEEP, {100: None}).seeds == 0
+
+
+def test_sparse_networks_share_more_or_less() -> None:
+    judged = verdict(p0=BAD, p5=GOOD, p10=GOOD)
+
+    def sharing(**gains: float) -> dict[str, dict[int, dict[int, float]]]:
+        seeds = range(10)
+        return {
+            name: {5: {s: gain + s / 99 for s in seeds}, 10: {s: s / 99 for s in seeds}} for name, gain in gains.items()
+        }
+
+    for gains, status in [
+        ({"a": 0.1, "b": 0.0}, "held"),
+        ({"a": -0.1, "b": 0.0}, "refuted"),
+        ({"a": 0.1, "b": -0.1}, "undecided"),
+        ({"a": 0.0, "b": 0.0}, "undecided"),
+    ]:
+        assert claims.judge_sharing(JOB, judged, sharing(**gains)).status == status
+    none = claims.judge_sharing(JOB, verdict(p0=BAD, p1=GOOD, p10=GOOD), sharing(a=0.1))
+    assert (none.status, "no sparse network" in none.sentence) == ("undecided", True)
+
+
+def test_tasks_that_are_the_same_share_all() -> None:
+    data = MultiTask(test_size=300)
+    torch.manual_seed(0)
+    module = ALRNNModule.for_data(data, hidden_size=20, nonlinear_units=8, init="near_identity").eval()
+    batch = data.build("test")
+    different = claims.shared_computations(module, batch, 0)
+    shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    same = claims.shared_computations(module, batch._replace(group=batch.group[shuffled]), 0)
+    assert all(abs(value) < 0.1 for value in same.values())
+    assert different["regimes"] < -0.2
+    assert different["units"] < -0.2
+    linear = ALRNNModule.for_data(data, hidden_size=20, nonlinear_units=0).eval()
+    assert math.isnan(claims.shared_computations(linear, batch, 0)["regimes"])
+
+
+@pytest.mark.parametrize("core", claims.CORES)
+def test_other_cores_have_as_many_parameters(core: str) -> None:
+    size = claims.equal_size(core, 50, 8, 10)
+    gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[core]
+    parameters = gates * (size * 8 + size * size + 2 * size) + 10 * (size + 1)
+    alrnn = 50 + 50 * 50 + 50 * 8 + 50 + 10 * 51
+    assert abs(parameters / alrnn - 1) < 0.05
