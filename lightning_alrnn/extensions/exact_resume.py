@@ -45,6 +45,12 @@ class ExactResume(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._saved:
             return
+        loop = trainer.fit_loop
+        if loop.restarted_on_epoch_end:
+            # with max_steps, Lightning would end this epoch once more, and the next one would have the data of its next
+            loop.epoch_progress.increment_completed()
+            loop.epoch_loop.restarting = False
+            loop.reset_restart_stage()
         saved, self._saved = self._saved, {}
         if len(saved["generator"]) != trainer.world_size:
             rank_zero_warn(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from tiny_runs import QUIET
 
 from lightning_alrnn import ALRNNModule
@@ -19,12 +20,12 @@ from lightning_alrnn.datamodules import Addition
 STEPS = 5  # an epoch
 
 
-def signalling(step: int, hook: str = "on_before_optimizer_step") -> Callback:
+def signalling(step: int, hook: str = "on_before_optimizer_step", number: int = signal.SIGUSR1) -> Callback:
     """Sends a signal in the middle of a step, or in the validation that follows that many steps."""
 
     def send(trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == step and not trainer.sanity_checking:
-            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(number)
 
     return LambdaCallback(**{hook: send})
 
@@ -45,11 +46,12 @@ def requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return said
 
 
-def fit(folder: Path, *callbacks: Callback, checkpoint: Path | None = None) -> dict[str, Any]:
+def fit(folder: Path, *callbacks: Callback, checkpoint: Path | None = None, max_steps: int = -1) -> dict[str, Any]:
     seed_everything(0, verbose=False)
     data = Addition(sequence_length=8, train_size=STEPS * 8, val_size=8, test_size=8, batch_size=8)
     model = ALRNNModule(2, 1, 6, 2, objective="regression", initial_state="uniform")
-    trainer = Trainer(default_root_dir=folder, max_epochs=2, logger=False, callbacks=list(callbacks), **QUIET)
+    length: dict[str, int] = {"max_epochs": 2} if max_steps < 0 else {"max_steps": max_steps}
+    trainer = Trainer(default_root_dir=folder, **length, logger=False, callbacks=list(callbacks), **QUIET)
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     return model.state_dict()
 
@@ -72,6 +74,17 @@ def test_the_checkpoint_is_one_of_a_whole_step(
     assert torch.load(path, weights_only=True)["global_step"] == saved
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
     resumed = fit(tmp_path / "resumed", checkpoint=path)
+    torch.testing.assert_close(resumed, uninterrupted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("step", [STEPS - 1, STEPS])  # between two epochs and within one
+def test_a_run_of_a_number_of_steps_that_sigterm_stops_resumes_exactly(step: int, tmp_path: Path) -> None:
+    uninterrupted = fit(tmp_path / "whole", max_steps=3 * STEPS)
+    with pytest.raises(SIGTERMException):
+        fit(tmp_path / "run", signalling(step, number=signal.SIGTERM), max_steps=3 * STEPS)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == step + 1
+    resumed = fit(tmp_path / "resumed", checkpoint=path, max_steps=3 * STEPS)
     torch.testing.assert_close(resumed, uninterrupted, rtol=0, atol=0)
 
 

@@ -1,0 +1,167 @@
+"""A sweep of populations that is hunted ends with the records of one that was left alone, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from command_runs import ADDITION, CPU, exit_code
+from disks import mounted_disk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_alrnn.commands import sweep as command
+from lightning_alrnn.sweep.rules import Run
+from lightning_alrnn.sweep.store import read_records
+from lightning_alrnn.sweep.workers import start_worker
+
+EPOCHS = 40
+TRAINING = ["--data.train_size=64", "--model.hidden_size=6", "--model.initial_state=uniform"]
+TRAINING += [f"--trainer.max_epochs={EPOCHS}", "--trainer.num_sanity_val_steps=0"]
+LOOK = ["--trainer.callbacks=RegimeOccupancy", "--trainer.callbacks.figure_every_n_epochs=0"]
+SWEEP = [*ADDITION, *CPU, *TRAINING, *LOOK, "--nonlinear_units=0,6", "--seeds=2"]
+TWO_POPULATIONS = ["--population=2", "--executor=inline"]
+
+
+def sweep(folder: Path, options: list[str]) -> None:
+    """The command in a process group of its own, without the pages at its end."""
+    os.setpgid(0, 0)
+    command._report = lambda *_, **__: False
+    raise SystemExit(exit_code("sweep", *SWEEP, f"--output_dir={folder}", *options))
+
+
+def begin(folder: Path, options: list[str] = TWO_POPULATIONS) -> BaseProcess:
+    return start_worker(partial(sweep, folder, options), folder.with_suffix(".log"), [])
+
+
+def end(process: BaseProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
+
+
+class Result:
+    """What a sweep leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs: list[Run] = []
+        self.weights: list[torch.Tensor] = []
+        for record in read_records(folder):
+            assert (record.status, record.epochs) == ("done", EPOCHS)
+            self.runs.append(record.run)
+            checkpoints = folder / record.log_dir / "checkpoints"
+            for path in (checkpoints / "last.ckpt", folder / record.checkpoint):
+                self.weights += torch.load(path, weights_only=True)["state_dict"].values()
+            events = EventAccumulator(str(folder / record.log_dir)).Reload()
+            assert [event.step for event in events.Scalars("val/mse")] == [4 * epoch + 3 for epoch in range(EPOCHS)]
+            assert len(events.Scalars("test/mse")) == 1
+        assert len(self.runs) == 4
+        assert not [path for path in folder.rglob(".*") if "-" in path.name]  # what a kill leaves
+        assert not list((folder / "populations").rglob("last.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, float]:
+    """A sweep that is left alone, and its seconds."""
+    folder = tmp_path_factory.mktemp("hunt") / "alone"
+    start = time.monotonic()
+    assert end(begin(folder)) == 0
+    return Result(folder), time.monotonic() - start
+
+
+def check(folder: Path, alone: Result, failed: bool = False) -> None:
+    """Finish the sweep and compare."""
+    assert end(begin(folder)) == 0, folder.with_suffix(".log").read_text()[-3000:]
+    hunted = Result(folder)
+    assert hunted.runs == alone.runs
+    assert all(map(torch.equal, hunted.weights, alone.weights))
+    if not failed:
+        assert all(record.tracebacks == () for record in read_records(folder))
+
+
+def hunt(process: BaseProcess, seconds: float, number: int) -> None:
+    """Send a signal to the whole group after a while, if it still runs."""
+    process.join(seconds)
+    if process.exitcode is None:
+        os.killpg(process.pid or 0, number)
+        process.join(60)
+
+
+def damage(folder: Path, draw: random.Random) -> None:
+    """Truncate, empty or change a file that a restart reads."""
+    names = ("populations/*/last.ckpt", "populations/*/members.json", "runs/*/record.json")
+    files = sorted(path for name in names for path in folder.glob(name))
+    if files:
+        path = draw.choice(files)
+        content = bytearray(path.read_bytes())
+        place = draw.randrange(len(content))
+        if draw.random() < 0.5:
+            content[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(content if draw.random() < 0.5 else content[:place])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_signals_to_the_group(number: int, times: int, alone: tuple[Result, float], tmp_path: Path) -> None:
+    draw = random.Random(times)
+    folder = tmp_path / "hunted"
+    for _ in range(times):
+        hunt(begin(folder), draw.uniform(0.1, 1.0) * alone[1], number)
+    check(folder, alone[0])
+
+
+@pytest.mark.slow
+def test_two_sweeps_in_one_folder_that_are_killed(alone: tuple[Result, float], tmp_path: Path) -> None:
+    draw = random.Random(0)
+    folder = tmp_path / "hunted"
+    for _ in range(5):
+        both = [begin(folder), begin(folder)]
+        for process in both:
+            hunt(process, draw.uniform(0.1, 0.8) * alone[1], draw.choice([signal.SIGKILL, signal.SIGTERM]))
+    both = [begin(folder), begin(folder)]
+    assert [end(process) for process in both] == [0, 0]
+    check(folder, alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_kills_and_damaged_files(seed: int, alone: tuple[Result, float], tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    folder = tmp_path / "hunted"
+    for _ in range(4):
+        hunt(begin(folder), draw.uniform(0.2, 1.0) * alone[1], signal.SIGKILL)
+        damage(folder, draw)
+    check(folder, alone[0])
+
+
+@pytest.mark.slow
+def test_workers_and_parents_are_killed(alone: tuple[Result, float], tmp_path: Path) -> None:
+    draw = random.Random(1)
+    folder = tmp_path / "hunted"
+    options = ["--population=2", "--jobs=2"]
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        parent = begin(folder, options)
+        parent.join(draw.uniform(5.0, 5.0 + 2 * alone[1]))
+        if draw.random() < 0.5:
+            hunt(parent, 0, number)  # and all of its processes
+        else:
+            parent.kill()
+            parent.join()
+    assert end(begin(folder, options)) == 0
+    check(folder, alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [100, 200, 300, 400])
+def test_a_full_disk(kilobytes: int, alone: tuple[Result, float], tmp_path: Path) -> None:
+    with mounted_disk(tmp_path / "disk", f"size={kilobytes}k") as disk:
+        folder = disk / "hunted"
+        assert end(start_worker(partial(sweep, folder, TWO_POPULATIONS), tmp_path / "log", [])) != 0
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        check(folder, alone[0], failed=True)
