@@ -27,6 +27,7 @@ bench: $(INSTALLED)  ## what things cost here; writes benchmarks/results and the
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/bounded.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/fixed_points.py
 	$(BIN)/python benchmarks/callbacks.py

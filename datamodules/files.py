@@ -31,7 +31,7 @@ from tqdm import tqdm
 from lightning_alrnn.batch import AnyBatch, Split
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.files import replacing, sync_folder
-from lightning_alrnn.parsing import reason_of
+from lightning_alrnn.parsing import most_unpacked, reason_of
 
 try:
     import fcntl
@@ -43,8 +43,6 @@ _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _CACHE_FORMAT = 2  # with another number, all earlier caches are built again
 _BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
-_MOST_TIMES = 100  # as large as its file may an archive unpack to …
-_SMALL = 1 << 30  # … or to so many bytes
 _MOST_OF_FILE = 1 << 24  # bytes of a clip, a review or a list
 _MOST_PROPERTIES = 1 << 16  # bytes of a long name or of other properties of a file in an archive
 _PROPERTIES = (b"x", b"g", b"X", b"L", b"K")  # the types of their headers
@@ -88,11 +86,6 @@ class _TarInfo(tarfile.TarInfo):
         if header.type == tarfile.GNUTYPE_SPARSE or (header.type in _PROPERTIES and header.size > _MOST_PROPERTIES):
             raise tarfile.ReadError(f"{header.name} is no plain file, or has {header.size:,} bytes of properties")
         return header
-
-
-def most_unpacked(path: Path) -> int:
-    """Largest number of bytes that an archive may unpack to: beyond it, a small file would fill the memory."""
-    return max(_SMALL, _MOST_TIMES * path.stat().st_size)
 
 
 def read_file(path: Path) -> bytes:

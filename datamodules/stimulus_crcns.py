@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ _INFO = ("stim_number", "stim_name", "correct_side", "nonrandom", "outcome", "go
 _TIMINGS = ("cpoke_start", "stim_onset", "choice_made", "is_munged")
 _CHOSEN = ("hit", "error", "wrong_port")  # the outcomes of a finished trial
 _LONGEST_S = 30.0
+_LONGEST_LINE = 1 << 12
 _ROUNDING = 1e-6  # of a bin: times are decimals, and 0.3 s are 6 bins of 50 ms
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _Value = TypeVar("_Value")
@@ -219,12 +221,16 @@ def _read_units(folder: Path) -> dict[int, NDArray[np.float64]]:
 
 def read_numbers(path: Path) -> NDArray[np.int64]:
     """A file with a whole number from 0 in each line, such as a ``.res`` file."""
-    words = [line.strip() for line in path.read_bytes().split(b"\n")]
-    for number, word in enumerate(words, start=1):
-        if word and not (word.isdigit() and len(word) <= 18):
-            got = word[:40].decode(errors="replace")
-            raise ValueError(f"{path}, line {number}: expected a whole number that is not negative, got {got!r}")
-    return np.array([int(word) for word in words if word], dtype=np.int64)
+    numbers = array("q")  # a list would take seven times the memory
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+            word = line.strip()
+            if word and not (word.isdigit() and len(word) <= 18):
+                got = word[:40].decode(errors="replace")
+                raise ValueError(f"{path}, line {number}: expected a whole number that is not negative, got {got!r}")
+            if word:
+                numbers.append(int(word))
+    return np.array(numbers, dtype=np.int64)
 
 
 def _parse(

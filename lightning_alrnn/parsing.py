@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 import yaml
 
+_MOST_TIMES = 100  # as large as its file may an archive unpack to …
+_SMALL = 1 << 30  # … or to so many bytes
 _MOST_SAID = 150
 _MOST_SHOWN = 60
 _LARGEST = 2**63  # whole numbers of NumPy and torch
@@ -23,15 +25,25 @@ _DEEPEST = 100  # levels of a YAML text
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C library, if it is there, is ten times faster
 
 
+def most_unpacked(path: Path) -> int:
+    """Largest number of bytes that an archive may unpack to: beyond it, a small file would fill the memory."""
+    return max(_SMALL, _MOST_TIMES * path.stat().st_size)
+
+
 def check_archive(path: Path) -> None:
-    """Raise ``ValueError`` unless each file of a zip archive has its checksum, in bounded memory."""
+    """Raise ``ValueError`` if a zip archive is a bomb or a file in it has another checksum; in bounded memory."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damage = archive.testzip()
+            unpacked, most = sum(member.file_size for member in archive.infolist()), most_unpacked(path)
+            damage = archive.testzip() if unpacked <= most else None
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged archive can raise anything, such as a wish for a password
         raise ValueError(f"{path} is damaged ({reason_of(error)})") from error
+    if unpacked > most:
+        raise ValueError(
+            f"{path} unpacks to {unpacked:,} bytes, but at most {most:,} are unpacked of a file of its size"
+        )
     if damage is not None:
         raise ValueError(f"{path} is damaged ({damage} has another checksum)")
 

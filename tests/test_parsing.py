@@ -15,6 +15,7 @@ import pytest
 import yaml
 from damage import damaged
 
+from lightning_alrnn import parsing
 from lightning_alrnn.parsing import check_archive, load_yaml, of_shape, read_json, read_yaml, shorten
 
 LAUGHS = "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
@@ -175,6 +176,20 @@ def test_archives_with_a_changed_bit_in_a_file_are_refused(tmp_path: Path) -> No
     assert all(said[8 * begin // 3 + 1 : 8 * (begin + 7) // 3])
     with pytest.raises(FileNotFoundError):
         check_archive(tmp_path / "gone")
+
+
+def test_archives_that_unpack_to_a_hundred_times_their_size_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", bytes(1 << 20))
+    check_archive(path)  # a small one may
+    monkeypatch.setattr(parsing, "_SMALL", 1 << 10)
+    most = 100 * path.stat().st_size
+    message = f"^{path} unpacks to 1,048,576 bytes, but at most {most:,} are unpacked of a file of its size$"
+    with pytest.raises(ValueError, match=message):
+        check_archive(path)
 
 
 def test_what_is_said_of_a_file_is_not_as_long_as_the_file() -> None:

@@ -155,7 +155,9 @@ def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
 def _enter(folder: Path, path: Path, data_options: Mapping[str, Any]) -> None:
     """Make the folder, or see that it holds an earlier call on the same data."""
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {"data": hashlib.sha256(path.read_bytes()).hexdigest(), "options": dict(data_options)}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # the file may be larger than the memory
+    asked = {"data": digest, "options": dict(data_options)}
     before = _read_notes(folder).get("asked", asked)
     if before != asked:
         raise ValueError(

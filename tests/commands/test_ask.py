@@ -14,8 +14,9 @@ from scipy.stats import binomtest, ttest_1samp
 
 from lightning_alrnn.commands import ask
 from lightning_alrnn.commands.entry import main
+from lightning_alrnn.datamodules import arrays
 from lightning_alrnn.sweep.rules import Run
-from lightning_alrnn.sweep.store import Record
+from lightning_alrnn.sweep.store import Record, read_records
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -105,6 +106,30 @@ def test_from_arrays_to_a_page_and_again(capsys: pytest.CaptureFixture[str]) -> 
     main(["ask", "my linear.npz", "--data.standardize=false", "--output_dir", "answer"])  # nothing is trained again
     assert [(run / "record.json").read_bytes() for run in runs] == before
     assert "holds the answer for other data" in refused(["my linear.npz", "--output_dir", "answer"], capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_runs")
+def test_a_recording_that_stays_in_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_HELD", 0)
+    rng = np.random.default_rng(0)
+    np.save("mine.npy", rng.normal(size=(3000, 3)).astype("float32").cumsum(axis=0))
+    main(["ask", "mine.npy", "--output_dir", "answer"])
+    assert Path("answer/ask.html").is_file()
+
+
+@pytest.mark.slow
+def test_networks_of_forked_processes_read_a_large_file() -> None:
+    """Two populations of two networks, each in a process of its own; the file has more than 2^24 numbers."""
+    path = Path("large.npy").resolve()
+    np.save(path, np.random.default_rng(0).normal(size=(180_000, 100)).astype("float32"))
+    options = ["--nonlinear_units=0,2", "--seeds=2", "--jobs=2", "--population=2", "--model.hidden_size=4"]
+    short = [f"--trainer.{name}=2" for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches")]
+    data = ["--data=Arrays", f"--data.inputs={path}", "--data.standardize=true"]
+    main(["sweep", *data, *options, *short, "--trainer.max_epochs=1", "--output_dir=out"])
+    records = read_records("out")
+    assert [record.status for record in records] == ["done"] * 4
+    assert all(np.isfinite(record.run.metrics["test/mse"]) for record in records)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from official_files import wav_bytes
 
+from lightning_alrnn import parsing
 from lightning_alrnn.datamodules import files
 from lightning_alrnn.datamodules.files import cached, default_cache_dir, fetch, read_members
 
@@ -248,7 +249,7 @@ def test_a_truncated_archive_is_never_taken_for_a_whole_one(tmp_path: Path, mode
 def test_an_archive_that_unpacks_to_a_hundred_times_its_size_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    monkeypatch.setattr(files, "_SMALL", 1 << 20)
+    monkeypatch.setattr(parsing, "_SMALL", 1 << 20)
     archive, large = tmp_path / "archive.tar.gz", tarfile.TarInfo("a/0")
     large.size = 1 << 24
     with tarfile.open(archive, "w:gz") as tar:
@@ -260,7 +261,7 @@ def test_an_archive_that_unpacks_to_a_hundred_times_its_size_is_refused_before_i
 
 
 def test_zeros_behind_an_archive_are_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_SMALL", 1 << 20)
+    monkeypatch.setattr(parsing, "_SMALL", 1 << 20)
     archive = tmp_path / "archive.tar.gz"
     archive.write_bytes(gzip.compress(tar_bytes() + bytes(1 << 24)))
     with pytest.raises(ValueError, match="unpacks to more than"):
@@ -300,7 +301,7 @@ def test_arrays_that_unpack_to_a_hundred_times_their_file_are_refused(
     path, arrays = tmp_path / "x.npz", {"x": np.zeros(1 << 17)}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     assert files.read_npz(path, ("x",), (), "…")["x"].size == 1 << 17  # small ones may be
-    monkeypatch.setattr(files, "_SMALL", 1 << 10)
+    monkeypatch.setattr(parsing, "_SMALL", 1 << 10)
     with pytest.raises(ValueError, match=rf"^{path} unpacks to 1,048,704 bytes, .* np.savez, which does not compress"):
         files.read_npz(path, ("x",), (), "…")
     np.savez(path, **arrays)  # type: ignore[arg-type]
