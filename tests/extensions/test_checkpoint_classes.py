@@ -55,8 +55,8 @@ NAMES = (
     *(
         "imported_module.absent",
         "imported_module.asked",
-        "os.kill",
-        "ctypes.string_at",
+        "os.strerror",
+        "ctypes.sizeof",
         "torch.nn.init.normal_",
         "no.such.Thing",
     ),
@@ -226,7 +226,7 @@ def test_the_core_that_a_command_names_is_imported_and_must_be_a_layer(
     assert "has core='mine.Core'" in refused(test, capsys)
     assert "mine" not in sys.modules
     assert type(run_cli([*test, *model]).model.core).__qualname__ == "Core"  # as the config.yaml of the run does
-    for name in ("mine.make", "os.kill"):
+    for name in ("mine.make", "os.strerror"):
         printed = refused(["fit", *ADDITION, *CPU, f"--model.core={name}"], capsys)
         assert "core must be 'ALRNN', 'RNN', 'GRU', 'LSTM' or the path of a subclass of torch.nn.Module" in printed
 
