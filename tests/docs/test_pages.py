@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import Mock
 
@@ -164,8 +165,10 @@ def parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     def stop(self: LightningCLI, subcommand: str | None) -> None:
         made.append(subcommand or "")
 
-    for method in ("instantiate_trainer", "_add_instantiators"):  # what only a run needs takes most of the time
-        monkeypatch.setattr(LightningCLI, method, lambda self: None)
+    # what only a run needs takes most of the time
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
+    monkeypatch.setattr(LightningCLI, "instantiate_trainer", lambda self: trainer)
+    monkeypatch.setattr(LightningCLI, "_add_instantiators", lambda self: None)
     monkeypatch.setattr(LightningCLI, "_run_subcommand", stop)
     # the pages name checkpoints of runs that were not made here
     monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
