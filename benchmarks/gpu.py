@@ -370,6 +370,7 @@ def check_steps(machine: Machine) -> str:
 
 def train_to_resume(machine: Machine, folder: str, name: str, checkpoint: str | None = None, kill: int = 0) -> Any:
     """Train four epochs of three steps with drawn initial states; ``kill`` is the step after which it is killed."""
+    quiet()  # the process that is killed is a new one
     parts = lightning()
     from lightning_alrnn.modules import base
 
@@ -797,6 +798,12 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def quiet() -> None:
+    """Leave out warnings, as Lightning warns about each of the many trainings."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do all parts, print and write the tables; 1 if a check failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -807,8 +814,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available() and not options.rehearse:
         print("There is no GPU here that PyTorch can use: nothing was checked, timed or written.")
         return 0
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)  # Lightning warns about each of the many trainings
+    quiet()
     deadline = time.monotonic() + 60 * options.minutes
     if options.rehearse:
         machine, card = Machine(torch.device("cpu"), deadline), "CPU, a rehearsal"
