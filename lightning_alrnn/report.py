@@ -175,8 +175,8 @@ def _method(page: Page, study: Study, sequences: Sequences, source: Source) -> N
     page.section("How this was measured")
     page.text(
         f"The analysis uses {len(sequences.states)} sequences, spread evenly over the test split of {source.data}, and "
-        "float64; the metrics use the whole split. The answer y is the direction of the outputs that varies most, at "
-        "the last step of each sequence."
+        "float64; the metrics use the whole split. The answer y is the outputs at the last step of each sequence "
+        "along the direction in which they vary most; of classes, only the differences between outputs count."
     )
     for name, reason in study.refused.items():
         page.text(f"Not computed: {name}. {reason}")

@@ -60,7 +60,8 @@ class Study(NamedTuple):
     nonnormality: analysis.Nonnormality  # with growth within the longest stretch of each regime
     memory_channels: Tensor  # the inputs that affect the answer most, eight at most, int64
     memory: analysis.InputMemory  # of these inputs
-    readout: Tensor  # direction of the outputs that varies most, (outputs,)
+    readout: Tensor  # direction of the outputs that varies most, of classes between them, (outputs,)
+    answers: Tensor  # directions of the outputs that the primitives are about, (n, outputs)
     output_row: Tensor  # D of that output, (M,)
     gains: Tensor  # ∂y_T/∂s_t of it, (batch, time, K)
     agreement: float  # share of the targets' variance that the outputs explain, linearly and held out
@@ -194,6 +195,7 @@ def study(
         readout=direction,
         output_row=row,
         gains=gains,
+        answers=primitives.directions,
         agreement=primitives.agreement,
         gating=primitives.gating,
         integration=primitives.integration,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,14 @@ from lightning_alrnn.analysis.primitives import ALPHA, DRAWS, LEAST_AGREEMENT, G
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.primitives import plot_gating, plot_integration, plot_routing
 from lightning_alrnn.readings.base import Reading
-from lightning_alrnn.readings.text import MOST_ROWS, group_labels, number, percent
+from lightning_alrnn.readings.text import MOST_ROWS, channel_labels, group_labels, number, percent
 
 if TYPE_CHECKING:
     from lightning_alrnn.report import Report
 
 _MOST_CONDITIONS = 8
+_MOST_OUTPUTS = 6
+_LEAST_WEIGHT = 0.1
 
 
 class Primitives(Reading):
@@ -39,8 +42,35 @@ class Primitives(Reading):
                 f"The answers explain {percent(max(study.agreement, 0.0))} of the variance of the targets, less than "
                 f"{LEAST_AGREEMENT:.0%}: the network has not learned the task, and larger effects are required."
             )
+        page.text(_answers(report))
         for write in (_gating, _integration, _routing, _transients):
             write(report)
+
+
+def _answers(report: Report) -> str:
+    """The directions of the outputs that are answers."""
+    answers = report.study.answers
+    named = report.performance.class_names or report.performance.output_names
+    names = channel_labels(named, answers.shape[1], "output")
+    listed = [_combination(row, names) for row in answers.tolist()]
+    if len(listed) == 1:
+        return f"The answer y is {listed[0]} at the last step."
+    numbered = "; ".join(f"({number}) {text}" for number, text in enumerate(listed, start=1))
+    return f"The answer y at the last step is one of the directions in which the outputs vary: {numbered}."
+
+
+def _combination(weights: Sequence[float], names: Sequence[str]) -> str:
+    """A weighted sum of outputs, such as "0.71 left − 0.71 right", without what hardly counts."""
+    if len(weights) == 1:
+        return names[0]
+    shown = sorted(range(len(weights)), key=lambda k: -abs(weights[k]))[:_MOST_OUTPUTS]
+    shown = [k for k in sorted(shown) if abs(weights[k]) >= _LEAST_WEIGHT]
+    text = "".join(f" {'−' if weights[k] < 0 else '+'} {abs(weights[k]):.2f} {names[k]}" for k in shown)
+    return text.removeprefix(" + ").removeprefix(" ") + (" + …" if len(shown) < len(weights) else "")
+
+
+def _of_answer(report: Report, primitive: Gating | Integration | Routing) -> str:
+    return f"answer ({primitive.output + 1})" if len(report.study.answers) > 1 else "answer"
 
 
 def _gating(report: Report) -> None:
@@ -51,8 +81,8 @@ def _gating(report: Report) -> None:
     _write_verdict(
         report.page,
         gating,
-        f"The gain of {gated} on the answer is {low:.3g} if {control} is low {gating.when}, and {high:.3g} if it is "
-        f"high. {_carriers(gating)}",
+        f"The gain of {gated} on the {_of_answer(report, gating)} is {low:.3g} if {control} is low {gating.when}, and "
+        f"{high:.3g} if it is high. {_carriers(gating)}",
     )
     if gating.found is not None:
         report.figure(
@@ -63,7 +93,10 @@ def _gating(report: Report) -> None:
 def _integration(report: Report) -> None:
     integration = report.study.integration
     report.page.subsection("Integration")
-    words = f"A sum of the evidence explains {percent(integration.effect)} of the answer's variance within a condition."
+    words = (
+        f"A sum of the evidence explains {percent(integration.effect)} of the variance of the "
+        f"{_of_answer(report, integration)} within a condition."
+    )
     if not math.isnan(integration.intervention):
         trend = "grows" if integration.timescale < 0 else "decays"
         words += (
@@ -91,8 +124,9 @@ def _routing(report: Report) -> None:
     _write_verdict(
         page,
         routing,
-        f"The gain of {channel} on the answer{path} differs between conditions; in total: {gains}. "
-        f"{_carriers(routing)} The conditions' occupancy of the regimes differs by {routing.occupancy_js:.3f} bits.",
+        f"The gain of {channel} on the {_of_answer(report, routing)}{path} differs between conditions; in total: "
+        f"{gains}. {_carriers(routing)} The conditions' occupancy of the regimes differs by "
+        f"{routing.occupancy_js:.3f} bits.",
     )
     order = np.argsort(-routing.effects.nan_to_num(0.0).numpy(), kind="stable")[:MOST_ROWS]
     rows = [
