@@ -271,7 +271,11 @@ def _deadline(moment: float) -> Iterator[_Late]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, max(moment - time.monotonic(), 0.1))
+    left = moment - time.monotonic()
+    if left > 0:
+        signal.setitimer(signal.ITIMER_REAL, left)
+    else:
+        late.passed = True
     try:
         yield late
     finally:
@@ -281,6 +285,8 @@ def _deadline(moment: float) -> Iterator[_Late]:
 
 def _sweep(arguments: Sequence[str], late: _Late) -> None:
     """Run a sweep as far as the time allows; what it prints at its end is said on the page."""
+    if late.passed:
+        return
     quiet_arguments = [*arguments, "--trainer.enable_progress_bar=false"]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
