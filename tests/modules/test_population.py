@@ -189,7 +189,9 @@ def test_best_weights(tmp_path: Path) -> None:
         assert f"epoch={population.best_epoch[k]}" in best.best_model_path
         expected = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         for name, value in weights(population.members("best")[k]).items():
-            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-8)
+            # where gradients are rounding errors of 1e-16, Adam divides them by its epsilon of 1e-8: 35 steps of 0.03
+            # then differ by 1e-8; the weights of other epochs differ by 1e-2
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-7)
     last, best_ones = ([weights(network) for network in population.members(which)] for which in ("last", "best"))
     assert not all(map(equal, last, best_ones))
     population.load_best()
