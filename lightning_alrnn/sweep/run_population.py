@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -87,6 +88,8 @@ def _do_together(surroundings: Surroundings, work: Work) -> bool:
         except BaseException as error:  # a failure of one run shows again when that run is trained alone
             if was_interrupted(error):
                 raise KeyboardInterrupt(f"population {work.population} was interrupted") from None
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # its runs could not write either, and with its checkpoint it can go on
             traceback.print_exc()
             too_large = isinstance(error, torch.OutOfMemoryError)
         checkpoint.unlink(missing_ok=True)

@@ -278,8 +278,8 @@ def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch
         assert groups[0][0]["lr"] == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> None:
+@pytest.mark.slow  # a sweep of one process is killed in test_hunt.py
+def test_a_population_and_its_parent_are_killed(tmp_path: Path) -> None:
     options = [*PLAIN, *TWO, "--jobs=1", "--trainer.max_epochs=30", "--model.initial_state=uniform"]
     command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--output_dir"]
     quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
@@ -287,9 +287,9 @@ def test_a_population_and_its_parent_are_killed(kills: int, tmp_path: Path) -> N
     subprocess.run([*command, "whole"], check=True, **quiet)
     seconds = time.monotonic() - start
     draw = random.Random(0)
-    for _ in range(kills):
+    for _ in range(10):
         with subprocess.Popen([*command, "killed"], start_new_session=True, **quiet) as parent:
-            time.sleep(draw.uniform(0.5, 1.0) * seconds if kills == 1 else draw.uniform(0.3, 1.0) * seconds)
+            time.sleep(draw.uniform(0.3, 1.0) * seconds)
             os.killpg(parent.pid, signal.SIGKILL)
     subprocess.run([*command, "killed"], check=True, **quiet)
     whole, killed = read_records("whole"), read_records("killed")
