@@ -123,7 +123,7 @@ def damage(folder: Path, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_signals_to_the_group(number: int, times: int, alone: tuple[Result, float], tmp_path: Path) -> None:
     draw = random.Random(times)
     folder = tmp_path / "hunted"
