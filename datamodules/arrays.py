@@ -5,13 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,6 +48,14 @@ _WIDE = 3  # times as many channels as steps: probably swapped axes
 _CHUNK = 2**20  # numbers that are read and scaled at a time, in float64 several times 8 MB
 _HELD = 2**24  # numbers in a file of which a split is held in memory; rows of more are read when they are needed
 _CONSTANT = 1e-12  # a standard deviation, relative to the mean, that comes from rounding
+_MOST_LOOKED_AT = 2_000  # training sequences that are searched for padding
+_FEW = 10  # sequences that are too few for a score
+_SYNONYMS = {"x": "inputs", "data": "inputs", "y": "targets", "labels": "targets", "groups": "group"}
+_TEXTS = ("targets", "group", "phase")  # what may be texts
+_GAPS = (
+    "Interpolate it, or cut the recording into parts without gaps and pass inputs=[part[:-1] for part in parts] and "
+    "targets=[part[1:] for part in parts]"
+)
 _SAVE = "save the arrays with np.savez(path, inputs=…, targets=…); a single array goes into a .npy file"
 
 
@@ -158,6 +165,7 @@ class Arrays(SequenceDataModule):
         self._asked = _Asked(objective, target_step, num_classes)
         self._asked_names = {"input_names": input_names, "output_names": output_names}
         self._statistics: Statistics | None = None
+        self._trained_on: Statistics | None = None  # of the training whose checkpoint was loaded
         self._sources: dict[str, Source] = {"inputs": inputs, "targets": targets, "lengths": lengths, "mask": mask}
         self._sources |= {"group": group, "phase": phase}
         self._sources |= {"train_index": train_index, "val_index": val_index, "test_index": test_index}
@@ -191,20 +199,20 @@ class Arrays(SequenceDataModule):
     def statistics(self) -> Statistics | None:
         """Mean and standard deviation of each input channel, by which ``standardize`` scales; or ``None``."""
         if self.standardize and self._statistics is None:
-            self._statistics = self._data.scale.statistics
+            self._statistics = self._data.scale_of("train").statistics
         return self._statistics if self.standardize else None
 
+    def setup(self, stage: str) -> None:
+        """Build the splits that the stage needs, and say what the data are, unless a training has said so."""
+        super().setup(stage)
+        if self.trainer is not None and self.trainer.is_global_zero and "train" not in self._datasets:
+            rank_zero_info(self.describe())
+
     def state_dict(self) -> dict[str, Any]:
-        statistics = self.statistics
-        if statistics is None:
-            return {"statistics": None}
-        return {"statistics": {name: torch.from_numpy(values) for name, values in statistics._asdict().items()}}
+        return {"statistics": _tensors(self.statistics), "trained_on": _tensors(self._training_scale())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        stored = state_dict["statistics"]
-        statistics = (
-            None if stored is None else Statistics(*(stored[name].cpu().numpy() for name in Statistics._fields))
-        )
+        statistics, self._trained_on = map(_statistics, (state_dict["statistics"], state_dict.get("trained_on")))
         if statistics is not None and len(statistics.mean) != self.input_size:
             raise ValueError(
                 f"the checkpoint has the mean of {len(statistics.mean)} input channels, but the data have "
@@ -215,6 +223,10 @@ class Arrays(SequenceDataModule):
                 "raw inputs" if statistics is None else "standardised inputs, and the data are standardised like them"
             )
             rank_zero_warn(f"standardize is {self.standardize}, but the checkpoint's network was trained on {done}")
+        if self.trainer is not None and self._trained_on is not None and self.vocab_size is None:
+            mistake = self._other_scale(self._trained_on)
+            if mistake:
+                rank_zero_warn(mistake)
         if not _equal(statistics, self.statistics):
             self._datasets, self._baselines = {}, {}  # what is built has the other statistics
         self.standardize, self._statistics = statistics is not None, statistics
@@ -225,18 +237,50 @@ class Arrays(SequenceDataModule):
     def _scale_mistakes(self) -> list[str]:
         if self.vocab_size is not None:
             return []
-        mean, std = self._data.scale.statistics
-        small = (std > 0) & (std < _SMALL) & (self._data.scale.largest < 0.5)
+        mean, std = self._data.scale_of("train").statistics
+        small = (std > 0) & (std < _SMALL) & (self._data.scale_of("train").largest < 0.5)
         far = np.flatnonzero((np.abs(mean) > _FAR) | (std > _FAR) | small)
         if len(far) == 0:
             return []
         worst = int(far[np.maximum(np.abs(mean), std)[far].argmax()])
-        name = f"channel {worst}" if self.input_names is None else f"channel {worst} ({self.input_names[worst]})"
         others = f" (so are those of {count_of(len(far) - 1, 'other channel')})" if len(far) > 1 else ""
-        return [
-            f"{name} of the inputs has the mean {short(mean[worst])} and the standard deviation {short(std[worst])}, "
-            f"far from 0 and 1{others}: pass standardize=True"
-        ]
+        own = f"has the mean {short(mean[worst])} and the standard deviation {short(std[worst])}"
+        return [f"{self._name_of(worst)} of the inputs {own}, far from 0 and 1{others}: pass standardize=True"]
+
+    def _other_scale(self, trained_on: Statistics) -> str:
+        """A warning if channels have another scale than in the training, else ""."""
+        if len(trained_on.mean) != self.input_size:
+            return ""  # the network refuses them
+        mean, std = self._data.scale_of(self._described()).statistics
+        varies = trained_on.std > _CONSTANT * np.abs(trained_on.mean)
+        unit = np.where(varies, trained_on.std, np.maximum(np.abs(trained_on.mean), 1.0))
+        far = (np.abs(mean - trained_on.mean) > _FAR * unit) | (std > _FAR * unit)
+        far |= varies & (std > 0) & (std < unit / _FAR)
+        if not far.any():
+            return ""
+        worst = int(np.where(far, np.abs(mean - trained_on.mean) / unit + std / unit, -1).argmax())
+        further = int(far.sum()) - 1
+        others = f", and so for {count_of(further, 'further channel')}" if further else ""
+        return (
+            f"{self._name_of(worst)} of the inputs has the mean {short(mean[worst])} and the standard deviation "
+            f"{short(std[worst])}, but had {short(trained_on.mean[worst])} and {short(trained_on.std[worst])} in the "
+            f"data that the network was trained on{others}: give the data the same units and the same order of channels"
+        )
+
+    def _name_of(self, channel: int) -> str:
+        return f"channel {channel}" if self.input_names is None else f"channel {channel} ({self.input_names[channel]})"
+
+    def _training_scale(self) -> Statistics | None:
+        """The scale of the inputs that the network of a checkpoint was trained on."""
+        if self._trained_on is not None or self.vocab_size is not None:
+            return self._trained_on
+        return self._data.scale_of("train").statistics
+
+    def _described(self) -> Split:
+        return "train" if "train" in self._datasets else next(iter(self._datasets), "train")
+
+    def _is_new_in_each_epoch(self) -> bool:
+        return False
 
     def _split_sizes(self) -> dict[Split, int]:
         return self._data.sizes
@@ -260,7 +304,7 @@ class Arrays(SequenceDataModule):
     def _describe_scale(self, batch: AnyBatch) -> str:
         if self.vocab_size is not None:
             return ""
-        deviations = self._data.scale.statistics.std
+        deviations = self._data.scale_of(self._described()).statistics.std
         before = span(float(deviations.min()), float(deviations.max()))
         return f"inputs standardised (sd {before} before)" if self.standardize else f"sd of the inputs {before}"
 
@@ -278,7 +322,11 @@ class Arrays(SequenceDataModule):
         sources: dict[str, Any] = {name: source for name, source in self._sources.items() if source is not None}
         if isinstance(sources["inputs"], (str, os.PathLike)) and Path(sources["inputs"]).suffix == ".npz":
             path = _existing("inputs", Path(sources.pop("inputs")))
-            sources = {**read_npz(path, ("inputs",), (*list(self._sources)[1:], *self._asked_names), _SAVE), **sources}
+            optional = (*list(self._sources)[1:], *self._asked_names)
+            archive = read_npz(
+                path, ("inputs",), optional, _SAVE, advice_on_objects=_without_objects, synonyms=_SYNONYMS
+            )
+            sources = {**archive, **sources}
         channel_names = {name: asked or _texts(sources.pop(name, None)) for name, asked in self._asked_names.items()}
         sources = {
             name: _open_array(name, Path(source)) if isinstance(source, (str, os.PathLike)) else source
@@ -391,16 +439,19 @@ class _Sequences:
         self.step_range = int(lengths.min()), int(lengths.max())
         self.is_large = isinstance(inputs, np.memmap) and inputs.size > _HELD
         self._is_list = list_lengths is not None
+        self._may_lack_lengths = list_lengths is None and "lengths" not in sources
         self._asked = asked
         self._fields = fields
+        self._scales: dict[Split, _Scale] = {}
 
-    @cached_property
-    def scale(self) -> _Scale:
-        """Statistics of the valid steps of the training sequences."""
-        return _scale_of(self._train_steps())
+    def scale_of(self, split: Split) -> _Scale:
+        """Statistics of the valid steps of a split, which are computed once."""
+        if split not in self._scales:
+            self._scales[split] = _scale_of(self._steps(split))
+        return self._scales[split]
 
-    def _train_steps(self) -> Iterator[Array]:
-        rows, (_, steps, channels) = self.rows["train"], self.inputs.shape
+    def _steps(self, split: Split) -> Iterator[Array]:
+        rows, (_, steps, channels) = self.rows[split], self.inputs.shape
         for some in np.array_split(rows, -(-len(rows) * steps * channels // _CHUNK)):
             inputs = self._padded(some)
             check_finite("inputs", torch.from_numpy(_float32(inputs)), some)
@@ -421,8 +472,8 @@ class _Sequences:
             counted &= self._fields.get("mask", counted) > 0
         found = []
         if self.meaning.objective == "regression":
-            if self._asked.objective is None and targets.shape[-1] == 1:
-                found.append(_classes_as_floats(targets[..., 0][counted], "(N, T)" if every else "(N,)"))
+            if self._asked.objective is None:
+                found.append(_classes_as_floats(targets[counted], every))
         elif self._asked.num_classes is None:
             seen = np.zeros((2, self.meaning.output_size), dtype=bool)
             train = self.rows["train"]
@@ -436,6 +487,11 @@ class _Sequences:
                 f"inputs {self.inputs.shape} are sequences of {count_of(steps, 'step')} with {channels}: if the axes "
                 f"of time and channels are swapped, pass {remedy}"
             )
+        if self._may_lack_lengths:
+            train = self.rows["train"]
+            some = train[: max(min(_MOST_LOOKED_AT, _CHUNK // self.inputs[0].size), 1)]
+            found.append(_unsaid_padding(self.inputs[some].reshape(len(some), steps, -1)))
+        found.append(_few_sequences(self.sizes))
         return [mistake for mistake in found if mistake]
 
     def dataset(self, split: Split, statistics: Statistics | None) -> _SequenceRows:
@@ -526,19 +582,22 @@ class _Recording:
         self.is_large = isinstance(values, np.memmap) and values.size > _HELD
         self._values = values
         self._window = window
+        self._scales: dict[Split, _Scale] = {}
         self.sizes = {split: self._windows(split)[1] for split in SPLITS}
 
-    @cached_property
-    def scale(self) -> _Scale:
-        """Statistics of the steps of the training part."""
-        return _scale_of(self._train_steps())
+    def scale_of(self, split: Split) -> _Scale:
+        """Statistics of the steps of a part, which are computed once."""
+        if split not in self._scales:
+            self._scales[split] = _scale_of(self._steps(split))
+        return self._scales[split]
 
-    def _train_steps(self) -> Iterator[Array]:
-        stop = self._parts["train"].stop
+    def _steps(self, split: Split) -> Iterator[Array]:
+        part = self._parts[split]
         size = max(_CHUNK // self._values.shape[1], 1)
-        for begin in range(0, stop, size):
-            values = self._values[begin : min(begin + size, stop)]
-            check_finite("inputs", torch.from_numpy(_float32(values.copy())), np.arange(begin, begin + len(values)))
+        for begin in range(part.start, part.stop, size):
+            values = self._values[begin : min(begin + size, part.stop)]
+            rows = np.arange(begin, begin + len(values))
+            check_finite("inputs", torch.from_numpy(_float32(values.copy())), rows, _GAPS)
             yield values
 
     def mistakes(self) -> list[str]:
@@ -567,7 +626,7 @@ class _Recording:
         for begin in range(part.start, part.stop, size):
             end = min(begin + size, part.stop)
             values = torch.from_numpy(_scaled(self._values[begin:end].copy(), statistics))
-            check_finite("inputs", values, np.arange(begin, end))
+            check_finite("inputs", values, np.arange(begin, end), _GAPS)
 
     def build(self, split: Split, statistics: Statistics | None = None) -> SequenceBatch:
         self.check(split, statistics)
@@ -610,7 +669,9 @@ def _open_array(name: str, path: Path) -> Array:
         return check_array(np.asarray(np.lib.format.open_memmap(path, mode="r")))
     except Exception as error:  # damaged bytes can raise anything, such as a SyntaxError
         if "objects" in str(error):
-            raise _no_objects(f"{name} in {path}", error) from error
+            raise TypeError(
+                f"{name} in {path} is a pickle of Python objects, which is never loaded: {_without_objects(name)}"
+            ) from error
         raise ValueError(
             f"{name}: {path} is not a .npy file with one array ({reason_of(error)}): save the array with np.save, or "
             "rename an archive to .npz"
@@ -647,11 +708,17 @@ def _existing(name: str, path: Path) -> Path:
     return path
 
 
-def _no_objects(name: str, cause: object) -> TypeError:
-    return TypeError(
-        f"{name} must be an array of numbers, got Python objects ({cause}): sequences of different lengths go into a "
-        "list of arrays, or padded into one array with lengths"
-    )
+def _padding(name: str) -> str:
+    shape = {"inputs": "(N, T, K)", "lengths": "(N,)"}.get(name, "(N, T)")
+    return f"pad sequences of different lengths into one array {shape} and add lengths, or pass a list of arrays"
+
+
+def _without_objects(name: str) -> str:
+    """What to save instead of an array of Python objects."""
+    texts = f"save texts as {name}.astype(str)"
+    if name in ("group", "input_names", "output_names"):
+        return texts
+    return f"{texts}; {_padding(name)} in Python" if name in _TEXTS else f"{_padding(name)} in Python"
 
 
 def _array(name: str, source: Source) -> Array:
@@ -661,12 +728,29 @@ def _array(name: str, source: Source) -> Array:
     try:
         array = np.asarray(source)
     except ValueError as error:  # a nested list of uneven rows
-        raise _no_objects(name, error) from error
+        raise TypeError(f"{name} must be an array, got Python objects ({error}): {_padding(name)}") from error
     if array.dtype.kind == "O":
-        raise _no_objects(name, "dtype=object")
-    if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and name not in ("targets", "group", "phase")):
+        array = _texts_of(name, array)
+    if array.dtype.kind not in "biufU" or (array.dtype.kind == "U" and name not in _TEXTS):
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return array
+
+
+def _texts_of(name: str, array: Array) -> Array:
+    """The texts of an array of Python objects, as pandas has them; raise if some are none."""
+    if array.size == 0:
+        return array.astype(float)
+    other = next(((index, item) for index, item in np.ndenumerate(array) if not isinstance(item, str)), None)
+    if other is None and name in _TEXTS:
+        return array.astype(str)
+    index, item = other or ((0,), array.flat[0])
+    place = index[0] if len(index) == 1 else list(index)
+    got = f"{name} must be one array of numbers, got Python objects ({type(item).__name__} at index {place})"
+    if isinstance(item, (np.ndarray, list, tuple, Tensor)):
+        raise TypeError(f"{got}: pass list({name}), a list of arrays, or {_padding(name).partition(', or')[0]}")
+    if name in _TEXTS and any(isinstance(each, str) for each in array.flat):
+        raise TypeError(f"{got} beside texts: fill in what is missing, or leave these sequences out")
+    raise TypeError(f"{got}: convert them, as in {name}.astype(float)")
 
 
 def _stack(name: str, source: Source, steps: int = 0) -> tuple[Array, NDArray[np.int64] | None]:
@@ -756,6 +840,15 @@ def _scale_of(parts: Iterable[Array]) -> _Scale:
     return _Scale(Statistics(mean, np.sqrt(squares / count)), largest)
 
 
+def _tensors(statistics: Statistics | None) -> dict[str, Tensor] | None:
+    """Statistics in the form that a checkpoint can hold."""
+    return None if statistics is None else {name: torch.from_numpy(each) for name, each in statistics._asdict().items()}
+
+
+def _statistics(stored: Mapping[str, Tensor] | None) -> Statistics | None:
+    return None if stored is None else Statistics(*(stored[name].cpu().numpy() for name in Statistics._fields))
+
+
 def _equal(one: Statistics | None, other: Statistics | None) -> bool:
     if one is None or other is None:
         return one is other
@@ -793,8 +886,17 @@ def _check_names(name: str, names: list[str], count: int, noun: str, advice: str
         raise ValueError(f"{name} must be {count} different names, one for each {noun}, got {names}{advice}")
 
 
-def _classes_as_floats(values: Array, shape: str) -> str:
-    """A warning if targets of a regression are few different whole numbers, else ""."""
+def _classes_as_floats(values: Array, every: bool) -> str:
+    """A warning if targets (n, O) of a regression are few different whole numbers, or one-hot, else ""."""
+    shape = "(N, T)" if every else "(N,)"
+    if values.shape[1] > 1:
+        if not _are_one_hot(values[:1000]) or not _are_one_hot(values):
+            return ""
+        return (
+            f"targets are floats, which makes this a regression with {values.shape[1]} outputs, but each row is "
+            f"one-hot (one 1, else 0): if these are classes, pass targets.argmax({2 if every else 1}); if not, "
+            "objective='regression'"
+        )
     if not _few_whole(values[:1000]) or not _few_whole(values):
         return ""
     different = np.unique(values)
@@ -804,6 +906,33 @@ def _classes_as_floats(values: Array, shape: str) -> str:
         f"targets are floats, which makes this a regression, but their values are only {_listed(different)}: if "
         f"these are classes, pass objective='classification' and targets of shape {shape}; if not, "
         "objective='regression'"
+    )
+
+
+def _unsaid_padding(inputs: Array) -> str:
+    """A warning if inputs (n, T, K) look padded with zeros at their ends, to different numbers of steps, else ""."""
+    steps = inputs.shape[1]
+    active = (inputs != 0).any(axis=2)
+    active = active[active.any(axis=1)]
+    ends = active[:, ::-1].argmax(axis=1)  # steps of zeros at the end
+    padded, count = ends[ends > 0], len(active)
+    # where zeros are common before the end, as between pulses, they are data
+    if 4 * len(padded) < count or len(np.unique(padded)) < 3 or ends.sum() < 2 * ((~active).sum() - ends.sum()):
+        return ""
+    return (
+        f"lengths are missing, but {len(padded):,} of {count:,} training sequences end in "
+        f"{span(padded.min(), padded.max())} steps of zeros in all channels: if these are padding, pass lengths, the "
+        f"number of steps of each sequence before it; if they are data, lengths=np.full(len(inputs), {steps})"
+    )
+
+
+def _few_sequences(sizes: Mapping[Split, int]) -> str:
+    """A warning if the splits for validation or test are too small for a score, else ""."""
+    if min(sizes["val"], sizes["test"]) >= _FEW:
+        return ""
+    return (
+        f"only {count_of(sizes['val'], 'sequence')} for validation and {sizes['test']:,} for testing, of which a score "
+        f"says little: record more, or raise val_fraction and test_fraction until both have at least {_FEW}"
     )
 
 
@@ -857,6 +986,8 @@ def _check_axes(inputs: Array, is_list: bool, sources: Mapping[str, Any], asked:
             asked.objective is None and "float" in str(sources[name].dtype)
         )
         if name == "targets" and len(shape) == 2 and quantities and asked.target_step != "every":
+            continue
+        if name == "targets" and len(shape) == 2 and _are_one_hot(np.asarray(sources[name])):
             continue
         raise ValueError(
             f"{name} {shape} do not fit inputs {inputs.shape}, whose axes of time and channels {time_last}"
@@ -956,9 +1087,11 @@ def _read_targets(
     """The targets and their meaning; ``weighed`` (N, T) are the steps that the loss may weigh."""
     objective = asked.objective or ("regression" if values.dtype.kind == "f" else "classification")
     if values.dtype.kind == "U" and (objective == "regression" or values.ndim != 1):
-        raise ValueError(
-            f"text targets must be one class for each sequence (N,), got {_describe(values)}: use class numbers instead"
-        )
+        advice = "pass targets[:, 0]" if values.ndim == 2 and values.shape[1] == 1 else "use class numbers instead"
+        raise ValueError(f"text targets must be one class for each sequence (N,), got {_describe(values)}: {advice}")
+    if values.ndim > 0 and len(values) != weighed.shape[0]:
+        counts = f"{len(values):,} targets for {count_of(weighed.shape[0], 'sequence')}"
+        raise ValueError(f"{counts}: targets must have a row for each sequence, got {_describe(values)}")
     step = _infer_step(values, objective, asked.target_step, weighed.shape)
     if objective == "regression":
         if asked.num_classes is not None:
@@ -998,7 +1131,7 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
     count, steps = expected
     shapes = {"last": f"({count},)", "every": f"({count}, {steps})"}
     fitting = {"last": values.shape == (count,), "every": values.shape == expected}
-    advice = "; integers are classes, pass objective='regression' if they are quantities"
+    advice = ": integers are classes, pass objective='regression' if they are quantities"
     if objective == "regression":
         shapes = {"last": f"({count},) or ({count}, O)", "every": f"({count}, {steps}) or ({count}, {steps}, O)"}
         fitting["last"] |= values.ndim == 2 and len(values) == count and values.size > 0
@@ -1007,6 +1140,8 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
     allowed: list[TargetStep] = ["last", "every"] if step is None else [step]
     matching = [name for name in allowed if fitting[name]]
     if not matching:
+        if objective == "classification":
+            advice = _class_numbers(values, expected) or advice
         where = "" if step is None else " at the last step" if step == "last" else " at every step"
         listed = " or ".join(shapes[name] for name in allowed)
         raise ValueError(
@@ -1017,6 +1152,23 @@ def _infer_step(values: Array, objective: Objective, step: TargetStep | None, ex
         got = _describe(values)
         raise ValueError(f"targets {got} are 1 output at every step or {steps} at the last step: set target_step")
     return matching[0]
+
+
+def _class_numbers(values: Array, expected: tuple[int, ...]) -> str:
+    """How columns and one-hot rows become class numbers, or "" if the targets do not look like either."""
+    axis = values.ndim - 1
+    if axis < 1 or values.shape[:axis] != expected[:axis]:
+        return ""
+    if values.shape[axis] == 1:
+        return f": pass targets[{'...' if axis > 1 else ':'}, 0]"
+    rows = values[values.any(axis=axis)]  # rows of zeros may be padding
+    return f": they look one-hot, pass targets.argmax({axis})" if _are_one_hot(rows) else ""
+
+
+def _are_one_hot(rows: Array) -> bool:
+    """Whether there are rows (n, C), and each has one 1 and else 0."""
+    ones = rows == 1
+    return len(rows) > 0 and bool((ones | (rows == 0)).all() and (ones.sum(axis=1) == 1).all())
 
 
 def _draw_split(count: int, val_fraction: float, test_fraction: float, seed: int) -> dict[Split, NDArray[np.int64]]:

@@ -357,7 +357,7 @@ class SequenceDataModule(SplitDataModule):
             '500 sequences of 100 steps with 2 channels; regression at the last step, 1 output; 500 for training; sd of
             the inputs 0.14-0.29'
         """
-        batch = self._first_sequences()
+        batch = self._first_sequences(self._described(), _NUMBERS)
         sizes = self._split_sizes()
         listed = " / ".join(f"{size:,}" for size in sizes.values())
         splits = " / ".join({"train": "training", "val": "validation", "test": "test"}[split] for split in sizes)
@@ -377,8 +377,12 @@ class SequenceDataModule(SplitDataModule):
     def _is_new_in_each_epoch(self) -> bool:
         return isinstance(self.dataset("train"), EpochDataset)
 
-    def _first_sequences(self, numbers: int = _NUMBERS) -> AnyBatch:
-        dataset = self.dataset("train")
+    def _described(self) -> Split:
+        """The split that a description is from."""
+        return "train"
+
+    def _first_sequences(self, split: Split, numbers: int) -> AnyBatch:
+        dataset = self.dataset(split)
         count = min(len(dataset), _FIRST, max(numbers // dataset[0].inputs.numel(), 1))
         return dataset.__getitems__(range(count))
 
@@ -437,7 +441,7 @@ class SequenceDataModule(SplitDataModule):
             sequence-to-sequence tasks have no baselines.
         """
         if split not in self._baselines:
-            train = self._first_sequences(_FITTED)
+            train = self._first_sequences("train", _FITTED)
             if isinstance(train, NeuralBatch) or _is_translation(train, self.target_step):
                 self._baselines[split] = {}
             else:
@@ -587,7 +591,12 @@ def random_parts(size: int, count: int, *, seed: int, split: Split) -> tuple[NDA
     return np.sort(order[:size]), np.sort(order[size:])
 
 
-def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = None) -> None:
+def check_finite(
+    name: str,
+    values: Tensor,
+    rows: NDArray[np.int64] | None = None,
+    advice: str = "Remove or impute it, or shorten that sequence's length",
+) -> None:
     """Raise if there are NaN or infinite values; ``rows`` are the numbers of the rows in the user's array."""
     if not values.is_floating_point() or values.numel() == 0:
         return
@@ -603,7 +612,7 @@ def check_finite(name: str, values: Tensor, rows: NDArray[np.int64] | None = Non
             index[0] = int(rows[index[0]])
         raise ValueError(
             f"{name} must be finite; the first of {sum(wrong)} NaN or infinite values is at index {index} "
-            f"({value}). Remove or impute it, or shorten that sequence's length"
+            f"({value}). {advice}"
         )
 
 

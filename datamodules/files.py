@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 import http.client
@@ -20,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Self
 from uuid import uuid4
 
@@ -31,7 +33,7 @@ from tqdm import tqdm
 from lightning_alrnn.batch import AnyBatch, Split
 from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.files import replacing, sync_folder
-from lightning_alrnn.parsing import most_unpacked, reason_of
+from lightning_alrnn.parsing import most_unpacked, reason_of, shorten
 
 try:
     import fcntl
@@ -141,8 +143,20 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
             ) from error
 
 
-def read_npz(path: Path, needed: Collection[str], optional: Collection[str], advice: str) -> dict[str, NDArray[Any]]:
-    """Read all arrays of a ``.npz`` archive, which must have the needed names and may have the optional ones."""
+def read_npz(
+    path: Path,
+    needed: Collection[str],
+    optional: Collection[str],
+    advice: str,
+    *,
+    advice_on_objects: Callable[[str], str] | None = None,
+    synonyms: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a ``.npz`` archive, which must have the needed names and may have the optional ones.
+
+    ``advice_on_objects`` says what to do about a named array of Python objects, instead of ``advice``. ``synonyms`` are
+    names that others use, with the names that they probably stand for.
+    """
     with path.open("rb") as file:  # np.load would leave a broken archive open
         try:
             archive = np.load(file, allow_pickle=False)
@@ -152,10 +166,7 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
             raise ValueError(f"{path} is a single array, not an archive: {advice}")
         names = archive.files
         if not set(needed) <= set(names) <= {*needed, *optional}:
-            raise ValueError(
-                f"{path} must have {', '.join(needed)} and may have {', '.join(optional)}, got "
-                f"{', '.join(name if name.isprintable() else repr(name) for name in names) or 'no array'}: {advice}"
-            )
+            raise ValueError(f"{path} {_wrong_names(names, needed, optional, synonyms)}")
         unpacked, most = sum(member.file_size for member in zipfile.ZipFile(file).infolist()), most_unpacked(path)
         if unpacked > most:
             raise ValueError(
@@ -168,9 +179,28 @@ def read_npz(path: Path, needed: Collection[str], optional: Collection[str], adv
                 arrays[name] = check_array(archive[name])
             except Exception as error:
                 if str(error).startswith("Object arrays"):
-                    raise TypeError(f"{name} in {path} is a pickle, which is never loaded: {advice}") from error
+                    what = f"{name} in {path} is a pickle of Python objects, which is never loaded"
+                    raise TypeError(f"{what}: {advice_on_objects(name) if advice_on_objects else advice}") from error
                 raise ValueError(f"{name} in {path} cannot be read ({reason_of(error)}): {advice}") from error
     return arrays
+
+
+def _wrong_names(
+    names: Collection[str], needed: Collection[str], optional: Collection[str], synonyms: Mapping[str, str]
+) -> str:
+    """What is wrong with the names of an archive, and what they may be."""
+    known = {**{name: name for name in (*needed, *optional)}, **synonyms}
+    unknown = [name for name in names if name not in needed and name not in optional]
+    text = f"has no {' and no '.join(name for name in needed if name not in names)}"
+    if unknown:
+        listed = ", ".join(name if name.isprintable() else repr(name) for name in map(shorten, unknown))
+        text = f"has the unknown key{'s' if len(unknown) > 1 else ''} {listed}"
+        closest = [difflib.get_close_matches(name.lower(), known, n=1) for name in unknown]
+        meant = list(dict.fromkeys(known[found[0]] for found in closest if found and known[found[0]] not in names))
+        text += f"; did you mean {', '.join(meant)}?" if meant else "."
+    else:
+        text += "."
+    return f"{text} An archive must have {', '.join(needed)} and may have {', '.join(optional)}"
 
 
 def check_array(array: NDArray[Any]) -> NDArray[Any]:

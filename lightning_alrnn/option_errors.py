@@ -69,6 +69,8 @@ def _unknown_option(key: str, name: str, message: str) -> str:
     paths = re.findall(r"class_path[ =]'([\w.]+)'", message)
     path = next((path for path in paths if key.endswith("optimizer") == path.startswith("torch.optim")), paths[0])
     owner = resolve_name(path)
+    if owner is LightningDataModule:  # none was chosen
+        return f"--data.{name} needs a task: add --data Arrays for data of your own, or --data NAME or --config NAME"
     names = [parameter for parameter in inspect.signature(owner).parameters if parameter != "self"]
     text = f"--{key}.{name}: {owner.__name__} has no option {name!r}"
     if key == "model" and name in inspect.signature(torch.optim.Adam).parameters:

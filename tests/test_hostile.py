@@ -54,9 +54,21 @@ def test_checkpoints_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(content["state_dict"], "weights.ckpt")
     torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], "hidden_size": 9}}, "size.ckpt")
     cases = {"cut": "is not a complete checkpoint", "text": "not a complete checkpoint", "weights": "lacks state_dict"}
-    cases |= {"absent": "no such file", "size": "is of another network: core.W has the shape [6, 6]"}
+    Path("folder.ckpt").mkdir()
+    cases |= {
+        "absent": "no such file",
+        "folder": "folder.ckpt is a folder without checkpoints",
+        "size": "is of another network: core.W has the shape [6, 6]",
+    }
     test, analyze, resume = ["test", *DATA], ["analyze", *DATA], [*FIT, "--trainer.max_epochs=2"]
-    pairs = [*((test, name) for name in cases), (analyze, "cut"), (analyze, "size"), (resume, "text"), (resume, "size")]
+    pairs = [
+        *((test, name) for name in cases),
+        (analyze, "cut"),
+        (analyze, "folder"),
+        (analyze, "size"),
+        (resume, "text"),
+        (resume, "size"),
+    ]
     for command, name in pairs:
         printed = refused([*command, f"--ckpt_path={name}.ckpt"], capsys)
         assert "alrnn: error: " in printed
@@ -260,6 +272,26 @@ def test_damaged_arrays_are_refused_in_a_line(capsys: pytest.CaptureFixture[str]
     Path("mine.npz").write_bytes(content.replace(b"(12, 5, 3)", b"(12, 5, 3*"))
     printed = refused(["fit", "--data=Arrays", "--data.inputs=mine.npz"], capsys)
     assert "inputs in mine.npz cannot be read (" in printed.splitlines()[-1]
+
+
+def test_mistakes_in_arrays_of_ones_own_are_said_in_a_line_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    inputs, classes, ragged, gap = np.ones((12, 5, 3)), np.arange(12) % 2, np.empty(12, dtype=object), np.ones((90, 3))
+    ragged[:] = [np.ones((steps, 3)) for steps in range(1, 13)]
+    gap[40] = np.nan
+    cases: list[tuple[dict[str, np.ndarray], str]] = [
+        (
+            {"inputs": ragged, "targets": classes},
+            "pad sequences of different lengths into one array (N, T, K) and add ",
+        ),
+        ({"inputs": inputs, "targets": np.eye(2, dtype=int)[classes]}, "look one-hot, pass targets.argmax(1)"),
+        ({"inputs": inputs, "targets": classes, "groups": classes}, "unknown key groups; did you mean group?"),
+        ({"inputs": gap}, "index [40, 0] (nan). Interpolate it, or cut the recording into parts without gaps"),
+    ]
+    for content, remedy in cases:
+        np.savez("mine.npz", **content)  # type: ignore[arg-type]
+        printed = refused(["fit", "--data=Arrays", "--data.inputs=mine.npz", "--trainer.max_epochs=1"], capsys)
+        assert printed.splitlines()[-1].startswith("alrnn: error: ")
+        assert remedy in printed.splitlines()[-1]
 
 
 @pytest.mark.slow

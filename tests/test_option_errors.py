@@ -37,6 +37,10 @@ DIGITS = "fit --config digits"
         ("fit --data mine.npz", "--data Arrays --data.inputs mine.npz"),
         ("fit --data Adition", "did you mean Addition?"),
         ("fit --data Arrays", "Arrays needs --data.inputs"),
+        (
+            "fit --data.inputs mine.npz",
+            "--data.inputs needs a task: add --data Arrays for data of your own, or --data N",
+        ),
         ("test", "choose a network by --ckpt_path FILE"),
         ("predict --ckpt_path nowhere.ckpt", "no such file"),
     ],

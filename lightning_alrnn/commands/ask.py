@@ -31,6 +31,7 @@ from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.datamodules.arrays import Arrays
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.nn.alrnn import ALRNN
+from lightning_alrnn.option_errors import guess_name
 from lightning_alrnn.parsing import load_yaml, read_json
 from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.sweep import words
@@ -104,6 +105,8 @@ def run_ask(arguments: Sequence[str]) -> None:
         data_options["standardize"] = Arrays(str(path), **data_options).vocab_size is None
     data = Arrays(str(path), **data_options)
     _say(data.describe())
+    for mistake in data.likely_mistakes():
+        _say(f"warning: {mistake}")
     shared = [f"--data.{key}={json.dumps(value)}" for key, value in data_options.items()]
     shared = ["--data=Arrays", f"--data.inputs={path.resolve()}", *shared]
     _enter(folder, path, data_options)
@@ -135,9 +138,10 @@ def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
         if not flag.startswith("--"):
             raise ValueError(f"alrnn ask takes one file, got also {flag}: put all sequences into one .npz")
         if not flag.startswith("--data."):
+            guess = guess_name(flag, ("--minutes", "--output_dir"))
             raise ValueError(
-                f"alrnn ask has no option {flag}: it takes --minutes, --output_dir and options of the data such as "
-                "--data.criterion sign; alrnn sweep takes all options"
+                f"alrnn ask has no option {flag}{guess or ':'} it takes --minutes, --output_dir and options of the "
+                "data such as --data.criterion sign; alrnn sweep takes all options"
             )
         if not separator and not words_left:
             raise ValueError(f"{flag} needs a value")
@@ -148,7 +152,9 @@ def _data_options(arguments: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{flag} {text}: {error}") from error
     unknown = [name for name in options if name not in Arrays.__init__.__annotations__]
     if unknown:
-        raise ValueError(f"--data.{unknown[0]}: Arrays has no such option; alrnn fit --data.help Arrays lists them")
+        guess = guess_name(unknown[0], Arrays.__init__.__annotations__, "--data.") or ";"
+        no_option = f"--data.{unknown[0]}: Arrays has no such option"
+        raise ValueError(f"{no_option}{guess} alrnn fit --data.help Arrays lists them")
     return options
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from lightning_alrnn.files import write_file
 from lightning_alrnn.parsing import check_archive
 
+_MOST_LISTED = 3
 _REQUIRED = ("state_dict", "pytorch-lightning_version")
 
 
@@ -45,6 +46,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without running code from it; raise ``ValueError`` if it is broken."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(_checkpoints_below(Path(path)))
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: no such file. Checkpoints are in <log directory>/checkpoints, such as "
@@ -78,6 +81,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "module.load_state_dict(torch.load(path, weights_only=True))"
         )
     return content  # type: ignore[no-any-return]
+
+
+def _checkpoints_below(folder: Path) -> str:
+    """What to say of a folder instead of a checkpoint: those below it, the best first."""
+    below = [path for levels in range(4) for path in folder.glob(f"{'*/' * levels}*.ckpt")]  # of up to all runs
+    found = sorted(below, key=lambda path: (not path.name.startswith("best"), -path.stat().st_mtime))
+    if not found:
+        return f"{folder} is a folder without checkpoints: name the file of one"
+    listed = ", ".join(map(str, found[:_MOST_LISTED]))
+    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    return f"{folder} is a folder: name one of its checkpoints, {listed}{more}"
 
 
 def config_of(checkpoint: Path) -> Path | None:

@@ -29,12 +29,20 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     write_noise(Path("noise.npz"), 20)
     assert "--minutes must be more than 0, got 0" in refused(["noise.npz", "--minutes=0"], capsys)
-    assert "alrnn ask has no option --seeds" in refused(["noise.npz", "--seeds", "3"], capsys)
-    assert "--data.criteron: Arrays has no such option" in refused(["noise.npz", "--data.criteron=sign"], capsys)
+    assert "alrnn ask has no option --seeds: it takes" in refused(["noise.npz", "--seeds", "3"], capsys)
+    assert "no option --minute; did you mean --minutes? it takes" in refused(["noise.npz", "--minute", "3"], capsys)
+    assert "no option --outputdir; did you mean --output_dir?" in refused(["noise.npz", "--outputdir=x"], capsys)
+    assert "no such option; did you mean --data.criterion?" in refused(["noise.npz", "--data.criteron=sign"], capsys)
+    assert "--data.zzz: Arrays has no such option; alrnn fit --data.h" in refused(["noise.npz", "--data.zzz=1"], capsys)
     assert "--data.window needs a value" in refused(["noise.npz", "--data.window"], capsys)
     assert "absent.npz" in refused(["absent.npz"], capsys)
     assert "takes one file, got also more.npz" in refused(["noise.npz", "more.npz"], capsys)
-    assert "no network was trained in the time" in refused(["noise.npz", "--minutes=0.001"], capsys)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["ask", "noise.npz", "--minutes=0.001"])
+    said = capsys.readouterr().err
+    assert "no network was trained in the time" in said
+    assert "warning: only 3 sequences for validation and 3 for testing" in said
 
 
 def test_the_setting_with_the_best_mean_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,8 @@ class TestMeaning:
         assert torch.equal(batch.targets.flatten().double(), given_values.flatten().double())
 
     def test_texts_are_classes_and_groups_with_names(self) -> None:
-        data = Arrays(inputs(), ["right", "left", "no-go"] * 2, group=np.array(["b", "a"] * 3))
+        # as pandas has texts
+        data = Arrays(inputs(), np.array(["right", "left", "no-go"] * 2, dtype=object), group=np.array(["b", "a"] * 3))
         assert meaning(data) == ("classification", "last", 3)
         assert data.class_names == ["left", "no-go", "right"]
         assert data.group_names == ["a", "b"]
@@ -289,8 +290,17 @@ class TestRecording:
         values[90, 2] = np.nan
         data = Arrays(values)
         data.setup("fit")
-        with pytest.raises(ValueError, match=r"inputs must be finite; .* at index \[90, 2\] \(nan\)"):
+        remedy = r"Interpolate it, or cut the recording into parts .* inputs=\[part\[:-1\] .*targets=\[part\[1:\] for"
+        with pytest.raises(ValueError, match=rf"inputs must be finite; .* at index \[90, 2\] \(nan\)\. {remedy}"):
             data.setup("test")
+        with pytest.raises(ValueError, match=remedy):
+            Arrays(values[85:], standardize=True, val_fraction=0.2).likely_mistakes() or Arrays(values[85:]).setup(
+                "fit"
+            )
+        parts = [values[:90], values[91:]]
+        cut = Arrays([part[:-1] for part in parts] * 3, [part[1:] for part in parts] * 3)
+        assert meaning(cut) == ("regression", "every", 3)
+        assert torch.equal(everything(cut).inputs[0, :89], torch.as_tensor(values[:89]).float())
 
     @pytest.mark.parametrize(
         ("shape", "arguments", "message"),
@@ -404,8 +414,56 @@ class TestFiles:
     def test_pickled_objects_are_refused(self, tmp_path: Path) -> None:
         ragged = np.array([np.zeros((2, 1)), np.zeros((3, 1))], dtype=object)
         np.save(tmp_path / "x.npy", ragged)
-        with pytest.raises(TypeError, match=r"inputs in .*x.npy must be .* numbers, got Python objects .*list of"):
+        padded = (
+            r"pad sequences of different lengths into one array \(N, T, K\) and add lengths, or pass a list of arrays"
+        )
+        with pytest.raises(TypeError, match=rf"inputs in .*x.npy is a pickle of .* never loaded: {padded} in Python$"):
             Arrays(tmp_path / "x.npy")
+        names = np.array(["left", "right"] * 3, dtype=object)
+        for content, message in (
+            ({"inputs": ragged, "targets": np.arange(2)}, rf"inputs in x\.npz is a pickle .*: {padded} in Python$"),
+            (
+                {"inputs": inputs(), "targets": names},
+                r"targets in x\.npz .*: save texts as targets\.astype\(str\); pad",
+            ),
+            (
+                {"inputs": inputs(), "targets": np.ones(N), "group": names},
+                r"loaded: save texts as group\.astype\(str\)$",
+            ),
+            ({"inputs": inputs(), "targets": np.ones(N), "input_names": names[:3]}, r"as input_names\.astype\(str\)$"),
+        ):
+            np.savez("x.npz", **content)
+            with pytest.raises(TypeError, match=message):
+                Arrays("x.npz")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"groups": 1},
+                r"has the unknown key groups; did you mean group\? An archive must have inputs and may have",
+            ),
+            (
+                {"targets": None, "target": 1, "length": 1},
+                "unknown keys target, length; did you mean targets, lengths?",
+            ),
+            ({"inputs": None, "targets": None, "X": 1, "y": 1}, "unknown keys X, y; did you mean inputs, targets?"),
+            ({"targets": None, "Labels": 1}, "unknown key Labels; did you mean targets?"),
+            ({"target": 1}, r"unknown key target\. An archive must"),  # beside targets
+            (
+                {"weather": 1},
+                r"unknown key weather\. An archive must .* may have targets, lengths, mask, group, phase, ",
+            ),
+            ({"inputs": None}, r"x\.npz has no inputs\. An archive must have inputs and may have targets"),
+        ],
+    )
+    def test_unknown_names_of_an_archive(self, changes, message: str) -> None:
+        content = {"inputs": inputs(), "targets": np.ones(N), **changes}
+        np.savez("x.npz", **{name: array for name, array in content.items() if array is not None})
+        with pytest.raises(
+            ValueError, match=message.replace("lengths?", r"lengths\?").replace("targets?", r"targets\?")
+        ):
+            Arrays("x.npz")
 
 
 def nan_at(shape, *index: int) -> np.ndarray:
@@ -416,6 +474,34 @@ def nan_at(shape, *index: int) -> np.ndarray:
 
 def labels(low: int, kind: type = int) -> np.ndarray:
     return (np.arange(90) % 3 + low).astype(kind)
+
+
+def padded(rng: np.random.Generator) -> np.ndarray:
+    """Sequences of different lengths, padded with zeros; some begin with silence or have channels that are often 0."""
+    count, steps, channels = int(rng.integers(30, 200)), int(rng.integers(10, 60)), int(rng.integers(1, 5))
+    x = rng.normal(size=(count, steps, channels)) * (rng.random((count, steps, channels)) < rng.choice([1.0, 0.9]))
+    x[:, : int(rng.integers(0, steps // 8 + 1))] = 0
+    lengths = rng.integers(steps // 3, steps + 1, size=count)
+    x[np.arange(steps) >= lengths[:, None]] = 0
+    return x
+
+
+def unpadded(rng: np.random.Generator) -> np.ndarray:
+    """Sequences with zeros that are data: pulses, one pulse, a stimulus before a delay, or counts."""
+    count, steps, channels = int(rng.integers(30, 200)), int(rng.integers(10, 60)), int(rng.integers(1, 5))
+    x, kind = np.zeros((count, steps, channels)), int(rng.integers(5))
+    if kind == 0:
+        x = (rng.random(x.shape) < rng.choice([0.01, 0.1, 0.3])).astype(float)
+    elif kind == 1:
+        x[np.arange(count), rng.integers(0, steps, count), rng.integers(0, channels, count)] = 1
+    elif kind == 2:
+        x[:, : steps // 2] = rng.normal(size=(count, steps // 2, channels))
+    elif kind == 3:
+        onset = rng.integers(0, steps // 2, count)[:, None]
+        x[(np.arange(steps) >= onset) & (np.arange(steps) < onset + steps // 2)] = 1
+    else:
+        x = rng.poisson(rng.choice([0.1, 1.0]), x.shape).astype(float)
+    return x
 
 
 class TestMistakes:
@@ -431,7 +517,10 @@ class TestMistakes:
                 "classes 0, 1, 2, 3, 4, … of 9 never occur in any target: number the classes from 0",
             ),
             (
-                {"targets": np.array(["a", "b"] * 40 + ["c"] * 10), **{name: [k] for k, name in enumerate(INDEX)}},
+                {
+                    "targets": np.array(["a", "b"] * 40 + ["c"] * 10),
+                    **{name: range(10 * k, 10 * k + 10, 1 + (k == 0)) for k, name in enumerate(INDEX)},
+                },
                 "classes b, c of 3 never occur in the training targets, only in the other splits: choose another seed",
             ),
             (
@@ -459,6 +548,32 @@ class TestMistakes:
             ),
             ({"inputs": list(inputs(90, 3, 9))}, "swapped, pass [x.T for x in inputs]"),
             (
+                {"targets": np.eye(3)[labels(0)]},
+                "targets are floats, which makes this a regression with 3 outputs, but each row is one-hot (one 1, "
+                "else 0): if these are classes, pass targets.argmax(1); if not, objective='regression'",
+            ),
+            (
+                {
+                    "targets": np.append(np.eye(3)[labels(0)[:, None].repeat(4, 1)], np.full((90, 1, 3), 7.0), axis=1),
+                    "lengths": [4] * 90,
+                },
+                "pass targets.argmax(2)",
+            ),
+            (
+                {"inputs": inputs(90, 40) * (np.arange(40) < np.linspace(20, 40, 90)[:, None])[..., None]},
+                "62 training sequences end in 1-20 steps of zeros in all channels: if these are padding, pass lengths, "
+                "the number of steps of each sequence before it; if they are data, lengths=np.full(len(inputs), 40)",
+            ),
+            (
+                {"inputs": np.arange(1, 3601).reshape(90, 40) * (np.arange(40) < np.linspace(20, 40, 90)[:, None])},
+                "steps of zeros in all channels: if these are padding, pass lengths",
+            ),
+            (
+                {"inputs": inputs(40), "targets": np.linspace(0, 1, 40), "val_fraction": 0.25},
+                "only 10 sequences for validation and 6 for testing, of which a score says little: record more, or "
+                "raise val_fraction and test_fraction until both have at least 10",
+            ),
+            (
                 {"inputs": inputs(1, 90, 300)[0], "targets": None},
                 "inputs (90, 300) are one recording of 90 steps with 300 channels: if the axes of time and channels "
                 "are swapped, pass inputs.T",
@@ -478,6 +593,13 @@ class TestMistakes:
             {"targets": labels(1, float), "objective": "regression"},
             {"targets": labels(-1, float)},  # signs
             {"targets": labels(0, float)[:, None].repeat(2, 1)},  # two outputs
+            {"targets": np.eye(3)[labels(0)], "objective": "regression"},
+            {"targets": np.eye(3)[labels(0)] * (labels(0) > 0)[:, None]},  # two outputs that are mostly 0
+            {"inputs": np.where(np.arange(5)[:, None] < 3, inputs(90), 0)},  # a delay
+            {
+                "inputs": inputs(90, 40) * (np.arange(40) < np.linspace(9, 40, 90)[:, None])[..., None],
+                "lengths": [40] * 90,
+            },
             {"inputs": 1000 * inputs(90) + 5000, "standardize": True},
             {"inputs": np.zeros((90, 5, 3))},
             {"inputs": np.eye(450, 3).reshape(90, 5, 3)},  # pulses
@@ -488,6 +610,17 @@ class TestMistakes:
     def test_are_none_after_the_remedy(self, arguments) -> None:
         data = Arrays(**{"inputs": inputs(90), "targets": np.linspace(0, 1, 90), **arguments})
         assert data.likely_mistakes() == []
+
+    @pytest.mark.parametrize("make", [padded, unpadded])
+    def test_padding_without_lengths_is_told_from_zeros_that_are_data(self, make) -> None:
+        """Sequences that are silent as often before their ends as after them can be taken for the other kind."""
+        rng = np.random.default_rng(0)
+        wrong = 0
+        for _ in range(60):
+            x = make(rng)
+            mistakes = Arrays(x, np.arange(len(x)) % 2, num_classes=2).likely_mistakes()
+            wrong += any("lengths are missing" in mistake for mistake in mistakes) != (make is padded)
+        assert wrong <= 1
 
     def test_the_worst_channel_is_named(self) -> None:
         x = inputs(90) * [1, 10, 1000] + [0, 0, 5000]
@@ -687,6 +820,22 @@ class TestErrors:
         ("name", "value", "message"),
         [
             ("inputs", np.array([np.zeros(2), np.zeros(3)], dtype=object), "Python objects .*list of arrays"),
+            (
+                "inputs",
+                np.array([np.zeros(2), np.zeros(3)], dtype=object),
+                r"pass list\(inputs\), a list of arrays, or pad",
+            ),
+            (
+                "targets",
+                np.arange(N).astype(object),
+                r"\(int at index 0\): convert them, as in targets\.astype\(float\)",
+            ),
+            (
+                "targets",
+                np.array(["a"] * 5 + [np.nan], object),
+                r"\(float at index 5\) beside texts: fill in what is mis",
+            ),
+            ("inputs", np.full((N, T, K), "a", object), r"\(str at index 0\): convert them"),
             ("inputs", [None, None], "Python objects"),
             ("inputs", [[[1.0], [1.0, 2.0]]], "Python objects"),
             ("inputs", np.zeros((N, T, K), complex), "must hold numbers, got dtype complex128"),
@@ -704,12 +853,25 @@ class TestErrors:
         [
             (None, {}, r"targets are missing: inputs \(6, 5, 3\) float64 need them.*inputs\[:, :-1\]"),
             (np.zeros((N, T)), {}, "1 output at every step or 5 at the last step: set target_step"),
-            (np.zeros(N + 1), {}, r"regression must have shape \(6,\) or \(6, O\) or .*got \(7,\) float64"),
+            (np.zeros(N + 1), {}, r"^7 targets for 6 sequences: .* a row for each sequence, got \(7,\) float64"),
+            (list("abca"), {}, "^4 targets for 6 sequences"),
+            (
+                np.zeros((N, 1, 1, 1)),
+                {},
+                r"regression must have shape \(6,\) or \(6, O\) or .*got \(6, 1, 1, 1\) float64",
+            ),
+            (np.eye(3, dtype=int)[[0, 1, 2] * 2], {}, r"\(6, 3\) int64: they look one-hot, pass targets\.argmax\(1\)$"),
+            (np.eye(3, dtype=bool)[[0, 1, 2] * 2], {}, r"\(6, 3\) bool: they look one-hot, pass targets\.argmax\(1\)$"),
+            (np.eye(3, dtype=int)[np.ones((N, T), int)], {}, r": they look one-hot, pass targets\.argmax\(2\)$"),
+            (np.eye(3)[[0, 1, 2] * 2], {"objective": "classification"}, r"one-hot, pass targets\.argmax\(1\)$"),
+            (np.ones((N, 4), int), {}, r"int64: integers are classes, pass objective='regression' if they are quantit"),
+            (np.ones((N, T, 1), int), {}, r"got \(6, 5, 1\) int64: pass targets\[\.\.\., 0\]$"),
+            (np.full((N, 1), "a"), {}, r"text targets must be .*, got \(6, 1\) <U1: pass targets\[:, 0\]$"),
             (np.zeros((N, 0)), {}, r"got \(6, 0\)"),
             (np.zeros((N, T + 1, 2)), {}, r"\(6, 5, O\) \(6 sequences of 5 steps\), got \(6, 6, 2\)"),
             (np.zeros(N), {"target_step": "every"}, r"at every step must have shape \(6, 5\) or \(6, 5, O\)"),
             (np.zeros((N, T, 1)), {"target_step": "last"}, r"at the last step must have shape \(6,\) or \(6, O\)"),
-            (np.zeros((N, 1), int), {}, r"shape \(6,\) or \(6, 5\).*got \(6, 1\) int64; .*objective='regression'"),
+            (np.zeros((N, 1), int), {}, r"shape \(6,\) or \(6, 5\).*got \(6, 1\) int64: pass targets\[:, 0\]$"),
             (np.zeros(N, int), {}, "targets have only one class"),
             ([0, 1, 2, 3, 4, 5], {"num_classes": 5}, r"from 0 to 4 \(5 classes\), got 5 at index 5"),
             ([0, 1, 2, -1, 4, 5], {}, r"got -1 at index 3: number the classes from 0$"),
@@ -799,6 +961,9 @@ class Clashing(LightningModule):
 
     test_step = validation_step
 
+    def predict_step(self, batch: SequenceBatch) -> torch.Tensor:
+        return self.layer(batch.inputs)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -860,6 +1025,49 @@ class TestLightning:
         trainer.test(Clashing(), data, verbose=False)
         Arrays(1000 + np.zeros((200, 3))).setup("fit")  # without a training
         assert "recording" not in caplog.text
+
+    @pytest.mark.parametrize("recording", [True, False])
+    @pytest.mark.parametrize("standardize", [True, False])
+    def test_other_data_are_described_and_compared_with_those_of_the_training(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, standardize: bool, recording: bool
+    ) -> None:
+        x = np.random.default_rng(0).normal(size=(100, 20, 3))
+
+        def make(x: np.ndarray, **options) -> Arrays:
+            x = x.reshape(-1, 3) if recording else x
+            return Arrays(x, None if recording else x, standardize=standardize, window=20, **options)
+
+        trainer = Trainer(max_epochs=1, logger=CSVLogger(tmp_path), **QUIET)
+        trainer.fit(Clashing(), make(x))
+        path = trainer.checkpoint_callback.best_model_path
+        for run, scale in ((trainer.validate, "val"), (trainer.test, "test"), (trainer.predict, "test")):
+            options = {} if run == trainer.predict else {"verbose": False}
+            same, other = make(x + 1), make(x * [1, 1, 50] + [0, 0, 200], input_names=["a", "b", "reward"])
+            caplog.clear()
+            with caplog.at_level("INFO"):
+                run(Clashing(), same, ckpt_path=path, weights_only=True, **options)  # without a warning
+            assert caplog.text.count(same.describe()) == 1
+            assert "train" not in same._datasets  # which may have NaN
+            mean, std = (each[2] for each in other._data.scale_of(scale).statistics)
+            said = rf"^channel 2 \(reward\) of the inputs has the mean {mean:.0f} and the standard deviation {std:.2g}"
+            said += ", but had -?0.0.* and (1|0.99) in the data that the network was trained on: give the data the same"
+            with pytest.warns(UserWarning, match=said):
+                run(Clashing(), other, ckpt_path=path, weights_only=True, **options)
+        smaller = make(x / 1000)
+        with pytest.warns(UserWarning, match=r"and so for 2 further channels: give the data the same units"):
+            trainer.test(Clashing(), smaller, path, weights_only=True, verbose=False)
+
+    def test_the_scale_of_constant_channels_and_old_checkpoints(self) -> None:
+        x = inputs(90) * [1, 0, 0] + [0, 1, 0]
+        data = Arrays(x, np.linspace(0, 1, 90))
+        trained_on = data.state_dict()
+        data.trainer = Trainer(logger=False, **(QUIET | {"enable_checkpointing": False}))
+        data.load_state_dict({"statistics": None})
+        data.load_state_dict(trained_on)
+        pulses = Arrays(inputs(90) * [1, 0, 0] + [0, 1, 1], np.linspace(0, 1, 90))
+        pulses.trainer = data.trainer
+        pulses.load_state_dict(trained_on)  # a signal where there was none is no other unit
+        assert Arrays(np.ones((N, T), int), np.zeros(N)).state_dict() == {"statistics": None, "trained_on": None}
 
     def test_numpy_number_of_classes_keeps_the_checkpoint_plain(self) -> None:
         data = Arrays(inputs(), np.arange(N), num_classes=np.arange(N).max() + 1)

@@ -104,7 +104,9 @@ class Harmful:
 @pytest.mark.parametrize("name", ["spikes", "labels"])
 def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays(**{name: array}))
-    with pytest.raises(TypeError, match=rf"{name} in .*a\.npz is a pickle, which is never loaded: .*save_trials"):
+    with pytest.raises(
+        TypeError, match=rf"{name} in .*a\.npz is a pickle of Python objects, which is never loaded: .*save_trials"
+    ):
         StimulusSelection(tmp_path / "a.npz")
     assert not Path("touched").exists()
 
@@ -112,7 +114,7 @@ def test_pickles_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, r"must have spikes, .*, labels and may have group, block, got spikes, inputs"),
+        ({"labels": None}, r"has no labels\. An archive must have spikes, .*, labels and may have group, block$"),
         ({"choices": np.zeros(COUNT)}, r"must have spikes"),
         ({"spikes": np.zeros((29, N))}, r"spikes must be \(30, N units\), .* got \(29, 3\)"),
         ({"inputs": np.zeros((30, 0))}, r"inputs must be \(30, K channels\), .* got \(30, 0\)"),

@@ -73,9 +73,10 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_in_it_runs(
     make: Spoil, message: str, good: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "spoiled.ckpt"
-    for absent in (path, tmp_path):
-        with pytest.raises(FileNotFoundError, match="no such file"):
-            read_checkpoint(absent)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_checkpoint(path)
+    with pytest.raises(IsADirectoryError, match="is a folder without checkpoints: name the file of one"):
+        read_checkpoint(tmp_path)
     content = make(good.read_bytes(), torch.load(good, weights_only=True))
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -86,6 +87,22 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_in_it_runs(
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, 2, checkpoint=path)
     assert not RAN.exists()
+
+
+def test_a_folder_instead_of_a_checkpoint_is_answered_with_its_checkpoints(tmp_path: Path) -> None:
+    """The best first, then the newest, also from the folder of all runs."""
+    names = ("last", "best-epoch=3", "epoch=1", "epoch=2")
+    paths = [tmp_path / "Arrays" / "version_0" / "checkpoints" / f"{name}.ckpt" for name in names]
+    paths[0].parent.mkdir(parents=True)
+    for age, path in enumerate(paths):
+        path.touch()
+        os.utime(path, (1e9 - age, 1e9 - age))
+    last, best, newer, _ = paths
+    for folder in (tmp_path, *paths[0].relative_to(tmp_path).parents[:3]):
+        with pytest.raises(IsADirectoryError) as error:
+            read_checkpoint(tmp_path / folder)
+        said = f"{tmp_path / folder} is a folder: name one of its checkpoints, {best}, {last}, {newer} and 1 more"
+        assert str(error.value) == said
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
