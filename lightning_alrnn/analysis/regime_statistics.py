@@ -138,7 +138,9 @@ class DwellTimes(NamedTuple):
     Attributes:
         codes: Bits of the visited regimes, most frequent first, bool of shape ``(regimes, P)``.
         visits: Number of stretches in each regime, int64 of shape ``(regimes,)``.
-        mean: Mean duration in steps of the stretches that are not cut, float64 of shape ``(regimes,)``; NaN if all are.
+        mean: Mean dwell time, float64 of shape ``(regimes,)``: the number of steps after which the trajectory could
+            leave the regime, divided by the number of those after which it did; NaN if it never did. Stretches that are
+            not cut are shorter, because the end of a sequence rather cuts long ones.
         longest: Longest duration of all stretches, int64 of shape ``(regimes,)``.
         regime: Index into ``codes`` of each stretch, sequence by sequence in order, int64 of shape ``(stretches,)``.
         duration: Number of steps of each stretch, int64 of shape ``(stretches,)``.
@@ -558,13 +560,15 @@ def dwell_times(states: Tensor, nonlinear_units: int, lengths: Tensor | None = N
     begin, end = first.nonzero(), last.nonzero()
     regime = index[begin[:, 0], begin[:, 1]]
     duration = end[:, 1] - begin[:, 1] + 1
-    cut = (begin[:, 1] == 0) | (end[:, 1] == valid.sum(dim=1)[end[:, 0]] - 1)
+    last_of_all = end[:, 1] == valid.sum(dim=1)[end[:, 0]] - 1
+    cut = (begin[:, 1] == 0) | last_of_all
 
     visits = torch.bincount(regime, minlength=size)
-    complete = torch.bincount(regime[~cut], minlength=size)
-    steps = torch.bincount(regime[~cut], weights=duration[~cut].double(), minlength=size)
+    left = torch.bincount(regime[~last_of_all], minlength=size)
+    moves = torch.bincount(regime, weights=(duration - last_of_all.long()).double(), minlength=size)
+    mean = torch.where(left > 0, moves / left, math.nan)
     longest = torch.zeros(size, dtype=torch.int64).scatter_reduce_(0, regime, duration, "amax")
-    return DwellTimes(visited.codes.cpu(), visits, steps / complete, longest, regime, duration, cut)
+    return DwellTimes(visited.codes.cpu(), visits, mean, longest, regime, duration, cut)
 
 
 def regimes(

@@ -13,6 +13,7 @@ _ADVERTISEMENTS = ("💡 Tip:", "TPU available: False")
 _WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning calls what newer torch deprecates
     "The dirpath has changed from",  # a run that starts from a checkpoint has its own folder
+    "The number of training batches",  # is less than log_every_n_steps, which counts for nothing: epochs are logged
 )
 
 

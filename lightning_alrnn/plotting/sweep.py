@@ -74,7 +74,7 @@ def plot_verdict(verdict: Verdict) -> Figure:
     grid = sorted({one.nonlinear_units for size in verdict.sizes for one in size.estimates})
     columns = _columns(verdict, grid)
     rows = _lower_rows(verdict, columns)
-    title = textwrap.fill(verdict.answer, _CHARACTERS)
+    title = textwrap.fill(verdict.answer.replace(" %", "\u00a0%"), _CHARACTERS)  # a number and its % stay together
     heights = (2.45, 1.35, *[0.95] * len(rows))[: 1 + len(rows)]
     figure = new_figure(7.2, sum(heights) + 0.4 * len(rows) + 0.9 + 0.15 * title.count("\n"))
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")

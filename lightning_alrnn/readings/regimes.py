@@ -165,7 +165,7 @@ def switching(study: Study) -> str:
         f"effectively {summary.effective:.1f}; the most frequent holds {summary.top_occupancy:.0%} of the steps"
     )
     if summary.switch_rate > 0:
-        text += f", and the regime changes every {1 / summary.switch_rate:.1f} steps"
+        text += f", and the regime changes once in {1 / summary.switch_rate:.1f} steps"
     return f"{text}."
 
 
@@ -184,8 +184,9 @@ def _regimes(report: Report) -> None:
     page.table(
         ("rank", "regime", "share of steps", "stretches", "mean dwell time (steps)", "longest (steps)"),
         rows,
-        "The most visited regimes. The dwell time of a stretch that begins or ends with its sequence is not known; the "
-        "mean is over the other stretches.",
+        "The most visited regimes. The mean dwell time is the number of steps in the regime that another step follows, "
+        "divided by the number of times that the network leaves it; it may exceed the length of the sequences. A dash "
+        "stands where it is never left.",
     )
     caption = "Shares of steps in which each nonlinear unit is on, and in which it switches."
     report.figure("units", plot_units(study.units), caption)

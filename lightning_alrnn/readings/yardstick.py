@@ -80,6 +80,9 @@ class Comparison(NamedTuple):
     def row(self) -> str:
         """Return the scores of the baselines and the skill of the network, in one line."""
         scores = ", ".join(f"{name} {self._text(score)}" for name, score in self.baselines.items())
+        best, level = next(iter(self.baselines.items()))
+        if self._error(level) == 0:
+            return f"{self.metric}: {scores}; {phrase(best)} makes no error, so no network can be better"
         text = f"{self.metric}: {scores}; skill {self.skill:.2f} (1 is perfect, 0 no better than the best of these)"
         if self.metric == "mse" and self.baselines.get("mean"):
             text += f", R² {1 - self.value / self.baselines['mean']:.2f}"

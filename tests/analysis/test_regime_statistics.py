@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import combinations, product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -191,9 +192,11 @@ def test_dwell_times_against_a_loop(units: int) -> None:
     for seed in range(5):
         states, lengths = random_states(seed)
         stretches: list[tuple[str, int, bool]] = []
+        moves: list[tuple[str, str]] = []
         for sequence, length in zip(states, lengths.tolist(), strict=True):
             names = [bitcode(z[3 - units :] > 0) for z in sequence[:length]]
             parts = [(name, len(list(part))) for name, part in itertools.groupby(names)]
+            moves += itertools.pairwise(names)
             stretches += [(name, steps, place in (0, len(parts) - 1)) for place, (name, steps) in enumerate(parts)]
         found = dwell_times(states, units, lengths)
         names = [bitcode(code) for code in found.codes]
@@ -201,11 +204,27 @@ def test_dwell_times_against_a_loop(units: int) -> None:
         assert stretches == [(names[regime], steps, cut) for regime, steps, cut in rows]
         for row, name in enumerate(names):
             durations = [(steps, cut) for other, steps, cut in stretches if other == name]
-            complete = [steps for steps, cut in durations if not cut]
             assert int(found.visits[row]) == len(durations)
             assert int(found.longest[row]) == max(steps for steps, _ in durations)
-            mean = float(found.mean[row])
-            assert mean == pytest.approx(sum(complete) / len(complete)) if complete else math.isnan(mean)
+            mean, nexts = float(found.mean[row]), [after for before, after in moves if before == name]
+            left = sum(after != name for after in nexts)
+            assert mean == pytest.approx(len(nexts) / left) if left else math.isnan(mean)
+
+
+def test_mean_dwell_times_are_those_of_the_chain_although_sequences_are_short() -> None:
+    """Sequences of 60 steps, in regimes that are left with the probabilities 1/60 and 1/100 at each step."""
+    rng = np.random.default_rng(0)
+    on = np.zeros((2000, 60), dtype=bool)
+    for t in range(1, 60):
+        on[:, t] = on[:, t - 1] ^ (rng.random(2000) < np.where(on[:, t - 1], 1 / 100, 1 / 60))
+    states = torch.from_numpy(np.where(on, 1.0, -1.0))[..., None]
+    found, counts = dwell_times(states, 1), count_regimes(states, 1)
+    mean = {bitcode(code): float(steps) for code, steps in zip(found.codes, found.mean, strict=True)}
+    assert mean == {"0": pytest.approx(60, rel=0.1), "1": pytest.approx(100, rel=0.1)}
+    switches = 1 / summarize_regimes(counts).switch_rate  # what a report says beside them
+    assert min(mean.values()) < switches < max(mean.values())
+    complete = found.duration[~found.cut].double().mean()
+    assert complete < 25
 
 
 def test_entropy_rate_of_a_markov_chain(by_hand: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.plotting import plot_verdict
+from lightning_alrnn.plotting.sweep import _CHARACTERS
 from lightning_alrnn.sweep import Run, Verdict, judge
 
 UNITS = (0, 1, 2, 5, 10, 25, 50)
@@ -143,8 +144,14 @@ def test_no_text_covers_another_or_leaves_the_figure(name: str) -> None:
 
 def test_the_whole_answer_is_the_title() -> None:
     title = drawn("sizes").get_suptitle()
-    assert title.replace("\n", " ") == judged("sizes").answer
-    assert title.count("\n") > 2
+    assert title.replace("\n", " ").replace("\u00a0", " ") == judged("sizes").answer
+
+
+def test_no_line_of_the_title_begins_with_the_sign_of_a_percentage(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = f"{'x' * (_CHARACTERS - 3)} 32 % of its runs are good."
+    monkeypatch.setattr(Verdict, "answer", answer)
+    title = plot_verdict(judged("sizes")).get_suptitle()
+    assert [line.split()[0] for line in title.split("\n")] == ["x" * (_CHARACTERS - 3), "32"]
 
 
 @pytest.mark.parametrize("name", SWEEPS)

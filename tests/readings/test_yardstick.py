@@ -54,6 +54,9 @@ def test_what_is_said() -> None:
     assert texts[1.95][0] == f"The network is hardly better {ending} 1.95, against 2."
     assert texts[3.0][0] == f"The network is no better {ending} 3, against 2."
     assert texts[3.0][1] == f"The mean squared error is 3; {baselines}"
+    perfect = compare({"val/accuracy": 0.8}, {"linear model": {"accuracy": 1.0}}, "val")
+    assert perfect is not None
+    assert perfect.row() == "accuracy: linear model 100.0%; a linear model makes no error, so no network can be better"
     shares = compare({"val/accuracy": 0.8}, {"own": {"accuracy": 0.5}}, "val")
     assert shares is not None
     assert shares.sentence() == (
