@@ -103,7 +103,7 @@ class Arrays(SequenceDataModule):
 
     Raises:
         FileNotFoundError: If a path does not lead to a file.
-        TypeError: If an array has Python objects, or a type that does not fit its meaning.
+        TypeError: If an array has Python objects that are no texts, or a type that does not fit its meaning.
         ValueError: If shapes disagree, a value is out of range, a split is empty or indices overlap. When a split is
             built, if inputs are NaN or infinite.
 

@@ -187,6 +187,7 @@ def test_arrays_of_any_kind_are_refused_or_come_out_right(seed: int) -> None:
     try:
         data = Arrays(inputs, targets, lengths, val_fraction=0.3, test_fraction=0.3)
         batches = [data.build(split) for split in ("train", "val", "test")]
+        assert all(": " in mistake for mistake in data.likely_mistakes())  # each has a remedy
     except (ValueError, TypeError):
         return
     assert kind in ("f4", "f8", "i8", "?")
@@ -219,6 +220,7 @@ def read_all(path: Path, targets: np.ndarray | None, trials: bool) -> None:
         return
     data = Arrays(path, targets)
     data.describe()
+    data.likely_mistakes()
     for split in ("train", "val", "test"):
         data.build(split)
 
