@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import get_loader, set_loader
+from jsonargparse._util import CaptureParserException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -82,8 +83,8 @@ class ALRNNCLI(LightningCLI):
         except argparse.ArgumentError as error:
             fail(explain(str(error)))
         except Exception as error:  # jsonargparse can raise anything at a value such as `!!int many`
-            if own_error(error) is not None:
-                raise
+            if own_error(error) is not None or isinstance(error, CaptureParserException):
+                raise  # the latter hands the parser to who asked for it, such as alrnn completion
             raise ValueError(f"the options cannot be read ({reason_of(error)})") from error
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         seed = config.get("seed_everything")

@@ -32,8 +32,8 @@ from lightning_alrnn.extensions.exact_resume import ExactResume
 from lightning_alrnn.extensions.signals_at_step_end import SignalsAtStepEnd
 from lightning_alrnn.files import remove_leftovers
 from lightning_alrnn.metrics.mean import WeightedMean
-from lightning_alrnn.modules.changed_options import RUN_OPTIONS, resume_with
 from lightning_alrnn.modules.optimizers import Settings, describe, describe_optimizer, restore
+from lightning_alrnn.modules.resumption import RUN_OPTIONS, resume_with
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS, ALRNNOptions
 from lightning_alrnn.nn.regularization import manifold_attractor_penalty

@@ -33,6 +33,9 @@ def configured_callbacks(config: Path) -> list[dict[str, Any]]:
 
     Returns:
         Class path and arguments of each ``ReadingCallback``.
+
+    Raises:
+        ValueError: If the file is no such configuration, or a ``ReadingCallback`` in it has no reading.
     """
     content = read_yaml(config)
     trainer = content.get("trainer")

@@ -29,15 +29,20 @@ from lightning_alrnn.commands.entry import main
 from lightning_alrnn.datamodules import Addition
 from lightning_alrnn.datamodules.base import collate
 from lightning_alrnn.extensions.checkpoints import read_checkpoint
-from lightning_alrnn.extensions.loader_workers import shield_workers
+from lightning_alrnn.extensions.loader_workers import _Worker, shield_workers
 from lightning_alrnn.sweep.workers import start_worker
 
 DATA = {"sequence_length": 6, "train_size": 160, "val_size": 48, "test_size": 16, "batch_size": 16}
 
 
+def loader_workers() -> list[BaseProcess]:
+    """The workers of DataLoaders; other tests keep processes of their own."""
+    return [child for child in multiprocessing.active_children() if isinstance(child, _Worker)]
+
+
 def terminate_all() -> None:
     """Send SIGTERM to this process and its children from another one."""
-    children = [str(child.pid) for child in multiprocessing.active_children()]
+    children = [str(worker.pid) for worker in loader_workers()]
     assert len(children) >= 2
     subprocess.run(["/bin/kill", "-TERM", *children, str(os.getpid())], check=True)
 
@@ -106,7 +111,7 @@ def test_workers_end_by_their_parent_alone(method: str, tmp_path: Path) -> None:
     shield_workers(loader)
     batches = iter(loader)
     next(batches)
-    workers = multiprocessing.active_children()
+    workers = loader_workers()
     subprocess.run(["/bin/kill", "-TERM", *(str(worker.pid) for worker in workers)], check=True)
     assert len(list(batches)) == 63
     assert {path.name for path in noted.iterdir()} == {"0", "1"}
@@ -114,7 +119,7 @@ def test_workers_end_by_their_parent_alone(method: str, tmp_path: Path) -> None:
     shield_workers(loader)
     batches = iter(loader)
     next(batches)
-    (worker,) = multiprocessing.active_children()
+    (worker,) = loader_workers()
     os.kill(worker.pid or 0, signal.SIGTERM)  # as torch does to a worker that hangs
     worker.join(10)
     assert worker.exitcode == 0

@@ -110,7 +110,7 @@ def test_names_stay_apart_where_their_letters_would_not_tell() -> None:
     ("arguments", "grid", "message"),
     [
         (BASE, {"data.train_sise": [1]}, "Addition has no option train_sise.*it has .*train_size"),
-        (["--data=SequentialDigits"], {"data.train_size": [1]}, "SequentialDigits has no option train_size"),
+        (["--data=IMDb"], {"data.train_size": [1]}, "IMDb has no option train_size"),
         (BASE, {"model.init": ["gaussian", "gausian"]}, "--grid model.init=gausian: .*near_identity"),
         (BASE, {"model.optimizer.lrr": [1]}, "has no option 'lrr'"),
         (BASE, {"epochs": [1]}, "epochs is not an option of `alrnn fit`"),

@@ -97,12 +97,15 @@ def find_primitives(
 
 
 def class_contrasts(outputs: Tensor, targets: Tensor, dim: int = -1) -> Tensor:
-    """Outputs minus their mean over the classes, on which no probability depends; unchanged if targets are values.
+    """Subtract the mean over the classes from outputs, on which no probability depends.
 
     Args:
-        outputs: Outputs, or the matrix D that gives them.
-        targets: Classes, an integer type, or values in floating point.
+        outputs: Outputs, shape ``(…, outputs)``, or the matrix D that gives them, ``(outputs, M)`` with ``dim=0``.
+        targets: Classes, int64 of shape ``(batch,)``; or values in floating point, for which nothing is subtracted.
         dim: Dimension of the outputs.
+
+    Returns:
+        The differences, of the shape of ``outputs``.
 
     Example:
         >>> class_contrasts(torch.tensor([3.0, 1.0]), torch.tensor([0])).tolist()

@@ -16,7 +16,7 @@ from tiny_runs import QUIET, Sequences, build
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.cli import run_cli
-from lightning_alrnn.modules.changed_options import Change, changed_options, resume_with
+from lightning_alrnn.modules.resumption import Change, changed_options, resume_with
 
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {}}
 STEP = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 3}}
