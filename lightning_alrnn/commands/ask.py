@@ -393,14 +393,14 @@ def _answer(verdict: Verdict, comparisons: Sequence[Comparison]) -> str:
     for other in others:
         verb = "are better" if other.shown else "are not shown to be better"
         said += (
-            f" {_networks(other).capitalize()} {verb} than the {other.name} ({words.number(other.level)}): they are in "
+            f" {_networks(other, 'The')} {verb} than the {other.name} ({words.number(other.level)}): they are in "
             f"{_of_seeds(other)}."
         )
     return said
 
 
-def _networks(comparison: Comparison) -> str:
-    return f"the networks of all P together ({words.number(comparison.networks)})"
+def _networks(comparison: Comparison, article: str = "the") -> str:
+    return f"{article} networks of all P together ({words.number(comparison.networks)})"
 
 
 def _of_seeds(comparison: Comparison) -> str:
@@ -445,7 +445,8 @@ def _page(
     short = steps < _FEWEST_STEPS
     tried = max(one.tried for one in verdict.estimates)
     had = (
-        f"They had {words.counted(tried, 'seed')} and {words.counted(choice.epochs, 'epoch')} of at most {steps} steps."
+        f"They had {words.counted(tried, 'seed')}, at most {words.counted(choice.epochs, 'epoch')} ({steps} steps) and "
+        f"{len(data.dataset('test'))} test sequences."
     )
     longer = shlex.join([*again, f"--output_dir={folder}_longer"])
     if comparisons and not comparisons[0].shown:
@@ -463,7 +464,9 @@ def _page(
             page.text("More time gives more seeds:")
             page.code(shlex.join([*again, f"--output_dir={folder}"]))
         elif steps < _MOST_STEPS:
-            page.text("More time, in another folder, gives longer training:")
+            page.text(
+                "More sequences, also for testing, narrow the limits. More time, in another folder, gives longer training:"
+            )
             page.code(longer)
         else:
             page.text(
