@@ -465,7 +465,8 @@ def _page(
             page.code(shlex.join([*again, f"--output_dir={folder}"]))
         elif steps < _MOST_STEPS:
             page.text(
-                "More sequences, also for testing, narrow the limits. More time, in another folder, gives longer training:"
+                "More sequences, also for testing, narrow the limits. More time, in another folder, gives longer "
+                "training:"
             )
             page.code(longer)
         else:
