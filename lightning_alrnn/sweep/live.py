@@ -38,7 +38,12 @@ class SweepMonitor:
 
     def __init__(self, folder: Path, specs: Sequence[Spec]) -> None:
         self._folder = folder
-        self._states = {spec.name: self._ended_state(spec.name) or RunState("waiting") for spec in specs}
+        before = {spec.name: self._ended_state(spec.name) for spec in specs}
+        # a run that failed is tried again
+        self._states = {
+            name: RunState("waiting") if state is None or state.status == "failed" else state
+            for name, state in before.items()
+        }
         self._works: Sequence[Work] = ()
         self._table = LiveTable(specs)
         self._began = time.time()
