@@ -46,7 +46,10 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+ONE_OR_TWO = [pytest.param(1, id="one process"), pytest.param(2, id="two processes", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=ONE_OR_TWO)
 def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert run(folder, request.param) == 0
