@@ -141,7 +141,7 @@ def train(job: Job, end: float) -> bool:
     for command in commands:
         if end <= time.monotonic():
             return False
-        arguments = ["-m", "lightning_alrnn", "sweep", *command, *job.arguments]
+        arguments = ["-m", "lightning_alrnn", "sweep", *job.arguments, *command]
         process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
         try:
             process.wait(max(end - time.monotonic(), 1.0))
