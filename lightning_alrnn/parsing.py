@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
@@ -71,54 +71,97 @@ def read_json(path: Path, shape: Any) -> Any:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-_hints = lru_cache(get_type_hints)  # a sweep may have thousands of records
-
-
 def of_shape(value: Any, shape: Any, name: str = "its content") -> Any:
     """Return what JSON stands for if it has the shape of a type hint, with tuples and named tuples; else raise.
 
     ``null`` stands for NaN where a float is expected.
     """
+    return _reader_of(shape)(value, name)
+
+
+_Reader: TypeAlias = Callable[[Any, str], Any]  # of a value and its name
+
+
+@lru_cache  # a sweep may have thousands of records of the same shape
+def _reader_of(shape: Any) -> _Reader:
+    """The function that reads a value of a shape; it raises ``ValueError`` at a value of another one."""
     kind, parts = get_origin(shape), get_args(shape)
-    if shape is Any or (kind is Literal and isinstance(value, str) and value in parts):
-        return value
-    if kind in (Union, UnionType):
+    expected = getattr(shape, "__name__", shape)
+
+    def wrong(value: Any, name: str) -> ValueError:
+        return ValueError(f"{name} must be {expected}, got {shorten(repr(value), _MOST_SHOWN)}")
+
+    def read_literal(value: Any, name: str) -> Any:
+        if isinstance(value, str) and value in parts:
+            return value
+        raise wrong(value, name)
+
+    def read_union(value: Any, name: str) -> Any:
         if value is None and NoneType in parts:
             return None
-        for part in parts:
+        for reader in readers:
             with contextlib.suppress(ValueError):
-                return of_shape(value, part, name)
-    elif shape is float:
-        if value is None or value in ("inf", "-inf"):
-            return math.nan if value is None else float(value)
+                return reader(value, name)
+        raise wrong(value, name)
+
+    def read_float(value: Any, name: str) -> float:
         if type(value) in (int, float) and abs(value) <= sys.float_info.max:
             return float(value)
-    elif shape is int:
+        if value is None or value in ("inf", "-inf"):
+            return math.nan if value is None else float(value)
+        raise wrong(value, name)
+
+    def read_int(value: Any, name: str) -> int:
         if type(value) is int and abs(value) < _LARGEST:
             return value
-    elif shape in (str, bool):
-        if type(value) is shape:
-            str(value).encode()  # half a character raises a ValueError
-            return value
-    elif kind in (list, tuple, Sequence):
-        if isinstance(value, list):
-            items = [of_shape(item, parts[0], f"item {place} of {name}") for place, item in enumerate(value)]
-            return tuple(items) if kind is tuple else items
-    elif kind in (dict, Mapping):
-        if isinstance(value, dict):
-            return {key: of_shape(item, parts[1], key) for key, item in value.items()}
-    elif is_typeddict(shape):
-        if isinstance(value, dict) and shape.__required_keys__ <= value.keys():
-            hints = _hints(shape)
-            return {key: of_shape(item, hints.get(key, Any), key) for key, item in value.items()}
-    elif hasattr(shape, "_fields"):  # a named tuple; JSON has its fields by name, or in their order
+        raise wrong(value, name)
+
+    def read_plain(value: Any, name: str) -> Any:
+        if type(value) is not shape:
+            raise wrong(value, name)
+        str(value).encode()  # half a character raises a ValueError
+        return value
+
+    def read_list(value: Any, name: str) -> Any:
+        if not isinstance(value, list):
+            raise wrong(value, name)
+        items = [readers[0](item, f"item {place} of {name}") for place, item in enumerate(value)]
+        return tuple(items) if kind is tuple else items
+
+    def read_dict(value: Any, name: str) -> Any:
+        if not isinstance(value, dict):
+            raise wrong(value, name)
+        return {key: readers[1](item, key) for key, item in value.items()}
+
+    def read_typed_dict(value: Any, name: str) -> Any:
+        if not (isinstance(value, dict) and shape.__required_keys__ <= value.keys()):
+            raise wrong(value, name)
+        return {key: fields[key](item, key) if key in fields else item for key, item in value.items()}
+
+    def read_named_tuple(value: Any, name: str) -> Any:
+        # JSON has its fields by name, or in their order
         if isinstance(value, list) and len(value) == len(shape._fields):
             value = dict(zip(shape._fields, value, strict=True))
-        needed = {*shape._fields} - {*shape._field_defaults}
-        if isinstance(value, dict) and needed <= value.keys() <= {*shape._fields}:
-            hints = _hints(shape)
-            return shape(**{key: of_shape(item, hints[key], key) for key, item in value.items()})
-    raise ValueError(f"{name} must be {getattr(shape, '__name__', shape)}, got {shorten(repr(value), _MOST_SHOWN)}")
+        if not (isinstance(value, dict) and needed <= value.keys() <= fields.keys()):
+            raise wrong(value, name)
+        return shape(**{key: fields[key](item, key) for key, item in value.items()})
+
+    if shape is Any:
+        return lambda value, name: value
+    if kind is Literal:
+        return read_literal
+    readers = [_reader_of(part) for part in parts if part not in (..., NoneType)]
+    if kind in (Union, UnionType):
+        return read_union
+    if kind in (list, tuple, Sequence):
+        return read_list
+    if kind in (dict, Mapping):
+        return read_dict
+    if is_typeddict(shape) or hasattr(shape, "_fields"):
+        fields = {name: _reader_of(hint) for name, hint in get_type_hints(shape).items()}
+        needed = {*getattr(shape, "_fields", ())} - {*getattr(shape, "_field_defaults", ())}
+        return read_typed_dict if is_typeddict(shape) else read_named_tuple
+    return {float: read_float, int: read_int}.get(shape, read_plain)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
