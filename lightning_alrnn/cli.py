@@ -16,7 +16,7 @@ from typing import Any
 from jsonargparse import get_loader, set_loader
 from jsonargparse._util import CaptureParserException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -173,6 +173,20 @@ class ALRNNCLI(LightningCLI):
         return {**seed, "model.encoder": encoder, **options}
 
 
+class _SaveConfig(SaveConfigCallback):
+    """Writes config.yaml to the Trainer's root folder if its logger has no folder, as that of a database."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.save_to_log_dir = trainer.log_dir is not None
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not self.save_to_log_dir:
+            path = Path(trainer.default_root_dir, self.config_filename)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
+
+
 def resolve_configs(args: Sequence[str]) -> list[str]:
     """Replace the names of shipped configurations after ``--config`` by their paths.
 
@@ -209,7 +223,7 @@ def run_cli(
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            save_config_callback=SaveConfigCallback if save_config else None,
+            save_config_callback=_SaveConfig if save_config else None,
             save_config_kwargs={"overwrite": True},  # a requeued SLURM job meets the file of its first start
             parser_kwargs={"prog": "alrnn"},
         )

@@ -144,6 +144,14 @@ def test_a_callback_that_names_its_network_is_left_alone() -> None:
     assert {"encoder/units/active", "decoder/units/active"} <= logged
 
 
+def test_a_logger_without_a_folder_leaves_the_configuration_in_the_root_folder() -> None:
+    """As MLflow's that writes to a database."""
+    logger = "--trainer.logger=pytorch_lightning.loggers.logger.DummyLogger"
+    run_cli(["fit", *ADDITION, *ONE_EPOCH, logger, "--trainer.default_root_dir=root"])
+    config = yaml.safe_load(Path("root/config.yaml").read_text(encoding="utf-8"))
+    assert config["data"]["init_args"]["train_size"] == 32
+
+
 def test_an_encoder_by_its_name() -> None:
     data = ["--data=SequentialDigits", "--data.order=pixel"]
     common = [*data, "--trainer.limit_train_batches=1", *ONE_EPOCH]

@@ -101,7 +101,8 @@ def class_contrasts(outputs: Tensor, targets: Tensor, dim: int = -1) -> Tensor:
 
     Args:
         outputs: Outputs, shape ``(…, outputs)``, or the matrix D that gives them, ``(outputs, M)`` with ``dim=0``.
-        targets: Classes, int64 of shape ``(batch,)``; or values in floating point, for which nothing is subtracted.
+        targets: Classes, int64 of shape ``(batch,)``. Nothing is subtracted for values in floating point, or if there
+            is not an output for each class.
         dim: Dimension of the outputs.
 
     Returns:
@@ -111,7 +112,9 @@ def class_contrasts(outputs: Tensor, targets: Tensor, dim: int = -1) -> Tensor:
         >>> class_contrasts(torch.tensor([3.0, 1.0]), torch.tensor([0])).tolist()
         [1.0, -1.0]
     """
-    return outputs if targets.is_floating_point() else outputs - outputs.mean(dim=dim, keepdim=True)
+    if targets.is_floating_point() or outputs.shape[dim] <= int(targets.max()):
+        return outputs
+    return outputs - outputs.mean(dim=dim, keepdim=True)
 
 
 def leading_outputs(outputs: Tensor) -> Tensor:

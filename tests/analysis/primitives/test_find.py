@@ -43,6 +43,9 @@ def test_of_classes_only_the_differences_between_outputs_count() -> None:
     torch.testing.assert_close(found.directions.abs(), torch.full((1, 2), 0.5**0.5).double())
     as_values = find_primitives(rnn, inputs, states, weight, states[:, -1, :2])
     assert len(as_values.directions) == 2  # of values, the common part is an answer like any other
+    one_output = find_primitives(rnn, inputs, states, torch.tensor([[1.0, 0.0, 0.0]]), targets)
+    assert one_output.directions.abs().tolist() == [[1.0]]  # its sign tells the classes
+    assert one_output.gating.found
 
 
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 1), (1, 5), (3, 4), (12, 3)])
