@@ -110,8 +110,6 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 def no_verdict_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict is judged and written as JSON, and neither drawn nor made a page of."""
     report = "lightning_alrnn.sweep.verdict_page"
-    monkeypatch.setattr(f"{report}.plot_verdict", lambda verdict: None)
-    monkeypatch.setattr(f"{report}.save_figure", lambda figure, path: None)
     monkeypatch.setattr(f"{report}.make_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
 
 

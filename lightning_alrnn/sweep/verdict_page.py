@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypedDict
 from lightning_alrnn.files import write_file, write_json
 from lightning_alrnn.metrics.threshold import THRESHOLD
 from lightning_alrnn.parsing import read_json
-from lightning_alrnn.plotting.page import Page, save_figure
+from lightning_alrnn.plotting.page import Page
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.readings.configured import configured_readings
 from lightning_alrnn.scores import phrase
@@ -63,8 +63,7 @@ class JudgedSweep(NamedTuple):
         content = verdict_json(self.verdict, self.uncounted) | {"suggested_tolerances": self.suggested}
         content |= {"readings": self.readings} if self.readings else {}
         write_json(folder / "verdict.json", content)
-        save_figure(plot_verdict(self.verdict), folder / "verdict")
-        page = make_page(self.verdict, self.uncounted, self.name)
+        page = make_page(self.verdict, self.uncounted, self.name, folder / "verdict")
         if self.readings:
             sizes = sorted({p for medians in self.readings.values() for p in medians}, key=int)
             page.section("Your own readings")
@@ -208,8 +207,10 @@ def format_verdict(verdict: Verdict) -> str:
     return "\n".join([*lines, *([verdict.next_command] if verdict.next_command else [])])
 
 
-def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "") -> Page:
-    """The verdict as a page: the answer, the figure, the estimates, and the rules."""
+def make_page(
+    verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str = "", figure_path: Path | None = None
+) -> Page:
+    """The verdict as a page: the answer, the figure, which is also written to files, the estimates, and the rules."""
     page = Page(
         "How many nonlinear units does the task need?", f"{f'Sweep {name}. ' if name else ''}{_counted(verdict)}"
     )
@@ -220,7 +221,7 @@ def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str =
     if verdict.next_command:
         page.code(verdict.next_command)
     page.section("Estimates")
-    write_estimates(page, verdict)
+    write_estimates(page, verdict, figure_path)
     _write_learning(page, verdict)
     _write_sizes(page, verdict)
     _write_dependence(page, verdict)
@@ -236,15 +237,15 @@ def make_page(verdict: Verdict, uncounted: Sequence[Uncounted] = (), name: str =
     return page
 
 
-def write_estimates(page: Page, verdict: Verdict) -> None:
-    """Add the figure and the table of the estimates to a page."""
+def write_estimates(page: Page, verdict: Verdict, figure_path: Path | None = None) -> None:
+    """Add the figure and the table of the estimates to a page, and write the figure to files if a path is given."""
     caption = (
         "Each run, the typical run (median) of each P, and the two estimates that each claim rests on. A claim is made "
         "only if both allow it."
     )
     if any(one.other_scores for size in verdict.sizes for one in size.estimates):
         caption += " Hollow circles are runs with other settings than the one chosen for that P."
-    page.figure(plot_verdict(verdict), caption)
+    page.figure(plot_verdict(verdict), caption, figure_path)
     _write_size_tables(page, verdict, lambda size: _score_table(verdict, size))
     if any(size.baselines for size in verdict.sizes):
         page.text("The baselines below the P, other networks or predictors without a network, affect no claim.")
