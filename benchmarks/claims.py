@@ -1,11 +1,13 @@
 """Test six claims of Brenner & Koppe (TMLR 2026) by sweeps: docs/claims.md, docs/claims.json and their figures.
 
-    python benchmarks/claims.py --data_dir data   # two hours on two cores; without --data_dir, the generated tasks
-    python benchmarks/claims.py --quick           # three sweeps with five seeds, in runs/claims-quick
-    python benchmarks/claims.py --first_seed 100  # the generated tasks once more with other seeds
+    python benchmarks/claims.py --data_dir data  # two hours on two cores; without --data_dir, the generated tasks
+    python benchmarks/claims.py --quick          # three sweeps with five seeds, in runs/claims-quick
+    python benchmarks/claims.py --again          # the generated tasks with other seeds: docs/claims/again.json
+    python benchmarks/claims.py --further        # the settings of the paper, and further data: docs/claims/further.json
 
 The sweeps stand in benchmarks/claims.yaml and are trained in runs/claims; a command that was stopped goes on. What
-``--minutes`` leaves no time for is undecided. Every sentence is generated from the runs.
+``--minutes`` leaves no time for is undecided. Every sentence is generated from the runs. The first command shows what
+the last two wrote before it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -40,11 +43,11 @@ from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 from lightning_alrnn.plotting.sweep import plot_verdict
-from lightning_alrnn.readings.yardstick import phrase
+from lightning_alrnn.scores import phrase
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.store import Record, read_records
-from lightning_alrnn.sweep.verdict import ALPHA, Verdict
+from lightning_alrnn.sweep.verdict import ALPHA, Baseline, Verdict
 from lightning_alrnn.sweep.verdict_page import write_verdict
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +78,7 @@ STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others
 CORES = ("GRU", "LSTM", "RNN")
 _UNITS_AT_A_TIME = 4
 _FEW = 0.25
+_OTHER_SEEDS = 100  # the first of --again
 
 
 class Sweep(NamedTuple):
@@ -87,11 +91,13 @@ class Sweep(NamedTuple):
     claims: list[int]
     seeds: int = 10
     options: list[str] = []  # noqa: RUF012
+    page: str = ""
     data: str = ""
     core: list[int] | None = None
+    core_seeds: int = 10
     train_sizes: dict[int, int] = {}  # noqa: RUF012
-    mechanisms: bool = False
     quick: bool = False
+    further: bool = False
 
 
 class Finding(NamedTuple):
@@ -104,12 +110,22 @@ class Finding(NamedTuple):
     sentence: str
 
 
+class Mechanisms(NamedTuple):
+    """In how many networks `alrnn analyze` finds each primitive, and in how many it could tell."""
+
+    task: str
+    nonlinear_units: int
+    networks: int
+    counts: dict[str, tuple[int, int]]
+
+
 class Job(NamedTuple):
     """A sweep to train: one size of training data of an entry."""
 
     sweep: Sweep
     folder: Path
-    arguments: list[str]  # without core and size
+    arguments: list[str]  # without core, size and seeds
+    seeds: Sequence[int]
     train_size: int | None
 
 
@@ -118,14 +134,13 @@ def jobs_of(sweep: Sweep, folder: Path, seeds: Sequence[int], data_dir: Path | N
     shared = [f"--config={sweep.config}", *sweep.options, "--trainer.accelerator=cpu"]
     if data_dir is not None and sweep.data:
         shared.append(f"--data.data_dir={data_dir / sweep.data}")
-    shared.append("--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else ""))
     if not sweep.train_sizes:
-        return [Job(sweep, folder / sweep.name, [*shared, f"--output_dir={folder / sweep.name}"], None)]
+        return [Job(sweep, folder / sweep.name, [*shared, f"--output_dir={folder / sweep.name}"], seeds, None)]
     jobs = []
     for size, epochs in sweep.train_sizes.items():
         place = folder / f"{sweep.name}_{size}"
         sized = [f"--data.train_size={size}", f"--trainer.max_epochs={epochs}", f"--output_dir={place}"]
-        jobs.append(Job(sweep, place, [*shared, *sized], size))
+        jobs.append(Job(sweep, place, [*shared, *sized], seeds, size))
     return jobs
 
 
@@ -136,8 +151,9 @@ def train(job: Job, end: float) -> bool:
         size = int(read_config(job.arguments[:1])["model.hidden_size"])
         for core in CORES:
             hidden = equal_size(core, size, *job.sweep.core)
-            commands.append([f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"])
-    commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units))])
+            network = [f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"]
+            commands.append([*network, _seeds(job.seeds[: job.sweep.core_seeds])])
+    commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)])
     for command in commands:
         if end <= time.monotonic():
             return False
@@ -152,6 +168,11 @@ def train(job: Job, end: float) -> bool:
         if process.returncode not in (0, 1):  # 1: some runs failed, which the verdict says
             raise SystemExit(process.returncode)
     return True
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """The option; a single number would be that of seeds."""
+    return "--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
 
 
 def equal_size(core: str, hidden_size: int, inputs: int, outputs: int) -> int:
@@ -194,13 +215,24 @@ def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
     size = verdict.sizes[-1]
     needed = size.claims.nonlinearity_needed
     sentence = words.needed(size.claims, size.estimates, verdict.rules)
-    names, levels = [phrase(one.core) for one in size.baselines], [one.typical for one in size.baselines]
-    beaten = words.beaten_by(size.estimates, names, levels, verdict.rules)
+    cores, others = baselines_of(verdict)
+    if cores:
+        levels = [f"{words.number(one.typical)} with {one.core}" for one in cores]
+        best = words.number(min(size.estimates, key=lambda one: one.gap).typical)
+        sentence += f" A typical run has {words.listed(levels)} of as many parameters, and {best} with the best P."
+    names, typical = [phrase(one.core) for one in others], [one.typical for one in others]
+    beaten = words.beaten_by(size.estimates, names, typical, verdict.rules)
     sentence += f" {beaten}" if beaten else ""
     if needed is None:
         sentence += what_it_takes(verdict, "whether nonlinearity is needed")
     held = None if needed is None else needed == (claim == 2)
     return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+
+
+def baselines_of(verdict: Verdict) -> tuple[list[Baseline], list[Baseline]]:
+    """The other cores, and the predictors without a network."""
+    baselines = verdict.sizes[-1].baselines
+    return [one for one in baselines if one.core in CORES], [one for one in baselines if one.core not in CORES]
 
 
 def judge_few(job: Job, verdict: Verdict) -> Finding:
@@ -376,27 +408,30 @@ def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]
     return findings, {"ms per training step": medians, "rectifications per step": operations}
 
 
-def read_mechanisms(job: Job, verdict: Verdict) -> str:
-    """What `alrnn analyze` finds in the networks with the smallest P that is enough."""
+def read_mechanisms(job: Job, verdict: Verdict) -> Mechanisms | None:
+    """What `alrnn analyze` finds in the networks with the smallest P that is enough; ``None`` without one."""
     p = verdict.claims.smallest_sufficient
     if not p:
-        return ""
-    found: dict[str, list[bool | None]] = {}
+        return None
     records = [one for one in alrnns(job) if one.run.nonlinear_units == p]
-    for record in records:
+
+    def analyze(record: Record) -> dict[str, bool | None]:
         place = job.folder / "analysis" / record.name
         if not (place / "report.json").is_file():
-            command = [
-                "analyze",
-                f"--ckpt_path={job.folder / record.checkpoint}",
-                f"--output_dir={place}",
-                "--time_limit=2",
-            ]
-            subprocess.run([sys.executable, "-m", "lightning_alrnn", *command], check=True, capture_output=True)
-        for name, value in json.loads((place / "report.json").read_text(encoding="utf-8"))["primitives"].items():
-            found.setdefault(name, []).append(value)
-    listed = [f"{name} in {values.count(True)} of {len(values) - values.count(None)}" for name, values in found.items()]
-    return f"{job.sweep.title}, P={p}, {words.counted(len(records), 'network')}: {words.listed(listed)}."
+            command = [sys.executable, "-m", "lightning_alrnn", "analyze", "--time_limit=2", f"--output_dir={place}"]
+            subprocess.run(
+                [*command, f"--ckpt_path={job.folder / record.checkpoint}"], check=True, stdout=subprocess.DEVNULL
+            )
+        primitives: dict[str, bool | None] = json.loads((place / "report.json").read_text(encoding="utf-8"))[
+            "primitives"
+        ]
+        return primitives
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        networks = list(pool.map(analyze, records))
+    answers = {name: [network[name] for network in networks] for name in networks[0]}
+    counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
+    return Mechanisms(job.sweep.title, p, len(networks), counts)
 
 
 def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:
@@ -408,9 +443,17 @@ def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:
         low, gap, high = (value / verdict.rules.tolerance for value in (linear.gap_low, linear.gap, linear.gap_high))
         axes.plot([low, min(high, 1e3)], [place, place], color=BLUE, linewidth=2)
         axes.plot(gap, place, "o", color=BLUE)
+        best = min(verdict.estimates, key=lambda one: one.gap).typical
+        for core, marker in zip(baselines_of(verdict)[0], "^sv", strict=False):
+            worse = verdict.rules.sign * (best - core.typical) / verdict.rules.tolerance
+            axes.plot(worse, place, marker, color=GREY, markersize=4, label=core.core)
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if named:
+        axes.legend(named.values(), named, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(verdicts)), list(verdicts))
     axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="gap of P=0 to the best P, in tolerances (dashed: 1)", ylim=(len(verdicts) - 0.5, -0.5))
     axes.set_title(title, fontsize="medium")
     return figure
@@ -465,10 +508,12 @@ def draw_sizes(sweeps: Mapping[str, Mapping[int, Verdict | None]]) -> Any:
     return figure
 
 
-def draw_series(panels: Mapping[str, Mapping[int, Iterable[float]]]) -> Any:
+def draw_series(panels: Mapping[str, Mapping[int, Iterable[float]]], label: str) -> Any:
     """Values against P, a panel for each quantity."""
     figure = new_figure(2.6 * len(panels), 2.6)
-    for axes, (title, by_units) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for place, (title, by_units) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        axes.set_ylabel("" if place else label)
         ordered = {p: list(values) for p, values in sorted(by_units.items())}
         for place, values in enumerate(ordered.values()):
             axes.plot([place] * len(values), values, "o", color=BLUE, alpha=0.6, markersize=4)
@@ -489,10 +534,10 @@ def save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding], list[str], dict[str, Verdict]]:
+def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding], list[Mechanisms], dict[str, Verdict]]:
     """Findings, mechanisms and verdicts by name of the sweep; the figures go into a folder."""
     findings: list[Finding] = []
-    mechanisms: list[str] = []
+    mechanisms: list[Mechanisms] = []
     gaps: dict[int, dict[str, Verdict]] = {1: {}, 2: {}, 3: {}}
     verdicts: dict[str, Verdict] = {}
     sizes: dict[str, dict[int, Verdict | None]] = {}
@@ -518,59 +563,90 @@ def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding]
                 sharing = read_sharing(job)
                 findings.append(judge_sharing(job, verdict, sharing))
                 panels = {name: {p: of.values() for p, of in by_units.items()} for name, by_units in sharing.items()}
-                save(draw_series(panels), figures / "claim_5.png")
+                save(draw_series(panels, "less that of exchanged tasks"), figures / "claim_5.png")
             if claim in gaps:
                 gaps[claim][sweep.title] = verdict
-        if sweep.mechanisms and (text := read_mechanisms(job, verdict)):
-            mechanisms.append(text)
+        if 3 in sweep.claims and not quick and (of_task := read_mechanisms(job, verdict)):
+            mechanisms.append(of_task)
     findings += [judge_sizes(by_sweep[name], of_sizes) for name, of_sizes in sizes.items()]
     if any(verdict is not None for of_sizes in sizes.values() for verdict in of_sizes.values()):
         save(draw_sizes({by_sweep[name].title: of_sizes for name, of_sizes in sizes.items()}), figures / "claim_4.png")
-    costs, panels = judge_cost(quick)
+    costs, numbers = judge_cost(quick)
     findings += costs
-    save(
-        draw_series({name: {p: [value] for p, value in of.items()} for name, of in panels.items()}),
-        figures / "claim_6.png",
-    )
+    drawn = draw_series({name: {p: [value] for p, value in of.items()} for name, of in numbers.items()}, "")
+    save(drawn, figures / "claim_6.png")
     for claim, of_claim in gaps.items():
         if of_claim:
             drawn = draw_sufficient(of_claim) if claim == 3 else draw_gaps(of_claim, CLAIMS[claim])
             save(drawn, figures / f"claim_{claim}.png")
-    return sorted(findings, key=lambda one: one.claim), mechanisms, verdicts
+    return findings, mechanisms, verdicts
 
 
-def write(
-    folder: Path, findings: Sequence[Finding], mechanisms: Sequence[str], left_out: Sequence[str], command: str
-) -> None:
-    """Write claims.md and claims.json."""
-    (folder / "claims.json").write_text(
-        json.dumps([one._asdict() for one in findings], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+def write(folder: Path, command: str, findings: Sequence[Finding], mechanisms: Sequence[Mechanisms]) -> None:
+    """Write claims.json, and claims.md with what `--again` and `--further` wrote before."""
+    write_findings(folder / "claims.json", findings)
+    again = {(one.claim, one.task): one for one in read_findings(ROOT / "docs" / "claims" / "again.json")}
+    further = read_findings(ROOT / "docs" / "claims" / "further.json")
     lines = [
         "# The claims of the paper, tested",
         "",
         f"`{command}` trained the networks and wrote this page from them, with every sentence, and",
-        "[claims.json](claims.json). A claim is *held* or *refuted* on a task only if the",
-        "[verdict](verdict.md) shows it at the level 0.05; all else is *undecided*.",
+        "[claims.json](claims.json). A claim is *held* or *refuted* on a task only if the [verdict](verdict.md) shows",
+        "it at the level 0.05; all else is *undecided*. [Results](results.md) has the runs.",
+        "",
+        "`python benchmarks/claims.py --again` trained the generated tasks with other seeds, and `--further` the",
+        "settings of the paper and further data. This page shows what they wrote into `docs/claims/again.json` and",
+        "`docs/claims/further.json`.",
         "",
     ]
-    if left_out:
-        lines += [f"Left out, as their data were not there: {words.listed(left_out)}.", ""]
     for claim, title in CLAIMS.items():
         of_claim = [one for one in findings if one.claim == claim]
-        if not of_claim:
+        more = [one for one in further if one.claim == claim]
+        if not of_claim + more:
             continue
+        rows = [
+            (one.task, one.status, str(one.seeds or "–"), again[key].status if (key := one[:2]) in again else "–")
+            for one in of_claim + more
+        ]
         lines += [f"## {claim}. {title}", "", RULES[claim], ""]
-        lines += table(("task", "claim", "seeds"), [(one.task, one.status, str(one.seeds or "–")) for one in of_claim])
-        lines += [""]
-        lines += [f"- **{one.task}.** {one.sentence}" for one in of_claim]
+        lines += table(("task", "claim", "seeds", "with other seeds"), rows)
+        lines += ["", *(f"- **{one.task}.** {one.sentence}" for one in of_claim + more)]
         if (folder / "claims" / f"claim_{claim}.png").is_file():
             lines += ["", f"![{title}](claims/claim_{claim}.png)"]
         lines += [""]
     if mechanisms:
-        lines += ["## What the nonlinear units do", "", "Primitives that `alrnn analyze` finds:", ""]
-        lines += [f"- {one}" for one in mechanisms] + [""]
+        names = list(dict.fromkeys(name for one in mechanisms for name in one.counts))
+        shares = [
+            (one.task, str(one.nonlinear_units), *(_of(one.counts.get(name, (0, 0))) for name in names))
+            for one in mechanisms
+        ]
+        lines += [
+            "## What the nonlinear units do",
+            "",
+            "In how many networks with the smallest P that is enough `alrnn analyze` finds each",
+            "[primitive](analysis.md), of those in which it can tell:",
+            "",
+            *table(("task", "P", *names), shares),
+            "",
+        ]
     (folder / "claims.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _of(counts: tuple[int, int]) -> str:
+    """A cell such as "9 of 10"."""
+    return f"{counts[0]} of {counts[1]}" if counts[1] else "–"
+
+
+def write_findings(path: Path, findings: Sequence[Finding]) -> None:
+    """Write findings as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps([one._asdict() for one in findings], indent=1, ensure_ascii=False)
+    path.write_text(content + "\n", encoding="utf-8")
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """The findings of a file; none without it."""
+    return [Finding(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
@@ -591,7 +667,8 @@ def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, 
             (one.core, *(words.number(one.scores.get(seed, math.nan)) for seed in seeds))
             for one in verdict.sizes[-1].baselines
         ]
-        lines += [f"## {sweep.title}", "", verdict.answer, "", f"`{command}`; {verdict.rules.score} by seed:", ""]
+        lines += [f"## {sweep.title}", "", verdict.answer, ""]
+        lines += [f"[The task](tasks/{sweep.page}.md); `{command}`; {verdict.rules.score} by seed:", ""]
         lines += [*table(("", *map(str, seeds)), rows), "", f"![{sweep.title}](results/{sweep.name}.png)", ""]
     (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -601,35 +678,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, help="folder of the real data: mnist, scan, imdb, speech_commands")
     parser.add_argument("--quick", action="store_true", help="three sweeps with five seeds")
-    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="the generated tasks with the seeds from 100")
+    parser.add_argument("--further", action="store_true", help="the settings of the paper, and further data")
     parser.add_argument("--minutes", type=float, help="time for training (default 110, or 9 with --quick)")
     options = parser.parse_args()
     end = time.monotonic() + 60 * (options.minutes or (9 if options.quick else 110))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     entries = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
-    sweeps = [Sweep(name, **entry) for name, entry in entries.items()]
+    sweeps = [sweep for name, entry in entries.items() if (sweep := Sweep(name, **entry)).further == options.further]
     if options.quick:
         sweeps = [sweep._replace(seeds=5) for sweep in sweeps if sweep.quick]
+    if options.again:
+        sweeps = [sweep for sweep in sweeps if not sweep.data]
     data_dir = options.data_dir
     here = [sweep for sweep in sweeps if not sweep.data or (data_dir is not None and (data_dir / sweep.data).is_dir())]
-    left_out = [sweep.title for sweep in sweeps if sweep not in here]
-    suffix = ("-quick" if options.quick else "") + (f"-{options.first_seed}" if options.first_seed else "")
-    folder = Path("runs") / f"claims{suffix}"
-    jobs = [
-        job
-        for sweep in here
-        for job in jobs_of(sweep, folder, range(options.first_seed, options.first_seed + sweep.seeds), data_dir)
-    ]
+    left_out = [sweep for sweep in sweeps if sweep not in here]
+    mode = next((name for name in ("quick", "again", "further") if getattr(options, name)), "")
+    folder = Path("runs", f"claims-{mode}" if mode else "claims")
+    first = _OTHER_SEEDS if options.again else 0
+    jobs = [job for sweep in here for job in jobs_of(sweep, folder, range(first, first + sweep.seeds), data_dir)]
     for number, job in enumerate(jobs, start=1):
         print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
         if not train(job, end):
             print("the time is over; repeat the command to go on", flush=True)
             break
-    pages = ROOT / "docs" if not suffix else folder
+    print("reading the networks", flush=True)
+    pages = folder if mode else ROOT / "docs"
     findings, mechanisms, verdicts = read(jobs, pages / "claims", options.quick)
-    command = " ".join(["make claims" if not suffix else "python benchmarks/claims.py", *sys.argv[1:]]).strip()
-    write(pages, findings, mechanisms, left_out, command)
-    if not suffix:
+    findings += [
+        Finding(claim, sweep.title, "undecided", 0, f"Not run: its data ({sweep.data}) were not in --data_dir.")
+        for sweep in left_out
+        for claim in sweep.claims
+    ]
+    findings.sort(key=lambda one: one.claim)
+    command = f"python benchmarks/claims.py --{mode}" if mode else "make claims" + " DATA=data" * (data_dir is not None)
+    write(pages, command, findings, mechanisms)
+    if mode in ("again", "further"):
+        write_findings(ROOT / "docs" / "claims" / f"{mode}.json", findings)
+    if not mode:
         write_results(pages, here, verdicts)
     for one in findings:
         print(f"{one.claim}  {one.status:<10} {one.task}: {one.sentence}")
