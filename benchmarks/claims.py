@@ -70,7 +70,10 @@ RULES = {
     "steps.",
     5: "By each of three measures, the tasks of the smallest P of at least 4 that is enough are compared with those of "
     "P=M, seed by seed (Wilcoxon's signed-rank test, two-sided, at a third of the level). Held if they share more by "
-    "one measure and less by none, refuted if they share less by one and more by none.",
+    "one measure and less by none, refuted if they share less by one and more by none. *Regimes*: how alike the "
+    "regimes of the tasks are, four units at a time so that each P has as many regimes. *Gains*: how alike the effects "
+    "of the stimuli on the answer are. *Units*: in how many tasks a unit varies, which clusters of units for single "
+    "tasks make small. Each measure is taken less its value with the tasks of trials exchanged.",
     6: "Held if a step takes at most 90 % of the time with P=M/4 that it takes with P=M, refuted if it takes at least "
     "95 % of it.",
 }

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("results", "verdict", "analysis"))
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("verdict", "analysis"))
 
 
 def filled(page: str) -> str:

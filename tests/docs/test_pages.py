@@ -31,11 +31,7 @@ from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 
 ROOT = Path(__file__).parents[2]
-FRAGMENTS = ROOT / "docs" / "results"
-PAGES = [
-    ROOT / "README.md",
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not path.is_relative_to(FRAGMENTS)),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
 # options of SLURM and TensorBoard
 OF_OTHERS = {"ntasks", "signal", "time", "mem", "requeue", "nodes", "format", "logdir", "pty"}
