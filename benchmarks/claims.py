@@ -78,7 +78,7 @@ RULES = {
     "95 % of it.",
 }
 STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others name the task
-CORES = ("GRU", "LSTM", "RNN")
+CORES = {"GRU": "a GRU", "LSTM": "an LSTM", "RNN": "an nn.RNN"}
 _UNITS_AT_A_TIME = 4
 _FEW = 0.25
 _OTHER_SEEDS = 100  # the first of --again
@@ -220,9 +220,9 @@ def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
     sentence = words.needed(size.claims, size.estimates, verdict.rules)
     cores, others = baselines_of(verdict)
     if cores:
-        levels = [f"{words.number(one.typical)} with {one.core}" for one in cores]
+        levels = [f"{words.number(one.typical)} with {CORES[one.core]}" for one in cores]
         best = words.number(min(size.estimates, key=lambda one: one.gap).typical)
-        sentence += f" A typical run has {words.listed(levels)} of as many parameters, and {best} with the best P."
+        sentence += f" A typical run scores {words.listed(levels)} of as many parameters, and {best} with the best P."
     names, typical = [phrase(one.core) for one in others], [one.typical for one in others]
     beaten = words.beaten_by(size.estimates, names, typical, verdict.rules)
     sentence += f" {beaten}" if beaten else ""
@@ -449,7 +449,7 @@ def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:
         best = min(verdict.estimates, key=lambda one: one.gap).typical
         for core, marker in zip(baselines_of(verdict)[0], "^sv", strict=False):
             worse = verdict.rules.sign * (best - core.typical) / verdict.rules.tolerance
-            axes.plot(worse, place, marker, color=GREY, markersize=4, label=core.core)
+            axes.plot(worse, place + 0.2, marker, color=GREY, markersize=4, label=core.core)
     named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     if named:
         axes.legend(named.values(), named, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
