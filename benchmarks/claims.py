@@ -692,7 +692,7 @@ def main() -> None:
     if options.quick:
         sweeps = [sweep._replace(seeds=5) for sweep in sweeps if sweep.quick]
     if options.again:
-        sweeps = [sweep for sweep in sweeps if not sweep.data]
+        sweeps = [sweep._replace(core=None) for sweep in sweeps if not sweep.data]
     data_dir = options.data_dir
     here = [sweep for sweep in sweeps if not sweep.data or (data_dir is not None and (data_dir / sweep.data).is_dir())]
     left_out = [sweep for sweep in sweeps if sweep not in here]
@@ -704,6 +704,9 @@ def main() -> None:
         print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
         if not train(job, end):
             print("the time is over; repeat the command to go on", flush=True)
+            if options.again or options.further:  # docs/claims.md shows what was trained in full
+                unfinished = {one.sweep.name for one in jobs[number - 1 :]}
+                jobs = [one for one in jobs if one.sweep.name not in unfinished]
             break
     print("reading the networks", flush=True)
     pages = folder if mode else ROOT / "docs"
