@@ -202,6 +202,12 @@ def seeds_of(verdict: Verdict) -> int:
     return max(one.tried for one in verdict.estimates)
 
 
+def finding(job: Job, verdict: Verdict, claim: int, held: bool | None, sentence: str) -> Finding:
+    """A finding of a sweep."""
+    said = f"{sentence} {verdict.level}" if verdict.level else sentence
+    return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), said)
+
+
 def decided(held: bool | None) -> str:
     """The status of a finding."""
     return "undecided" if held is None else "held" if held else "refuted"
@@ -229,7 +235,7 @@ def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
     if needed is None:
         sentence += what_it_takes(verdict, "whether nonlinearity is needed")
     held = None if needed is None else needed == (claim == 2)
-    return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+    return finding(job, verdict, claim, held, sentence)
 
 
 def baselines_of(verdict: Verdict) -> tuple[list[Baseline], list[Baseline]]:
@@ -248,7 +254,7 @@ def judge_few(job: Job, verdict: Verdict) -> Finding:
     sentence += f" {verdict.learning}" if verdict.learning else ""
     if held is None:
         sentence += what_it_takes(verdict, "which P are enough")
-    return Finding(3, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+    return finding(job, verdict, 3, held, sentence)
 
 
 def judge_sizes(sweep: Sweep, verdicts: Mapping[int, Verdict | None]) -> Finding:
@@ -358,7 +364,7 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
     sparse = min((p for p in verdict.claims.sufficient if _UNITS_AT_A_TIME <= p < full), default=None)
     if sparse is None:
         why = f"No P from {_UNITS_AT_A_TIME} to M - 1 is shown to be enough, so there is no sparse network to compare."
-        return Finding(5, job.sweep.title, "undecided", seeds_of(verdict), why)
+        return finding(job, verdict, 5, None, why)
     directions, sentences = [], []
     for name, by_units in sharing.items():
         few, all_units = by_units.get(sparse, {}), by_units.get(full, {})
@@ -374,7 +380,7 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
         f"How much the tasks share with P={sparse} and with P=M={full}, less what exchanged tasks share: "
         f"{'; '.join(sentences)}."
     )
-    return Finding(5, job.sweep.title, decided(held), seeds_of(verdict), sentence)
+    return finding(job, verdict, 5, held, sentence)
 
 
 def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]:
@@ -595,7 +601,8 @@ def write(folder: Path, command: str, findings: Sequence[Finding], mechanisms: S
         "",
         f"`{command}` trained the networks and wrote this page from them, with every sentence, and",
         "[claims.json](claims.json). A claim is *held* or *refuted* on a task only if the [verdict](verdict.md) shows",
-        "it at the level 0.05; all else is *undecided*. [Results](results.md) has the runs.",
+        "it at the level 0.05, or at the level in its sentence; all else is *undecided*. [Results](results.md) has the",
+        "runs.",
         "",
         "`python benchmarks/claims.py --again` trained the generated tasks with other seeds, and `--further` the",
         "settings of the paper and further data. This page shows what they wrote into `docs/claims/again.json` and",

@@ -161,13 +161,18 @@ class Verdict(NamedTuple):
         differs = [one.axis for one in self.dependence if one.differs]
         if differs:
             said += f" The answer depends on {words.listed(differs)}."
-        if self.earlier_looks:
-            alpha = min(1.0, self.rules.alpha * (1 + len(self.earlier_looks)))
-            said += (
-                f" The sweep was judged before with {words.listed(self.earlier_looks)} seeds, so a claim is wrong with "
-                f"probability at most {alpha:.3g}."
-            )
-        return said
+        return f"{said} {self.level}" if self.level else said
+
+    @property
+    def level(self) -> str:
+        """The probability of a wrong claim in a sweep that was judged before; "" if it was not."""
+        if not self.earlier_looks:
+            return ""
+        alpha = min(1.0, self.rules.alpha * (1 + len(self.earlier_looks)))
+        return (
+            f"The sweep was judged before with {words.listed(self.earlier_looks)} seeds, so a claim is wrong with "
+            f"probability at most {alpha:.3g}."
+        )
 
     @property
     def learning(self) -> str:
