@@ -89,7 +89,8 @@ def run_sweep(arguments: Sequence[str], *, report_interrupt: bool = True) -> Non
 def _report(folder: Path, plan: Plan, adds_seeds: bool) -> bool:
     """Print the results of a sweep, and return whether a run is missing."""
     records = {record.name: record for record in read_records(folder)}
-    names, seeds = [spec.name for spec in plan.runs], len({spec.seed for spec in plan.runs})
+    names = [spec.name for spec in plan.runs]
+    seeds = len({spec.seed for spec in plan.runs if spec.nonlinear_units is not None})  # baselines are not judged
     begun = [records[name] for name in names if name in records]
     # the verdict has a row for each P with its best setting, this table a row for each setting
     if any(record.run.settings or record.run.nonlinear_units is None for record in begun):
@@ -117,7 +118,7 @@ def _report(folder: Path, plan: Plan, adds_seeds: bool) -> bool:
         _write(f"no verdict:   {error}")
         return bool(missing)
     _write(f"verdict:      {folder / 'verdict.html'}\n\n{format_verdict(verdict)}")
-    if not adds_seeds:  # judging again with more seeds costs another level, unless the looks have divided it
+    if seeds and not adds_seeds:  # judging again with more seeds costs another level, unless the looks have divided it
         with locked(folder / ".sweep"):
             if (settings := read_settings(folder)) is not None:
                 judged = sorted({*settings.get("judged", ()), seeds})

@@ -249,6 +249,13 @@ def test_ctrl_c_and_on_from_the_last_checkpoint(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("no_training")
+def test_baselines_alone_are_no_judgement() -> None:
+    assert sweep("--nonlinear_units=0,2", "--seeds=2") == 0
+    assert sweep("--core=GRU", "--seeds=1") == 0
+    assert json.loads((FOLDER / "sweep.json").read_text())["judged"] == [2]
+
+
+@pytest.mark.usefixtures("no_training")
 def test_seeds_are_added_until_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Looks at 1, 2 and 3 seeds; what they tell is made up."""
     monkeypatch.setattr(command, "parse_looks", lambda text: (1, 2, 3) if ".." in text else ())
