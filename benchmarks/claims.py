@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -118,8 +118,10 @@ class Mechanisms(NamedTuple):
 
     task: str
     nonlinear_units: int
-    networks: int
     counts: dict[str, tuple[int, int]]
+
+
+_Entry = TypeVar("_Entry", Finding, Mechanisms)
 
 
 class Job(NamedTuple):
@@ -383,7 +385,7 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
     return finding(job, verdict, 5, held, sentence)
 
 
-def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]:
+def judge_cost() -> tuple[list[Finding], dict[str, dict[int, float]]]:
     """Claim 6: time of a training step, and nonlinear operations, against P."""
     size, batch, steps = 100, 64, 100
     units = (0, 25, 50, 100)
@@ -393,7 +395,7 @@ def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]
     def step(network: ALRNN) -> None:
         network(inputs).states.square().sum().backward()
 
-    times = measure({str(p): partial(step, network) for p, network in networks.items()}, 10 if quick else 100)
+    times = measure({str(p): partial(step, network) for p, network in networks.items()}, 100)
     medians = {p: times[str(p)]["median"] for p in units}
     ratio = medians[25] / medians[100]
     timed = (
@@ -417,30 +419,31 @@ def judge_cost(quick: bool) -> tuple[list[Finding], dict[str, dict[int, float]]]
     return findings, {"ms per training step": medians, "rectifications per step": operations}
 
 
-def read_mechanisms(job: Job, verdict: Verdict) -> Mechanisms | None:
-    """What `alrnn analyze` finds in the networks with the smallest P that is enough; ``None`` without one."""
-    p = verdict.claims.smallest_sufficient
-    if not p:
-        return None
-    records = [one for one in alrnns(job) if one.run.nonlinear_units == p]
+def read_mechanisms(jobs: Sequence[Job], verdicts: Mapping[str, Verdict]) -> list[Mechanisms]:
+    """What `alrnn analyze` finds in the networks of claim 3 with the smallest P that is enough."""
+    result = []
+    for job in jobs:
+        p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
+        if not p or 3 not in job.sweep.claims:
+            continue
+        print(f"reading {job.folder} with P={p}", flush=True)
+        records = [one for one in alrnns(job) if one.run.nonlinear_units == p]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            networks = list(pool.map(partial(_primitives, job.folder), records))
+        answers = {name: [network[name] for network in networks] for name in networks[0]}
+        counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
+        result.append(Mechanisms(job.sweep.title, p, counts))
+    return result
 
-    def analyze(record: Record) -> dict[str, bool | None]:
-        place = job.folder / "analysis" / record.name
-        if not (place / "report.json").is_file():
-            command = [sys.executable, "-m", "lightning_alrnn", "analyze", "--time_limit=2", f"--output_dir={place}"]
-            subprocess.run(
-                [*command, f"--ckpt_path={job.folder / record.checkpoint}"], check=True, stdout=subprocess.DEVNULL
-            )
-        primitives: dict[str, bool | None] = json.loads((place / "report.json").read_text(encoding="utf-8"))[
-            "primitives"
-        ]
-        return primitives
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        networks = list(pool.map(analyze, records))
-    answers = {name: [network[name] for network in networks] for name in networks[0]}
-    counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
-    return Mechanisms(job.sweep.title, p, len(networks), counts)
+def _primitives(folder: Path, record: Record) -> dict[str, bool | None]:
+    """Whether a network has each primitive; ``None`` where it cannot be told."""
+    place = folder / "analysis" / record.name
+    if not (place / "report.json").is_file():
+        command = [sys.executable, "-m", "lightning_alrnn", "analyze", f"--ckpt_path={folder / record.checkpoint}"]
+        subprocess.run([*command, f"--output_dir={place}", "--time_limit=2"], check=True, capture_output=True)
+    report: dict[str, dict[str, bool | None]] = json.loads((place / "report.json").read_text(encoding="utf-8"))
+    return report["primitives"]
 
 
 def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:
@@ -493,7 +496,7 @@ def draw_sufficient(verdicts: Mapping[str, Verdict]) -> Any:
 
 def draw_sizes(sweeps: Mapping[str, Mapping[int, Verdict | None]]) -> Any:
     """Scores of every seed against the number of training sequences, for each P."""
-    figure = new_figure(2.6 * max(len(sweeps), 1), 2.8)
+    figure = new_figure(3.0 * len(sweeps), 2.8)
     for axes, (title, verdicts) in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps.items(), strict=True):
         done = {size: verdict for size, verdict in verdicts.items() if verdict is not None}
         units = sorted({one.nonlinear_units for verdict in done.values() for one in verdict.estimates})
@@ -543,10 +546,9 @@ def save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding], list[Mechanisms], dict[str, Verdict]]:
-    """Findings, mechanisms and verdicts by name of the sweep; the figures go into a folder."""
+def read(jobs: Sequence[Job], figures: Path) -> tuple[list[Finding], dict[str, Verdict]]:
+    """Findings, and verdicts by name of the sweep; the figures go into a folder."""
     findings: list[Finding] = []
-    mechanisms: list[Mechanisms] = []
     gaps: dict[int, dict[str, Verdict]] = {1: {}, 2: {}, 3: {}}
     verdicts: dict[str, Verdict] = {}
     sizes: dict[str, dict[int, Verdict | None]] = {}
@@ -575,12 +577,10 @@ def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding]
                 save(draw_series(panels, "less that of exchanged tasks"), figures / "claim_5.png")
             if claim in gaps:
                 gaps[claim][sweep.title] = verdict
-        if 3 in sweep.claims and not quick and (of_task := read_mechanisms(job, verdict)):
-            mechanisms.append(of_task)
     findings += [judge_sizes(by_sweep[name], of_sizes) for name, of_sizes in sizes.items()]
     if any(verdict is not None for of_sizes in sizes.values() for verdict in of_sizes.values()):
         save(draw_sizes({by_sweep[name].title: of_sizes for name, of_sizes in sizes.items()}), figures / "claim_4.png")
-    costs, numbers = judge_cost(quick)
+    costs, numbers = judge_cost()
     findings += costs
     drawn = draw_series({name: {p: [value] for p, value in of.items()} for name, of in numbers.items()}, "")
     save(drawn, figures / "claim_6.png")
@@ -588,38 +588,47 @@ def read(jobs: Sequence[Job], figures: Path, quick: bool) -> tuple[list[Finding]
         if of_claim:
             drawn = draw_sufficient(of_claim) if claim == 3 else draw_gaps(of_claim, CLAIMS[claim])
             save(drawn, figures / f"claim_{claim}.png")
-    return findings, mechanisms, verdicts
+    return findings, verdicts
 
 
-def write(folder: Path, command: str, findings: Sequence[Finding], mechanisms: Sequence[Mechanisms]) -> None:
-    """Write claims.json, and claims.md with what `--again` and `--further` wrote before."""
-    write_findings(folder / "claims.json", findings)
-    again = {(one.claim, one.task): one for one in read_findings(ROOT / "docs" / "claims" / "again.json")}
-    further = read_findings(ROOT / "docs" / "claims" / "further.json")
+def write_page(folder: Path) -> None:
+    """Write claims.md from claims.json and the files in claims/, of which `--again` and `--further` write some."""
+    findings, again, further = (
+        read_list(folder / name, Finding) for name in ("claims.json", "claims/again.json", "claims/further.json")
+    )
+    mechanisms = read_list(folder / "claims" / "mechanisms.json", Mechanisms)
+    repeated = {(one.claim, one.task): one.status for one in again}
     lines = [
         "# The claims of the paper, tested",
         "",
-        f"`{command}` trained the networks and wrote this page from them, with every sentence, and",
+        "`make claims` trained the networks and wrote this page from them, with every sentence, and",
         "[claims.json](claims.json). A claim is *held* or *refuted* on a task only if the [verdict](verdict.md) shows",
         "it at the level 0.05, or at the level in its sentence; all else is *undecided*. [Results](results.md) has the",
         "runs.",
         "",
-        "`python benchmarks/claims.py --again` trained the generated tasks with other seeds, and `--further` the",
-        "settings of the paper and further data. This page shows what they wrote into `docs/claims/again.json` and",
-        "`docs/claims/further.json`.",
-        "",
     ]
+    if again:
+        lines += [
+            "The column *other seeds* has the findings of `python benchmarks/claims.py --again`, which trained other",
+            f"networks on other data: the seeds from {_OTHER_SEEDS} on.",
+            "",
+        ]
+    if further:
+        lines += [
+            "*Reference settings* are those of the paper, trained by `python benchmarks/claims.py --further`.",
+            "",
+        ]
     for claim, title in CLAIMS.items():
         of_claim = [one for one in findings if one.claim == claim]
         more = [one for one in further if one.claim == claim]
         if not of_claim + more:
             continue
         rows = [
-            (one.task, one.status, str(one.seeds or "–"), again[key].status if (key := one[:2]) in again else "–")
+            (one.task, one.status, str(one.seeds or "–"), repeated.get((claim, one.task), "–"))
             for one in of_claim + more
         ]
         lines += [f"## {claim}. {title}", "", RULES[claim], ""]
-        lines += table(("task", "claim", "seeds", "with other seeds"), rows)
+        lines += table(("task", "claim", "seeds", "other seeds"), rows)
         lines += ["", *(f"- **{one.task}.** {one.sentence}" for one in of_claim + more)]
         if (folder / "claims" / f"claim_{claim}.png").is_file():
             lines += ["", f"![{title}](claims/claim_{claim}.png)"]
@@ -647,16 +656,16 @@ def _of(counts: tuple[int, int]) -> str:
     return f"{counts[0]} of {counts[1]}" if counts[1] else "–"
 
 
-def write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    """Write findings as JSON."""
+def write_list(path: Path, entries: Sequence[Finding] | Sequence[Mechanisms]) -> None:
+    """Write a list as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps([one._asdict() for one in findings], indent=1, ensure_ascii=False)
+    content = json.dumps([one._asdict() for one in entries], indent=1, ensure_ascii=False)
     path.write_text(content + "\n", encoding="utf-8")
 
 
-def read_findings(path: Path) -> list[Finding]:
-    """The findings of a file; none without it."""
-    return [Finding(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+def read_list(path: Path, kind: type[_Entry]) -> list[_Entry]:
+    """What :func:`write_list` wrote; nothing without the file."""
+    return [kind(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
@@ -717,19 +726,22 @@ def main() -> None:
             break
     print("reading the networks", flush=True)
     pages = folder if mode else ROOT / "docs"
-    findings, mechanisms, verdicts = read(jobs, pages / "claims", options.quick)
+    findings, verdicts = read(jobs, pages / "claims")
     findings += [
         Finding(claim, sweep.title, "undecided", 0, f"Not run: its data ({sweep.data}) were not in --data_dir.")
         for sweep in left_out
         for claim in sweep.claims
     ]
     findings.sort(key=lambda one: one.claim)
-    command = f"python benchmarks/claims.py --{mode}" if mode else "make claims" + " DATA=data" * (data_dir is not None)
-    write(pages, command, findings, mechanisms)
-    if mode in ("again", "further"):
-        write_findings(ROOT / "docs" / "claims" / f"{mode}.json", findings)
+    if options.again or options.further:
+        pages = ROOT / "docs"
+        write_list(pages / "claims" / f"{mode}.json", findings)
+    else:
+        write_list(pages / "claims.json", findings)
     if not mode:
+        write_list(pages / "claims" / "mechanisms.json", read_mechanisms(jobs, verdicts))
         write_results(pages, here, verdicts)
+    write_page(pages)
     for one in findings:
         print(f"{one.claim}  {one.status:<10} {one.task}: {one.sentence}")
     print(f"\n{pages / 'claims.md'}")
