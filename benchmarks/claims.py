@@ -81,6 +81,7 @@ STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others
 CORES = {"GRU": "a GRU", "LSTM": "an LSTM", "RNN": "an nn.RNN"}
 _UNITS_AT_A_TIME = 4
 _FEW = 0.25
+_READ_NETWORKS = 10  # by `alrnn analyze`, of each task
 _OTHER_SEEDS = 100  # the first of --again
 
 
@@ -427,7 +428,7 @@ def read_mechanisms(jobs: Sequence[Job], verdicts: Mapping[str, Verdict]) -> lis
         if not p or 3 not in job.sweep.claims:
             continue
         print(f"reading {job.folder} with P={p}", flush=True)
-        records = [one for one in alrnns(job) if one.run.nonlinear_units == p]
+        records = [one for one in alrnns(job) if one.run.nonlinear_units == p][:_READ_NETWORKS]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             networks = list(pool.map(partial(_primitives, job.folder), records))
         answers = {name: [network[name] for network in networks] for name in networks[0]}
