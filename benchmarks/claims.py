@@ -383,6 +383,11 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
         f"How much the tasks share with P={sparse} and with P=M={full}, less what exchanged tasks share: "
         f"{'; '.join(sentences)}."
     )
+    more, less = ([name for name, way in zip(sharing, directions, strict=True) if way == sign] for sign in (1, -1))
+    if more and less:
+        sentence += f" They share more by {words.listed(more)} and less by {words.listed(less)}."
+    elif not more + less:
+        sentence += " No difference is shown; it takes more seeds."
     return finding(job, verdict, 5, held, sentence)
 
 
