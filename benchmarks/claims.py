@@ -630,11 +630,11 @@ def write_page(folder: Path) -> None:
         if not of_claim + more:
             continue
         rows = [
-            (one.task, one.status, str(one.seeds or "–"), repeated.get((claim, one.task), "–"))
+            (one.task, one.status, str(one.seeds or "–"), *[repeated.get((claim, one.task), "–")] * bool(again))
             for one in of_claim + more
         ]
         lines += [f"## {claim}. {title}", "", RULES[claim], ""]
-        lines += table(("task", "claim", "seeds", "other seeds"), rows)
+        lines += table(("task", "claim", "seeds", *["other seeds"] * bool(again)), rows)
         lines += ["", *(f"- **{one.task}.** {one.sentence}" for one in of_claim + more)]
         if (folder / "claims" / f"claim_{claim}.png").is_file():
             lines += ["", f"![{title}](claims/claim_{claim}.png)"]
@@ -674,6 +674,14 @@ def read_list(path: Path, kind: type[_Entry]) -> list[_Entry]:
     return [kind(**one) for one in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
+def shown_command(sweep: Sweep) -> str:
+    """The sweep of an ALRNN as a reader would run it."""
+    data = [f"--data.data_dir=data/{sweep.data}"] if sweep.data else []
+    units = ",".join(map(str, sweep.units))
+    requested = [f"--nonlinear_units={units}", f"--seeds={sweep.seeds}", f"--output_dir=runs/{sweep.name}"]
+    return " ".join(["alrnn sweep", f"--config={sweep.config}", *sweep.options, *data, *requested])
+
+
 def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
     """Write results.md: the verdict and every seed of each task, with the figure."""
     lines = ["# Results", "", "How much nonlinearity does each task need? `make claims` wrote this page.", ""]
@@ -682,7 +690,7 @@ def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, 
             continue
         verdict = verdicts[sweep.name]
         save(plot_verdict(verdict), folder / "results" / f"{sweep.name}.png")
-        command = " ".join(["alrnn sweep", f"--config {sweep.config}", *sweep.options])
+        command = shown_command(sweep)
         seeds = sorted({seed for one in verdict.estimates for seed in one.scores})
         rows = [
             (f"P={one.nonlinear_units}", *(words.number(one.scores.get(seed, math.nan)) for seed in seeds))
