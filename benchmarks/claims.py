@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
@@ -33,6 +33,8 @@ import torch
 import yaml
 from common import measure, table
 from scipy.stats import wilcoxon
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule, MultiTask
@@ -68,12 +70,13 @@ RULES = {
     4: "Held if the verdict shows at one size of training data that P=M is not enough, at a third of the level for "
     "each of three sizes; refuted if it shows at all sizes that P=M is enough. All sizes are trained for about as many "
     "steps.",
-    5: "By each of three measures, the tasks of the smallest P of at least 4 that is enough are compared with those of "
-    "P=M, seed by seed (Wilcoxon's signed-rank test, two-sided, at a third of the level). Held if they share more by "
-    "one measure and less by none, refuted if they share less by one and more by none. *Regimes*: how alike the "
-    "regimes of the tasks are, four units at a time so that each P has as many regimes. *Gains*: how alike the effects "
-    "of the stimuli on the answer are. *Units*: in how many tasks a unit varies, which clusters of units for single "
-    "tasks make small. Each measure is taken less its value with the tasks of trials exchanged.",
+    5: "By each of four measures, the tasks of the smallest P of at least 4 that is enough are compared with those of "
+    "P=M, seed by seed (Wilcoxon's signed-rank test, two-sided, at a quarter of the level). Held if they share more by "
+    "one measure and less by none, refuted if they share less by one and more by none. *Jensen-Shannon* and *Jaccard*: "
+    "how alike the regimes of the tasks are, four units at a time so that each P has as many regimes. *Gains*: how "
+    "alike the effects of the stimuli on the answer are. *Units*: in how many tasks a unit varies. Beside them, "
+    "*clusters*: how well the units fall into clusters by the tasks in which they vary (silhouette), which tells how "
+    "the work is divided and not how much is shared. Each is taken less its value with the tasks of trials exchanged.",
     6: "Held if a step takes at most 90 % of the time with P=M/4 that it takes with P=M, refuted if it takes at least "
     "95 % of it.",
 }
@@ -281,10 +284,11 @@ def judge_sizes(sweep: Sweep, verdicts: Mapping[int, Verdict | None]) -> Finding
 def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) -> dict[str, float]:
     """How alike the tasks of one network are, less the same with the tasks of trials exchanged: 0 if all are the same.
 
-    ``regimes`` is 1 minus the mean Jensen-Shannon divergence (bits) between tasks, over sets of four switching units at
-    a time, so that the number of regimes is the same for all P; ``gains`` is the mean correlation, over pairs of tasks,
-    of the gains of the stimuli on the two outputs that give the direction; ``units`` is the mean participation ratio,
-    over units, of the variances that a unit has in the tasks.
+    ``Jensen-Shannon`` is 1 minus the mean divergence (bits) between the regimes of two tasks, and ``Jaccard`` the mean
+    share of the regimes of two tasks that both visit, over sets of four switching units at a time, so that the number
+    of regimes is the same for all P; ``gains`` is the mean correlation, over pairs of tasks, of the gains of the
+    stimuli on the two outputs that give the direction; ``units`` is the mean participation ratio, over units, of the
+    variances that a unit has in the tasks; ``clusters`` is the silhouette of the units by these variances.
     """
     assert isinstance(module.core, ALRNN)
     assert batch.group is not None
@@ -297,23 +301,32 @@ def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) ->
     switching = ((share > 0.01) & (share < 0.99)).nonzero()[:, 0].numpy()
     rng = np.random.default_rng(seed)
     few = min(_UNITS_AT_A_TIME, len(switching))
-    sets = [rng.choice(switching, few, replace=False) for _ in range(20)] if few else []
+    sets = [torch.from_numpy(rng.choice(switching, few, replace=False)) for _ in range(20)] if few else []
     rows = module.readout.weight.detach().double()[1:]
     gains = torch.stack([input_gain(module.core, states, row, batch.lengths) for row in rows], dim=-1)
     late = gains[..., :STIMULI, :].flatten(2)
-    measures: dict[str, Callable[[Tensor], float]] = {
-        "regimes": lambda group: statistics.fmean(
-            1 - shared_regimes(states[..., size - units + chosen], few, group, batch.lengths).mean_js
-            for chosen in map(torch.from_numpy, sets)
-        ),
-        "gains": lambda group: _mean_correlation(_means_at_the_end(late, batch.lengths, group)),
-        "units": lambda group: _participation(states, valid, group),
-    }
-    order = torch.from_numpy(rng.permutation(len(batch.group)))
-    return {
-        name: measured(batch.group) - measured(batch.group[order]) if few or name != "regimes" else math.nan
-        for name, measured in measures.items()
-    }
+
+    def measures(group: Tensor) -> dict[str, float]:
+        shared = [shared_regimes(states[..., size - units + chosen], few, group, batch.lengths) for chosen in sets]
+        tasks = torch.unique(group)
+        variances = torch.stack([states[group == one][valid[group == one]].var(dim=0) for one in tasks])
+        variances = variances[:, variances.sum(dim=0) > 0]
+        return {
+            "Jensen-Shannon": statistics.fmean(1 - one.mean_js for one in shared) if shared else math.nan,
+            "Jaccard": statistics.fmean(one.mean_jaccard for one in shared) if shared else math.nan,
+            "gains": _mean_correlation(_means_at_the_end(late, batch.lengths, group)),
+            "units": float((variances.sum(dim=0).square() / variances.square().sum(dim=0)).mean()) / len(tasks),
+            "clusters": silhouette((variances / variances.amax(dim=0)).T),
+        }
+
+    measured, exchanged = measures(batch.group), measures(batch.group[torch.from_numpy(rng.permutation(len(states)))])
+    return {name: value - exchanged[name] for name, value in measured.items()}
+
+
+def silhouette(points: Tensor) -> float:
+    """Mean silhouette (Rousseeuw 1987) of the best of Ward's partitions of points ``(n, d)`` in 2 to d clusters."""
+    partitions = [AgglomerativeClustering(clusters).fit_predict(points) for clusters in range(2, points.shape[1] + 1)]
+    return max(float(silhouette_score(points, partition)) for partition in partitions)
 
 
 def _means_at_the_end(values: Tensor, lengths: Tensor, group: Tensor, steps: int = 20) -> Tensor:
@@ -328,13 +341,6 @@ def _mean_correlation(rows: Tensor) -> float:
         float(torch.nn.functional.cosine_similarity(rows[a], rows[b], dim=0))
         for a, b in combinations(range(len(rows)), 2)
     )
-
-
-def _participation(states: Tensor, valid: Tensor, group: Tensor) -> float:
-    """Mean over units of (Σ v)² / (n Σ v²) of its variances v in n tasks: 1 if it varies in all alike."""
-    of_tasks = torch.stack([states[group == one][valid[group == one]].var(dim=0) for one in torch.unique(group)])
-    ratio = of_tasks.sum(dim=0).square() / (len(of_tasks) * of_tasks.square().sum(dim=0)).clamp(min=1e-300)
-    return float(ratio[of_tasks.sum(dim=0) > 0].mean())
 
 
 def read_sharing(job: Job) -> dict[str, dict[int, dict[int, float]]]:
@@ -368,22 +374,25 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
     if sparse is None:
         why = f"No P from {_UNITS_AT_A_TIME} to M - 1 is shown to be enough, so there is no sparse network to compare."
         return finding(job, verdict, 5, None, why)
-    directions, sentences = [], []
+    directions, sentences = {}, []
+    tested = sharing.keys() - {"clusters"}
     for name, by_units in sharing.items():
         few, all_units = by_units.get(sparse, {}), by_units.get(full, {})
         gains = [few[seed] - all_units[seed] for seed in few.keys() & all_units.keys()]
         p = float(wilcoxon(gains).pvalue) if any(gains) else 1.0
-        directions.append(math.copysign(1, statistics.median(gains)) if gains and p <= ALPHA / len(sharing) else 0.0)
+        if name in tested:
+            directions[name] = math.copysign(1, statistics.median(gains)) if p <= ALPHA / len(tested) else 0.0
         sentences.append(
             f"{name} {words.number(statistics.median(few.values()))} against "
             f"{words.number(statistics.median(all_units.values()))} (p = {p:.2g})"
         )
-    held = True if max(directions) > 0 <= min(directions) else False if min(directions) < 0 >= max(directions) else None
+    most, least = max(directions.values()), min(directions.values())
+    held = True if most > 0 <= least else False if least < 0 >= most else None
     sentence = (
         f"How much the tasks share with P={sparse} and with P=M={full}, less what exchanged tasks share: "
         f"{'; '.join(sentences)}."
     )
-    more, less = ([name for name, way in zip(sharing, directions, strict=True) if way == sign] for sign in (1, -1))
+    more, less = ([name for name, way in directions.items() if way == sign] for sign in (1, -1))
     if more and less:
         sentence += f" They share more by {words.listed(more)} and less by {words.listed(less)}."
     elif not more + less:

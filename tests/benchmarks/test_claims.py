@@ -98,7 +98,7 @@ def test_sparse_networks_share_more_or_less() -> None:
         ({"a": 0.1, "b": 0.0}, "held"),
         ({"a": -0.1, "b": 0.0}, "refuted"),
         ({"a": 0.1, "b": -0.1}, "undecided"),
-        ({"a": 0.0, "b": 0.0}, "undecided"),
+        ({"a": 0.0, "b": 0.0, "clusters": 0.1}, "undecided"),
     ]:
         assert claims.judge_sharing(JOB, judged, sharing(**gains)).status == status
     none = claims.judge_sharing(JOB, verdict(p0=BAD, p1=GOOD, p10=GOOD), sharing(a=0.1))
@@ -114,10 +114,14 @@ def test_tasks_that_are_the_same_share_all() -> None:
     shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(0))
     same = claims.shared_computations(module, batch._replace(group=batch.group[shuffled]), 0)
     assert all(abs(value) < 0.1 for value in same.values())
-    assert different["regimes"] < -0.2
-    assert different["units"] < -0.2
+    assert all(different[name] < -0.2 for name in ("Jensen-Shannon", "Jaccard", "units"))
     linear = ALRNNModule.for_data(data, hidden_size=20, nonlinear_units=0).eval()
-    assert math.isnan(claims.shared_computations(linear, batch, 0)["regimes"])
+    assert math.isnan(claims.shared_computations(linear, batch, 0)["Jaccard"])
+
+    # three clusters of units, each for a task of its own, and none
+    points = torch.eye(3).repeat(10, 1) + 0.01 * torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    assert claims.silhouette(points) > 0.9
+    assert claims.silhouette(torch.rand(100, 3, generator=torch.Generator().manual_seed(0))) < 0.4
 
 
 @pytest.mark.parametrize("core", claims.CORES)
@@ -127,3 +131,25 @@ def test_other_cores_have_as_many_parameters(core: str) -> None:
     parameters = gates * (size * 8 + size * size + 2 * size) + 10 * (size + 1)
     alrnn = 50 + 50 * 50 + 50 * 8 + 50 + 10 * 51
     assert abs(parameters / alrnn - 1) < 0.05
+
+
+def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
+    first = [claims.Finding(1, "X", "held", 10, "P=0 is enough."), claims.Finding(6, "time", "refuted", 0, "Flat.")]
+    claims.write_list(tmp_path / "claims.json", first)
+    claims.write_page(tmp_path)
+    page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "| X | held | 10 |\n" in page
+    assert "other seeds" not in page
+    assert "- **X.** P=0 is enough.\n" in page
+    again = [claims.Finding(1, "X", "undecided", 10, "Who knows.")]
+    claims.write_list(tmp_path / "claims" / "again.json", again)
+    claims.write_list(tmp_path / "claims" / "further.json", [claims.Finding(2, "Y", "held", 6, "P=1 is needed.")])
+    claims.write_list(
+        tmp_path / "claims" / "mechanisms.json", [claims.Mechanisms("X", 2, {"gating": (9, 10), "integration": (0, 0)})]
+    )
+    claims.write_page(tmp_path)
+    page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "| X | held | 10 | undecided |\n" in page
+    assert "| time | refuted | – | – |\n" in page
+    assert "## 2. Elsewhere nonlinearity is needed" in page
+    assert "| X | 2 | 9 of 10 | – |\n" in page
