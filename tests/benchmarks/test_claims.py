@@ -149,7 +149,9 @@ def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
     )
     claims.write_page(tmp_path)
     page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "Of 1 findings, 0 are the same,\nand 0 held with" in page
     assert "| X | held | 10 | undecided |\n" in page
+    assert "- **X.** P=0 is enough.\n    - *Other seeds.* Who knows.\n" in page
     assert "| time | refuted | – | – |\n" in page
     assert "## 2. Elsewhere nonlinearity is needed" in page
     assert "| X | 2 | 9 of 10 | – |\n" in page
