@@ -22,11 +22,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -38,9 +42,11 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule, MultiTask
-from lightning_alrnn.analysis import shared_regimes
+from lightning_alrnn.analysis import find_primitives, shared_regimes
 from lightning_alrnn.analysis.primitives import input_gain
 from lightning_alrnn.batch import SequenceBatch, valid_steps
+from lightning_alrnn.commands.analyze import quiet, read_network
+from lightning_alrnn.extensions.checkpoints import log_directory
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
@@ -84,7 +90,8 @@ STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others
 CORES = {"GRU": "a GRU", "LSTM": "an LSTM", "RNN": "an nn.RNN"}
 _UNITS_AT_A_TIME = 4
 _FEW = 0.25
-_READ_NETWORKS = 10  # by `alrnn analyze`, of each task
+_READ_NETWORKS = 10  # of each task
+_READ_TRIALS = 512  # of each network, as `alrnn analyze` reads
 _OTHER_SEEDS = 100  # the first of --again
 
 
@@ -437,28 +444,36 @@ def judge_cost() -> tuple[list[Finding], dict[str, dict[int, float]]]:
 def read_mechanisms(jobs: Sequence[Job], verdicts: Mapping[str, Verdict]) -> list[Mechanisms]:
     """What `alrnn analyze` finds in the networks of claim 3 with the smallest P that is enough."""
     result = []
-    for job in jobs:
-        p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
-        if not p or 3 not in job.sweep.claims:
-            continue
-        print(f"reading {job.folder} with P={p}", flush=True)
-        records = [one for one in alrnns(job) if one.run.nonlinear_units == p][:_READ_NETWORKS]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            networks = list(pool.map(partial(_primitives, job.folder), records))
-        answers = {name: [network[name] for network in networks] for name in networks[0]}
-        counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
-        result.append(Mechanisms(job.sweep.title, p, counts))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), torch.set_num_threads, (1,)) as pool:
+        for job in jobs:
+            p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
+            if not p or 3 not in job.sweep.claims:
+                continue
+            print(f"reading {job.folder} with P={p}", flush=True)
+            records = [one for one in alrnns(job) if one.run.nonlinear_units == p][:_READ_NETWORKS]
+            networks = list(pool.map(primitives, [job.folder / record.checkpoint for record in records]))
+            answers = {name: [network[name] for network in networks] for name in networks[0]}
+            counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
+            result.append(Mechanisms(job.sweep.title, p, counts))
     return result
 
 
-def _primitives(folder: Path, record: Record) -> dict[str, bool | None]:
+def primitives(checkpoint: Path) -> dict[str, bool | None]:
     """Whether a network has each primitive; ``None`` where it cannot be told."""
-    place = folder / "analysis" / record.name
-    if not (place / "report.json").is_file():
-        command = [sys.executable, "-m", "lightning_alrnn", "analyze", f"--ckpt_path={folder / record.checkpoint}"]
-        subprocess.run([*command, f"--output_dir={place}", "--time_limit=2"], check=True, capture_output=True)
-    report: dict[str, dict[str, bool | None]] = json.loads((place / "report.json").read_text(encoding="utf-8"))
-    return report["primitives"]
+    config = log_directory(checkpoint) / "config.yaml"
+    silent = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+    with quiet(), redirect_stdout(StringIO()), TemporaryDirectory() as folder:
+        cli, collector = read_network(checkpoint, (config,), Path(folder), _READ_TRIALS, silent)
+    module, sequences = cast(ALRNNModule, cli.model), collector.sequences
+    core, weight = cast(ALRNN, module.core).cpu().double(), module.readout.weight.detach().cpu().double()
+    trials = sequences.inputs, sequences.states, weight, sequences.targets, sequences.lengths, sequences.group
+    results = find_primitives(core, *trials)
+    return {
+        "gating": results.gating.found,
+        "integration": results.integration.found,
+        "rule-dependent routing": results.routing.found,
+        "memory-dependent transients": results.transients.found,
+    }
 
 
 def draw_gaps(verdicts: Mapping[str, Verdict], title: str) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from command_runs import LAST, fit
 from scripts import load_script
 from sweep_runs import runs
 
 from configs import shipped_configs
 from lightning_alrnn import ALRNNModule, MultiTask
+from lightning_alrnn.commands.analyze import analyze_network
 from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.verdict import judge
 
@@ -131,6 +134,15 @@ def test_other_cores_have_as_many_parameters(core: str) -> None:
     parameters = gates * (size * 8 + size * size + 2 * size) + 10 * (size + 1)
     alrnn = 50 + 50 * 50 + 50 * 8 + 50 + 10 * 51
     assert abs(parameters / alrnn - 1) < 0.05
+
+
+def test_a_network_is_read_as_the_command_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ["--data=Addition", "--data.sequence_length=7", "--data.train_size=32", "--data.test_size=600"]
+    checkpoint = fit(tmp_path, *data, "--model.hidden_size=6", "--model.nonlinear_units=2") / LAST
+    calls: list[Any] = []
+    monkeypatch.setattr("lightning_alrnn.commands.analyze.write_report", lambda *call: calls.append(call) or {})
+    analyze_network(["--ckpt_path", str(checkpoint), "--time_limit", "0.1"])
+    assert claims.primitives(checkpoint) == {name: one.found for name, one in calls[0][1].primitives.items()}
 
 
 def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
