@@ -95,6 +95,7 @@ def test_wrong_numbers_are_refused_before_they_are_converted() -> None:
             torch.ops.lightning_alrnn.scan.default(*tensors, "eager")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own jvp calls it
 @pytest.mark.parametrize("backend", [name for name in available_backends() if name not in ("eager", "cudnn")])
 def test_the_operator_itself_refuses_tangents(backend: str) -> None:
     """They were dropped, which made derivatives zero."""
