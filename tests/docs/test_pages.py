@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
 # options of SLURM and TensorBoard
-OF_OTHERS = {"ntasks", "signal", "time", "mem", "requeue", "nodes", "format", "logdir", "pty"}
+OF_OTHERS = {"ntasks", "signal", "time", "mem", "requeue", "nodes", "format", "logdir", "pty", "again", "further"}
 OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # by the option that "…" follows
 
 
