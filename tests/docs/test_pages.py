@@ -33,7 +33,7 @@ from lightning_alrnn.nn.options import ALRNN_DEFAULTS
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACEHOLDERS = {"P": "1", "SEED": "0", "NAME": "digits", "D": "runs/sweep"}
-# options of SLURM and TensorBoard
+# options of SLURM, TensorBoard and benchmarks/claims.py
 OF_OTHERS = {"ntasks", "signal", "time", "mem", "requeue", "nodes", "format", "logdir", "pty", "again", "further"}
 OMITTED = {"--config": "digits", "--ckpt_path": "last.ckpt"}  # by the option that "…" follows
 
