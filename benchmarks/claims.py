@@ -75,7 +75,7 @@ RULES = {
     "not.",
     4: "Held if the verdict shows at one size of training data that P=M is not enough, at a third of the level for "
     "each of three sizes; refuted if it shows at all sizes that P=M is enough. All sizes are trained for about as many "
-    "steps.",
+    "steps, and validated about as often.",
     5: "By each of four measures, the tasks of the smallest P of at least 4 that is enough are compared with those of "
     "P=M, seed by seed (Wilcoxon's signed-rank test, two-sided, at a quarter of the level). Held if they share more by "
     "one measure and less by none, refuted if they share less by one and more by none. *Jensen-Shannon* and *Jaccard*: "
@@ -155,7 +155,9 @@ def jobs_of(sweep: Sweep, folder: Path, seeds: Sequence[int], data_dir: Path | N
     jobs = []
     for size, epochs in sweep.train_sizes.items():
         place = folder / f"{sweep.name}_{size}"
+        validated = epochs // min(sweep.train_sizes.values())  # as often for each size
         sized = [f"--data.train_size={size}", f"--trainer.max_epochs={epochs}", f"--output_dir={place}"]
+        sized.append(f"--trainer.check_val_every_n_epoch={validated}")
         jobs.append(Job(sweep, place, [*shared, *sized], seeds, size))
     return jobs
 
