@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
@@ -53,6 +53,8 @@ from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure
 from lightning_alrnn.plotting.sweep import plot_verdict
 from lightning_alrnn.scores import phrase
 from lightning_alrnn.sweep import words
+from lightning_alrnn.sweep.claims import is_insufficient, is_sufficient, make_claims, with_more_seeds
+from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Baseline, Verdict
@@ -228,10 +230,11 @@ def decided(held: bool | None) -> str:
     return "undecided" if held is None else "held" if held else "refuted"
 
 
-def what_it_takes(verdict: Verdict, question: str) -> str:
-    """How many seeds would answer an open question."""
-    seeds = verdict.seeds_by_question.get(question)
-    return f" About {seeds} seeds would show {question}." if seeds else ""
+def what_it_takes(verdicts: Iterable[Verdict], answer: Callable[[Sequence[Sequence[Estimate]]], bool | None]) -> str:
+    """How many seeds would answer an open question about the estimates of one or more verdicts."""
+    foreseen = zip(*(with_more_seeds(one.estimates, one.rules, one.sizes[-1].alpha) for one in verdicts), strict=False)
+    seeds = next((of[0][0] for of in foreseen if answer([estimates for _, estimates in of]) is not None), None)
+    return f"{f'About {seeds}' if seeds else 'Not even 1,000'} seeds would show it, if further runs are like these."
 
 
 def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
@@ -248,7 +251,8 @@ def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
     beaten = words.beaten_by(size.estimates, names, typical, verdict.rules)
     sentence += f" {beaten}" if beaten else ""
     if needed is None:
-        sentence += what_it_takes(verdict, "whether nonlinearity is needed")
+        foreseen = what_it_takes([verdict], lambda of: make_claims(of[0], verdict.rules, None).nonlinearity_needed)
+        sentence += f" {foreseen}"
     held = None if needed is None else needed == (claim == 2)
     return finding(job, verdict, claim, held, sentence)
 
@@ -262,32 +266,43 @@ def baselines_of(verdict: Verdict) -> tuple[list[Baseline], list[Baseline]]:
 def judge_few(job: Job, verdict: Verdict) -> Finding:
     """Claim 3: whether a P of at most M/4 is enough."""
     size = verdict.sizes[-1]
-    few = [one for one in size.estimates if 0 < one.nonlinear_units <= _FEW * (size.hidden_size or math.nan)]
-    status = [verdict.status(one) for one in few]
-    held = True if "enough" in status else False if status and set(status) == {"not enough"} else None
+    most = _FEW * (size.hidden_size or math.nan)
+
+    def held(estimates: Sequence[Estimate]) -> bool | None:
+        few = [one for one in estimates if 0 < one.nonlinear_units <= most]
+        if any(is_sufficient(one, verdict.rules) for one in few):
+            return True
+        return False if few and all(is_insufficient(one, verdict.rules) for one in few) else None
+
     sentence = words.enough(size.claims, size.estimates, verdict.rules)
     sentence += f" {verdict.learning}" if verdict.learning else ""
-    if held is None:
-        sentence += what_it_takes(verdict, "which P are enough")
-    return finding(job, verdict, 3, held, sentence)
+    if held(size.estimates) is None:
+        foreseen = what_it_takes([verdict], lambda of: held(of[0]))
+        sentence += f" Whether a P of at most M/4 is enough is open. {foreseen}"
+    return finding(job, verdict, 3, held(size.estimates), sentence)
 
 
 def judge_sizes(sweep: Sweep, verdicts: Mapping[int, Verdict | None]) -> Finding:
     """Claim 4: whether P=M is not enough at some size of training data."""
     done = {size: verdict for size, verdict in verdicts.items() if verdict is not None}
-    beats = [verdict.claims.sparse_beats_full for verdict in done.values()]
-    held = True if True in beats else False if len(done) == len(verdicts) and set(beats) == {False} else None
+    last = [verdict.sizes[-1] for verdict in done.values()]
+
+    def held(estimates: Sequence[Sequence[Estimate]]) -> bool | None:
+        beats = [
+            make_claims(of_size, verdict.rules, one.hidden_size).sparse_beats_full
+            for of_size, verdict, one in zip(estimates, done.values(), last, strict=True)
+        ]
+        return True if True in beats else False if len(beats) == len(verdicts) and set(beats) == {False} else None
+
+    status = held([one.estimates for one in last])
     sentences = [
         words.with_size(words.sparse(one.claims, one.estimates, verdict.rules, one.hidden_size), size)
-        for size, verdict in done.items()
-        for one in verdict.sizes[-1:]
+        for (size, verdict), one in zip(done.items(), last, strict=True)
     ]
-    if held is None:
-        question = "whether fewer nonlinear units beat all of them"
-        needed = [seeds for one in done.values() if (seeds := one.seeds_by_question.get(question))]
-        sentences += [f"About {max(needed)} seeds would show it."] if needed else []
+    if status is None and len(done) == len(verdicts):
+        sentences.append(what_it_takes(done.values(), held))
     seeds = min((seeds_of(one) for one in done.values()), default=0)
-    return Finding(4, sweep.title, decided(held), seeds, " ".join(sentences) or "No run is done.")
+    return Finding(4, sweep.title, decided(status), seeds, " ".join(sentences) or "No run is done.")
 
 
 def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) -> dict[str, float]:

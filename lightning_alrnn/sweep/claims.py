@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,22 +77,32 @@ def seeds_needed(
     """Number of seeds with the same quantiles that would answer each open question; ``None`` if 1,000 would not."""
     untold = find_untold(make_claims(estimates, rules, hidden_size), estimates, hidden_size)
     needed: dict[str, int | None] = dict.fromkeys(untold)
+    for seeds, expected in with_more_seeds(estimates, rules, alpha):
+        if None not in needed.values():
+            break
+        still_open = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
+        needed |= {question: seeds for question in untold if question not in still_open and needed[question] is None}
+    return needed
+
+
+def with_more_seeds(
+    estimates: Sequence[Estimate], rules: Rules, alpha: float
+) -> Iterator[tuple[int, Sequence[Estimate]]]:
+    """Numbers of seeds up to 1,000, with the estimates of runs that have the same quantiles."""
     compared = {one.nonlinear_units: one for one in estimates if one.compared}
     if len(compared) < 2:
-        return needed
+        return
     samples = {
         p: np.sort([*(rules.sign * np.array([*one.scores.values()])), *[-math.inf] * one.diverged])
         for p, one in compared.items()
     }
     seeds = max(map(len, samples.values()))
-    while seeds < _MOST_SEEDS and None in needed.values():
+    while seeds < _MOST_SEEDS:
         seeds = max(seeds + 1, int(seeds * _GROWTH))
         places = (np.arange(seeds) + 0.5) / seeds
         spread = {p: np.quantile(sample, places, method="inverted_cdf") for p, sample in samples.items()}
         measures = measure(spread, rules, alpha)
-        expected = [
-            one._replace(**measures[one.nonlinear_units]._asdict()) if one.compared else one for one in estimates
-        ]
-        still_open = find_untold(make_claims(expected, rules, hidden_size), expected, hidden_size)
-        needed |= {question: seeds for question in untold if question not in still_open and needed[question] is None}
-    return needed
+        yield (
+            seeds,
+            [one._replace(**measures[one.nonlinear_units]._asdict()) if one.compared else one for one in estimates],
+        )

@@ -74,6 +74,21 @@ def test_few_units_suffice_or_not() -> None:
         assert claims.judge_few(JOB, verdict(**curve)).status == status
 
 
+def test_an_open_finding_says_what_it_would_take() -> None:
+    most = [0.9] * 7 + [0.5] * 3
+    for finding, seeds in [
+        (claims.judge_linear(JOB, verdict(p0=most, p1=GOOD), 1), "About"),
+        (claims.judge_linear(JOB, verdict(p0=MIXED, p1=GOOD), 1), "Not even 1,000"),
+        (claims.judge_few(JOB, verdict(p0=BAD, p2=most, p10=GOOD)), "About"),
+        (claims.judge_few(JOB, verdict(p0=GOOD, p5=GOOD, p10=GOOD)), "Not even 1,000"),
+        (claims.judge_sizes(SWEEP, {1: verdict(p1=GOOD, p10=most), 2: verdict(p1=GOOD, p10=GOOD)}), "About"),
+        (claims.judge_sizes(SWEEP, {1: verdict(p1=GOOD, p10=most), 2: verdict(p1=GOOD, p10=MIXED)}), "Not even 1,000"),
+    ]:
+        assert finding.status == "undecided"
+        assert f"{seeds} " in finding.sentence
+        assert "seeds would show it, if further runs are like these." in finding.sentence
+
+
 def test_with_little_data_sparse_beats_full_or_not() -> None:
     beaten, equal, open_ = ({"p1": GOOD, "p10": full} for full in (BAD, GOOD, MIXED))
     for curves, status in [
