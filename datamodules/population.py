@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,12 +60,12 @@ class _PopulationDataset(Dataset[SequenceBatch]):
             batches = [
                 source.__getitems__(indices) for source, indices in zip(self._sources, index.tolist(), strict=True)
             ]
-            fields = (None if values[0] is None else torch.stack(values) for values in zip(*batches, strict=True))
+            fields = _joined(batches, _stack)
         else:
             sources = [_sequences(dataset, indices) for dataset, indices in zip(self._sources, index, strict=True)]
-            fields = (_gather(values, index % len(self)) for values in zip(*sources, strict=True))
+            fields = _joined(sources, partial(_gather, index % len(self)))
         if not self._distinct:
-            fields = (field if field is None else field.index_select(0, self._source_of) for field in fields)
+            fields = [field if field is None else field.index_select(0, self._source_of) for field in fields]
         return SequenceBatch(*fields)  # type: ignore[arg-type]
 
     def _on_device(self, index: Tensor, device: torch.device) -> SequenceBatch:
@@ -74,7 +75,8 @@ class _PopulationDataset(Dataset[SequenceBatch]):
         if epoch != self._epoch:
             self._copy = ()  # before the next is made, or there would be two in memory
             data = [_sequences(dataset, index[0]) for dataset in self._datasets]
-            self._copy = tuple(_joined(values, device) for values in zip(*data, strict=True))
+            copies = _joined(data, partial(_stack, device=device))
+            self._copy = tuple(None if field is None else field.flatten(0, 1) for field in copies)
             self._epoch = epoch
         rows = (index[self._source_of] % size + size * self._dataset_of.unsqueeze(1)).flatten()
         if device.type == "cuda":
@@ -110,7 +112,8 @@ class _PopulationSampler(Sampler[_Rows]):
 class PopulationDataModule(SplitDataModule):
     """Data of a :class:`~lightning_alrnn.modules.PopulationModule`: batches with a leading dimension of its E members.
 
-    Each member gets the same data, in the same order, as from its own DataModule. Equal data are stored once.
+    Each member gets the same data, in the same order, as from its own DataModule, padded to the most steps of a member.
+    Equal data are stored once.
 
     Args:
         members: DataModule of each member, with the same sizes of splits and batches. An object may occur repeatedly.
@@ -189,24 +192,40 @@ def _sequences(dataset: _AnyDataset, indices: Tensor) -> AnyBatch:
     return dataset.epoch_of(indices) if isinstance(dataset, EpochDataset) else dataset.data
 
 
-def _gather(values: Sequence[Tensor | None], index: Tensor) -> Tensor | None:
-    """Rows of each tensor, written into one tensor."""
-    if values[0] is None:
-        return None
-    field = values[0].new_empty(*index.shape, *values[0].shape[1:])
-    for k, value in enumerate(values):
-        torch.index_select(value, 0, index[k], out=field[k])  # type: ignore[arg-type]
+def _joined(batches: Sequence[AnyBatch], join: Callable[[str, Sequence[Tensor]], Tensor]) -> list[Tensor | None]:
+    """The fields of several batches, joined by a function of the name and the tensors."""
+    columns = zip(SequenceBatch._fields, zip(*batches, strict=True), strict=True)
+    return [None if values[0] is None else join(name, values) for name, values in columns]
+
+
+def _stack(name: str, values: Sequence[Tensor], device: torch.device | None = None) -> Tensor:
+    """Tensors stacked on a device, without a second copy of all of them on the CPU."""
+    field = _room(name, values, len(values), len(values[0]), device=device)
+    for part, value in zip(field, values, strict=True):
+        _fill(part, value)
     return field
 
 
-def _joined(values: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
-    """Tensors of the same shape joined on a device, without a second copy of all of them on the CPU."""
-    if values[0] is None:
-        return None
-    joined = values[0].new_empty(len(values), *values[0].shape, device=device)
-    for part, value in zip(joined, values, strict=True):
-        part.copy_(value)
-    return joined.flatten(0, 1)
+def _gather(index: Tensor, name: str, values: Sequence[Tensor]) -> Tensor:
+    """Rows of each tensor, stacked."""
+    field = _room(name, values, *index.shape)
+    for part, value, rows in zip(field, values, index, strict=True):
+        if value.shape[1:] == part.shape[1:]:
+            torch.index_select(value, 0, rows, out=part)
+        else:
+            _fill(part, value.index_select(0, rows))
+    return field
+
+
+def _room(name: str, values: Sequence[Tensor], *leading: int, device: torch.device | None = None) -> Tensor:
+    """A tensor to be filled with a field of several datasets, which is padded if their sequences differ in length."""
+    shapes = {value.shape[1:] for value in values}
+    room = values[0].new_empty(*leading, *map(max, zip(*shapes, strict=True)), device=device)
+    return room if len(shapes) == 1 else room.fill_(-1 if name == "phase" else 0)
+
+
+def _fill(part: Tensor, value: Tensor) -> None:
+    (part[:, : value.shape[1]] if part.dim() > 1 else part).copy_(value)
 
 
 def _shared(members: Sequence[SequenceDataModule], split: Split) -> list[_AnyDataset]:

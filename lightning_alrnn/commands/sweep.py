@@ -28,7 +28,7 @@ from lightning_alrnn.sweep.executors import (
     slurm_jobs,
 )
 from lightning_alrnn.sweep.gpus import ASSUMED_GPU, Gpu, read_gpu
-from lightning_alrnn.sweep.grouping import CHECKPOINT, Size, Work, divide, read_populations
+from lightning_alrnn.sweep.grouping import CHECKPOINT, REFUSED, Size, Work, divide, read_populations
 from lightning_alrnn.sweep.live import SweepMonitor
 from lightning_alrnn.sweep.plan import (
     Plan,
@@ -109,6 +109,11 @@ def _report(folder: Path, plan: Plan, adds_seeds: bool) -> bool:
             f"{len(missing)} of {len(names)} runs are missing; repeat the command to run them again. The tracebacks "
             f"are in {folder}/runs/NAME/record.json, the output is in log.txt of runs/NAME or populations/NAME, or "
             "in jobs with SLURM"
+        )
+    for path in folder.glob(f"populations/*/{REFUSED}"):
+        _write(
+            f"one by one:   the runs of {path.parent} could not be trained in one step, which would have taken less "
+            f"time; its {LOG} has the traceback of {path.read_text()}"
         )
     _write(f"results:      {folder / 'results.csv'}")
     _write(f"TensorBoard:  tensorboard --logdir {folder / 'runs'}")

@@ -3,6 +3,7 @@
 folder/populations/NAME/members.json   the runs of a population
 folder/populations/NAME/last.ckpt      state of the training, until all runs are done
 folder/populations/NAME/halved         exists if the population did not fit into GPU memory and was halved
+folder/populations/NAME/refused        exists if the runs were trained one by one, and says why
 folder/populations/NAME/log.txt        output of the process
 """
 
@@ -41,6 +42,7 @@ from lightning_alrnn.sweep.store import is_done, read_record, run_folder
 Size = int | Literal["auto", "off"]
 CHECKPOINT = "last.ckpt"
 HALVED = "halved"
+REFUSED = "refused"
 
 _FREE = (SEED, DATA_SEED, UNITS, "model.mar_strength", "model.optimizer.lr")
 _SHARE_OF_MEMORY = 0.25

@@ -23,12 +23,12 @@ from lightning_alrnn.datamodules.base import SequenceDataModule
 from lightning_alrnn.datamodules.population import PopulationDataModule
 from lightning_alrnn.extensions.divergence_guard import REMEDY
 from lightning_alrnn.extensions.messages import without_advertisements
-from lightning_alrnn.files import sync_files
+from lightning_alrnn.files import sync_files, write_file
 from lightning_alrnn.modules.base import StepCheckpoint
 from lightning_alrnn.modules.population import PopulationModule
 from lightning_alrnn.modules.sequence import ALRNNModule
 from lightning_alrnn.sweep.baselines import write_baselines
-from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, Work, allow_files, make_work, why_alone
+from lightning_alrnn.sweep.grouping import CHECKPOINT, HALVED, REFUSED, Work, allow_files, make_work, why_alone
 from lightning_alrnn.sweep.members import Member, MemberFactory, MemberFolders
 from lightning_alrnn.sweep.progress import ProgressFile
 from lightning_alrnn.sweep.run import (
@@ -92,9 +92,12 @@ def _do_together(surroundings: Surroundings, work: Work) -> bool:
                 raise  # its runs could not write either, and with its checkpoint it can go on
             traceback.print_exc()
             too_large = isinstance(error, torch.OutOfMemoryError)
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         checkpoint.unlink(missing_ok=True)
         if too_large:
             (work.folder(folder) / HALVED).touch()
+        else:
+            write_file(work.folder(folder) / REFUSED, reason)
     instead = "halves are trained one after the other" if too_large else "runs are trained one by one"
     sys.stderr.write(f"population {work.population} cannot be trained in one step: its {instead}\n")
     return False

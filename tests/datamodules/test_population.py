@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from lightning_alrnn.batch import AnyBatch, SequenceBatch, Split
-from lightning_alrnn.datamodules import Addition, MultiTask, PopulationDataModule, SequenceDataModule, SequentialDigits
+from lightning_alrnn.datamodules import (
+    Addition,
+    MultiTask,
+    PopulationDataModule,
+    SequenceDataModule,
+    SequentialDigits,
+    StimulusSelection,
+)
 from lightning_alrnn.datamodules.base import EpochDataset, SequenceDataset
 from lightning_alrnn.datamodules.population import data_bytes
 from lightning_alrnn.datamodules.speech_commands import ClipDataset
@@ -34,7 +41,10 @@ def assert_batches_are_the_members_own(members: Sequence[SequenceDataModule], ep
                     if field is None:
                         assert expected == [None] * len(members)
                     else:
-                        assert field.equal(torch.stack(expected))
+                        for own, part in zip(expected, field, strict=True):
+                            steps = own.shape[1] if own.dim() > 1 else None
+                            assert own.equal(part if steps is None else part[:, :steps])
+                            assert steps is None or part[:, steps:].le(0).all()
     return population
 
 
@@ -52,6 +62,16 @@ def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.usefixtures("held")
 def test_members_with_data_of_their_own() -> None:
     assert_batches_are_the_members_own(additions(0, 3, 3))
+
+
+@pytest.mark.usefixtures("held")
+def test_members_whose_sequences_differ_in_length() -> None:
+    members = [
+        StimulusSelection(context="inferred", train_size=10, val_size=3, test_size=3, batch_size=4, seed=seed)
+        for seed in range(3)
+    ]
+    assert_batches_are_the_members_own(members)
+    assert len({member.dataset("val").data.inputs.shape[1] for member in members}) > 1  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("held")

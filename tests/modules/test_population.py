@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from lightning_alrnn import ALRNNModule, SequenceBatch
-from lightning_alrnn.datamodules import Addition, PopulationDataModule, SequentialDigits
+from lightning_alrnn.datamodules import Addition, PopulationDataModule, SequentialDigits, StimulusSelection
 from lightning_alrnn.modules import PopulationModule
 
 UNITS = (0, 1, 5, 10)
@@ -94,6 +94,15 @@ def test_members_are_trained_as_alone(precision: str, limit: float) -> None:
         member(P, k, mar_strength=0.05 * k, optimizer=partial(torch.optim.Adam, lr=(k + 1) * 1e-3)) for k, P in SEEDS
     ]
     assert_trained_as_alone(networks, data, limit, precision=precision)
+
+
+def test_members_whose_sequences_differ_in_length_are_trained_as_alone() -> None:
+    def blocks(seed: int) -> StimulusSelection:
+        sizes = {"train_size": 12, "val_size": 3, "test_size": 3, "batch_size": 4}
+        return StimulusSelection(context="inferred", seed=seed, **sizes)  # type: ignore[arg-type]
+
+    options = {"input_size": 6, "output_size": 3, "objective": "classification", "target_step": "every"}
+    assert_trained_as_alone([member(P, k, **options) for k, P in SEEDS[:3]], blocks, 1e-8, precision="64-true")
 
 
 SCHEDULES_AND_OPTIMIZERS: dict[str, dict[str, Any]] = {

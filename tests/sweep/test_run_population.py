@@ -202,12 +202,17 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
             raise OSError(errno.ENOSPC, "No space left on device")
         run.do_run(surroundings, spec)
 
-    monkeypatch.setattr(run_population, "_train", fail)
-    monkeypatch.setattr(run_population, "do_run", do_run)
-    assert sweep("swept", *OPTIONS, base=PLAIN) == 2
+    with monkeypatch.context() as failing:
+        failing.setattr(run_population, "_train", fail)
+        failing.setattr(run_population, "do_run", do_run)
+        assert sweep("swept", *OPTIONS, base=PLAIN) == 2
     assert "its runs are trained one by one" in capsys.readouterr().err
     records = read_records("swept")
     assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
+    assert sweep("swept", *OPTIONS, base=PLAIN) == 0
+    report = capsys.readouterr().out
+    assert "could not be trained in one step" in report
+    assert "RuntimeError: one of them has no data" in report
 
 
 def test_what_is_too_large_for_a_gpu_is_halved(
