@@ -225,6 +225,12 @@ def finding(job: Job, verdict: Verdict, claim: int, held: bool | None, sentence:
     return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), said)
 
 
+def with_others(findings: Sequence[Finding], others: Iterable[Finding]) -> list[Finding]:
+    """Findings, and those of the others that are about something else."""
+    known = {(one.claim, one.task) for one in findings}
+    return [*findings, *(one for one in others if (one.claim, one.task) not in known)]
+
+
 def decided(held: bool | None) -> str:
     """The status of a finding."""
     return "undecided" if held is None else "held" if held else "refuted"
@@ -789,25 +795,26 @@ def main() -> None:
         print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
         if not train(job, end):
             print("the time is over; repeat the command to go on", flush=True)
-            if options.again or options.further:  # docs/claims.md shows what was trained in full
+            if options.again or options.further:  # the page shows what was trained in full, now or before
                 unfinished = {one.sweep.name for one in jobs[number - 1 :]}
                 jobs = [one for one in jobs if one.sweep.name not in unfinished]
             break
     print("reading the networks", flush=True)
-    pages = folder if mode else ROOT / "docs"
-    findings, verdicts = read(jobs, pages / "claims")
-    findings += [] if options.further else read_cost(pages / "claims")
-    findings += [
+    pages = folder if options.quick else ROOT / "docs"
+    figures = folder / "claims" if mode else pages / "claims"
+    findings, verdicts = read(jobs, figures)
+    findings += [] if options.further else read_cost(figures)
+    file = pages / "claims.json"
+    if options.again or options.further:  # has what the command found before, too
+        file = pages / "claims" / f"{mode}.json"
+        findings = with_others(findings, read_list(file, Finding))
+    unread = [
         Finding(claim, sweep.title, "undecided", 0, f"Not run: its data ({sweep.data}) were not in --data_dir.")
         for sweep in left_out
         for claim in sweep.claims
     ]
-    findings.sort(key=lambda one: one.claim)
-    if options.again or options.further:
-        pages = ROOT / "docs"
-        write_list(pages / "claims" / f"{mode}.json", findings)
-    else:
-        write_list(pages / "claims.json", findings)
+    findings = sorted(with_others(findings, unread), key=lambda one: one.claim)
+    write_list(file, findings)
     if not mode:
         write_list(pages / "claims" / "mechanisms.json", read_mechanisms(jobs, verdicts))
         write_results(pages, here, verdicts)
