@@ -146,11 +146,11 @@ def test_a_three_cycle_on_the_border() -> None:
 
 
 def test_linear_networks() -> None:
-    """A rotation by 1/k of a turn makes every state a cycle of period k; other networks have none."""
-    for period in (2, 3, 4, 6):
-        angle = 2 * math.pi / period
-        rotation = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-        rnn = networks.build([], rotation, [1.0, 0.0], 0)
+    """A matrix of order k makes every state a cycle of period k; other networks have none."""
+    # of integers, or whether the last bit of a rotation closes the cycle would depend on the processor
+    orders = {2: [[-1, 0], [0, -1]], 3: [[0, -1], [1, -1]], 4: [[0, -1], [1, 0]], 6: [[0, -1], [1, 1]]}
+    for period, turn in orders.items():
+        rnn = networks.build([], [[float(entry) for entry in row] for row in turn], [1.0, 0.0], 0)
         result = cycles(rnn, period)
         assert len(result.z) == 0
         (piece,) = result.continua
