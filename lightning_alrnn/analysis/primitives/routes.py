@@ -177,6 +177,9 @@ class _Difference:
         self._own_levels = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
         self._parts = torch.stack((total, *others), dim=1)
         self._beyond = beyond_own_level(self._parts, self._own_levels, self._there)
+        # of the parts of two units, Σ_t σ²_t E[a_t b_t], shape (channels, units, units)
+        weighted = (self._parts[:, 1:] * (self._weight / count).sqrt()).permute(3, 1, 0, 2).flatten(2)
+        self._products = weighted @ weighted.mT
 
         self.chance: list[float] = []
         measured = self._shares(group)
@@ -212,8 +215,7 @@ class _Difference:
         paths = torch.einsum("ukg,cutk->cgtk", sets, mean[:, 1:])
         shares = self._between(torch.cat((mean[:, :1], paths), dim=1), number)
         # parts that cancel one another may be larger than the whole: they are held against themselves
-        size = torch.einsum("ukg,nutk->ngtk", sets, self._parts[:, 1:]).square().sum(dim=0)
-        size = (self._weight * size / number.sum(dim=0).clamp(min=1).unsqueeze(1)).sum(dim=1)
+        size = torch.einsum("ukg,vkg,kuv->gk", sets, sets, self._products)
         return torch.cat((shares[:1], shares[1:] / size.clamp(min=1)))
 
     def _preferred(self, group: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from lightning_alrnn.analysis.primitives.trials import (
     prediction,
     why_not,
 )
+from lightning_alrnn.analysis.system import read_recurrence
 
 LEAST_EFFECT = 0.25
 _WINDOW = 0.1
@@ -183,9 +184,10 @@ class _Window:
 
     def settle(self, held: Tensor) -> Tensor:
         """States after half as many steps as the longest sequence has, under a constant input."""
-        state = self.states
+        recurrence, state = read_recurrence(self._rnn), self.states
+        step, drive = recurrence.stepper(), recurrence.drive(held)
         for _ in range(self._steps):
-            state = intervene(self._rnn, held.unsqueeze(1), state=state).states[:, 0].clamp(-_FAR, _FAR)
+            state = step(state, drive).clamp(-_FAR, _FAR)
         return state
 
     def components(self, states: Tensor) -> Tensor:

@@ -172,15 +172,17 @@ def input_gain(
 def _gains(recurrence: Recurrence, codes: Tensor, row: Tensor, lengths: Tensor) -> Tensor:
     """D J_T … J_{t+1} C, where the step to z_t is in the regime ``codes[:, t]``."""
     batch, time = codes.shape[:2]
-    C = recurrence.input_weights
+    ends = set((lengths - 1).tolist())
+    slopes = recurrence.regime_slopes(codes)
     back = torch.zeros(batch, len(row), dtype=torch.float64)
-    gains = torch.zeros(batch, time, C.shape[1], dtype=torch.float64)
+    effects = []
     for step in range(time - 1, -1, -1):
         if step < time - 1:
-            back = recurrence.vjp(back, recurrence.regime_slopes(codes[:, step + 1]))
-        back = torch.where((lengths - 1 == step).unsqueeze(1), row, back)
-        gains[:, step] = back @ C
-    return gains
+            back = recurrence.vjp(back, slopes[:, step + 1])
+        if step in ends:
+            back = torch.where((lengths - 1 == step).unsqueeze(1), row, back)
+        effects.append(back)
+    return torch.stack(effects[::-1], dim=1) @ recurrence.input_weights
 
 
 def gains_past(trials: Trials, unit: int) -> Tensor:
