@@ -150,7 +150,12 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
     products = exact_residual(undriven, right.T[small], codes)
     values_exactly = values.copy()
     values_exactly[small] = np.abs((left[:, small] * products.T).sum(axis=0))
-    reach = (np.abs(left) * (size @ np.abs(right))).sum(axis=0)
+    reach = np.abs(left).T @ size @ np.abs(right)
+    # the decomposition mixes the vectors of values that it cannot tell apart: what changes any pair of them counts
+    rounding = 8 * len(rows) * _EPSILON
+    mixed = values <= rounding * values[0]
+    pairs = np.outer(mixed, mixed) | np.eye(len(values), dtype=bool)
+    reach = np.where(pairs, np.sqrt(reach * reach.T), 0.0).max(axis=1)
     # where the vectors have nothing in common the entries change it in second order only
     reach = np.maximum(reach, 1e-3 * max(values[0], _TINY))
     share = np.minimum(values, values_exactly) / reach
@@ -160,7 +165,7 @@ def _decompose(system: System, code: Bools, singular_tolerance: float) -> _Regim
         inverse = columns[:, None] * np.linalg.inv(scaled) * rows
     else:
         inverse = (right[:, regular] / values[regular]) @ left[:, regular].T
-    flat = 8 * len(rows) * _EPSILON * values[0] / values[regular].min(initial=values[0] or 1.0)
+    flat = rounding * values[0] / values[regular].min(initial=values[0] or 1.0)
     exact = bool((share[null] <= _EPSILON).all())
     certain = not null.any() and _is_inverse(inverse, matrix, size)
     return _Regime(code, left, right, null, exact, inverse, columns, float(flat), certain)
