@@ -680,6 +680,11 @@ def write_page(folder: Path) -> None:
             "*Reference settings* are those of the paper, trained by `python benchmarks/claims.py --further`.",
             "",
         ]
+    overview = [
+        (f"{claim}. {title}", *(_tasks(findings, claim, status) for status in ("held", "refuted", "undecided")))
+        for claim, title in CLAIMS.items()
+    ]
+    lines += [*table(("claim", "held", "refuted", "undecided"), overview), ""]
     for claim, title in CLAIMS.items():
         of_claim = [one for one in findings if one.claim == claim]
         more = [one for one in further if one.claim == claim]
@@ -716,6 +721,11 @@ def write_page(folder: Path) -> None:
             "",
         ]
     (folder / "claims.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _tasks(findings: Sequence[Finding], claim: int, status: str) -> str:
+    """A cell with the tasks of some findings."""
+    return "; ".join(one.task for one in findings if (one.claim, one.status) == (claim, status)) or "–"
 
 
 def _of(counts: tuple[int, int]) -> str:
