@@ -165,6 +165,7 @@ def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
     claims.write_list(tmp_path / "claims.json", first)
     claims.write_page(tmp_path)
     page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    assert "| 1. Linear recurrence is often enough | X | – | – |\n" in page
     assert "| X | held | 10 |\n" in page
     assert "other seeds" not in page
     assert "- **X.** P=0 is enough.\n" in page
