@@ -42,6 +42,7 @@ from lightning_alrnn.analysis.regime_statistics import count_regimes_by_group, r
 
 _MOST_UNITS = 16
 _MOST_CHANNELS = 8
+_MOST_VALUES = 10_000_000  # of the means of draws that are made at once
 _LEAST_RATIO = 2.0
 
 
@@ -204,30 +205,33 @@ class _Difference:
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
         """Add draws to ``chance`` and return the mean of their shares."""
-        drawn = [self._shares(self._group[order]) for order in exchanged]
-        self.chance += [float(one.max()) for one in drawn]
-        return torch.stack(drawn).mean(dim=0)
+        groups = torch.stack([self._group[order] for order in exchanged])
+        means = len(torch.unique(self._group)) * self._parts[0].numel()  # of one draw
+        at_once = max(1, _MOST_VALUES // means)
+        drawn = torch.cat([self._shares(groups[start : start + at_once]) for start in range(0, len(groups), at_once)])
+        self.chance += drawn.flatten(1).amax(dim=1).tolist()
+        return drawn.mean(dim=0)
 
     def _shares(self, group: Tensor) -> Tensor:
-        """Shares of the whole gains, and of the units that prefer each condition, shape ``(1 + g, channels)``."""
+        """Shares of the whole gains, and of the units that prefer each condition, shape ``(…, 1 + g, channels)``."""
         mean, number = _means(self._beyond, group, self._there)
-        sets = functional.one_hot(self._preferred(group), len(mean)).double()  # (units, channels, g)
-        paths = torch.einsum("ukg,cutk->cgtk", sets, mean[:, 1:])
-        shares = self._between(torch.cat((mean[:, :1], paths), dim=1), number)
+        sets = functional.one_hot(self._preferred(group), number.shape[-2]).double()  # (…, units, channels, g)
+        paths = torch.einsum("...ukg,...cutk->...cgtk", sets, mean[..., 1:, :, :])
+        shares = self._between(torch.cat((mean[..., :1, :, :], paths), dim=-3), number)
         # parts that cancel one another may be larger than the whole: they are held against themselves
-        size = torch.einsum("ukg,vkg,kuv->gk", sets, sets, self._products)
-        return torch.cat((shares[:1], shares[1:] / size.clamp(min=1)))
+        size = torch.einsum("...ukg,...vkg,kuv->...gk", sets, sets, self._products)
+        return torch.cat((shares[..., :1, :], shares[..., 1:, :] / size.clamp(min=1)), dim=-2)
 
     def _preferred(self, group: Tensor) -> Tensor:
-        """The condition in which each unit passes most of each input, int64 of shape ``(units, channels)``."""
+        """The condition in which each unit passes most of each input, int64 of shape ``(…, units, channels)``."""
         mean, _ = _means(self._parts[:, 1:], group, self._there)
-        return (self._weight * mean.square()).sum(dim=2).argmax(dim=0)
+        return (self._weight * mean.square()).sum(dim=-2).argmax(dim=-3)
 
     def _between(self, mean: Tensor, number: Tensor) -> Tensor:
-        """Σ_t σ²_t Var(E[g_t | condition]) over the energy of the strongest input, shape ``(parts, channels)``."""
-        part = (number / number.sum(dim=0).clamp(min=1))[:, None, :, None]
-        between = (part * (mean - (part * mean).sum(dim=0)).square()).sum(dim=0)
-        shares: Tensor = (self._weight * between).sum(dim=1)
+        """Σ_t σ²_t Var(E[g_t | condition]) over the energy of the strongest input, shape ``(…, parts, channels)``."""
+        part = (number / number.sum(dim=-2, keepdim=True).clamp(min=1))[..., None, :, None]
+        between = (part * (mean - (part * mean).sum(dim=-4, keepdim=True)).square()).sum(dim=-4)
+        shares: Tensor = (self._weight * between).sum(dim=-2)
         return shares
 
     def measure(self, trials: Trials) -> float:
@@ -240,10 +244,10 @@ class _Difference:
 
 def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of gains ``(batch, parts, time, channels)`` over the trials of each condition, and their number."""
-    member = (group.unsqueeze(1) == torch.unique(group)).double()
-    number = member.T @ there.double()
-    total = (member.T @ gains.flatten(1)).reshape(len(number), *gains.shape[1:])
-    return total / number.clamp(min=1)[:, None, :, None], number
+    member = (group.unsqueeze(-1) == torch.unique(group)).double().mT
+    number = member @ there.double()
+    total = (member @ gains.flatten(1)).unflatten(-1, gains.shape[1:])
+    return total / number.clamp(min=1)[..., None, :, None], number
 
 
 def _power_within(inputs: Tensor, there: Tensor, group: Tensor) -> Tensor:
