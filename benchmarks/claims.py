@@ -18,15 +18,13 @@ import math
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
-from itertools import combinations
+from itertools import combinations, islice
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +44,7 @@ from lightning_alrnn.analysis import find_primitives, shared_regimes
 from lightning_alrnn.analysis.primitives import input_gain
 from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.commands.analyze import quiet, read_network
+from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.extensions.checkpoints import log_directory
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn import ALRNN
@@ -58,7 +57,7 @@ from lightning_alrnn.sweep.estimates import Estimate
 from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Baseline, Verdict
-from lightning_alrnn.sweep.verdict_page import write_verdict
+from lightning_alrnn.sweep.verdict_page import judge_sweep
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = {
@@ -135,6 +134,8 @@ class Mechanisms(NamedTuple):
 
 
 _Entry = TypeVar("_Entry", Finding, Mechanisms)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Job(NamedTuple):
@@ -165,7 +166,7 @@ def jobs_of(sweep: Sweep, folder: Path, seeds: Sequence[int], data_dir: Path | N
 
 
 def train(job: Job, end: float) -> bool:
-    """Train a sweep, and first the other cores; return whether the time was enough."""
+    """Train a sweep, and first the other cores, in this process; return whether the time was enough."""
     commands = []
     if job.sweep.core is not None:
         size = int(read_config(job.arguments[:1])["model.hidden_size"])
@@ -174,19 +175,25 @@ def train(job: Job, end: float) -> bool:
             network = [f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"]
             commands.append([*network, _seeds(job.seeds[: job.sweep.core_seeds])])
     commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)])
-    for command in commands:
+    return all(sweep_until(end, [*job.arguments, *command]) for command in commands)
+
+
+def sweep_until(end: float, arguments: Sequence[str]) -> bool:
+    """Run ``alrnn sweep``, interrupted as by Ctrl-C at the end of the time; return whether the time was enough."""
+    if end <= time.monotonic():
+        return False
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, end - time.monotonic())
+    try:
+        with redirect_stdout(StringIO()):
+            run_sweep(arguments, report_interrupt=False)
+    except (KeyboardInterrupt, SystemExit) as stopped:
         if end <= time.monotonic():
             return False
-        arguments = ["-m", "lightning_alrnn", "sweep", *job.arguments, *command]
-        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
-        try:
-            process.wait(max(end - time.monotonic(), 1.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            return False
-        if process.returncode not in (0, 1):  # 1: some runs failed, which the verdict says
-            raise SystemExit(process.returncode)
+        if not (isinstance(stopped, SystemExit) and stopped.code == 1):  # 1: some runs failed, which the verdict says
+            raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return True
 
 
@@ -209,7 +216,7 @@ def equal_size(core: str, hidden_size: int, inputs: int, outputs: int) -> int:
 def judged(job: Job, alpha: float = ALPHA) -> Verdict | None:
     """The verdict on a sweep; ``None`` if no run is done."""
     try:
-        return write_verdict(job.folder, alpha=alpha)
+        return judge_sweep(job.folder, alpha=alpha).verdict
     except ValueError:
         return None
 
@@ -377,18 +384,30 @@ def read_sharing(job: Job) -> dict[str, dict[int, dict[int, float]]]:
     """Measures of the trained networks by name, P and seed; those that were read before come from a file."""
     path = job.folder / "sharing.json"
     kept: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    records = alrnns(job)
+    missing = [record for record in records if record.name not in kept]
+    for record, values in zip(missing, in_processes(partial(sharing_of, job.folder), missing), strict=True):
+        kept[record.name] = values
+        path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     result: dict[str, dict[int, dict[int, float]]] = {}
-    for record in alrnns(job):
-        if record.name not in kept:
-            module = ALRNNModule.load_from_checkpoint(job.folder / record.checkpoint, map_location="cpu").eval()
-            batch = MultiTask(seed=record.run.seed).build("test")
-            kept[record.name] = shared_computations(module, batch, record.run.seed)
-            path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    for record in records:
         for name, value in kept[record.name].items():
             of_units = result.setdefault(name, {}).setdefault(int(record.run.nonlinear_units or 0), {})
             if math.isfinite(value):
                 of_units[record.run.seed] = value
     return result
+
+
+def sharing_of(folder: Path, record: Record) -> dict[str, float]:
+    """What the tasks of a trained network share, on the test data of its seed."""
+    module = ALRNNModule.load_from_checkpoint(folder / record.checkpoint, map_location="cpu").eval()
+    return shared_computations(module, MultiTask(seed=record.run.seed).build("test"), record.run.seed)
+
+
+def in_processes(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """The results of a function in order, from a process for each core."""
+    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(function, items)
 
 
 def alrnns(job: Job) -> list[Record]:
@@ -466,18 +485,20 @@ def judge_cost() -> tuple[list[Finding], dict[str, dict[int, float]]]:
 
 def read_mechanisms(jobs: Sequence[Job], verdicts: Mapping[str, Verdict]) -> list[Mechanisms]:
     """What `alrnn analyze` finds in the networks of claim 3 with the smallest P that is enough."""
-    result = []
-    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), torch.set_num_threads, (1,)) as pool:
-        for job in jobs:
-            p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
-            if not p or 3 not in job.sweep.claims:
-                continue
-            print(f"reading {job.folder} with P={p}", flush=True)
+    chosen = []
+    for job in jobs:
+        p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
+        if p and 3 in job.sweep.claims:
             records = [one for one in alrnns(job) if one.run.nonlinear_units == p][:_READ_NETWORKS]
-            networks = list(pool.map(primitives, [job.folder / record.checkpoint for record in records]))
-            answers = {name: [network[name] for network in networks] for name in networks[0]}
-            counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
-            result.append(Mechanisms(job.sweep.title, p, counts))
+            chosen.append((job, p, [job.folder / record.checkpoint for record in records]))
+    networks = in_processes(primitives, [path for *_, paths in chosen for path in paths])
+    result = []
+    for job, p, paths in chosen:
+        print(f"reading {job.folder} with P={p}", flush=True)
+        of_job = list(islice(networks, len(paths)))
+        answers = {name: [network[name] for network in of_job] for name in of_job[0]}
+        counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
+        result.append(Mechanisms(job.sweep.title, p, counts))
     return result
 
 
