@@ -186,7 +186,7 @@ def sweep_until(end: float, arguments: Sequence[str]) -> bool:
     signal.setitimer(signal.ITIMER_REAL, end - time.monotonic())
     try:
         with redirect_stdout(StringIO()):
-            run_sweep(arguments, report_interrupt=False)
+            run_sweep(arguments)
     except (KeyboardInterrupt, SystemExit) as stopped:
         if end <= time.monotonic():
             return False
