@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_alrnn.callbacks.base import PeriodicCallback
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
 from lightning_alrnn.parsing import read_json
@@ -64,7 +65,10 @@ def shown_score(scores: Mapping[str, Any]) -> float | None:
 
 
 class RunProgress(Callback):
-    """Writes the progress of a run, notes when it reaches the threshold, and ends it early by ``stop_when``."""
+    """Writes the progress of a run, notes when it reaches the threshold, and ends it early by ``stop_when``.
+
+    The run has no figures, as the members of a population, because nobody looks at those of every run.
+    """
 
     def __init__(self, name: str, folder: Path, stop_when: StopWhen | None) -> None:
         super().__init__()
@@ -78,6 +82,9 @@ class RunProgress(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self.watch = LearningWatch(trainer.max_epochs, self._stop_when)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, PeriodicCallback):
+                    callback.figure_every_n_epochs = 0
 
     # not in state_dict, because resuming from the checkpoint without a sweep would warn of a missing callback
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

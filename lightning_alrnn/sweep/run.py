@@ -107,13 +107,12 @@ def begin(surroundings: Surroundings, spec: Spec, population: str = "", resumed:
         interrupted = before is not None and before.status == "running" and not before.population
         resumed = interrupted and last_whole(_checkpoints(folder, spec.name), spec.name) is not None
     path = run_folder(folder, spec.name)
-    remove_leftovers(path, path / "checkpoints", path / "figures")
+    remove_leftovers(path, path / "checkpoints")
     if before is not None and before.status == "failed" and (path / "checkpoints").is_dir():
         shutil.rmtree(path / _OF_FAILED, ignore_errors=True)
         (path / "checkpoints").rename(path / _OF_FAILED)
     if not resumed:
-        for name in ("checkpoints", "figures"):
-            shutil.rmtree(path / name, ignore_errors=True)
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
         for events in path.glob("events.out.tfevents.*"):
             events.unlink()
     record = Record(

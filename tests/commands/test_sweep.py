@@ -32,11 +32,9 @@ from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read
 from lightning_alrnn.sweep.verdict_page import write_verdict
 
 TINY = [*ADDITION, *CPU, "--trainer.max_epochs=2", "--model.hidden_size=6"]
-NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"  # they take longer than such runs
-PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits", NO_FIGURES]
+PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits"]
 LOOKS = ("RegimeOccupancy", "FixedPoints")
-MEASURED = [*PLAIN, *(word for look in LOOKS for word in (f"--trainer.callbacks+={look}", NO_FIGURES))]
-MEASURED += ["--trainer.callbacks+=Dashboard"]
+MEASURED = [*PLAIN, *(f"--trainer.callbacks+={look}" for look in (*LOOKS, "Dashboard"))]
 INLINE = ["--output_dir=swept", "--executor=inline"]
 FOLDER = Path("swept")
 

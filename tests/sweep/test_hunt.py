@@ -28,8 +28,7 @@ from lightning_alrnn.sweep.workers import start_worker
 EPOCHS = 40
 TRAINING = ["--data.train_size=64", "--model.hidden_size=6", "--model.initial_state=uniform"]
 TRAINING += [f"--trainer.max_epochs={EPOCHS}", "--trainer.num_sanity_val_steps=0"]
-LOOK = ["--trainer.callbacks=RegimeOccupancy", "--trainer.callbacks.figure_every_n_epochs=0"]
-SWEEP = [*ADDITION, *CPU, *TRAINING, *LOOK, "--nonlinear_units=0,6", "--seeds=2"]
+SWEEP = [*ADDITION, *CPU, *TRAINING, "--trainer.callbacks=RegimeOccupancy", "--nonlinear_units=0,6", "--seeds=2"]
 TWO_POPULATIONS = ["--population=2", "--executor=inline"]
 
 

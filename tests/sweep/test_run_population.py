@@ -33,12 +33,10 @@ from lightning_alrnn.sweep.plan import Spec
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Record, read_record, read_records
 
-NO_FIGURES = "--trainer.callbacks.figure_every_n_epochs=0"
 TRAINER = ("max_epochs=2", "num_sanity_val_steps=0", "gradient_clip_val=1", "accelerator=cpu")
 PLAIN = [*ADDITION, "--data.train_size=64", "--model.hidden_size=6", *(f"--trainer.{option}" for option in TRAINER)]
-TINY = [*PLAIN, "--trainer.callbacks=RegimeOccupancy", NO_FIGURES, "--trainer.callbacks+=FixedPoints", NO_FIGURES]
-TINY += ["--trainer.callbacks+=Dashboard"]
-PLAIN += ["--trainer.callbacks=RegimeOccupancy", NO_FIGURES]
+PLAIN += ["--trainer.callbacks=RegimeOccupancy"]
+TINY = [*PLAIN, "--trainer.callbacks+=FixedPoints", "--trainer.callbacks+=Dashboard"]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
 TWO = ["--nonlinear_units=0,6", "--seeds=1"]
 
