@@ -698,8 +698,7 @@ def write_page(folder: Path) -> None:
         ]
     if further:
         lines += [
-            "`python benchmarks/claims.py --further` trained what takes longer, such as with the *reference settings*,",
-            "those of the paper.",
+            "`python benchmarks/claims.py --further` trained what takes longer. *Reference settings* are those of the paper.",
             "",
         ]
     overview = [
