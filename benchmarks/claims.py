@@ -698,7 +698,8 @@ def write_page(folder: Path) -> None:
         ]
     if further:
         lines += [
-            "`python benchmarks/claims.py --further` trained what takes longer. *Reference settings* are those of the paper.",
+            "`python benchmarks/claims.py --further` trained what takes longer. *Reference settings* are those of the",
+            "paper.",
             "",
         ]
     overview = [

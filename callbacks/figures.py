@@ -22,10 +22,13 @@ def log_figures(trainer: Trainer, draw: Callable[[], dict[str, Figure]]) -> None
 
     Each figure is rendered once. It becomes an image in each logger that takes images, and a file in the Trainer's log
     directory: ``figures/<name>-epoch=<epoch>.png`` in a fit, ``figures/<name>-validate.png`` or
-    ``figures/<name>-test.png`` otherwise. Nothing is drawn without a logger or under ``fast_dev_run``. In a fit, a
-    figure that cannot be drawn or written, for example on a full disk, is a warning, and training goes on.
+    ``figures/<name>-test.png`` otherwise. Nothing is drawn without a logger, under ``fast_dev_run``, or if a
+    callback has the attribute ``without_figures``, as in a sweep. In a fit, a figure that cannot be drawn or written,
+    for example on a full disk, is a warning, and training goes on.
     """
     if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    if any(getattr(callback, "without_figures", False) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         return
     directory = trainer.log_dir  # a broadcast: every process takes part
     if not trainer.is_global_zero:

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_alrnn.callbacks.base import PeriodicCallback
 from lightning_alrnn.files import write_file
 from lightning_alrnn.metrics.threshold import LearningWatch, StopWhen
 from lightning_alrnn.parsing import read_json
@@ -70,6 +69,8 @@ class RunProgress(Callback):
     The run has no figures, as the members of a population, because nobody looks at those of every run.
     """
 
+    without_figures = True
+
     def __init__(self, name: str, folder: Path, stop_when: StopWhen | None) -> None:
         super().__init__()
         self._name = name
@@ -82,9 +83,6 @@ class RunProgress(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self.watch = LearningWatch(trainer.max_epochs, self._stop_when)
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, PeriodicCallback):
-                    callback.figure_every_n_epochs = 0
 
     # not in state_dict, because resuming from the checkpoint without a sweep would warn of a missing callback
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
