@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_alrnn.callbacks.figures import log_figures
 from lightning_alrnn.metrics.threshold import StopWhen
 from lightning_alrnn.sweep import progress
 from lightning_alrnn.sweep.progress import ProgressFile, RunProgress, RunState, shown_score
@@ -142,3 +143,8 @@ def test_a_checkpoint_of_another_command_and_what_a_run_says_of_itself(
     trainer, noting = fit([0.5, 1.0, 1.0, 1.0, 1.0], "solved", 5, tmp_path / "on", ckpt_path=path)
     assert (trainer.current_epoch, noting.watch.epochs_to_threshold) == (4, 2)
     assert written[:2] == [{"a": RunState("running", 1, 1, 0.25)}, {"a": RunState("running", 2, 5, 1.0)}]
+
+
+def test_a_run_draws_nothing(tmp_path: Path) -> None:
+    trainer = Trainer(accelerator="cpu", default_root_dir=tmp_path, callbacks=[RunProgress("a", tmp_path, None)])
+    log_figures(trainer, lambda: pytest.fail("drawn in a sweep"))  # type: ignore[arg-type,return-value]
