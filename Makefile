@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint bench claims gpu screenshots
 
-demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a report of one network (5 to 10 minutes on 2 cores)
+demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a report of one network (5 to 15 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM

@@ -24,7 +24,7 @@ def main(folder: Path = FOLDER) -> None:
     """Sweep, judge, read a network, and say where to look."""
     start = time.perf_counter()
     print(
-        "three sweeps and a report, in five to ten minutes on two cores; PyTorch takes some seconds to import",
+        "three sweeps and a report, in five to fifteen minutes on two cores; PyTorch takes some seconds to import",
         flush=True,
     )
     from lightning_alrnn.commands.analyze import run_analyze
