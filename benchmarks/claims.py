@@ -797,7 +797,8 @@ def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, 
             for one in verdict.sizes[-1].baselines
         ]
         lines += [f"## {sweep.title}", "", verdict.answer, ""]
-        lines += [f"[The task](tasks/{sweep.page}.md); `{command}`; {verdict.rules.score} by seed:", ""]
+        about = f"[The task](tasks/{sweep.page}.md); `{command}`; seeds change {verdict.seeds_change}"
+        lines += [f"{about}; {verdict.rules.score} by seed:", ""]
         lines += [*table(("", *map(str, seeds)), rows), "", f"![{sweep.title}](results/{sweep.name}.png)", ""]
     (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
 
