@@ -3,7 +3,7 @@
     python benchmarks/claims.py --data_dir data  # about two hours on two cores; without --data_dir, the generated tasks
     python benchmarks/claims.py --quick          # three sweeps with five seeds, in runs/claims-quick
     python benchmarks/claims.py --again          # the generated tasks with other seeds: docs/claims/again.json
-    python benchmarks/claims.py --further        # the settings of the paper, and further data: docs/claims/further.json
+    python benchmarks/claims.py --further        # the settings of the paper, and further data: docs/further_results.md
 
 The sweeps stand in benchmarks/claims.yaml and are trained in runs/claims; a command that was stopped goes on. What
 ``--minutes`` leaves no time for is undecided. Every sentence is generated from the runs. The first command shows what
@@ -94,6 +94,7 @@ _FEW = 0.25
 _READ_NETWORKS = 10  # of each task
 _READ_TRIALS = 512  # of each network, as `alrnn analyze` reads
 _OTHER_SEEDS = 100  # the first of --again
+_FURTHER = "python benchmarks/claims.py --further"
 
 
 class Sweep(NamedTuple):
@@ -698,8 +699,8 @@ def write_page(folder: Path) -> None:
         ]
     if further:
         lines += [
-            "`python benchmarks/claims.py --further` trained what takes longer. *Reference settings* are those of the",
-            "paper.",
+            f"`{_FURTHER}` trained what takes longer; the runs of its last call are",
+            "the [further results](further_results.md). *Reference settings* are those of the paper.",
             "",
         ]
     overview = [
@@ -778,15 +779,15 @@ def shown_command(sweep: Sweep) -> str:
     return " ".join(["alrnn sweep", f"--config={sweep.config}", *sweep.options, *data, *requested])
 
 
-def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
-    """Write results.md: the verdict and every seed of each task, with the figure."""
-    lines = ["# Results", "", "How much nonlinearity does each task need? `make claims` wrote this page.", ""]
+def write_results(path: Path, command: str, sweeps: Sequence[Sweep], verdicts: Mapping[str, Verdict]) -> None:
+    """Write a page with the verdict and every seed of each task, with the figure; ``command`` is what makes it."""
+    title = path.stem.replace("_", " ").capitalize()
+    lines = [f"# {title}", "", f"How much nonlinearity does each task need? `{command}` wrote this page.", ""]
     for sweep in sweeps:
         if sweep.name not in verdicts:
             continue
         verdict = verdicts[sweep.name]
-        save(plot_verdict(verdict), folder / "results" / f"{sweep.name}.png")
-        command = shown_command(sweep)
+        save(plot_verdict(verdict), path.parent / "results" / f"{sweep.name}.png")
         seeds = sorted({seed for one in verdict.estimates for seed in one.scores})
         rows = [
             (f"P={one.nonlinear_units}", *(words.number(one.scores.get(seed, math.nan)) for seed in seeds))
@@ -797,10 +798,10 @@ def write_results(folder: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, 
             for one in verdict.sizes[-1].baselines
         ]
         lines += [f"## {sweep.title}", "", verdict.answer, ""]
-        about = f"[The task](tasks/{sweep.page}.md); `{command}`; seeds change {verdict.seeds_change}"
+        about = f"[The task](tasks/{sweep.page}.md); `{shown_command(sweep)}`; seeds change {verdict.seeds_change}"
         lines += [f"{about}; {verdict.rules.score} by seed:", ""]
         lines += [*table(("", *map(str, seeds)), rows), "", f"![{sweep.title}](results/{sweep.name}.png)", ""]
-    (folder / "results.md").write_text("\n".join(lines), encoding="utf-8")
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -853,7 +854,9 @@ def main() -> None:
     write_list(file, findings)
     if not mode:
         write_list(pages / "claims" / "mechanisms.json", read_mechanisms(jobs, verdicts))
-        write_results(pages, here, verdicts)
+        write_results(pages / "results.md", "make claims", here, verdicts)
+    elif options.further:
+        write_results(pages / "further_results.md", _FURTHER, here, verdicts)
     write_page(pages)
     for one in findings:
         print(f"{one.claim}  {one.status:<10} {one.task}: {one.sentence}")
