@@ -19,12 +19,12 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
-from itertools import combinations, islice
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ from lightning_alrnn.batch import SequenceBatch, valid_steps
 from lightning_alrnn.commands.analyze import quiet, read_network
 from lightning_alrnn.commands.sweep import run_sweep
 from lightning_alrnn.extensions.checkpoints import log_directory
+from lightning_alrnn.files import write_file
 from lightning_alrnn.modules.sequence import build_core
 from lightning_alrnn.nn import ALRNN
 from lightning_alrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
@@ -382,17 +383,12 @@ def _mean_correlation(rows: Tensor) -> float:
 
 
 def read_sharing(job: Job) -> dict[str, dict[int, dict[int, float]]]:
-    """Measures of the trained networks by name, P and seed; those that were read before come from a file."""
-    path = job.folder / "sharing.json"
-    kept: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    records = alrnns(job)
-    missing = [record for record in records if record.name not in kept]
-    for record, values in zip(missing, in_processes(partial(sharing_of, job.folder), missing), strict=True):
-        kept[record.name] = values
-        path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    """Measures of the trained networks by name, P and seed."""
+    records = {record.name: record for record in alrnns(job)}
+    sharing = read_once(job.folder / "sharing.json", partial(sharing_of, job.folder), records)
     result: dict[str, dict[int, dict[int, float]]] = {}
-    for record in records:
-        for name, value in kept[record.name].items():
+    for record in records.values():
+        for name, value in sharing[record.name].items():
             of_units = result.setdefault(name, {}).setdefault(int(record.run.nonlinear_units or 0), {})
             if math.isfinite(value):
                 of_units[record.run.seed] = value
@@ -405,10 +401,17 @@ def sharing_of(folder: Path, record: Record) -> dict[str, float]:
     return shared_computations(module, MultiTask(seed=record.run.seed).build("test"), record.run.seed)
 
 
-def in_processes(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """The results of a function in order, from a process for each core."""
+def read_once(path: Path, function: Callable[[_Item], _Result], items: Mapping[str, _Item]) -> dict[str, _Result]:
+    """The results of a function by name, from a process for each core; those of an earlier call come from a file."""
+    results: dict[str, _Result] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    missing = [name for name in items if name not in results]
     with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(function, items)
+        read = pool.map(function, [items[name] for name in missing])
+        for number, (name, result) in enumerate(zip(missing, read, strict=True), start=1):
+            results[name] = result
+            write_file(path, json.dumps(results, indent=1))
+            print(f"[{number}/{len(missing)}] {path.parent} {name}", flush=True)
+    return results
 
 
 def alrnns(job: Job) -> list[Record]:
@@ -486,20 +489,16 @@ def judge_cost() -> tuple[list[Finding], dict[str, dict[int, float]]]:
 
 def read_mechanisms(jobs: Sequence[Job], verdicts: Mapping[str, Verdict]) -> list[Mechanisms]:
     """What `alrnn analyze` finds in the networks of claim 3 with the smallest P that is enough."""
-    chosen = []
+    result = []
     for job in jobs:
         p = verdicts[job.sweep.name].claims.smallest_sufficient if job.sweep.name in verdicts else None
         if p and 3 in job.sweep.claims:
             records = [one for one in alrnns(job) if one.run.nonlinear_units == p][:_READ_NETWORKS]
-            chosen.append((job, p, [job.folder / record.checkpoint for record in records]))
-    networks = in_processes(primitives, [path for *_, paths in chosen for path in paths])
-    result = []
-    for job, p, paths in chosen:
-        print(f"reading {job.folder} with P={p}", flush=True)
-        of_job = list(islice(networks, len(paths)))
-        answers = {name: [network[name] for network in of_job] for name in of_job[0]}
-        counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in answers.items()}
-        result.append(Mechanisms(job.sweep.title, p, counts))
+            checkpoints = {record.name: job.folder / record.checkpoint for record in records}
+            answers = read_once(job.folder / "mechanisms.json", primitives, checkpoints)
+            by_primitive = {name: [answers[run][name] for run in checkpoints] for name in answers[records[0].name]}
+            counts = {name: (of.count(True), len(of) - of.count(None)) for name, of in by_primitive.items()}
+            result.append(Mechanisms(job.sweep.title, p, counts))
     return result
 
 
@@ -556,7 +555,8 @@ def draw_sufficient(verdicts: Mapping[str, Verdict]) -> Any:
         for one in verdict.estimates:
             status = verdict.status(one)
             axes.plot(one.nonlinear_units / size, place, "o", color=colours.get(status, "0.8"), clip_on=False)
-            axes.annotate(str(one.nonlinear_units), (one.nonlinear_units / size, place - 0.2), fontsize=7, ha="center")
+            label = axes.annotate(str(one.nonlinear_units), (one.nonlinear_units / size, place - 0.2), fontsize=7)
+            label.set(ha="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # above the lines
     axes.axvline(_FEW, color=GREY, linestyle="--", linewidth=1)
     for status, colour in {**colours, "not shown": "0.8"}.items():
         axes.plot([], [], "o", color=colour, label=status)
@@ -602,15 +602,15 @@ def draw_series(panels: Mapping[str, Mapping[int, Iterable[float]]], label: str)
         axes = figure.add_subplot(1, len(panels), place + 1)
         axes.set_ylabel("" if place else label)
         ordered = {p: list(values) for p, values in sorted(by_units.items())}
-        for place, values in enumerate(ordered.values()):
-            axes.plot([place] * len(values), values, "o", color=BLUE, alpha=0.6, markersize=4)
+        for p, values in ordered.items():
+            axes.plot([p] * len(values), values, "o", color=BLUE, alpha=0.6, markersize=4)
         medians = [statistics.median(values) if values else math.nan for values in ordered.values()]
-        axes.plot(range(len(ordered)), medians, color="0.4", linewidth=1)
-        axes.set_xticks(range(len(ordered)), list(map(str, ordered)))
+        axes.plot(list(ordered), medians, color="0.4", linewidth=1)
+        axes.set_xticks(list(ordered))
         axes.set(xlabel="nonlinear units P")
         axes.set_title(title, fontsize="small")
         if min(medians, default=0) >= 0:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         tidy(axes)
     return figure
 
