@@ -199,6 +199,13 @@ def sweep_until(end: float, arguments: Sequence[str]) -> bool:
     return True
 
 
+def is_trained(job: Job) -> bool:
+    """Whether every run of an ALRNN has ended."""
+    records = read_records(job.folder) if (job.folder / "runs").is_dir() else []
+    ended = {(one.run.nonlinear_units, one.run.seed) for one in records if one.status != "running"}
+    return ended >= {(p, seed) for p in job.sweep.units for seed in job.seeds}
+
+
 def _seeds(seeds: Sequence[int]) -> str:
     """The option; a single number would be that of seeds."""
     return "--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
@@ -832,10 +839,10 @@ def main() -> None:
         print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
         if not train(job, end):
             print("the time is over; repeat the command to go on", flush=True)
-            if options.again or options.further:  # the page shows what was trained in full, now or before
-                unfinished = {one.sweep.name for one in jobs[number - 1 :]}
-                jobs = [one for one in jobs if one.sweep.name not in unfinished]
             break
+    if options.again or options.further:  # the page shows what was trained in full, now or before
+        unfinished = {job.sweep.name for job in jobs if not is_trained(job)}
+        jobs = [job for job in jobs if job.sweep.name not in unfinished]
     print("reading the networks", flush=True)
     pages = folder if options.quick else ROOT / "docs"
     figures = folder / "claims" if mode else pages / "claims"

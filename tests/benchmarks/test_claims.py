@@ -18,6 +18,7 @@ from configs import shipped_configs
 from lightning_alrnn import ALRNNModule, MultiTask
 from lightning_alrnn.commands.analyze import analyze_network
 from lightning_alrnn.sweep.plan import read_config
+from lightning_alrnn.sweep.store import Record, write_record
 from lightning_alrnn.sweep.verdict import judge
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -183,3 +184,19 @@ def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
     assert "| time | refuted | – | – |\n" in page
     assert "## 2. Elsewhere nonlinearity is needed" in page
     assert "| X | 2 | 9 of 10 | – |\n" in page
+
+
+def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "roots.json"
+    assert claims.read_once(path, math.sqrt, {"a": 4.0}) == {"a": 2.0}
+    assert claims.read_once(path, math.sqrt, {"a": -1.0, "b": 9.0}) == {"a": 2.0, "b": 3.0}
+
+
+def test_a_sweep_is_trained_when_all_its_runs_have_ended(tmp_path: Path) -> None:
+    job = claims.Job(SWEEP, tmp_path, [], range(1), None)
+    assert not claims.is_trained(job)
+    for run, status in zip(runs({p: [0.9] for p in SWEEP.units}), ("done", "failed", "running"), strict=True):
+        write_record(tmp_path, Record(f"P{run.nonlinear_units}", run, status))
+    assert not claims.is_trained(job)
+    write_record(tmp_path, Record("P10", run, "done"))
+    assert claims.is_trained(job)
