@@ -99,7 +99,7 @@ class SweepMonitor:
         if record is None or record.status == "running":
             return None
         if record.run.diverged:
-            return RunState("diverged")
+            return RunState("diverged", record.epochs, record.epochs)
         scores = {key.replace("test/", "val/", 1): value for key, value in record.run.metrics.items() if "test/" in key}
         return RunState(record.status, record.epochs, record.epochs, shown_score(scores))
 
@@ -200,15 +200,16 @@ class LiveTable:
         longest = max((1, *(state.max_epochs for state in self._states.values())))
         sizes = {name: state.max_epochs or longest for name, state in self._states.items()}
 
-        def trained(states: Mapping[str, RunState]) -> int:
-            return sum(
-                sizes[name] if state.status in _ENDED else min(state.epochs, self._states[name].max_epochs)
-                for name, state in states.items()
-            )
+        def trained(name: str, state: RunState) -> int:
+            """Epochs of a run; one that diverged says nothing about how long the others take."""
+            whole = state.status in _ENDED and state.status != "diverged"
+            return sizes[name] if whole else min(state.epochs, self._states[name].max_epochs)
 
-        total, before, now = sum(sizes.values()), trained(self._first), trained(self._states)
-        enough = seconds >= _ESTIMATE_SECONDS or now - before >= _ESTIMATE_SHARE * (total - before)
-        return seconds * (total - now) / (now - before) if now > before and enough else 0
+        now = {name: trained(name, state) for name, state in self._states.items()}
+        done = sum(now.values()) - sum(trained(name, state) for name, state in self._first.items())
+        left = sum(sizes[name] - now[name] for name, state in self._states.items() if state.status not in _ENDED)
+        enough = seconds >= _ESTIMATE_SECONDS or done >= _ESTIMATE_SHARE * (done + left)
+        return seconds * left / done if done > 0 and enough else 0
 
     def _lines(self) -> list[str]:
         """The lines of the table, fewer and shorter than the terminal, so that nothing scrolls or wraps."""

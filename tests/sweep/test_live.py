@@ -271,8 +271,8 @@ RUNNING = [RunState("running", 50, 100)] * 2
         # what was there before is no progress
         ([RunState("done")], [RunState("done"), *RUNNING], 20, "about 0:40 left"),
         ([RunState("waiting", 40, 100)] * 2, RUNNING, 20, "about 5:00 left"),
-        # a run that ended early leaves nothing to do
-        ([], [RunState("diverged", 3, 100)], 10, "about 0:30 left"),
+        # a run that diverged leaves nothing to do, and the others take as long as they would without it
+        ([], [RunState("diverged", 5, 100), RunState("running", 15, 100)], 10, "about 2:22 left"),
         # too early
         ([], [RunState("running", 19, 100)], 2.9, "running at epoch 19 of 100 · 0:03 elapsed"),
         ([], [RunState("running", 20, 100)], 2, "about 0:38 left"),
@@ -319,7 +319,7 @@ def test_a_log_has_a_line_now_and_then(dumb: bool, clock: SimpleNamespace, monke
         "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:00 elapsed",
         "0 of 2 runs done, 1 running at epoch 0 of 9 · loss · 0:30 elapsed",  # nothing has changed for 30 s
         "a message",
-        "0 of 2 runs done, 1 diverged · loss · 0:40 elapsed, about 0:40 left",  # 10 s after the line before
+        "0 of 2 runs done, 1 diverged · loss · 0:40 elapsed, about 1:30 left",  # 10 s after the line before
         "1 of 2 runs done, 1 diverged · loss · 0:57 elapsed",  # at once
         "1 of 2 runs done, 1 diverged · loss · 1:04 elapsed",
     ]
@@ -384,7 +384,7 @@ def test_what_is_recorded_is_shown_from_the_start(table: SimpleNamespace, tmp_pa
     record(tmp_path, 2, "done", diverged=True)
     record(tmp_path, 3, "running")  # of another attempt
     SweepMonitor(tmp_path, SPECS)
-    ended = [RunState("done", 7, 7, 0.25), WAITING, RunState("diverged")]  # what failed is tried again
+    ended = [RunState("done", 7, 7, 0.25), WAITING, RunState("diverged", 7, 7)]  # what failed is tried again
     assert list(table.states.values()) == [*ended, WAITING, WAITING]
 
 
