@@ -55,6 +55,7 @@ from lightning_alrnn.scores import phrase
 from lightning_alrnn.sweep import words
 from lightning_alrnn.sweep.claims import is_insufficient, is_sufficient, make_claims, with_more_seeds
 from lightning_alrnn.sweep.estimates import Estimate
+from lightning_alrnn.sweep.intervals import bound_rank
 from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Baseline, Verdict
@@ -85,13 +86,14 @@ RULES = {
     "alike the effects of the stimuli on the answer are. *Units*: in how many tasks a unit varies. Beside them, "
     "*clusters*: how well the units fall into clusters by the tasks in which they vary (silhouette), which tells how "
     "the work is divided and not how much is shared. Each is taken less its value with the tasks of trials exchanged.",
-    6: "Held if a step takes at most 90 % of the time with P=M/4 that it takes with P=M, refuted if it takes at least "
-    "95 % of it.",
+    6: "Held if the upper limit of the time of a step with P=M/4 is at most 90 % of that with P=M, refuted if the "
+    "lower limit is at least 95 % of it.",
 }
 STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others name the task
 CORES = {"GRU": "a GRU", "LSTM": "an LSTM", "RNN": "an nn.RNN"}
 _UNITS_AT_A_TIME = 4
 _FEW = 0.25
+_BLOCKS = 20  # of measured times
 _READ_NETWORKS = 10  # of each task
 _READ_TRIALS = 512  # of each network, as `alrnn analyze` reads
 _OTHER_SEEDS = 100  # the first of --again
@@ -455,6 +457,7 @@ def judge_sharing(job: Job, verdict: Verdict, sharing: Mapping[str, Mapping[int,
     more, less = ([name for name, way in directions.items() if way == sign] for sign in (1, -1))
     if more and less:
         sentence += f" They share more by {words.listed(more)} and less by {words.listed(less)}."
+        sentence += " More seeds would not change that; it takes a single measure, chosen beforehand."
     elif not more + less:
         sentence += " No difference is shown; it takes more seeds."
     return finding(job, verdict, 5, held, sentence)
@@ -470,16 +473,20 @@ def judge_cost() -> tuple[list[Finding], dict[str, dict[int, float]]]:
     def step(network: ALRNN) -> None:
         network(inputs).states.square().sum().backward()
 
-    times = measure({str(p): partial(step, network) for p, network in networks.items()}, 100)
-    medians = {p: times[str(p)]["median"] for p in units}
-    ratio = medians[25] / medians[100]
+    steps_by_units = {str(p): partial(step, network) for p, network in networks.items()}
+    blocks = [{int(p): of["median"] for p, of in measure(steps_by_units, 5).items()} for _ in range(_BLOCKS)]
+    medians = {p: statistics.median(of[p] for of in blocks) for p in units}
+    ratios = sorted(of[25] / of[100] for of in blocks)
+    rank = bound_rank(len(ratios), ALPHA / 2)
+    low, high = ratios[rank], ratios[-1 - rank]
+    held = True if high <= 0.9 else False if low >= 0.95 else None
     timed = (
         f"A training step of M={size}, {batch} sequences of {steps} steps, takes "
         f"{words.listed([f'{medians[p]:.2f}' for p in units])} ms with P={words.listed(units)}, on one thread of a CPU "
         "in the dense form, which multiplies by all of W whatever P: with P=M/4 it takes "
-        f"{ratio:.0%} of the time of P=M."
+        f"{statistics.median(ratios):.0%} ({low:.0%} to {high:.0%}) of the time of P=M."
     )
-    held = None if 0.9 < ratio < 0.95 else ratio <= 0.9
+    timed += " It takes more repeats, or a quieter machine." if held is None else ""
     products = size * size + size * 10 + size
     counted = (
         f"A step of one sequence rectifies P numbers, {units[1]} instead of {size} with P=M/4, beside {products:,} "

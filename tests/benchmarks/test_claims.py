@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,19 @@ def test_sparse_networks_share_more_or_less() -> None:
         assert claims.judge_sharing(JOB, judged, sharing(**gains)).status == status
     none = claims.judge_sharing(JOB, verdict(p0=BAD, p1=GOOD, p10=GOOD), sharing(a=0.1))
     assert (none.status, "no sparse network" in none.sentence) == ("undecided", True)
+
+
+def test_a_step_takes_less_time_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ratios, status in [([0.7, 0.8], "held"), ([0.96, 1.1], "refuted"), ([0.7, 1.1], "undecided")]:
+        blocks = itertools.cycle(ratios)
+
+        def measured(runs: dict[str, object], _: int, blocks: Iterator[float] = blocks) -> dict[str, dict[str, float]]:
+            return {name: {"median": 1.0} for name in runs} | {"25": {"median": next(blocks)}}
+
+        monkeypatch.setattr(claims, "measure", measured)
+        (timed, _), _ = claims.judge_cost()
+        assert timed.status == status
+        assert f"({ratios[0]:.0%} to {ratios[1]:.0%})" in timed.sentence
 
 
 def test_tasks_that_are_the_same_share_all() -> None:
