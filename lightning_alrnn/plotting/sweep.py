@@ -156,7 +156,7 @@ def draw_scores(
     for column in columns:
         typical = column.estimate.typical
         _draw_mark(axes, column, edge if math.isnan(typical) else typical)
-    _set_ticks(axes, [*labels, *(textwrap.fill(baseline.core, 14) for baseline in baselines)], most=28)
+    _set_ticks(axes, [*labels, *(textwrap.fill(baseline.core, 11) for baseline in baselines)], most=28)
     axes.set_xlabel("nonlinear units P" + (", and baselines" if baselines else ""), fontsize=9)
     axes.set_ylabel(f"{rules.score} ({'higher' if rules.higher_is_better else 'lower'} is better)", fontsize=9)
     _write_legend(axes, rules, columns)

@@ -102,6 +102,7 @@ def test_with_little_data_sparse_beats_full_or_not() -> None:
         finding = claims.judge_sizes(SWEEP, {100 * k: verdict(**curve) for k, curve in enumerate(curves, start=1)})
         assert (finding.status, finding.seeds) == (status, 10)
         assert "With 300 training sequences" in finding.sentence
+        assert "10 of 10 runs with P=1 and" in finding.sentence
     assert claims.judge_sizes(SWEEP, {100: verdict(**equal), 200: None}).status == "undecided"
     assert claims.judge_sizes(SWEEP, {100: None}).seeds == 0
 
@@ -124,6 +125,8 @@ def test_sparse_networks_share_more_or_less() -> None:
         assert claims.judge_sharing(JOB, judged, sharing(**gains)).status == status
     none = claims.judge_sharing(JOB, verdict(p0=BAD, p1=GOOD, p10=GOOD), sharing(a=0.1))
     assert (none.status, "no sparse network" in none.sentence) == ("undecided", True)
+    none = claims.judge_sharing(JOB, judged, {"a": {5: {0: 1.0}, 10: {1: 1.0}}})
+    assert (none.status, none.sentence) == ("undecided", "No seed is trained with both P=5 and P=M=10.")
 
 
 def test_a_step_takes_less_time_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +137,8 @@ def test_a_step_takes_less_time_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: {"median": 1.0} for name in runs} | {"25": {"median": next(blocks)}}
 
         monkeypatch.setattr(claims, "measure", measured)
-        (timed, _), _ = claims.judge_cost()
-        assert timed.status == status
+        (timed, counted), _ = claims.judge_cost()
+        assert (timed.status, counted.status) == (status, "refuted")
         assert f"({ratios[0]:.0%} to {ratios[1]:.0%})" in timed.sentence
 
 
@@ -187,18 +190,49 @@ def test_the_page_shows_both_runs_and_what_networks_do(tmp_path: Path) -> None:
     assert "- **X.** P=0 is enough.\n" in page
     again = [claims.Finding(1, "X", "undecided", 10, "Who knows.")]
     claims.write_list(tmp_path / "claims" / "again.json", again)
-    claims.write_list(tmp_path / "claims" / "further.json", [claims.Finding(2, "Y", "held", 6, "P=1 is needed.")])
     claims.write_list(
         tmp_path / "claims" / "mechanisms.json", [claims.Mechanisms("X", 2, {"gating": (9, 10), "integration": (0, 0)})]
     )
     claims.write_page(tmp_path)
     page = (tmp_path / "claims.md").read_text(encoding="utf-8")
-    assert "Of 1 findings, 0 are the same,\nand 0 held with" in page
+    assert "Of 1 findings, 0 are held or refuted alike" in page
+    assert "0 are undecided with both, and 1 differ;\n0 are held with one set" in page
     assert "| X | held | 10 | undecided |\n" in page
     assert "- **X.** P=0 is enough.\n    - *Other seeds.* Who knows.\n" in page
     assert "| time | refuted | – | – |\n" in page
-    assert "## 2. Elsewhere nonlinearity is needed" in page
+    assert "## 2. Elsewhere nonlinearity is needed" not in page
     assert "| X | 2 | 9 of 10 | – |\n" in page
+
+
+def test_what_a_command_does_not_train_stays_on_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = tmp_path / "docs"
+    kept, lost = claims.Finding(1, "IMDb", "held", 6, "x"), claims.Finding(1, "of old", "held", 6, "x")
+    claims.write_list(docs / "claims.json", [lost, kept, claims.Finding(1, "Copy", "held", 6, "x")])
+    (docs / "results.md").write_text("# Results\n\n## Of old\n\nx\n\n## IMDb\n\nx\n", encoding="utf-8")
+    timed = claims.Finding(6, claims.COST[0], "refuted", 0, "x")
+    monkeypatch.setattr(claims, "judge_cost", lambda: ([timed], {"ms": {0: [1.0]}}))
+    monkeypatch.setattr(claims, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> dict[tuple[int, str], Any]:
+        threads = torch.get_num_threads()
+        monkeypatch.setattr("sys.argv", ["claims.py", "--minutes=0", *arguments])
+        claims.main()
+        torch.set_num_threads(threads)
+        return {(one.claim, one.task): one for one in claims.read_list(docs / "claims.json", claims.Finding)}
+
+    written = run()
+    assert written[1, "IMDb"] == kept
+    assert written[6, claims.COST[0]] == timed
+    assert written[1, "Copy"].sentence == "No run is done."
+    assert written[1, ENTRIES["scan"]["title"]].sentence == "Not run: its data (scan) were not in --data_dir."
+    assert (1, "of old") not in written
+    assert (docs / "results.md").read_text(encoding="utf-8").partition("\n## ")[2] == "IMDb\n\nx\n"
+    assert {key: one for key, one in run("--further").items() if one.seeds} == {(1, "IMDb"): kept}
+    assert run("--again").keys() == written.keys() | {(1, "Sequential MNIST, pixel by pixel")}
+    again = claims.read_list(docs / "claims" / "again.json", claims.Finding)
+    assert not again  # nothing is trained in full
+    assert (docs / "claims.md").is_file()
 
 
 def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
