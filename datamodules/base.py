@@ -437,8 +437,7 @@ class SequenceDataModule(SplitDataModule):
             split: Name of the split that they are scored on, "train", "val" or "test".
 
         Returns:
-            The scores of each predictor, ``mse`` or ``accuracy``, by its name. Recorded neurons and
-            sequence-to-sequence tasks have no baselines.
+            The scores of each predictor by its name. Recorded neurons and sequence-to-sequence tasks have no baselines.
         """
         if split not in self._baselines:
             train = self._first_sequences("train", _FITTED)

@@ -53,8 +53,9 @@ def score_baselines(
         criterion: Name of the rule by which a trial of a regression is correct, or ``None``.
 
     Returns:
-        The scores of each predictor by name: ``mse`` and, with a criterion, ``accuracy`` in a regression, ``accuracy``
-        in a classification; computed on the same steps as the network's.
+        The scores of each predictor by name: ``mse`` and, with a criterion, ``accuracy`` in a regression; ``accuracy``
+        and, with targets at every step, ``sequence_accuracy`` in a classification. They are computed on the same steps
+        as the network's.
 
     Example:
         >>> x = torch.randn(300, 20, 1).cumsum(dim=1)
@@ -118,7 +119,7 @@ class _Task:
     def score(
         self, predictors: dict[str, Predictor], evaluation: Iterable[SequenceBatch], criterion: str | None
     ) -> dict[str, dict[str, float]]:
-        totals = {name: torch.zeros(4, dtype=torch.float64) for name in predictors}
+        totals = {name: torch.zeros(6, dtype=torch.float64) for name in predictors}
         for data in evaluation:
             for batch in _batches(data, self.width(data) * _HISTORIES[-1]):
                 counted = self.counted(batch)
@@ -126,26 +127,31 @@ class _Task:
                     totals[name] += self._sums(predict(batch).double(), batch, counted, criterion)
         scores = {}
         for name, total in totals.items():
-            squares, elements, correct, trials = total.tolist()
+            squares, elements, correct, trials, whole, sequences = total.tolist()
             scores[name] = {} if self.classes else {"mse": squares / max(elements, 1)}
             scores[name] |= {"accuracy": correct / trials} if trials else {}
+            scores[name] |= {"sequence_accuracy": whole / sequences} if sequences else {}
         return scores
 
     def _sums(self, outputs: Tensor, batch: SequenceBatch, counted: Tensor, criterion: str | None) -> Tensor:
-        """Squared errors and their number, correct predictions and their number."""
+        """Squared errors, correct predictions and sequences without a mistake, each with their number."""
         if self.classes:
             counts = counted[..., 0] > 0
             correct = (outputs.argmax(dim=-1) == batch.targets) & counts
-            return torch.tensor([0, 0, correct.sum(), counts.sum()], dtype=torch.float64)
+            sums = [0, 0, correct.sum(), counts.sum(), 0, 0]
+            if self.every:
+                answered = counts.any(dim=1)
+                sums[4:] = ((correct == counts).all(dim=1) & answered).sum(), answered.sum()
+            return torch.tensor(sums, dtype=torch.float64)
         errors = (outputs - batch.targets.double()).square() * counted
-        sums = [errors.sum(), counted.expand_as(errors).sum(), 0, 0]
+        sums = [errors.sum(), counted.expand_as(errors).sum(), 0, 0, 0, 0]
         if criterion is not None:
             targets = batch.targets
             if self.every:
                 last = torch.arange(len(outputs)), batch.lengths - 1
                 outputs, targets = outputs[last], targets[last]
             correct = find_criterion(criterion)(outputs.to(targets.dtype), targets)
-            sums[2:] = correct.sum(), len(correct)
+            sums[2:4] = correct.sum(), len(correct)
         return torch.tensor(sums, dtype=torch.float64)
 
     def shape(self, batch: SequenceBatch) -> tuple[int, ...]:

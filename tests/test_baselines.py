@@ -71,7 +71,13 @@ def test_classes_at_every_step_of_tokens() -> None:
     targets = torch.cat([torch.zeros(200, 1, dtype=torch.int64), tokens[:, :-1]], dim=1)  # the token before
     batch = SequenceBatch(tokens, targets, torch.full((200,), 9))
     scores = score_baselines(batch, batch, "classification", "every", outputs=4)
-    assert scores["linear model"]["accuracy"] == 1
+    assert scores["linear model"] == {"accuracy": 1, "sequence_accuracy": 1}
+    # of sequences in which a step counts, those without a mistake
+    few = batch._replace(lengths=torch.randint(1, 4, (200,)), mask=torch.rand(200, 9).round())
+    steps = [[t for t in range(few.lengths[i]) if few.mask[i, t]] for i in range(200)]
+    whole = [not targets[i, of].any() for i, of in enumerate(steps) if of]  # the first token is the most frequent one
+    constant = score_baselines(few, few, "classification", "every", outputs=4)["most frequent class"]
+    assert constant["sequence_accuracy"] == pytest.approx(sum(whole) / len(whole))
     many = batch._replace(inputs=tokens * 1000)
     assert list(score_baselines(many, many, "classification", "every", outputs=4)) == ["most frequent class"]
 

@@ -43,7 +43,7 @@ def test_they_stand_beside_the_runs_and_affect_no_claim(tmp_path: Path) -> None:
     said = " ".join(format_verdict(verdict).split())
     assert "A typical run of the best P (0.3) is no better than GRU (0.25) or a linear model (0.2)." in said
     ticks = [label.get_text() for label in plot_verdict(verdict).axes[0].get_xticklabels()]
-    assert ticks[-4:] == ["GRU", "mean", "linear model", "test"]
+    assert ticks[-4:] == ["GRU", "mean", "linear\nmodel", "test"]
     other = judge(runs({0: [0.5] * 6, 1: [0.7] * 6}))
     assert [one.core for one in with_baselines(other, tmp_path).sizes[-1].baselines] == ["mean"]
 
