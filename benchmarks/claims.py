@@ -875,7 +875,7 @@ def main() -> None:
     minutes = options.minutes if options.minutes is not None else 9 if options.quick else 105
     end = time.monotonic() + 60 * minutes
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)  # read that variable before
+    torch.set_num_threads(1)  # torch has read the variable already
     entries = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
     every = [Sweep(name, **entry) for name, entry in entries.items()]
     sweeps = [sweep for sweep in every if sweep.further == options.further]
