@@ -271,7 +271,7 @@ def judge_linear(job: Job, verdict: Verdict, claim: int) -> Finding:
     cores, others = baselines_of(verdict)
     if cores:
         levels = [f"{words.number(one.typical)} with {CORES[one.core]}" for one in cores]
-        few = f" (of {cores[0].tried})" if cores[0].tried < seeds_of(verdict) else ""
+        few = f" (of {cores[0].tried} runs)" if cores[0].tried < seeds_of(verdict) else ""
         best = words.number(min(size.estimates, key=lambda one: one.gap).typical)
         sentence += f" A typical run{few} scores {words.listed(levels)} of as many parameters trained likewise, and "
         sentence += f"{best} with the best P."
@@ -840,9 +840,9 @@ def write_results(path: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Ve
     page = path.read_text(encoding="utf-8") if path.is_file() else ""
     sections = {section.partition("\n")[0]: section.strip() for section in page.split("\n## ")[1:]}
     sections |= {sweep.title: section(path, sweep, verdicts[sweep.name]) for sweep in sweeps if sweep.name in verdicts}
-    for sweep in sweeps:
-        if sweep.title in sections:
-            lines += [f"## {sections[sweep.title]}", ""]
+    for title in dict.fromkeys(sweep.title for sweep in sweeps):
+        if title in sections:
+            lines += [f"## {sections[title]}", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
