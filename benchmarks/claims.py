@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
-from itertools import combinations
+from itertools import combinations, islice
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,21 +80,21 @@ RULES = {
     4: "The claim is held if the verdict shows at one size of training data that P=M is not enough. It is refuted if "
     "the verdict shows at all sizes that P=M is enough. Each of three sizes is tested at a third of the level. All "
     "sizes are trained for about as many steps, and validated about as often.",
-    5: "Four measures compare what the tasks share with the smallest P of at least 4 that is enough and with P=M, seed "
-    "by seed (Wilcoxon's signed-rank test, two-sided, at a quarter of the level). The claim is held if the tasks share "
-    "more by one measure and less by none, and refuted if they share less by one and more by none. *Jensen-Shannon* "
-    "and *Jaccard* tell how alike the regimes of the tasks are, for four units at a time, so that as many regimes are "
-    "possible with each P. *Gains* tells how alike the effects of the stimuli on the answer are, and *units* in how "
-    "many tasks a unit varies. Beside them, *clusters* tells how well the units fall into clusters by the tasks in "
-    "which they vary (silhouette): how the work is divided, and not how much is shared. From each measure its value "
-    "with shuffled labels of the tasks is subtracted.",
+    5: "Four measures compare what the tasks share with the smallest P of at least 3 that is enough and with P=M, "
+    "seed by seed (Wilcoxon's signed-rank test, two-sided, at a quarter of the level). The claim is held if the "
+    "tasks share more by one measure and less by none, and refuted if they share less by one and more by none. "
+    "*Jensen-Shannon* and *Jaccard* tell how alike the regimes of the tasks are, for sets of three units that "
+    "visit all their eight regimes, so that as many are visited with each P. *Gains* tells how alike the effects "
+    "of the stimuli on the answer are, and *units* in how many tasks a unit varies. Beside them, *clusters* tells "
+    "how well the units fall into clusters by the tasks in which they vary (silhouette): how the work is divided, "
+    "and not how much is shared. From each measure its value with shuffled labels of the tasks is subtracted.",
     6: "The claim is held if the cost with P=M/4 is at most 90 % of that with P=M, and refuted if it is at least 95 % "
     "of it. For the time, both limits of the interval are.",
 }
 STIMULI = 7  # inputs of the eleven tasks that are stimuli and rules; the others name the task
 CORES = {"GRU": "a GRU", "LSTM": "an LSTM", "RNN": "an nn.RNN"}
 COST = ("time of a step", "operations of a step")  # the tasks of claim 6
-_UNITS_AT_A_TIME = 4
+_UNITS_AT_A_TIME = 3
 _FEW = 0.25
 _BLOCKS = 20  # of measured times
 _READ_NETWORKS = 10  # of each task
@@ -356,10 +356,11 @@ def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) ->
     """How alike the tasks of one network are, less the same with the tasks of trials exchanged: 0 if all are the same.
 
     ``Jensen-Shannon`` is 1 minus the mean divergence (bits) between the regimes of two tasks, and ``Jaccard`` the mean
-    share of the regimes of two tasks that both visit, over sets of four switching units at a time, so that the number
-    of regimes is the same for all P; ``gains`` is the mean correlation, over pairs of tasks, of the gains of the
-    stimuli on the two outputs that give the direction; ``units`` is the mean participation ratio, over units, of the
-    variances that a unit has in the tasks; ``clusters`` is the silhouette of the units by these variances.
+    share of the regimes of two tasks that both visit, over sets of three switching units that visit all eight regimes,
+    so that the number of visited regimes is the same for all P; ``gains`` is the mean correlation, over pairs of tasks,
+    of the gains of the stimuli on the two outputs that give the direction; ``units`` is the mean participation ratio,
+    over units, of the variances that a unit has in the tasks; ``clusters`` is the silhouette of the units by these
+    variances.
     """
     assert isinstance(module.core, ALRNN)
     assert batch.group is not None
@@ -371,14 +372,17 @@ def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) ->
     share = on[valid].double().mean(dim=0)
     switching = ((share > 0.01) & (share < 0.99)).nonzero()[:, 0].numpy()
     rng = np.random.default_rng(seed)
-    few = min(_UNITS_AT_A_TIME, len(switching))
-    sets = [torch.from_numpy(rng.choice(switching, few, replace=False)) for _ in range(20)] if few else []
+    draws = range(400) if len(switching) >= _UNITS_AT_A_TIME else ()
+    drawn = (torch.from_numpy(rng.choice(switching, _UNITS_AT_A_TIME, replace=False)) for _ in draws)
+    sets = [*islice((few for few in drawn if _visit_all(on[valid][:, few])), 20)]
     rows = module.readout.weight.detach().double()[1:]
     gains = torch.stack([input_gain(module.core, states, row, batch.lengths) for row in rows], dim=-1)
     late = gains[..., :STIMULI, :].flatten(2)
 
     def measures(group: Tensor) -> dict[str, float]:
-        shared = [shared_regimes(states[..., size - units + chosen], few, group, batch.lengths) for chosen in sets]
+        shared = [
+            shared_regimes(states[..., size - units + chosen], len(chosen), group, batch.lengths) for chosen in sets
+        ]
         tasks = torch.unique(group)
         variances = torch.stack([states[group == one][valid[group == one]].var(dim=0) for one in tasks])
         variances = variances[:, variances.sum(dim=0) > 0]
@@ -392,6 +396,11 @@ def shared_computations(module: ALRNNModule, batch: SequenceBatch, seed: int) ->
 
     measured, exchanged = measures(batch.group), measures(batch.group[torch.from_numpy(rng.permutation(len(states)))])
     return {name: value - exchanged[name] for name, value in measured.items()}
+
+
+def _visit_all(on: Tensor) -> bool:
+    """Whether units, of which each row tells which are on, visit all their regimes."""
+    return len(torch.unique(on, dim=0)) == 2 ** on.shape[1]
 
 
 def silhouette(points: Tensor) -> float:
