@@ -758,7 +758,8 @@ def write_page(folder: Path) -> None:
         lines += [
             f"The seeds are those from 0 on. The column *other seeds*, from {_OTHER_SEEDS} on, has the findings of",
             "`python benchmarks/claims.py --again`, which trained other networks on other data. The numbers of seeds",
-            "and epochs were chosen with earlier runs at hand, for which the level makes no allowance.",
+            "and epochs were chosen with earlier runs of both sets at hand, for which neither the level, where its",
+            "sentence does not say so, nor this agreement makes an allowance.",
             f"Of {len(pairs)} findings, {alike - undecided} are held or refuted alike with both sets of seeds,",
             f"{undecided} are undecided with both, and {len(pairs) - alike} differ;",
             f"{pairs.count({'held', 'refuted'})} are held with one set and refuted with the other.",
