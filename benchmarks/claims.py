@@ -60,6 +60,7 @@ from lightning_alrnn.sweep.plan import read_config
 from lightning_alrnn.sweep.store import Record, read_records
 from lightning_alrnn.sweep.verdict import ALPHA, Baseline, Verdict
 from lightning_alrnn.sweep.verdict_page import judge_sweep
+from lightning_alrnn.sweep.workers import prepare_workers
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = {
@@ -446,7 +447,8 @@ def read_once(path: Path, function: Callable[[_Item], _Result], items: Mapping[s
     """The results of a function by name, from a process for each core; those of an earlier call come from a file."""
     results: dict[str, _Result] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     missing = [name for name in items if name not in results]
-    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), torch.set_num_threads, (1,)) as pool:
+    prepare_workers()  # else the processes would be copies of one without torch, and so would those of sweeps after it
+    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver")) as pool:
         read = pool.map(function, [items[name] for name in missing])
         for number, (name, result) in enumerate(zip(missing, read, strict=True), start=1):
             results[name] = result
