@@ -176,9 +176,9 @@ def train(job: Job, end: float) -> bool:
     """Train a sweep, and first the other cores, in this process; return whether the time was enough."""
     commands = []
     if job.sweep.core is not None:
-        size = int(read_config(job.arguments[:1])["model.hidden_size"])
+        config = read_config(job.arguments[:1])
         for core in CORES:
-            hidden = equal_size(core, size, *job.sweep.core)
+            hidden = equal_size(core, config["model.hidden_size"], *job.sweep.core, config["model.input_matrix"])
             network = [f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"]
             commands.append([*network, _seeds(job.seeds[: job.sweep.core_seeds])])
     commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)])
@@ -216,13 +216,13 @@ def _seeds(seeds: Sequence[int]) -> str:
     return "--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
 
 
-def equal_size(core: str, hidden_size: int, inputs: int, outputs: int) -> int:
+def equal_size(core: str, hidden_size: int, inputs: int, outputs: int, input_matrix: str = "learned") -> int:
     """The size of another core with about as many parameters, with its readout, as an ALRNN."""
 
     def parameters(network: torch.nn.Module, size: int) -> int:
         return sum(one.numel() for one in network.parameters()) + outputs * (size + 1)
 
-    wanted = parameters(ALRNN(inputs, hidden_size, 0), hidden_size)
+    wanted = parameters(ALRNN(inputs if input_matrix == "learned" else None, hidden_size, 0), hidden_size)
     sizes = range(1, 2 * hidden_size)
     return min(sizes, key=lambda size: abs(parameters(build_core(core, inputs, size), size) - wanted))
 

@@ -79,7 +79,7 @@ def completion_script(shell: str) -> str:
 
 def options_of_commands() -> dict[str, dict[str, Option]]:
     """The options of each command by name, from its parser and from the signatures of the classes."""
-    (commands,) = (a for a in jsonargparse.capture_parser(run_cli, ["fit"])._actions if a.dest == "subcommand")
+    (commands,) = (a for a in jsonargparse.capture_parser(run_cli, [])._actions if a.dest == "subcommand")
     assert isinstance(commands.choices, Mapping)
     of_classes = [action for option in _CLASSES for action in _options_of_classes(option)]
     actions = {name: [*parser._actions, *of_classes] for name, parser in commands.choices.items()}

@@ -61,15 +61,11 @@ class Spec(NamedTuple):
 
 
 class FitCLI(ALRNNCLI):
-    """``alrnn fit`` without the slow set-up of the other commands; calls ``note`` with the parsed configuration."""
+    """``alrnn fit`` that calls ``note`` with the parsed configuration."""
 
     def __init__(self, *args: Any, note: Callable[[dict[str, Any]], None], **kwargs: Any) -> None:
         self._note = note
         super().__init__(*args, **kwargs)
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {"fit": ALRNNCLI.subcommands()["fit"]}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)

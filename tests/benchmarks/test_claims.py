@@ -162,11 +162,12 @@ def test_tasks_that_are_the_same_share_all() -> None:
 
 
 @pytest.mark.parametrize("core", claims.CORES)
-def test_other_cores_have_as_many_parameters(core: str) -> None:
-    size = claims.equal_size(core, 50, 8, 10)
+@pytest.mark.parametrize(("inputs", "input_matrix"), [(8, "learned"), (50, "identity")])
+def test_other_cores_have_as_many_parameters(core: str, inputs: int, input_matrix: str) -> None:
+    size = claims.equal_size(core, 50, inputs, 10, input_matrix)
     gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[core]
-    parameters = gates * (size * 8 + size * size + 2 * size) + 10 * (size + 1)
-    alrnn = 50 + 50 * 50 + 50 * 8 + 50 + 10 * 51
+    parameters = gates * (size * inputs + size * size + 2 * size) + 10 * (size + 1)
+    alrnn = 50 + 50 * 50 + (50 * inputs if input_matrix == "learned" else 0) + 50 + 10 * 51
     assert abs(parameters / alrnn - 1) < 0.05
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from command_runs import refused
 from pytorch_lightning import Trainer
-from pytorch_lightning.cli import LightningCLI
 
 from lightning_alrnn import Addition, ALRNNModule, callbacks, datamodules
 from lightning_alrnn.commands.completion import completion_script, options_of_commands
@@ -116,11 +115,9 @@ def test_options_are_those_of_trainer_models_and_data() -> None:
 
 
 @pytest.mark.slow  # test_help.py asks for one class of each kind
-def test_names_of_classes_are_understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_classes_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
     options = options_of_commands()["fit"]
     names = [(option, name) for option in options if option.endswith(".help") for name in options[option].values]
-    fit = {"fit": LightningCLI.subcommands()["fit"]}
-    monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: fit))
     assert len(names) > 50
     for option, name in names:
         with pytest.raises(SystemExit) as ended:

@@ -50,8 +50,10 @@ def trained(hidden: int, nonlinear: int) -> ALRNN:
     return rnn
 
 
-@pytest.mark.parametrize(("hidden", "nonlinear"), [(6, 0), (6, 3), (6, 6), (1, 0), (1, 1), (40, 30)])
-@pytest.mark.parametrize(("batch", "time"), [(1, 1), (9, 12)])
+@pytest.mark.parametrize(
+    ("hidden", "nonlinear", "batch", "time"),
+    [(6, 0, 9, 12), (6, 3, 9, 12), (6, 6, 1, 1), (1, 0, 1, 1), (1, 1, 1, 1), (1, 1, 9, 12), (40, 30, 9, 12)],
+)
 def test_all_figures_draw(hidden: int, nonlinear: int, batch: int, time: int) -> None:
     rnn = trained(hidden, nonlinear)
     states = rnn(torch.randn(batch, time, 2)).states.detach()
@@ -106,7 +108,8 @@ def test_figures_of_groups_draw(nonlinear: int, groups: int, empty: int) -> None
     found = count_regimes_by_group(torch.randn(len(group), 9, 30), nonlinear, group, groups=groups)
     sharing, names = regime_sharing(found), LONG[:groups]
     check_drawn(plot_group_regimes(found, names), plot_regime_sharing(sharing, names))
-    check_drawn(plot_group_regimes(found), plot_regime_sharing(sharing))
+    if groups == 3:
+        check_drawn(plot_group_regimes(found), plot_regime_sharing(sharing))
 
 
 def test_group_cells_are_the_shares() -> None:
@@ -206,11 +209,9 @@ def test_figures_of_spikes_draw(nonlinear: int, conditions: int, batch: int, tim
     agreement = SpikeAgreement(units, conditions)
     agreement.update(spikes, rates, rates, lengths, group)
     examples = [ExampleTrial(0, spikes[0, : lengths[0]], spikes[0, : lengths[0]])]
-    check_drawn(
-        plot_neural_fit(averages.compute(), examples, LONG),
-        plot_neural_fit(averages.compute()),
-        plot_spike_agreement(agreement.statistics()),
-    )
+    check_drawn(plot_neural_fit(averages.compute(), examples, LONG), plot_spike_agreement(agreement.statistics()))
+    if conditions == 2:
+        check_drawn(plot_neural_fit(averages.compute()))
 
 
 def test_figures_of_no_spikes() -> None:
@@ -269,8 +270,7 @@ def test_tracked_points_lines_and_counts() -> None:
     check_drawn(plot_tracking([TrackedFixedPoints(3, 3, [], [], [], [0, 0, 0, 0], False)]), least=0)
 
 
-@pytest.mark.parametrize(("nonlinear", "hidden"), [(0, 1), (2, 2), (14, 20)])
-@pytest.mark.parametrize("labels", [1, 30])
+@pytest.mark.parametrize(("nonlinear", "hidden", "labels"), [(0, 1, 1), (0, 1, 30), (2, 2, 1), (14, 20, 30)])
 def test_figures_of_trajectories_draw(nonlinear: int, hidden: int, labels: int) -> None:
     torch.manual_seed(0)
     states = torch.randn(40, 6, hidden)
@@ -290,8 +290,7 @@ def test_points_of_regimes_are_coloured_by_them() -> None:
     assert counts == {"11": 2, "01": 1, "00": 1}
 
 
-@pytest.mark.parametrize("units", [0, 1, 60])
-@pytest.mark.parametrize("loss", [0.5, 0.0, np.nan])
+@pytest.mark.parametrize(("units", "loss"), [(0, np.nan), (1, 0.0), (60, 0.5), (60, np.nan)])
 def test_bars_of_ablation(units: int, loss: float) -> None:
     increase = torch.linspace(0, 1, units).double()
     endless = increase.clone()

@@ -132,7 +132,8 @@ def test_every_backend_equals_eager(hidden: int) -> None:
             for backend, dtype in itertools.product(available_backends(), LIMITS):
                 if backend == "eager" or (backend in ("native", "triton") and dtype != torch.float32):
                     continue
-                if backend == "triton" and (hidden > 128 or batch * time > 100):  # in its interpreter a step takes 1 ms
+                # its interpreter is slow
+                if backend == "triton" and (hidden > 128 or batch * time > 100 or choice > 0):
                     continue
                 inexact = single(values) if dtype == torch.float32 else values
                 outputs, grads = run(inexact, nonlinear, backend, lengths, use)
@@ -298,8 +299,7 @@ OPERATORS = [name for name in ("fused", "native", "triton") if name in available
 
 
 @pytest.mark.parametrize("backend", OPERATORS)
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("inputs", [3, None])
+@pytest.mark.parametrize(("padded", "inputs"), [(False, 3), (True, None)])
 def test_opcheck(backend: str, padded: bool, inputs: int | None) -> None:
     plain = list(single(draw(3, 4, 5, 2, inputs=inputs)).values())
     leaves = [None if value is None else value.clone().requires_grad_() for value in plain]
@@ -307,10 +307,10 @@ def test_opcheck(backend: str, padded: bool, inputs: int | None) -> None:
     arguments = (*leaves, torch.tensor(2), lengths, backend)
     torch.library.opcheck(torch.ops.lightning_alrnn.scan.default, arguments)
     states, last = (output.detach() for output in torch.ops.lightning_alrnn.scan.default(*arguments))
-    for grads in ((torch.ones_like(states), None), (None, last), (torch.ones(()).expand_as(states), last)):
-        for needs in (True, False):
-            backward_arguments = (*grads, states, *plain, torch.tensor(2), lengths, needs, needs, backend)
-            torch.library.opcheck(torch.ops.lightning_alrnn.scan_backward.default, backward_arguments)
+    ones = torch.ones_like(states)
+    for needs, *grads in ((True, ones, None), (False, None, last), (True, torch.ones(()).expand_as(states), last)):
+        backward_arguments = (*grads, states, *plain, torch.tensor(2), lengths, needs, needs, backend)
+        torch.library.opcheck(torch.ops.lightning_alrnn.scan_backward.default, backward_arguments)
 
 
 @pytest.mark.parametrize("backend", OPERATORS)
