@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from lightning_alrnn.batch import SequenceBatch, Split
 from lightning_alrnn.datamodules.base import check_fractions, full_lengths
@@ -72,6 +70,8 @@ class SequentialDigits(DigitsDataModule):
         self.save_hyperparameters()
 
     def build(self, split: Split) -> SequenceBatch:
+        from sklearn.datasets import load_digits  # takes a second, which commands with other data need not wait
+
         digits = load_digits()
         index = np.arange(len(digits.target))
         rest, test = self._divide(index, digits.target, self.test_fraction)
@@ -82,4 +82,6 @@ class SequentialDigits(DigitsDataModule):
         return SequenceBatch(inputs, torch.from_numpy(digits.target[index]).long(), full_lengths(inputs))
 
     def _divide(self, index: NDArray[Any], classes: NDArray[Any], share: float) -> list[NDArray[Any]]:
+        from sklearn.model_selection import train_test_split
+
         return train_test_split(index, test_size=share, stratify=classes, random_state=self.seed)  # type: ignore[no-any-return]

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: a second thread costs more than it brings
@@ -112,13 +111,6 @@ def no_verdict_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict is judged and written as JSON, and neither drawn nor made a page of."""
     report = "lightning_alrnn.sweep.verdict_page"
     monkeypatch.setattr(f"{report}.make_page", lambda *arguments: SimpleNamespace(html=lambda: ""))
-
-
-@pytest.fixture(autouse=True)
-def _undrawn_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make figures that callbacks log, and do not draw them, which is half the time of a short training."""
-    if not request.node.get_closest_marker("drawn"):
-        monkeypatch.setattr("lightning_alrnn.callbacks.figures.render", lambda figure: np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,66 +79,72 @@ def test_tables_hold_the_minima_of_their_numbers(name: str) -> None:
         assert f"{float(value):.{digits}f} (" in table
 
 
-def test_a_benchmark_runs(tmp_path: Path) -> None:
+def test_a_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("common", "recurrence"):
         text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
         text = re.sub(r'"(copy|multi-task|sMNIST|Lorenz-63)": \(.*\n', "", text)  # the smallest case is enough
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "recurrence.py", "--repeats", "1", "--threads", "1"]
-    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    monkeypatch.setitem(sys.modules, "common", load_script(tmp_path / "common.py"))
+    monkeypatch.setattr("sys.argv", ["recurrence.py", "--repeats", "1", "--threads", "1"])
+    runpy.run_path(str(tmp_path / "recurrence.py"), run_name="__main__")
     content = json.loads((tmp_path / "results" / "recurrence.json").read_text(encoding="utf-8"))
     (row,) = content["results"]
     assert {"eager", "fused", "cudnn", "nn.RNN(relu)", "floor"} <= row["milliseconds"].keys()
 
 
-def gpu_script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The script for GPUs, as ``make gpu`` runs it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(FOLDER / "gpu.py"), *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script for GPUs."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return load_script(FOLDER / "gpu.py")
 
 
-def test_without_a_gpu_nothing_is_claimed() -> None:
+def test_without_a_gpu_nothing_is_claimed(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = sorted((FOLDER / "results").glob("gpu.*"))
-    done = gpu_script()
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "There is no GPU here that PyTorch can use: nothing was checked, timed or written.\n"
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 0
+    printed = capsys.readouterr().out
+    assert printed == "There is no GPU here that PyTorch can use: nothing was checked, timed or written.\n"
     assert sorted((FOLDER / "results").glob("gpu.*")) == before
 
 
 @pytest.mark.slow
 def test_all_that_a_gpu_would_do_rehearsed() -> None:
-    done = gpu_script("--rehearse")
+    """As ``make gpu`` runs it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--rehearse"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = re.findall(r"^\| (.+?) \| (passed|FAILED|missing|not run) \|", done.stdout, re.MULTILINE)
     assert len(rows) == 13
     assert {outcome for _, outcome in rows} == {"passed"}
 
 
-def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(FOLDER)
-    module = load_script(FOLDER / "gpu.py")
-
+def test_what_a_part_of_the_gpu_script_finds_missing_or_wrong_stops_no_other(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(machine: object) -> str:
-        raise module.MissingError("triton")
+        raise gpu.MissingError("triton")
 
     def waits(machine: object) -> str:
-        with module.synchronisations() as places:
+        with gpu.synchronisations() as places:
             warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
         assert len(places) == 1
         raise AssertionError(places[0])
 
     parts = {"one": missing, "two": waits, "three": lambda machine: "fine"}
-    monkeypatch.setattr(module, "PARTS", parts)
-    machine = module.Machine(module.torch.device("cpu"), time.monotonic() + 100)
-    results = module.run_parts(machine)
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    machine = gpu.Machine(gpu.torch.device("cpu"), time.monotonic() + 100)
+    results = gpu.run_parts(machine)
     assert [result["outcome"] for result in results.values()] == ["missing", "FAILED", "passed"]
     assert results["one"]["result"] == "triton is not installed"
     assert "test_benchmarks.py:" in results["two"]["result"]
-    times = module.milliseconds(machine, {"broken": lambda: waits(machine), "fine": lambda: None}, 2)
+    times = gpu.milliseconds(machine, {"broken": lambda: waits(machine), "fine": lambda: None}, 2)
     assert times.keys() == {"fine"}
-    states = module.torch.tensor([0.5, 1e-7, 0.0])  # zero is past the end of a sequence
-    assert [module.beside_a_kink(states, nonlinear) for nonlinear in (1, 2)] == [False, True]
-    assert module.beside_a_kink(module.torch.tensor([module.KINK]), 0)
-    late = module.run_parts(machine._replace(deadline=time.monotonic()))
+    states = gpu.torch.tensor([0.5, 1e-7, 0.0])  # zero is past the end of a sequence
+    assert [gpu.beside_a_kink(states, nonlinear) for nonlinear in (1, 2)] == [False, True]
+    assert gpu.beside_a_kink(gpu.torch.tensor([gpu.KINK]), 0)
+    late = gpu.run_parts(machine._replace(deadline=time.monotonic()))
     assert {result["outcome"] for result in late.values()} == {"not run"}

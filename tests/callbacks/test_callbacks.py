@@ -24,6 +24,7 @@ from scipy.spatial.distance import jensenshannon
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from undrawn import undrawn
 
 from lightning_alrnn.batch import SequenceBatch
 from lightning_alrnn.callbacks import ActiveUnits, FixedPoints, RegimeOccupancy, StatesCallback
@@ -153,6 +154,7 @@ def test_two_processes_log_what_one_does(processes: Callable[..., list[Any]], tm
             assert logged[key] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), key
 
 
+@undrawn()
 def test_every_scalar_and_figure_reaches_the_loggers() -> None:
     logger, table = TensorBoardLogger("runs", name=None), CSVLogger("csv", name=None)
     callbacks = everything(figure_every_n_epochs=2)

@@ -11,6 +11,7 @@ import torch
 from command_runs import LAST, fit, fit_tokens, refused
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
+from undrawn import undrawn
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis.network_study import study
@@ -26,7 +27,8 @@ ADDITION = ["--data=Addition", "--data.sequence_length=7", *SMALL]
 @pytest.fixture(scope="module")
 def addition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ("--model.hidden_size=6", "--model.nonlinear_units=2")
-    return fit(tmp_path_factory.mktemp("addition"), *ADDITION, *sizes) / LAST
+    with undrawn():
+        return fit(tmp_path_factory.mktemp("addition"), *ADDITION, *sizes) / LAST
 
 
 @pytest.fixture
@@ -97,10 +99,11 @@ def test_a_configuration_that_lies_elsewhere(addition: Path, no_report: list[Any
     assert no_report[1][2].states.shape == (8, 5, 6)
 
 
+@undrawn()
 def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) -> None:
     sizes = ("--model.hidden_size=72", "--model.nonlinear_units=70")
     path = fit(tmp_path, "--data=ContextualIntegration", *SMALL, *sizes) / LAST
-    analyze_network(["--ckpt_path", str(path), "--time_limit", "1"])
+    analyze_network(["--ckpt_path", str(path), "--time_limit", "0.1"])
     _, results, sequences, performance, *_ = no_report[0]
     assert set(sequences.group.tolist()) == {0, 1}
     assert performance.group_names == ["normal", "inverted"]
@@ -109,6 +112,7 @@ def test_two_conditions_and_a_long_code(tmp_path: Path, no_report: list[Any]) ->
     assert results.gating.found is not None or results.gating.reason
 
 
+@undrawn()
 def test_tokens_through_an_embedding(tmp_path: Path, no_report: list[Any]) -> None:
     analyze_network(["--ckpt_path", str(fit_tokens(tmp_path, "--model.nonlinear_units=2") / LAST)])
     _, results, sequences, performance, *_ = no_report[0]
@@ -159,6 +163,7 @@ def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("runs").exists()
 
 
+@undrawn()
 def test_a_core_without_regimes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = fit(tmp_path, *ADDITION, "--model.core=GRU") / LAST
     message = refused(["analyze", "--ckpt_path", str(path)], capsys)

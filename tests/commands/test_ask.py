@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from asked import write_gate, write_linear, write_lorenz, write_noise
+from quick_sweeps import parse_once
 from scipy.stats import binomtest, ttest_1samp
+from undrawn import undrawn
 
 from lightning_alrnn.commands import ask
 from lightning_alrnn.commands.entry import main
@@ -88,6 +90,7 @@ def test_noise_is_rarely_shown_to_be_learnt() -> None:
 @pytest.fixture
 def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps of a few short runs in this process."""
+    parse_once(monkeypatch)
     monkeypatch.setattr(ask, "_GRID", {key: values[:1] for key, values in ask._GRID.items()})
     monkeypatch.setattr(ask, "_units", lambda settings: [0, 2])
     monkeypatch.setattr(ask, "_SEEDS", "1..5")
@@ -98,6 +101,7 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_runs")
+@undrawn()
 def test_from_arrays_to_a_page_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     write_linear(Path("my linear.npz"), 100)
     main(["ask", "my linear.npz", "--data.standardize", "false", "--output_dir", "answer"])

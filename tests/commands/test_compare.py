@@ -15,6 +15,7 @@ import torch
 import yaml
 from command_runs import ADDITION, LAST, fit
 from torch import Tensor
+from undrawn import undrawn
 
 from lightning_alrnn.commands.compare import _group, _of_checkpoints, _read, compare_networks
 from lightning_alrnn.commands.entry import main
@@ -52,6 +53,7 @@ def change_weights(directory: Path, target: Path, factor: float, seed: int) -> N
 
 
 @pytest.fixture(scope="module")
+@undrawn()
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """P=2 with a network, itself in other coordinates and another one; P=0; and runs that left no network."""
     root = tmp_path_factory.mktemp("sweep")
@@ -121,6 +123,7 @@ def test_files_and_sentences(report: dict[str, Any], sweep: Path) -> None:
     assert "P2-seed5" in page
 
 
+@undrawn()
 def test_those_that_do_not_solve_the_task_are_not_counted(report: dict[str, Any], sweep: Path, tmp_path: Path) -> None:
     first, _, other = (network["score"] for network in report["groups"][1]["networks"])
     assert first < other
@@ -131,6 +134,7 @@ def test_those_that_do_not_solve_the_task_are_not_counted(report: dict[str, Any]
     assert answer.endswith("not good enough and not counted: P2-seed2/last.")
 
 
+@undrawn()
 def test_checkpoints_none_of_which_solves_the_task(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [str(sweep / "runs" / name / LAST) for name in ("P2-seed0", "P2-seed1")]
     main(["compare", *paths, "--max_sequences", "8", "--time_limit", "0.2", "--solved=-1"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from command_runs import LAST, fit, fit_tokens, refused
 from pytorch_lightning import Trainer
+from undrawn import undrawn
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.analysis import Removal
@@ -54,7 +55,8 @@ def plant(checkpoint: Path, adding: list[int], path: Path) -> None:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ("--model.hidden_size=7", "--model.nonlinear_units=5", "--model.mar_strength=0")
-    path = fit(tmp_path_factory.mktemp("planted"), *DATA, "--data.train_size=32", *sizes) / LAST
+    with undrawn():
+        path = fit(tmp_path_factory.mktemp("planted"), *DATA, "--data.train_size=32", *sizes) / LAST
     plant(path, [0, 3], path)
     return path
 
@@ -87,6 +89,7 @@ def test_from_a_checkpoint_to_a_smaller_one(planted: Path, capsys: pytest.Captur
     assert metrics(planted) == pytest.approx(points[0]["test"])
 
 
+@undrawn()
 def test_training_anew(planted: Path, tmp_path: Path) -> None:
     pruned = prune_network(["--ckpt_path", str(planted), "--output_dir", str(tmp_path / "out"), "--epochs", "1"])
     points = pruned.pruning.points
@@ -96,6 +99,7 @@ def test_training_anew(planted: Path, tmp_path: Path) -> None:
     assert points[1].test["test/mse"] != pytest.approx(points[0].test["test/mse"], rel=1e-4)
 
 
+@undrawn()
 def test_training_anew_that_diverges(planted: Path, tmp_path: Path) -> None:
     arguments = ["--ckpt_path", str(planted), "--output_dir", str(tmp_path), "--epochs", "1"]
     with pytest.warns(
@@ -106,6 +110,7 @@ def test_training_anew_that_diverges(planted: Path, tmp_path: Path) -> None:
     assert scores[:4] == pytest.approx([0.05**2] * 4, rel=1e-4)  # the weights are those before
 
 
+@undrawn()
 def test_a_network_that_needs_all_units(planted: Path, tmp_path: Path) -> None:
     plant(planted, [0, 1, 2, 3, 4], tmp_path / "all.ckpt")
     config = str(planted.parents[1] / "config.yaml")
@@ -116,6 +121,7 @@ def test_a_network_that_needs_all_units(planted: Path, tmp_path: Path) -> None:
     assert pruned.pruning.rules.tolerance == 0.001
 
 
+@undrawn()
 def test_tokens_that_are_added_to_the_units_until_none_is_left(tmp_path: Path) -> None:
     path = fit_tokens(tmp_path, "--model.nonlinear_units=5") / LAST
     pruned = prune_network(["--ckpt_path", str(path), "--score", "accuracy", "--tolerance", "1"])

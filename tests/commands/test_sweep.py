@@ -9,9 +9,9 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,17 +19,19 @@ import pytest
 import torch
 from command_runs import ADDITION, CPU, exit_code, refused, written_records
 from disks import mounted_disk
+from quick_sweeps import main_in_worker, parse_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
 from lightning_alrnn.commands import sweep as command
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.commands.sweep import _signals_as_interrupt
-from lightning_alrnn.sweep import Claims, Run, Verdict, executors
+from lightning_alrnn.sweep import Claims, Run, Verdict, executors, grouping
 from lightning_alrnn.sweep.grouping import Work
 from lightning_alrnn.sweep.run import Surroundings
 from lightning_alrnn.sweep.store import Claim, Record, Status, read_record, read_records, read_runs, write_record
 from lightning_alrnn.sweep.verdict_page import write_verdict
+from lightning_alrnn.sweep.workers import start_worker
 
 TINY = [*ADDITION, *CPU, "--trainer.max_epochs=2", "--model.hidden_size=6"]
 PLAIN = [*TINY, "--trainer.callbacks=ActiveUnits"]
@@ -55,6 +57,11 @@ def events_of(name: str) -> EventAccumulator:
     return EventAccumulator(str(folder)).Reload()
 
 
+@pytest.fixture(autouse=True)
+def _parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_once(monkeypatch)
+
+
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch, no_verdict_figures: None) -> dict[str, Status]:
     """Runs of a sweep are not trained: they end, with made-up scores, in the state that this says, by name, or done."""
@@ -68,6 +75,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch, no_verdict_figures: None) -> di
             write_record(surroundings.folder, Record(spec.name, run, status, tracebacks))
 
     monkeypatch.setattr(executors, "do_work", do_work)
+    monkeypatch.setattr(grouping, "_most_members", lambda *_: (100, ""))  # or it would make a network
     return states
 
 
@@ -356,23 +364,22 @@ def test_divergence_is_a_result() -> None:
     assert record("ALRNN-P0-seed0") == diverged
 
 
+@pytest.mark.usefixtures("no_verdict_figures")
 def test_killed_workers_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "pause").touch()
     pausing = ["--trainer.callbacks=misbehaving.Pausing", f"--trainer.callbacks.folder={tmp_path}"]
-    options = [*INLINE[:1], *TINY, "--nonlinear_units=0,1,2", "--seeds=1", *pausing]
-    helpers = Path(__file__).parents[1] / "helpers"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "lightning_alrnn", "sweep", *options, "--jobs=2"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as parent:
-        until = time.monotonic() + 120
-        while len(list(tmp_path.glob("reached-*"))) < 2:
-            assert parent.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        killed, orphan = (Claim(FOLDER, f"ALRNN-P{p}-seed0").holder() for p in (0, 1))
-        assert orphan is not None
-        os.kill(killed[1], signal.SIGKILL)
-        parent.kill()
+    options = [*INLINE[:1], *TINY, "--nonlinear_units=0,1,2", "--seeds=1", "--population=off", *pausing]
+    parent = start_worker(partial(main_in_worker, ["sweep", *options, "--jobs=2"]), tmp_path / "log", [])
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("reached-*"))) < 2:
+        assert parent.is_alive()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    killed, orphan = (Claim(FOLDER, f"ALRNN-P{p}-seed0").holder() for p in (0, 1))
+    assert orphan is not None
+    os.kill(killed[1], signal.SIGKILL)
+    parent.kill()
+    parent.join()
     # the third was begun by nobody, or its worker ends like any other
     (tmp_path / "pause").unlink()
     main(["sweep", *options, "--executor=inline"])

@@ -13,6 +13,7 @@ import yaml
 from official_files import idx_bytes, wav_bytes, write_tar
 
 from lightning_alrnn import datamodules
+from lightning_alrnn.cli import run_cli
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.configs import shipped_configs
 from lightning_alrnn.datamodules.speech_commands import TEN_WORDS
@@ -57,6 +58,9 @@ FILES: dict[str, Callable[[], None]] = {
 }
 
 
+ONE_BATCH = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
+
+
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 @pytest.mark.filterwarnings("ignore:.*of the official:UserWarning")
 def test_config_runs(name: str) -> None:
@@ -66,13 +70,21 @@ def test_config_runs(name: str) -> None:
     task = yaml.safe_load(shipped_configs()[name].read_text(encoding="utf-8"))["data"]["class_path"].rpartition(".")[2]
     options = signature(getattr(datamodules, task)).parameters  # a batch is all that is taken: a few trials will do
     sizes = [f"--data.{size}=300" for size in ("train_size", "val_size", "test_size") if size in options]
-    for command in ("fit", "validate", "test", "predict"):
-        main([command, "--config", name, *sizes, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+    cli = run_cli(["fit", "--config", name, *sizes, *ONE_BATCH])
+    for function in (cli.trainer.validate, cli.trainer.test, cli.trainer.predict):
+        function(cli.model, cli.datamodule)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_other_commands_take_a_config_too(command: str) -> None:
+    main([command, "--config", "addition_quick", *ONE_BATCH])
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
-def test_config_opens_with_its_description(name: str) -> None:
-    first = shipped_configs()[name].read_text(encoding="utf-8").splitlines()[0]
+def test_config_opens_with_its_description_and_is_for_all_commands(name: str) -> None:
+    text = shipped_configs()[name].read_text(encoding="utf-8")
+    assert yaml.safe_load(text).keys() <= {"seed_everything", "model", "data", "trainer"}
+    first = text.splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 20
 
@@ -91,4 +103,4 @@ ENCODER = "{class_path: TextEncoder, init_args: {vocab_size: null, embedding_siz
 def test_imdb_with_other_vectors_and_another_core(options: list[str]) -> None:
     write_imdb()
     Path("vectors.txt").write_text("good 1.0 -1.0\nnot 0.5 2.0\n")
-    main(["fit", "--config", "imdb_quick", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", *options])
+    main(["fit", "--config", "imdb_quick", *ONE_BATCH, *options])

@@ -34,7 +34,7 @@ def _leave_the_log_as_it_was() -> Iterator[None]:
 
 
 def test_own_data(capsys: pytest.CaptureFixture[str]) -> None:
-    scores = load("own_data").main(epochs=30)
+    scores = load("own_data").main(epochs=12)
     assert scores["test/accuracy"] > 0.85
     printed = capsys.readouterr().out
     assert f"test accuracy     {scores['test/accuracy']:.3f}" in printed
@@ -46,7 +46,7 @@ def test_own_data(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
-    logged = load("own_module").main(epochs=12)
+    logged = load("own_module").main(epochs=5)
     assert logged["val/accuracy"] > 0.7
     printed = capsys.readouterr().out
     for key in ("regime/visited", "units/active", "fixed_points/total", "spectrum/pc1_angle", "latent/pc1_variance"):

@@ -19,6 +19,7 @@ from tiny_runs import QUIET
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from undrawn import undrawn
 
 from lightning_alrnn import ALRNNModule, Arrays, TextEncoder
 from lightning_alrnn.cli import run_cli
@@ -104,7 +105,8 @@ def write(content: dict[str, Any], changes: dict[str, dict[str, Any]], path: Pat
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit(tmp_path_factory.mktemp("run"), *ADDITION, "--model.hidden_size=6") / LAST
+    with undrawn():
+        return fit(tmp_path_factory.mktemp("run"), *ADDITION, "--model.hidden_size=6") / LAST
 
 
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE.keys())

@@ -1,7 +1,7 @@
 """A job of one or more processes, for test_processes.py: job_script.py FOLDER PROCESSES [FAILING_RANK].
 
-Every module is trained, validated, tested and predicts. Each process writes what it saw to FOLDER/seen-RANK.json. With
-FAILING_RANK, one process meets an error in training instead.
+Every module is trained, validated, tested and predicts. Each process writes what it saw to FOLDER/seen-RANK.json. At
+its end, the last of several processes meets an error in training. With FAILING_RANK, the job is such an error alone.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def watching(kind: str) -> list[Callback]:
     return [*callbacks, PredictionWriter()]
 
 
-def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callback]) -> Trainer:
+def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callback], **options: Any) -> Trainer:
     # a collective that nobody joins ends after this time, not after gloo's half hour
     several = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
     return Trainer(
@@ -90,6 +90,7 @@ def trainer_for(folder: Path, name: str, processes: int, callbacks: list[Callbac
         logger=CSVLogger(folder, name, 0),
         callbacks=callbacks,
         **QUIET,
+        **options,
     )
 
 
@@ -116,24 +117,25 @@ def run(folder: Path, processes: int) -> None:
         report |= {"calls": dict(count.calls), "sequences": dict(count.sequences)}
         report["weights"] = weights(module)
         for state in ("zeros", "learned"):
-            other = build(kind, initial_state=state)
-            trainer_for(folder, f"{kind}-{state}", processes, []).fit(other, data)
+            other, bare = build(kind, initial_state=state), {"limit_val_batches": 0, "enable_checkpointing": False}
+            trainer_for(folder, f"{kind}-{state}", processes, [], **bare).fit(other, data)
             report[state] = weights(other)
-    # 25 sequences do not divide by two or three
-    odd = trainer_for(folder, "odd", processes, [])
+    # 25 sequences do not divide by two or three; the first process draws a figure
+    odd = trainer_for(folder, "odd", processes, [RegimeOccupancy()])
     odd.fit(build("sequence"), Sequences("sequence", (25, 7, 7), 6 // processes))
     seen["odd_steps"] = odd.global_step
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 
 
+def fail(folder: Path, processes: int, rank: int) -> None:
+    """Train until one process meets an error."""
+    trainer = trainer_for(folder, "failing", processes, [Fail(rank)])
+    trainer.fit(build("sequence"), Sequences("sequence", (16, 7, 5), 2))
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     folder, processes = Path(sys.argv[1]), int(sys.argv[2])
-    if len(sys.argv) > 3:
-        trainer = trainer_for(folder, "failing", processes, [Fail(int(sys.argv[3]))])
-        trainer.fit(build("sequence"), Sequences("sequence", (16, 7, 5), 2))
-    else:
+    if len(sys.argv) == 3:
         run(folder, processes)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()  # left to the interpreter's end, gloo's threads can abort it
+    fail(folder, processes, int(sys.argv[3]) if len(sys.argv) > 3 else processes - 1)

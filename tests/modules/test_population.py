@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from observed import arrays
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from tiny_runs import QUIET
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from lightning_alrnn import ALRNNModule, SequenceBatch
-from lightning_alrnn.datamodules import Addition, PopulationDataModule, SequentialDigits, StimulusSelection
+from lightning_alrnn.datamodules import Addition, Arrays, PopulationDataModule, SequentialDigits
 from lightning_alrnn.modules import PopulationModule
 
 UNITS = (0, 1, 5, 10)
@@ -68,13 +69,14 @@ def assert_trained_as_alone(
     vectorised: bool = True,
     epochs: int = 2,
     **options: Any,
-) -> PopulationModule:
+) -> tuple[PopulationModule, list[Trainer]]:
+    """The population, and the trainers of its networks alone."""
     alone = copy.deepcopy(list(networks))
+    singles = [trainer(epochs, **options) for _ in alone]
     population = fit(PopulationModule(networks), sets, epochs, **options)
     assert population.vectorised == vectorised
-    for k, network in enumerate(alone):
+    for k, (network, single) in enumerate(zip(alone, singles, strict=True)):
         before = weights(network)
-        single = trainer(epochs, **options)
         single.fit(network, sets(k))
         after, got = weights(network), weights(population.members()[k])
         moved = max(float((after[name] - before[name]).abs().max()) for name in after if after[name].numel())
@@ -84,47 +86,61 @@ def assert_trained_as_alone(
         assert population.scores[k].keys() == single.callback_metrics.keys()
         for key, score in single.callback_metrics.items():
             torch.testing.assert_close(population.scores[k][key], float(score), rtol=10 * limit, atol=limit)
-    return population
+    return population, singles
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("32-true", 1e-4), ("64-true", 1e-10)])
 def test_members_are_trained_as_alone(precision: str, limit: float) -> None:
-    # 50 steps; P, seeds, strengths of regularisation, rates and data differ
+    # P, seeds, strengths of regularisation, rates and data differ
     networks = [
         member(P, k, mar_strength=0.05 * k, optimizer=partial(torch.optim.Adam, lr=(k + 1) * 1e-3)) for k, P in SEEDS
     ]
-    assert_trained_as_alone(networks, data, limit, precision=precision)
+    assert_trained_as_alone(networks, fewer_data, limit, precision=precision)
 
 
 def test_members_whose_sequences_differ_in_length_are_trained_as_alone() -> None:
-    def blocks(seed: int) -> StimulusSelection:
-        sizes = {"train_size": 12, "val_size": 3, "test_size": 3, "batch_size": 4}
-        return StimulusSelection(context="inferred", seed=seed, **sizes)  # type: ignore[arg-type]
+    def blocks(seed: int) -> Arrays:
+        time = 6 + 3 * seed  # longest sequence
+        targets = torch.randint(0, 3, (32, time), generator=torch.Generator().manual_seed(seed))
+        return arrays(32, time, seed=seed, train=24, targets=targets, target_step="every", num_classes=3)
 
-    options = {"input_size": 6, "output_size": 3, "objective": "classification", "target_step": "every"}
+    options = {"output_size": 3, "objective": "classification", "target_step": "every"}
     assert_trained_as_alone([member(P, k, **options) for k, P in SEEDS[:3]], blocks, 1e-8, precision="64-true")
 
 
-SCHEDULES_AND_OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "steps": {"lr_scheduler": partial(StepLR, step_size=1, gamma=0.5)},
-    "plateau": {"lr_scheduler": partial(ReduceLROnPlateau, factor=0.1, patience=0, threshold=0.5)},
-    "momentum": {"optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)},
-    "decay": {"optimizer": partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.1)},
-    "all": {"target_step": "last", "self_connections": "all", "initial_state": "learned"},
-}
-GRADIENTS: dict[str, dict[str, Any]] = {
-    "accumulated": {"accumulate_grad_batches": 3},
-    "not clipped": {"gradient_clip_val": None},
-    "by value": {"gradient_clip_algorithm": "value"},
+# options of the members and of the trainer
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "steps, accumulated": ({"lr_scheduler": partial(StepLR, step_size=1, gamma=0.5)}, {"accumulate_grad_batches": 3}),
+    "plateau, by value": (
+        {"lr_scheduler": partial(ReduceLROnPlateau, factor=0.1, patience=0, threshold=0.5)},
+        {"gradient_clip_algorithm": "value"},
+    ),
+    "momentum": ({"optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)}, {}),
+    "decay, not clipped": (
+        {"optimizer": partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.1)},
+        {"gradient_clip_val": None},
+    ),
+    "all": ({"target_step": "last", "self_connections": "all", "initial_state": "learned"}, {}),
 }
 
 
-@pytest.mark.parametrize("kind", [*SCHEDULES_AND_OPTIMIZERS, *GRADIENTS])
-def test_options_of_members_and_of_the_trainer(kind: str) -> None:
+@pytest.mark.parametrize(("of_members", "of_trainer"), OPTIONS.values(), ids=OPTIONS.keys())
+def test_options_of_members_and_of_the_trainer(of_members: dict[str, Any], of_trainer: dict[str, Any]) -> None:
+    """Weights and scores are those of single training, and the state of a member's optimizer is, too."""
+    networks = members(**of_members)
     # in float64, as three epochs blow differences of rounding up
-    networks = members(**SCHEDULES_AND_OPTIMIZERS.get(kind, {}))
-    epochs = 2 if kind in GRADIENTS else 3
-    assert_trained_as_alone(networks, fewer_data, 1e-8, epochs=epochs, precision="64-true", **GRADIENTS.get(kind, {}))
+    options = {"epochs": 3, "precision": "64-true", **of_trainer}
+    population, singles = assert_trained_as_alone(networks, fewer_data, 1e-8, **options)
+    for k, (network, single) in enumerate(zip(networks, singles, strict=True)):
+        states = population.optimizer_states(k)
+        expected, (got,) = single.optimizers[0].state_dict(), states["optimizer_states"]
+        assert got["param_groups"] == expected["param_groups"]
+        assert got["state"].keys() == expected["state"].keys()
+        for index, values in expected["state"].items():
+            torch.testing.assert_close(got["state"][index], values, rtol=0, atol=1e-6)
+        network._optimizer(network.parameter_groups()).load_state_dict(got)
+        schedulers = [config.scheduler.state_dict() for config in single.lr_scheduler_configs]
+        assert states["lr_schedulers"] == schedulers
 
 
 class Kernels(nn.Module):
@@ -164,7 +180,7 @@ def test_a_member_that_diverges_changes_no_other() -> None:
     def run(rate: float) -> PopulationModule:
         networks = members()
         networks[1]._optimizer = partial(torch.optim.Adam, lr=rate)
-        return fit(PopulationModule(networks), data, 3)
+        return fit(PopulationModule(networks), fewer_data, 3)
 
     well, ill = run(3e-3), run(1e12)
     assert well.diverged == [None] * 4
@@ -181,7 +197,7 @@ def test_frozen_parameters_stay_as_they_are() -> None:
     for network in networks:
         network.core.W.requires_grad_(False)
     before = [weights(network) for network in networks]
-    for old, network in zip(before, fit(PopulationModule(networks), data, 1).members(), strict=True):
+    for old, network in zip(before, fit(PopulationModule(networks), fewer_data, 1).members(), strict=True):
         after = weights(network)
         assert after["core.W"].equal(old["core.W"])
         assert not after["core.C"].equal(old["core.C"])
@@ -190,11 +206,11 @@ def test_frozen_parameters_stay_as_they_are() -> None:
 def test_best_weights(tmp_path: Path) -> None:
     networks = [member(P, k, optimizer=partial(torch.optim.Adam, lr=0.03)) for k, P in enumerate((0, 3))]
     alone = copy.deepcopy(networks)
-    population = fit(PopulationModule(networks), lambda k: data(), 5, precision="64-true")
+    population = fit(PopulationModule(networks), lambda k: fewer_data(), 5, precision="64-true")
     for k, network in enumerate(alone):
         best = ModelCheckpoint(tmp_path / str(k), monitor="val/task_loss", filename="{epoch}")
         single = trainer(5, callbacks=[best], enable_checkpointing=True, precision="64-true")
-        single.fit(network, data())
+        single.fit(network, fewer_data())
         assert f"epoch={population.best_epoch[k]}" in best.best_model_path
         expected = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         for name, value in weights(population.members("best")[k]).items():
@@ -251,7 +267,7 @@ def fit_with_ends(
     ]
     torch.manual_seed(0)
     single = trainer(5, callbacks=callbacks, enable_checkpointing=folder is not None)
-    single.fit(population, PopulationDataModule([data(k) for k, _ in SEEDS]), **options)
+    single.fit(population, PopulationDataModule([fewer_data(k) for k, _ in SEEDS]), **options)
     return population, snapshots
 
 
@@ -269,7 +285,7 @@ def test_members_that_have_stopped_stay_as_they_are_and_cost_no_more_time(monkey
     population, snapshots = fit_with_ends((9, 2, 9, 3))
     assert population.epochs == [5, 2, 5, 3]
     assert (population.stopped, population.alive) == ([False, True, False, True], [True] * 4)
-    epoch = 25 + 4  # batches of training and validation
+    epoch = 10 + 4  # batches of training and validation
     assert sizes == [4] * 2 * epoch + [3] * epoch + [2] * 2 * epoch
     for k, trained in enumerate(population.epochs):
         for after, expected in enumerate(all_along):
@@ -319,25 +335,6 @@ def test_from_options_makes_networks_one_by_one() -> None:
         assert equal(weights(encoder), weights(network.encoder))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0 and 1 differ in hidden_size"):
         PopulationModule.from_options([{}, {"hidden_size": 7}], **options)
-
-
-@pytest.mark.parametrize("kind", ["steps", "momentum", "all"])
-def test_a_member_s_optimizer_is_that_of_single_training(kind: str) -> None:
-    networks = members(**SCHEDULES_AND_OPTIMIZERS[kind])
-    alone = copy.deepcopy(networks)
-    population = fit(PopulationModule(networks), data, 1, precision="64-true")
-    for k, network in enumerate(alone):
-        single = trainer(1, precision="64-true")
-        single.fit(network, data(k))
-        states = population.optimizer_states(k)
-        expected, (got,) = single.optimizers[0].state_dict(), states["optimizer_states"]
-        assert got["param_groups"] == expected["param_groups"]
-        assert got["state"].keys() == expected["state"].keys()
-        for index, values in expected["state"].items():
-            torch.testing.assert_close(got["state"][index], values, rtol=0, atol=1e-6)
-        network._optimizer(network.parameter_groups()).load_state_dict(got)
-        schedulers = [config.scheduler.state_dict() for config in single.lr_scheduler_configs]
-        assert states["lr_schedulers"] == schedulers
 
 
 def test_each_member_draws_its_own_initial_states_in_training_only() -> None:
@@ -431,7 +428,7 @@ def test_a_graph_gets_what_changes_and_other_shapes_run_without_it(monkeypatch: 
 
 
 def test_a_population_of_one() -> None:
-    population = fit(PopulationModule([member(1)]), data)
+    population = fit(PopulationModule([member(1)]), fewer_data)
     assert population.scores[0].keys() >= {"train/loss", "val/task_loss", "val/mse"}
 
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -28,15 +29,24 @@ BATCHES = {"train": 8, "val": 6, "test": 2, "predict": 2}  # two epochs, each wi
 PROCESSES = (2, pytest.param(3, marks=pytest.mark.slow))
 
 
-def run(folder: Path, processes: int, *arguments: str) -> tuple[int, str]:
-    """Run the job as a user would, and return its exit code and what it printed. It is killed after five minutes."""
+class Job(NamedTuple):
+    """A job that has ended."""
+
+    folder: Path
+    ranks: range
+    code: int
+    printed: str
+
+
+def run(folder: Path, processes: int, *arguments: str) -> Job:
+    """Run the job as a user would. It is killed after five minutes."""
     folder.mkdir()
     path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     with (folder / "output.txt").open("w") as output:
         command = [sys.executable, str(SCRIPT), str(folder), str(processes), *arguments]
         done = subprocess.run(command, stdout=output, stderr=output, env=environment, timeout=300, check=False)
-    return done.returncode, (folder / "output.txt").read_text()
+    return Job(folder, range(processes), done.returncode, (folder / "output.txt").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +59,27 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, range]:
-    """The folder of a job of several processes, and their ranks."""
-    folder = tmp_path_factory.mktemp("jobs") / str(request.param)
-    code, printed = run(folder, request.param)
-    assert code == 0, printed[-3000:]
-    return folder, range(request.param)
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job of several processes, the last of which fails when all is done."""
+    job = run(tmp_path_factory.mktemp("jobs") / str(request.param), request.param)
+    assert all((job.folder / f"seen-{rank}.json").is_file() for rank in job.ranks), job.printed[-3000:]
+    return job
+
+
+@cache
+def seen(folder: Path, rank: int) -> Any:
+    return json.loads((folder / f"seen-{rank}.json").read_text())
 
 
 def read(folder: Path, part: str, rank: int = 0) -> Any:
-    return json.loads((folder / f"seen-{rank}.json").read_text())[part]
+    return seen(folder, rank)[part]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_steps_metrics_and_weights_are_those_of_one_process_for_all_initial_states(
-    alone: Path, several: tuple[Path, range], module: str
+    alone: Path, several: Job, module: str
 ) -> None:
-    one, ranks = read(alone, module), [read(several[0], module, rank) for rank in several[1]]
+    one, ranks = read(alone, module), [read(several.folder, module, rank) for rank in several.ranks]
     for rank in ranks:
         assert rank["steps"] == one["steps"] == 2 * 4
         for initial_state in ("weights", "zeros", "learned"):  # "weights" are those with drawn states
@@ -84,19 +98,15 @@ def test_steps_metrics_and_weights_are_those_of_one_process_for_all_initial_stat
     assert math.isfinite(one["metrics"]["test"]["test/loss"])
 
 
-def test_processes_that_do_not_divide_the_sequences_take_the_steps_of_one(
-    alone: Path, several: tuple[Path, range]
-) -> None:
+def test_processes_that_do_not_divide_the_sequences_take_the_steps_of_one(alone: Path, several: Job) -> None:
     assert read(alone, "odd_steps") == 2 * 5
-    assert all(read(several[0], "odd_steps", rank) == 2 * 5 for rank in several[1])
+    assert all(read(several.folder, "odd_steps", rank) == 2 * 5 for rank in several.ranks)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_sequence_is_seen_once_and_every_hook_called_as_often(
-    alone: Path, several: tuple[Path, range], module: str
-) -> None:
+def test_every_sequence_is_seen_once_and_every_hook_called_as_often(alone: Path, several: Job, module: str) -> None:
     """7 sequences of validation and test do not divide by two or three: nobody may see one twice."""
-    one, ranks = read(alone, module), [read(several[0], module, rank) for rank in several[1]]
+    one, ranks = read(alone, module), [read(several.folder, module, rank) for rank in several.ranks]
     for stage, sequences in {"train": 2 * 24, "val": 3 * 7, "test": 7, "predict": 7}.items():
         assert one["sequences"][stage] == sum(rank["sequences"][stage] for rank in ranks) == sequences
         # a process whose share of the last batch is empty has a batch less
@@ -107,12 +117,12 @@ def test_every_sequence_is_seen_once_and_every_hook_called_as_often(
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_predictions_together_are_those_of_one_process(alone: Path, several: tuple[Path, range], module: str) -> None:
+def test_predictions_together_are_those_of_one_process(alone: Path, several: Job, module: str) -> None:
     with np.load(alone / module / "version_0" / "predictions.npz") as content:
         one = dict(content)
     shares = []
-    for rank in several[1]:
-        with np.load(several[0] / module / "version_0" / f"predictions-rank={rank}.npz") as content:
+    for rank in several.ranks:
+        with np.load(several.folder / module / "version_0" / f"predictions-rank={rank}.npz") as content:
             shares.append(dict(content))
     order = np.concatenate([share["index"] for share in shares]).argsort()
     np.testing.assert_array_equal(one["index"], range(7))
@@ -128,15 +138,13 @@ def test_predictions_together_are_those_of_one_process(alone: Path, several: tup
         np.testing.assert_allclose(np.concatenate(padded)[order], expected, rtol=0, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_an_error_of_one_process_ends_them_all(rank: int, tmp_path: Path) -> None:
-    """The job ends by itself, not by the time limit of the test."""
-    code, printed = run(tmp_path / "job", 2, str(rank))
-    assert code != 0
-    assert f"only process {rank} fails" in printed
+def assert_ended(job: Job, failing: int) -> None:
+    """It has ended by itself, not by the time limit of the test."""
+    assert job.code != 0
+    assert f"only process {failing} fails" in job.printed
     # the process that the first one started ends, too, if a moment later
     for _ in range(300):
-        running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+        running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(job.folder).encode() in _read(path)]
         if not running:
             break
         time.sleep(0.1)
@@ -148,6 +156,15 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it has just ended
         return b""
+
+
+def test_an_error_of_the_last_process_ends_them_all(several: Job) -> None:
+    assert_ended(several, several.ranks[-1])
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_process_ends_them_all(tmp_path: Path) -> None:
+    assert_ended(run(tmp_path / "job", 2, "0"), 0)
 
 
 def test_fsdp_is_refused() -> None:

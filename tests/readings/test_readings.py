@@ -11,9 +11,12 @@ from pkgutil import resolve_name
 
 import pytest
 import torch
+from command_runs import ADDITION
 from observed import model
+from quick_sweeps import parse_once
 from scripts import load_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from undrawn import undrawn
 
 from lightning_alrnn import callbacks, readings
 from lightning_alrnn.callbacks import ActiveUnits, ReadingCallback, RegimeOccupancy
@@ -79,15 +82,16 @@ def test_the_example_counts_the_steps_without_a_unit_that_is_on() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about small data
+@undrawn()
 def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
+    parse_once(monkeypatch)
     own = ["--trainer.callbacks+=ReadingCallback", "--trainer.callbacks.reading=own_reading.Silence"]
-    tiny = ["--data.sequence_length=6", "--data.train_size=32", "--data.val_size=16", "--data.test_size=16"]
-    tiny += ["--model.hidden_size=4", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-    sweep = ["--config=addition_quick", "--nonlinear_units=0,2", "--seeds=2", "--output_dir=swept"]
+    tiny = [*ADDITION, "--model.hidden_size=4", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    sweep = ["--nonlinear_units=0,2", "--seeds=2", "--output_dir=swept"]
     main(["sweep", *sweep, *tiny, *own, "--executor=inline"])
     main(["verdict", "swept"])
     judged = json.loads(Path("swept/verdict.json").read_text())["readings"]["silence/share"]
@@ -99,7 +103,7 @@ def test_a_reading_of_ones_own_is_logged_charted_reported_and_judged(
     assert judged["0"] == 1.0
     assert "silence/share" in Path("swept/verdict.html").read_text()
 
-    main(["fit", "--config=addition_quick", "--model.nonlinear_units=2", *tiny, *own])
+    main(["fit", "--model.nonlinear_units=2", *tiny, *own])
     run = Path("runs/Addition/version_0")
     events = EventAccumulator(str(run))
     events.Reload()

@@ -58,6 +58,17 @@ def sizes(works: Sequence[Work]) -> list[int]:
     return [len(work.specs) for work in works]
 
 
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> MemberFactory:
+    return MemberFactory(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(autouse=True)
+def _parsed_once(factory: MemberFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first test has parsed serves the others: nothing is written to the folder of the factory."""
+    monkeypatch.setattr(grouping, "MemberFactory", lambda folder: factory)
+
+
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is memory for 100 members."""
@@ -131,9 +142,11 @@ def bytes_of_data_and_network(factory: MemberFactory) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("slots", "shared"), [(1, False), (2, True)], ids=["data of their own", "data in common"])
-def test_memory_bounds_a_population(slots: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_bounds_a_population(
+    slots: int, shared: bool, factory: MemberFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specs = [spec(0, P=P) for P in range(6)] if shared else seeds(6)
-    data, network = bytes_of_data_and_network(MemberFactory(tmp_path))
+    data, network = bytes_of_data_and_network(factory)
     member = grouping._COPIES_OF_STATES * STATES + network + data / (6 if shared else 1)
     memory = [0.0]
     monkeypatch.setattr(grouping, "_memory", lambda: memory[0])
@@ -166,8 +179,8 @@ def test_states_and_files_bound_a_population(tmp_path: Path, monkeypatch: pytest
     assert max(sizes(divide(tmp_path, specs, 9, 1))) == 4
 
 
-def test_what_bounds_a_population_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    factory, specs = MemberFactory(tmp_path), seeds(12)
+def test_what_bounds_a_population_on_a_gpu(factory: MemberFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = seeds(12)
     data, network = bytes_of_data_and_network(factory)
     step = network + grouping._COPIES_OF_STATES * STATES
 
@@ -226,8 +239,8 @@ class OwnModule(ALRNNModule):
 
 
 @pytest.fixture(scope="module")
-def member(tmp_path_factory: pytest.TempPathFactory) -> Member:
-    return MemberFactory(tmp_path_factory.mktemp("sweep")).make(spec(0))
+def member(factory: MemberFactory) -> Member:
+    return factory.make(spec(0))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from lightning_alrnn.sweep.rules import Run
 from lightning_alrnn.sweep.store import read_records
 from lightning_alrnn.sweep.workers import start_worker
 
-EPOCHS = 40
+EPOCHS = 20
 TRAINING = ["--data.train_size=64", "--model.hidden_size=6", "--model.initial_state=uniform"]
 TRAINING += [f"--trainer.max_epochs={EPOCHS}", "--trainer.num_sanity_val_steps=0"]
 SWEEP = [*ADDITION, *CPU, *TRAINING, "--trainer.callbacks=RegimeOccupancy", "--nonlinear_units=0,6", "--seeds=2"]
@@ -121,12 +121,29 @@ def damage(folder: Path, draw: random.Random) -> None:
         path.write_bytes(content if draw.random() < 0.5 else content[:place])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_signals_to_the_group(number: int, times: int, alone: tuple[Result, float], tmp_path: Path) -> None:
-    draw = random.Random(times)
+def test_a_signal_in_the_first_population_and_another_in_the_second(
+    alone: tuple[Result, float], tmp_path: Path
+) -> None:
     folder = tmp_path / "hunted"
-    for _ in range(times):
+    before: set[Path] = set()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = begin(folder)
+        while not (begun := {*folder.glob("populations/*/last.ckpt")} - before):
+            assert process.is_alive(), folder.with_suffix(".log").read_text()[-3000:]
+            time.sleep(0.01)
+        before |= begun
+        assert process.is_alive()
+        hunt(process, 0, number)
+        assert all(path.is_file() for path in begun)  # training has not come to its end
+    check(folder, alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_signals_to_the_group(number: int, alone: tuple[Result, float], tmp_path: Path) -> None:
+    draw = random.Random(10)
+    folder = tmp_path / "hunted"
+    for _ in range(10):
         hunt(begin(folder), draw.uniform(0.1, 1.0) * alone[1], number)
     check(folder, alone[0])
 

@@ -72,10 +72,9 @@ ADAM = ("--model.optimizer=Adam", "--model.optimizer.lr=1", "--model.lr_schedule
             spec("ALRNN", 0, 0, *ADAM, "--model.lr_scheduler.step_size=3", "--model.mar_strength=1"),
             spec("ALRNN", 6, 11, *ADAM, "--model.lr_scheduler.step_size=3", "--model.mar_strength=1"),
         ],
-        [spec("ALRNN", 3, 0, "--data.seed=0"), spec("ALRNN", 0, 2, "--data.seed=4")],
-        [spec("GRU", None, 0, "--data.seed=7"), spec("GRU", None, 11, "--data.seed=7")],
+        [spec("GRU", None, 0, "--data.seed=0"), spec("GRU", None, 11, "--data.seed=4")],
     ],
-    ids=["whole numbers for others", "seeds of the data", "a baseline"],
+    ids=["whole numbers for others", "a baseline and seeds of the data"],
 )
 def test_the_parts_of_a_run_are_those_of_alrnn_fit(specs: list[Spec], tmp_path: Path) -> None:
     factory = MemberFactory(tmp_path)
@@ -83,8 +82,11 @@ def test_the_parts_of_a_run_are_those_of_alrnn_fit(specs: list[Spec], tmp_path: 
     assert len(factory._lines) == 1  # what was read for the one serves the other
     assert_made_as_by_fit(last, tmp_path)
     again = factory.make(specs[0])  # which the other has left as it was
-    assert_made_as_by_fit(again, tmp_path)
+    if specs[0].core == "ALRNN":
+        assert_made_as_by_fit(again, tmp_path)
     assert (again.config, again.text) == (first.config, first.text)
+    states = [member.module.state_dict() for member in (first, again)]
+    assert all(value.equal(states[1][name]) for name, value in states[0].items())
     for name in ("module", "data", "callbacks", "logger", "trainer"):
         assert getattr(again, name) is not getattr(first, name)
     for parts in (

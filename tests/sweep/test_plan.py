@@ -10,6 +10,7 @@ import pytest
 from command_runs import refused
 from hypothesis import given
 from hypothesis import strategies as st
+from quick_sweeps import parse_once
 
 from lightning_alrnn import ALRNN
 from lightning_alrnn.sweep.plan import (
@@ -31,6 +32,11 @@ _words = st.text(string.ascii_letters + "_./", min_size=1, max_size=8).filter(
 _values: st.SearchStrategy[Value] = st.one_of(
     st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), _words
 )
+
+
+@pytest.fixture(autouse=True)
+def _parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_once(monkeypatch)
 
 
 def written(value: Value) -> str:
@@ -65,10 +71,10 @@ def test_a_baseline_is_not_repeated_for_what_an_alrnn_alone_has() -> None:
     assert {f"model.{name}" for name in layer} <= _ALRNN_ONLY
     # what a GRU trains with too makes other runs of it
     assert not {"model.hidden_size", "model.optimizer", "model.objective", "model.encoder"} & _ALRNN_ONLY
-    for grid in ("model.initial_coupling=0.9,0.95", "model.mar_strength=0,0.1"):
-        plan = make_plan([*BASE, "--model.init=near_identity"], [0, 2], [0, 1], ["ALRNN", "GRU"], parse_grid([grid]))
-        assert [spec.name for spec in plan.runs if spec.core == "GRU"] == ["GRU-seed0", "GRU-seed1"]
-        assert sum(spec.core == "ALRNN" for spec in plan.runs) == 8
+    grid = parse_grid(["model.initial_coupling=0.9,0.95", "model.mar_strength=0,0.1"])
+    plan = make_plan([*BASE, "--model.init=near_identity"], [0, 2], [0, 1], ["ALRNN", "GRU"], grid)
+    assert [spec.name for spec in plan.runs if spec.core == "GRU"] == ["GRU-seed0", "GRU-seed1"]
+    assert sum(spec.core == "ALRNN" for spec in plan.runs) == 16
 
 
 def test_runs_their_order_names_and_arguments() -> None:

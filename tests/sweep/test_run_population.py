@@ -19,11 +19,13 @@ import pytest
 import torch
 import yaml
 from command_runs import ADDITION, exit_code, written_records
+from quick_sweeps import parse_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from lightning_alrnn import ALRNNModule
 from lightning_alrnn.callbacks import MemberCallbacks
+from lightning_alrnn.commands import sweep as command
 from lightning_alrnn.commands.entry import main
 from lightning_alrnn.modules import PopulationModule
 from lightning_alrnn.sweep import run, run_population
@@ -39,16 +41,19 @@ PLAIN += ["--trainer.callbacks=RegimeOccupancy"]
 TINY = [*PLAIN, "--trainer.callbacks+=FixedPoints", "--trainer.callbacks+=Dashboard"]
 OPTIONS = ["--nonlinear_units=0,1,6", "--seeds=2"]
 TWO = ["--nonlinear_units=0,6", "--seeds=1"]
+STEPS = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--trainer.check_val_every_n_epoch=2"]
 
 
-pytestmark = pytest.mark.usefixtures("no_verdict_figures")
+@pytest.fixture(autouse=True)
+def _quick(no_verdict_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_once(monkeypatch)
 
 
 def sweep(folder: str, *options: str, base: Sequence[str] = TINY) -> int:
     return exit_code("sweep", f"--output_dir={folder}", "--executor=inline", *base, *options)
 
 
-def checkpoint(folder: str, run: str, name: str = "last.ckpt") -> dict[str, Any]:
+def checkpoint(folder: str | Path, run: str, name: str = "last.ckpt") -> dict[str, Any]:
     return torch.load(f"{folder}/runs/{run}/checkpoints/{name}", weights_only=True)  # type: ignore[no-any-return]
 
 
@@ -56,14 +61,30 @@ def weights(folder: str, record: Record, name: str = "last.ckpt") -> dict[str, T
     return checkpoint(folder, record.name, name)["state_dict"]  # type: ignore[no-any-return]
 
 
-def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    # two short epochs leave no time to look at members
-    monkeypatch.setattr(run_population, "MemberCallbacks", partial(MemberCallbacks, share=1e9))
-    options = ["--nonlinear_units=0,1,6", "--seeds=1", "--grid", "model.mar_strength=0.1,1"]
-    for population in ("auto", "off"):
-        assert sweep(population, *options, f"--population={population}") == 0
-    together, alone = (read_records(folder) for folder in ("auto", "off"))
-    assert len({record.population for record in together}) == 1
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two sweeps: "auto" with a population, and "off" with those of its runs whose strength is 1."""
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        parse_once(patch)
+        patch.chdir(folder)
+        patch.setattr(command, "_report", lambda *_, **__: False)
+        # short epochs leave no time to look at members
+        patch.setattr(run_population, "MemberCallbacks", partial(MemberCallbacks, share=1e9))
+        # the last epoch has no validation
+        options = [*STEPS, "--trainer.max_epochs=3", "--nonlinear_units=0,1,6", "--seeds=1"]
+        for population, strengths in (("auto", "0.1,1"), ("off", "1")):
+            grid = ["--grid", f"model.mar_strength={strengths}", f"--population={population}"]
+            assert sweep(population, *options, *grid) == 0
+    return folder
+
+
+def test_a_member_leaves_what_a_run_by_itself_leaves(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(both)
+    members, alone = (read_records(Path(folder)) for folder in ("auto", "off"))
+    together = [record for record in members if record.run.settings["model.mar_strength"] == 1]
+    assert [len(records) for records in (members, together, alone)] == [6, 3, 3]
+    assert len({record.population for record in members}) == 1
     assert {record.population for record in alone} == {""}
     for one, other in zip(together, alone, strict=True):
         assert one.run.metrics == pytest.approx(other.run.metrics, rel=1e-3, abs=1e-4)
@@ -93,35 +114,29 @@ def test_a_member_leaves_what_a_run_by_itself_leaves(monkeypatch: pytest.MonkeyP
     headers = [Path(name, "results.csv").read_text().splitlines()[0] for name in ("auto", "off")]
     assert headers[0] == headers[1]
     assert {"population", "epochs_to_threshold"} <= set(headers[0].split(","))
-    # the same command again has nothing to do
-    before = written_records(Path("auto"))
-    assert sweep("auto", *options) == 0
-    assert written_records(Path("auto")) == before
 
 
-def test_a_member_s_checkpoints_are_those_of_any_network() -> None:
-    schedule = ["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1"]
-    late = ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=3"]  # the last epoch has no validation
-    assert sweep("swept", *TWO, *schedule, *late, base=PLAIN) == 0
-    record = read_records("swept")[-1]
-    last = checkpoint("swept", record.name)
+def test_a_member_s_checkpoints_are_those_of_any_network(both: Path) -> None:
+    record = read_records(both / "auto")[-1]
+    last = checkpoint(both / "auto", record.name)
     assert (last["epoch"], last["global_step"]) == (2, 12)
     assert last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 3
-    folder = Path("swept/runs") / record.name
-    module = ALRNNModule.load_from_checkpoint(Path("swept", record.checkpoint))
+    best = both / "auto" / record.checkpoint
+    module = ALRNNModule.load_from_checkpoint(best)
     assert module.core.nonlinear_units == 6
     assert module.configure_optimizers()["lr_scheduler"]["scheduler"].step_size == 1
-    config = ["--config", str(folder / "config.yaml"), "--trainer.logger.version=again"]
-    main(["test", *config, f"--ckpt_path={Path('swept', record.checkpoint)}"])
-    events = EventAccumulator("swept/runs/again").Reload()
+
+    def config(name: str) -> list[str]:
+        return [f"--config={both / name / record.log_dir}/config.yaml", f"--trainer.logger.save_dir={name}"]
+
+    main(["test", *config("auto"), f"--ckpt_path={best}"])
+    events = EventAccumulator(f"auto/{record.log_dir}").Reload()
     assert events.Scalars("test/mse")[-1].value == pytest.approx(record.run.metrics["test/mse"], rel=1e-5)
     # training goes on as that of a network which was trained alone
-    assert sweep("off", *TWO, "--population=off", *schedule, *late, base=PLAIN) == 0
-    for name in ("swept", "off"):
-        path = Path(name, "runs", record.name)
-        further = ["--config", str(path / "config.yaml"), "--trainer.logger.version=on", "--trainer.max_epochs=4"]
-        main(["fit", *further, f"--ckpt_path={path / 'checkpoints/last.ckpt'}"])
-    one, other = (checkpoint(name, "on") for name in ("swept", "off"))
+    for name in ("auto", "off"):
+        path = both / name / record.log_dir / "checkpoints" / "last.ckpt"
+        main(["fit", *config(name), "--trainer.max_epochs=4", f"--ckpt_path={path}"])
+    one, other = (checkpoint(name, record.name) for name in ("auto", "off"))
     assert one["global_step"] == other["global_step"] == 16
     assert one["lr_schedulers"] == other["lr_schedulers"]
     for key, value in one["state_dict"].items():
@@ -144,8 +159,9 @@ def test_a_member_s_checkpoint_has_the_statistics_of_its_data(caplog: pytest.Log
 
 
 def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> None:
+    units = ["--nonlinear_units=0,1,6", "--seeds=1"]
     rates = ["--grid", "model.optimizer.lr=1e-3,1e30", "--model.optimizer=SGD", "--trainer.gradient_clip_val=null"]
-    assert sweep("swept", *OPTIONS, *rates, base=PLAIN) == 0
+    assert sweep("swept", *units, *rates, base=PLAIN) == 0
     records = read_records("swept")
     for record in records:
         wild = record.run.settings["model.optimizer.lr"] == 1e30
@@ -154,7 +170,7 @@ def test_a_member_that_diverges_is_a_result_and_leaves_the_others_alone() -> Non
         assert bool(record.run.metrics) != wild
         assert ("training has diverged" in record.error) == wild
     # as many members, all of them tame
-    assert sweep("tame", *OPTIONS, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:], base=PLAIN) == 0
+    assert sweep("tame", *units, "--grid", "model.optimizer.lr=1e-3,2e-3", *rates[2:], base=PLAIN) == 0
     tame = [record for record in read_records("tame") if record.run.settings["model.optimizer.lr"] == 1e-3]
     for one, other in zip([record for record in records if not record.run.diverged], tame, strict=True):
         first, second = weights("swept", one), weights("tame", other)
@@ -196,18 +212,18 @@ def test_what_cannot_be_trained_together_is_trained_one_by_one(
         raise RuntimeError("one of them has no data")
 
     def do_run(surroundings: Surroundings, spec: Spec, task: None) -> None:
-        if spec.seed == 0 and spec.nonlinear_units == 0:
+        if spec.nonlinear_units == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         run.do_run(surroundings, spec)
 
     with monkeypatch.context() as failing:
         failing.setattr(run_population, "_train", fail)
         failing.setattr(run_population, "do_run", do_run)
-        assert sweep("swept", *OPTIONS, base=PLAIN) == 2
+        assert sweep("swept", *TWO, base=PLAIN) == 2
     assert "its runs are trained one by one" in capsys.readouterr().err
-    records = read_records("swept")
-    assert [(record.status, record.population, record.epochs) for record in records] == [("done", "", 2)] * 5
-    assert sweep("swept", *OPTIONS, base=PLAIN) == 0
+    (record,) = read_records("swept")
+    assert (record.status, record.run.nonlinear_units, record.population, record.epochs) == ("done", 6, "", 2)
+    assert sweep("swept", *TWO, base=PLAIN) == 0
     report = capsys.readouterr().out
     assert "could not be trained in one step" in report
     assert "RuntimeError: one of them has no data" in report
@@ -256,8 +272,7 @@ def test_what_is_too_large_for_a_gpu_is_halved(
 def test_stopped_between_training_and_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_alrnn.metrics.threshold._IN_A_ROW", 1)
     monkeypatch.setattr("lightning_alrnn.metrics.threshold.reaches_threshold", lambda scores: True)
-    options = [*TWO, "--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=1", "--stop_when=solved"]
-    options += ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
+    options = [*TWO, *STEPS, "--stop_when=solved", "--trainer.max_epochs=5"]
     assert sweep("whole", *options, base=PLAIN) == 0
 
     def interrupt(*arguments: Any) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from command_runs import refused
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from sweep_runs import ADDITION, GAUSSIAN, NEAR_IDENTITY, around, baseline, jitter, learned, runs
 
 from lightning_alrnn.commands.entry import main
-from lightning_alrnn.sweep import Claims, Run, judge
+from lightning_alrnn.sweep import Claims, Run, judge, verdict_page
 from lightning_alrnn.sweep.store import Record, write_record
 from lightning_alrnn.sweep.verdict_page import format_verdict, make_page, write_verdict
 
@@ -51,6 +52,14 @@ def read_verdict(folder: Path) -> Any:
 
 def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)))
+
+
+@pytest.fixture(autouse=True)
+def _unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not rendered, except for :func:`test_files`; plotting/test_sweep.py looks at them."""
+    if request.function is not test_files:
+        plot = verdict_page.plot_verdict
+        monkeypatch.setattr(verdict_page, "plot_verdict", lambda verdict: (plot(verdict), Figure((1, 1)))[1])
 
 
 def test_files(tmp_path: Path) -> None:
