@@ -216,7 +216,7 @@ def _seeds(seeds: Sequence[int]) -> str:
     return "--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
 
 
-def equal_size(core: str, hidden_size: int, inputs: int, outputs: int, input_matrix: str = "learned") -> int:
+def equal_size(core: str, hidden_size: int, inputs: int, outputs: int, input_matrix: str) -> int:
     """The size of another core with about as many parameters, with its readout, as an ALRNN."""
 
     def parameters(network: torch.nn.Module, size: int) -> int:
