@@ -178,8 +178,9 @@ def train(job: Job, end: float) -> bool:
     if job.sweep.core is not None:
         config = read_config(job.arguments[:1])
         for core in CORES:
-            hidden = equal_size(core, config["model.hidden_size"], *job.sweep.core, config["model.input_matrix"])
-            network = [f"--core={core}", f"--model.hidden_size={hidden}", "--model.input_matrix=learned"]
+            direct = config.get("model.input_matrix") == "identity"
+            hidden = equal_size(core, config["model.hidden_size"], *job.sweep.core, direct=direct)
+            network = [f"--core={core}", f"--model.hidden_size={hidden}", *["--model.input_matrix=learned"] * direct]
             commands.append([*network, _seeds(job.seeds[: job.sweep.core_seeds])])
     commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)])
     return all(sweep_until(end, [*job.arguments, *command]) for command in commands)
@@ -216,13 +217,15 @@ def _seeds(seeds: Sequence[int]) -> str:
     return "--seeds=" + ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
 
 
-def equal_size(core: str, hidden_size: int, inputs: int, outputs: int, input_matrix: str) -> int:
-    """The size of another core with about as many parameters, with its readout, as an ALRNN."""
+def equal_size(
+    core: str, hidden_size: int, inputs: int, outputs: int, networks: int = 1, *, direct: bool = False
+) -> int:
+    """The size of other cores with about as many parameters, with the readout, as ALRNNs, which may lack C."""
 
     def parameters(network: torch.nn.Module, size: int) -> int:
-        return sum(one.numel() for one in network.parameters()) + outputs * (size + 1)
+        return networks * sum(one.numel() for one in network.parameters()) + outputs * (size + 1)
 
-    wanted = parameters(ALRNN(inputs if input_matrix == "learned" else None, hidden_size, 0), hidden_size)
+    wanted = parameters(ALRNN(None if direct else inputs, hidden_size, 0), hidden_size)
     sizes = range(1, 2 * hidden_size)
     return min(sizes, key=lambda size: abs(parameters(build_core(core, inputs, size), size) - wanted))
 

@@ -398,6 +398,9 @@ def test_callbacks_that_are_not_on_by_default() -> None:
     logged = set(run_cli(["fit", *TINY, *given, "--model.core=torch.nn.GRU"]).trainer.callback_metrics)
     assert not any(key.startswith(("latent", "spectrum", "ablation")) for key in logged)
     logged = set(run_cli(["fit", *SCAN, *given[:2], "--trainer.logger=false"]).trainer.callback_metrics)
+    other = set(run_cli(["fit", *SCAN, *given, "--model.core=GRU"]).trainer.callback_metrics)
+    assert {"val/sequence_accuracy", "val/accuracy_length_1_6"} <= other
+    assert not any("coder/" in key for key in other)
     assert {f"{network}/{key}" for network in ("encoder", "decoder") for key in keys} <= logged
     with pytest.raises(MisconfigurationException, match="ALRNNSeq2Seq does not: use ALRNNModule"):
         run_cli(["fit", *SCAN, *given])

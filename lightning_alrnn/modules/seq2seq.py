@@ -19,7 +19,7 @@ from lightning_alrnn.metrics.mean import WeightedMean
 from lightning_alrnn.modules.base import SequenceModule, absent_callbacks, check_is_batch
 from lightning_alrnn.nn.alrnn import ALRNN
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
-from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqOutput, steps_to_end
+from lightning_alrnn.nn.seq2seq import Seq2Seq, Seq2SeqCore, Seq2SeqOutput, steps_to_end
 
 
 class ALRNNSeq2Seq(SequenceModule):
@@ -44,6 +44,7 @@ class ALRNNSeq2Seq(SequenceModule):
         hidden_size: Number M of units of each network.
         nonlinear_units: Number P of nonlinear units of the encoder.
         decoder_nonlinear_units: Number P of nonlinear units of the decoder.
+        core: Kind of both networks: "ALRNN", or "RNN", "GRU" or "LSTM" for a baseline without P, τ and ``options``.
         embedding_size: Width of the embeddings of input and output tokens.
         teacher_forcing: Probability, at each step in training, that the input of the decoder is the token of the target
             instead of the token that it chose.
@@ -77,6 +78,7 @@ class ALRNNSeq2Seq(SequenceModule):
         hidden_size: int = 128,
         nonlinear_units: int = 64,
         decoder_nonlinear_units: int = 32,
+        core: Seq2SeqCore = "ALRNN",
         embedding_size: int = 64,
         teacher_forcing: float = 0.0,
         teacher_forcing_epochs: int | None = None,
@@ -102,7 +104,7 @@ class ALRNNSeq2Seq(SequenceModule):
         self.truncate_to_target = truncate_to_target
         self.max_steps = max_steps
         sizes = (input_size, output_size, hidden_size, nonlinear_units, decoder_nonlinear_units)
-        self.network = Seq2Seq(*sizes, embedding_size=embedding_size, **options)
+        self.network = Seq2Seq(*sizes, core=core, embedding_size=embedding_size, **options)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self._keep_own_hyperparameters()
         self.train_metrics = nn.ModuleDict(self.configure_losses())
@@ -141,7 +143,7 @@ class ALRNNSeq2Seq(SequenceModule):
         return self.teacher_forcing * max(0.0, 1.0 - epoch / self.teacher_forcing_epochs)
 
     def _alrnns(self) -> list[ALRNN]:
-        return [self.network.encoder, self.network.decoder]
+        return [rnn for rnn in (self.network.encoder, self.network.decoder) if isinstance(rnn, ALRNN)]
 
     def task_loss(self, outputs: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Compute the cross-entropy of each step.

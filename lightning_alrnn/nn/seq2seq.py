@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_alrnn.batch import valid_steps
-from lightning_alrnn.errors import check_at_least
+from lightning_alrnn.errors import check_at_least, check_choice
 from lightning_alrnn.nn.alrnn import ALRNN, full_precision
 from lightning_alrnn.nn.options import ALRNNOptions, Unpack
 from lightning_alrnn.nn.readout import LinearReadout
 from lightning_alrnn.nn.scan import ScanOutput
+
+Seq2SeqCore = Literal["ALRNN", "RNN", "GRU", "LSTM"]
 
 
 class Seq2SeqOutput(NamedTuple):
@@ -42,6 +46,27 @@ def steps_to_end(tokens: Tensor, end: int) -> Tensor:
     return (before.sum(dim=1) + 1).clamp(max=tokens.shape[1])
 
 
+class _TorchRNN(nn.Module):
+    """A recurrent layer of PyTorch with the arguments and results of an ALRNN; the last state of an LSTM is (h, c)."""
+
+    def __init__(self, core: Literal["RNN", "GRU", "LSTM"], input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        kind = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}[core]
+        self.layer = kind(input_size, hidden_size, batch_first=True)
+
+    def forward(self, inputs: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> ScanOutput:
+        steps: Any = inputs
+        if lengths is not None:  # only so is the last c of each sequence known
+            steps = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        initial: Any = None if state is None else state.unsqueeze(0)
+        if state is not None and isinstance(self.layer, nn.LSTM):
+            initial = tuple(part.contiguous() for part in initial.chunk(2, dim=2))
+        states, last = self.layer(steps, initial)
+        if lengths is not None:
+            states, _ = pad_packed_sequence(states, batch_first=True, total_length=inputs.shape[1])
+        return ScanOutput(states, (torch.cat(last, dim=2) if isinstance(last, tuple) else last).squeeze(0))
+
+
 class Seq2Seq(nn.Module):
     r"""Encoder AL-RNN → decoder AL-RNN, from tokens to tokens.
 
@@ -58,12 +83,13 @@ class Seq2Seq(nn.Module):
         hidden_size: Number M of units of each network.
         nonlinear_units: Number P of nonlinear units of the encoder.
         decoder_nonlinear_units: Number P of nonlinear units of the decoder.
+        core: Kind of both networks: "ALRNN", or "RNN", "GRU" or "LSTM" for a baseline without P and ``options``.
         embedding_size: Width K of the embeddings.
         **options: Options of :class:`ALRNN` for both networks; ``initial_state`` is for the encoder only.
 
     Attributes:
-        encoder: Encoder AL-RNN.
-        decoder: Decoder AL-RNN.
+        encoder: Encoder network.
+        decoder: Decoder network.
         end: Index of the token ``<end>``, ``output_size`` − 1.
 
     Raises:
@@ -83,13 +109,15 @@ class Seq2Seq(nn.Module):
         nonlinear_units: int = 64,
         decoder_nonlinear_units: int = 32,
         *,
+        core: Seq2SeqCore = "ALRNN",
         embedding_size: int = 64,
         **options: Unpack[ALRNNOptions],
     ) -> None:
         super().__init__()
         check_at_least(1, input_size=input_size, embedding_size=embedding_size)
         check_at_least(2, output_size=output_size)
-        if not 0 <= decoder_nonlinear_units <= hidden_size:
+        check_choice("core", core, Seq2SeqCore)
+        if core == "ALRNN" and not 0 <= decoder_nonlinear_units <= hidden_size:
             raise ValueError(
                 f"decoder_nonlinear_units (P) must lie between 0 and hidden_size (M={hidden_size}), "
                 f"got {decoder_nonlinear_units}"
@@ -97,10 +125,16 @@ class Seq2Seq(nn.Module):
         self.end = output_size - 1
         self._start = output_size  # a token that is fed but never scored
         self.embedding = nn.Embedding(input_size, embedding_size)
-        self.encoder = ALRNN(embedding_size, hidden_size, nonlinear_units, **options)
+
+        def network(units: int, options: ALRNNOptions) -> Any:
+            if core == "ALRNN":
+                return ALRNN(embedding_size, hidden_size, units, **options)
+            return _TorchRNN(core, embedding_size, hidden_size)
+
+        self.encoder = network(nonlinear_units, options)
         self.decoder_embedding = nn.Embedding(output_size + 1, embedding_size)
-        decoder_options: ALRNNOptions = {**options, "initial_state": "zeros"}  # it starts from the encoder's state
-        self.decoder = ALRNN(embedding_size, hidden_size, decoder_nonlinear_units, **decoder_options)
+        # it starts from the encoder's state
+        self.decoder = network(decoder_nonlinear_units, {**options, "initial_state": "zeros"})
         self.readout = LinearReadout(hidden_size, output_size)
 
     def forward(
@@ -166,7 +200,7 @@ class Seq2Seq(nn.Module):
         """Run the decoder on known tokens, with gradients.
 
         Args:
-            state: Initial state z_0, shape ``(batch, M)``.
+            state: Initial state z_0, shape ``(batch, M)``, or ``(batch, 2M)`` for (h, c) of an LSTM.
             tokens: Tokens, int64 of shape ``(batch, T_out)``. Token t is the input of step t+1.
             lengths: Number of steps of each sequence, int64 of shape ``(batch,)``.
 
@@ -182,7 +216,7 @@ class Seq2Seq(nn.Module):
         """Choose tokens greedily, without gradients.
 
         Args:
-            state: Initial state z_0, shape ``(batch, M)``.
+            state: Initial state z_0 as in :meth:`decode`.
             steps: Number of steps.
             forced: Tokens that replace the chosen ones as inputs, int64 of shape ``(batch, steps)``; −1 for none.
             until_end: Whether to stop once every sequence has chosen ``<end>``.
@@ -195,26 +229,32 @@ class Seq2Seq(nn.Module):
         """
         if steps < 1:
             raise ValueError(f"the number of steps to decode must be at least 1, got {steps}")
-        rnn = self.decoder
         with full_precision(state.device):
-            dtype = torch.promote_types(rnn.W.dtype, torch.float32)
-            recurrence = rnn.recurrence().to(dtype)
-            step, drives = recurrence.stepper(), recurrence.drive(self.decoder_embedding.weight.to(dtype))
+            step, drives = self._stepper()
+            dtype, size = drives.dtype, self.readout.in_features
             readout, bias = self.readout.weight.to(dtype).t(), self.readout.bias.to(dtype)
             z = state.to(dtype)
             chosen = torch.empty(steps, len(z), dtype=torch.int64, device=z.device)
-            drive = drives[self._start]
+            fed = torch.full((len(z),), self._start, device=z.device)
             running = torch.ones(len(z), dtype=torch.bool, device=z.device)
             for t in range(steps):
-                z = step(z, drive)
-                torch.argmax(torch.addmm(bias, z, readout), dim=1, out=chosen[t])
+                z = step(z, drives[fed])
+                torch.argmax(torch.addmm(bias, z[:, :size], readout), dim=1, out=chosen[t])
                 if until_end:
                     running &= chosen[t] != self.end
                     if not bool(running.any()):
                         return chosen[: t + 1].t()
                 fed = chosen[t] if forced is None else torch.where(forced[:, t] < 0, chosen[t], forced[:, t])
-                drive = drives[fed]
         return chosen.t()
+
+    def _stepper(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+        """Return the step of the decoder, in at least float32 for an ALRNN, and what it takes for each token."""
+        embedding = self.decoder_embedding.weight
+        if not isinstance(self.decoder, ALRNN):
+            return lambda state, token: self.decoder(token.unsqueeze(1), state).last, embedding
+        dtype = torch.promote_types(embedding.dtype, torch.float32)
+        recurrence = self.decoder.recurrence().to(dtype)
+        return recurrence.stepper(), recurrence.drive(embedding.to(dtype))
 
 
 def _check_tokens(name: str, tokens: Tensor, size: int, batch: int | None = None) -> None:

@@ -162,12 +162,12 @@ def test_tasks_that_are_the_same_share_all() -> None:
 
 
 @pytest.mark.parametrize("core", claims.CORES)
-@pytest.mark.parametrize(("inputs", "input_matrix"), [(8, "learned"), (50, "identity")])
-def test_other_cores_have_as_many_parameters(core: str, inputs: int, input_matrix: str) -> None:
-    size = claims.equal_size(core, 50, inputs, 10, input_matrix)
+@pytest.mark.parametrize(("inputs", "networks", "direct"), [(8, 1, False), (50, 1, True), (64, 2, False)])
+def test_other_cores_have_as_many_parameters(core: str, inputs: int, networks: int, direct: bool) -> None:
+    size = claims.equal_size(core, 50, inputs, 10, networks, direct=direct)
     gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[core]
-    parameters = gates * (size * inputs + size * size + 2 * size) + 10 * (size + 1)
-    alrnn = 50 + 50 * 50 + (50 * inputs if input_matrix == "learned" else 0) + 50 + 10 * 51
+    parameters = networks * gates * (size * inputs + size * size + 2 * size) + 10 * (size + 1)
+    alrnn = networks * (50 + 50 * 50 + (0 if direct else 50 * inputs) + 50) + 10 * 51
     assert abs(parameters / alrnn - 1) < 0.05
 
 

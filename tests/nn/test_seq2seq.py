@@ -142,6 +142,39 @@ def test_padding_of_the_inputs_is_not_read() -> None:
     assert torch.equal(unpadded.encoder_states, made(inputs, torch.full((7,), 6)).encoder_states)
 
 
+@pytest.mark.parametrize("core", ["RNN", "GRU", "LSTM"])
+def test_other_cores_are_the_layers_of_torch(core: Any) -> None:
+    torch.manual_seed(7)
+    made = Seq2Seq(WORDS, OUTPUTS, 8, 99, 99, core=core, embedding_size=6).double()  # no P that would be too large
+    for parameter in made.parameters():
+        parameter.data.normal_()  # its tokens differ from step to step
+    inputs, lengths, targets = example(steps=12)
+    for teacher_forcing in (0.0, 1.0):
+        output = made(inputs, lengths, targets, teacher_forcing=teacher_forcing)
+        scores = []
+        for row, length in enumerate(lengths.tolist()):
+            states, state = made.encoder.layer(made.embedding(inputs[row, :length]))
+            torch.testing.assert_close(output.encoder_states[row, :length], states)
+            assert not output.encoder_states[row, length:].any()
+            steps = targets[row].tolist().index(END) + 1
+            fed = START
+            for t in range(steps):
+                states, state = made.decoder.layer(made.decoder_embedding.weight[fed : fed + 1], state)
+                scores.append(made.readout(states[0]))
+                torch.testing.assert_close(output.outputs[row, t], scores[-1])
+                assert int(output.tokens[row, t]) == int(scores[-1].argmax())
+                fed = int(targets[row, t] if teacher_forcing else output.tokens[row, t])
+        counted = output.outputs[torch.arange(12) < output.lengths[:, None]]
+        gradients, expected = (
+            torch.autograd.grad(values.square().sum(), [*made.parameters()])
+            for values in (counted, torch.stack(scores))
+        )
+        torch.testing.assert_close(gradients, expected)
+        assert len(output.tokens.unique()) > 2
+    untargeted = made(inputs, lengths, max_steps=12)  # to the end that each sequence chooses
+    torch.testing.assert_close(untargeted.outputs[:, 0], output.outputs[:, 0])
+
+
 def test_half_precision_and_autocast_run() -> None:
     made = network()
     inputs, lengths, targets = example()
@@ -157,6 +190,7 @@ def test_half_precision_and_autocast_run() -> None:
     [
         ({"input_size": 0}, "input_size must be at least 1, got 0"),
         ({"output_size": 1}, "output_size must be at least 2, got 1"),
+        ({"core": "gru"}, "core must be one of 'ALRNN', 'RNN', 'GRU', 'LSTM', got 'gru'"),
         ({"embedding_size": 0}, "embedding_size must be at least 1, got 0"),
         ({"nonlinear_units": 9}, r"nonlinear_units \(P\) must lie between 0 and hidden_size \(M=8\), got 9"),
         ({"decoder_nonlinear_units": 9}, r"decoder_nonlinear_units \(P\) must lie .* \(M=8\), got 9"),
