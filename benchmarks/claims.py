@@ -172,18 +172,17 @@ def jobs_of(sweep: Sweep, folder: Path, seeds: Sequence[int], data_dir: Path | N
     return jobs
 
 
-def train(job: Job, end: float) -> bool:
-    """Train a sweep, and first the other cores, in this process; return whether the time was enough."""
-    commands = []
+def commands_of(job: Job) -> list[list[str]]:
+    """The arguments that train the ALRNNs of a sweep, and those of each other core."""
+    commands = [["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)]]
     if job.sweep.core is not None:
         config = read_config(job.arguments[:1])
+        direct = config.get("model.input_matrix") == "identity"
         for core in CORES:
-            direct = config.get("model.input_matrix") == "identity"
             hidden = equal_size(core, config["model.hidden_size"], *job.sweep.core, direct=direct)
             network = [f"--core={core}", f"--model.hidden_size={hidden}", *["--model.input_matrix=learned"] * direct]
             commands.append([*network, _seeds(job.seeds[: job.sweep.core_seeds])])
-    commands.append(["--nonlinear_units=" + ",".join(map(str, job.sweep.units)), _seeds(job.seeds)])
-    return all(sweep_until(end, [*job.arguments, *command]) for command in commands)
+    return [[*job.arguments, *command] for command in commands]
 
 
 def sweep_until(end: float, arguments: Sequence[str]) -> bool:
@@ -905,9 +904,13 @@ def main() -> None:
     folder = Path("runs", f"claims-{mode}" if mode else "claims")
     first = _OTHER_SEEDS if options.again else 0
     jobs = [job for sweep in here for job in jobs_of(sweep, folder, range(first, first + sweep.seeds), data_dir)]
-    for number, job in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
-        if not train(job, end):
+    commands = [(job, commands_of(job)) for job in jobs]
+    alrnns_first = [(job, of_job[0]) for job, of_job in commands]
+    baselines = [(job, one) for job, of_job in commands for one in of_job[1:]]
+    ordered = [*alrnns_first, *baselines]  # the baselines are what there may be no time for
+    for number, (job, arguments) in enumerate(ordered, start=1):
+        print(f"[{number}/{len(ordered)}] {job.folder}", flush=True)
+        if not sweep_until(end, arguments):
             print("the time is over; repeat the command to go on", flush=True)
             break
     if options.again or options.further:  # the page shows what was trained in full, now or before
