@@ -35,6 +35,7 @@ _MOST_STEPS = 32
 _MOST_SOURCES = 16
 _MOST_CHANNELS = 8
 _MOST_TRIALS = 512
+_ORDERS = 8  # of one product
 _NEAR = 16
 
 
@@ -189,22 +190,24 @@ class _Modulation:
         sizes = [source.hot[0, 0].numel() for source in sources]
         residual = self._residual(gains).transpose(0, 1).contiguous()
 
-        def shares(order: Tensor | None = None) -> Tensor:
-            exchanged = residual if order is None else residual[:, order]
-            explained = (rows @ exchanged).square() / number * self.weight.unsqueeze(1)
+        def shares(exchanged: Sequence[Tensor]) -> Tensor:
+            """Of each order of the trials, shape ``(orders, sources, channels, gated channels)``."""
+            columns = residual[:, torch.stack([*exchanged], dim=1)].flatten(2)  # those of all orders beside one another
+            explained = ((rows @ columns).square() / number).unflatten(2, (len(exchanged), -1))
+            explained *= self.weight[:, None, None]
             result = []
             for source, part in zip(sources, explained.split_with_sizes(sizes, dim=1), strict=True):
-                by_input = part.reshape(len(part), len(self.channels), -1, part.shape[2]).sum(dim=2)
+                by_input = part.unflatten(1, (len(self.channels), -1)).sum(dim=2)
                 itself = source.present[:, None, None] & same
-                result.append(by_input.masked_fill(itself, 0.0).sum(dim=0) / strongest)
-            return torch.stack(result)
+                result.append(by_input.masked_fill(itself.unsqueeze(2), 0.0).sum(dim=0) / strongest.unsqueeze(1))
+            return torch.stack(result).transpose(0, 2).transpose(1, 2)
 
         self._shares = shares
-        measured = shares()
-        drawn = [shares(order) for order in orders(trials.block, draws, seed)]
+        measured = shares([torch.arange(len(inputs))])[0]
+        drawn = self._drawn(orders(trials.block, draws, seed))
         # what chance gives depends on the pair and the lag: where few trials are left, it is more
-        self._expected = torch.stack([measured, *drawn]).mean(dim=0)
-        self.chance = [float((one - self._expected).max()) for one in drawn]
+        self._expected = torch.cat([measured.unsqueeze(0), drawn]).mean(dim=0)
+        self.chance: list[float] = (drawn - self._expected).flatten(1).amax(dim=1).tolist()
         beyond = measured - self._expected
         self.share = float(beyond.max())
         place = np.unravel_index(int(beyond.argmax()), beyond.shape)
@@ -213,7 +216,7 @@ class _Modulation:
         self.control = int(self.channels[self._place[1]])
         self.gated = int(self.gated_channels[self._place[2]])
         self._source = sources[self._place[0]].hot[:, :, self._place[1]]
-        sizes_of_effects = (measured - torch.stack(drawn).mean(dim=0)).clamp(min=0).sqrt().double()
+        sizes_of_effects = (measured - drawn.mean(dim=0)).clamp(min=0).sqrt().double()
         self.effect = float(sizes_of_effects[place])
         self.effects = torch.full((width, width), math.nan, dtype=torch.float64)
         self.effects[self.channels.unsqueeze(1), self.gated_channels] = sizes_of_effects.amax(dim=0)
@@ -221,7 +224,12 @@ class _Modulation:
 
     def draw(self, exchanged: list[Tensor]) -> None:
         """Add draws to ``chance``."""
-        self.chance += [float((self._shares(order) - self._expected).max()) for order in exchanged]
+        self.chance += (self._drawn(exchanged) - self._expected).flatten(1).amax(dim=1).tolist()
+
+    def _drawn(self, exchanged: list[Tensor]) -> Tensor:
+        """The shares of orders, some at a time: one product for each would read all rows again."""
+        parts = [self._shares(exchanged[start : start + _ORDERS]) for start in range(0, len(exchanged), _ORDERS)]
+        return torch.cat(parts)
 
     def _residual(self, gains: Tensor) -> Tensor:
         """Gains at the chosen steps, minus their mean at the same level of the gated input itself."""

@@ -164,23 +164,27 @@ class _Difference:
 
     def __init__(self, trials: Trials, group: Tensor, least: float, draws: int, seed: int) -> None:
         self._group = group
-        gains = to_end(trials.gains, trials.lengths)
+        exact = to_end(trials.gains, trials.lengths)
+        self._scale = max(float(exact.abs().max()), 1e-300)  # the means of the draws are in float32
+        gains = exact / self._scale
         self._there = to_end(trials.valid.unsqueeze(-1), trials.lengths)[..., 0]
         count = self._there.sum(dim=0).clamp(min=1).unsqueeze(1)
         power = _power_within(to_end(trials.inputs, trials.lengths), self._there, group)
+        power = power / max(float(power.max()), 1e-300)
         energy = (power * (gains.square().sum(dim=0) / count)).sum(dim=0)
         steady = (power * (gains.sum(dim=0) / count).square()).sum(dim=0)
         channels = energy.argsort(descending=True, stable=True)[:_MOST_CHANNELS].sort().values
-        self._weight = power[:, channels] / torch.maximum(energy[channels], steady.max()).clamp(min=1e-300)
+        weight = power[:, channels] / torch.maximum(energy[channels], steady.max()).clamp(min=1e-30)
         units = _switching(trials)
         total = gains[..., channels]
-        others = [total - to_end(gains_past(trials, unit), trials.lengths)[..., channels] for unit in units]
+        past = (to_end(gains_past(trials, unit), trials.lengths)[..., channels] / self._scale for unit in units)
+        parts = torch.stack((total, *(total - one for one in past)), dim=1)
         self._own_levels = own_levels(to_end(trials.inputs, trials.lengths), self._there)[:, :, channels].double()
-        self._parts = torch.stack((total, *others), dim=1)
-        self._beyond = beyond_own_level(self._parts, self._own_levels, self._there)
+        self._beyond = beyond_own_level(parts, self._own_levels, self._there).float()
         # of the parts of two units, Σ_t σ²_t E[a_t b_t], shape (channels, units, units)
-        weighted = (self._parts[:, 1:] * (self._weight / count).sqrt()).permute(3, 1, 0, 2).flatten(2)
-        self._products = weighted @ weighted.mT
+        weighted = (parts[:, 1:] * (weight / count).sqrt()).permute(3, 1, 0, 2).flatten(2)
+        self._products = (weighted @ weighted.mT).float()
+        self._parts, self._weight = parts.float(), weight.float()
 
         self.chance: list[float] = []
         measured = self._shares(group)
@@ -197,10 +201,10 @@ class _Difference:
             preferred = self._preferred(group)[:, self._place]
             self.path = tuple(sorted(unit for unit, one in zip(units, preferred, strict=True) if one == place[0] - 1))
         self.effects = torch.full((gains.shape[2],), math.nan, dtype=torch.float64)
-        self.effects[channels] = effects[0]
+        self.effects[channels] = effects[0].double()
         weight = power / count * self._there.unsqueeze(-1)
         member = (group.unsqueeze(1) == torch.unique(group)).double()
-        weighted, weights = (member.T @ values.sum(dim=1) for values in (weight * gains, weight))
+        weighted, weights = (member.T @ values.sum(dim=1) for values in (weight * exact, weight))
         self.gain = weighted / weights.clamp(min=1e-300)
 
     def draw(self, exchanged: list[Tensor]) -> Tensor:
@@ -215,7 +219,7 @@ class _Difference:
     def _shares(self, group: Tensor) -> Tensor:
         """Shares of the whole gains, and of the units that prefer each condition, shape ``(…, 1 + g, channels)``."""
         mean, number = _means(self._beyond, group, self._there)
-        sets = functional.one_hot(self._preferred(group), number.shape[-2]).double()  # (…, units, channels, g)
+        sets = functional.one_hot(self._preferred(group), number.shape[-2]).float()  # (…, units, channels, g)
         paths = torch.einsum("...ukg,...cutk->...cgtk", sets, mean[..., 1:, :, :])
         shares = self._between(torch.cat((mean[..., :1, :, :], paths), dim=-3), number)
         # parts that cancel one another may be larger than the whole: they are held against themselves
@@ -237,15 +241,15 @@ class _Difference:
     def measure(self, trials: Trials) -> float:
         """Share of the strongest input for other gains in the same trials."""
         some = spread(len(self._group), len(trials.answer))
-        gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1)
+        gains = to_end(trials.gains, trials.lengths)[..., self._channels].unsqueeze(1) / self._scale
         gains = beyond_own_level(gains, self._own_levels[some], self._there[some])
         return float(self._between(*_means(gains, self._group[some], self._there[some]))[0, self._place])
 
 
 def _means(gains: Tensor, group: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of gains ``(batch, parts, time, channels)`` over the trials of each condition, and their number."""
-    member = (group.unsqueeze(-1) == torch.unique(group)).double().mT
-    number = member @ there.double()
+    member = (group.unsqueeze(-1) == torch.unique(group)).to(gains.dtype).mT
+    number = member @ there.to(gains.dtype)
     total = (member @ gains.flatten(1)).unflatten(-1, gains.shape[1:])
     return total / number.clamp(min=1)[..., None, :, None], number
 
