@@ -9,7 +9,7 @@ demo: $(INSTALLED)  ## sweeps over P on three tasks, their verdicts, and a repor
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)  ## the suite, but for what takes long or needs a browser or a SLURM
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: $(INSTALLED)  ## what takes long: 10,000 steps, failing processes, long sequences, a full disk
 	$(BIN)/python -m pytest -q -m slow

@@ -216,7 +216,7 @@ class Seq2Seq(nn.Module):
         """Choose tokens greedily, without gradients.
 
         Args:
-            state: Initial state z_0 as in :meth:`decode`.
+            state: Initial state z_0, shape ``(batch, M)``, or ``(batch, 2M)`` for (h, c) of an LSTM.
             steps: Number of steps.
             forced: Tokens that replace the chosen ones as inputs, int64 of shape ``(batch, steps)``; −1 for none.
             until_end: Whether to stop once every sequence has chosen ``<end>``.

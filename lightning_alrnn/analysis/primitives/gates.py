@@ -197,7 +197,7 @@ class _Modulation:
             explained *= self.weight[:, None, None]
             result = []
             for source, part in zip(sources, explained.split_with_sizes(sizes, dim=1), strict=True):
-                by_input = part.unflatten(1, (len(self.channels), -1)).sum(dim=2)
+                by_input = part.reshape(len(part), len(self.channels), -1, *part.shape[2:]).sum(dim=2)
                 itself = source.present[:, None, None] & same
                 result.append(by_input.masked_fill(itself.unsqueeze(2), 0.0).sum(dim=0) / strongest.unsqueeze(1))
             return torch.stack(result).transpose(0, 2).transpose(1, 2)
