@@ -884,9 +884,9 @@ def main() -> None:
     modes.add_argument("--quick", action="store_true", help="three sweeps with five seeds")
     modes.add_argument("--again", action="store_true", help="the generated tasks with the seeds from 100")
     modes.add_argument("--further", action="store_true", help="the reference settings, and further data")
-    parser.add_argument("--minutes", type=float, help="time for training (default 111, or 9 with --quick)")
+    parser.add_argument("--minutes", type=float, help="time for training (default 110, or 9 with --quick)")
     options = parser.parse_args()
-    minutes = options.minutes if options.minutes is not None else 9 if options.quick else 111
+    minutes = options.minutes if options.minutes is not None else 9 if options.quick else 110
     end = time.monotonic() + 60 * minutes
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)  # torch has read the variable already

@@ -193,8 +193,8 @@ class _Modulation:
         def shares(exchanged: Sequence[Tensor]) -> Tensor:
             """Of each order of the trials, shape ``(orders, sources, channels, gated channels)``."""
             columns = residual[:, torch.stack([*exchanged], dim=1)].flatten(2)  # those of all orders beside one another
-            explained = ((rows @ columns).square() / number).unflatten(2, (len(exchanged), -1))
-            explained *= self.weight[:, None, None]
+            explained = (rows @ columns).square() / number
+            explained = explained.reshape(*rows.shape[:2], len(exchanged), -1) * self.weight[:, None, None]
             result = []
             for source, part in zip(sources, explained.split_with_sizes(sizes, dim=1), strict=True):
                 by_input = part.reshape(len(part), len(self.channels), -1, *part.shape[2:]).sum(dim=2)
