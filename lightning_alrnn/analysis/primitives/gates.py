@@ -200,7 +200,7 @@ class _Modulation:
                 by_input = part.reshape(len(part), len(self.channels), -1, *part.shape[2:]).sum(dim=2)
                 itself = source.present[:, None, None] & same
                 result.append(by_input.masked_fill(itself.unsqueeze(2), 0.0).sum(dim=0) / strongest.unsqueeze(1))
-            return torch.stack(result).transpose(0, 2).transpose(1, 2)
+            return torch.stack(result).permute(2, 0, 1, 3)
 
         self._shares = shares
         measured = shares([torch.arange(len(inputs))])[0]
