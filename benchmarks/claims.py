@@ -248,10 +248,13 @@ def finding(job: Job, verdict: Verdict, claim: int, held: bool | None, sentence:
     return Finding(claim, job.sweep.title, decided(held), seeds_of(verdict), said)
 
 
-def with_others(findings: Sequence[Finding], others: Iterable[Finding]) -> list[Finding]:
-    """Findings, and those of the others that are about something else."""
-    known = {(one.claim, one.task) for one in findings}
-    return [*findings, *(one for one in others if (one.claim, one.task) not in known)]
+def first_of_each(entries: Iterable[_Entry], tasks: Sequence[str]) -> list[_Entry]:
+    """The first entry about each claim and task, in their order; none about another task."""
+    first: dict[tuple[int, int], _Entry] = {}
+    for one in entries:
+        if one.task in tasks:
+            first.setdefault((one.claim if isinstance(one, Finding) else 0, tasks.index(one.task)), one)
+    return [first[subject] for subject in sorted(first)]
 
 
 def decided(held: bool | None) -> str:
@@ -752,10 +755,11 @@ def write_page(folder: Path) -> None:
         "",
         "`make claims` trained the networks and wrote this page from them, with every sentence, and",
         "[claims.json](claims.json). `python benchmarks/claims.py --further` did so for IMDb, pixel-wise sequential",
-        "MNIST and the *reference settings*: those of the configurations without `_quick`, with the exceptions on the",
-        "pages of the tasks. A claim about P is *held* or *refuted* on a task only if the [verdict](verdict.md) shows",
-        "it at the level 0.05, or at the level in its sentence; all else is *undecided*. [Results](results.md) has the",
-        "runs of the claims 1 to 3; the figures of the claims 4 and 5 have a point for each seed.",
+        "MNIST, the eleven tasks with equal amplitudes, and the *reference settings*: those of the configurations",
+        "without `_quick`, with the exceptions on the pages of the tasks. A claim about P is *held* or *refuted* on a",
+        "task only if the [verdict](verdict.md) shows it at the level 0.05, or at the level in its sentence; all else",
+        "is *undecided*. [Results](results.md) has the runs of the claims 1 to 3; the figures of the claims 4 and 5",
+        "have a point for each seed.",
         "",
     ]
     if again:
@@ -848,7 +852,7 @@ def write_results(path: Path, sweeps: Sequence[Sweep], verdicts: Mapping[str, Ve
         "# Results",
         "",
         "How much nonlinearity does each task need? `make claims` wrote this page, and `python benchmarks/claims.py",
-        "--further` its sections of IMDb, of pixel-wise sequential MNIST and of reference settings.",
+        "--further` its sections of IMDb, pixel-wise sequential MNIST, equal amplitudes and reference settings.",
         "",
     ]
     page = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -922,21 +926,21 @@ def main() -> None:
     findings, verdicts = read(jobs, figures)
     findings += [] if options.again or options.further else read_cost(figures)
     file = pages / "claims" / "again.json" if options.again else pages / "claims.json"
-    titles = {sweep.title for sweep in sweeps}
-    # --again and --further keep what earlier calls found; the others keep only the findings of --further
-    earlier = [one for one in read_list(file, Finding) if options.again or options.further or one.task not in titles]
+    # --again and --further keep what earlier calls found; the others keep only what --further found
+    lost = set() if options.again or options.further else {sweep.title for sweep in sweeps}
+    earlier = [one for one in read_list(file, Finding) if one.task not in lost]
     unread = [
         Finding(claim, sweep.title, "undecided", 0, f"Not run: its data ({sweep.data}) were not in --data_dir.")
         for sweep in left_out
         for claim in sweep.claims
     ]
     order = [sweep.title for sweep in every] + list(COST)
-    known = with_others(with_others(findings, earlier), unread)
-    findings = sorted((one for one in known if one.task in order), key=lambda one: (one.claim, order.index(one.task)))
+    findings = first_of_each([*findings, *earlier, *unread], order)
     write_list(file, findings)
-    if not mode:
-        write_list(pages / "claims" / "mechanisms.json", read_mechanisms(jobs, verdicts))
     if not (options.quick or options.again):
+        path = pages / "claims" / "mechanisms.json"
+        remaining = [one for one in read_list(path, Mechanisms) if one.task not in lost]
+        write_list(path, first_of_each([*read_mechanisms(jobs, verdicts), *remaining], order))
         write_results(pages / "results.md", every, verdicts)
     write_page(pages)
     for one in findings:

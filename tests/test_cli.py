@@ -58,7 +58,8 @@ def test_a_checkpoint_brings_its_own_sizes_to_validate_test_and_predict(capsys: 
     assert Path("runs/Addition/version_0/test/metrics.csv").is_file()
     assert Path("runs/Addition/version_0/config.yaml").read_bytes() == config
     assert not Path("runs/Addition/version_1").exists()
-    predictions = np.load("runs/Addition/version_0/predictions.npz")
+    with np.load("runs/Addition/version_0/predictions.npz") as archive:
+        predictions = dict(archive)
     assert predictions["outputs"].shape == (16, 1)
     assert predictions["states"].shape == (16, 6, 6)
     assert predictions["index"].tolist() == list(range(16))

@@ -209,6 +209,9 @@ def test_what_a_command_does_not_train_stays_on_the_pages(tmp_path: Path, monkey
     docs = tmp_path / "docs"
     kept, lost = claims.Finding(1, "IMDb", "held", 6, "x"), claims.Finding(1, "of old", "held", 6, "x")
     claims.write_list(docs / "claims.json", [lost, kept, claims.Finding(1, "Copy", "held", 6, "x")])
+    mechanisms = docs / "claims" / "mechanisms.json"
+    read = [claims.Mechanisms(task, 2, {"gating": (1, 2)}) for task in ("IMDb", "of old", "Addition")]
+    claims.write_list(mechanisms, read)
     (docs / "results.md").write_text("# Results\n\n## Of old\n\nx\n\n## Addition\n\nx\n", encoding="utf-8")
     timed = claims.Finding(6, claims.COST[0], "refuted", 0, "x")
     monkeypatch.setattr(claims, "judge_cost", lambda: ([timed], {"ms": {0: [1.0]}}))
@@ -230,6 +233,7 @@ def test_what_a_command_does_not_train_stays_on_the_pages(tmp_path: Path, monkey
     assert (1, "of old") not in written
     assert (docs / "results.md").read_text(encoding="utf-8").partition("\n## ")[2] == "Addition\n\nx\n"
     assert {key: one for key, one in run("--further").items() if one.seeds} == {(1, "IMDb"): kept}
+    assert [one.task for one in claims.read_list(mechanisms, claims.Mechanisms)] == ["IMDb"]
     assert run("--again").keys() == written.keys() | {(1, "Sequential MNIST, pixel by pixel")}
     again = claims.read_list(docs / "claims" / "again.json", claims.Finding)
     assert not again  # nothing is trained in full
