@@ -1,6 +1,6 @@
 """Test six claims of Brenner & Koppe (TMLR 2026) by sweeps: docs/claims.md, docs/claims.json and their figures.
 
-    python benchmarks/claims.py --data_dir data  # about two hours on two cores; without --data_dir, the generated tasks
+    python benchmarks/claims.py --data_dir data  # an hour or two on two cores; without --data_dir, the generated tasks
     python benchmarks/claims.py --quick          # three sweeps with five seeds, in runs/claims-quick
     python benchmarks/claims.py --again          # the generated tasks with other seeds: docs/claims/again.json
     python benchmarks/claims.py --further        # the reference settings, and further data
